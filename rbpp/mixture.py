@@ -1,0 +1,300 @@
+"""Gaussian mixtures as `torch.distributions.Distribution`s, batched over draws and data sets.
+
+Log densities are one matrix product of the rows' features with the components' natural parameters,
+not a triangular solve per component: the posterior has thousands of draws and the data many rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+# Rows are evaluated in chunks of about this many (row, component) pairs per batch member: the
+# intermediate then stays in cache, and memory does not grow with the data.
+_CHUNK_ELEMENTS = 2**22
+
+
+class GaussianMixture(Distribution):
+    """Mixture of Gaussians, p(x) = Σ_k w_k N(x; μ_k, Σ_k).
+
+    Shapes: `weights` (…, K), `means` (…, K, d), and either `covariances` (…, K, d, d) or
+    `precision_cholesky` (…, K, d, d), the lower triangular L with Σ⁻¹ = L Lᵀ. The leading dimensions
+    broadcast and are the batch shape; the event shape is (d,).
+
+    Raises:
+        ValueError: if shapes disagree, weights are not a distribution, or a covariance is not
+            symmetric positive definite.
+
+    >>> mixture = GaussianMixture(torch.tensor([1.0]), torch.zeros(1, 2), torch.eye(2)[None])
+    >>> mixture.log_prob(torch.zeros(2)).item()
+    -1.837877...
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+    support = constraints.real_vector
+    has_rsample = False
+
+    def __init__(
+        self,
+        weights: Tensor,
+        means: Tensor,
+        covariances: Tensor | None = None,
+        *,
+        precision_cholesky: Tensor | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        if (covariances is None) == (precision_cholesky is None):
+            raise ValueError("Expected either covariances or precision_cholesky; got both or none")
+        matrices = covariances if covariances is not None else precision_cholesky
+        assert matrices is not None
+        components, dimension = _check_shapes(weights, means, matrices)
+        if validate_args is not False:
+            _check_values(weights, means, matrices)
+        batch_shape = torch.broadcast_shapes(
+            weights.shape[:-1], means.shape[:-2], matrices.shape[:-3]
+        )
+        self.weights = weights.expand(*batch_shape, components)
+        self.means = means.expand(*batch_shape, components, dimension)
+        if precision_cholesky is None:
+            precision_cholesky = _precision_cholesky(matrices)
+        self.precision_cholesky = precision_cholesky.expand(
+            *batch_shape, components, dimension, dimension
+        )
+        super().__init__(batch_shape, torch.Size([dimension]), validate_args=False)
+
+    @property
+    def components(self) -> int:
+        """Number of components K."""
+        return self.weights.shape[-1]
+
+    @property
+    def dimension(self) -> int:
+        """Dimension d of a row."""
+        return self.means.shape[-1]
+
+    @property
+    def scale_tril(self) -> Tensor:
+        """A with Σ = A Aᵀ, upper triangular as the inverse transpose of L: (…, K, d, d)."""
+        identity = torch.eye(self.dimension, dtype=self.means.dtype, device=self.means.device)
+        return torch.linalg.solve_triangular(
+            self.precision_cholesky.mT, identity.expand_as(self.precision_cholesky), upper=True
+        )
+
+    @property
+    def covariances(self) -> Tensor:
+        """Covariances of the components, (…, K, d, d)."""
+        scale = self.scale_tril
+        return scale @ scale.mT
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the mixture, (…, d)."""
+        return (self.weights.unsqueeze(-1) * self.means).sum(-2)
+
+    @property
+    def covariance(self) -> Tensor:
+        """Covariance of the mixture, (…, d, d)."""
+        centred = self.means - self.mean.unsqueeze(-2)
+        spread = self.covariances + centred.unsqueeze(-1) * centred.unsqueeze(-2)
+        return (self.weights[..., None, None] * spread).sum(-3)
+
+    @property
+    def variance(self) -> Tensor:
+        """Marginal variances of the mixture, (…, d)."""
+        return self.covariance.diagonal(dim1=-2, dim2=-1)
+
+    def component_log_prob_rows(self, rows: Tensor) -> Tensor:
+        """log w_k + log N(row; μ_k, Σ_k), shape (…, n, K).
+
+        `rows` is (n, d), shared by the whole batch, or (…, n, d) broadcasting with the batch shape.
+        """
+        # Far from the origin the quadratic form cancels: work relative to where the mass is.
+        shared = rows.dim() == 2
+        centre = self.mean if not shared or not self.batch_shape else self.mean.flatten(0, -2).mean(0)
+        parameters = self._natural_parameters(centre)
+        values = _features(rows - (centre if shared else centre.unsqueeze(-2)))
+        if not shared or not self.batch_shape:
+            return values @ parameters.mT
+        product = values @ parameters.flatten(0, -2).T
+        product = product.unflatten(-1, (*self.batch_shape, self.components))
+        return product.movedim(0, -2)
+
+    def log_prob_rows(self, rows: Tensor) -> Tensor:
+        """Log density of rows (n, d), or (…, n, d), under every member of the batch: (…, n)."""
+        self._check_rows(rows)
+        per_row = max(1, math.prod(self.batch_shape) * self.components)
+        step = max(64, _CHUNK_ELEMENTS // per_row)
+        chunks = rows.split(step, dim=-2) if rows.shape[-2] else (rows,)
+        return torch.cat(
+            [self.component_log_prob_rows(chunk).logsumexp(-1) for chunk in chunks], -1
+        )
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density of `value` (sample…, batch…, d), broadcasting as torch does."""
+        self._check_rows(value)
+        leading = value.shape[:-1]
+        shape = torch.broadcast_shapes(leading, self.batch_shape)
+        depth = len(self.batch_shape)
+        own = leading[max(0, len(leading) - depth) :]
+        if all(size == 1 for size in own):  # the same rows for every batch member
+            sample = leading[: len(leading) - len(own)]
+            result = self.log_prob_rows(value.reshape(-1, self.dimension))
+            return result.movedim(-1, 0).reshape(*sample, *self.batch_shape).expand(shape)
+        value = value.expand(*shape, self.dimension)
+        batch = shape[len(shape) - depth :]
+        rows = value.reshape(-1, *batch, self.dimension).movedim(0, -2)
+        return self.log_prob_rows(rows).movedim(-1, 0).reshape(shape)
+
+    def responsibilities(self, rows: Tensor) -> Tensor:
+        """Posterior probability of every component for every row: (…, n, K)."""
+        self._check_rows(rows)
+        return self.component_log_prob_rows(rows).softmax(-1)
+
+    def sample(
+        self, sample_shape: Sequence[int] = (), *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Independent draws, shape `sample_shape` + batch shape + (d,)."""
+        shape = torch.Size(sample_shape)
+        count = shape.numel()
+        options: dict[str, Any] = {"dtype": self.means.dtype, "device": self.means.device}
+        uniform = torch.rand(*self.batch_shape, count, generator=generator, **options)
+        normal = torch.randn(
+            *self.batch_shape, count, self.dimension, generator=generator, **options
+        )
+        rows = self.from_uniform(uniform, normal)
+        return rows.movedim(-2, 0).reshape(*shape, *self.batch_shape, self.dimension)
+
+    def from_uniform(self, uniform: Tensor, normal: Tensor) -> Tensor:
+        """Map uniforms (…, n) and standard normals (…, n, d) to draws (…, n, d).
+
+        The uniform picks the component by its cumulative weight: with quasi-random input the
+        components get their share of the draws almost exactly.
+        """
+        cumulative = self.weights.cumsum(-1)
+        # The last boundary is 1 up to rounding: leave it out, so that no index falls outside.
+        index = torch.searchsorted(
+            cumulative[..., :-1].contiguous(), uniform.contiguous() * cumulative[..., -1:]
+        )
+        rows = index.unsqueeze(-1).expand(*index.shape, self.dimension)
+        means = self.means.gather(-2, rows)
+        matrices = index[..., None, None].expand(*index.shape, self.dimension, self.dimension)
+        scale = self.scale_tril.gather(-3, matrices)
+        return means + (scale @ normal.unsqueeze(-1)).squeeze(-1)
+
+    def marginal(self, dimensions: Sequence[int]) -> GaussianMixture:
+        """The mixture of the named coordinates."""
+        index = torch.as_tensor(list(dimensions), device=self.means.device)
+        if index.numel() == 0:
+            raise ValueError("Expected at least one dimension; got none")
+        covariances = self.covariances.index_select(-1, index).index_select(-2, index)
+        return GaussianMixture(
+            self.weights, self.means.index_select(-1, index), covariances, validate_args=False
+        )
+
+    def select(self, index: Any) -> GaussianMixture:
+        """The members of the batch at `index` (anything that indexes the leading dimensions)."""
+        return GaussianMixture(
+            self.weights[index],
+            self.means[index],
+            precision_cholesky=self.precision_cholesky[index],
+            validate_args=False,
+        )
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> GaussianMixture:
+        """The same mixture with a larger, broadcast batch shape."""
+        batch = torch.Size(batch_shape)
+        return GaussianMixture(
+            self.weights.expand(*batch, self.components),
+            self.means.expand(*batch, self.components, self.dimension),
+            precision_cholesky=self.precision_cholesky.expand(
+                *batch, self.components, self.dimension, self.dimension
+            ),
+            validate_args=False,
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"GaussianMixture(batch_shape={tuple(self.batch_shape)}, "
+            f"components={self.components}, dimension={self.dimension})"
+        )
+
+    def _natural_parameters(self, centre: Tensor) -> Tensor:
+        """Coefficients of the features of (x − centre): (…, K, d(d+1)/2 + d + 1)."""
+        means = self.means - centre.unsqueeze(-2)
+        cholesky = self.precision_cholesky
+        projected = (cholesky.mT @ means.unsqueeze(-1)).squeeze(-1)
+        linear = (cholesky @ projected.unsqueeze(-1)).squeeze(-1)
+        constant = (
+            self.weights.log()
+            + cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+            - 0.5 * projected.square().sum(-1)
+            - 0.5 * self.dimension * math.log(2 * math.pi)
+        )
+        precision = cholesky @ cholesky.mT
+        row, column = torch.triu_indices(self.dimension, self.dimension, device=means.device)
+        # Each off-diagonal product stands once among the features, and twice in the form.
+        factor = torch.where(row == column, -0.5, -1.0).to(precision.dtype)
+        return torch.cat([precision[..., row, column] * factor, linear, constant[..., None]], -1)
+
+    def _check_rows(self, rows: Tensor) -> None:
+        if rows.dim() == 0 or rows.shape[-1] != self.dimension:
+            raise ValueError(
+                f"Expected rows of dimension {self.dimension}; got shape {tuple(rows.shape)}"
+            )
+
+
+def _features(rows: Tensor) -> Tensor:
+    """[x xᵀ (upper triangle), x, 1] of every row: (…, n, d(d+1)/2 + d + 1)."""
+    row, column = torch.triu_indices(rows.shape[-1], rows.shape[-1], device=rows.device)
+    products = rows[..., row] * rows[..., column]
+    return torch.cat([products, rows, torch.ones_like(rows[..., :1])], -1)
+
+
+def _precision_cholesky(covariances: Tensor) -> Tensor:
+    """Lower triangular L with L Lᵀ = Σ⁻¹."""
+    # With P the reversal, chol(P Σ P) = C gives Σ = U Uᵀ with U = P C P upper triangular, and then
+    # Σ⁻¹ = U⁻ᵀ U⁻¹ with U⁻ᵀ lower triangular: no explicit inverse of Σ, so no loss of accuracy.
+    factor, failed = torch.linalg.cholesky_ex(covariances.flip(-1, -2))
+    if bool(failed.any()):
+        where = tuple(failed.nonzero()[0].tolist())
+        raise ValueError(f"Expected positive definite covariances; got a violation at index {where}")
+    upper = factor.flip(-1, -2)
+    identity = torch.eye(upper.shape[-1], dtype=upper.dtype, device=upper.device)
+    return torch.linalg.solve_triangular(upper.mT, identity.expand_as(upper), upper=False)
+
+
+def _check_shapes(weights: Tensor, means: Tensor, matrices: Tensor) -> tuple[int, int]:
+    if weights.dim() < 1 or means.dim() < 2 or matrices.dim() < 3:
+        raise ValueError(
+            "Expected weights (…, K), means (…, K, d), matrices (…, K, d, d); got shapes "
+            f"{tuple(weights.shape)}, {tuple(means.shape)}, {tuple(matrices.shape)}"
+        )
+    components, dimension = means.shape[-2:]
+    if (
+        components == 0
+        or dimension == 0
+        or weights.shape[-1] != components
+        or tuple(matrices.shape[-3:]) != (components, dimension, dimension)
+    ):
+        raise ValueError(
+            f"Expected {components} components of dimension {dimension} throughout; got shapes "
+            f"{tuple(weights.shape)}, {tuple(means.shape)}, {tuple(matrices.shape)}"
+        )
+    return components, dimension
+
+
+def _check_values(weights: Tensor, means: Tensor, matrices: Tensor) -> None:
+    for name, tensor in (("weights", weights), ("means", means), ("matrices", matrices)):
+        if not tensor.is_floating_point():
+            raise ValueError(f"Expected floating-point {name}; got {tensor.dtype}")
+        if not bool(tensor.isfinite().all()):
+            where = tuple((~tensor.isfinite()).nonzero()[0].tolist())
+            raise ValueError(f"Expected finite {name}; got {tensor[where].item()} at index {where}")
+    total = weights.sum(-1)
+    if bool((weights < 0).any()) or not torch.allclose(total, torch.ones_like(total), atol=1e-4):
+        raise ValueError("Expected weights that are non-negative and sum to one along the last axis")
