@@ -61,6 +61,8 @@ class GaussianMixture(Distribution):
         self.weights = weights.expand(*batch_shape, components)
         self.means = means.expand(*batch_shape, components, dimension)
         if precision_cholesky is None:
+            if validate_args is not False:
+                _check_symmetric(matrices)
             precision_cholesky = _precision_cholesky(matrices)
         self.precision_cholesky = precision_cholesky.expand(
             *batch_shape, components, dimension, dimension
@@ -298,3 +300,9 @@ def _check_values(weights: Tensor, means: Tensor, matrices: Tensor) -> None:
     total = weights.sum(-1)
     if bool((weights < 0).any()) or not torch.allclose(total, torch.ones_like(total), atol=1e-4):
         raise ValueError("Expected weights that are non-negative and sum to one along the last axis")
+
+
+def _check_symmetric(covariances: Tensor) -> None:
+    size = covariances.diagonal(dim1=-2, dim2=-1).abs().amax(-1)[..., None, None]
+    if bool(((covariances - covariances.mT).abs() > 1e-5 * size).any()):
+        raise ValueError("Expected symmetric covariances; got a matrix that differs from its transpose")
