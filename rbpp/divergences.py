@@ -20,7 +20,7 @@ from rbpp.mixture import GaussianMixture
 from rbpp.results import Estimate
 
 SCRAMBLINGS = 8  # a standard error with 7 degrees of freedom; more would leave each too few points
-_CHUNK_ELEMENTS = 2**21  # (draw, component) pairs per chunk of the batch: about one cache's worth
+_CHUNK_ELEMENTS = 2**19  # (draw, component) pairs per chunk of the batch: about one cache's worth
 
 
 def entropy(p: GaussianMixture, *, draws: int = 1024, generator: torch.Generator) -> Estimate:
@@ -153,10 +153,8 @@ def _expectation(
     for start in range(0, batch, step):
         source, *others = (mixture.select(slice(start, start + step)) for mixture in flat)
         members = source.batch_shape[0]
-        rows = source.from_uniform(
-            uniform.expand(members, -1), normal.expand(members, *normal.shape)
-        )
-        values = integrand(tuple(other.log_prob_rows(rows) for other in others))
+        columns = source.columns_from_uniform(uniform.expand(members, -1), normal)
+        values = integrand(tuple(other.log_prob_columns(columns) for other in others))
         means.append(values.unflatten(-1, (SCRAMBLINGS, -1)).mean(-1))
     by_scrambling = torch.cat(means)
     return Estimate(
@@ -169,7 +167,7 @@ def _expectation(
 def _points(
     p: GaussianMixture, draws: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Scrambled Sobol' points: uniforms (S,) for the component, normals (S, d) within it."""
+    """Scrambled Sobol' points: uniforms (S,) for the component, normals (d, S) within it."""
     seeds = torch.randint(2**31, (SCRAMBLINGS,), generator=generator, device=generator.device)
     count = draws // SCRAMBLINGS
     points = torch.cat(
@@ -183,7 +181,7 @@ def _points(
     # A scrambled point may round to 0 or 1, where the normal quantile is infinite.
     tiny = torch.finfo(points.dtype).eps
     points = points.clamp(tiny, 1 - tiny)
-    return points[:, 0], torch.special.ndtri(points[:, 1:])
+    return points[:, 0], torch.special.ndtri(points[:, 1:]).T.contiguous()
 
 
 def _flattened(mixture: GaussianMixture, batch: int) -> GaussianMixture:

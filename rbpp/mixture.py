@@ -113,27 +113,38 @@ class GaussianMixture(Distribution):
     def component_log_prob_rows(self, rows: Tensor) -> Tensor:
         """log w_k + log N(row; μ_k, Σ_k), shape (…, n, K).
 
-        `rows` is (n, d), shared by the whole batch, or (…, n, d) broadcasting with the batch shape.
+        `rows` is (n, d), shared by the whole batch, or (…, n, d) with the batch shape in front.
         """
-        # Far from the origin the quadratic form cancels: work relative to where the mass is.
-        shared = rows.dim() == 2
-        centre = self.mean if not shared or not self.batch_shape else self.mean.flatten(0, -2).mean(0)
-        parameters = self._natural_parameters(centre)
-        values = _features(rows - (centre if shared else centre.unsqueeze(-2)))
-        if not shared or not self.batch_shape:
-            return values @ parameters.mT
-        product = values @ parameters.flatten(0, -2).T
-        product = product.unflatten(-1, (*self.batch_shape, self.components))
-        return product.movedim(0, -2)
+        self._check_rows(rows)
+        return self._component_log_prob(rows.mT).mT
 
     def log_prob_rows(self, rows: Tensor) -> Tensor:
         """Log density of rows (n, d), or (…, n, d), under every member of the batch: (…, n)."""
         self._check_rows(rows)
+        return self.log_prob_columns(rows.mT)
+
+    def log_prob_columns(self, columns: Tensor) -> Tensor:
+        """`log_prob_rows` of rows stored as columns (d, n) or (…, d, n): the fastest layout."""
         per_row = max(1, math.prod(self.batch_shape) * self.components)
         step = max(64, _CHUNK_ELEMENTS // per_row)
-        chunks = rows.split(step, dim=-2) if rows.shape[-2] else (rows,)
-        return torch.cat(
-            [self.component_log_prob_rows(chunk).logsumexp(-1) for chunk in chunks], -1
+        if columns.shape[-1] <= step:
+            return self._component_log_prob(columns).logsumexp(-2)
+        chunks = columns.split(step, dim=-1)
+        return torch.cat([self._component_log_prob(chunk).logsumexp(-2) for chunk in chunks], -1)
+
+    def _component_log_prob(self, columns: Tensor) -> Tensor:
+        """log w_k + log N(column; μ_k, Σ_k): (…, K, n) for columns (d, n) or (…, d, n)."""
+        shared = columns.dim() == 2
+        # Far from the origin the quadratic form cancels: work relative to where the mass is.
+        centre = self.mean
+        if shared:
+            centre = centre.reshape(-1, self.dimension).mean(0)
+        parameters = self._natural_parameters(centre)
+        features = _features(columns - centre.unsqueeze(-1))
+        if not shared:
+            return parameters @ features
+        return (parameters.flatten(0, -2) @ features).unflatten(
+            0, (*self.batch_shape, self.components)
         )
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -146,7 +157,7 @@ class GaussianMixture(Distribution):
         if all(size == 1 for size in own):  # the same rows for every batch member
             sample = leading[: len(leading) - len(own)]
             result = self.log_prob_rows(value.reshape(-1, self.dimension))
-            return result.movedim(-1, 0).reshape(*sample, *self.batch_shape).expand(shape)
+            return result.movedim(-1, 0).reshape((*sample, *self.batch_shape)).expand(shape)
         value = value.expand(*shape, self.dimension)
         batch = shape[len(shape) - depth :]
         rows = value.reshape(-1, *batch, self.dimension).movedim(0, -2)
@@ -166,13 +177,13 @@ class GaussianMixture(Distribution):
         options: dict[str, Any] = {"dtype": self.means.dtype, "device": self.means.device}
         uniform = torch.rand(*self.batch_shape, count, generator=generator, **options)
         normal = torch.randn(
-            *self.batch_shape, count, self.dimension, generator=generator, **options
+            *self.batch_shape, self.dimension, count, generator=generator, **options
         )
-        rows = self.from_uniform(uniform, normal)
-        return rows.movedim(-2, 0).reshape(*shape, *self.batch_shape, self.dimension)
+        columns = self.columns_from_uniform(uniform, normal)
+        return columns.movedim(-1, 0).reshape((*shape, *self.batch_shape, self.dimension))
 
-    def from_uniform(self, uniform: Tensor, normal: Tensor) -> Tensor:
-        """Map uniforms (…, n) and standard normals (…, n, d) to draws (…, n, d).
+    def columns_from_uniform(self, uniform: Tensor, normal: Tensor) -> Tensor:
+        """Map uniforms (…, n) and standard normals (…, d, n) to draws, one a column: (…, d, n).
 
         The uniform picks the component by its cumulative weight: with quasi-random input the
         components get their share of the draws almost exactly.
@@ -180,13 +191,18 @@ class GaussianMixture(Distribution):
         cumulative = self.weights.cumsum(-1)
         # The last boundary is 1 up to rounding: leave it out, so that no index falls outside.
         index = torch.searchsorted(
-            cumulative[..., :-1].contiguous(), uniform.contiguous() * cumulative[..., -1:]
+            cumulative[..., :-1].contiguous(), (uniform * cumulative[..., -1:]).contiguous()
         )
-        rows = index.unsqueeze(-1).expand(*index.shape, self.dimension)
-        means = self.means.gather(-2, rows)
-        matrices = index[..., None, None].expand(*index.shape, self.dimension, self.dimension)
-        scale = self.scale_tril.gather(-3, matrices)
-        return means + (scale @ normal.unsqueeze(-1)).squeeze(-1)
+        scale = self.scale_tril
+        rows = []
+        for row in range(self.dimension):
+            value = self.means[..., row].gather(-1, index)
+            for column in range(row, self.dimension):  # the factor is upper triangular
+                value = value.addcmul(
+                    scale[..., row, column].gather(-1, index), normal[..., column, :]
+                )
+            rows.append(value)
+        return torch.stack(rows, -2)
 
     def marginal(self, dimensions: Sequence[int]) -> GaussianMixture:
         """The mixture of the named coordinates."""
@@ -250,11 +266,21 @@ class GaussianMixture(Distribution):
             )
 
 
-def _features(rows: Tensor) -> Tensor:
-    """[x xᵀ (upper triangle), x, 1] of every row: (…, n, d(d+1)/2 + d + 1)."""
-    row, column = torch.triu_indices(rows.shape[-1], rows.shape[-1], device=rows.device)
-    products = rows[..., row] * rows[..., column]
-    return torch.cat([products, rows, torch.ones_like(rows[..., :1])], -1)
+def _features(columns: Tensor) -> Tensor:
+    """[x xᵀ (upper triangle), x, 1] of every column: (…, d(d+1)/2 + d + 1, n)."""
+    dimension = columns.shape[-2]
+    count = dimension * (dimension + 1) // 2
+    features = columns.new_empty(*columns.shape[:-2], count + dimension + 1, columns.shape[-1])
+    start = 0
+    for row in range(dimension):
+        stop = start + dimension - row
+        torch.mul(
+            columns[..., row : row + 1, :], columns[..., row:, :], out=features[..., start:stop, :]
+        )
+        start = stop
+    features[..., count:-1, :] = columns
+    features[..., -1, :] = 1
+    return features
 
 
 def _precision_cholesky(covariances: Tensor) -> Tensor:
