@@ -1,0 +1,340 @@
+"""Files and Python objects to tables of named columns, losing nothing on the way.
+
+A file is read whole or refused: whatever cannot be read, is cut short or has no place in a table
+ends in one line that names the file and the row.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# A row of text or of numbers is far smaller; a longer line is a file without line breaks or a
+# broken one, and reading it whole would take the machine's memory before any error.
+LONGEST_LINE = 2**26
+LARGEST_JSON = 2**31
+
+# What stands beside the shards in folders that other programs write.
+_NOT_SHARDS = {".md", ".crc", ".lock", ""}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of equal length, with the place every row came from.
+
+    Attributes:
+        origin: the file, or a description of the Python object.
+        columns: values by field name; `None` where a row has no such field.
+        numbers: the number of every row in its file, counted from 1.
+        unit: what the numbers count, `"row"` or `"line"`.
+    """
+
+    origin: str
+    columns: Mapping[str, Sequence[Any] | np.ndarray]
+    numbers: Sequence[int]
+    unit: str = "row"
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def place(self, index: int) -> str:
+        """Where row `index` (from 0) stands, for error messages."""
+        return f"{self.origin}, {self.unit} {self.numbers[index]}"
+
+
+def read_tables(data: Any, *, longest_line: int = LONGEST_LINE) -> list[Table]:
+    """Tables of a file, a folder of shards, or a Python object.
+
+    Args:
+        data: a path to `.json`, `.jsonl`, `.csv`, `.tsv`, `.txt`, `.parquet`, `.arrow`, `.npy`,
+            `.npz`, to a folder of those, or to a `datasets` dataset on disk; or an array, a tensor,
+            a data frame, a `datasets.Dataset`, a list of texts, of records or of vectors.
+        longest_line: bytes that a line of JSON Lines, CSV or text may have.
+
+    Raises:
+        ValueError: naming the file and the row that cannot be read.
+
+    >>> read_tables(["first", "second"])[0].columns
+    {'text': ['first', 'second']}
+    """
+    if isinstance(data, str | Path):
+        return _read_path(Path(data), longest_line)
+    return [_from_object(data)]
+
+
+def _read_path(path: Path, longest_line: int) -> list[Table]:
+    if not path.exists():
+        raise ValueError(f"{path}: Expected a file or folder; got no such path")
+    if path.is_dir():
+        return _read_folder(path, longest_line)
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
+        known = ", ".join(_READERS)
+        raise ValueError(f"{path}: Expected a file of {known}; got {suffix or 'no suffix'}")
+    try:
+        return [_READERS[suffix](path, longest_line)]
+    except OSError as error:
+        raise ValueError(f"{path}: Expected a readable file; got {error}") from error
+
+
+def _read_folder(folder: Path, longest_line: int) -> list[Table]:
+    if (folder / "dataset_dict.json").exists():
+        splits = json.loads((folder / "dataset_dict.json").read_text()).get("splits", [])
+        if len(splits) != 1:
+            raise ValueError(
+                f"{folder}: Expected one data set; got the splits {', '.join(splits)}: "
+                f"give {folder / splits[0] if splits else folder} or another of them"
+            )
+        return _read_folder(folder / splits[0], longest_line)
+    if (folder / "state.json").exists() and (folder / "dataset_info.json").exists():
+        state = json.loads((folder / "state.json").read_text())
+        if state.get("_indices_data_files"):
+            raise ValueError(f"{folder}: Expected a data set saved with flatten_indices()")
+        return [
+            _read_arrow(folder / entry["filename"], longest_line) for entry in state["_data_files"]
+        ]
+    shards = sorted(
+        path
+        for path in folder.iterdir()
+        if path.name[0] not in "._" and path.suffix.lower() not in _NOT_SHARDS and path.is_file()
+    )
+    if not shards:
+        raise ValueError(f"{folder}: Expected a folder with data files; got none")
+    return [table for shard in shards for table in _read_path(shard, longest_line)]
+
+
+def _read_json(path: Path, longest_line: int) -> Table:
+    size = path.stat().st_size
+    if size > LARGEST_JSON:
+        raise ValueError(
+            f"{path}: Expected at most {LARGEST_JSON} bytes of JSON; got {size}: "
+            "write one object a line (.jsonl) or Parquet"
+        )
+    try:
+        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: Expected UTF-8; got {error}") from error
+    except json.JSONDecodeError as error:
+        cut = " (the file ends early: is it cut?)" if error.pos >= size - 2 else ""
+        raise ValueError(
+            f"{path}, line {error.lineno}: Expected JSON; got {error.msg} "
+            f"at column {error.colno}{cut}"
+        ) from error
+    if isinstance(content, dict):
+        rows = [value for value in content.values() if isinstance(value, list)]
+        if len(content) == 1 and rows:
+            content = rows[0]
+        elif len(rows) == len(content) and len({len(column) for column in rows}) == 1:
+            return Table(str(path), content, range(1, len(rows[0]) + 1))
+    if not isinstance(content, list):
+        got = "an object" if isinstance(content, dict) else f"{content!r:.40}"
+        raise ValueError(f"{path}: Expected a list of rows, or columns of equal length; got {got}")
+    return _from_rows(content, str(path), range(1, len(content) + 1), "row")
+
+
+def _read_json_lines(path: Path, longest_line: int) -> Table:
+    rows: list[Any] = []
+    numbers: list[int] = []
+    for number, line in _lines(path, longest_line):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            cut = "" if line.endswith("\n") else " (the last line: is the file cut?)"
+            raise ValueError(
+                f"{path}, line {number}: Expected one JSON value; got {error.msg} "
+                f"at column {error.colno}{cut}"
+            ) from error
+        numbers.append(number)
+    return _from_rows(rows, str(path), numbers, "line")
+
+
+def _read_csv(path: Path, longest_line: int) -> Table:
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    reader = csv.reader(
+        (line for _, line in _lines(path, longest_line)), delimiter=delimiter, strict=True
+    )
+    previous = csv.field_size_limit(longest_line)
+    rows: list[list[str]] = []
+    numbers: list[int] = []
+    header: list[str] = []
+    try:
+        for row in reader:
+            if not header:
+                header = row
+            elif len(row) == len(header):
+                rows.append(row)
+                numbers.append(reader.line_num)
+            elif row:
+                raise ValueError(
+                    f"{path}, line {reader.line_num}: Expected {len(header)} fields as in the "
+                    f"header; got {len(row)}"
+                )
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, line {reader.line_num}: Expected CSV; got {error} (is the file cut?)"
+        ) from error
+    finally:
+        csv.field_size_limit(previous)
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{path}: Expected distinct fields in the header; got {repeated[0]} twice")
+    columns = {name: [row[place] for row in rows] for place, name in enumerate(header)}
+    return Table(str(path), columns, numbers, "line")
+
+
+def _read_text(path: Path, longest_line: int) -> Table:
+    lines = [(number, line.rstrip("\r\n")) for number, line in _lines(path, longest_line)]
+    kept = [(number, line) for number, line in lines if line.strip()]
+    return Table(
+        str(path), {"text": [line for _, line in kept]}, [number for number, _ in kept], "line"
+    )
+
+
+def _read_parquet(path: Path, longest_line: int) -> Table:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return _from_arrow(pyarrow.parquet.read_table(path), str(path))
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: Expected a Parquet file; got {_first_line(error)}") from error
+
+
+def _read_arrow(path: Path, longest_line: int) -> Table:
+    import pyarrow
+
+    try:
+        with pyarrow.OSFile(str(path)) as source:
+            try:
+                content = pyarrow.ipc.open_stream(source).read_all()
+            except pyarrow.ArrowInvalid:
+                source.seek(0)
+                content = pyarrow.ipc.open_file(source).read_all()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: Expected an Arrow file; got {_first_line(error)}") from error
+    return _from_arrow(content, str(path))
+
+
+def _read_array(path: Path, longest_line: int) -> Table:
+    try:
+        content = np.load(path, allow_pickle=False)
+        arrays = {"embedding": content} if isinstance(content, np.ndarray) else dict(content)
+    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: Expected NumPy arrays; got {_first_line(error)}") from error
+    lengths = {name: len(array) for name, array in arrays.items() if array.ndim}
+    if len(set(lengths.values())) != 1 or len(lengths) != len(arrays):
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"{path}: Expected arrays with one first axis, the rows; got {shapes}")
+    return Table(str(path), dict(arrays), range(1, next(iter(lengths.values())) + 1))
+
+
+def _from_object(data: Any) -> Table:
+    kind = f"<{type(data).__name__}>"
+    if isinstance(data, Table):
+        return data
+    if hasattr(data, "detach") and hasattr(data, "cpu"):  # a tensor, wherever it lives
+        data = data.detach().cpu().numpy()
+    if isinstance(data, np.ndarray):
+        if data.ndim == 0:
+            raise ValueError(f"{kind}: Expected rows; got a single number")
+        name = "text" if data.dtype.kind in "UT" else "embedding"
+        return Table(kind, {name: data.tolist() if name == "text" else data}, _count(data))
+    if hasattr(data, "column_names") and hasattr(data, "to_list"):  # datasets.Dataset
+        return _from_rows(data.to_list(), kind, range(1, len(data) + 1), "row")
+    if hasattr(data, "columns") and hasattr(data, "to_dict"):  # a data frame
+        columns = {str(name): data[name].to_list() for name in data.columns}
+        return Table(kind, columns, range(1, len(data) + 1))
+    if isinstance(data, list | tuple):
+        return _from_rows(list(data), kind, _count(data), "row")
+    raise ValueError(
+        f"Expected a path, array, tensor, data frame, data set or list of rows; got {kind}"
+    )
+
+
+def _from_rows(rows: list[Any], origin: str, numbers: Sequence[int], unit: str) -> Table:
+    """Columns of rows that are all records, all texts, or all vectors."""
+    kinds = [_kind(row) for row in rows]
+    for index, kind in enumerate(kinds):
+        if kind is None or kind != kinds[0]:
+            expected = kinds[0] or "a record, a text or a vector"
+            raise ValueError(
+                f"{origin}, {unit} {numbers[index]}: Expected {expected}; "
+                f"got {kind or type(rows[index]).__name__}"
+            )
+    if not rows:
+        return Table(origin, {}, [], unit)
+    if kinds[0] == "a text":
+        return Table(origin, {"text": rows}, numbers, unit)
+    if kinds[0] == "a vector":
+        return Table(origin, {"embedding": rows}, numbers, unit)
+    fields = list(dict.fromkeys(str(field) for row in rows for field in row))
+    columns = {field: [row.get(field) for row in rows] for field in fields}
+    return Table(origin, columns, numbers, unit)
+
+
+def _kind(row: Any) -> str | None:
+    if isinstance(row, dict):
+        return "a record"
+    if isinstance(row, str):
+        return "a text"
+    if isinstance(row, list | tuple | np.ndarray):
+        return "a vector"
+    return None
+
+
+def _from_arrow(content: Any, origin: str) -> Table:
+    columns = {
+        name: content.column(place).to_pylist() for place, name in enumerate(content.column_names)
+    }
+    return Table(origin, columns, range(1, content.num_rows + 1))
+
+
+def _lines(path: Path, longest_line: int) -> Iterator[tuple[int, str]]:
+    """Decoded lines with their numbers; refuses one that is too long before reading it whole."""
+    with path.open("rb") as source:
+        number = 0
+        while line := source.readline(longest_line + 1):
+            number += 1
+            if len(line) > longest_line:
+                raise ValueError(
+                    f"{path}, line {number}: Expected at most {longest_line} bytes; got more"
+                )
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{path}, line {number}: Expected UTF-8; got {error.reason} at byte "
+                    f"{error.start}"
+                ) from error
+            yield number, text
+
+
+def _count(rows: Any) -> range:
+    return range(1, len(rows) + 1)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+_READERS: dict[str, Callable[[Path, int], Table]] = {
+    ".json": _read_json,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".txt": _read_text,
+    ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
+    ".npy": _read_array,
+    ".npz": _read_array,
+}
