@@ -10,6 +10,7 @@ from rbpp.divergences import (
     cross_entropy,
     entropy,
     entropy_bounds,
+    expected_log_ratio,
     jensen_shannon,
     kl_bounds,
     kl_divergence,
@@ -117,6 +118,16 @@ def test_batches_broadcast_and_more_draws_shrink_the_error():
     assert many.standard_error.mean() < few.standard_error.mean() / 4
     single = kl_divergence(p.select((1, 0)), q.select(2), draws=256, generator=generator(0))
     torch.testing.assert_close(single.value, few.value[1, 2])
+
+
+def test_log_ratio_is_a_difference_of_divergences_with_less_error():
+    p, a = random_mixture((5,), 3, 2, seed=1), random_mixture((5,), 2, 2, seed=2)
+    b = GaussianMixture(a.weights, a.means + 0.01, a.covariances)
+    ratio = expected_log_ratio(p, a, b, draws=2**12, generator=generator(0))
+    left, right = (kl_divergence(p, q, draws=2**12, generator=generator(1)) for q in (b, a))
+    error = (left.standard_error**2 + right.standard_error**2).sqrt()
+    assert ((ratio.value - left.value + right.value).abs() < 6.5 * error).all()
+    assert (ratio.standard_error < error / 3).all()
 
 
 def test_refuses_few_draws_and_other_dimensions():
