@@ -1,0 +1,349 @@
+"""The one place that knows ArviZ: InferenceData under ArviZ 0.x, xarray's DataTree under 1.x.
+
+`chain` is an independent restart, `draw` a posterior draw; every derived variable carries
+`long_name`, `units` and `equation`. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from rbpp.variables import VARIABLES
+
+# Groups whose arrays begin with (chain, draw); the others hold what there is one of.
+SAMPLED_GROUPS = ("posterior", "sample_stats", "log_likelihood", "posterior_predictive")
+FIXED_GROUPS = ("observed_data", "constant_data")
+
+Term = dict[str, float | None]
+
+
+def inference_data(
+    posterior: Mapping[str, Any],
+    *,
+    sample_stats: Mapping[str, Any] | None = None,
+    log_likelihood: Mapping[str, Any] | None = None,
+    posterior_predictive: Mapping[str, Any] | None = None,
+    observed_data: Mapping[str, Any] | None = None,
+    constant_data: Mapping[str, Any] | None = None,
+    dims: Mapping[str, Sequence[str]] | None = None,
+    coords: Mapping[str, Any] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> Any:
+    """Posterior draws with their companions, as ArviZ wants them.
+
+    Args:
+        posterior: name to array (chain, draw, …); a plain number is one chain of one draw.
+        sample_stats: `lp`, `log_q`, `elbo`, `pareto_k`: (chain, draw, …), or (chain,) for one value
+            per restart.
+        log_likelihood: (chain, draw, row), what `az.loo` reads.
+        posterior_predictive: (chain, draw, …).
+        observed_data: arrays as they were observed.
+        constant_data: knobs and settings: numbers, strings, booleans, arrays; `None` is left out.
+        dims: variable name to the names of its dimensions, without `chain` and `draw`.
+        coords: dimension name to its labels.
+        attrs: attributes of the whole; what is neither number nor string is stored as JSON.
+
+    Returns:
+        `arviz.InferenceData` under ArviZ 0.x, `xarray.DataTree` under 1.x: index either by group.
+
+    Raises:
+        ValueError: if an array lacks the leading (chain, draw), differs in them from the others, or
+            does not have the dimensions that `dims` names.
+
+    >>> data = inference_data({"kl_gap": [[0.5, 0.7]]}, constant_data={"seed": 0})
+    >>> data["posterior"]["kl_gap"].attrs["equation"]
+    'Section 4.4'
+    """
+    names, labels = dict(dims or {}), dict(coords or {})
+    sizes: dict[str, int] = {}
+    groups = {}
+    for group, values in (
+        ("posterior", posterior),
+        ("sample_stats", sample_stats),
+        ("log_likelihood", log_likelihood),
+        ("posterior_predictive", posterior_predictive),
+        ("observed_data", observed_data),
+        ("constant_data", constant_data),
+    ):
+        if values is not None:
+            groups[group] = _dataset(group, values, names, labels, sizes)
+    return _container(groups, {key: _plain(value) for key, value in (attrs or {}).items()})
+
+
+def add_terms(
+    data: Any,
+    terms: Mapping[str, Any],
+    *,
+    dims: Mapping[str, Sequence[str]] | None = None,
+    coords: Mapping[str, Any] | None = None,
+) -> Any:
+    """A copy of `data` whose posterior group also has `terms`; equal names are replaced.
+
+    Args:
+        data: what `inference_data` or `read` returned.
+        terms: name to array (chain, draw, …), of the chains and draws that `data` has.
+        dims, coords: as in `inference_data`.
+
+    Raises:
+        ValueError: as `inference_data`.
+    """
+    groups = group_datasets(data)
+    before = groups["posterior"]
+    sizes = {"chain": before.sizes["chain"], "draw": before.sizes["draw"]}
+    added = _dataset("posterior", terms, dict(dims or {}), dict(coords or {}), sizes)
+    kept = before.drop_vars([name for name in added.data_vars if name in before.data_vars])
+    groups["posterior"] = xr.merge(
+        [kept, added], combine_attrs="override", join="exact", compat="equals"
+    )
+    return _container(groups, dict(data.attrs))
+
+
+def with_attrs(data: Any, **attrs: Any) -> Any:
+    """A copy of `data` with further attributes of the whole; see `inference_data`."""
+    added = {key: _plain(value) for key, value in attrs.items()}
+    return _container(group_datasets(data), {**data.attrs, **added})
+
+
+def group_datasets(data: Any) -> dict[str, xr.Dataset]:
+    """The groups of InferenceData or DataTree as plain datasets, by name."""
+    if isinstance(data, xr.DataTree):
+        return {name: child.to_dataset() for name, child in data.children.items()}
+    return {name: data[name] for name in data.groups()}
+
+
+def write(data: Any, path: str | os.PathLike[str]) -> None:
+    """Write `data` to a NetCDF file, whole or not at all.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.partial")
+    tree = xr.DataTree.from_dict(
+        {"/": xr.Dataset(attrs=dict(data.attrs)), **group_datasets(data)}  # type: ignore[dict-item]
+    )
+    try:
+        tree.to_netcdf(partial, engine="h5netcdf")
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read(path: str | os.PathLike[str]) -> Any:
+    """Read what `write` wrote, into memory.
+
+    Raises:
+        ValueError: if the file is no NetCDF file or has no posterior group with chains and draws.
+        OSError: if there is no such file.
+    """
+    target = Path(path)
+    with target.open("rb"):  # a missing or unreadable file says so itself
+        pass
+    try:
+        with xr.open_datatree(target, engine="h5netcdf") as tree:
+            groups = {str(name): child.to_dataset().load() for name, child in tree.children.items()}
+            attrs = dict(tree.attrs)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"Expected a NetCDF file of rbpp; got {target}: {error}") from error
+    if "posterior" not in groups or not {"chain", "draw"} <= set(groups["posterior"].dims):
+        raise ValueError(
+            f"Expected a group `posterior` with dimensions chain and draw in {target}; got "
+            f"groups {sorted(groups) or 'none'}"
+        )
+    return _container(groups, attrs)
+
+
+def term_table(data: Any, hdi_prob: float = 0.94) -> dict[str, Term]:
+    """Every term of the posterior group in numbers: what a table or JSON shows of it.
+
+    A term is a posterior variable that has `units`; `NAME_mcse` belongs to NAME. A term with further
+    dimensions has one entry per element, NAME[label, …], as ArviZ writes it.
+
+    Args:
+        data: InferenceData with the terms.
+        hdi_prob: probability of the highest-density interval, in (0, 1).
+
+    Returns:
+        NAME to `mean` and `sd` over all draws of all chains, `hdi_low`, `hdi_high`, and `mcse`, the
+        Monte Carlo standard error of a draw (root mean square over draws). `None` where there is no
+        such number: no spread from one draw, no mcse of a closed form, a draw that is not a number.
+
+    Raises:
+        ValueError: if `hdi_prob` is not inside (0, 1).
+
+    >>> term_table(inference_data({"kl_gap": [[1.0, 2.0, 3.0]]}), 0.5)["kl_gap"]["mean"]
+    2.0
+    """
+    if not 0 < hdi_prob < 1:
+        raise ValueError(f"Expected hdi_prob between 0 and 1; got {hdi_prob}")
+    posterior = group_datasets(data)["posterior"]
+    table: dict[str, Term] = {}
+    for name in map(str, posterior.data_vars):
+        if name.endswith("_mcse") or "units" not in posterior[name].attrs:
+            continue
+        errors = posterior.get(f"{name}_mcse")
+        for label, draws, error in _elements(posterior[name], errors):
+            table[name + label] = {**_spread(draws, hdi_prob), "mcse": _root_mean_square(error)}
+    return table
+
+
+def highest_density_interval(draws: np.ndarray, probability: float) -> tuple[float, float]:
+    """The shortest interval that holds `probability` of the draws, as ArviZ computes it.
+
+    Args:
+        draws: (n,), at least two.
+        probability: in (0, 1).
+
+    >>> highest_density_interval(np.array([0.0, 5.0, 5.1, 5.2, 9.0]), 0.5)
+    (5.0, 5.2)
+    """
+    ordered = np.sort(draws)
+    inside = min(math.floor(probability * ordered.size), ordered.size - 1)
+    low = int(np.argmin(ordered[inside:] - ordered[: ordered.size - inside]))
+    return float(ordered[low]), float(ordered[low + inside])
+
+
+def _container(groups: Mapping[str, xr.Dataset], attrs: dict[str, Any]) -> Any:
+    if int(version("arviz").split(".")[0]) >= 1:
+        return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **groups})  # type: ignore[dict-item]
+    with warnings.catch_warnings():  # ArviZ 0.23 announces 1.0 whenever it is imported
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz
+    return arviz.InferenceData(attrs=attrs, **groups)
+
+
+def _dataset(
+    group: str,
+    values: Mapping[str, Any],
+    dims: Mapping[str, Sequence[str]],
+    coords: Mapping[str, Any],
+    sizes: dict[str, int],
+) -> xr.Dataset:
+    variables = {}
+    for name, value in values.items():
+        if value is None and group in FIXED_GROUPS:
+            continue
+        array = _array(f"{group} variable {name}", value)
+        leading: tuple[str, ...] = ()
+        if group in SAMPLED_GROUPS:
+            array, leading = _with_draws(group, name, array, sizes)
+        own = _dimension_names(group, name, array.ndim - len(leading), dims)
+        variable = VARIABLES.get(name)
+        variables[name] = xr.Variable((*leading, *own), array, variable.attrs if variable else {})
+    used = {dimension for variable in variables.values() for dimension in variable.dims}
+    labels = {"chain": None, "draw": None, **coords}
+    return xr.Dataset(
+        variables,
+        {
+            name: np.arange(sizes[name]) if label is None else _array(f"coordinate {name}", label)
+            for name, label in labels.items()
+            if name in used
+        },
+    )
+
+
+def _with_draws(
+    group: str, name: str, array: np.ndarray, sizes: dict[str, int]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The array with its leading dimensions; `sizes` remembers those of the first one."""
+    if array.ndim == 0:
+        array = array.reshape(1, 1)
+    per_restart = group == "sample_stats" and array.ndim == 1
+    leading: tuple[str, ...] = ("chain",) if per_restart else ("chain", "draw")
+    if array.ndim < len(leading) or 0 in array.shape[: len(leading)]:
+        raise ValueError(
+            f"Expected {group} variable {name} of shape (chain, draw, …); got {array.shape}"
+        )
+    for position, dimension in enumerate(leading):
+        size = array.shape[position]
+        if sizes.setdefault(dimension, size) != size:
+            raise ValueError(
+                f"Expected {sizes[dimension]} of dimension {dimension} in {group} variable {name}; "
+                f"got shape {array.shape}"
+            )
+    return array, leading
+
+
+def _dimension_names(
+    group: str, name: str, count: int, dims: Mapping[str, Sequence[str]]
+) -> tuple[str, ...]:
+    base = name.removesuffix("_mcse") if name not in dims else name
+    given = dims.get(base)
+    if given is None:
+        return tuple(f"{name}_dim_{position}" for position in range(count))
+    if len(given) != count:
+        raise ValueError(
+            f"Expected {len(given)} dimensions {list(given)} in {group} variable {name}; got {count}"
+        )
+    return tuple(given)
+
+
+def _array(what: str, value: Any) -> np.ndarray:
+    if hasattr(value, "detach"):  # a tensor, whose module is not imported here
+        value = value.detach().cpu()
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufcSU":
+        raise ValueError(f"Expected {what} of numbers, booleans or strings; got {array.dtype}")
+    return array
+
+
+def _plain(value: Any) -> Any:
+    """NetCDF attributes are numbers and strings; the rest travels as JSON."""
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return value
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _elements(
+    term: xr.DataArray, errors: xr.DataArray | None
+) -> list[tuple[str, np.ndarray, np.ndarray | None]]:
+    """Label, draws and errors of each element of a term: one of label '' where it is a scalar."""
+    own: list[Hashable] = [name for name in term.dims if name not in ("chain", "draw")]
+    shape = [term.sizes[name] for name in own]
+
+    def flat(array: xr.DataArray) -> np.ndarray:
+        return array.transpose(*own, "chain", "draw").values.reshape(math.prod(shape), -1)
+
+    draws, error = flat(term), None if errors is None else flat(errors)
+    labels = []
+    for index in np.ndindex(*shape):
+        parts = [
+            str(term.coords[name].values[i]) if name in term.coords else str(i)
+            for name, i in zip(own, index, strict=True)
+        ]
+        labels.append(f"[{', '.join(parts)}]" if own else "")
+    return [
+        (label, draws[i], None if error is None else error[i]) for i, label in enumerate(labels)
+    ]
+
+
+def _spread(draws: np.ndarray, hdi_prob: float) -> Term:
+    finite = bool(np.isfinite(draws).all())
+    mean = float(draws.mean()) if finite or not np.isnan(draws).any() else math.nan
+    if not finite or draws.size < 2:
+        return {"mean": _number(mean), "sd": None, "hdi_low": None, "hdi_high": None}
+    low, high = highest_density_interval(draws, hdi_prob)
+    return {
+        "mean": mean,
+        "sd": _number(float(draws.std(ddof=1))),
+        "hdi_low": low,
+        "hdi_high": high,
+    }
+
+
+def _root_mean_square(errors: np.ndarray | None) -> float | None:
+    return None if errors is None else _number(float(np.sqrt(np.mean(np.square(errors)))))
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

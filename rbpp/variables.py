@@ -1,0 +1,179 @@
+"""The variables that rbpp reports: name, meaning, units and the paper's number, in one table.
+
+A variable NAME may come with `NAME_lower` and `NAME_upper` (two sides of an estimate in nats) and
+with `NAME_mcse` (its Monte Carlo standard error, one per posterior draw).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Variable:
+    """What a reported number means.
+
+    Attributes:
+        long_name: a phrase, with the paper's symbol.
+        units: `"nats"`, `"loss"` (the units of the user's loss) or `"1"` (a share, a ratio, a count).
+        equation: the paper's number of the definition, lemma, theorem or section.
+        larger_is: how a larger value speaks of synthetic data.
+        rows: the data set that a quantity in nats is about, whose row count `--per-row` divides by;
+            `None` where the quantity already is that of one row.
+    """
+
+    long_name: str
+    units: Literal["nats", "loss", "1"]
+    equation: str
+    larger_is: Literal["better", "worse", "neither"] = "neither"
+    rows: Literal["anchor", "synthetic"] | None = None
+
+    @property
+    def attrs(self) -> dict[str, str]:
+        """The attributes that the variable carries in InferenceData."""
+        return {"long_name": self.long_name, "units": self.units, "equation": self.equation}
+
+
+# Output, synthetic data and what a learner of them holds are of n rows. So is a difference of an
+# anchor term and a synthetic one: dividing both sides of a bound by one number keeps it a bound.
+_VARIABLES = {
+    "entropy_anchor": Variable("H(S_anchor), entropy of the anchors", "nats", "A.1", rows="anchor"),
+    "entropy_output": Variable(
+        "H(M(p)), entropy of the outputs", "nats", "A.1", "better", "synthetic"
+    ),
+    "entropy_synthetic": Variable(
+        "H(S_gen), entropy of the synthetic data", "nats", "A.1", "better", "synthetic"
+    ),
+    "entropy_gap": Variable(
+        "ΔH = H(S_anchor) − H(S_gen), entropy gap", "nats", "Theorem 4.10", rows="synthetic"
+    ),
+    "information_gain": Variable(
+        "ΔI = H(M(p) | h(e_p)), information gain", "nats", "Definition 4.2", "better", "synthetic"
+    ),
+    "information_prompt_output": Variable(
+        "I(e_p; M(p)), information of the prompt in the outputs",
+        "nats",
+        "Lemma 4.5",
+        rows="synthetic",
+    ),
+    "entropy_model_factor": Variable(
+        "H(e_M), entropy of the model's factor", "nats", "Lemma 4.5", rows="synthetic"
+    ),
+    "compression_bottleneck": Variable(
+        "B_syn = I(e_M; W) + I(e_p; W), compression bottleneck",
+        "nats",
+        "Definition 4.3",
+        "worse",
+        "synthetic",
+    ),
+    "efficiency": Variable(
+        "δ_{ε,p}, loss of efficiency in curation and prompting",
+        "nats",
+        "Lemma 4.5",
+        "worse",
+        "synthetic",
+    ),
+    "information_synthetic_learner": Variable(
+        "I(S_gen; W), information of the learner about the synthetic data",
+        "nats",
+        "Lemma 4.4",
+        "worse",
+        "synthetic",
+    ),
+    "information_anchor_learner": Variable(
+        "I(S_anchor; W'), information of the anchors' learner about the anchors",
+        "nats",
+        "Lemma 4.8",
+        rows="anchor",
+    ),
+    "bound_information_flow": Variable(
+        "bound of I(S_gen; W): ΔI + B_syn + H(e_M) + δ_{ε,p}",
+        "nats",
+        "Lemma 4.5",
+        "worse",
+        "synthetic",
+    ),
+    "bound_chain_rule": Variable(
+        "bound of I(S_gen; W): δ_ε + I(e_p; W) + I(e_M; W | e_p)",
+        "nats",
+        "Lemma 4.5 (chain rule, ours)",
+        "worse",
+        "synthetic",
+    ),
+    "task_divergence": Variable("TV(D, D_M), task divergence", "1", "Lemma 3.1", "worse"),
+    "generation_divergence": Variable(
+        "TV(D_M, D_gen), generation divergence", "1", "Lemma 3.1", "worse"
+    ),
+    "total_divergence": Variable(
+        "TV(D, D_gen), task to synthetic data", "1", "Lemma 3.1 (sharp)", "worse"
+    ),
+    "generalization_error": Variable(
+        "Err(π^gen), measured generalization error", "loss", "Lemma 3.1", "worse"
+    ),
+    "bound_synthetic": Variable(
+        "bound of the generalization error after synthetic data", "loss", "Theorem 4.7", "worse"
+    ),
+    "bound_synthetic_sharp": Variable(
+        "the same, with the chain rule and TV(D, D_gen)", "loss", "Theorem 4.7 (sharp)", "worse"
+    ),
+    "bound_anchor": Variable(
+        "bound of the generalization error after anchors alone", "loss", "Lemma 4.8"
+    ),
+    "ggmi": Variable(
+        "GGMI = I(S_anchor; W') − I(S_gen; W)", "nats", "Definition 4.9", "better", "synthetic"
+    ),
+    "bound_ggmi": Variable(
+        "bound of GGMI, as stated", "nats", "Theorem 4.10", "better", "synthetic"
+    ),
+    "bound_ggmi_corrected": Variable(
+        "bound of GGMI, corrected for noisy curation",
+        "nats",
+        "Theorem 4.10 (corrected)",
+        "better",
+        "synthetic",
+    ),
+    "kl_gap": Variable("D(π_anchor ‖ G) − D(π_gen ‖ G), KL gap", "nats", "Section 4.4", "better"),
+    "kl_gap_coverage": Variable(
+        "D(G ‖ π_anchor) − D(G ‖ π_gen), KL gap in coverage", "nats", "Section 4.4", "better"
+    ),
+    "kl_gap_histogram": Variable(
+        "the reference script's histogram gap (no divergence)", "nats", "Section 4.4"
+    ),
+    "irrelevant_share": Variable(
+        "share of the synthetic data that is off the task", "1", "Section 3.1", "worse"
+    ),
+    "uncovered_share": Variable(
+        "share of the task that the synthetic data misses", "1", "Section 3.1", "worse"
+    ),
+    "novel_share": Variable(
+        "share of the synthetic data on the task and beyond the anchors",
+        "1",
+        "Section 3.1",
+        "better",
+    ),
+    "effective_components": Variable(
+        "exp of the entropy of the weights, effective components", "1", "Section 3.1"
+    ),
+    "mutual_information": Variable("I(X; Y), mutual information of paired rows", "nats", "A.5"),
+}
+
+
+def _with_companions(variables: dict[str, Variable]) -> dict[str, Variable]:
+    described = dict(variables)
+    for name, variable in variables.items():
+        if variable.units == "nats":
+            for side in ("lower", "upper"):
+                described[f"{name}_{side}"] = replace(
+                    variable, long_name=f"{variable.long_name}: {side} estimate"
+                )
+    for name, variable in list(described.items()):
+        described[f"{name}_mcse"] = replace(
+            variable,
+            long_name=f"{variable.long_name}: Monte Carlo standard error",
+            larger_is="neither",
+        )
+    return described
+
+
+VARIABLES: dict[str, Variable] = _with_companions(_VARIABLES)
