@@ -1,0 +1,366 @@
+"""Coordinate-ascent variational inference for conjugate Gaussian mixtures, batched over fits.
+
+Data sets × restarts are fitted at once; each stops when its own ELBO has settled. An iteration is
+`statistics` (a pass over the rows, `rbpp.sufficient`) and `update`, both also used by the streaming
+and distributed engines: statistics of row chunks add up to those of the whole.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rbpp.conjugate import MixturePrior, VariationalMixture, row_weights
+from rbpp.kmeans import kmeans_centres
+from rbpp.normal_wishart import Parameters, expectations, kl_divergence
+from rbpp.sufficient import Rows, Statistics, natural_parameters, statistics
+
+# Inverse variance of the clusters that turn centres into near-hard first responsibilities, in units
+# of the data's standard deviation: far sharper than any component, far from overflow.
+_START_PRECISION = 1e4
+
+
+def cavi(
+    data: Tensor,
+    prior: MixturePrior,
+    components: int,
+    *,
+    source: Tensor | None = None,
+    source_count: int = 1,
+    sample_weights: Tensor | None = None,
+    mask: Tensor | None = None,
+    restarts: int = 1,
+    tolerance: float = 1e-6,
+    max_iterations: int = 500,
+    generator: torch.Generator | None = None,
+    initial: VariationalMixture | None = None,
+    chunk_rows: int | None = None,
+    history: bool = False,
+    dtype: torch.dtype | None = None,
+) -> VariationalMixture:
+    """Mean-field posterior of Gaussian mixtures with conjugate priors, in closed-form steps.
+
+    Maximises the ELBO E_q[log p(rows, z, w, μ, Λ) − log q(z) q(w) q(μ, Λ)] from k-means++ starts.
+    The ELBO never falls from one iteration to the next, and that is asserted.
+
+    Args:
+        data: rows (…, n, d) in floating point; the leading dimensions are data sets.
+        prior: broadcasts over the data sets.
+        components: K.
+        source: integer label in [0, S) of every row (…, n); each source has weights of its own over
+            the shared components.
+        source_count: S.
+        sample_weights: non-negative weights (…, n); weight 2 is the row twice.
+        mask: (…, n), False for rows that do not count, whatever they hold.
+        restarts: independent starts of every data set.
+        tolerance: a fit stops when an iteration gains less than this per row, in nats.
+        max_iterations: passes after which a fit stops unconverged.
+        generator: source of the starts; needed unless `initial` is given.
+        initial: posterior (restarts, …) to start from instead.
+        chunk_rows: rows per matrix product; by default what fits the processor's cache.
+        history: keep the ELBO of every iteration.
+        dtype: precision of the passes over the rows, by default that of the data. Statistics and
+            parameters are always accumulated in float64, and rows are centred and scaled first.
+
+    Returns:
+        VariationalMixture with leading dimensions (restarts, …) and the dtype of the data.
+
+    Raises:
+        ValueError: on rows that are not finite, shapes that disagree, or more components than rows.
+    """
+    weights = _check(data, prior, components, source, source_count, sample_weights, mask)
+    batch = data.shape[:-2]
+    sets = batch.numel()
+    centre, spread = _standardisation(data, weights, mask)
+    rows = _standardised(data, weights, mask, source, source_count, centre, spread, dtype)
+    members = torch.arange(sets, device=data.device).repeat_interleave(restarts)
+    factor, shift = spread.reciprocal(), -centre / spread
+    prior_parameters = _flat(
+        prior.parameters(components, source_count).map(lambda value: value.double()), batch
+    ).affine(shift, factor)
+    prior_parameters = prior_parameters.select(members)
+    if initial is None:
+        if generator is None:
+            raise ValueError("Expected a generator for the starts, or initial; got neither")
+        parameters = start(rows, members, prior_parameters, components, generator, chunk_rows)
+    else:
+        parameters = _from_initial(initial, restarts, batch, components, source_count)
+        parameters = parameters.affine(shift[members], factor[members])
+    fit = _ascend(
+        rows, members, prior_parameters, parameters, tolerance, max_iterations, chunk_rows, history
+    )
+    parameters = fit.parameters.affine(centre[members], spread[members])
+    assert fit.elbo is not None
+    elbo = fit.elbo - (rows.weight * spread.log().sum((-2, -1)))[members]
+    jacobian = elbo - fit.elbo
+
+    def shaped(value: Tensor) -> Tensor:
+        by_restart = value.unflatten(0, (sets, restarts)).movedim(1, 0)
+        return by_restart.reshape(restarts, *batch, *value.shape[1:])
+
+    trace = None
+    if fit.elbo_history is not None:
+        trace = torch.stack([shaped(value + jacobian) for value in fit.elbo_history])
+    assert fit.converged is not None
+    assert fit.iterations is not None
+    return VariationalMixture(
+        **parameters.map(lambda value: shaped(value).to(data.dtype))._asdict(),
+        elbo=shaped(elbo),
+        converged=shaped(fit.converged),
+        iterations=shaped(fit.iterations),
+        elbo_history=trace,
+    )
+
+
+def update(prior: Parameters, found: Statistics) -> Parameters:
+    """Posterior parameters from the prior's and the sufficient statistics; leading dims broadcast.
+
+    α = α₀ + N, κ = κ₀ + N, ν = ν₀ + N, m = (κ₀ m₀ + Σ r x) / κ and
+    Ψ = Ψ₀ + Σ r x xᵀ + κ₀ m₀ m₀ᵀ − κ m mᵀ.
+    """
+    dimension = prior.mean.shape[-1]
+    squares = dimension * (dimension + 1) // 2
+    packed, sums, counts = found.moments.split(
+        [squares, dimension, found.moments.shape[-1] - squares - dimension], -1
+    )
+    total = counts.sum(-1)
+    mean_precision = prior.mean_precision + total
+    mean = (prior.mean_precision.unsqueeze(-1) * prior.mean + sums) / mean_precision.unsqueeze(-1)
+    own = (prior.mean_precision.sqrt().unsqueeze(-1) * prior.mean).unsqueeze(-1)
+    new = (mean_precision.sqrt().unsqueeze(-1) * mean).unsqueeze(-1)
+    scale = prior.scale + _unpacked(packed, dimension) + own * own.mT - new * new.mT
+    return Parameters(
+        prior.concentration + counts.mT,
+        mean,
+        mean_precision,
+        prior.degrees_of_freedom + total,
+        scale,
+    )
+
+
+def elbo(prior: Parameters, parameters: Parameters, found: Statistics) -> Tensor:
+    """Evidence lower bound (…) in nats at `parameters`, from the statistics taken at them.
+
+    With the best responsibilities for those parameters it is
+    Σ_i log Σ_k exp E_q[log p(x_i, z_i = k)] − D_KL(q ‖ prior).
+    """
+    return found.evidence - kl_divergence(parameters, prior)
+
+
+def start(
+    rows: Rows,
+    members: Tensor,
+    prior: Parameters,
+    components: int,
+    generator: torch.Generator,
+    chunk_rows: int | None = None,
+) -> Parameters:
+    """First parameters of every fit: one update from near-hard k-means++ responsibilities."""
+    centres = kmeans_centres(rows.columns, rows.weights, members, components, generator)
+    natural = centre_parameters(centres.mT.double(), rows.source_count)
+    return update(prior, statistics(rows, natural, members, chunk_rows))
+
+
+def centre_parameters(centres: Tensor, source_count: int) -> Tensor:
+    """Natural parameters (…, K, P) that give every row to its nearest centre (…, K, d)."""
+    dimension = centres.shape[-1]
+    row, column = torch.triu_indices(dimension, dimension, device=centres.device)
+    quadratic = torch.where(row == column, -0.5 * _START_PRECISION, 0.0).to(centres)
+    constant = -0.5 * _START_PRECISION * centres.square().sum(-1, keepdim=True)
+    return torch.cat(
+        [
+            quadratic.expand(*centres.shape[:-1], -1),
+            _START_PRECISION * centres,
+            constant.expand(*centres.shape[:-1], source_count),
+        ],
+        -1,
+    )
+
+
+def _ascend(
+    rows: Rows,
+    members: Tensor,
+    prior: Parameters,
+    parameters: Parameters,
+    tolerance: float,
+    max_iterations: int,
+    chunk_rows: int | None,
+    history: bool,
+) -> VariationalMixture:
+    """Iterate every fit to its own convergence; finished fits leave the batch."""
+    fits = len(members)
+    result = parameters.map(torch.empty_like)
+    final = members.new_zeros(fits, dtype=torch.float64)
+    converged = members.new_zeros(fits, dtype=torch.bool)
+    iterations = members.new_zeros(fits)
+    trace: list[Tensor] = []
+    active = torch.arange(fits, device=members.device)
+    previous = final.new_full((fits,), -torch.inf)
+    # What rounding may take from a sum of this many terms of this precision.
+    slack = 10 * torch.finfo(rows.columns.dtype).eps
+    for iteration in range(1, max_iterations + 1):
+        expected = expectations(parameters)
+        found = statistics(rows, natural_parameters(parameters, expected), members, chunk_rows)
+        current = found.evidence - kl_divergence(parameters, prior, expected)
+        _assert_monotone(current, previous, slack * (current.abs() + found.weight))
+        if history:
+            trace.append(torch.full_like(final, torch.nan).index_copy_(0, active, current))
+        settled = current - previous <= tolerance * found.weight
+        leaving = settled if iteration < max_iterations else torch.ones_like(settled)
+        if bool(leaving.any()):
+            gone = active[leaving]
+            for whole, part in zip(result, parameters, strict=True):
+                whole[gone] = part[leaving]
+            final[gone], converged[gone] = current[leaving], settled[leaving]
+            iterations[gone] = iteration
+            staying = ~leaving
+            active, members, current = active[staying], members[staying], current[staying]
+            if not len(active):
+                break
+            prior, found = prior.select(staying), found.select(staying)
+        previous = current
+        parameters = update(prior, found)
+    return VariationalMixture(
+        **result._asdict(),
+        elbo=final,
+        converged=converged,
+        iterations=iterations,
+        elbo_history=torch.stack(trace) if history else None,
+    )
+
+
+def _assert_monotone(current: Tensor, previous: Tensor, slack: Tensor) -> None:
+    fallen = current < previous - slack
+    if bool(fallen.any()) or not bool(current.isfinite().all()):
+        worst = (current - previous).min()
+        raise ArithmeticError(
+            f"Expected an ELBO that is finite and never falls; got a change of {worst.item():g} "
+            "nats (float32 passes need rows whose components are not extremely narrow: use float64)"
+        )
+
+
+def _unpacked(packed: Tensor, dimension: int) -> Tensor:
+    """Symmetric matrices (…, d, d) from their upper triangles (…, d(d+1)/2)."""
+    index = torch.empty(dimension, dimension, dtype=torch.long, device=packed.device)
+    row, column = torch.triu_indices(dimension, dimension, device=packed.device)
+    place = torch.arange(len(row), device=packed.device)
+    index[row, column], index[column, row] = place, place
+    return packed.index_select(-1, index.flatten()).unflatten(-1, (dimension, dimension))
+
+
+def _check(
+    data: Tensor,
+    prior: MixturePrior,
+    components: int,
+    source: Tensor | None,
+    source_count: int,
+    sample_weights: Tensor | None,
+    mask: Tensor | None,
+) -> Tensor | None:
+    if data.dim() < 2 or not data.is_floating_point() or data.shape[-1] != prior.dimension:
+        raise ValueError(
+            f"Expected floating-point rows (…, n, {prior.dimension}) as in the prior; got "
+            f"{data.dtype} of shape {tuple(data.shape)}"
+        )
+    finite = data.isfinite()
+    if mask is not None and mask.dtype == torch.bool:
+        finite = finite | ~mask.unsqueeze(-1)
+    if not bool(finite.all()):
+        where = tuple((~finite).nonzero()[0].tolist())
+        raise ValueError(f"Expected finite rows; got {data[where].item()} at index {where}")
+    if components < 1 or components > data.shape[-2]:
+        raise ValueError(
+            f"Expected components from 1 to the {data.shape[-2]} rows; got components={components}"
+        )
+    if (source is None) != (source_count == 1) and source is None:
+        raise ValueError(f"Expected source labels for source_count={source_count}; got none")
+    if source is not None:
+        inside = (source >= 0) & (source < source_count)
+        if source.is_floating_point() or not bool(inside.all()):
+            raise ValueError(f"Expected integer source labels below {source_count}; got others")
+        if source.shape[-1] != data.shape[-2]:
+            raise ValueError(
+                f"Expected a source label for each of {data.shape[-2]} rows; got {source.shape[-1]}"
+            )
+    if sample_weights is None and mask is None:
+        return None
+    return row_weights(data, sample_weights, mask)
+
+
+def _standardisation(
+    data: Tensor, weights: Tensor | None, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of every coordinate, (D, 1, d) in float64."""
+    rows = data.flatten(0, -3) if data.dim() > 2 else data.unsqueeze(0)
+    origin = rows[:, :1]
+    if weights is None:
+        origin = rows[:, :1].double()
+        centred = rows - origin
+        mean = centred.mean(-2, keepdim=True, dtype=torch.float64)
+        variance = (centred - mean).square().mean(-2, keepdim=True)
+    else:
+        weight = weights.reshape(len(rows), -1, 1).double()
+        share = weight / weight.sum(-2, keepdim=True)
+        first = weight.argmax(-2, keepdim=True)
+        origin = rows.gather(-2, first.expand(-1, 1, rows.shape[-1])).double()
+        centred = torch.where(weight > 0, rows - origin, 0.0)
+        mean = (centred * share).sum(-2, keepdim=True)
+        variance = ((centred - mean).square() * share).sum(-2, keepdim=True)
+    spread = variance.sqrt()
+    return mean + origin, torch.where(spread > 0, spread, torch.ones_like(spread))
+
+
+def _standardised(
+    data: Tensor,
+    weights: Tensor | None,
+    mask: Tensor | None,
+    source: Tensor | None,
+    source_count: int,
+    centre: Tensor,
+    spread: Tensor,
+    dtype: torch.dtype | None,
+) -> Rows:
+    rows = data.flatten(0, -3) if data.dim() > 2 else data.unsqueeze(0)
+    columns = ((rows - centre) / spread).mT.to(dtype or data.dtype).contiguous()
+    flat = None
+    if weights is not None:
+        flat = weights.reshape(len(rows), -1).to(columns.dtype)
+        columns = torch.where(flat.unsqueeze(-2) > 0, columns, torch.zeros_like(columns))
+    if source is not None:
+        source = source.expand(data.shape[:-1]).reshape(len(rows), -1).to(data.device)
+    return Rows(columns, flat, source, source_count)
+
+
+def _flat(parameters: Parameters, batch: torch.Size) -> Parameters:
+    """Parameters of a batch that broadcasts to `batch`, as (D, …)."""
+    trailing = (2, 2, 1, 1, 3)
+    values = []
+    for value, kept in zip(parameters, trailing, strict=True):
+        own = value.shape[value.dim() - kept :]
+        values.append(value.expand(*batch, *own).reshape(batch.numel(), *own))
+    return Parameters(*values)
+
+
+def _from_initial(
+    initial: VariationalMixture,
+    restarts: int,
+    batch: torch.Size,
+    components: int,
+    source_count: int,
+) -> Parameters:
+    expected = torch.Size((restarts, *batch))
+    if initial.components != components or initial.source_count != source_count:
+        raise ValueError(
+            f"Expected an initial posterior of {components} components and {source_count} sources; "
+            f"got {initial.components} and {initial.source_count}"
+        )
+    try:
+        flat = _flat(initial.parameters.map(lambda value: value.double()), expected)
+    except RuntimeError:
+        raise ValueError(
+            f"Expected an initial posterior of batch shape {tuple(expected)}; "
+            f"got {tuple(initial.batch_shape)}"
+        ) from None
+    return flat.map(
+        lambda value: value.unflatten(0, (restarts, -1)).movedim(0, 1).flatten(0, 1).clone()
+    )

@@ -1,0 +1,110 @@
+"""Warm starts for mixtures: k-means++ centres and a few Lloyd passes, batched over fits.
+
+Mixture posteriors have poor local optima, and a random start finds them; this one seldom does.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# The seeding sees at most this many rows of a data set: more do not change which clumps there are.
+SEEDING_ROWS = 20_000
+LLOYD_PASSES = 6
+
+
+def kmeans_centres(
+    columns: Tensor,
+    weights: Tensor | None,
+    members: Tensor,
+    components: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Centres (F, d, K) of F fits, by k-means++ and Lloyd passes.
+
+    Args:
+        columns: rows as columns (D, d, n), in comparable units.
+        weights: (D, n), or None.
+        members: data set of every fit, (F,).
+        components: K.
+        generator: source of the choices, so that restarts differ.
+    """
+    columns, weights = _subsample(columns, weights, generator)
+    _, dimension, count = columns.shape
+    uniform = torch.rand(
+        components, len(members), generator=generator, dtype=torch.float64, device=columns.device
+    )
+    centres = columns.new_empty(len(members), dimension, components)
+    block = max(1, 2**20 // (count * max(dimension, components)))
+    for first in range(0, len(members), block):
+        which = slice(first, first + block)
+        own = columns[members[which]]
+        weight = None if weights is None else weights[members[which]]
+        start = _plus_plus(own, weight, uniform[:, which])
+        centres[which] = _lloyd(own, weight, start)
+    return centres
+
+
+def _subsample(
+    columns: Tensor, weights: Tensor | None, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    sets, dimension, count = columns.shape
+    if count <= SEEDING_ROWS:
+        return columns, weights
+    uniform = torch.rand(
+        sets, SEEDING_ROWS, generator=generator, dtype=torch.float64, device=columns.device
+    )
+    if weights is None:
+        index = (uniform * count).long().clamp_max(count - 1)
+    else:
+        index = _pick(weights, uniform)
+    return columns.gather(-1, index.unsqueeze(-2).expand(-1, dimension, -1)), None
+
+
+def _plus_plus(columns: Tensor, weights: Tensor | None, uniform: Tensor) -> Tensor:
+    """Rows drawn in turn with odds of their squared distance to those drawn before."""
+    fits, dimension, count = columns.shape
+    odds = columns.new_ones(fits, count) if weights is None else weights
+    chosen = []
+    distance: Tensor | None = None
+    for draw in uniform:
+        index = _pick(odds, draw.unsqueeze(-1))
+        centre = columns.gather(-1, index.unsqueeze(-2).expand(-1, dimension, -1))
+        chosen.append(centre)
+        apart = (columns[:, 0] - centre[:, 0]).square_()
+        for axis in range(1, dimension):
+            apart += (columns[:, axis] - centre[:, axis]).square_()
+        distance = apart if distance is None else torch.minimum(distance, apart)
+        odds = distance if weights is None else distance * weights
+    return torch.cat(chosen, -1)
+
+
+def _pick(odds: Tensor, uniform: Tensor) -> Tensor:
+    """Index of the row at which the cumulative odds pass the uniforms: (F, draws)."""
+    cumulative = odds.cumsum(-1, dtype=torch.float64)
+    total = cumulative[:, -1:]
+    # Without any odds left (fewer distinct rows than components) every row is as good.
+    flat = torch.arange(1, odds.shape[-1] + 1, dtype=torch.float64, device=odds.device)
+    cumulative = torch.where(total > 0, cumulative, flat)
+    index = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+    return index.clamp_max(odds.shape[-1] - 1)
+
+
+def _lloyd(columns: Tensor, weights: Tensor | None, centres: Tensor) -> Tensor:
+    components = centres.shape[-1]
+    index = torch.arange(components, device=columns.device).unsqueeze(-1)
+    for _ in range(LLOYD_PASSES):
+        near = nearest(columns, centres)
+        assigned = (near.unsqueeze(-2) == index).to(columns.dtype)
+        if weights is not None:
+            assigned *= weights.unsqueeze(-2)
+        mass = assigned.sum(-1).unsqueeze(-2)
+        mean = (columns @ assigned.mT) / mass.clamp_min(torch.finfo(mass.dtype).tiny)
+        centres = torch.where(mass > 0, mean, centres)
+    return centres
+
+
+def nearest(columns: Tensor, centres: Tensor) -> Tensor:
+    """Index of the nearest centre (F, d, K) of every column (F, d, n): (F, n)."""
+    product = centres.mT @ columns
+    return (0.5 * centres.square().sum(-2).unsqueeze(-1) - product).argmin(-2)

@@ -1,0 +1,170 @@
+"""The Wishart distribution of a precision matrix, and a normal, both in Cholesky coordinates.
+
+torch has no bijection onto positive definite matrices, so that neither an autoguide nor NUTS can
+move through torch's own `Wishart`. The lower Cholesky factor of the precision has one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+
+
+class WishartCholesky(TorchDistribution):
+    """Law of the lower triangular L with L Lᵀ ~ Wishart(ν, C Cᵀ).
+
+    Shapes: `degrees_of_freedom` ν (…), above d − 1; `scale_tril` C (…, d, d), lower triangular. The
+    mean of L Lᵀ is ν C Cᵀ; the batch shape is (…), the event shape (d, d).
+
+    Raises:
+        ValueError: if ν ≤ d − 1, or C is not lower triangular with a positive diagonal.
+
+    >>> WishartCholesky(torch.tensor(3.0), torch.eye(2)).log_prob(torch.eye(2)).item()
+    -2.1447...
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
+        "degrees_of_freedom": constraints.positive,
+        "scale_tril": constraints.lower_cholesky,
+    }
+    support = constraints.lower_cholesky
+    has_rsample = True
+
+    def __init__(
+        self,
+        degrees_of_freedom: Tensor,
+        scale_tril: Tensor,
+        validate_args: bool | None = None,
+    ) -> None:
+        dimension = scale_tril.shape[-1]
+        batch_shape = torch.broadcast_shapes(degrees_of_freedom.shape, scale_tril.shape[:-2])
+        self.degrees_of_freedom = degrees_of_freedom.expand(batch_shape)
+        self.scale_tril = scale_tril.expand(*batch_shape, dimension, dimension)
+        super().__init__(batch_shape, torch.Size([dimension] * 2), validate_args=validate_args)
+        if self._validate_args and bool((degrees_of_freedom <= dimension - 1).any()):
+            raise ValueError(
+                f"Expected degrees of freedom above d − 1 = {dimension - 1}; "
+                f"got {float(degrees_of_freedom.min())}"
+            )
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density with respect to the d(d+1)/2 entries of L."""
+        if self._validate_args:
+            self._validate_sample(value)
+        dimension = value.shape[-1]
+        whitened = torch.linalg.solve_triangular(self.scale_tril, value, upper=False)
+        log_diagonal = value.diagonal(dim1=-2, dim2=-1).log()
+        # |∂(L Lᵀ)/∂L| = 2^d Π_i L_ii^(d − i + 1), which joins |L Lᵀ|^((ν − d − 1)/2).
+        power = self.degrees_of_freedom.unsqueeze(-1) - torch.arange(
+            1, dimension + 1, dtype=value.dtype, device=value.device
+        )
+        half = self.degrees_of_freedom / 2
+        return (
+            (power * log_diagonal).sum(-1)
+            - 0.5 * whitened.square().sum((-2, -1))
+            - half * dimension * math.log(2)
+            - 2 * half * log_det(self.scale_tril)
+            - torch.special.multigammaln(half, dimension)
+            + dimension * math.log(2)
+        )
+
+    def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
+        """Draws by Bartlett's decomposition, differentiable in both parameters."""
+        return self.draw(sample_shape, generator=None)
+
+    def draw(self, sample_shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+        """`rsample` from a generator of one's own."""
+        shape = (*sample_shape, *self.batch_shape)
+        dimension = self.event_shape[0]
+        options: dict[str, Any] = {
+            "dtype": self.scale_tril.dtype,
+            "device": self.scale_tril.device,
+        }
+        index = torch.arange(dimension, **options)
+        half = ((self.degrees_of_freedom.unsqueeze(-1) - index) / 2).expand(*shape, dimension)
+        diagonal = (2 * torch._standard_gamma(half, generator=generator)).sqrt()
+        # Underflow of a gamma draw with a tiny shape would make the factor singular.
+        diagonal = diagonal.clamp_min(torch.finfo(diagonal.dtype).tiny ** 0.5)
+        noise = torch.randn(*shape, dimension, dimension, generator=generator, **options)
+        return self.scale_tril @ (noise.tril(-1) + torch.diag_embed(diagonal))
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> WishartCholesky:
+        """The same law with a larger batch shape."""
+        batch = torch.Size(batch_shape)
+        return WishartCholesky(
+            self.degrees_of_freedom.expand(batch),
+            self.scale_tril.expand(*batch, *self.event_shape),
+            validate_args=False,
+        )
+
+
+class PrecisionNormal(TorchDistribution):
+    """Normal with mean `loc` (…, d) and precision L Lᵀ, `precision_cholesky` L (…, d, d).
+
+    torch's `MultivariateNormal` would factor the precision anew at every evaluation.
+
+    >>> PrecisionNormal(torch.zeros(2), torch.eye(2)).log_prob(torch.zeros(2)).item()
+    -1.837877...
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
+        "loc": constraints.real_vector,
+        "precision_cholesky": constraints.lower_cholesky,
+    }
+    support = constraints.real_vector
+    has_rsample = True
+
+    def __init__(
+        self, loc: Tensor, precision_cholesky: Tensor, validate_args: bool | None = None
+    ) -> None:
+        dimension = loc.shape[-1]
+        batch_shape = torch.broadcast_shapes(loc.shape[:-1], precision_cholesky.shape[:-2])
+        self.loc = loc.expand(*batch_shape, dimension)
+        self.precision_cholesky = precision_cholesky.expand(*batch_shape, dimension, dimension)
+        super().__init__(batch_shape, torch.Size([dimension]), validate_args=validate_args)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density of value (…, d)."""
+        if self._validate_args:
+            self._validate_sample(value)
+        shift = (value - self.loc).unsqueeze(-2)
+        whitened = (shift @ self.precision_cholesky).squeeze(-2)
+        return (
+            log_det(self.precision_cholesky)
+            - 0.5 * whitened.square().sum(-1)
+            - 0.5 * self.event_shape[0] * math.log(2 * math.pi)
+        )
+
+    def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
+        """Draws, differentiable in both parameters."""
+        return self.draw(sample_shape, generator=None)
+
+    def draw(self, sample_shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+        """`rsample` from a generator of one's own."""
+        shape = (*sample_shape, *self.batch_shape, *self.event_shape)
+        noise = torch.randn(
+            shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device
+        )
+        return self.loc + torch.linalg.solve_triangular(
+            self.precision_cholesky.mT, noise.unsqueeze(-1), upper=True
+        ).squeeze(-1)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> PrecisionNormal:
+        """The same law with a larger batch shape."""
+        batch = torch.Size(batch_shape)
+        return PrecisionNormal(
+            self.loc.expand(*batch, *self.event_shape),
+            self.precision_cholesky.expand(*batch, *self.event_shape * 2),
+            validate_args=False,
+        )
+
+
+def log_det(factor: Tensor) -> Tensor:
+    """Log determinant of a triangular matrix with a positive diagonal."""
+    return factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
