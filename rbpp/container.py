@@ -97,15 +97,17 @@ def add_terms(
     Raises:
         ValueError: as `inference_data`.
     """
-    groups = group_datasets(data)
-    before = groups["posterior"]
+    before = group_datasets(data)["posterior"]
     sizes = {"chain": before.sizes["chain"], "draw": before.sizes["draw"]}
     added = _dataset("posterior", terms, dict(dims or {}), dict(coords or {}), sizes)
     kept = before.drop_vars([name for name in added.data_vars if name in before.data_vars])
-    groups["posterior"] = xr.merge(
-        [kept, added], combine_attrs="override", join="exact", compat="equals"
-    )
-    return _container(groups, dict(data.attrs))
+    merged = xr.merge([kept, added], combine_attrs="override", join="exact", compat="equals")
+    return replace_posterior(data, merged)
+
+
+def replace_posterior(data: Any, posterior: xr.Dataset) -> Any:
+    """A copy of `data` with another posterior group."""
+    return _container({**group_datasets(data), "posterior": posterior}, data.attrs)
 
 
 def with_attrs(data: Any, **attrs: Any) -> Any:
@@ -129,9 +131,7 @@ def write(data: Any, path: str | os.PathLike[str]) -> None:
     """
     target = Path(path)
     partial = target.with_name(f".{target.name}.partial")
-    tree = xr.DataTree.from_dict(
-        {"/": xr.Dataset(attrs=dict(data.attrs)), **group_datasets(data)}  # type: ignore[dict-item]
-    )
+    tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs=dict(data.attrs)), **group_datasets(data)})
     try:
         tree.to_netcdf(partial, engine="h5netcdf")
         os.replace(partial, target)
@@ -166,7 +166,7 @@ def read(path: str | os.PathLike[str]) -> Any:
 def term_table(data: Any, hdi_prob: float = 0.94) -> dict[str, Term]:
     """Every term of the posterior group in numbers: what a table or JSON shows of it.
 
-    A term is a posterior variable that has `units`; `NAME_mcse` belongs to NAME. A term with further
+    A term is a posterior variable that has `units`; `NAME_mcse` belongs to NAME. A term with more
     dimensions has one entry per element, NAME[label, …], as ArviZ writes it.
 
     Args:
@@ -213,13 +213,13 @@ def highest_density_interval(draws: np.ndarray, probability: float) -> tuple[flo
     return float(ordered[low]), float(ordered[low + inside])
 
 
-def _container(groups: Mapping[str, xr.Dataset], attrs: dict[str, Any]) -> Any:
+def _container(groups: Mapping[str, xr.Dataset], attrs: Mapping[Any, Any]) -> Any:
     if int(version("arviz").split(".")[0]) >= 1:
-        return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **groups})  # type: ignore[dict-item]
+        return xr.DataTree.from_dict({"/": xr.Dataset(attrs=dict(attrs)), **groups})
     with warnings.catch_warnings():  # ArviZ 0.23 announces 1.0 whenever it is imported
         warnings.simplefilter("ignore", FutureWarning)
         import arviz
-    return arviz.InferenceData(attrs=attrs, **groups)
+    return arviz.InferenceData(attrs=dict(attrs), **dict[str, Any](groups))
 
 
 def _dataset(
@@ -283,7 +283,7 @@ def _dimension_names(
         return tuple(f"{name}_dim_{position}" for position in range(count))
     if len(given) != count:
         raise ValueError(
-            f"Expected {len(given)} dimensions {list(given)} in {group} variable {name}; got {count}"
+            f"Expected dimensions {list(given)} in {group} variable {name}; got {count} dimensions"
         )
     return tuple(given)
 

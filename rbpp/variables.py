@@ -16,7 +16,7 @@ class Variable:
 
     Attributes:
         long_name: a phrase, with the paper's symbol.
-        units: `"nats"`, `"loss"` (the units of the user's loss) or `"1"` (a share, a ratio, a count).
+        units: `"nats"`, `"loss"` (the units of the user's loss) or `"1"` (share, ratio, count).
         equation: the paper's number of the definition, lemma, theorem or section.
         larger_is: how a larger value speaks of synthetic data.
         rows: the data set that a quantity in nats is about, whose row count `--per-row` divides by;

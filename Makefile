@@ -1,0 +1,41 @@
+# Everything runs in .venv, which is made and filled when it is absent or out of date.
+PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: demo test slow lint format typecheck bench install clean
+.DEFAULT_GOAL := test
+
+demo: $(INSTALLED) ## a table of terms and bounds, the figures and the InferenceData of the default process
+	$(BIN)/rbpp bounds gaussian_mixture --output demo/bounds.nc --figures demo
+
+test: $(INSTALLED) ## what every change must pass
+	$(BIN)/python -m pytest
+
+slow: $(INSTALLED) ## the tests that take over a minute
+	$(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+typecheck: $(INSTALLED)
+	$(BIN)/mypy
+
+bench: $(INSTALLED) ## side by side with the peers; benchmarks/README.md has the table of each
+	for program in benchmarks/*.py; do $(BIN)/python "$$program" || exit 1; done
+
+install: $(INSTALLED)
+
+# The stamp is older than what it was made from as soon as either changes.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

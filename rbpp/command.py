@@ -1,0 +1,357 @@
+"""The command line: `rbpp NAME …` runs inference/NAME.py, and owns what all programs share.
+
+A program is a file with a docstring (its help), `configure(parser)`, `run(arguments) -> Outcome`,
+and, so that `python inference/NAME.py …` does the same,
+
+    if __name__ == "__main__":
+        sys.exit(command.main([Path(__file__).stem, *sys.argv[1:]]))
+
+It imports what is slow inside `run`, so that help is fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import difflib
+import importlib.util
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+import rbpp
+
+# Ended by the user: what a shell reports for a program stopped by an interrupt.
+INTERRUPTED = 130
+_OWN_OPTIONS = {"json", "output", "figures", "quiet"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a program found.
+
+    Attributes:
+        data: InferenceData, in nats and per data set (the layer converts what it prints), or a
+            dictionary of several, each written to a file of its own.
+        audit: one mapping per audited statement.
+        settings: what the numbers depend on beyond the options of the command line.
+        figures: name to a figure or axes, or to a function that draws them, called only where
+            `--figures` asks for it.
+        extra: further keys of the JSON object.
+        text: printed in place of the table of terms.
+        rows: row counts of the data sets `anchor` and `synthetic`, for `--per-row`.
+        exit_status: of the command.
+    """
+
+    data: Any = None
+    audit: Sequence[Mapping[str, Any]] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    text: str | None = None
+    rows: Mapping[str, int] = field(default_factory=dict)
+    exit_status: int = 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `rbpp` with these arguments and return its exit status.
+
+    0: done; 2: bad input, with one line on standard error; 130: interrupted; a program may return
+    others, which its help names.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _main(arguments)
+    except SystemExit as stop:  # argparse: help and errors, already printed
+        return stop.code if isinstance(stop.code, int) else 1
+    except KeyboardInterrupt:
+        print("rbpp: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone: nobody is left to tell
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def programs_folder() -> Path:
+    """Where the programs are: inside the package once installed, beside it in a checkout."""
+    package = Path(rbpp.__file__).parent
+    installed = package / "inference"
+    return installed if installed.is_dir() else package.parent / "inference"
+
+
+def programs() -> dict[str, str]:
+    """Program names, with the first line of their help; nothing is imported."""
+    return {
+        path.stem.replace("_", "-"): _first_line(path)
+        for path in sorted(programs_folder().glob("*.py"))
+        if not path.stem.startswith("_")
+    }
+
+
+def add_per_row(parser: argparse.ArgumentParser) -> None:
+    """Give a program `--per-row`; its Outcome must then have `rows`."""
+    parser.add_argument(
+        "--per-row", action="store_true", help="information per row instead of per data set"
+    )
+
+
+def resolve_device(requested: str) -> str:
+    """`cuda` or `cpu`, where `auto` takes the first if there is one.
+
+    Raises:
+        ValueError: if `cuda` is requested and there is none.
+    """
+    if requested == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if requested == "cuda":
+        raise ValueError("Expected a CUDA device for --device cuda; got none on this machine")
+    return "cpu"
+
+
+def _main(arguments: list[str]) -> int:
+    names = programs()
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview(names))
+        return 0
+    if arguments[0] == "--version":
+        print(f"rbpp {rbpp.__version__}")
+        return 0
+    name = arguments[0].replace("_", "-")
+    if name not in names:
+        close = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names)}"
+        print(f"rbpp: no program {arguments[0]}; {hint}", file=sys.stderr)
+        return 2
+    program = _load(programs_folder() / f"{name.replace('-', '_')}.py")
+    parser = _parser(name, program)
+    parsed = parser.parse_args(arguments[1:])
+    with _warnings_as_lines(parser.prog):
+        try:
+            return _run(name, program.run, parsed)
+        except BrokenPipeError:
+            raise
+        except (ValueError, OSError, ImportError) as error:
+            print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
+
+
+def _run(
+    name: str, run: Callable[[argparse.Namespace], Outcome], parsed: argparse.Namespace
+) -> int:
+    parsed.device = resolve_device(parsed.device)
+    _check_places(parsed.output, parsed.figures)
+    # Whatever a library prints must not end up inside the one JSON object.
+    with contextlib.redirect_stdout(sys.stderr) if parsed.json else contextlib.nullcontext():
+        outcome = run(parsed)
+
+    from rbpp import container, display
+
+    settings = {
+        "program": name,
+        **{key: value for key, value in vars(parsed).items() if key not in _OWN_OPTIONS},
+        **outcome.settings,
+    }
+    several = outcome.data if isinstance(outcome.data, dict) else {"": outcome.data}
+    found = {key: data for key, data in several.items() if data is not None}
+    per_row = getattr(parsed, "per_row", False)
+    if per_row and not outcome.rows:
+        raise ValueError("--per-row: there is no data set here whose rows could be counted")
+    terms, units = {}, {}
+    for key, data in found.items():
+        shown = display.convert(data, parsed.units, outcome.rows if per_row else None)
+        table = container.term_table(shown, parsed.hdi_prob)
+        terms.update({f"{key}/{name}" if key else name: term for name, term in table.items()})
+        for label, term in container.group_datasets(shown)["posterior"].items():
+            units[f"{key}/{label}" if key else str(label)] = term.attrs.get("units", "")
+    written = []
+    if parsed.output is not None:
+        if not found:
+            raise ValueError(f"--output: rbpp {name} has no InferenceData to write")
+        attrs = {"settings": settings, "audit": list(outcome.audit), "versions": display.versions()}
+        encoded = {key: display.to_json(value) for key, value in attrs.items()}
+        for key, data in found.items():
+            path = parsed.output
+            path = path.with_stem(f"{path.stem}_{key}") if key else path
+            container.write(container.with_attrs(data, **encoded), path)
+            written.append(path)
+    if parsed.figures is not None:
+        written += _save_figures(outcome.figures, parsed.figures)
+
+    if parsed.json:
+        report = {
+            "terms": terms,
+            "hdi_prob": parsed.hdi_prob,
+            "audit": list(outcome.audit),
+            "settings": settings,
+            "versions": display.versions(),
+            **outcome.extra,
+        }
+        print(display.to_json(report), flush=True)
+    elif not parsed.quiet:
+        parts = []
+        if outcome.text is not None:
+            parts.append(outcome.text)
+        elif terms:
+            parts.append(display.format_terms(terms, parsed.hdi_prob, units))
+        if outcome.audit:
+            parts.append(display.format_audit(outcome.audit))
+        if written:
+            parts.append("\n".join(f"written: {path}" for path in written))
+        print("\n\n".join(parts), flush=True)
+    return outcome.exit_status
+
+
+def _parser(name: str, program: ModuleType) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=f"rbpp {name}",
+        description=program.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    program.configure(parser)
+    common = parser.add_argument_group("options of every program")
+    common.add_argument("--seed", type=_seed, default=0, help="decides every random number (0)")
+    common.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute (auto)"
+    )
+    common.add_argument(
+        "--json", action="store_true", help="one JSON object on standard output, nothing else"
+    )
+    common.add_argument("--output", metavar="FILE.nc", type=Path, help="write InferenceData here")
+    common.add_argument(
+        "--figures", metavar="DIR", type=Path, help="write the figures here, as PNG"
+    )
+    common.add_argument(
+        "--quiet", action="store_true", help="no table and no progress bar; warnings still show"
+    )
+    common.add_argument(
+        "--hdi-prob",
+        type=_probability,
+        default=0.94,
+        metavar="P",
+        help="probability of the highest-density intervals (0.94)",
+    )
+    common.add_argument(
+        "--units", choices=["nats", "bits"], default="nats", help="of information (nats)"
+    )
+    return parser
+
+
+def _load(path: Path) -> ModuleType:
+    name = f"rbpp.inference.{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None  # a .py file always has a spec and a loader
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickling look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _overview(names: Mapping[str, str]) -> str:
+    width = max(map(len, names), default=0)
+    lines = [f"  {name:<{width}}  {line}" for name, line in names.items()]
+    return "\n".join(
+        [
+            "usage: rbpp PROGRAM …",
+            "",
+            "Posteriors over the terms and bounds of the reverse-bottleneck theory.",
+            "",
+            *lines,
+            "",
+            "rbpp PROGRAM --help tells the options of a program; rbpp --version the version.",
+        ]
+    )
+
+
+def _first_line(path: Path) -> str:
+    try:
+        documentation = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    except SyntaxError as error:
+        return f"(cannot be read: {error.msg}, line {error.lineno})"
+    return (documentation or "").partition("\n")[0]
+
+
+def _check_places(output: Path | None, figures: Path | None) -> None:
+    """Fail before the work and not after it."""
+    if output is not None:
+        if output.is_dir():
+            raise ValueError(f"--output: expected a file to write; got the folder {output}")
+        existed = output.exists()
+        try:
+            with output.open("ab"):
+                pass
+        except OSError as error:
+            raise ValueError(f"--output: cannot write {output}: {error.strerror}") from error
+        if not existed:
+            output.unlink()
+    if figures is not None:
+        try:
+            figures.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"--figures: cannot make {figures}: {error.strerror}") from error
+        os.environ.setdefault("MPLBACKEND", "Agg")  # no window for a file
+
+
+def _save_figures(figures: Mapping[str, Any], folder: Path) -> list[Path]:
+    written = []
+    for name, drawn in figures.items():
+        axes = drawn() if callable(drawn) else drawn
+        axes = axes if hasattr(axes, "figure") or not hasattr(axes, "flat") else axes.flat[0]
+        figure = axes if hasattr(axes, "savefig") else axes.figure
+        path = folder / f"{name}.png"
+        figure.savefig(path, dpi=150)
+        from matplotlib import pyplot
+
+        pyplot.close(figure)
+        written.append(path)
+    return written
+
+
+@contextlib.contextmanager
+def _warnings_as_lines(prog: str) -> Iterator[None]:
+    """Warnings as one line each; those about the future of other libraries are not the user's."""
+
+    def show(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+        print(f"{prog}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning):
+            warnings.simplefilter("ignore", category)
+        warnings.showwarning = show
+        yield
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more; got {text}")
+    return int(text)
+
+
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a probability between 0 and 1; got {text}")
+    return value

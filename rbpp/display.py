@@ -1,0 +1,165 @@
+"""How results leave rbpp: in the user's units, as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from rbpp.container import Term, group_datasets, replace_posterior
+from rbpp.variables import VARIABLES
+
+Units = Literal["nats", "bits"]
+_VERSIONED = ("torch", "pyro-ppl", "arviz", "xarray", "numpy")
+
+
+def convert(data: Any, units: Units = "nats", rows: Mapping[str, int] | None = None) -> Any:
+    """A copy of `data` whose information is in `units`, and per row where `rows` is given.
+
+    Only variables in nats change, their Monte Carlo errors with them; shares, distances and losses
+    stay, and so does what already is per row (the KL gap, the information of paired rows).
+
+    Args:
+        data: InferenceData in nats and per data set, as everything in rbpp.
+        units: nats, or bits (nats divided by log 2).
+        rows: row count of the data sets `anchor` and `synthetic`, to divide by.
+    """
+    scale = 1 / math.log(2) if units == "bits" else 1.0
+    posterior = group_datasets(data)["posterior"]
+    converted = {}
+    for name, term in posterior.data_vars.items():
+        if term.attrs.get("units") != "nats":
+            continue
+        described = VARIABLES.get(str(name))
+        count = rows.get(described.rows) if rows and described and described.rows else None
+        attrs = {**term.attrs, "units": units if count is None else f"{units} per row"}
+        converted[name] = (term * (scale / (count or 1))).assign_attrs(attrs)
+    return replace_posterior(data, posterior.assign(converted))
+
+
+def format_terms(
+    table: Mapping[str, Term], hdi_prob: float, units: Mapping[str, str] | None = None
+) -> str:
+    """The terms of `rbpp.container.term_table`, one a line.
+
+    Args:
+        table: NAME to its numbers.
+        hdi_prob: the probability that the table was made with.
+        units: NAME (without any label in brackets) to its units.
+    """
+    percent = f"{100 * hdi_prob:g} %"
+    lines = [["term", "mean", "sd", f"{percent} low", f"{percent} high", "mcse", "units"]]
+    for name, term in table.items():
+        numbers = [term[key] for key in ("mean", "sd", "hdi_low", "hdi_high", "mcse")]
+        unit = (units or {}).get(name.partition("[")[0], "")
+        lines.append([name, *map(_short, numbers), "" if unit == "1" else unit])
+    return align(lines)
+
+
+def format_audit(audit: Sequence[Mapping[str, Any]]) -> str:
+    """Audit entries, one a line under the names of their fields; lists in them follow, indented."""
+    fields: dict[str, None] = {}
+    for entry in audit:
+        fields.update({key: None for key, value in entry.items() if not _is_nested(value)})
+    lines = [list(fields)]
+    for entry in audit:
+        lines.append([_short(entry.get(key)) for key in fields])
+    head, *rest = align(lines).split("\n")
+    text = [head]
+    for line, entry in zip(rest, audit, strict=True):
+        text.append(line)
+        for key, value in entry.items():
+            if _is_nested(value) and value:
+                text.extend(f"    {part}" for part in _nested(key, value))
+    return "\n".join(text)
+
+
+def align(lines: Sequence[Sequence[str]]) -> str:
+    """Columns side by side: the first and whatever is no number to the left, numbers to the right.
+
+    >>> print(align([["term", "mean"], ["kl_gap", "0.5"], ["ggmi", "-12"]]))
+    term    mean
+    kl_gap   0.5
+    ggmi     -12
+    """
+    columns = list(zip(*lines, strict=True))
+    padded = []
+    for position, column in enumerate(columns):
+        wide = max(map(_width, column))
+        right = position > 0 and all(_is_number(cell) for cell in column[1:])
+        padded.append(
+            [
+                (" " * (wide - _width(c)) + c) if right else c + " " * (wide - _width(c))
+                for c in column
+            ]
+        )
+    return "\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True))
+
+
+def to_json(value: Any) -> str:
+    """Strict JSON on one line: nan and infinities become null, arrays become lists.
+
+    >>> to_json({"mean": float("nan"), "count": 3})
+    '{"mean": null, "count": 3}'
+    """
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+
+
+def versions() -> dict[str, str]:
+    """Versions of rbpp, Python and the libraries that the numbers depend on."""
+    import platform
+
+    import rbpp
+
+    found = {"rbpp": rbpp.__version__, "python": platform.python_version()}
+    for name in _VERSIONED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # arrays, tensors and their scalars
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, Mapping | list | tuple)
+
+
+def _nested(key: str, value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [f"{key}: " + ", ".join(f"{name} {_short(item)}" for name, item in value.items())]
+    return [line for item in value for line in (_nested(key, item) if _is_nested(item) else [item])]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return cell in ("–", "")
+    return True
+
+
+def _width(text: str) -> int:
+    return sum(not unicodedata.combining(character) for character in text)
