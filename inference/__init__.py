@@ -1,0 +1,1 @@
+"""Inference programs, one file each: `python inference/NAME.py …` is `rbpp NAME …`."""

@@ -1,0 +1,1 @@
+"""Generation processes, one file each, as readable Pyro models: copy one to define your own."""
