@@ -1,0 +1,98 @@
+"""What every test and doctest gets: fixed seeds, and a check that it left global state alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+# Where torch is absent, the tests of what needs none of it still run.
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+SHARED_DATA = Path(__file__).resolve().parent.parent / "shared" / "data"
+
+
+def global_state() -> dict[str, Any]:
+    """Whatever a library could change behind its user's back, in comparable form."""
+    name, keys, position, *_ = np.random.get_state()
+    state: dict[str, Any] = {
+        "random": random.getstate(),
+        "numpy.random": (name, tuple(keys), position),
+        "numpy error handling": np.geterr(),
+    }
+    if HAS_TORCH:
+        import pyro
+        import torch
+
+        state |= {
+            "torch.random": torch.get_rng_state().numpy().tobytes(),
+            "torch default dtype": torch.get_default_dtype(),
+            "torch gradient mode": torch.is_grad_enabled(),
+            "torch threads": torch.get_num_threads(),
+            "pyro settings": pyro.settings.get(),
+            "pyro parameter store": sorted(pyro.get_param_store().keys()),
+        }
+    return state
+
+
+def seed_everything() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    if HAS_TORCH:
+        import pyro
+        import torch
+
+        torch.manual_seed(0)
+        pyro.clear_param_store()
+
+
+@pytest.fixture(autouse=True)
+def untouched_global_state(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Seeds, and fails a test that draws from, or changes, what belongs to the whole process.
+
+    Randomness in tests comes from generators too; a test of something that must draw from global
+    state (a peer, a Pyro model by hand) wraps it in `rbpp.randomness.seeded`.
+    """
+    seed_everything()
+    before = global_state()
+    yield
+    after = global_state()
+    seed_everything()
+    changed = [name for name, value in before.items() if after[name] != value]
+    if changed:
+        pytest.fail(f"changed global state: {', '.join(changed)}", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def closed_figures() -> Iterator[None]:
+    """No figure outlives its test."""
+    yield
+    import sys
+
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture(autouse=True)
+def names_for_doctests(doctest_namespace: dict[str, Any]) -> None:
+    """A doctest knows numpy, torch and a seeded generator."""
+    doctest_namespace["np"] = np
+    if HAS_TORCH:
+        import torch
+
+        doctest_namespace["torch"] = torch
+        doctest_namespace["generator"] = torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data beside the checkout; tests of it skip where it is not there."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no real data at {SHARED_DATA}")
+    return SHARED_DATA
