@@ -13,6 +13,7 @@ from torch import Tensor
 from rbpp.conjugate import MixturePrior, VariationalMixture, row_weights
 from rbpp.kmeans import kmeans_centres
 from rbpp.normal_wishart import Parameters, expectations, kl_divergence
+from rbpp.standardisation import Standardisation, standardisation
 from rbpp.sufficient import Rows, Statistics, natural_parameters, statistics
 
 # Inverse variance of the clusters that turn centres into near-hard first responsibilities, in units
@@ -71,28 +72,29 @@ def cavi(
     weights = _check(data, prior, components, source, source_count, sample_weights, mask)
     batch = data.shape[:-2]
     sets = batch.numel()
-    centre, spread = _standardisation(data, weights, mask)
-    rows = _standardised(data, weights, mask, source, source_count, centre, spread, dtype)
+    flat_rows = data.reshape(sets, *data.shape[-2:])
+    if weights is not None:
+        weights = weights.reshape(sets, -1)
+    if source is not None:
+        source = source.to(data.device).expand(data.shape[:-1]).reshape(sets, -1)
+    units = standardisation(flat_rows, weights)
+    rows = _standardised(flat_rows, weights, source, source_count, units, dtype or data.dtype)
     members = torch.arange(sets, device=data.device).repeat_interleave(restarts)
-    factor, shift = spread.reciprocal(), -centre / spread
-    prior_parameters = _flat(
-        prior.parameters(components, source_count).map(lambda value: value.double()), batch
-    ).affine(shift, factor)
-    prior_parameters = prior_parameters.select(members)
+    own_units = units.select(members)
+    prior_parameters = _flat(prior.parameters(components, source_count), batch).select(members)
+    prior_parameters = own_units.parameters(prior_parameters.map(Tensor.double))
     if initial is None:
         if generator is None:
             raise ValueError("Expected a generator for the starts, or initial; got neither")
         parameters = start(rows, members, prior_parameters, components, generator, chunk_rows)
     else:
         parameters = _from_initial(initial, restarts, batch, components, source_count)
-        parameters = parameters.affine(shift[members], factor[members])
+        parameters = own_units.parameters(parameters)
     fit = _ascend(
         rows, members, prior_parameters, parameters, tolerance, max_iterations, chunk_rows, history
     )
-    parameters = fit.parameters.affine(centre[members], spread[members])
-    assert fit.elbo is not None
-    elbo = fit.elbo - (rows.weight * spread.log().sum((-2, -1)))[members]
-    jacobian = elbo - fit.elbo
+    parameters = own_units.parameters_back(fit.parameters)
+    jacobian = -(rows.weight * units.spread.log().sum(-1))[members]
 
     def shaped(value: Tensor) -> Tensor:
         by_restart = value.unflatten(0, (sets, restarts)).movedim(1, 0)
@@ -101,11 +103,12 @@ def cavi(
     trace = None
     if fit.elbo_history is not None:
         trace = torch.stack([shaped(value + jacobian) for value in fit.elbo_history])
+    assert fit.elbo is not None
     assert fit.converged is not None
     assert fit.iterations is not None
     return VariationalMixture(
         **parameters.map(lambda value: shaped(value).to(data.dtype))._asdict(),
-        elbo=shaped(elbo),
+        elbo=shaped(fit.elbo + jacobian),
         converged=shaped(fit.converged),
         iterations=shaped(fit.iterations),
         elbo_history=trace,
@@ -197,7 +200,7 @@ def _ascend(
     active = torch.arange(fits, device=members.device)
     previous = final.new_full((fits,), -torch.inf)
     # What rounding may take from a sum of this many terms of this precision.
-    slack = 10 * torch.finfo(rows.columns.dtype).eps
+    slack = 1000 * torch.finfo(rows.columns.dtype).eps
     for iteration in range(1, max_iterations + 1):
         expected = expectations(parameters)
         found = statistics(rows, natural_parameters(parameters, expected), members, chunk_rows)
@@ -287,48 +290,19 @@ def _check(
     return row_weights(data, sample_weights, mask)
 
 
-def _standardisation(
-    data: Tensor, weights: Tensor | None, mask: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of every coordinate, (D, 1, d) in float64."""
-    rows = data.flatten(0, -3) if data.dim() > 2 else data.unsqueeze(0)
-    origin = rows[:, :1]
-    if weights is None:
-        origin = rows[:, :1].double()
-        centred = rows - origin
-        mean = centred.mean(-2, keepdim=True, dtype=torch.float64)
-        variance = (centred - mean).square().mean(-2, keepdim=True)
-    else:
-        weight = weights.reshape(len(rows), -1, 1).double()
-        share = weight / weight.sum(-2, keepdim=True)
-        first = weight.argmax(-2, keepdim=True)
-        origin = rows.gather(-2, first.expand(-1, 1, rows.shape[-1])).double()
-        centred = torch.where(weight > 0, rows - origin, 0.0)
-        mean = (centred * share).sum(-2, keepdim=True)
-        variance = ((centred - mean).square() * share).sum(-2, keepdim=True)
-    spread = variance.sqrt()
-    return mean + origin, torch.where(spread > 0, spread, torch.ones_like(spread))
-
-
 def _standardised(
     data: Tensor,
     weights: Tensor | None,
-    mask: Tensor | None,
     source: Tensor | None,
     source_count: int,
-    centre: Tensor,
-    spread: Tensor,
-    dtype: torch.dtype | None,
+    units: Standardisation,
+    dtype: torch.dtype,
 ) -> Rows:
-    rows = data.flatten(0, -3) if data.dim() > 2 else data.unsqueeze(0)
-    columns = ((rows - centre) / spread).mT.to(dtype or data.dtype).contiguous()
-    flat = None
+    columns = units.rows(data).to(dtype).mT.contiguous()
     if weights is not None:
-        flat = weights.reshape(len(rows), -1).to(columns.dtype)
-        columns = torch.where(flat.unsqueeze(-2) > 0, columns, torch.zeros_like(columns))
-    if source is not None:
-        source = source.expand(data.shape[:-1]).reshape(len(rows), -1).to(data.device)
-    return Rows(columns, flat, source, source_count)
+        weights = weights.to(dtype)
+        columns = torch.where(weights.unsqueeze(-2) > 0, columns, torch.zeros_like(columns))
+    return Rows(columns, weights, source, source_count)
 
 
 def _flat(parameters: Parameters, batch: torch.Size) -> Parameters:
@@ -355,7 +329,7 @@ def _from_initial(
             f"got {initial.components} and {initial.source_count}"
         )
     try:
-        flat = _flat(initial.parameters.map(lambda value: value.double()), expected)
+        flat = _flat(initial.parameters.map(Tensor.double), expected)
     except RuntimeError:
         raise ValueError(
             f"Expected an initial posterior of batch shape {tuple(expected)}; "

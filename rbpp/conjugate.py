@@ -228,17 +228,21 @@ class VariationalMixture:
 
     def select(self, index: Any) -> VariationalMixture:
         """The members of the batch at `index` (anything that indexes the leading dimensions)."""
-        values = {
-            field.name: None if value is None else value[index]
-            for field in fields(self)
-            if field.name != "elbo_history"
-            for value in (getattr(self, field.name),)
-        }
+        elbo, converged, iterations = (
+            None if value is None else value[index]
+            for value in (self.elbo, self.converged, self.iterations)
+        )
         history = self.elbo_history
         if history is not None:
             places = torch.arange(self.batch_shape.numel()).reshape(self.batch_shape)[index]
             history = history.flatten(1)[:, places]
-        return VariationalMixture(**values, elbo_history=history)
+        return VariationalMixture(
+            **{name: value[index] for name, value in self.parameters._asdict().items()},
+            elbo=elbo,
+            converged=converged,
+            iterations=iterations,
+            elbo_history=history,
+        )
 
     def best(self) -> VariationalMixture:
         """Per data set the restart of highest ELBO: drops the leading dimension."""

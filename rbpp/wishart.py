@@ -13,7 +13,70 @@ from typing import Any, ClassVar
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import Transform, biject_to, constraints, transform_to
+
+_LARGEST_LOG = 300.0  # a leap of a sampler must not overflow to infinity
+
+
+class _CholeskyFactor(constraints.Constraint):
+    """Lower triangular matrices with a positive diagonal, as a manifold of d(d+1)/2 dimensions."""
+
+    event_dim = 2
+
+    def check(self, value: Tensor) -> Tensor:
+        return constraints.lower_cholesky.check(value)
+
+
+cholesky_factor = _CholeskyFactor()
+
+
+class CholeskyFactorTransform(Transform):
+    """Vector (…, d(d+1)/2) to a lower triangular matrix, with the exponential on its diagonal.
+
+    torch's own transform takes a square matrix, ignores its upper triangle and has no Jacobian.
+    """
+
+    domain = constraints.real_vector
+    codomain = cholesky_factor
+    bijective = True
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CholeskyFactorTransform)
+
+    def __hash__(self) -> int:
+        return hash(CholeskyFactorTransform)
+
+    def _call(self, x: Tensor) -> Tensor:
+        dimension = _triangle_side(x.shape[-1])
+        row, column = torch.tril_indices(dimension, dimension, device=x.device)
+        entries = torch.where(row == column, x.clamp_max(_LARGEST_LOG).exp(), x)
+        result = x.new_zeros(*x.shape[:-1], dimension, dimension)
+        result[..., row, column] = entries
+        return result
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        row, column = torch.tril_indices(y.shape[-1], y.shape[-1], device=y.device)
+        entries = y[..., row, column]
+        diagonal = row == column
+        return torch.where(diagonal, torch.where(diagonal, entries, 1.0).log(), entries)
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        """Σ_i log y_ii."""
+        return log_det(y)
+
+    def forward_shape(self, shape: Sequence[int]) -> torch.Size:
+        """Shape of the matrices for a shape of vectors."""
+        return torch.Size((*shape[:-1], *[_triangle_side(shape[-1])] * 2))
+
+    def inverse_shape(self, shape: Sequence[int]) -> torch.Size:
+        """Shape of the vectors for a shape of matrices."""
+        return torch.Size((*shape[:-2], shape[-1] * (shape[-1] + 1) // 2))
+
+
+@biject_to.register(cholesky_factor)
+@transform_to.register(cholesky_factor)
+def _to_cholesky_factor(constraint: constraints.Constraint) -> CholeskyFactorTransform:
+    return CholeskyFactorTransform()
 
 
 class WishartCholesky(TorchDistribution):
@@ -33,7 +96,7 @@ class WishartCholesky(TorchDistribution):
         "degrees_of_freedom": constraints.positive,
         "scale_tril": constraints.lower_cholesky,
     }
-    support = constraints.lower_cholesky
+    support = cholesky_factor
     has_rsample = True
 
     def __init__(
@@ -125,6 +188,9 @@ class PrecisionNormal(TorchDistribution):
     ) -> None:
         dimension = loc.shape[-1]
         batch_shape = torch.broadcast_shapes(loc.shape[:-1], precision_cholesky.shape[:-2])
+        # A factor that the innermost batch dimension (the rows of a plate) shares.
+        shared = precision_cholesky.dim() > 2 and precision_cholesky.shape[-3] == 1
+        self._shared_factor = precision_cholesky.squeeze(-3) if shared else None
         self.loc = loc.expand(*batch_shape, dimension)
         self.precision_cholesky = precision_cholesky.expand(*batch_shape, dimension, dimension)
         super().__init__(batch_shape, torch.Size([dimension]), validate_args=validate_args)
@@ -133,8 +199,12 @@ class PrecisionNormal(TorchDistribution):
         """Log density of value (…, d)."""
         if self._validate_args:
             self._validate_sample(value)
-        shift = (value - self.loc).unsqueeze(-2)
-        whitened = (shift @ self.precision_cholesky).squeeze(-2)
+        shift = value - self.loc
+        shared = self._shared_factor
+        if shared is not None and shift.dim() > 1:  # one product for all the rows of a plate
+            whitened = shift @ shared
+        else:
+            whitened = (shift.unsqueeze(-2) @ self.precision_cholesky).squeeze(-2)
         return (
             log_det(self.precision_cholesky)
             - 0.5 * whitened.square().sum(-1)
@@ -163,6 +233,10 @@ class PrecisionNormal(TorchDistribution):
             self.precision_cholesky.expand(*batch, *self.event_shape * 2),
             validate_args=False,
         )
+
+
+def _triangle_side(entries: int) -> int:
+    return (math.isqrt(1 + 8 * entries) - 1) // 2
 
 
 def log_det(factor: Tensor) -> Tensor:
