@@ -149,8 +149,12 @@ def _is_nested(value: Any) -> bool:
 
 def _nested(key: str, value: Any) -> list[str]:
     if isinstance(value, Mapping):
-        return [f"{key}: " + ", ".join(f"{name} {_short(item)}" for name, item in value.items())]
-    return [line for item in value for line in (_nested(key, item) if _is_nested(item) else [item])]
+        return [f"{key}: {_fields(value)}"]
+    return [_fields(item) if isinstance(item, Mapping) else str(item) for item in value]
+
+
+def _fields(value: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_short(item)}" for name, item in value.items())
 
 
 def _is_number(cell: str) -> bool:

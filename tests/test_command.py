@@ -1,0 +1,389 @@
+"""The command line: what all programs share, on small programs; then every shipped program."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rbpp import command
+from rbpp.container import read
+from rbpp.display import align, format_audit, to_json
+
+PROGRAM = '''
+"""A small program.
+
+Its second paragraph.
+"""
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from rbpp import command
+from rbpp.container import inference_data
+
+
+def configure(parser):
+    parser.add_argument("--fail", default="")
+    command.add_per_row(parser)
+
+
+def draw():
+    figure = Figure()
+    figure.add_subplot().plot([0, 1])
+    return figure
+
+
+def run(arguments):
+    errors = {
+        "value": ValueError("data.csv, row 3:\\nExpected a number; got x"),
+        "file": FileNotFoundError(2, "No such file or directory", "absent.npy"),
+        "extra": ImportError("Expected ray; install it with: pip install 'rbpp[ray]'"),
+        "interrupt": KeyboardInterrupt(),
+        "bug": RuntimeError("a defect"),
+    }
+    if arguments.fail in errors:
+        raise errors[arguments.fail]
+    if arguments.fail == "warning":
+        warnings.warn("the two sides are\\nfar apart", stacklevel=1)
+        warnings.warn("tomorrow", FutureWarning, stacklevel=1)
+    print("a library's chatter")
+    draws = np.random.default_rng(arguments.seed).normal(2, 1, (2, 500))
+    text = "nothing to report" if arguments.fail == "text" else None
+    data = inference_data(
+        {
+            "information_gain": draws,
+            "information_gain_mcse": np.full((2, 500), 0.1),
+            "kl_gap": draws,
+            "irrelevant_share": 0 * draws + 0.5,
+            "ggmi": draws * np.nan,
+        },
+        constant_data={"seed": arguments.seed},
+    )
+    return command.Outcome(
+        data=None if arguments.fail == "text" else data,
+        audit=[{"statement": "Lemma 4.5", "holds": np.bool_(True), "slack": np.float64("nan")}],
+        settings={"rows": np.int64(3)},
+        figures={"one": draw, "two": draw()},
+        extra={"ranking": [{"name": "a", "score": np.array([1.0, np.inf])}]},
+        rows={} if arguments.fail == "rows" else {"anchor": 5, "synthetic": 10},
+        text=text,
+        exit_status=3 if arguments.fail == "status" else 0,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(command.main([Path(__file__).stem, *sys.argv[1:]]))
+'''
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A folder of programs with one in it, `small-program`."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    (folder / "small_program.py").write_text(PROGRAM, encoding="utf-8")
+    (folder / "_private.py").write_text("")
+    monkeypatch.setattr(command, "programs_folder", lambda: folder)
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def run(*arguments):
+    return command.main(["small-program", "--device", "cpu", *map(str, arguments)])
+
+
+def report(capsys, *arguments):
+    """Exit status 0 and the one JSON object on standard output."""
+    assert run("--json", *arguments) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    return json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_overview_lists_programs_with_the_first_line_of_their_help(small, capsys):
+    assert command.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert "small-program  A small program.\n" in out
+    assert "private" not in out
+    assert command.main([]) == 0
+    assert capsys.readouterr().out == out
+
+
+def test_help_is_the_docstring_with_all_options(small, capsys):
+    assert run("--help") == 0
+    out = capsys.readouterr().out
+    assert "Its second paragraph." in out
+    for option in "--seed --device --json --output --figures --quiet --hdi-prob --units".split():
+        assert option in out
+
+
+def test_version(capsys):
+    assert command.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("rbpp ")
+
+
+def test_a_program_that_does_not_parse_does_not_hide_the_others(small, capsys):
+    (small / "broken.py").write_text("def (")
+    assert command.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert "A small program." in out
+    assert "line 1" in out
+
+
+def test_json_has_exactly_the_contract(small, capsys):
+    found = report(capsys, "--hdi-prob", 0.5)
+    assert list(found) == ["terms", "hdi_prob", "audit", "settings", "versions", "ranking"]
+    assert list(found["terms"]) == ["information_gain", "kl_gap", "irrelevant_share", "ggmi"]
+    for term in found["terms"].values():
+        assert list(term) == ["mean", "sd", "hdi_low", "hdi_high", "mcse"]
+    gain = found["terms"]["information_gain"]
+    assert gain["mcse"] == pytest.approx(0.1)
+    # A standard normal's central half is 1.35 wide; 5 standard errors of that width.
+    assert gain["hdi_high"] - gain["hdi_low"] == pytest.approx(1.35, abs=0.25)
+    assert found["hdi_prob"] == 0.5
+    assert set(found["terms"]["ggmi"].values()) == {None}
+    assert found["audit"] == [{"statement": "Lemma 4.5", "holds": True, "slack": None}]
+    assert found["settings"]["rows"] == 3
+    assert found["settings"]["program"] == "small-program"
+    assert found["settings"]["seed"] == 0
+    assert found["ranking"] == [{"name": "a", "score": [1.0, None]}]
+    assert {"rbpp", "python", "torch", "arviz", "numpy"} <= set(found["versions"])
+
+
+def test_seed_decides(small, capsys):
+    first, again, other = (report(capsys, "--seed", seed)["terms"] for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_bits_convert_information_and_its_error_only(small, capsys):
+    nats, bits = (report(capsys, "--units", units)["terms"] for units in ("nats", "bits"))
+    for name, factor in {"information_gain": 1 / math.log(2), "irrelevant_share": 1}.items():
+        for key in ("mean", "sd", "hdi_low"):
+            assert bits[name][key] == pytest.approx(factor * nats[name][key])
+    assert bits["information_gain"]["mcse"] == pytest.approx(0.1 / math.log(2))
+
+
+def test_per_row_divides_what_is_per_data_set(small, capsys):
+    whole, row = report(capsys)["terms"], report(capsys, "--per-row")["terms"]
+    assert row["information_gain"]["mean"] == pytest.approx(whole["information_gain"]["mean"] / 10)
+    assert row["information_gain"]["mcse"] == pytest.approx(0.01)
+    assert row["kl_gap"] == whole["kl_gap"]
+    assert row["irrelevant_share"] == whole["irrelevant_share"]
+    assert run("--per-row", "--fail", "rows") == 2
+    assert "--per-row" in capsys.readouterr().err
+
+
+def test_table_shows_terms_units_and_audit(small, capsys):
+    assert run("--units", "bits", "--per-row") == 0
+    out = capsys.readouterr().out
+    assert "94 % low" in out
+    line = next(line for line in out.splitlines() if line.startswith("information_gain"))
+    assert line.endswith("bits per row")
+    assert "Lemma 4.5" in out
+
+
+def test_output_holds_draws_in_nats_with_settings_and_audit(small, capsys, tmp_path):
+    path = tmp_path / "out.nc"
+    terms = report(capsys, "--output", path, "--units", "bits")["terms"]
+    data = read(path)
+    mean = float(data["posterior"]["information_gain"].mean())
+    assert mean == pytest.approx(terms["information_gain"]["mean"] * math.log(2))
+    assert json.loads(data.attrs["audit"])[0]["statement"] == "Lemma 4.5"
+    assert json.loads(data.attrs["settings"])["units"] == "bits"
+
+
+def test_figures_are_written_only_where_asked_for(small, capsys, tmp_path):
+    assert run("--quiet", "--figures", tmp_path / "new" / "figures") == 0
+    written = sorted((tmp_path / "new" / "figures").iterdir())
+    assert [path.name for path in written] == ["one.png", "two.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+
+
+def test_quiet_prints_nothing_but_json_stays(small, capsys):
+    assert run("--quiet") == 0
+    assert "information_gain" not in capsys.readouterr().out
+    assert report(capsys, "--quiet")["terms"]
+
+
+def test_several_data_sets_get_a_file_and_a_prefix_each(small, capsys, tmp_path):
+    path = small / "small_program.py"
+    text = path.read_text().replace("else data,", "else {'K': data, 'J': data},")
+    path.write_text(text)
+    found = report(capsys, "--output", tmp_path / "gap.nc")
+    assert "K/kl_gap" in found["terms"]
+    assert "J/kl_gap" in found["terms"]
+    assert {file.name for file in tmp_path.glob("*.nc")} == {"gap_K.nc", "gap_J.nc"}
+
+
+def test_text_takes_the_place_of_the_table(small, capsys):
+    assert run("--fail", "text") == 0
+    assert "nothing to report" in capsys.readouterr().out
+    assert run("--fail", "text", "--output", "x.nc") == 2
+    assert "no InferenceData" in capsys.readouterr().err
+
+
+def test_exit_status_of_the_program(small):
+    assert run("--fail", "status") == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--fail", "value"], "data.csv, row 3: Expected a number; got x"),
+        (["--fail", "file"], "absent.npy"),
+        (["--fail", "extra"], "pip install 'rbpp[ray]'"),
+        (["--seed", "-1"], "whole number"),
+        (["--seed", "1.5"], "whole number"),
+        (["--seed", str(2**63)], "whole number"),
+        (["--hdi-prob", "94"], "between 0 and 1"),
+        (["--hdi-prob", "nan"], "between 0 and 1"),
+        (["--hdi-prob", "x"], "between 0 and 1"),
+        (["--units", "bans"], "bans"),
+        (["--device", "tpu"], "tpu"),
+        (["--unknown"], "--unknown"),
+        (["--see", "1"], "--see"),
+        (["surplus"], "surplus"),
+        (["--output", "."], "the folder ."),
+        (["--output", "absent/x.nc"], "absent/x.nc"),
+        (["--figures", "programs/small_program.py"], "--figures"),
+    ],
+)
+@pytest.mark.parametrize("extra", [[], ["--json"]])
+def test_bad_input_is_one_line_and_status_2(small, capsys, arguments, message, extra):
+    assert run(*arguments, *extra) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert printed.err.startswith("rbpp small-program: ")
+    assert message in printed.err
+
+
+def test_unwritable_output_fails_before_the_work(small, capsys):
+    assert run("--output", "absent/x.nc", "--fail", "bug") == 2
+    assert run("--figures", "programs/small_program.py", "--fail", "bug") == 2
+
+
+def test_checking_output_leaves_nothing_and_harms_nothing(small, tmp_path):
+    old = tmp_path / "old.nc"
+    old.write_bytes(b"kept")
+    assert run("--output", "new.nc", "--fail", "value") == 2
+    assert run("--output", old, "--fail", "value") == 2
+    assert not (tmp_path / "new.nc").exists()
+    assert old.read_bytes() == b"kept"
+
+
+def test_cuda_where_there_is_none(small, capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    assert command.main(["small-program", "--device", "cuda"]) == 2
+    assert "--device cuda" in capsys.readouterr().err
+    assert command.resolve_device("auto") == "cpu"
+
+
+def test_unknown_program_suggests_the_closest(small, capsys):
+    assert command.main(["smal-program"]) == 2
+    assert "did you mean small-program?" in capsys.readouterr().err
+    assert command.main(["zzz"]) == 2
+    assert "expected one of small-program" in capsys.readouterr().err
+
+
+def test_interrupt_is_130_and_a_defect_is_not_hidden(small, capsys):
+    assert run("--fail", "interrupt") == 130
+    assert capsys.readouterr().err == "rbpp: interrupted\n"
+    with pytest.raises(RuntimeError, match="a defect"):
+        run("--fail", "bug")
+
+
+def test_warnings_are_one_line_on_standard_error(small, capsys):
+    report(capsys, "--fail", "warning")
+    assert run("--fail", "warning") == 0
+    err = capsys.readouterr().err
+    assert err == "rbpp small-program: warning: the two sides are far apart\n"
+
+
+def test_help_and_version_import_neither_torch_nor_arviz():
+    program = (
+        "import sys\nfrom rbpp.command import main\nmain(['--help']), main(['--version'])\n"
+        "assert not {'torch', 'pyro', 'arviz', 'xarray', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_output_to_a_closed_pipe_is_no_traceback():
+    program = "import sys; from rbpp.command import main; sys.exit(main(['--help']))"
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+
+
+SHIPPED = sorted(command.programs())
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_program_has_help(name, capsys):
+    assert command.programs()[name].endswith(".")
+    assert command.main([name, "--help"]) == 0
+    assert "options of every program" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_file_runs_as_its_command(name):
+    path = command.programs_folder() / f"{name.replace('-', '_')}.py"
+    alone = subprocess.run(
+        [sys.executable, path, "--seed", "x"], capture_output=True, check=False, text=True
+    )
+    assert alone.returncode == 2
+    assert alone.stderr.startswith(f"rbpp {name}: ")
+    assert alone.stderr.count("\n") == 1
+
+
+def test_shipped_programs_are_where_the_design_has_them():
+    assert {"fit", "kl-gap"} <= set(SHIPPED)
+    assert (Path(command.programs_folder()) / "fit.py").is_file()
+
+
+def test_columns_align():
+    table = align([["term", "mean", "note"], ["a", "1.5", "x"], ["ΔH", "–", "yy"]])
+    assert table.splitlines() == ["term  mean  note", "a      1.5  x", "ΔH       –  yy"]
+
+
+def test_audit_shows_every_field_and_nested_assumptions():
+    text = format_audit(
+        [
+            {"bound": "Lemma 4.5", "holds": True, "assumptions": [{"markov": "consistent"}]},
+            {"bound": "Theorem 4.10", "slack": -1.0, "holds": False, "assumptions": ["noise"]},
+        ]
+    )
+    assert text.splitlines() == [
+        "bound         holds  slack",
+        "Lemma 4.5     yes        –",
+        "    markov consistent",
+        "Theorem 4.10  no        -1",
+        "    noise",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.float32(0.5), "0.5"),
+        (np.array([[1, 2]]), "[[1, 2]]"),
+        ({"a": math.nan, "b": -math.inf}, '{"a": null, "b": null}'),
+        ((np.bool_(True), None, Path("x")), '[true, null, "x"]'),
+        ("ΔH", '"ΔH"'),
+    ],
+)
+def test_json_of_what_programs_hold(value, text):
+    assert to_json(value) == text
