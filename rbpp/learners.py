@@ -23,7 +23,8 @@ from rbpp.normal_wishart import draw as draw_conjugate
 from rbpp.permanent import log_permanent
 
 FOLDS = 8  # of the golden formula's cross-fitting; more cost more fits of r and gain little
-_COMPONENT_CHOICES = (1, 2, 3, 4, 5, 6, 8)
+_COMPONENT_CHOICES = (1, 2, 3, 4, 5, 6, 8, 10)
+_PILOT_ITERATIONS = 150
 
 
 class Learned(Protocol):
@@ -93,18 +94,26 @@ def mixture_learner(
         rows = pilot.double()
         choices = (components,) if components else _COMPONENT_CHOICES
         best: tuple[float, MixturePrior, VariationalMixture] | None = None
+        worse = 0  # choices in a row without gain: the evidence falls off once there are enough
         for choice in choices:
-            if choice > rows.shape[-2] // 2 and best is not None:
+            if best is not None and (choice > rows.shape[-2] // 2 or worse == 2):
                 break
             prior = default_prior(rows, choice, concentration=concentration)
             fit = cavi(
-                rows, prior, choice, restarts=restarts, tolerance=1e-5, generator=generator
+                rows,
+                prior,
+                choice,
+                restarts=restarts,
+                tolerance=1e-5,
+                max_iterations=_PILOT_ITERATIONS,
+                generator=generator,
             ).best()
             assert fit.elbo is not None
             # Any of the K! orders would do as well: the evidence of the mixture counts them all.
             evidence = float(fit.elbo.mean()) + math.lgamma(choice + 1)
+            worse += 1
             if best is None or evidence > best[0]:
-                best = evidence, prior, fit
+                best, worse = (evidence, prior, fit), 0
         assert best is not None
         level = best[2].expected().log_prob_rows(rows).mean(-1)
         return _PreparedMixture(best[1], best[2], level, max_iterations)
