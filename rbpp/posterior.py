@@ -295,7 +295,7 @@ def fit_mixture(
     )
 
 
-_ASCENT_OPTIONS = {"tolerance", "max_iterations", "chunk_rows", "dtype"}
+ASCENT_OPTIONS = {"tolerance", "max_iterations", "chunk_rows", "dtype"}
 _OWN_OPTIONS: dict[str, set[str]] = {
     "cavi": set(),
     "svi": {"guide", "steps", "learning_rate", "particles", "batch_rows", "warm_start"},
@@ -308,13 +308,13 @@ def _split_options(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     if engine not in get_args(Engine):
         raise ValueError(f"Expected an engine of {', '.join(get_args(Engine))}; got {engine}")
-    known = _ASCENT_OPTIONS | _OWN_OPTIONS[engine]
+    known = ASCENT_OPTIONS | _OWN_OPTIONS[engine]
     unknown = sorted(set(options) - known)
     if unknown:
         raise ValueError(
             f"Expected options of {engine} ({', '.join(sorted(known))}); got {', '.join(unknown)}"
         )
-    ascent = {name: value for name, value in options.items() if name in _ASCENT_OPTIONS}
+    ascent = {name: value for name, value in options.items() if name in ASCENT_OPTIONS}
     return ascent, {name: value for name, value in options.items() if name not in ascent}
 
 
