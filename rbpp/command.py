@@ -16,6 +16,7 @@ import ast
 import contextlib
 import difflib
 import importlib.util
+import math
 import os
 import sys
 import warnings
@@ -45,6 +46,7 @@ class Outcome:
             `--figures` asks for it.
         extra: further keys of the JSON object.
         text: printed in place of the table of terms.
+        notes: printed below the table.
         rows: row counts of the data sets `anchor` and `synthetic`, for `--per-row`.
         exit_status: of the command.
     """
@@ -55,6 +57,7 @@ class Outcome:
     figures: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     text: str | None = None
+    notes: str = ""
     rows: Mapping[str, int] = field(default_factory=dict)
     exit_status: int = 0
 
@@ -107,6 +110,24 @@ def add_per_row(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--per-row", action="store_true", help="information per row instead of per data set"
     )
+
+
+def positive_integer(text: str) -> int:
+    """Type of an option that counts something, for `add_argument`."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more; got {text}")
+    return int(text)
+
+
+def positive_number(text: str) -> float:
+    """Type of an option that scales something, for `add_argument`."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a finite number above 0; got {text}")
+    return value
 
 
 def resolve_device(requested: str) -> str:
@@ -211,6 +232,8 @@ def _run(
             parts.append(outcome.text)
         elif terms:
             parts.append(display.format_terms(terms, parsed.hdi_prob, units))
+        if outcome.notes:
+            parts.append(outcome.notes)
         if outcome.audit:
             parts.append(display.format_audit(outcome.audit))
         if written:

@@ -155,6 +155,7 @@ _VARIABLES = {
     "effective_components": Variable(
         "exp of the entropy of the weights, effective components", "1", "Section 3.1"
     ),
+    "entropy": Variable("h(x), entropy of one row under a fitted mixture", "nats", "A.1"),
     "mutual_information": Variable("I(X; Y), mutual information of paired rows", "nats", "A.5"),
 }
 

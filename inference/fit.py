@@ -1,0 +1,170 @@
+"""A posterior over the Gaussian mixture that rows come from.
+
+DATA holds one row of numbers per line or record: .npy, .npz, CSV, Parquet, JSON, JSON lines, or a
+folder of shards. Restarts are chains: where R-hat between them is above 1.05, or Pareto k of the
+approximation above 0.7, the audit says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from rbpp import command
+
+# Vehtari, Simpson, Gelman, Yao and Gabry (2024) for k; Vehtari et al. (2021) for R-hat, whose 1.01
+# is for samplers: independent restarts of an approximation agree or clearly do not.
+LARGEST_PARETO_K, LARGEST_RHAT = 0.7, 1.05
+SHOWN_DIMENSIONS = 4
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this program."""
+    parser.add_argument("data", metavar="DATA", type=Path, help="file or folder of rows")
+    parser.add_argument(
+        "--components", type=command.positive_integer, required=True, metavar="K", help="how many"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=["cavi", "svi", "nuts"],
+        default="cavi",
+        help="coordinate ascent, stochastic gradients, or sampling (cavi)",
+    )
+    parser.add_argument("--embedding-field", metavar="F", help="the field with a vector per row")
+    parser.add_argument(
+        "--concentration",
+        type=command.positive_number,
+        default=1.0,
+        metavar="C",
+        help="of the weights' Dirichlet prior; below 1 it empties components not needed (1)",
+    )
+    parser.add_argument(
+        "--restarts", type=command.positive_integer, default=4, metavar="N", help="chains (4)"
+    )
+    parser.add_argument(
+        "--draws",
+        type=command.positive_integer,
+        default=1000,
+        metavar="N",
+        help="posterior draws per chain (1000)",
+    )
+    parser.add_argument(
+        "--points",
+        type=command.positive_integer,
+        default=256,
+        metavar="N",
+        help="points of each entropy (256)",
+    )
+    parser.add_argument(
+        "--log-likelihood",
+        action="store_true",
+        help="keep the log likelihood of every row and draw, for az.loo",
+    )
+
+
+def run(arguments: argparse.Namespace) -> command.Outcome:
+    """Fit, derive the terms that do not depend on labels, and judge the approximation."""
+    import torch
+
+    from rbpp import plots
+    from rbpp.container import add_terms
+    from rbpp.divergences import entropy
+    from rbpp.posterior import fit_mixture
+    from rbpp.randomness import generator, spawn
+    from rbpp.rows import read_rows
+
+    source = read_rows(arguments.data, "data", embedding_field=arguments.embedding_field)
+    if source.embedding is None:
+        raise ValueError(f"{arguments.data}: Expected rows of numbers; got text")
+    rows = torch.as_tensor(source.embedding, dtype=torch.float64, device=arguments.device)
+    posterior = fit_mixture(
+        rows,
+        arguments.components,
+        engine=arguments.engine,
+        concentration=arguments.concentration,
+        restarts=arguments.restarts,
+        draws=arguments.draws,
+        seed=arguments.seed,
+    ).relabelled()
+    points = generator(spawn(arguments.seed, "entropy"), arguments.device)
+    found = entropy(posterior.mixture, draws=arguments.points, generator=points)
+    weights = posterior.mixture.weights
+    data = add_terms(
+        posterior.to_inference_data(
+            rows if arguments.log_likelihood else None,
+            settings={"seed": arguments.seed, "row_count": len(rows)},
+        ),
+        {
+            "entropy": found.value,
+            "entropy_mcse": found.standard_error,
+            # The number of equally weighted components with the same entropy of weights.
+            "effective_components": torch.special.entr(weights).sum(-1).exp(),
+        },
+    )
+    return command.Outcome(
+        data=data,
+        audit=_audit(data),
+        notes=_component_table(data),
+        settings={"rows": len(rows), "dimension": rows.shape[1], "digest": posterior.digest},
+        figures={"fit": lambda: plots.plot_forest(data, ["entropy", "effective_components"])},
+    )
+
+
+def _component_table(data: Any) -> str:
+    """Weight and mean of every component, in the order of the draw of highest density."""
+    from rbpp.display import align
+
+    posterior = data["posterior"]
+    lines = [["component", "weight", "sd", "mean"]]
+    weight, mean = posterior["weight"], posterior["mean"].mean(("chain", "draw")).values
+    for index, place in enumerate(mean):
+        draws = weight.isel(component=index)
+        shown = ", ".join(f"{value:.4g}" for value in place[:SHOWN_DIMENSIONS])
+        more = ", …" if len(place) > SHOWN_DIMENSIONS else ""
+        spread = float(draws.std())
+        lines.append(
+            [str(index), f"{float(draws.mean()):.3f}", f"{spread:.3f}", f"({shown}{more})"]
+        )
+    return align(lines)
+
+
+def _audit(data: Any) -> list[dict[str, Any]]:
+    """Whether restarts agree, and whether importance weights could correct the approximation."""
+    import arviz
+
+    posterior, statistics = data["posterior"], data["sample_stats"]
+    audit = []
+    if posterior.sizes["chain"] > 1:
+        rhat = float(arviz.rhat(data, var_names=["entropy"])["entropy"])
+        audit.append(
+            {
+                "assumption": "restarts agree on the entropy",
+                "measure": "R-hat",
+                "measured": rhat,
+                "threshold": LARGEST_RHAT,
+                "verdict": _verdict(rhat, LARGEST_RHAT),
+            }
+        )
+    pareto_k = float(statistics["pareto_k"].max())
+    audit.append(
+        {
+            "assumption": "the approximation is near the posterior",
+            "measure": "Pareto k",
+            "measured": pareto_k,
+            "threshold": LARGEST_PARETO_K,
+            "verdict": _verdict(pareto_k, LARGEST_PARETO_K),
+        }
+    )
+    return audit
+
+
+def _verdict(measured: float, threshold: float) -> str:
+    if measured != measured:  # nuts approximates nothing; one draw measures nothing
+        return "inconclusive"
+    return "consistent" if measured <= threshold else "violated"
+
+
+if __name__ == "__main__":
+    sys.exit(command.main([Path(__file__).stem, *sys.argv[1:]]))
