@@ -1,0 +1,487 @@
+"""Generation processes: Pyro models of anchor → prompt → output → synthetic, run in batches.
+
+A process is written for one world and one data set. Here it runs for many at once: dimension −4 is
+the world, −3 the data set ("replicate") drawn in it, −2 and −1 are the process's own plates. World
+sites are drawn once per world and shared by its replicates.
+
+Values go in and out as in a plain run of the model, with (world, replicate) in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from pyro.infer.inspect import get_model_relations
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from rbpp.loading import find_model, knob_defaults, parse_settings, resolve_knobs
+from rbpp.randomness import seeded
+
+__all__ = [
+    "CHAIN_SITES",
+    "ROW_PLATES",
+    "Process",
+    "Simulation",
+    "Site",
+    "load_process",
+    "log_density",
+    "parse_settings",
+    "simulate",
+]
+
+# The plate that holds the rows of a site; the free sites of the chain need none.
+ROW_PLATES = {
+    "anchor": "anchors",
+    "output": "outputs",
+    "synthetic": "outputs",
+    "target": "targets",
+    "unprompted": "unprompted_outputs",
+}
+CHAIN_SITES = (
+    "anchor",
+    "prompt",
+    "prompt_factor",
+    "model_factor",
+    "output",
+    "synthetic",
+    "target",
+    "unprompted",
+)
+INNER_DIMENSIONS = 2  # dimensions −1 and −2 belong to the process's plates
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site of a process, as a plain run of the model has it.
+
+    Attributes:
+        name: its name in the trace.
+        deterministic: whether it is a function of the others.
+        plates: names of the plates around it, innermost first.
+        shape: shape of its value in a plain run.
+        batch_dimensions: how many leading dimensions of `shape` are plates; the rest is the event.
+        padding: dimensions of size one that a batched run has between its batch and `shape`.
+    """
+
+    name: str
+    deterministic: bool
+    plates: tuple[str, ...]
+    shape: tuple[int, ...]
+    batch_dimensions: int
+    padding: int
+
+    @property
+    def in_chain(self) -> bool:
+        """Whether the site is one of the chain's; every other sample site is the world's."""
+        return self.name in CHAIN_SITES
+
+
+@dataclass(frozen=True)
+class Process:
+    """A model with its knobs. Call it to run the model once, inside any Pyro handlers."""
+
+    name: str
+    model: Callable[..., Any]
+    knobs: dict[str, Any]
+    source: str
+
+    def __call__(self) -> Any:
+        return self.model(**self.knobs)
+
+    @cached_property
+    def sites(self) -> dict[str, Site]:
+        """Every site of the model, in its order.
+
+        Raises:
+            ValueError: if the model does not run in a batch; `rbpp check` then says more.
+        """
+        return _describe_sites(self)
+
+    @cached_property
+    def parents(self) -> dict[str, list[str]]:
+        """For every site the sites that it was computed from, deterministic ones included.
+
+        Pyro reads them from a trace: an edge through `.item()` or NumPy is missing.
+        """
+        with _running(0):
+            relations = get_model_relations(self, include_deterministic=True)
+        return relations["sample_sample"]
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Draws of a process.
+
+    Attributes:
+        sites: values of the chain's sites, each (worlds, replicates, *shape of a plain run).
+        world: values of every other sample site, each (worlds, 1, *shape of a plain run).
+        derived: values of other deterministic sites, (worlds, replicates or 1, *shape).
+        process: what was simulated.
+        seed: what decided the draws.
+    """
+
+    sites: dict[str, Tensor]
+    world: dict[str, Tensor]
+    derived: dict[str, Tensor]
+    process: Process
+    seed: int
+
+    @property
+    def values(self) -> dict[str, Tensor]:
+        """Chain and world together: what `log_density` takes."""
+        return {**self.world, **self.sites}
+
+
+def load_process(reference: str | Path | Callable[..., Any] | Process, **knobs: Any) -> Process:
+    """A process with its knobs set.
+
+    Args:
+        reference: a callable, the name of a shipped process, the path of a file (its `model`, or
+            `path.py:function`), or `module:attribute`.
+        knobs: keyword arguments of the model, text being parsed to the type of the default.
+
+    Raises:
+        ValueError: if there is no such process or knob, or a value is of another type.
+
+    >>> load_process("gaussian_mixture", outputs=50).knobs["outputs"]
+    50
+    """
+    if isinstance(reference, Process):
+        return Process(
+            reference.name,
+            reference.model,
+            resolve_knobs(reference.knobs, knobs),
+            reference.source,
+        )
+    name, model, source = find_model(reference)
+    return Process(name, model, resolve_knobs(knob_defaults(model), knobs), source)
+
+
+def simulate(
+    process: Process,
+    *,
+    worlds: int = 1,
+    replicates: int = 1,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Simulation:
+    """Draw `worlds` worlds and `replicates` data sets in each, all in one batched run in float64.
+
+    Args:
+        process: what to simulate.
+        worlds: number of independent worlds.
+        replicates: number of data sets, independent given their world.
+        seed: decides every draw; global random state is left as it was.
+        device: where tensors that the model makes are put.
+
+    Raises:
+        ValueError: if a count is not positive, or the process cannot run in a batch.
+    """
+    for name, count in (("worlds", worlds), ("replicates", replicates)):
+        if count < 1:
+            raise ValueError(f"Expected one or more {name}; got {count}")
+    sites = process.sites
+    run = _Batch(worlds, replicates, {name: site.batch_dimensions for name, site in sites.items()})
+    with _running(seed, device), run:
+        process()
+    groups: dict[str, dict[str, Tensor]] = {"sites": {}, "world": {}, "derived": {}}
+    for name, value in run.values.items():
+        if name not in sites:
+            raise ValueError(
+                f"Expected the same sites in every run of {process.name}; got {name!r} in some"
+            )
+        site = sites[name]
+        group = "sites" if site.in_chain else "derived" if site.deterministic else "world"
+        value = _drop_padding(site, value)
+        if group != "derived":
+            value = value.expand(worlds, replicates if site.in_chain else 1, *site.shape)
+        groups[group][name] = value
+    return Simulation(**groups, process=process, seed=seed)
+
+
+def log_density(
+    process: Process,
+    values: Mapping[str, Tensor],
+    sites: Iterable[str],
+    *,
+    per_row: bool = False,
+) -> dict[str, Tensor]:
+    """Conditional log density of each of `sites` given what stands above it, in nats.
+
+    Values are (…, *shape of a plain run); their leading dimensions broadcast, so that one call
+    evaluates every pair: outputs (1, R, n, d) under prompts (R, 1, m, d) give log p(b_i | a_j).
+    A deterministic site that is given takes that value instead of being computed. A site in a row
+    plate may have any number of rows, where its rows do not depend on other rows' values.
+
+    Args:
+        process: the model that has the densities.
+        values: world, conditioning sites and the sites themselves, by name.
+        sites: sample sites to evaluate.
+        per_row: keep the rows apart instead of summing over them.
+
+    Returns:
+        For each site the log density summed over its rows and other plates, shape the broadcast of
+        leading dimensions; with `per_row`, (…, rows).
+
+    Raises:
+        ValueError: if a site is unknown, deterministic (it has no density) or given no value, or a
+            site that it depends on is missing from `values`.
+    """
+    requested = list(dict.fromkeys(sites))
+    for name in requested:
+        site = _known(process, name)
+        if site.deterministic:
+            raise ValueError(
+                f"Expected a sample site; got {name!r}, which is deterministic in "
+                f"{process.name} and has no density"
+            )
+        if name not in values:
+            raise ValueError(f"Expected a value of {name!r} to evaluate its density; got none")
+    run = _run_given(process, values, requested)
+    result = {}
+    for name in requested:
+        site = process.sites[name]
+        density = run.distributions[name].log_prob(run.values[name])
+        inner = site.padding + site.batch_dimensions
+        rows = 1 if per_row and site.batch_dimensions else 0
+        summed = list(range(-inner, -rows)) if inner > rows else []
+        result[name] = density.sum(summed) if summed else density
+    return result
+
+
+@contextmanager
+def _running(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Seeded, in float64 (log densities of many rows need it), with everything restored after."""
+    dtype = torch.get_default_dtype()
+    with seeded(seed), torch.device(device):
+        torch.set_default_dtype(torch.float64)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+
+
+class _Record(Messenger):
+    """Keeps value, distribution and plates of every site."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: dict[str, Tensor] = {}
+        self.distributions: dict[str, Any] = {}
+        self.plates: dict[str, tuple[Any, ...]] = {}
+        self.deterministic: set[str] = set()
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if site_is_subsample(msg):
+            return
+        name = msg["name"]
+        if name in self.values:
+            raise ValueError(f"Expected every site once; got {name!r} twice")
+        self.values[name] = torch.as_tensor(msg["value"])
+        self.distributions[name] = msg["fn"]
+        self.plates[name] = tuple(frame for frame in msg["cond_indep_stack"] if frame.vectorized)
+        if is_deterministic(msg):
+            self.deterministic.add(name)
+
+
+class _Batch(_Record):
+    """Draws sample sites for many worlds and replicates at once."""
+
+    def __init__(self, worlds: int, replicates: int, batch_dimensions: Mapping[str, int]) -> None:
+        super().__init__()
+        self.worlds, self.replicates = worlds, replicates
+        self.batch_dimensions = batch_dimensions
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if site_is_subsample(msg) or msg["is_observed"] or not hasattr(msg["fn"], "batch_shape"):
+            return
+        outer = (self.worlds, self.replicates if msg["name"] in CHAIN_SITES else 1)
+        shape = tuple(msg["fn"].batch_shape)
+        own = self.batch_dimensions.get(msg["name"], 0)
+        if len(shape) >= own + 2:  # parents have put the batch in front already
+            target = (*torch.broadcast_shapes(shape[:2], outer), *shape[2:])
+        else:
+            target = torch.broadcast_shapes(shape, (*outer, *(1,) * INNER_DIMENSIONS))
+        msg["fn"] = msg["fn"].expand(torch.Size(target))
+
+
+class _Given(_Record):
+    """Holds given sites at their values and stops once the requested ones were reached."""
+
+    def __init__(
+        self,
+        given: Mapping[str, Tensor],
+        requested: Iterable[str],
+        plate_sizes: Mapping[str, int],
+    ) -> None:
+        super().__init__()
+        self.given, self.plate_sizes = given, plate_sizes
+        self.waiting = set(requested)
+
+    def _pyro_sample(self, msg: Any) -> None:
+        name = msg["name"]
+        if site_is_subsample(msg):
+            if name in self.plate_sizes:
+                msg["value"] = torch.arange(self.plate_sizes[name])
+        elif name in self.given:
+            msg["value"] = self.given[name]
+            msg["is_observed"] = True
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        super()._pyro_post_sample(msg)
+        self.waiting.discard(msg["name"])
+        if not self.waiting:
+            raise _Reached
+
+
+class _Reached(Exception):
+    """Every requested site was reached: what comes after need not run."""
+
+
+def is_deterministic(msg: Any) -> bool:
+    """Whether a trace message is a `pyro.deterministic` site."""
+    return bool(msg["infer"] and msg["infer"].get("_deterministic", False))
+
+
+def _describe_sites(process: Process) -> dict[str, Site]:
+    """The sites of a plain run, and where a batched run puts its padding."""
+    plain = _Record()
+    with _running(0), torch.no_grad(), plain:
+        process()
+    batch_dimensions = {name: _batch_dimensions(plain, name) for name in plain.values}
+    worlds, replicates = 2, 3  # different, so that a swap of the two shows
+    batched = _Batch(worlds, replicates, batch_dimensions)
+    try:
+        with _running(0), torch.no_grad(), batched:
+            process()
+    except (ValueError, RuntimeError, IndexError) as error:
+        last = next(reversed(batched.values), "its start")
+        raise ValueError(
+            f"Expected {process.name} to run for many worlds and replicates at once (index "
+            f"dimensions from the right, keep reduced ones); got, after site {last!r}: {error}"
+        ) from error
+    if list(plain.values) != list(batched.values):
+        raise ValueError(
+            f"Expected the same sites in every run of {process.name}; got {list(plain.values)} "
+            f"and {list(batched.values)}"
+        )
+    sites = {}
+    for name, value in batched.values.items():
+        shape = tuple(plain.values[name].shape)
+        extra = value.dim() - len(shape)
+        padding = extra - 2 if extra else INNER_DIMENSIONS - batch_dimensions[name]
+        front = tuple(value.shape[:2]) if extra >= 2 else ()
+        if (
+            extra == 1
+            or tuple(value.shape[extra:]) != shape
+            or any(size != 1 for size in value.shape[2:extra])
+            or any(size not in (1, many) for size, many in zip(front, (worlds, replicates)))
+        ):
+            raise ValueError(
+                f"Expected site {name!r} of {process.name} to have shape ({worlds} worlds, "
+                f"{replicates} replicates, 1…, {', '.join(map(str, shape))}) in a batch; got "
+                f"{tuple(value.shape)}: index dimensions from the right, keep reduced ones"
+            )
+        deterministic = name in plain.deterministic
+        if front and front[1] != 1 and not deterministic and name not in CHAIN_SITES:
+            raise ValueError(
+                f"Expected site {name!r} of {process.name} to be part of the world, shared by "
+                "replicates; got one that depends on the chain. The free sites of the chain are "
+                "prompt, prompt_factor and model_factor"
+            )
+        plates = sorted(plain.plates[name], key=lambda frame: -frame.dim)
+        sites[name] = Site(
+            name,
+            deterministic,
+            tuple(frame.name for frame in plates),
+            shape,
+            batch_dimensions[name],
+            padding,
+        )
+    return sites
+
+
+def _batch_dimensions(run: _Record, name: str) -> int:
+    """Leading dimensions of a plain value that are plates, not event."""
+    distribution, value = run.distributions[name], run.values[name]
+    if name not in run.deterministic:
+        return len(distribution.batch_shape)
+    if distribution.event_dim < value.dim():  # the author said what the event is
+        return value.dim() - distribution.event_dim
+    # Pyro takes all of an undeclared deterministic value for event: the plates say what is not.
+    deepest = max((-frame.dim for frame in run.plates[name]), default=0)
+    return min(deepest, value.dim())
+
+
+def _drop_padding(site: Site, value: Tensor) -> Tensor:
+    """(world, replicate, *shape) of a raw batched value."""
+    if value.dim() == len(site.shape):
+        return value[None, None]
+    if tuple(value.shape[2:]) != (1,) * site.padding + site.shape:
+        raise ValueError(
+            f"Expected site {site.name!r} of shape {site.shape} in every run; got "
+            f"{tuple(value.shape[2 + site.padding :])}"
+        )
+    return value.reshape(*value.shape[:2], *site.shape)
+
+
+def _known(process: Process, name: str) -> Site:
+    if name not in process.sites:
+        raise ValueError(
+            f"Expected a site of {process.name} ({', '.join(process.sites)}); got {name!r}"
+        )
+    return process.sites[name]
+
+
+def _run_given(process: Process, values: Mapping[str, Tensor], requested: Sequence[str]) -> _Given:
+    """A run with `values` held, up to the last requested site."""
+    raw, plate_sizes = {}, {}
+    for name, value in values.items():
+        site = _known(process, name)
+        trailing = tuple(value.shape[max(0, value.dim() - len(site.shape)) :])
+        shape = site.shape
+        if name in requested and site.plates and trailing[1:] == shape[1:] and trailing != shape:
+            # Another number of rows: the plate takes their number.
+            plate_sizes[site.plates[0]] = trailing[0]
+            shape = trailing
+        if trailing != shape or site.batch_dimensions > 1 and shape != site.shape:
+            raise ValueError(
+                f"Expected values of {name!r} of shape (…, {', '.join(map(str, site.shape))}); "
+                f"got {tuple(value.shape)}"
+            )
+        outer = value.shape[: value.dim() - len(shape)]
+        raw[name] = value.reshape(*outer, *(1,) * site.padding, *shape)
+    _check_given(process, values, requested)
+    run = _Given(raw, requested, plate_sizes)
+    with _running(0, next(iter(raw.values())).device if raw else "cpu"):
+        try:
+            with run:
+                process()
+        except _Reached:
+            pass
+    return run
+
+
+def _check_given(process: Process, values: Mapping[str, Tensor], requested: Sequence[str]) -> None:
+    """Raise where a requested site depends on one that was not given: it would be redrawn."""
+    pending, seen = list(requested), set()
+    while pending:
+        name = pending.pop()
+        for parent in process.parents[name]:
+            if parent in values or parent in seen:
+                continue
+            seen.add(parent)
+            if not process.sites[parent].deterministic:
+                raise ValueError(
+                    f"Expected a value of {parent!r}, on which {', '.join(map(repr, requested))} "
+                    f"of {process.name} depends; got values of {', '.join(values)}"
+                )
+            pending.append(parent)
