@@ -95,8 +95,12 @@ def add_terms(
         dims, coords: as in `inference_data`.
 
     Raises:
-        ValueError: as `inference_data`.
+        ValueError: as `inference_data`, and if `rbpp.variables` does not describe a term: without
+            its units no table would show it.
     """
+    unknown = sorted(set(terms) - set(VARIABLES))
+    if unknown:
+        raise ValueError(f"Expected terms that rbpp.variables describes; got {', '.join(unknown)}")
     before = group_datasets(data)["posterior"]
     sizes = {"chain": before.sizes["chain"], "draw": before.sizes["draw"]}
     added = _dataset("posterior", terms, dict(dims or {}), dict(coords or {}), sizes)

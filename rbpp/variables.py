@@ -157,6 +157,84 @@ _VARIABLES = {
     ),
     "entropy": Variable("h(x), entropy of one row under a fitted mixture", "nats", "A.1"),
     "mutual_information": Variable("I(X; Y), mutual information of paired rows", "nats", "A.5"),
+    # What the terms above are made of.
+    "entropy_prompt_factor": Variable(
+        "H(e_p), entropy of the prompt's factor", "nats", "Lemma E.1", rows="synthetic"
+    ),
+    "information_anchor_output": Variable(
+        "I(S_anchor; M(p)), information of the anchors in the outputs",
+        "nats",
+        "Theorem 4.10",
+        rows="synthetic",
+    ),
+    "information_output_learner": Variable(
+        "I(M(p); W), information of the learner about the outputs",
+        "nats",
+        "Lemma 4.5",
+        rows="synthetic",
+    ),
+    "information_anchor_synthetic_learner": Variable(
+        "I(S_anchor; W), information of the learner about the anchors",
+        "nats",
+        "Theorem 4.10",
+        rows="synthetic",
+    ),
+    "information_prompt_learner": Variable(
+        "I(e_p; W), information of the learner about the prompt",
+        "nats",
+        "Definition 4.3",
+        rows="synthetic",
+    ),
+    "information_model_factor_learner": Variable(
+        "I(e_M; W), information of the learner about the model's factor",
+        "nats",
+        "Definition 4.3",
+        rows="synthetic",
+    ),
+    "information_model_factor_learner_given_prompt": Variable(
+        "I(e_M; W | e_p), the same given the prompt",
+        "nats",
+        "Lemma 4.5 (chain rule, ours)",
+        rows="synthetic",
+    ),
+    "information_step": Variable(
+        "I(e_p; W) + I(e_M; W), the proof's step for I(M(p); W)",
+        "nats",
+        "Lemma 4.5 (proof)",
+        rows="synthetic",
+    ),
+    "curation_leak": Variable(
+        "δ_ε = I(S_gen; W) − I(M(p); W), what curation leaks",
+        "nats",
+        "Lemma 4.5",
+        "worse",
+        "synthetic",
+    ),
+    "prompting_inefficiency": Variable(
+        "δ_p = λ I(e_p; M(p)) − I(h(e_p); M(p))", "nats", "Lemma 4.5", "worse", "synthetic"
+    ),
+    "prompting_factor": Variable("λ, least with H(e_p) ≤ λ I(e_p; M(p))", "1", "Lemma E.1"),
+    "entropy_gap_output": Variable(
+        "ΔH_M = H(S_anchor) − H(M(p))", "nats", "Theorem 4.10 (corrected)", rows="synthetic"
+    ),
+    "entropy_anchor_given_output": Variable(
+        "H(S_anchor | M(p))", "nats", "Theorem 4.10", rows="synthetic"
+    ),
+    "entropy_anchor_given_learner": Variable(
+        "H(S_anchor | W)", "nats", "Theorem 4.10", rows="synthetic"
+    ),
+    "entropy_anchor_given_anchor_learner": Variable(
+        "H(S_anchor | W')", "nats", "Theorem 4.10", rows="synthetic"
+    ),
+    "entropy_synthetic_given_learner": Variable(
+        "H(S_gen | W)", "nats", "Theorem 4.10", rows="synthetic"
+    ),
+    "learner_gap": Variable(
+        "ε_{W,p} = H(S_anchor | W) − H(S_anchor | W')", "nats", "Theorem 4.10", rows="synthetic"
+    ),
+    "anchor_retention": Variable(
+        "α with H(S_anchor | M(p)) = α H(S_anchor | W)", "1", "Theorem 4.10"
+    ),
 }
 
 

@@ -333,6 +333,11 @@ def test_add_terms_extends_a_copy(data, rng):
         add_terms(data, {"entropy_gap": np.zeros((CHAINS, DRAWS + 1))})
 
 
+def test_add_terms_refuses_what_no_table_would_show(data):
+    with pytest.raises(ValueError, match=r"rbpp\.variables describes; got entropy_gab"):
+        add_terms(data, {"entropy_gab": np.zeros((CHAINS, DRAWS))})
+
+
 def test_tensors_are_taken_as_they_are():
     torch = pytest.importorskip("torch")
     tensor = torch.ones(1, 3, dtype=torch.float32, requires_grad=True)
