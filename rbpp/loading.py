@@ -131,7 +131,7 @@ def parse_settings(settings: Iterable[str]) -> dict[str, str]:
     >>> parse_settings(["outputs=50", "noise=0.1"])
     {'outputs': '50', 'noise': '0.1'}
     """
-    parsed = {}
+    parsed: dict[str, str] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         name = name.strip()

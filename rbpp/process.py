@@ -9,8 +9,7 @@ Values go in and out as in a plain run of the model, with (world, replicate) in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +17,10 @@ from typing import Any
 
 import torch
 from pyro.infer.inspect import get_model_relations
-from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from rbpp.batching import CHAIN_SITES, INNER_DIMENSIONS, Batch, Given, Reached, Record, running
 from rbpp.loading import find_model, knob_defaults, parse_settings, resolve_knobs
-from rbpp.randomness import seeded
 
 __all__ = [
     "CHAIN_SITES",
@@ -45,17 +42,6 @@ ROW_PLATES = {
     "target": "targets",
     "unprompted": "unprompted_outputs",
 }
-CHAIN_SITES = (
-    "anchor",
-    "prompt",
-    "prompt_factor",
-    "model_factor",
-    "output",
-    "synthetic",
-    "target",
-    "unprompted",
-)
-INNER_DIMENSIONS = 2  # dimensions −1 and −2 belong to the process's plates
 
 
 @dataclass(frozen=True)
@@ -111,7 +97,7 @@ class Process:
 
         Pyro reads them from a trace: an edge through `.item()` or NumPy is missing.
         """
-        with _running(0):
+        with running(0):
             relations = get_model_relations(self, include_deterministic=True)
         return relations["sample_sample"]
 
@@ -189,8 +175,8 @@ def simulate(
         if count < 1:
             raise ValueError(f"Expected one or more {name}; got {count}")
     sites = process.sites
-    run = _Batch(worlds, replicates, {name: site.batch_dimensions for name, site in sites.items()})
-    with _running(seed, device), run:
+    run = Batch(worlds, replicates, {name: site.batch_dimensions for name, site in sites.items()})
+    with running(seed, device), run:
         process()
     groups: dict[str, dict[str, Tensor]] = {"sites": {}, "world": {}, "derived": {}}
     for name, value in run.values.items():
@@ -245,7 +231,7 @@ def log_density(
             )
         if name not in values:
             raise ValueError(f"Expected a value of {name!r} to evaluate its density; got none")
-    run = _run_given(process, values, requested)
+    run = run_given(process, values, requested)
     result = {}
     for name in requested:
         site = process.sites[name]
@@ -257,110 +243,16 @@ def log_density(
     return result
 
 
-@contextmanager
-def _running(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Seeded, in float64 (log densities of many rows need it), with everything restored after."""
-    dtype = torch.get_default_dtype()
-    with seeded(seed), torch.device(device):
-        torch.set_default_dtype(torch.float64)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(dtype)
-
-
-class _Record(Messenger):
-    """Keeps value, distribution and plates of every site."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.values: dict[str, Tensor] = {}
-        self.distributions: dict[str, Any] = {}
-        self.plates: dict[str, tuple[Any, ...]] = {}
-        self.deterministic: set[str] = set()
-
-    def _pyro_post_sample(self, msg: Any) -> None:
-        if site_is_subsample(msg):
-            return
-        name = msg["name"]
-        if name in self.values:
-            raise ValueError(f"Expected every site once; got {name!r} twice")
-        self.values[name] = torch.as_tensor(msg["value"])
-        self.distributions[name] = msg["fn"]
-        self.plates[name] = tuple(frame for frame in msg["cond_indep_stack"] if frame.vectorized)
-        if is_deterministic(msg):
-            self.deterministic.add(name)
-
-
-class _Batch(_Record):
-    """Draws sample sites for many worlds and replicates at once."""
-
-    def __init__(self, worlds: int, replicates: int, batch_dimensions: Mapping[str, int]) -> None:
-        super().__init__()
-        self.worlds, self.replicates = worlds, replicates
-        self.batch_dimensions = batch_dimensions
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if site_is_subsample(msg) or msg["is_observed"] or not hasattr(msg["fn"], "batch_shape"):
-            return
-        outer = (self.worlds, self.replicates if msg["name"] in CHAIN_SITES else 1)
-        shape = tuple(msg["fn"].batch_shape)
-        own = self.batch_dimensions.get(msg["name"], 0)
-        if len(shape) >= own + 2:  # parents have put the batch in front already
-            target = (*torch.broadcast_shapes(shape[:2], outer), *shape[2:])
-        else:
-            target = torch.broadcast_shapes(shape, (*outer, *(1,) * INNER_DIMENSIONS))
-        msg["fn"] = msg["fn"].expand(torch.Size(target))
-
-
-class _Given(_Record):
-    """Holds given sites at their values and stops once the requested ones were reached."""
-
-    def __init__(
-        self,
-        given: Mapping[str, Tensor],
-        requested: Iterable[str],
-        plate_sizes: Mapping[str, int],
-    ) -> None:
-        super().__init__()
-        self.given, self.plate_sizes = given, plate_sizes
-        self.waiting = set(requested)
-
-    def _pyro_sample(self, msg: Any) -> None:
-        name = msg["name"]
-        if site_is_subsample(msg):
-            if name in self.plate_sizes:
-                msg["value"] = torch.arange(self.plate_sizes[name])
-        elif name in self.given:
-            msg["value"] = self.given[name]
-            msg["is_observed"] = True
-
-    def _pyro_post_sample(self, msg: Any) -> None:
-        super()._pyro_post_sample(msg)
-        self.waiting.discard(msg["name"])
-        if not self.waiting:
-            raise _Reached
-
-
-class _Reached(Exception):
-    """Every requested site was reached: what comes after need not run."""
-
-
-def is_deterministic(msg: Any) -> bool:
-    """Whether a trace message is a `pyro.deterministic` site."""
-    return bool(msg["infer"] and msg["infer"].get("_deterministic", False))
-
-
 def _describe_sites(process: Process) -> dict[str, Site]:
     """The sites of a plain run, and where a batched run puts its padding."""
-    plain = _Record()
-    with _running(0), torch.no_grad(), plain:
+    plain = Record()
+    with running(0), torch.no_grad(), plain:
         process()
     batch_dimensions = {name: _batch_dimensions(plain, name) for name in plain.values}
     worlds, replicates = 2, 3  # different, so that a swap of the two shows
-    batched = _Batch(worlds, replicates, batch_dimensions)
+    batched = Batch(worlds, replicates, batch_dimensions)
     try:
-        with _running(0), torch.no_grad(), batched:
+        with running(0), torch.no_grad(), batched:
             process()
     except (ValueError, RuntimeError, IndexError) as error:
         last = next(reversed(batched.values), "its start")
@@ -383,7 +275,10 @@ def _describe_sites(process: Process) -> dict[str, Site]:
             extra == 1
             or tuple(value.shape[extra:]) != shape
             or any(size != 1 for size in value.shape[2:extra])
-            or any(size not in (1, many) for size, many in zip(front, (worlds, replicates)))
+            or any(
+                size not in (1, many)
+                for size, many in zip(front, (worlds, replicates), strict=False)
+            )
         ):
             raise ValueError(
                 f"Expected site {name!r} of {process.name} to have shape ({worlds} worlds, "
@@ -409,7 +304,7 @@ def _describe_sites(process: Process) -> dict[str, Site]:
     return sites
 
 
-def _batch_dimensions(run: _Record, name: str) -> int:
+def _batch_dimensions(run: Record, name: str) -> int:
     """Leading dimensions of a plain value that are plates, not event."""
     distribution, value = run.distributions[name], run.values[name]
     if name not in run.deterministic:
@@ -441,9 +336,14 @@ def _known(process: Process, name: str) -> Site:
     return process.sites[name]
 
 
-def _run_given(process: Process, values: Mapping[str, Tensor], requested: Sequence[str]) -> _Given:
-    """A run with `values` held, up to the last requested site."""
-    raw, plate_sizes = {}, {}
+def run_given(
+    process: Process,
+    values: Mapping[str, Tensor],
+    requested: Sequence[str],
+    plate_sizes: Mapping[str, int] | None = None,
+) -> Given:
+    """A run with `values` held, up to the last requested site, its plates at other sizes."""
+    raw, plate_sizes = {}, dict(plate_sizes or {})
     for name, value in values.items():
         site = _known(process, name)
         trailing = tuple(value.shape[max(0, value.dim() - len(site.shape)) :])
@@ -452,7 +352,7 @@ def _run_given(process: Process, values: Mapping[str, Tensor], requested: Sequen
             # Another number of rows: the plate takes their number.
             plate_sizes[site.plates[0]] = trailing[0]
             shape = trailing
-        if trailing != shape or site.batch_dimensions > 1 and shape != site.shape:
+        if trailing != shape or (site.batch_dimensions > 1 and shape != site.shape):
             raise ValueError(
                 f"Expected values of {name!r} of shape (…, {', '.join(map(str, site.shape))}); "
                 f"got {tuple(value.shape)}"
@@ -460,12 +360,12 @@ def _run_given(process: Process, values: Mapping[str, Tensor], requested: Sequen
         outer = value.shape[: value.dim() - len(shape)]
         raw[name] = value.reshape(*outer, *(1,) * site.padding, *shape)
     _check_given(process, values, requested)
-    run = _Given(raw, requested, plate_sizes)
-    with _running(0, next(iter(raw.values())).device if raw else "cpu"):
+    run = Given(raw, requested, plate_sizes)
+    with running(0, next(iter(raw.values())).device if raw else "cpu"):
         try:
             with run:
                 process()
-        except _Reached:
+        except Reached:
             pass
     return run
 
