@@ -14,6 +14,14 @@ from torch.distributions import MixtureSameFamily, MultivariateNormal
 
 from rbpp.randomness import seeded
 
+# The plate that holds the rows of a site; the free sites of the chain need none.
+ROW_PLATES = {
+    "anchor": "anchors",
+    "output": "outputs",
+    "synthetic": "outputs",
+    "target": "targets",
+    "unprompted": "unprompted_outputs",
+}
 CHAIN_SITES = (
     "anchor",
     "prompt",

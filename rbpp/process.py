@@ -23,25 +23,15 @@ from rbpp.batching import CHAIN_SITES, INNER_DIMENSIONS, Batch, Given, Reached, 
 from rbpp.loading import find_model, knob_defaults, parse_settings, resolve_knobs
 
 __all__ = [
-    "CHAIN_SITES",
-    "ROW_PLATES",
     "Process",
     "Simulation",
     "Site",
     "load_process",
     "log_density",
     "parse_settings",
+    "run_given",
     "simulate",
 ]
-
-# The plate that holds the rows of a site; the free sites of the chain need none.
-ROW_PLATES = {
-    "anchor": "anchors",
-    "output": "outputs",
-    "synthetic": "outputs",
-    "target": "targets",
-    "unprompted": "unprompted_outputs",
-}
 
 
 @dataclass(frozen=True)
@@ -348,11 +338,14 @@ def run_given(
         site = _known(process, name)
         trailing = tuple(value.shape[max(0, value.dim() - len(site.shape)) :])
         shape = site.shape
-        if name in requested and site.plates and trailing[1:] == shape[1:] and trailing != shape:
-            # Another number of rows: the plate takes their number.
-            plate_sizes[site.plates[0]] = trailing[0]
-            shape = trailing
-        if trailing != shape or (site.batch_dimensions > 1 and shape != site.shape):
+        rows = plate_sizes.get(site.plates[0]) if site.plates else None
+        if site.batch_dimensions == 1 and trailing[1:] == shape[1:]:
+            if trailing[0] == rows:
+                shape = trailing
+            elif name in requested and rows is None:  # the plate takes the number of rows given
+                plate_sizes[site.plates[0]] = trailing[0]
+                shape = trailing
+        if trailing != shape:
             raise ValueError(
                 f"Expected values of {name!r} of shape (…, {', '.join(map(str, site.shape))}); "
                 f"got {tuple(value.shape)}"
