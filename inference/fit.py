@@ -10,9 +10,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rbpp import command
+from rbpp import command, options
+
+if TYPE_CHECKING:
+    from rbpp.component_count import ComponentCount
 
 # Vehtari, Simpson, Gelman, Yao and Gabry (2024) for k; Vehtari et al. (2021) for R-hat, whose 1.01
 # is for samplers: independent restarts of an approximation agree or clearly do not.
@@ -24,7 +27,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of this program."""
     parser.add_argument("data", metavar="DATA", type=Path, help="file or folder of rows")
     parser.add_argument(
-        "--components", type=command.positive_integer, required=True, metavar="K", help="how many"
+        "--components",
+        type=options.positive_integers,
+        required=True,
+        metavar="K",
+        help="how many; of several, as 2..8 or 2,4,8, the one that predicts held-out rows best",
     )
     parser.add_argument(
         "--engine",
@@ -35,24 +42,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--embedding-field", metavar="F", help="the field with a vector per row")
     parser.add_argument(
         "--concentration",
-        type=command.positive_number,
+        type=options.positive_number,
         default=1.0,
         metavar="C",
         help="of the weights' Dirichlet prior; below 1 it empties components not needed (1)",
     )
     parser.add_argument(
-        "--restarts", type=command.positive_integer, default=4, metavar="N", help="chains (4)"
+        "--restarts", type=options.positive_integer, default=4, metavar="N", help="chains (4)"
     )
     parser.add_argument(
         "--draws",
-        type=command.positive_integer,
+        type=options.positive_integer,
         default=1000,
         metavar="N",
         help="posterior draws per chain (1000)",
     )
     parser.add_argument(
         "--points",
-        type=command.positive_integer,
+        type=options.positive_integer,
         default=256,
         metavar="N",
         help="points of each entropy (256)",
@@ -69,6 +76,7 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
     import torch
 
     from rbpp import plots
+    from rbpp.component_count import compare_component_counts
     from rbpp.container import add_terms
     from rbpp.divergences import entropy
     from rbpp.posterior import fit_mixture
@@ -79,15 +87,19 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
     if source.embedding is None:
         raise ValueError(f"{arguments.data}: Expected rows of numbers; got text")
     rows = torch.as_tensor(source.embedding, dtype=torch.float64, device=arguments.device)
-    posterior = fit_mixture(
-        rows,
-        arguments.components,
-        engine=arguments.engine,
-        concentration=arguments.concentration,
-        restarts=arguments.restarts,
-        draws=arguments.draws,
-        seed=arguments.seed,
-    ).relabelled()
+    settings = {
+        "engine": arguments.engine,
+        "concentration": arguments.concentration,
+        "restarts": arguments.restarts,
+        "draws": arguments.draws,
+        "seed": arguments.seed,
+    }
+    comparison = []
+    if len(arguments.components) > 1:
+        comparison = compare_component_counts(rows, arguments.components, **settings)
+        posterior = comparison[0].posterior.relabelled()
+    else:
+        posterior = fit_mixture(rows, arguments.components[0], **settings).relabelled()
     points = generator(spawn(arguments.seed, "entropy"), arguments.device)
     found = entropy(posterior.mixture, draws=arguments.points, generator=points)
     weights = posterior.mixture.weights
@@ -106,8 +118,17 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
     return command.Outcome(
         data=data,
         audit=_audit(data),
-        notes=_component_table(data),
-        settings={"rows": len(rows), "dimension": rows.shape[1], "digest": posterior.digest},
+        extra={"comparison": [_compared(entry) for entry in comparison]} if comparison else {},
+        notes="\n\n".join(
+            [_component_table(data)] + ([_comparison_table(comparison)] if comparison else [])
+        ),
+        settings={
+            "components": posterior.components,
+            "components_compared": arguments.components,
+            "rows": len(rows),
+            "dimension": rows.shape[1],
+            "digest": posterior.digest,
+        },
         figures={"fit": lambda: plots.plot_forest(data, ["entropy", "effective_components"])},
     )
 
@@ -128,6 +149,24 @@ def _component_table(data: Any) -> str:
             [str(index), f"{float(draws.mean()):.3f}", f"{spread:.3f}", f"({shown}{more})"]
         )
     return align(lines)
+
+
+def _compared(entry: ComponentCount) -> dict[str, float]:
+    """A count with its expected log predictive density of held-out rows, best first."""
+    return {
+        "components": entry.components,
+        "elpd": entry.elpd.value.item(),
+        "elpd_se": entry.elpd.standard_error.item(),
+        "difference": entry.difference.value.item(),
+        "difference_se": entry.difference.standard_error.item(),
+    }
+
+
+def _comparison_table(comparison: list[ComponentCount]) -> str:
+    from rbpp.display import align
+
+    entries = [_compared(entry) for entry in comparison]
+    return align([list(entries[0]), *([f"{v:.5g}" for v in e.values()] for e in entries)])
 
 
 def _audit(data: Any) -> list[dict[str, Any]]:

@@ -16,7 +16,6 @@ import ast
 import contextlib
 import difflib
 import importlib.util
-import math
 import os
 import sys
 import warnings
@@ -27,6 +26,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 import rbpp
+from rbpp import options
 
 # Ended by the user: what a shell reports for a program stopped by an interrupt.
 INTERRUPTED = 130
@@ -105,48 +105,6 @@ def programs() -> dict[str, str]:
     }
 
 
-def add_per_row(parser: argparse.ArgumentParser) -> None:
-    """Give a program `--per-row`; its Outcome must then have `rows`."""
-    parser.add_argument(
-        "--per-row", action="store_true", help="information per row instead of per data set"
-    )
-
-
-def positive_integer(text: str) -> int:
-    """Type of an option that counts something, for `add_argument`."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more; got {text}")
-    return int(text)
-
-
-def positive_number(text: str) -> float:
-    """Type of an option that scales something, for `add_argument`."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a finite number above 0; got {text}")
-    return value
-
-
-def resolve_device(requested: str) -> str:
-    """`cuda` or `cpu`, where `auto` takes the first if there is one.
-
-    Raises:
-        ValueError: if `cuda` is requested and there is none.
-    """
-    if requested == "cpu":
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if requested == "cuda":
-        raise ValueError("Expected a CUDA device for --device cuda; got none on this machine")
-    return "cpu"
-
-
 def _main(arguments: list[str]) -> int:
     names = programs()
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -177,7 +135,7 @@ def _main(arguments: list[str]) -> int:
 def _run(
     name: str, run: Callable[[argparse.Namespace], Outcome], parsed: argparse.Namespace
 ) -> int:
-    parsed.device = resolve_device(parsed.device)
+    parsed.device = options.resolve_device(parsed.device)
     _check_places(parsed.output, parsed.figures)
     # Whatever a library prints must not end up inside the one JSON object.
     with contextlib.redirect_stdout(sys.stderr) if parsed.json else contextlib.nullcontext():
@@ -250,31 +208,7 @@ def _parser(name: str, program: ModuleType) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     program.configure(parser)
-    common = parser.add_argument_group("options of every program")
-    common.add_argument("--seed", type=_seed, default=0, help="decides every random number (0)")
-    common.add_argument(
-        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute (auto)"
-    )
-    common.add_argument(
-        "--json", action="store_true", help="one JSON object on standard output, nothing else"
-    )
-    common.add_argument("--output", metavar="FILE.nc", type=Path, help="write InferenceData here")
-    common.add_argument(
-        "--figures", metavar="DIR", type=Path, help="write the figures here, as PNG"
-    )
-    common.add_argument(
-        "--quiet", action="store_true", help="no table and no progress bar; warnings still show"
-    )
-    common.add_argument(
-        "--hdi-prob",
-        type=_probability,
-        default=0.94,
-        metavar="P",
-        help="probability of the highest-density intervals (0.94)",
-    )
-    common.add_argument(
-        "--units", choices=["nats", "bits"], default="nats", help="of information (nats)"
-    )
+    options.add_common(parser)
     return parser
 
 
@@ -362,19 +296,3 @@ def _warnings_as_lines(prog: str) -> Iterator[None]:
             warnings.simplefilter("ignore", category)
         warnings.showwarning = show
         yield
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more; got {text}")
-    return int(text)
-
-
-def _probability(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"expected a probability between 0 and 1; got {text}")
-    return value

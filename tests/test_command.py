@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rbpp import command
+from rbpp import command, options
 from rbpp.container import read
 from rbpp.display import align, format_audit, to_json
 
@@ -26,13 +26,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from rbpp import command
+from rbpp import command, options
 from rbpp.container import inference_data
 
 
 def configure(parser):
     parser.add_argument("--fail", default="")
-    command.add_per_row(parser)
+    options.add_per_row(parser)
 
 
 def draw():
@@ -287,7 +287,7 @@ def test_cuda_where_there_is_none(small, capsys):
         pytest.skip("there is a CUDA device")
     assert command.main(["small-program", "--device", "cuda"]) == 2
     assert "--device cuda" in capsys.readouterr().err
-    assert command.resolve_device("auto") == "cpu"
+    assert options.resolve_device("auto") == "cpu"
 
 
 def test_unknown_program_suggests_the_closest(small, capsys):

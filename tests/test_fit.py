@@ -110,6 +110,19 @@ def test_output_serves_arviz(rows, tmp_path, capsys):
     assert "log_likelihood" not in read(path).groups()
 
 
+def test_several_counts_are_compared_by_held_out_rows(rows, capsys):
+    found = fit(capsys, rows, "--components", "1..3")
+    ranked = [entry["components"] for entry in found["comparison"]]
+    assert sorted(ranked) == [1, 2, 3]
+    assert ranked[-1] == 1  # two clusters far apart are no one Gaussian
+    assert found["settings"]["components"] == ranked[0]
+    elpd = [entry["elpd"] for entry in found["comparison"]]
+    assert elpd == sorted(elpd, reverse=True)
+    assert found["comparison"][-1]["difference"] < -4 * found["comparison"][-1]["difference_se"]
+    assert main(["fit", *FAST, str(rows), "--components", "1,2"]) == 0
+    assert "elpd" in capsys.readouterr().out
+
+
 def test_table_names_components_and_audit(rows, capsys, tmp_path):
     assert main(["fit", *FAST, str(rows), "--components", "2", "--figures", str(tmp_path)]) == 0
     out = capsys.readouterr().out
@@ -126,6 +139,9 @@ def test_table_names_components_and_audit(rows, capsys, tmp_path):
         (["ROWS", "--components", "0"], "1 or more"),
         (["ROWS", "--components", "2.5"], "1 or more"),
         (["ROWS", "--components", "401"], "401"),
+        (["ROWS", "--components", "3..2"], "distinct values"),
+        (["ROWS", "--components", "2,2"], "distinct values"),
+        (["ROWS", "--components", "2..x"], "1 or more"),
         (["ROWS", "--components", "2", "--draws", "0"], "1 or more"),
         (["ROWS", "--components", "2", "--concentration", "0"], "above 0"),
         (["ROWS", "--components", "2", "--concentration", "inf"], "above 0"),

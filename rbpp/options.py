@@ -1,0 +1,118 @@
+"""Options of the command line: those that every program has, and types for those of one.
+
+Types raise `argparse.ArgumentTypeError`, which names the option for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """The options of every program."""
+    common = parser.add_argument_group("options of every program")
+    common.add_argument(
+        "--seed", type=seed, default=0, metavar="N", help="decides every random number (0)"
+    )
+    common.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute (auto)"
+    )
+    common.add_argument(
+        "--json", action="store_true", help="one JSON object on standard output, nothing else"
+    )
+    common.add_argument("--output", metavar="FILE.nc", type=Path, help="write InferenceData here")
+    common.add_argument(
+        "--figures", metavar="DIR", type=Path, help="write the figures here, as PNG"
+    )
+    common.add_argument(
+        "--quiet", action="store_true", help="no table and no progress bar; warnings still show"
+    )
+    common.add_argument(
+        "--hdi-prob",
+        type=probability,
+        default=0.94,
+        metavar="P",
+        help="probability of the highest-density intervals (0.94)",
+    )
+    common.add_argument(
+        "--units", choices=["nats", "bits"], default="nats", help="of information (nats)"
+    )
+
+
+def add_per_row(parser: argparse.ArgumentParser) -> None:
+    """`--per-row`; the program's Outcome must then have `rows`."""
+    parser.add_argument(
+        "--per-row", action="store_true", help="information per row instead of per data set"
+    )
+
+
+def resolve_device(requested: str) -> str:
+    """`cuda` or `cpu`, where `auto` takes the first if there is one.
+
+    Raises:
+        ValueError: if `cuda` is requested and there is none.
+    """
+    if requested == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if requested == "cuda":
+        raise ValueError("Expected a CUDA device for --device cuda; got none on this machine")
+    return "cpu"
+
+
+def seed(text: str) -> int:
+    """A whole number that a generator takes."""
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more; got {text}")
+    return int(text)
+
+
+def positive_integer(text: str) -> int:
+    """A count."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more; got {text}")
+    return int(text)
+
+
+def positive_integers(text: str) -> list[int]:
+    """One count or several, in order.
+
+    >>> positive_integers("2..5"), positive_integers("8,2"), positive_integers("3")
+    ([2, 3, 4, 5], [8, 2], [3])
+    """
+    first, dots, last = text.partition("..")
+    if dots:
+        values = list(range(positive_integer(first), positive_integer(last) + 1))
+    else:
+        values = [positive_integer(part) for part in text.split(",")]
+    if not values or len(set(values)) < len(values):
+        raise argparse.ArgumentTypeError(f"expected distinct values as 2..8 or 2,5,8; got {text}")
+    return values
+
+
+def positive_number(text: str) -> float:
+    """A scale."""
+    value = _number(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a finite number above 0; got {text}")
+    return value
+
+
+def probability(text: str) -> float:
+    """Between 0 and 1, both excluded."""
+    value = _number(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a probability between 0 and 1; got {text}")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
