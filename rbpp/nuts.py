@@ -51,10 +51,14 @@ def nuts(
                 mixture_model,
                 max_plate_nesting=MAX_PLATE_NESTING,
                 init_strategy=init_to_value(values=values),
+                jit_compile=True,
+                ignore_jit_warnings=True,
             )
             sampler = MCMC(kernel, num_samples=draws, warmup_steps=warmup, disable_progbar=True)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)
+            pyro.poutine.trace(mixture_model).get_trace(data, prior, components, source_count)
+            # Checked once above; checks at every step, and Python at every step, double the time.
+            with pyro.validation_enabled(False), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 sampler.run(data, prior, components, source_count)
         samples = sampler.get_samples()
         found.append(Draws(samples["weights"], samples["mean"], samples["precision_cholesky"]))

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pyro
 import torch
 from pyro.infer import SVI, TraceEnum_ELBO, autoguide
-from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation
+from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation, AutoMessenger
 from pyro.infer.autoguide.initialization import init_to_median, init_to_value
 from torch import Tensor
 
@@ -22,8 +23,7 @@ from rbpp.normal_wishart import Draws
 from rbpp.progress import progress
 from rbpp.randomness import seeded, spawn
 
-# Guides without a density, which can be neither judged nor corrected, or that are put together by
-# hand.
+# Guides without a density, which can be neither judged nor corrected, or put together by hand.
 _REFUSED = {"AutoDelta", "AutoDiscreteParallel", "AutoGuide", "AutoGuideList", "AutoCallable"}
 
 
@@ -67,6 +67,9 @@ def svi(
     Raises:
         ValueError: if there is no such guide, or it has no density.
     """
+    if guide == AutoLaplaceApproximation.__name__ and data.weights is None:
+        # Its Hessian knows no enumeration: with row weights the model sums the components itself.
+        data = replace(data, weights=data.rows.new_ones(len(data.rows)))
     found, densities, losses = [], [], []
     for chain, first in enumerate(starts):
         with (

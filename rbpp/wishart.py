@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 from torch.distributions import Transform, biject_to, constraints, transform_to
 
@@ -106,7 +107,7 @@ class WishartCholesky(TorchDistribution):
         validate_args: bool | None = None,
     ) -> None:
         dimension = scale_tril.shape[-1]
-        batch_shape = torch.broadcast_shapes(degrees_of_freedom.shape, scale_tril.shape[:-2])
+        batch_shape = torch.Size(broadcast_shape(degrees_of_freedom.shape, scale_tril.shape[:-2]))
         self.degrees_of_freedom = degrees_of_freedom.expand(batch_shape)
         self.scale_tril = scale_tril.expand(*batch_shape, dimension, dimension)
         super().__init__(batch_shape, torch.Size([dimension] * 2), validate_args=validate_args)
@@ -187,7 +188,7 @@ class PrecisionNormal(TorchDistribution):
         self, loc: Tensor, precision_cholesky: Tensor, validate_args: bool | None = None
     ) -> None:
         dimension = loc.shape[-1]
-        batch_shape = torch.broadcast_shapes(loc.shape[:-1], precision_cholesky.shape[:-2])
+        batch_shape = torch.Size(broadcast_shape(loc.shape[:-1], precision_cholesky.shape[:-2]))
         # A factor that the innermost batch dimension (the rows of a plate) shares.
         shared = precision_cholesky.dim() > 2 and precision_cholesky.shape[-3] == 1
         self._shared_factor = precision_cholesky.squeeze(-3) if shared else None
