@@ -7,6 +7,7 @@ INSTALLED := .venv/installed
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED) ## a table of terms and bounds, the figures and the InferenceData of the default process
+	mkdir -p demo
 	$(BIN)/rbpp bounds gaussian_mixture --output demo/bounds.nc --figures demo
 
 test: $(INSTALLED) ## what every change must pass
