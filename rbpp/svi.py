@@ -184,9 +184,17 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 def _guide_class(name: str) -> Any:
     found = getattr(autoguide, name, None)
-    usable = sorted(
-        other for other in autoguide.__all__ if other.startswith("Auto") and other not in _REFUSED
-    )
+    usable = sorted(name for name in set(autoguide.__all__) - _REFUSED if _is_guide(name))
     if found is None or name not in usable:
         raise ValueError(f"Expected an autoguide with a density ({', '.join(usable)}); got {name}")
     return found
+
+
+def _is_guide(name: str) -> bool:
+    found = getattr(autoguide, name)
+    # `TraceEnum_ELBO` takes no messengers.
+    return (
+        isinstance(found, type)
+        and issubclass(found, AutoGuide)
+        and not issubclass(found, AutoMessenger)
+    )
