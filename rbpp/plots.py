@@ -1,0 +1,180 @@
+"""Figures: functions of an InferenceData that return matplotlib axes, and compute nothing new."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.patches import Ellipse
+
+# Okabe and Ito's colours, told apart by colour-blind readers too.
+PART_COLOURS = {
+    "anchor-sampled": "#0072B2",
+    "unsampled": "#009E73",
+    "irrelevant": "#D55E00",
+}
+ANCHOR_COLOUR, SYNTHETIC_COLOUR = "#0072B2", "#E69F00"
+
+_GAP_PANELS = {
+    "kl_gap": "paper's direction\nD(π_anchor ‖ G) − D(π_gen ‖ G)",
+    "kl_gap_coverage": "coverage\nD(G ‖ π_anchor) − D(G ‖ π_gen)",
+    "kl_gap_histogram": "reference script's histogram\nestimator (no divergence)",
+}
+
+
+def plot_kl_gap(sweeps: Mapping[str, Any], axes: np.ndarray | None = None) -> np.ndarray:
+    """The paper's Figure 4 with its uncertainty: one row per direction, one column per knob.
+
+    Line: median over worlds of the posterior mean. Bands: central 50 % and 90 % of worlds. Bars: the
+    posterior interval (94 %) of the median world. Heavy tails are why these are quantiles.
+
+    Args:
+        sweeps: InferenceData of `rbpp.study.sweep` by knob name.
+        axes: array (panels, knobs) to draw on; made where absent.
+    """
+    posteriors = {knob: data["posterior"] for knob, data in sweeps.items()}
+    panels = [name for name in _GAP_PANELS if all(name in p for p in posteriors.values())]
+    if axes is None:
+        _, axes = pyplot.subplots(
+            len(panels),
+            len(sweeps),
+            figsize=(1.2 + 3.4 * len(sweeps), 0.8 + 2.5 * len(panels)),
+            squeeze=False,
+            sharex="col",
+            layout="constrained",
+        )
+    for column, (knob, posterior) in enumerate(posteriors.items()):
+        for row, name in enumerate(panels):
+            _plot_gap(axes[row, column], posterior[name], knob)
+            if column == 0:
+                axes[row, column].set_ylabel(f"{_GAP_PANELS[name]}\n[nats]", fontsize=8)
+        axes[-1, column].set_xlabel(knob)
+    return axes
+
+
+def _plot_gap(axis: Axes, gap: Any, knob: str) -> None:
+    values = gap.coords[knob].values
+    by_world = gap.mean(("chain", "draw")).transpose(knob, "world").values
+    for low, high, alpha in ((5, 95, 0.15), (25, 75, 0.3)):
+        axis.fill_between(
+            values,
+            np.nanpercentile(by_world, low, axis=1),
+            np.nanpercentile(by_world, high, axis=1),
+            alpha=alpha,
+            color=ANCHOR_COLOUR,
+            linewidth=0,
+        )
+    draws = gap.stack(sample=("chain", "draw")).transpose(knob, "world", "sample").values
+    median = np.nanmedian(draws, axis=1)  # over worlds, one per posterior draw
+    low, high = np.nanpercentile(median, [3, 97], axis=1)
+    centre = np.nanmedian(by_world, axis=1)
+    axis.vlines(values, low, high, color=ANCHOR_COLOUR, linewidth=2)
+    axis.plot(values, centre, color=ANCHOR_COLOUR, marker="o", markersize=3, linewidth=1)
+    axis.axhline(0, color="0.4", linewidth=0.8, linestyle=":")
+    # Worlds differ by orders of magnitude; a symmetric log axis shows sign and size at once.
+    axis.set_yscale("symlog", linthresh=1)
+
+
+def plot_chain(data: Any, axis: Axes | None = None, draws: int = 25) -> Axes:
+    """The paper's Figure 2: anchor and synthetic rows with the components fitted to each.
+
+    Each posterior draw is one thin ellipse (one standard deviation) per component, so that where
+    ellipses fan out, the component is uncertain.
+
+    Args:
+        data: InferenceData of `rbpp.study.world_posterior`.
+        axis: axes to draw on; made where absent.
+        draws: posterior draws shown per chain.
+    """
+    axis = axis or pyplot.subplots(figsize=(5.2, 4.6), layout="constrained")[1]
+    posterior, observed = data["posterior"], data["observed_data"]
+    for source, colour in (("synthetic", SYNTHETIC_COLOUR), ("anchor", ANCHOR_COLOUR)):
+        rows = observed[source].values
+        axis.scatter(*rows[:, :2].T, s=6, color=colour, alpha=0.5, label=source, linewidth=0)
+        means = posterior[f"{source}_mean"].values[:, :draws]
+        covariances = posterior[f"{source}_covariance"].values[:, :draws]
+        weights = posterior[f"{source}_weight"].values[:, :draws]
+        faint = min(1.0, max(0.05, 2 / weights[..., 0].size))
+        for mean, covariance, weight in zip(
+            means.reshape(-1, means.shape[-1]),
+            covariances.reshape(-1, *covariances.shape[-2:]),
+            weights.reshape(-1),
+            strict=True,
+        ):
+            if weight > 0.01:
+                axis.add_patch(_ellipse(mean, covariance, edgecolor=colour, alpha=faint))
+    axis.set(xlabel="dimension 0", ylabel="dimension 1")
+    axis.legend(frameon=False, markerscale=2)
+    return axis
+
+
+def plot_parts(data: Any, axis: Axes | None = None) -> Axes:
+    """The paper's Figure 5: the three parts of the generator, each in its colour.
+
+    Anchor-sampled (K) and unsampled (J) components make up the task; irrelevant ones (L) do not.
+
+    Args:
+        data: InferenceData of `rbpp.study.world_posterior`.
+        axis: axes to draw on; made where absent.
+    """
+    axis = axis or pyplot.subplots(figsize=(5.2, 4.6), layout="constrained")[1]
+    constant, observed = data["constant_data"], data["observed_data"]
+    axis.scatter(
+        *observed["synthetic"].values[:, :2].T, s=5, color="0.6", label="synthetic", linewidth=0
+    )
+    parts = [str(part) for part in constant["generator_part"].values]
+    for mean, covariance, part in zip(
+        constant["generator_mean"].values,
+        constant["generator_covariance"].values,
+        parts,
+        strict=True,
+    ):
+        for scale, alpha in ((1, 0.35), (2, 0.15)):
+            axis.add_patch(
+                _ellipse(mean, covariance, scale, facecolor=PART_COLOURS[part], alpha=alpha)
+            )
+    for part, colour in PART_COLOURS.items():
+        if part in parts:
+            axis.scatter([], [], s=60, color=colour, alpha=0.5, label=part)
+    axis.set(xlabel="dimension 0", ylabel="dimension 1")
+    axis.legend(frameon=False)
+    return axis
+
+
+def plot_forest(
+    data: Any, names: Sequence[str], hdi_prob: float = 0.94, axis: Axes | None = None
+) -> Axes:
+    """Posterior mean and highest-density interval of the named scalar terms, one a line.
+
+    Args:
+        data: InferenceData whose `posterior` group has the terms.
+        names: variables to show, top to bottom; those without a finite draw are left out.
+        hdi_prob: probability of the interval.
+        axis: axes to draw on; made where absent.
+    """
+    from rbpp.container import term_table
+
+    table = term_table(data, hdi_prob)
+    shown = [name for name in names if name in table and table[name]["mean"] is not None]
+    axis = axis or pyplot.subplots(figsize=(6.4, 0.8 + 0.28 * len(shown)), layout="constrained")[1]
+    for position, name in enumerate(reversed(shown)):
+        term = table[name]
+        if term["hdi_low"] is not None:
+            axis.hlines(position, term["hdi_low"], term["hdi_high"], color=ANCHOR_COLOUR)
+        axis.plot(term["mean"], position, "o", color=ANCHOR_COLOUR, markersize=4)
+    labels = [str(data["posterior"][name].attrs.get("long_name", name)) for name in reversed(shown)]
+    axis.set_yticks(range(len(shown)), labels, fontsize=8)
+    axis.axvline(0, color="0.4", linewidth=0.8, linestyle=":")
+    return axis
+
+
+def _ellipse(mean: np.ndarray, covariance: np.ndarray, scale: float = 1, **style: Any) -> Ellipse:
+    """The contour `scale` standard deviations out, in the first two dimensions."""
+    values, vectors = np.linalg.eigh(covariance[:2, :2])
+    width, height = 2 * scale * np.sqrt(values)
+    angle = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))
+    style.setdefault("facecolor", "none")
+    return Ellipse((mean[0], mean[1]), width, height, angle=angle, **style)
