@@ -3,7 +3,7 @@ PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test slow lint format typecheck bench install clean
+.PHONY: demo test slow lowest lint format typecheck bench install clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED) ## a table of terms and bounds, the figures and the InferenceData of the default process
@@ -15,6 +15,11 @@ test: $(INSTALLED) ## what every change must pass
 
 slow: $(INSTALLED) ## the tests that take over a minute
 	$(BIN)/python -m pytest -m slow
+
+lowest: ## the tests with the lower bounds of pyproject.toml, in an environment of their own
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet -c constraints-lowest.txt -e '.[dev]'
+	.venv-lowest/bin/python -m pytest -W ignore
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -39,4 +44,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-newer demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
