@@ -1,0 +1,133 @@
+"""Vectors to the mixture's coordinates: principal components and the contrast of two sources.
+
+Whatever is computed from a projection is a statement about the projection: by the data processing
+inequality its informations and divergences are lower bounds of those of the full rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# Principal components of the density terms (entropy, divergence, KL gap): as many as the smallest
+# source has rows, within these. On 32 synthetic sets of headlines the rank correlation of the KL
+# gap with what training on a set gave was 0.69, 0.73, 0.75, 0.75, 0.75 at 8, 16, 24, 32, 48.
+LEAST_DIMENSION, LARGEST_DIMENSION = 2, 32
+# Principal components of the shared mixture, beside the contrast: full covariances of more
+# dimensions need more rows than a component of rare off-task rows has.
+SHARED_DIMENSION = 8
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Principal components of a pool of rows.
+
+    Attributes:
+        mean: (D,); axes: (D, d), orthonormal columns, the first explaining most.
+        scale: one number by which all coordinates are divided, so that the first has variance 1.
+        explained: (d,), share of the pool's variance by axis.
+    """
+
+    mean: np.ndarray
+    axes: np.ndarray
+    scale: float
+    explained: np.ndarray
+
+    @property
+    def dimension(self) -> int:
+        """Number of coordinates d."""
+        return self.axes.shape[1]
+
+    def __call__(self, vectors: np.ndarray) -> np.ndarray:
+        """Coordinates (n, d) of vectors (n, D), in float64."""
+        return (np.asarray(vectors, np.float64) - self.mean) @ self.axes / self.scale
+
+
+def dimension_rule(row_counts: Sequence[int], available: int) -> int:
+    """d = min(smallest source, 32), at least 2, and at most what the vectors offer.
+
+    >>> dimension_rule([21, 2017], 100), dimension_rule([198, 1000], 384)
+    (21, 32)
+    """
+    return min(max(min(row_counts), LEAST_DIMENSION), LARGEST_DIMENSION, available)
+
+
+def principal_components(sources: Sequence[np.ndarray], dimension: int | None = None) -> Projection:
+    """Principal components of the pooled rows of all sources.
+
+    Args:
+        sources: vectors (n, D) of every source.
+        dimension: d; by default `dimension_rule`.
+
+    Raises:
+        ValueError: if the pool does not vary, or varies in fewer than d directions.
+    """
+    pool = np.concatenate(sources).astype(np.float64)
+    mean = pool.mean(0)
+    _, singular, axes = np.linalg.svd(pool - mean, full_matrices=False)
+    variance = singular**2
+    available = int((singular > 1e-8 * max(singular[0], 1e-300)).sum()) if singular[0] > 0 else 0
+    if available == 0:
+        raise ValueError("Expected rows that vary; got all vectors identical")
+    chosen = dimension_rule([len(rows) for rows in sources], available)
+    if dimension is not None:
+        if not 1 <= dimension <= available:
+            raise ValueError(
+                f"Expected a dimension from 1 to the {available} directions in which the rows "
+                f"vary; got {dimension}"
+            )
+        chosen = dimension
+    return Projection(
+        mean,
+        axes[:chosen].T,
+        float(singular[0] / np.sqrt(len(pool))),
+        variance[:chosen] / variance.sum(),
+    )
+
+
+def contrast(
+    vectors: np.ndarray, label: np.ndarray, *, others: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """How much the neighbourhood of a row belongs to source 1 rather than source 0, in [0, 1].
+
+    Off-task rows are few, and the principal components of a pool describe the many. This
+    coordinate finds what sets two sources apart wherever it is: the share of source 1 among a
+    row's neighbours and among theirs, both sources given equal mass. A row's own label is left
+    out, so that for two sources of one distribution it is the same noise in both.
+
+    Args:
+        vectors: rows (n, D) of the two sources.
+        label: (n,), 0 or 1.
+        others: rows (m, D) of further sources, placed by their neighbours among `vectors`.
+
+    Returns:
+        The contrast of `vectors` (n,) and of `others` (m,).
+    """
+    from scipy import sparse
+    from sklearn.neighbors import NearestNeighbors
+
+    count = len(vectors)
+    # Half the square root of n: large enough to average, small against a tenth of the rows.
+    near = int(np.clip(round(np.sqrt(count) / 2), 3, 30))
+    near = min(near, count - 1)
+    mass = np.where(label == 1, 0.5 / (label == 1).mean(), 0.5 / (label == 0).mean())
+    search = NearestNeighbors(n_neighbors=near).fit(vectors)
+    # Called without rows, the search leaves every row out of its own neighbourhood.
+    index = search.kneighbors(return_distance=False)
+    links = sparse.csr_matrix(
+        (mass[index.ravel()], index.ravel(), np.arange(0, count * near + 1, near)),
+        shape=(count, count),
+    )
+    step = sparse.diags(1 / np.asarray(links.sum(1)).ravel()) @ links
+    two = step @ step
+    own = two.diagonal()
+    first = step @ label.astype(float)
+    second = (two @ label - own * label) / np.maximum(1 - own, 1e-12)
+    placed = np.empty(0)
+    if others is not None and len(others):
+        away = search.kneighbors(others, return_distance=False)
+        weight = mass[away]
+        placed = (weight * first[away]).sum(1) / weight.sum(1)
+    return second, placed

@@ -1,0 +1,145 @@
+"""One set of Gaussian components for all sources, each source with weights of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rbpp.cavi import cavi
+from rbpp.conjugate import MixturePrior, VariationalMixture, default_prior
+from rbpp.randomness import generator as new_generator
+from rbpp.randomness import spawn
+
+# Dirichlet concentration per source and component: well below 1, so that a source that lacks a
+# component can say so, and components that nobody needs go empty.
+CONCENTRATION = 0.1
+LARGEST_COUNT = 20
+# One component per this many rows: with fewer rows its full covariance is mostly prior.
+ROWS_PER_COMPONENT = 40
+# Shares of the rows, highest and lowest in contrast, that a restart gives components of their own.
+_ENDS = (0.02, 0.04)
+# Rows beyond which k-means sees a sample: more do not change which clumps there are.
+_SEEDING_ROWS = 20_000
+
+
+def component_rule(rows: int) -> int:
+    """K = one per 40 rows, between 4 and 20.
+
+    >>> component_rule(600), component_rule(5000)
+    (15, 20)
+    """
+    return min(LARGEST_COUNT, max(4, rows // ROWS_PER_COMPONENT))
+
+
+def fit_shared(
+    rows: Tensor,
+    source: Tensor,
+    source_count: int,
+    components: int,
+    *,
+    restarts: int = 4,
+    seed: int = 0,
+    sample_weights: Tensor | None = None,
+) -> VariationalMixture:
+    """Variational posterior of the shared mixture, from restarts that look where sources differ.
+
+    Rare off-task rows lie among the leftovers of a k-means start, and coordinate ascent does not
+    leave that optimum. So the rows highest and lowest in the last coordinate, the contrast of two
+    sources, start in components of their own.
+
+    Args:
+        rows: (n, d); the last coordinate is the contrast.
+        source: (n,), label in [0, S).
+        source_count: S.
+        components: K, at least 4.
+        restarts: independent starts; the leading dimension of the result.
+        seed: decides the starts.
+        sample_weights: (n,), weight of every row.
+
+    Raises:
+        ValueError: as `rbpp.cavi.cavi`.
+    """
+    prior = default_prior(
+        rows, components, concentration=CONCENTRATION, sample_weights=sample_weights
+    )
+    labels = torch.stack(
+        [_labels(rows, components, restart, spawn(seed, restart)) for restart in range(restarts)]
+    )
+    return cavi(
+        rows,
+        prior,
+        components,
+        source=source,
+        source_count=source_count,
+        sample_weights=sample_weights,
+        restarts=restarts,
+        initial=_from_labels(rows, source, source_count, labels, prior, components),
+        tolerance=1e-5,
+        max_iterations=150,
+    )
+
+
+def responsibilities(posterior: VariationalMixture, rows: Tensor, source: Tensor) -> Tensor:
+    """Probability of every component for every row, given its source: (restart, n, K)."""
+    result = torch.empty(
+        posterior.batch_shape[0], len(rows), posterior.components, dtype=rows.dtype
+    )
+    for label in range(posterior.source_count):
+        own = source == label
+        if bool(own.any()):
+            result[:, own] = posterior.expected(label).responsibilities(rows[own])
+    return result
+
+
+def _labels(rows: Tensor, components: int, restart: int, seed: int) -> Tensor:
+    """First component of every row: k-means, and the two ends of the contrast."""
+    from sklearn.cluster import KMeans
+
+    values = rows.cpu().numpy()
+    chosen = values
+    if len(values) > _SEEDING_ROWS:
+        picked = torch.randperm(len(values), generator=new_generator(seed))[:_SEEDING_ROWS]
+        chosen = values[picked.numpy()]
+    means = KMeans(min(components - 2, len(values)), n_init=1, random_state=seed % 2**32)
+    labels = means.fit(chosen).predict(values)
+    order = np.argsort(values[:, -1], kind="stable")
+    end = max(2, round(_ENDS[restart % len(_ENDS)] * len(values)))
+    labels[order[:end]] = components - 2
+    labels[order[-end:]] = components - 1
+    return torch.as_tensor(labels, dtype=torch.long)
+
+
+def _from_labels(
+    rows: Tensor,
+    source: Tensor,
+    source_count: int,
+    labels: Tensor,
+    prior: MixturePrior,
+    components: int,
+) -> VariationalMixture:
+    """The posterior given hard labels (restart, n): conjugate updates of the prior."""
+    one_hot = torch.nn.functional.one_hot(labels, components).to(rows.dtype)
+    by_source = torch.nn.functional.one_hot(source, source_count).to(rows.dtype)
+    counts = one_hot.sum(1)
+    means = one_hot.mT @ rows / counts.clamp_min(1).unsqueeze(-1)
+    centred = rows - means.gather(1, labels.unsqueeze(-1).expand(-1, -1, rows.shape[1]))
+    scatter = torch.stack(
+        [
+            torch.stack([(part * member[:, None]).mT @ part for member in members.mT])
+            for part, members in zip(centred, one_hot, strict=True)
+        ]
+    )
+    precision = prior.mean_precision + counts
+    shift = means - prior.mean
+    pull = prior.mean_precision * counts / precision
+    return VariationalMixture(
+        concentration=prior.concentration + by_source.mT @ one_hot,
+        mean=(prior.mean_precision * prior.mean + counts.unsqueeze(-1) * means)
+        / precision.unsqueeze(-1),
+        mean_precision=precision,
+        degrees_of_freedom=prior.degrees_of_freedom + counts,
+        scale=prior.scale
+        + scatter
+        + pull[..., None, None] * shift.unsqueeze(-1) * shift.unsqueeze(-2),
+    )
