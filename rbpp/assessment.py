@@ -22,8 +22,9 @@ class Assessment:
             - `off_task`: probability that the row lies where the task has (nearly) nothing;
               `novel`: that it is on the task and where the anchors have nothing;
               `uncovered`: that it lies where the synthetic data has (nearly) nothing;
-            - `redundancy`: log density (nats) of the row's nearest neighbourhood in its own source
-              over that of a typical row there; above 0 the row says what others say;
+            - `redundancy`: how much nearer the row's nearest neighbour in its own source is than
+              that of a typical row there, as the log of the ratio of distances; above 0 the row
+              says what another says, and a repeated row has the largest value, 10;
             - `component`, `component_probability`: the likeliest component and how likely it is;
             - `x`, `y`: place on the map (two coordinates of the mixture, see `axes`).
         components: one line per component, the index being its number, heaviest in the synthetic

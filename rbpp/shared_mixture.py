@@ -92,6 +92,44 @@ def responsibilities(posterior: VariationalMixture, rows: Tensor, source: Tensor
     return result
 
 
+def common_order(fit: VariationalMixture, members: Tensor, heaviest: Tensor) -> Tensor:
+    """Order of the components (restart, K) in which all restarts show them alike.
+
+    As in the restart of highest ELBO, where those with the most rows among `heaviest` come first;
+    the components of the other restarts are assigned to these by the rows that they share.
+
+    Args:
+        fit: restarts in the leading dimension.
+        members: responsibilities (restart, n, K).
+        heaviest: (n,), True for the rows that decide the order.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    assert fit.elbo is not None
+    best = int(fit.elbo.argmax())
+    leading = members[best][:, members[best][heaviest].sum(0).argsort(descending=True)]
+    order = []
+    for own in members:
+        _, column = linear_sum_assignment((leading.mT @ own).numpy(), maximize=True)
+        order.append(torch.as_tensor(column))
+    return torch.stack(order)
+
+
+def reordered(fit: VariationalMixture, order: Tensor) -> VariationalMixture:
+    """The fit with the components of every restart in the given order (restart, K)."""
+    restart = torch.arange(len(order)).unsqueeze(-1)
+    return VariationalMixture(
+        concentration=fit.concentration.movedim(-1, 1)[restart, order].movedim(1, -1),
+        mean=fit.mean[restart, order],
+        mean_precision=fit.mean_precision[restart, order],
+        degrees_of_freedom=fit.degrees_of_freedom[restart, order],
+        scale=fit.scale[restart, order],
+        elbo=fit.elbo,
+        converged=fit.converged,
+        iterations=fit.iterations,
+    )
+
+
 def _labels(rows: Tensor, components: int, restart: int, seed: int) -> Tensor:
     """First component of every row: k-means, and the two ends of the contrast."""
     from sklearn.cluster import KMeans

@@ -110,9 +110,7 @@ def source_weights(
             shape = SHAPE + (rows * rest).sum(1)
             rates = rate + (size * factor * rest).sum(1)
             own = _log_evidence(rows[:, source], SHAPE, torch.tensor(rate), size[:, source])
-            tied = _log_evidence(
-                rows[:, source], shape, rates, size[:, source] * factor[:, source]
-            )
+            tied = _log_evidence(rows[:, source], shape, rates, size[:, source] * factor[:, source])
             odds = tied - own + torch.logit(chance).unsqueeze(-1)
             uniform = torch.rand(odds.shape, generator=generator, dtype=odds.dtype)
             follows[:, source] = uniform < odds.sigmoid()

@@ -137,12 +137,20 @@ _VARIABLES = {
     "kl_gap_coverage": Variable(
         "D(G ‖ π_anchor) − D(G ‖ π_gen), KL gap in coverage", "nats", "Section 4.4", "better"
     ),
+    "kl_synthetic": Variable("D(π_gen ‖ G)", "nats", "Section 4.4", "worse"),
+    "kl_synthetic_coverage": Variable("D(G ‖ π_gen)", "nats", "Section 4.4", "worse"),
+    "kl_anchor": Variable("D(π_anchor ‖ G)", "nats", "Section 4.4"),
+    "kl_anchor_coverage": Variable("D(G ‖ π_anchor)", "nats", "Section 4.4"),
     "kl_gap_histogram": Variable(
         "the reference script's histogram gap (no divergence)", "nats", "Section 4.4"
     ),
     "irrelevant_share": Variable(
         "share of the synthetic data that is off the task", "1", "Section 3.1", "worse"
     ),
+    "irrelevant_share_output": Variable(
+        "share of the uncurated outputs that is off the task", "1", "Section 3.1"
+    ),
+    "curation_divergence": Variable("TV of the outputs before and after curation", "1", "Lemma 3.1"),
     "uncovered_share": Variable(
         "share of the task that the synthetic data misses", "1", "Section 3.1", "worse"
     ),
