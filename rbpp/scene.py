@@ -93,20 +93,26 @@ def lay_out(
     vectors, embedding = embed(
         ordered, model=embedding_model, device=device, cache=cache, seed=seed, quiet=quiet
     )
-    projection = principal_components(vectors, dimension)
+    return arrange(ordered, vectors, principal_components(vectors, dimension), embedding)
+
+
+def arrange(
+    sources: list[Rows], vectors: list[np.ndarray], projection: Projection, embedding: str
+) -> Scene:
+    """A scene from vectors and a projection that may have been fitted to more than its sources."""
     scene = Scene(
-        ordered,
+        sources,
         vectors,
         [torch.as_tensor(projection(part)) for part in vectors],
         [],
         projection,
         embedding,
-        [_group_index(rows) for rows in ordered],
+        [group_index(rows) for rows in sources],
     )
     pair = (scene.reference, scene.index("synthetic"))
     own = np.concatenate([vectors[index] for index in pair])
     label = np.repeat([0.0, 1.0], [len(vectors[index]) for index in pair])
-    rest = [index for index in range(len(ordered)) if index not in pair]
+    rest = [index for index in range(len(sources)) if index not in pair]
     others = np.concatenate([vectors[index] for index in rest]) if rest else None
     both, placed = contrast(own, label, others=others)
     centre, spread = both.mean(), max(both.std(), 1e-9)
@@ -114,12 +120,13 @@ def lay_out(
     away = np.split(placed, np.cumsum([len(vectors[index]) for index in rest])[:-1])
     by_source = dict(zip((*pair, *rest), (*split, *away), strict=False))
     scene.contrasts.extend(
-        torch.as_tensor((by_source[index] - centre) / spread) for index in range(len(ordered))
+        torch.as_tensor((by_source[index] - centre) / spread) for index in range(len(sources))
     )
     return scene
 
 
-def _group_index(rows: Rows) -> Tensor | None:
+def group_index(rows: Rows) -> Tensor | None:
+    """Index of the group of every row (n,), or None where no groups were given."""
     if rows.groups is None:
         return None
     return torch.as_tensor(np.unique(np.asarray(rows.groups), return_inverse=True)[1])

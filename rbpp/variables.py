@@ -150,7 +150,9 @@ _VARIABLES = {
     "irrelevant_share_output": Variable(
         "share of the uncurated outputs that is off the task", "1", "Section 3.1"
     ),
-    "curation_divergence": Variable("TV of the outputs before and after curation", "1", "Lemma 3.1"),
+    "curation_divergence": Variable(
+        "TV of the outputs before and after curation", "1", "Lemma 3.1"
+    ),
     "uncovered_share": Variable(
         "share of the task that the synthetic data misses", "1", "Section 3.1", "worse"
     ),

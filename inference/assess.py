@@ -1,0 +1,188 @@
+"""Assess synthetic data: what it adds, how faithful it is, what is off-task, what it misses.
+
+  rbpp assess --anchor seeds.jsonl --synthetic made.json --target held_out.jsonl \\
+      --text-field instruction --rows rows.parquet --report report.html
+
+Files are JSON, JSON Lines, CSV, Parquet, npy, npz, a folder of shards, or a data set on disk, of
+text (--text-field), embeddings (--embedding-field) or numbers. --rows writes, for every row, the
+probability that it is off-task, novel or redundant: filtering is then one line of pandas,
+
+  rows = pandas.read_parquet("rows.parquet"); keep = rows[rows.off_task < 0.5]
+
+--demo needs no file: documentation strings of Python's standard library are the task, and a small
+language model trained on the spot is the generator, so that the true off-task share is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from rbpp import command, options
+
+_DATA = "a file or folder"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this program."""
+    real = parser.add_argument_group("real rows")
+    real.add_argument(
+        "--anchor",
+        "--real",
+        "--seeds",
+        metavar="A",
+        help=f"real rows that the generation started from: {_DATA}",
+    )
+    real.add_argument(
+        "--target",
+        "--holdout",
+        metavar="T",
+        help="real rows of the task, held out; the anchors stand in without them",
+    )
+    made = parser.add_argument_group("generated rows")
+    made.add_argument(
+        "--synthetic", "--filtered", metavar="S", help="generated rows, curated if they were"
+    )
+    made.add_argument(
+        "--generated",
+        metavar="G",
+        help="--synthetic where that is not given, --output-rows where it is",
+    )
+    made.add_argument("--output-rows", metavar="O", help="generated rows before curation")
+    made.add_argument("--unprompted", metavar="U", help="what the generator gives unprompted")
+    made.add_argument(
+        "--demo", action="store_true", help="assess the built-in corpus, whose truth is known"
+    )
+    add_fields(parser)
+    parser.add_argument("--prompt-field", metavar="F", help="the prompt of every generated row")
+    parser.add_argument(
+        "--output-field", metavar="F", help="what was answered to it: ΔI and I(p; M(p)) follow"
+    )
+    add_model(parser)
+    parser.add_argument(
+        "--rows", metavar="FILE.parquet", type=Path, help="write the table of all rows here"
+    )
+    parser.add_argument(
+        "--report", metavar="FILE.html", type=Path, help="write the report here, one HTML file"
+    )
+    options.add_per_row(parser)
+
+
+def add_fields(parser: argparse.ArgumentParser) -> None:
+    """What to read of every file; also of `rbpp compare`."""
+    fields = parser.add_argument_group("what to read of them")
+    fields.add_argument(
+        "--text-field",
+        metavar="F",
+        action="append",
+        default=[],
+        help="a text field, a path a.0.b, or alternatives a|b; several are joined in order",
+    )
+    fields.add_argument("--embedding-field", metavar="F", help="a field with a vector per row")
+    fields.add_argument("--id-field", metavar="F", help="distinct ids (id, where there is one)")
+    fields.add_argument(
+        "--group-field",
+        metavar="F",
+        help="generated rows with equal values, as of one prompt, are not independent",
+    )
+    fields.add_argument(
+        "--embedding-model",
+        metavar="PATH_OR_NAME",
+        help="sentence-transformers model for text; TF-IDF and truncated SVD without it",
+    )
+    fields.add_argument(
+        "--cache", metavar="DIR", type=Path, help="of embeddings (~/.cache/rbpp/embeddings)"
+    )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Size and length of the fits; also of `rbpp compare`."""
+    parser.add_argument(
+        "--dimension", type=int, metavar="D", help="principal components; min(rows, 32)"
+    )
+    parser.add_argument(
+        "--components", type=int, metavar="K", help="of the shared mixture; rows / 40, 4 to 20"
+    )
+    parser.add_argument("--chains", type=int, default=4, metavar="C", help="restarts (4)")
+    parser.add_argument("--draws", type=int, default=250, metavar="N", help="per restart (250)")
+
+
+def run(arguments: argparse.Namespace) -> command.Outcome:
+    """Read, assess, and write what was asked for."""
+    from rbpp.assess import assess
+
+    given = _sources(arguments)
+    result = assess(
+        **given,
+        text_fields=[part for field in arguments.text_field for part in field.split(",")],
+        embedding_field=arguments.embedding_field,
+        id_field=arguments.id_field,
+        group_field=arguments.group_field,
+        prompt_field=arguments.prompt_field,
+        output_field=arguments.output_field,
+        embedding_model=arguments.embedding_model,
+        dimension=arguments.dimension,
+        components=arguments.components,
+        chains=arguments.chains,
+        draws=arguments.draws,
+        seed=arguments.seed,
+        device=arguments.device,
+        cache=arguments.cache,
+        quiet=arguments.quiet,
+    )
+    written = []
+    if arguments.rows is not None:
+        result.rows.to_parquet(arguments.rows, index=False)
+        written.append(f"written: {arguments.rows}")
+    if arguments.report is not None:
+        from rbpp.report import write_report
+
+        write_report(result, arguments.report)
+        written.append(f"written: {arguments.report}")
+    counts = result.settings["rows"]
+    rows = {"synthetic": counts["synthetic"], "anchor": counts.get("anchor", counts["synthetic"])}
+    answers = [f"{line['question']:22} {line['sentence']}" for line in result.answers]
+    return command.Outcome(
+        data=result.data,
+        audit=result.audit,
+        settings=result.settings,
+        extra={
+            "answers": result.answers,
+            "components": result.components.reset_index().to_dict("records"),
+            "sensitivity": result.sensitivity.to_dict("records"),
+        },
+        notes="\n".join([*answers, *written]),
+        rows=rows,
+    )
+
+
+def _sources(arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.demo:
+        from rbpp.demo_corpus import demo_corpus
+
+        return demo_corpus(seed=arguments.seed).sources
+    synthetic, output = arguments.synthetic, arguments.output_rows
+    if arguments.generated is not None:
+        if synthetic is None:
+            synthetic = arguments.generated
+        elif output is None:
+            output = arguments.generated
+        else:
+            raise ValueError("--generated: --synthetic and --output-rows are both given already")
+    if synthetic is None:
+        raise ValueError("Expected --synthetic (or --demo); got neither")
+    if arguments.anchor is None and arguments.target is None:
+        raise ValueError("Expected --anchor or --target; got neither")
+    return {
+        "anchor": arguments.anchor,
+        "synthetic": synthetic,
+        "target": arguments.target,
+        "output": output,
+        "unprompted": arguments.unprompted,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(command.main([Path(__file__).stem, *sys.argv[1:]]))
