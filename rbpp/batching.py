@@ -52,10 +52,12 @@ class Record(Messenger):
 
     def __init__(self) -> None:
         super().__init__()
+        self.given: Mapping[str, Tensor] = {}
         self.values: dict[str, Tensor] = {}
         self.distributions: dict[str, Any] = {}
         self.plates: dict[str, tuple[Any, ...]] = {}
         self.deterministic: set[str] = set()
+        self.observed: list[str] = []  # by the model itself
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if site_is_subsample(msg):
@@ -68,6 +70,8 @@ class Record(Messenger):
         self.plates[name] = tuple(frame for frame in msg["cond_indep_stack"] if frame.vectorized)
         if is_deterministic(msg):
             self.deterministic.add(name)
+        elif msg["is_observed"] and name not in self.given:
+            self.observed.append(name)
 
 
 class Batch(Record):
@@ -107,13 +111,17 @@ class Given(Record):
         super().__init__()
         self.given, self.plate_sizes = given, plate_sizes
         self.waiting = set(requested)
+        self.computed: dict[str, Tensor] = {}  # deterministic sites before they were held
 
     def _pyro_sample(self, msg: Any) -> None:
         name = msg["name"]
         if site_is_subsample(msg):
             if name in self.plate_sizes:
                 msg["value"] = torch.arange(self.plate_sizes[name])
-        elif name in self.given:
+            return
+        if is_deterministic(msg):
+            self.computed[name] = torch.as_tensor(msg["value"])
+        if name in self.given:
             msg["value"] = self.given[name]
             msg["is_observed"] = True
 

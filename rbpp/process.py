@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pyro.infer.inspect import get_model_relations
 from torch import Tensor
 
 from rbpp.batching import CHAIN_SITES, INNER_DIMENSIONS, Batch, Given, Reached, Record, running
+from rbpp.graph import read_graph
 from rbpp.loading import find_model, knob_defaults, parse_settings, resolve_knobs
 
 __all__ = [
@@ -85,11 +85,14 @@ class Process:
     def parents(self) -> dict[str, list[str]]:
         """For every site the sites that it was computed from, deterministic ones included.
 
-        Pyro reads them from a trace: an edge through `.item()` or NumPy is missing.
+        An edge through `.item()` or NumPy is missing. Where the graph cannot be read at all, every
+        site counts as computed from all before it.
         """
-        with running(0):
-            relations = get_model_relations(self, include_deterministic=True)
-        return relations["sample_sample"]
+        parents = read_graph(self).parents
+        if parents is None:
+            names = list(self.sites)
+            return {name: names[:place] for place, name in enumerate(names)}
+        return parents
 
 
 @dataclass(frozen=True)
