@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyro
@@ -16,7 +17,7 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import biject_to
 
-from rbpp.learners import Learner, Prepared, cross_fitted
+from rbpp.learners import Learner, Prepared
 from rbpp.randomness import seeded
 
 Loss = Callable[[dict[str, Tensor], Tensor], Tensor]
@@ -75,8 +76,20 @@ class LearnedGuide:
     seed: int
 
     def select(self, index: Any) -> LearnedGuide:
-        """The data sets at `index` of the batch dimensions."""
-        return LearnedGuide(self.guide, self.data[index], self.seed)
+        """The data sets at `index` of the last batch dimension."""
+        return LearnedGuide(self.guide, self.data[..., index, :, :], self.seed)
+
+    def grouped(self, groups: int) -> LearnedGuide:
+        """Data sets that share something, group by group."""
+        return LearnedGuide(self.guide, self.data.unflatten(1, (groups, -1)), self.seed)
+
+    def critic(self, parameters: dict[str, Tensor], members: Tensor) -> Tensor:
+        """Scores (…, R_W, groups): log of the mean of q(W | S_jk) over the members k of group j."""
+        chosen = self.data[..., members, :, :]
+        groups, count = chosen.shape[-4:-2]
+        flat = LearnedGuide(self.guide, chosen.flatten(-4, -3), self.seed)
+        pairs = flat.cross_log_prob(parameters)[0].unflatten(-1, (groups, count))
+        return pairs.logsumexp(-1)
 
     def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
         """One W per data set: site name to (…, R, *event)."""
@@ -106,38 +119,39 @@ class LearnedGuide:
         result = result.reshape(*batch, drawn, count)
         return result, result
 
-    def divergences(self) -> tuple[Tensor, Tensor]:
-        """log q(W_i|S_i) − log r(W_i) with r Gaussian in unconstrained coordinates."""
-        batch = self.data.shape[:-2]
+    def divergence(self, others: LearnedGuide) -> Tensor:
+        """log q(W_i|S_i) − log r(W_i), r a Gaussian in unconstrained coordinates."""
+        own, chosen = self._points, others._points
+        if own is None or chosen is None:
+            return torch.full(self.data.shape[:-2], math.inf, dtype=torch.float64)
+        where, density = own
+        members = chosen[0]
+        size = members.shape[-1]
+        if members.shape[-2] <= size + 1:  # too few data sets for a covariance
+            return torch.full_like(density, math.inf)
+        centred = members - members.mean(-2, keepdim=True)
+        covariance = centred.mT @ centred / members.shape[-2]
+        law = torch.distributions.MultivariateNormal(
+            members.mean(-2, keepdim=True), covariance.unsqueeze(-3), validate_args=False
+        )
+        return density - law.log_prob(where)
+
+    @cached_property
+    def _points(self) -> tuple[Tensor, Tensor] | None:
+        """A W of every data set in unconstrained coordinates, and its log density there."""
         points: list[Tensor] = []
         logs: list[Tensor] = []
-        infinite = torch.full(batch, math.inf, dtype=torch.float64)
         with seeded(self.seed):
             for rows in self._flat():
                 trace = self._trace(rows)
                 found = _unconstrained(trace)
                 if found is None:
-                    return infinite, infinite
+                    return None
                 point, change = found
-                trace.compute_log_prob()
                 points.append(point)
-                logs.append(trace.log_prob_sum().double() + change)
-        own = torch.stack(logs).reshape(batch)
-        where = torch.stack(points).reshape(*batch, -1)
-
-        def divergence(members: Tensor) -> Tensor:
-            chosen = where[..., members, :]
-            centred = chosen - chosen.mean(-2, keepdim=True)
-            covariance = centred.mT @ centred / chosen.shape[-2]
-            size = covariance.shape[-1]
-            if chosen.shape[-2] <= size + 1:
-                return torch.full_like(own, math.inf)  # too few data sets for a covariance
-            law = torch.distributions.MultivariateNormal(
-                chosen.mean(-2, keepdim=True), covariance.unsqueeze(-3), validate_args=False
-            )
-            return own - law.log_prob(where)
-
-        return cross_fitted(divergence, own.shape[-1])
+                logs.append(torch.as_tensor(trace.log_prob_sum()).double() + change)
+        batch = self.data.shape[:-2]
+        return torch.stack(points).unflatten(0, batch), torch.stack(logs).reshape(batch)
 
     def _flat(self) -> Tensor:
         return self.data.reshape(-1, *self.data.shape[-2:])

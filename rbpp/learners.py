@@ -22,7 +22,7 @@ from rbpp.normal_wishart import Draws, Parameters
 from rbpp.normal_wishart import draw as draw_conjugate
 from rbpp.permanent import log_permanent
 
-FOLDS = 8  # of the golden formula's cross-fitting; more cost more fits of r and gain little
+FOLDS = 8  # of the golden formula's cross-fitting: more cost more fits of r, and gain little
 _COMPONENT_CHOICES = (1, 2, 3, 4, 5, 6, 8, 10)
 _PILOT_ITERATIONS = 150
 
@@ -31,7 +31,10 @@ class Learned(Protocol):
     """q(W | S) of a batch of data sets (…, R)."""
 
     def select(self, index: Any) -> Learned:
-        """The data sets at `index` of the batch dimensions."""
+        """The data sets at `index` of the last batch dimension."""
+
+    def grouped(self, groups: int) -> Learned:
+        """R split into groups of data sets that share something: (worlds, groups, R / groups)."""
 
     def draw(self, generator: torch.Generator) -> Any:
         """One W per data set."""
@@ -39,8 +42,15 @@ class Learned(Protocol):
     def cross_log_prob(self, parameters: Any) -> tuple[Tensor, Tensor]:
         """Bounds from below and above of log q(W_i | S_j) up to a function of W: (…, R_W, R_S)."""
 
-    def divergences(self) -> tuple[Tensor, Tensor]:
-        """KL(q(·|S_i) ‖ r), (…, R), with r fitted to other data sets (r bounds), and to all."""
+    def divergence(self, others: Any) -> Tensor:
+        """KL(q(·|S_i) ‖ r), (…, R), with r the law closest to the `others`, of the same kind."""
+
+    def critic(self, parameters: Any, members: Tensor) -> Tensor:
+        """Score of W_i under the law fitted to the `members` of group j: (…, R_W, groups).
+
+        For grouped data sets. Any score makes a contrast of W with the groups a lower bound; that of
+        a law close to the law of W in the group makes it a tight one.
+        """
 
 
 class Prepared(Protocol):
@@ -175,7 +185,18 @@ class _LearnedMixture:
     parameters: Parameters
 
     def select(self, index: Any) -> _LearnedMixture:
-        return _LearnedMixture(self.parameters.map(lambda value: value[index]))
+        axis = self.parameters.mean_precision.dim() - 2
+        return _LearnedMixture(
+            self.parameters.map(lambda value: value[(*[slice(None)] * axis, index)])
+        )
+
+    def grouped(self, groups: int) -> _LearnedMixture:
+        return _LearnedMixture(self.parameters.map(lambda value: value.unflatten(1, (groups, -1))))
+
+    def critic(self, parameters: Draws, members: Tensor) -> Tensor:
+        expected = matching.expected_statistics(self.parameters)[..., members, :, :].mean(-3)
+        law = _LearnedMixture(matching.match(expected, self.parameters.mean.shape[-1]))
+        return law.cross_log_prob(parameters)[0]
 
     def draw(self, generator: torch.Generator) -> Draws:
         return Draws(*(value[0] for value in draw_conjugate(self.parameters, 1, generator)))
@@ -194,18 +215,14 @@ class _LearnedMixture:
         low, high = (torch.stack(side).reshape(shape) for side in zip(*sides, strict=True))
         return low + total.unsqueeze(-2), high + total.unsqueeze(-2)
 
-    def divergences(self) -> tuple[Tensor, Tensor]:
+    def divergence(self, others: _LearnedMixture) -> Tensor:
         # With components named alike across data sets, the divergence between named laws bounds
         # that between unordered ones: forgetting the order is a Markov kernel.
         expected = matching.expected_statistics(self.parameters)
+        mean = matching.expected_statistics(others.parameters).mean(-3, keepdim=True)
+        reference = matching.match(mean, self.parameters.mean.shape[-1])
         own = _expected_log_density(expected, self.parameters)
-        dimension = self.parameters.mean.shape[-1]
-
-        def divergence(members: Tensor) -> Tensor:
-            mean = expected[..., members, :, :].mean(-3, keepdim=True)
-            return own - _expected_log_density(expected, matching.match(mean, dimension))
-
-        return cross_fitted(divergence, own.shape[-1])
+        return own - _expected_log_density(expected, reference)
 
 
 def _expected_log_density(expected: Tensor, parameters: Parameters) -> Tensor:
@@ -272,7 +289,18 @@ class _LearnedPoint:
     noise: Tensor
 
     def select(self, index: Any) -> _LearnedPoint:
-        return _LearnedPoint(self.centre[index], self.noise)
+        return _LearnedPoint(self.centre[..., index, :], self.noise)
+
+    def grouped(self, groups: int) -> _LearnedPoint:
+        return _LearnedPoint(self.centre.unflatten(1, (groups, -1)), self.noise)
+
+    def critic(self, parameters: Tensor, members: Tensor) -> Tensor:
+        chosen = (self.centre / self.noise)[..., members, :]
+        factor, mean = _matched_gaussian(chosen)
+        shift = (parameters / self.noise).unsqueeze(-3) - mean  # (…, groups, R_W, q)
+        white = torch.linalg.solve_triangular(factor, shift.mT, upper=False)
+        log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return (-0.5 * white.square().sum(-2) - log_det.unsqueeze(-1)).mT
 
     def draw(self, generator: torch.Generator) -> Tensor:
         options: dict[str, Any] = {"dtype": self.centre.dtype, "device": self.centre.device}
@@ -285,28 +313,27 @@ class _LearnedPoint:
         value = -0.5 * scaled.square().sum(-1)
         return value, value
 
-    def divergences(self) -> tuple[Tensor, Tensor]:
+    def divergence(self, others: _LearnedPoint) -> Tensor:
         # In units of the noise: q is N(f, I), r is N(mean f, I + covariance of f).
-        scaled = self.centre / self.noise
-
-        def divergence(members: Tensor) -> Tensor:
-            return gaussian_divergence(scaled, scaled[..., members, :])
-
-        return cross_fitted(divergence, scaled.shape[-2])
+        return gaussian_divergence(self.centre / self.noise, others.centre / self.noise)
 
 
 def gaussian_divergence(centres: Tensor, members: Tensor) -> Tensor:
     """KL(N(centre_i, I) ‖ r), r the Gaussian matched to N(member, I) over the members: (…, R)."""
-    mean = members.mean(-2, keepdim=True)
-    centred = members - mean
-    identity = torch.eye(centres.shape[-1], dtype=centres.dtype, device=centres.device)
-    covariance = centred.mT @ centred / members.shape[-2] + identity
-    factor = torch.linalg.cholesky(covariance)
+    factor, mean = _matched_gaussian(members)
     trace = torch.cholesky_inverse(factor).diagonal(dim1=-2, dim2=-1).sum(-1)
     white = torch.linalg.solve_triangular(factor, (centres - mean).mT, upper=False)
     log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     constant = trace - centres.shape[-1] + log_det
     return 0.5 * (white.square().sum(-2) + constant.unsqueeze(-1))
+
+
+def _matched_gaussian(members: Tensor) -> tuple[Tensor, Tensor]:
+    """Cholesky factor and mean of the Gaussian matched to N(member, I): (…, q, q), (…, 1, q)."""
+    mean = members.mean(-2, keepdim=True)
+    centred = members - mean
+    identity = torch.eye(members.shape[-1], dtype=members.dtype, device=members.device)
+    return torch.linalg.cholesky(centred.mT @ centred / members.shape[-2] + identity), mean
 
 
 def finite_learner(
@@ -356,7 +383,14 @@ class _LearnedFinite:
     probabilities: Tensor
 
     def select(self, index: Any) -> _LearnedFinite:
-        return _LearnedFinite(self.probabilities[index])
+        return _LearnedFinite(self.probabilities[..., index, :])
+
+    def grouped(self, groups: int) -> _LearnedFinite:
+        return _LearnedFinite(self.probabilities.unflatten(1, (groups, -1)))
+
+    def critic(self, parameters: Tensor, members: Tensor) -> Tensor:
+        law = _LearnedFinite(self.probabilities[..., members, :].mean(-2))
+        return law.cross_log_prob(parameters)[0]
 
     def draw(self, generator: torch.Generator) -> Tensor:
         flat = self.probabilities.flatten(0, -2)
@@ -369,28 +403,26 @@ class _LearnedFinite:
         value = table.gather(-2, index)
         return value, value
 
-    def divergences(self) -> tuple[Tensor, Tensor]:
-        own = torch.special.xlogy(self.probabilities, self.probabilities).sum(-1)
-
-        def divergence(members: Tensor) -> Tensor:
-            mean = self.probabilities[..., members, :].mean(-2, keepdim=True)
-            return own - torch.special.xlogy(self.probabilities, mean).sum(-1)
-
-        return cross_fitted(divergence, own.shape[-1])
+    def divergence(self, others: _LearnedFinite) -> Tensor:
+        mean = others.probabilities.mean(-2, keepdim=True)
+        ratio = torch.special.xlogy(self.probabilities, self.probabilities)
+        return (ratio - torch.special.xlogy(self.probabilities, mean)).sum(-1)
 
 
-def cross_fitted(divergence: Callable[[Tensor], Tensor], count: int) -> tuple[Tensor, Tensor]:
-    """Divergences (…, R) to r of the other folds, and to r of all data sets.
+def divergences(learned: Learned, count: int) -> tuple[Tensor, Tensor]:
+    """KL(q(·|S_i) ‖ r), (…, R), with r fitted to other data sets (so that it bounds), and to all.
 
-    `divergence(members)` has r fitted to the data sets at these positions, compared with all.
+    Args:
+        learned: laws of R = `count` data sets.
     """
     index = torch.arange(count)
     folds = min(FOLDS, count)
-    within = divergence(index)
+    within = learned.divergence(learned)
     across = within.clone()
     for fold in range(folds):
-        own = index % folds == fold
-        across[..., own] = divergence(index[~own])[..., own]
+        own = index[index % folds == fold]
+        rest = learned.select(index[index % folds != fold])
+        across[..., own] = learned.select(own).divergence(rest)
     return across, within
 
 
