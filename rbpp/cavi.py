@@ -10,11 +10,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rbpp.ascent import ascend, elbo, update
 from rbpp.conjugate import MixturePrior, VariationalMixture, row_weights
 from rbpp.kmeans import kmeans_centres
-from rbpp.normal_wishart import Parameters, expectations, kl_divergence
+from rbpp.normal_wishart import Parameters
 from rbpp.standardisation import Standardisation, standardisation
-from rbpp.sufficient import Rows, Statistics, natural_parameters, statistics
+from rbpp.sufficient import Rows, statistics
+from rbpp.threads import Map, block_threads
+
+__all__ = ["cavi", "elbo", "start", "update"]
 
 # Inverse variance of the clusters that turn centres into near-hard first responsibilities, in units
 # of the data's standard deviation: far sharper than any component, far from overflow.
@@ -83,16 +87,28 @@ def cavi(
     own_units = units.select(members)
     prior_parameters = _flat(prior.parameters(components, source_count), batch).select(members)
     prior_parameters = own_units.parameters(prior_parameters.map(Tensor.double))
-    if initial is None:
-        if generator is None:
-            raise ValueError("Expected a generator for the starts, or initial; got neither")
-        parameters = start(rows, members, prior_parameters, components, generator, chunk_rows)
-    else:
-        parameters = _from_initial(initial, restarts, batch, components, source_count)
-        parameters = own_units.parameters(parameters)
-    fit = _ascend(
-        rows, members, prior_parameters, parameters, tolerance, max_iterations, chunk_rows, history
-    )
+    if initial is None and generator is None:
+        raise ValueError("Expected a generator for the starts, or initial; got neither")
+    with block_threads(data.device) as mapper:
+        if initial is not None:
+            parameters = _from_initial(initial, restarts, batch, components, source_count)
+            parameters = own_units.parameters(parameters)
+        else:
+            assert generator is not None
+            parameters = start(
+                rows, members, prior_parameters, components, generator, chunk_rows, mapper
+            )
+        fit = ascend(
+            rows,
+            members,
+            prior_parameters,
+            parameters,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            chunk_rows=chunk_rows,
+            history=history,
+            mapper=mapper,
+        )
     parameters = own_units.parameters_back(fit.parameters)
     jacobian = -(rows.weight * units.spread.log().sum(-1))[members]
 
@@ -115,41 +131,6 @@ def cavi(
     )
 
 
-def update(prior: Parameters, found: Statistics) -> Parameters:
-    """Posterior parameters from the prior's and the sufficient statistics; leading dims broadcast.
-
-    α = α₀ + N, κ = κ₀ + N, ν = ν₀ + N, m = (κ₀ m₀ + Σ r x) / κ and
-    Ψ = Ψ₀ + Σ r x xᵀ + κ₀ m₀ m₀ᵀ − κ m mᵀ.
-    """
-    dimension = prior.mean.shape[-1]
-    squares = dimension * (dimension + 1) // 2
-    packed, sums, counts = found.moments.split(
-        [squares, dimension, found.moments.shape[-1] - squares - dimension], -1
-    )
-    total = counts.sum(-1)
-    mean_precision = prior.mean_precision + total
-    mean = (prior.mean_precision.unsqueeze(-1) * prior.mean + sums) / mean_precision.unsqueeze(-1)
-    own = (prior.mean_precision.sqrt().unsqueeze(-1) * prior.mean).unsqueeze(-1)
-    new = (mean_precision.sqrt().unsqueeze(-1) * mean).unsqueeze(-1)
-    scale = prior.scale + _unpacked(packed, dimension) + own * own.mT - new * new.mT
-    return Parameters(
-        prior.concentration + counts.mT,
-        mean,
-        mean_precision,
-        prior.degrees_of_freedom + total,
-        scale,
-    )
-
-
-def elbo(prior: Parameters, parameters: Parameters, found: Statistics) -> Tensor:
-    """Evidence lower bound (…) in nats at `parameters`, from the statistics taken at them.
-
-    With the best responsibilities for those parameters it is
-    Σ_i log Σ_k exp E_q[log p(x_i, z_i = k)] − D_KL(q ‖ prior).
-    """
-    return found.evidence - kl_divergence(parameters, prior)
-
-
 def start(
     rows: Rows,
     members: Tensor,
@@ -157,11 +138,13 @@ def start(
     components: int,
     generator: torch.Generator,
     chunk_rows: int | None = None,
+    mapper: Map = map,
 ) -> Parameters:
     """First parameters of every fit: one update from near-hard k-means++ responsibilities."""
-    centres = kmeans_centres(rows.columns, rows.weights, members, components, generator)
+    centres = kmeans_centres(rows.columns, rows.weights, members, components, generator, mapper)
     natural = centre_parameters(centres.mT.double(), rows.source_count)
-    return update(prior, statistics(rows, natural, members, chunk_rows))
+    found = statistics(rows, natural, members, chunk_rows, mapper)
+    return update(prior, found.moments)
 
 
 def centre_parameters(centres: Tensor, source_count: int) -> Tensor:
@@ -178,77 +161,6 @@ def centre_parameters(centres: Tensor, source_count: int) -> Tensor:
         ],
         -1,
     )
-
-
-def _ascend(
-    rows: Rows,
-    members: Tensor,
-    prior: Parameters,
-    parameters: Parameters,
-    tolerance: float,
-    max_iterations: int,
-    chunk_rows: int | None,
-    history: bool,
-) -> VariationalMixture:
-    """Iterate every fit to its own convergence; finished fits leave the batch."""
-    fits = len(members)
-    result = parameters.map(torch.empty_like)
-    final = members.new_zeros(fits, dtype=torch.float64)
-    converged = members.new_zeros(fits, dtype=torch.bool)
-    iterations = members.new_zeros(fits)
-    trace: list[Tensor] = []
-    active = torch.arange(fits, device=members.device)
-    previous = final.new_full((fits,), -torch.inf)
-    # What rounding may take from a sum of this many terms of this precision.
-    slack = 1000 * torch.finfo(rows.columns.dtype).eps
-    for iteration in range(1, max_iterations + 1):
-        expected = expectations(parameters)
-        found = statistics(rows, natural_parameters(parameters, expected), members, chunk_rows)
-        current = found.evidence - kl_divergence(parameters, prior, expected)
-        _assert_monotone(current, previous, slack * (current.abs() + found.weight))
-        if history:
-            trace.append(torch.full_like(final, torch.nan).index_copy_(0, active, current))
-        settled = current - previous <= tolerance * found.weight
-        leaving = settled if iteration < max_iterations else torch.ones_like(settled)
-        if bool(leaving.any()):
-            gone = active[leaving]
-            for whole, part in zip(result, parameters, strict=True):
-                whole[gone] = part[leaving]
-            final[gone], converged[gone] = current[leaving], settled[leaving]
-            iterations[gone] = iteration
-            staying = ~leaving
-            active, members, current = active[staying], members[staying], current[staying]
-            if not len(active):
-                break
-            prior, found = prior.select(staying), found.select(staying)
-        previous = current
-        parameters = update(prior, found)
-    return VariationalMixture(
-        **result._asdict(),
-        elbo=final,
-        converged=converged,
-        iterations=iterations,
-        elbo_history=torch.stack(trace) if history else None,
-    )
-
-
-def _assert_monotone(current: Tensor, previous: Tensor, slack: Tensor) -> None:
-    fallen = current < previous - slack
-    if bool(fallen.any()) or not bool(current.isfinite().all()):
-        worst = (current - previous).min()
-        raise ArithmeticError(
-            f"Expected an ELBO that is finite and never falls; got a change of {worst.item():g} "
-            "nats (float32 passes need rows whose components are not extremely narrow: use float64)"
-        )
-
-
-def _unpacked(packed: Tensor, dimension: int) -> Tensor:
-    """Symmetric matrices (…, d, d) from their upper triangles (…, d(d+1)/2)."""
-    index = torch.empty(dimension, dimension, dtype=torch.long, device=packed.device)
-    row, column = torch.triu_indices(dimension, dimension, device=packed.device)
-    place = torch.arange(len(row), device=packed.device)
-    index[row, column], index[column, row] = place, place
-    return packed.index_select(-1, index.flatten()).unflatten(-1, (dimension, dimension))
 
 
 def _check(

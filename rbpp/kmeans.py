@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rbpp.threads import Map
+
 # The seeding sees at most this many rows of a data set: more do not change which clumps there are.
 SEEDING_ROWS = 20_000
 LLOYD_PASSES = 6
@@ -19,6 +21,7 @@ def kmeans_centres(
     members: Tensor,
     components: int,
     generator: torch.Generator,
+    mapper: Map = map,
 ) -> Tensor:
     """Centres (F, d, K) of F fits, by k-means++ and Lloyd passes.
 
@@ -28,6 +31,7 @@ def kmeans_centres(
         members: data set of every fit, (F,).
         components: K.
         generator: source of the choices, so that restarts differ.
+        mapper: `map`, or one that works on several blocks of fits at once.
     """
     columns, weights = _subsample(columns, weights, generator)
     _, dimension, count = columns.shape
@@ -36,12 +40,15 @@ def kmeans_centres(
     )
     centres = columns.new_empty(len(members), dimension, components)
     block = max(1, 2**20 // (count * max(dimension, components)))
-    for first in range(0, len(members), block):
-        which = slice(first, first + block)
+
+    def one_block(which: slice) -> tuple[slice, Tensor]:
         own = columns[members[which]]
         weight = None if weights is None else weights[members[which]]
-        start = _plus_plus(own, weight, uniform[:, which])
-        centres[which] = _lloyd(own, weight, start)
+        return which, _lloyd(own, weight, _plus_plus(own, weight, uniform[:, which]))
+
+    parts = [slice(first, first + block) for first in range(0, len(members), block)]
+    for which, found in mapper(one_block, parts):
+        centres[which] = found
     return centres
 
 
@@ -91,20 +98,16 @@ def _pick(odds: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _lloyd(columns: Tensor, weights: Tensor | None, centres: Tensor) -> Tensor:
-    components = centres.shape[-1]
-    index = torch.arange(components, device=columns.device).unsqueeze(-1)
     for _ in range(LLOYD_PASSES):
-        near = nearest(columns, centres)
-        assigned = (near.unsqueeze(-2) == index).to(columns.dtype)
+        # Half the squared distance, less what is the same for every centre.
+        distance = torch.baddbmm(
+            0.5 * centres.square().sum(-2).unsqueeze(-1), centres.mT, columns, alpha=-1
+        )
+        # A row that is as near to two centres counts for both: a start need not be exact.
+        assigned = (distance == distance.amin(-2, keepdim=True)).to(columns.dtype)
         if weights is not None:
             assigned *= weights.unsqueeze(-2)
         mass = assigned.sum(-1).unsqueeze(-2)
         mean = (columns @ assigned.mT) / mass.clamp_min(torch.finfo(mass.dtype).tiny)
         centres = torch.where(mass > 0, mean, centres)
     return centres
-
-
-def nearest(columns: Tensor, centres: Tensor) -> Tensor:
-    """Index of the nearest centre (F, d, K) of every column (F, d, n): (F, n)."""
-    product = centres.mT @ columns
-    return (0.5 * centres.square().sum(-2).unsqueeze(-1) - product).argmin(-2)

@@ -8,16 +8,17 @@ and responsibilities × features the statistics. Rows come in any chunks: statis
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rbpp.normal_wishart import Expectations, Parameters
+from rbpp.threads import Map
 
 # Elements of the largest intermediate of a block: it should stay in the second-level cache.
-_BLOCK_ELEMENTS = 2**17
+_BLOCK_ELEMENTS = 2**18
 # Features are kept between passes up to this many elements, and made anew in each beyond.
 _STORED_ELEMENTS = 2**24
 
@@ -55,6 +56,14 @@ class Statistics:
         )
 
 
+class Block(NamedTuple):
+    """A block of work: positions among the fits, their data sets, and a range of rows."""
+
+    fits: slice
+    sets: slice | Tensor
+    rows: slice
+
+
 class Rows:
     """Rows of D data sets, ready for passes: columns (D, d, n), weights (D, n), sources (D, n).
 
@@ -80,44 +89,40 @@ class Rows:
             return self.columns.new_full((self.sets,), self.count, dtype=torch.float64)
         return self.weights.sum(-1, dtype=torch.float64)
 
-    def blocks(
-        self, members: Tensor, components: int, chunk_rows: int | None
-    ) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
-        """Blocks of fits × rows: (positions in `members`, features, weights).
-
-        `members` (F,) is the data set of every fit, ascending. With one data set the features are
-        (P, n), shared by all the fits; else (fits, P, n).
-        """
+    def blocks(self, members: Tensor, components: int, chunk_rows: int | None) -> list[Block]:
+        """Cut fits × rows into blocks; `members` (F,) is the data set of every fit, ascending."""
         shared = self.sets == 1
-        widest = components * len(members) if shared else components
-        widest = max(widest, self.feature_count)
-        step = chunk_rows or max(256, _BLOCK_ELEMENTS // widest)
-        step = min(step, self.count)
+        widest = max(components * (len(members) if shared else 1), self.feature_count)
+        step = min(chunk_rows or max(256, _BLOCK_ELEMENTS // widest), self.count)
         fits = len(members) if shared else max(1, _BLOCK_ELEMENTS // (widest * step))
         index = members.tolist()
+        blocks = []
         for first in range(0, len(index), fits):
-            which = slice(first, min(first + fits, len(index)))
-            chosen: slice | Tensor = members[which]
+            own = index[first : first + fits]
+            chosen: slice | Tensor = members[first : first + fits]
             if shared:
                 chosen = slice(0, 1)
-            elif index[which.stop - 1] - index[which.start] == which.stop - which.start - 1 and (
-                len(set(index[which])) == which.stop - which.start
-            ):
-                chosen = slice(index[which.start], index[which.stop - 1] + 1)
-            for start in range(0, self.count, step):
-                part = slice(start, start + step)
-                yield which, self._features(chosen, part, shared), self._weights(chosen, part)
+            elif own == list(range(own[0], own[0] + len(own))):
+                chosen = slice(own[0], own[0] + len(own))  # a view, where the tensor would copy
+            blocks += [
+                Block(slice(first, first + len(own)), chosen, slice(start, start + step))
+                for start in range(0, self.count, step)
+            ]
+        return blocks
 
-    def _features(self, chosen: slice | Tensor, part: slice, shared: bool) -> Tensor:
+    def read(self, block: Block) -> tuple[Tensor, Tensor | None]:
+        """Features and weights of a block: (P, n) with one data set, else (fits, P, n)."""
+        features = self._features(block.sets, block.rows)
+        weights = self.weights
+        if weights is not None:
+            weights = weights[block.sets, block.rows].unsqueeze(-2)
+        return features[0] if self.sets == 1 else features, weights
+
+    def _features(self, sets: slice | Tensor, rows: slice) -> Tensor:
         if self._stored is not None:
-            block = self._stored[chosen, :, part]
-        else:
-            source = None if self.source is None else self.source[chosen, part]
-            block = features(self.columns[chosen, :, part], source, self.source_count)
-        return block[0] if shared else block
-
-    def _weights(self, chosen: slice | Tensor, part: slice) -> Tensor | None:
-        return None if self.weights is None else self.weights[chosen, part].unsqueeze(-2)
+            return self._stored[sets, :, rows]
+        source = None if self.source is None else self.source[sets, rows]
+        return features(self.columns[sets, :, rows], source, self.source_count)
 
 
 def features(columns: Tensor, source: Tensor | None, source_count: int) -> Tensor:
@@ -165,6 +170,7 @@ def statistics(
     natural: Tensor,
     members: Tensor | None = None,
     chunk_rows: int | None = None,
+    mapper: Map = map,
 ) -> Statistics:
     """One pass: expected sufficient statistics of the rows at the given natural parameters.
 
@@ -173,6 +179,7 @@ def statistics(
         natural: `natural_parameters` (F, K, P) of F fits, in float64.
         members: data set of every fit (F,), ascending; by default fit i belongs to data set i.
         chunk_rows: rows per matrix product; by default what fits the cache.
+        mapper: `map`, or one that works on several blocks at once.
 
     Returns:
         Statistics in float64, whatever the precision of the rows.
@@ -183,17 +190,27 @@ def statistics(
     moments = natural.new_zeros(fits, components, width, dtype=torch.float64)
     evidence = natural.new_zeros(fits, dtype=torch.float64)
     natural = natural.to(rows.columns.dtype)
-    for which, block, weights in rows.blocks(members, components, chunk_rows):
-        own = natural[which]
-        if block.dim() == 2:
-            logits = (own.flatten(0, 1) @ block).unflatten(0, (fits, components))
+
+    def one_pass(block: Block) -> tuple[slice, Tensor, Tensor]:
+        own = natural[block.fits]
+        features, weights = rows.read(block)
+        if features.dim() == 2:  # one data set: a single product for all the fits
+            logits = (own.flatten(0, 1) @ features).unflatten(0, (fits, components))
         else:
-            logits = own @ block
-        evidence[which] += responsibilities_(logits, weights)
-        if block.dim() == 2:
-            moments[which] += (logits.flatten(0, 1) @ block.mT).unflatten(0, (fits, components))
-        else:
-            moments[which] += logits @ block.mT
+            logits = own @ features
+        found = responsibilities_(logits, weights)
+        if features.dim() == 2:
+            return (
+                block.fits,
+                found,
+                (logits.flatten(0, 1) @ features.mT).unflatten(0, (fits, components)),
+            )
+        return block.fits, found, logits @ features.mT
+
+    # Blocks come back in order: sums do not depend on the number of threads.
+    for which, found, part in mapper(one_pass, rows.blocks(members, components, chunk_rows)):
+        evidence[which] += found
+        moments[which] += part
     return Statistics(moments, evidence, rows.weight[members])
 
 
@@ -203,7 +220,10 @@ def responsibilities_(logits: Tensor, weights: Tensor | None) -> Tensor:
     Returns the weighted sum over the rows of log Σ_k exp(logits), (…) in float64.
     """
     top = logits.amax(-2, keepdim=True)
-    logits.sub_(top).exp_()
+    # Below, exp gives subnormal numbers, each some fifty times slower than a normal one: most of a
+    # float32 pass. As shares of a row they are nothing.
+    least = 0.9 * math.log(torch.finfo(logits.dtype).tiny)
+    logits.sub_(top).clamp_min_(least).exp_()
     total = logits.sum(-2, keepdim=True)
     if weights is None:
         logits.mul_(total.reciprocal())

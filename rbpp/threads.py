@@ -1,0 +1,34 @@
+"""Threads over blocks of work, each with single-threaded tensor operations.
+
+Blocks are a fraction of a millisecond long. Split further, by OpenMP inside every operation,
+threads wait for each other at each one: on two cores with other work on them that took 35 CPU
+seconds where whole blocks take 2.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Map = Callable[[Callable[[Item], Result], Iterable[Item]], Iterable[Result]]
+
+
+@contextmanager
+def block_threads(device: torch.device) -> Iterator[Map]:
+    """A `map` over torch's number of threads, in order; the number is restored on leaving."""
+    count = torch.get_num_threads()
+    if count == 1 or device.type != "cpu":
+        yield map
+        return
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(count) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(count)
