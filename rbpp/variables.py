@@ -245,11 +245,29 @@ _VARIABLES = {
     "anchor_retention": Variable(
         "α with H(S_anchor | M(p)) = α H(S_anchor | W)", "1", "Theorem 4.10"
     ),
+    # The risks that the bounds are of, and the lemmas between the terms and Theorem 4.7.
+    "generalization_error_anchor": Variable(
+        "generalization error after anchors alone, measured", "loss", "Lemma 4.8"
+    ),
+    "estimation_gap": Variable(
+        "R_{D_gen}(π) − R̂_{S_gen}(π), expected over learners", "loss", "Lemma 4.4"
+    ),
+    "absolute_estimation_gap": Variable(
+        "|R_{D_gen}(π) − R̂_{S_gen}(π)|, expected over learners", "loss", "Lemma 3.1"
+    ),
+    "bound_lemma_3_1": Variable("bound by both divergences", "loss", "Lemma 3.1"),
+    "bound_lemma_4_4": Variable("bound by I(S_gen; W)", "loss", "Lemma 4.4"),
+    "bound_lemma_4_6": Variable("bound by Lemma 4.5", "loss", "Lemma 4.6"),
 }
 
 
 def _with_companions(variables: dict[str, Variable]) -> dict[str, Variable]:
     described = dict(variables)
+    for name, variable in variables.items():
+        if name.startswith("bound_") or name == "information_step":
+            described[f"slack_{name}"] = replace(
+                variable, long_name=f"slack of the {variable.long_name}", larger_is="neither"
+            )
     for name, variable in variables.items():
         if variable.units == "nats":
             for side in ("lower", "upper"):
