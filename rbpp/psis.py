@@ -32,8 +32,8 @@ def pareto_smooth(log_ratios: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: if a log ratio is nan or +inf.
 
-    >>> pareto_smooth(torch.zeros(100, dtype=torch.float64))[0].exp().sum().item()
-    1.0...
+    >>> round(pareto_smooth(torch.zeros(100))[0].exp().sum().item(), 6)
+    1.0
     """
     if bool((log_ratios.isnan() | (log_ratios == torch.inf)).any()):
         raise ValueError("Expected finite log ratios; got nan or infinity")

@@ -24,7 +24,7 @@ def clusters(count=40, centres=(0.0, 5.0, 9.0), dimension=2, seed=1):
 
 @pytest.fixture(scope="module")
 def rows():
-    return clusters()
+    return clusters(80, (0.0, 6.0, 12.0))
 
 
 @pytest.fixture(scope="module")
