@@ -2,10 +2,10 @@
 
     python benchmarks/kl_gap.py [--worlds 20] [--pairs 3] [--quick]
 
-The reference procedure is re-implemented here from its published steps: per world, scikit-learn fits
-both mixtures by EM, and 100 times over 1,000 points are redrawn from each fit and from the ground
-truth and turned into 50 × 50 histograms, each on its own grid. Ours, on the same worlds: variational
-posteriors of both mixtures, and both directions of the exact gap for every posterior draw.
+The reference procedure is re-implemented here from its published steps: per world, scikit-learn
+fits both mixtures by EM, and 100 times over 1,000 points are redrawn from each fit and from the
+ground truth and turned into 50 × 50 histograms, each on its own grid. Ours, on the same worlds:
+variational posteriors of both mixtures, and both directions of the exact gap for every draw.
 
 Prints a Markdown table: seconds per world, medians over pairs, the ratio pair by pair, and how well
 each gap agrees with the exact one.

@@ -2,9 +2,9 @@
 
     python benchmarks/run.py [--quick] [--output docs/benchmarks.md] [NAME …]
 
-Each benchmark is a program of its own that prints Markdown, peers and ours in the same run; this one
-runs them in fresh processes, and puts the machine and the versions above their tables. `--quick` has
-every benchmark take its small configuration, under three minutes in all.
+Each benchmark is a program of its own that prints Markdown, peers and ours in the same run; this
+one runs them in fresh processes, and puts the machine and the versions above their tables.
+`--quick` has every benchmark take its small configuration, under three minutes in all.
 """
 
 from __future__ import annotations

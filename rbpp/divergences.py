@@ -110,9 +110,9 @@ def kl_bounds(p: GaussianMixture, q: GaussianMixture) -> tuple[Tensor, Tensor]:
     """Closed-form (lower, upper) bounds of D_KL(p ‖ q).
 
     The cross-entropy lies between −Σ_i w_i log Σ_j v_j ∫ p_i q_j and
-    −Σ_i w_i log Σ_j v_j exp(E_{p_i} log q_j), both by Jensen's inequality (Durrieu, Thiran and Kelly,
-    Lower and upper bounds for approximation of the Kullback-Leibler divergence between Gaussian
-    mixture models, 2012); the entropy between `entropy_bounds`.
+    −Σ_i w_i log Σ_j v_j exp(E_{p_i} log q_j), both by Jensen's inequality (Durrieu, Thiran and
+    Kelly, Lower and upper bounds for approximation of the Kullback-Leibler divergence between
+    Gaussian mixture models, 2012); the entropy between `entropy_bounds`.
     """
     p, q = _aligned(p, q)
     log_weights = q.weights.log().unsqueeze(-2)
@@ -181,9 +181,7 @@ def _expectation(
     )
 
 
-def _points(
-    p: GaussianMixture, draws: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _points(p: GaussianMixture, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Scrambled Sobol' points: uniforms (S,) for the component, normals (d, S) within it."""
     seeds = torch.randint(2**31, (SCRAMBLINGS,), generator=generator, device=generator.device)
     count = draws // SCRAMBLINGS

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,8 +23,8 @@ class GaussianMixture(Distribution):
     """Mixture of Gaussians, p(x) = Σ_k w_k N(x; μ_k, Σ_k).
 
     Shapes: `weights` (…, K), `means` (…, K, d), and either `covariances` (…, K, d, d) or
-    `precision_cholesky` (…, K, d, d), the lower triangular L with Σ⁻¹ = L Lᵀ. The leading dimensions
-    broadcast and are the batch shape; the event shape is (d,).
+    `precision_cholesky` (…, K, d, d), the lower triangular L with Σ⁻¹ = L Lᵀ. The leading
+    dimensions broadcast and are the batch shape; the event shape is (d,).
 
     Raises:
         ValueError: if shapes disagree, weights are not a distribution, or a covariance is not
@@ -35,7 +35,7 @@ class GaussianMixture(Distribution):
     -1.837877...
     """
 
-    arg_constraints: dict[str, constraints.Constraint] = {}
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
     support = constraints.real_vector
     has_rsample = False
 
@@ -290,7 +290,9 @@ def _precision_cholesky(covariances: Tensor) -> Tensor:
     factor, failed = torch.linalg.cholesky_ex(covariances.flip(-1, -2))
     if bool(failed.any()):
         where = tuple(failed.nonzero()[0].tolist())
-        raise ValueError(f"Expected positive definite covariances; got a violation at index {where}")
+        raise ValueError(
+            f"Expected positive definite covariances; got a violation at index {where}"
+        )
     upper = factor.flip(-1, -2)
     identity = torch.eye(upper.shape[-1], dtype=upper.dtype, device=upper.device)
     return torch.linalg.solve_triangular(upper.mT, identity.expand_as(upper), upper=False)
@@ -325,10 +327,14 @@ def _check_values(weights: Tensor, means: Tensor, matrices: Tensor) -> None:
             raise ValueError(f"Expected finite {name}; got {tensor[where].item()} at index {where}")
     total = weights.sum(-1)
     if bool((weights < 0).any()) or not torch.allclose(total, torch.ones_like(total), atol=1e-4):
-        raise ValueError("Expected weights that are non-negative and sum to one along the last axis")
+        raise ValueError(
+            "Expected weights that are non-negative and sum to one along the last axis"
+        )
 
 
 def _check_symmetric(covariances: Tensor) -> None:
     size = covariances.diagonal(dim1=-2, dim2=-1).abs().amax(-1)[..., None, None]
     if bool(((covariances - covariances.mT).abs() > 1e-5 * size).any()):
-        raise ValueError("Expected symmetric covariances; got a matrix that differs from its transpose")
+        raise ValueError(
+            "Expected symmetric covariances; got a matrix that differs from its transpose"
+        )

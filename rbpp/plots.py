@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 PART_COLOURS = {
@@ -28,8 +29,8 @@ _GAP_PANELS = {
 def plot_kl_gap(sweeps: Mapping[str, Any], axes: np.ndarray | None = None) -> np.ndarray:
     """The paper's Figure 4 with its uncertainty: one row per direction, one column per knob.
 
-    Line: median over worlds of the posterior mean. Bands: central 50 % and 90 % of worlds. Bars: the
-    posterior interval (94 %) of the median world. Heavy tails are why these are quantiles.
+    Line: median over worlds of the posterior median. Bands: central 50 % and 90 % of worlds. Bars:
+    the posterior interval (94 %) of the median world. Heavy tails are why these are quantiles.
 
     Args:
         sweeps: InferenceData of `rbpp.study.sweep` by knob name.
@@ -57,7 +58,7 @@ def plot_kl_gap(sweeps: Mapping[str, Any], axes: np.ndarray | None = None) -> np
 
 def _plot_gap(axis: Axes, gap: Any, knob: str) -> None:
     values = gap.coords[knob].values
-    by_world = gap.mean(("chain", "draw")).transpose(knob, "world").values
+    by_world = gap.median(("chain", "draw")).transpose(knob, "world").values
     for low, high, alpha in ((5, 95, 0.15), (25, 75, 0.3)):
         axis.fill_between(
             values,
@@ -76,6 +77,8 @@ def _plot_gap(axis: Axes, gap: Any, knob: str) -> None:
     axis.axhline(0, color="0.4", linewidth=0.8, linestyle=":")
     # Worlds differ by orders of magnitude; a symmetric log axis shows sign and size at once.
     axis.set_yscale("symlog", linthresh=1)
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def plot_chain(data: Any, axis: Axes | None = None, draws: int = 25) -> Axes:
@@ -93,7 +96,9 @@ def plot_chain(data: Any, axis: Axes | None = None, draws: int = 25) -> Axes:
     posterior, observed = data["posterior"], data["observed_data"]
     for source, colour in (("synthetic", SYNTHETIC_COLOUR), ("anchor", ANCHOR_COLOUR)):
         rows = observed[source].values
-        axis.scatter(*rows[:, :2].T, s=6, color=colour, alpha=0.5, label=source, linewidth=0)
+        axis.scatter(
+            rows[:, 0], rows[:, 1], s=6, color=colour, alpha=0.5, label=source, linewidth=0
+        )
         means = posterior[f"{source}_mean"].values[:, :draws]
         covariances = posterior[f"{source}_covariance"].values[:, :draws]
         weights = posterior[f"{source}_weight"].values[:, :draws]
@@ -121,10 +126,8 @@ def plot_parts(data: Any, axis: Axes | None = None) -> Axes:
         axis: axes to draw on; made where absent.
     """
     axis = axis or pyplot.subplots(figsize=(5.2, 4.6), layout="constrained")[1]
-    constant, observed = data["constant_data"], data["observed_data"]
-    axis.scatter(
-        *observed["synthetic"].values[:, :2].T, s=5, color="0.6", label="synthetic", linewidth=0
-    )
+    constant, rows = data["constant_data"], data["observed_data"]["synthetic"].values
+    axis.scatter(rows[:, 0], rows[:, 1], s=5, color="0.6", label="synthetic", linewidth=0)
     parts = [str(part) for part in constant["generator_part"].values]
     for mean, covariance, part in zip(
         constant["generator_mean"].values,
@@ -161,10 +164,11 @@ def plot_forest(
     shown = [name for name in names if name in table and table[name]["mean"] is not None]
     axis = axis or pyplot.subplots(figsize=(6.4, 0.8 + 0.28 * len(shown)), layout="constrained")[1]
     for position, name in enumerate(reversed(shown)):
-        term = table[name]
-        if term["hdi_low"] is not None:
-            axis.hlines(position, term["hdi_low"], term["hdi_high"], color=ANCHOR_COLOUR)
-        axis.plot(term["mean"], position, "o", color=ANCHOR_COLOUR, markersize=4)
+        mean, low, high = (table[name][part] for part in ("mean", "hdi_low", "hdi_high"))
+        if low is not None and high is not None:
+            axis.hlines(position, low, high, color=ANCHOR_COLOUR)
+        if mean is not None:
+            axis.plot(mean, position, "o", color=ANCHOR_COLOUR, markersize=4)
     labels = [str(data["posterior"][name].attrs.get("long_name", name)) for name in reversed(shown)]
     axis.set_yticks(range(len(shown)), labels, fontsize=8)
     axis.axvline(0, color="0.4", linewidth=0.8, linestyle=":")

@@ -2,8 +2,9 @@
 
 For every world of the `gaussian_mixture` process, mixtures are fitted to the anchors and to the
 synthetic rows, as posteriors; the KL gap is D(π_anchor ‖ G) − D(π_gen ‖ G), and in the coverage
-direction D(G ‖ π_anchor) − D(G ‖ π_gen). Three spreads are kept apart: between worlds (dim `world`),
-of the posterior (dims `chain`, `draw`), and of the Monte Carlo integral (the `_mcse` companion).
+direction D(G ‖ π_anchor) − D(G ‖ π_gen). Three spreads are kept apart: between worlds (dim
+`world`), of the posterior (dims `chain`, `draw`), and of the Monte Carlo integral (the `_mcse`
+companion).
 """
 
 from __future__ import annotations
@@ -35,10 +36,9 @@ PAPER_KNOBS = {
 # The parts of the generator that K, J and L count.
 PARTS = ("anchor-sampled", "unsampled", "irrelevant")
 HISTOGRAM_BINS, HISTOGRAM_POINTS, HISTOGRAM_FLOOR = 50, 1000, 1e-10
-# Two starts a world and a gain of 1e-5 nats a row: eight starts at 1e-6 cost seven times as much and
-# moved no median over 100 worlds by more than the spread over posterior draws (K = 2, 8, 15).
+# Two starts a world and a gain of 1e-5 nats a row: eight starts at 1e-6 cost four times as much
+# and moved no median over 100 worlds by more than the spread over posterior draws (K = 2, 8, 15).
 RESTARTS, TOLERANCE = 2, 1e-5
-
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Worlds:
         return self.parts.count("anchor-sampled")
 
 
-def sample_worlds(count: int, *, seed: int = 0, **knobs: float) -> Worlds:
+def sample_worlds(count: int, *, seed: int = 0, **knobs: Any) -> Worlds:
     """Draw `count` worlds of the `gaussian_mixture` process.
 
     Args:
@@ -122,8 +122,8 @@ def kl_gaps(
 ) -> dict[str, Estimate]:
     """KL gaps of fitted mixtures (…, W) against the truth (W,), in nats, by variable name.
 
-    `kl_gap` is the paper's (Section 4.4): what it punishes is mass where G has none. `kl_gap_coverage`
-    turns both divergences round: what it punishes is mass of G that the fit misses.
+    `kl_gap` is the paper's (Section 4.4): what it punishes is mass where G has none.
+    `kl_gap_coverage` turns both divergences round: what it punishes is mass of G that a fit misses.
 
     Args:
         anchor, synthetic: posterior draws of π_anchor and π_gen.
@@ -193,7 +193,7 @@ def sweep(
     histogram_redraws: int = 0,
     seed: int = 0,
     quiet: bool = False,
-    **knobs: float,
+    **knobs: Any,
 ) -> Any:
     """One column of Figure 4: the KL gaps as one knob moves, the others at their defaults.
 
@@ -265,14 +265,15 @@ def sweep_table(sweeps: Mapping[str, Any]) -> str:
                 low, median, high = np.percentile(means, [5, 50, 95])
                 spread = float(np.median(gap.std(("chain", "draw")).values))
                 lines.append(
-                    f"{value:>6} {median:>9.3f} {low:>9.3f} {high:>9.3f} {(means > 0).mean():>6.0%} "
-                    f"{spread:>13.3f} {float(np.median(error.sel({knob: value}))):>8.3f}"
+                    f"{value:>6} {median:>9.3f} {low:>9.3f} {high:>9.3f} "
+                    f"{(means > 0).mean():>6.0%} {spread:>13.3f} "
+                    f"{float(np.median(error.sel({knob: value}))):>8.3f}"
                 )
             lines.append("")
     return "\n".join(lines).rstrip()
 
 
-def world_posterior(*, posterior_draws: int = 100, seed: int = 0, **knobs: float) -> Any:
+def world_posterior(*, posterior_draws: int = 100, seed: int = 0, **knobs: Any) -> Any:
     """One world, with the posteriors of both its mixtures: what Figures 2 and 5 show.
 
     Returns:
