@@ -14,20 +14,38 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from rbpp.assess import assess as assess
+    from rbpp.chain import chain_terms as chain_terms
+    from rbpp.compare import compare as compare
+    from rbpp.contract import check as check
+    from rbpp.divergences import entropy as entropy
+    from rbpp.divergences import jensen_shannon as jensen_shannon
+    from rbpp.divergences import kl_divergence as kl_divergence
+    from rbpp.divergences import total_variation as total_variation
     from rbpp.mixture import GaussianMixture as GaussianMixture
     from rbpp.posterior import MixturePosterior as MixturePosterior
     from rbpp.posterior import fit_mixture as fit_mixture
     from rbpp.process import load_process as load_process
     from rbpp.process import simulate as simulate
+    from rbpp.randomness import generator as generator
     from rbpp.results import Estimate as Estimate
 
 _MODULES = {
     "Estimate": "rbpp.results",
     "GaussianMixture": "rbpp.mixture",
     "MixturePosterior": "rbpp.posterior",
+    "assess": "rbpp.assess",
+    "chain_terms": "rbpp.chain",
+    "check": "rbpp.contract",
+    "compare": "rbpp.compare",
+    "entropy": "rbpp.divergences",
     "fit_mixture": "rbpp.posterior",
+    "generator": "rbpp.randomness",
+    "jensen_shannon": "rbpp.divergences",
+    "kl_divergence": "rbpp.divergences",
     "load_process": "rbpp.process",
     "simulate": "rbpp.process",
+    "total_variation": "rbpp.divergences",
 }
 
 __all__ = [*_MODULES, "__version__"]

@@ -153,9 +153,11 @@ def _run(
     per_row = getattr(parsed, "per_row", False)
     if per_row and not outcome.rows:
         raise ValueError("--per-row: there is no data set here whose rows could be counted")
+    rows = outcome.rows if per_row else None
+    audit = display.convert_audit(outcome.audit, parsed.units, rows)
     terms, units = {}, {}
     for key, data in found.items():
-        shown = display.convert(data, parsed.units, outcome.rows if per_row else None)
+        shown = display.convert(data, parsed.units, rows)
         table = container.term_table(shown, parsed.hdi_prob)
         terms.update({f"{key}/{name}" if key else name: term for name, term in table.items()})
         for label, term in container.group_datasets(shown)["posterior"].items():
@@ -178,7 +180,7 @@ def _run(
         report = {
             "terms": terms,
             "hdi_prob": parsed.hdi_prob,
-            "audit": list(outcome.audit),
+            "audit": audit,
             "settings": settings,
             "versions": display.versions(),
             **outcome.extra,
@@ -192,8 +194,8 @@ def _run(
             parts.append(display.format_terms(terms, parsed.hdi_prob, units))
         if outcome.notes:
             parts.append(outcome.notes)
-        if outcome.audit:
-            parts.append(display.format_audit(outcome.audit))
+        if audit:
+            parts.append(display.format_audit(audit))
         if written:
             parts.append("\n".join(f"written: {path}" for path in written))
         print("\n\n".join(parts), flush=True)

@@ -13,6 +13,7 @@ from rbpp.container import Term, group_datasets, replace_posterior
 from rbpp.variables import VARIABLES
 
 Units = Literal["nats", "bits"]
+_COMPARED = {"left", "right", "slack", "slack_sd", "slack_mcse"}
 _VERSIONED = ("torch", "pyro-ppl", "arviz", "xarray", "numpy")
 
 
@@ -27,17 +28,44 @@ def convert(data: Any, units: Units = "nats", rows: Mapping[str, int] | None = N
         units: nats, or bits (nats divided by log 2).
         rows: row count of the data sets `anchor` and `synthetic`, to divide by.
     """
-    scale = 1 / math.log(2) if units == "bits" else 1.0
     posterior = group_datasets(data)["posterior"]
     converted = {}
     for name, term in posterior.data_vars.items():
-        if term.attrs.get("units") != "nats":
-            continue
-        described = VARIABLES.get(str(name))
-        count = rows.get(described.rows) if rows and described and described.rows else None
-        attrs = {**term.attrs, "units": units if count is None else f"{units} per row"}
-        converted[name] = (term * (scale / (count or 1))).assign_attrs(attrs)
+        if term.attrs.get("units") == "nats":
+            scale, shown = _scale(str(name), units, rows)
+            converted[name] = (term * scale).assign_attrs({**term.attrs, "units": shown})
     return replace_posterior(data, posterior.assign(converted))
+
+
+def convert_audit(
+    audit: Sequence[Mapping[str, Any]], units: Units = "nats", rows: Mapping[str, int] | None = None
+) -> list[dict[str, Any]]:
+    """Audit entries in the units of the terms that they compare; see `convert`.
+
+    An entry that `bounds` a variable in nats has both sides and the slack in nats.
+    """
+    converted = []
+    for entry in audit:
+        described = VARIABLES.get(str(entry.get("bounds")))
+        if described is None or described.units != "nats":
+            converted.append(dict(entry))
+            continue
+        scale, _ = _scale(str(entry["bounds"]), units, rows)
+        converted.append(
+            {
+                key: value * scale if key in _COMPARED and value is not None else value
+                for key, value in entry.items()
+            }
+        )
+    return converted
+
+
+def _scale(name: str, units: Units, rows: Mapping[str, int] | None) -> tuple[float, str]:
+    """What to multiply a variable in nats by, and its units then."""
+    described = VARIABLES.get(name)
+    count = rows.get(described.rows) if rows and described and described.rows else None
+    factor = 1 / math.log(2) if units == "bits" else 1.0
+    return factor / (count or 1), units if count is None else f"{units} per row"
 
 
 def format_terms(

@@ -252,6 +252,9 @@ _VARIABLES = {
     "estimation_gap": Variable(
         "R_{D_gen}(π) − R̂_{S_gen}(π), expected over learners", "loss", "Lemma 4.4"
     ),
+    "estimation_gap_anchor": Variable(
+        "R_D(π) − R̂_{S_anchor}(π), expected over learners", "loss", "Lemma 4.8"
+    ),
     "absolute_estimation_gap": Variable(
         "|R_{D_gen}(π) − R̂_{S_gen}(π)|, expected over learners", "loss", "Lemma 3.1"
     ),

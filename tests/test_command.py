@@ -11,7 +11,7 @@ import pytest
 
 from rbpp import command, options
 from rbpp.container import read
-from rbpp.display import align, format_audit, to_json
+from rbpp.display import align, convert_audit, format_audit, to_json
 
 PROGRAM = '''
 """A small program.
@@ -179,6 +179,21 @@ def test_per_row_divides_what_is_per_data_set(small, capsys):
     assert row["irrelevant_share"] == whole["irrelevant_share"]
     assert run("--per-row", "--fail", "rows") == 2
     assert "--per-row" in capsys.readouterr().err
+
+
+def test_audit_has_the_units_of_what_it_compares():
+    audit = [
+        {"bounds": "ggmi", "left": 1.0, "slack": 2.0, "slack_sd": None, "probability_holds": 0.5},
+        {"bounds": "generalization_error", "left": 1.0},
+        {"assumption": "Markov", "left": 1.0},
+    ]
+    converted = convert_audit(audit, "bits", {"synthetic": 10})
+    assert converted[0]["left"] == pytest.approx(0.1 / math.log(2))
+    assert converted[0]["slack"] == pytest.approx(0.2 / math.log(2))
+    assert converted[0]["slack_sd"] is None
+    assert converted[0]["probability_holds"] == 0.5
+    assert converted[1:] == audit[1:]
+    assert convert_audit(audit) == audit
 
 
 def test_table_shows_terms_units_and_audit(small, capsys):
