@@ -273,25 +273,31 @@ def _rows(process: Process, run: Given, tries: int, seed: int) -> Iterator[Findi
         for frame in run.plates[name]:
             if frame.name in ROW_PLATES.values() and frame.dim == -1:
                 plates.setdefault(frame.name, []).append(name)
+    # The prompt may mix rows of the anchors: it is one text.
+    plates = {
+        plate: [name for name in names if name not in ("prompt", "prompt_factor")]
+        for plate, names in plates.items()
+    }
+    targets = {name: names for names in plates.values() for name in names}
+    responses = intervene_on_rows(process, targets, tries, seed)
     for plate, names in plates.items():
-        # The prompt may mix rows of the anchors: it is one text.
-        names = [name for name in names if name not in ("prompt", "prompt_factor")]
-        responses = intervene_on_rows(process, names, names, tries, seed)
-        for (source, target), count in responses.count.items():
+        coupled = [pair for pair in responses.count if pair[0] in names]
+        tried = min(responses.tries.get(name, 0) for name in names)
+        for source, target in coupled:
             yield Finding(
                 "rows",
                 f"{source} → {target}",
                 "violated",
-                f"changing one row of {source} changed other rows of {target} in {count} of "
-                f"{responses.tries[source]} tries: rows of plate {plate} are not independent",
+                f"changing one row of {source} changed other rows of {target} in "
+                f"{responses.count[source, target]} of {responses.tries[source]} tries: rows of "
+                f"plate {plate} are not independent",
                 responses.largest[source, target],
             )
-        tried = min((responses.tries.get(name, 0) for name in names), default=0)
         if all(run.values[name].shape[0] == 1 for name in names):
             yield Finding("rows", plate, "consistent", "a single row")
         elif not tried:
             yield Finding("rows", plate, "inconclusive", "no try could change a row")
-        elif not responses.count:
+        elif not coupled:
             message = f"changing one row changed no other row in {tried} tries"
             yield Finding("rows", plate, "consistent", message, float(tried))
 
@@ -336,7 +342,8 @@ def _batch(process: Process, run: Given, seed: int) -> Iterator[Finding]:
                 largest = max(largest, float(gap))
     for name in chain_of(run):
         value = simulation.sites[name]
-        if value.is_floating_point() and bool((value == value[:, :1]).all()):
+        drawn = name not in run.deterministic and value.is_floating_point()
+        if drawn and bool((value == value[:, :1]).all()):
             message = "the same in every replicate of a world: draw it with pyro.sample"
             yield Finding("batch", name, "violated", message)
             return

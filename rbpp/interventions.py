@@ -103,11 +103,11 @@ def intervene(model: Callable[[], Any], sources: Iterable[str], tries: int, seed
 
 
 def intervene_on_rows(
-    model: Callable[[], Any], sources: Iterable[str], targets: Iterable[str], tries: int, seed: int
+    model: Callable[[], Any], targets: Mapping[str, Iterable[str]], tries: int, seed: int
 ) -> Responses:
-    """Change one row of one source at a time, and note which targets respond in *other* rows."""
+    """Change one row of a site at a time, and note which `targets` respond in *other* rows."""
     responses = Responses()
-    names, responding = tuple(sources), tuple(targets)
+    names = tuple(targets)
     for attempt in range(_REPEATS * tries):
         waiting = [name for name in names if responses.tries.get(name, 0) < tries]
         if not waiting:
@@ -128,7 +128,7 @@ def intervene_on_rows(
             if after is None:
                 continue
             changes = {}
-            for name in responding:
+            for name in targets[source]:
                 first, second = before.get(name), after.get(name)
                 if first is not None and second is not None and len(first) == rows:
                     kept = torch.arange(rows) != row

@@ -91,7 +91,7 @@ def check_plates(run: Given) -> Iterator[Finding]:
             expected = ROW_PLATES[name]
             frames = run.plates[name]
             found = ", ".join(f"{frame.name} (dim {frame.dim})" for frame in frames) or "none"
-            if [(frame.name, frame.dim) for frame in frames] == [(expected, -1)]:
+            if _in_its_plate(run, name):
                 yield Finding("plate", name, "consistent", f"in plate {expected}")
             else:
                 message = f"expected in plate {expected} (dim -1) and no other; got {found}"
@@ -136,7 +136,9 @@ def check_sizes(run: Given) -> Iterator[Finding]:
 def check_events(run: Given) -> Iterator[Finding]:
     """Rule `event`: rows are vectors, of one dimension where they are compared."""
     shapes = {
-        name: tuple(run.values[name].shape[1:]) for name in chain_of(run) if name in ROW_PLATES
+        name: tuple(run.values[name].shape[1:])
+        for name in chain_of(run)
+        if _in_its_plate(run, name)
     }
     wrong = [name for name, shape in shapes.items() if len(shape) != 1]
     for name in wrong:
@@ -149,8 +151,8 @@ def check_events(run: Given) -> Iterator[Finding]:
             message = f"expected rows of one dimension; got {shapes[first]} and {shapes[second]}"
             yield Finding("event", f"{first}, {second}", "violated", message)
             wrong.append(first)
-    if not wrong:
-        message = f"rows of shape {shapes['synthetic']}"
+    if not wrong and shapes:
+        message = "rows of shape " + ", ".join(sorted({str(shape) for shape in shapes.values()}))
         yield Finding("event", ", ".join(shapes), "consistent", message)
 
 
@@ -176,3 +178,8 @@ def check_values(run: Given) -> Iterator[Finding]:
     if not suspect:
         message = "finite, and so are the log densities of the drawn ones"
         yield Finding("values", "every site", "consistent", message)
+
+
+def _in_its_plate(run: Given, name: str) -> bool:
+    frames = [(frame.name, frame.dim) for frame in run.plates[name]]
+    return frames == [(ROW_PLATES.get(name), -1)]
