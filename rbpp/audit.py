@@ -1,7 +1,7 @@
 """What holds, with what probability, and on which assumptions: one entry per statement.
 
-A bound is audited beside a direct estimate of what it bounds. Its slack has a posterior over worlds,
-and in every world a Monte Carlo error; P(bound holds) averages over both.
+A bound is audited beside a direct estimate of what it bounds. Its slack has a posterior over
+worlds, and in every world a Monte Carlo error; P(bound holds) averages over both.
 """
 
 from __future__ import annotations
@@ -115,9 +115,7 @@ def verdict(probability: float) -> Verdict:
     return "violated" if probability <= 1 - _SURE else "violated in some worlds"
 
 
-def judged(
-    text: str, excess: Estimate, measured: str, tolerance: float = _ROUNDING
-) -> Assumption:
+def judged(text: str, excess: Estimate, measured: str, tolerance: float = _ROUNDING) -> Assumption:
     """An assumption that something is at most zero, judged from its estimate.
 
     Args:

@@ -1,13 +1,12 @@
 """Every term and bound of a process, from draws of it and the densities in its trace.
 
-The worlds are the posterior draws: each term is estimated in every world, with its Monte Carlo error
-beside it. What a process does not give is missing with a reason; the rest is reported.
+The worlds are the posterior draws: each term is estimated in every world, with its Monte Carlo
+error beside it. What a process does not give is missing with a reason; the rest is reported.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rbpp import composition
-from rbpp.factors import Kind, factor_kind
+from rbpp.factors import factor_kind
 from rbpp.flow import Flow, exactly, flow, is_copy
 from rbpp.information import Bracket, statement
 from rbpp.learners import Learned, Learner, Prepared, finite_learner, mixture_learner
@@ -135,9 +134,7 @@ def chain_terms(
     anchor_learner = anchor_learner or default_learner(replicas, "anchor")
     anchors_prepared = anchor_learner.prepare(_pilot(replicas, "anchor"), draws)
     anchors_learned = anchors_prepared.fit(replicas.rows(values, "anchor"))
-    brackets["information_anchor_learner"] = learner_information(
-        anchors_learned, replicates, draws
-    )
+    brackets["information_anchor_learner"] = learner_information(anchors_learned, replicates, draws)
     next(stages)
 
     divergences, lacking = total_variations(replicas, values)
@@ -150,7 +147,10 @@ def chain_terms(
 
     primitives |= {name: bracket.best() for name, bracket in brackets.items()}
     constants, how = _constants(risks, loss_bound, sub_gaussian)
-    found.rows = {"anchor": replicas.sites["anchor"].rows, "synthetic": replicas.sites["synthetic"].rows}
+    found.rows = {
+        "anchor": replicas.sites["anchor"].rows,
+        "synthetic": replicas.sites["synthetic"].rows,
+    }
     compose = composition.composer(
         kind=factor_kind(replicas),
         prompt_random=replicas.sites["prompt"].random,
@@ -304,7 +304,7 @@ def _risk_terms(
         (risks, ("generalization_error", "estimation_gap", "absolute_estimation_gap")),
         (anchors, ("generalization_error_anchor", "estimation_gap_anchor", "")),
     ):
-        parts = (None,) * 3
+        parts: tuple[Estimate | None, ...] = (None,) * 3
         if found_risks is not None:
             parts = (found_risks.error, found_risks.gap, found_risks.absolute_gap)
         for name, part in zip(names, parts, strict=True):

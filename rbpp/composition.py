@@ -152,9 +152,7 @@ def _risk_bounds(
     term["bound_synthetic_sharp"] = bounds.sharp_bound(
         term["total_divergence"], sharp, n, loss_bound=loss_bound, **constants
     )
-    term["bound_anchor"] = bounds.lemma_4_8(
-        bounding("information_anchor_learner"), m, **constants
-    )
+    term["bound_anchor"] = bounds.lemma_4_8(bounding("information_anchor_learner"), m, **constants)
 
 
 INEQUALITIES = {

@@ -28,8 +28,8 @@ def factor_kind(replicas: Replicas) -> Kind:
 def output_with_factor(replicas: Replicas, values: Values, factor: Tensor) -> Tensor | None:
     """The output that has this model factor under the prompts of `values`, if one can tell.
 
-    For M(p) = h(e_p) + e_M, of numbers or of letters modulo their number: the output is moved by the
-    difference of the factors, and the process is asked whether it now has the factor.
+    For M(p) = h(e_p) + e_M, of numbers or of letters modulo their number: the output is moved by
+    the difference of the factors, and the process is asked whether it now has the factor.
 
     Args:
         values: draws whose prompts are kept.
@@ -53,10 +53,10 @@ def output_with_factor(replicas: Replicas, values: Values, factor: Tensor) -> Te
 
 
 def is_additive(replicas: Replicas, values: Values) -> bool:
-    """Whether M(p) = h(e_p) + e_M: other factors, in another order, move the output as they should.
+    """Whether M(p) = h(e_p) + e_M: factors of other data sets move the output as they should.
 
-    The factor then has the entropy that the prompt leaves in the output, H(e_M) = H(M(p) | p), since
-    the shift by h(e_p) changes no volume.
+    The factor then has the entropy that the prompt leaves in the output, H(e_M) = H(M(p) | p),
+    since the shift by h(e_p) changes no volume.
     """
     if factor_kind(replicas) != "below":
         return False

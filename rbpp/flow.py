@@ -1,7 +1,7 @@
 """Terms of the chain that need no learner: entropies, ΔI, and what the prompt says of the output.
 
-All in nats and per data set; entropies of continuous sites at the stated resolution. Each term comes
-between two sides, or is missing with a reason.
+All in nats and per data set; entropies of continuous sites at the stated resolution. Each term
+comes between two sides, or is missing with a reason.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rbpp.results import Estimate
 # Draws of what lies between two sites, where their density has to be integrated over it.
 INTERMEDIATE_DRAWS = 32
 # Settings and rows of output for the density of curated rows, an average over outputs.
-_CURATION_ROWS = 1024
+_CURATION_ROWS = 512
 _CURATION_ELEMENTS = 2**21  # (setting, row, row of output) triples per world
 _CURATION_PAIRS = 32
 _JACOBIAN_DRAWS = 64
@@ -152,12 +152,10 @@ def _prompt_to_output(
     found.terms["entropy_output"] = plus(gain, information)
 
 
-def _integrated_pairs(
-    replicas: Replicas, few: Values, held: tuple[str, ...], label: str
-) -> Tensor:
+def _integrated_pairs(replicas: Replicas, few: Values, held: tuple[str, ...], label: str) -> Tensor:
     """log mean_k p(output_i | held_j, what is between, drawn afresh): a score for the contrast."""
     given = {name: few[name] for name in held if name in few}
-    idle = {name: few[name] for name in ("target", "unprompted") if name in few}
+    idle: Values = {name: few[name] for name in ("target", "unprompted") if name in few}
     total = None
     for index in range(INTERMEDIATE_DRAWS):
         count = few["output"].shape[1]
@@ -190,9 +188,7 @@ def _integrated(scores: Tensor, sides: Bracket) -> Bracket:
 def _factors(replicas: Replicas, values: Values, found: Flow, resolution: float) -> None:
     kind = factor_kind(replicas)
     if kind == "above":
-        found.terms["entropy_model_factor"] = _entropy(
-            replicas, values, "model_factor", resolution
-        )
+        found.terms["entropy_model_factor"] = _entropy(replicas, values, "model_factor", resolution)
     elif kind == "below" and is_additive(replicas, values):
         found.terms["entropy_model_factor"] = found.terms["information_gain"]
         found.notes["entropy_model_factor"] = (
@@ -282,7 +278,7 @@ def _curated(replicas: Replicas, values: Values, found: Flow, resolution: float)
         )
         return
     settings = _CURATION_ELEMENTS // (_CURATION_ROWS * replicas.sites["output"].rows)
-    settings = min(max(8, settings), _count(values))
+    settings = min(max(8, settings), 64, _count(values))
     names = ["anchor", *_PROMPT_SITES]
     if factor_kind(replicas) == "above":
         names.append("model_factor")
@@ -303,20 +299,17 @@ def _curated(replicas: Replicas, values: Values, found: Flow, resolution: float)
     without = lists.masked_fill(made_from.flatten(1).to(lists.device), -math.inf)
     low = -(lists.logsumexp(-1) - math.log(count)).sum(-1)
     high = -(without.logsumexp(-1) - math.log(count - 1)).sum(-1)
-    given_above = Bracket(
-        *(
-            _at_resolution(mean_estimate(side, way), site.discrete, site.coordinates, resolution)
-            for side, way in ((low, "lower"), (high, "upper"))
-        ),
-        "average over outputs",
-        "average over outputs",
-    )
+    sides = [
+        _at_resolution(mean_estimate(side, way), site.discrete, site.coordinates, resolution)
+        for side, way in ((low, "lower"), (high, "upper"))
+    ]
+    given_above = Bracket(sides[0], sides[1], "average over outputs", "average over outputs")
     through = found.terms.get(
         "information_factors_output", found.terms["information_prompt_output"]
     )
     zero = Estimate(*(torch.zeros_like(through.lower.value),) * 2, through.lower.count)
-    sides = Bracket(zero, through.upper, "zero", "data processing")
-    shared = _integrated(_curated_scores(replicas, values, above), sides)
+    between = Bracket(zero, through.upper, "zero", "data processing")
+    shared = _integrated(_curated_scores(replicas, values, above), between)
     found.terms["entropy_synthetic"] = plus(given_above, shared)
 
 
@@ -335,7 +328,7 @@ def _curated_scores(replicas: Replicas, values: Values, above: Values) -> Tensor
 
 
 def curated_log_density(replicas: Replicas, synthetic: Tensor, outputs: Tensor) -> Tensor:
-    """log p(row of S_gen | row of output) of every pair, shape (worlds, settings, rows, draws, rows).
+    """log p(row of S_gen | row of output) of pairs: (worlds, settings, rows, draws, rows).
 
     Args:
         synthetic: S_gen of every setting, (worlds, settings, 1, rows) + event.

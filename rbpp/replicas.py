@@ -93,24 +93,24 @@ class Replicas:
         }
         self.sites = {name: self._describe(name, sites[name]) for name in ROLES if name in sites}
 
-    def draw(
-        self, count: int, label: str, *, given: Mapping[str, Tensor] | None = None
-    ) -> Values:
+    def draw(self, count: int, label: str, *, given: Mapping[str, Tensor] | None = None) -> Values:
         """`count` replicates per world of every site of the contract.
 
         Args:
             count: number of replicates R.
             label: names the draws: the same label and seed give the same draws.
-            given: values to hold fixed, with a replicate dimension of R or 1; sites upstream of them
-                are drawn too, but mean nothing.
+            given: values to hold fixed, with a replicate dimension of R or 1; sites upstream of
+                them are drawn too, but mean nothing.
         """
         held = dict(given or {})
         trace = self._trace({**self.world, **held}, replicates=count, label=label)
         sites = _sample_sites(trace)
         values = {name: sites[name]["value"].detach() for name in self.sites}
         for name, value in values.items():
-            if value.dim() < 4 or value.shape[0] not in (1, self.worlds) or (
-                value.shape[1] not in (1, count)
+            if (
+                value.dim() < 4
+                or value.shape[0] not in (1, self.worlds)
+                or (value.shape[1] not in (1, count))
             ):
                 raise ValueError(
                     f"Expected site {name!r} to keep the leading dimensions of worlds and "
@@ -155,7 +155,7 @@ class Replicas:
             per_row: keep the rows of b apart.
 
         Returns:
-            (worlds, R, R'), entry [i, j]: the matrix of the sandwich; per row, (worlds, R, R', rows).
+            (worlds, R, R'), entry [i, j]: the matrix of the sandwich; per row (…, rows) more.
         """
         count = next(iter(swapped.values())).shape[1]
         own = {key: value.unsqueeze(0) for key, value in values.items() if key not in swapped}
@@ -164,8 +164,7 @@ class Replicas:
         for start in range(0, count, step):
             chosen = slice(start, start + step)
             others = {
-                key: value[:, chosen].movedim(1, 0).unsqueeze(2)
-                for key, value in swapped.items()
+                key: value[:, chosen].movedim(1, 0).unsqueeze(2) for key, value in swapped.items()
             }
             found = self.row_log_density({**own, **others}, name)
             size = next(iter(others.values())).shape[0]
@@ -254,7 +253,7 @@ def _log_prob(law: Any, value: Tensor) -> Tensor:
         return law.log_prob(value)
     mixture = mixture.expand((mixture.batch_shape[0], worlds, mixture.batch_shape[2]))
     alternatives, _, replicates = mixture.batch_shape
-    if value.shape[0] > 1 and alternatives > 1 or value.shape[2] > 1 and replicates > 1:
+    if (value.shape[0] > 1 < alternatives) or (value.shape[2] > 1 < replicates):
         return law.log_prob(value)
     parts = []
     for world in range(worlds):

@@ -123,7 +123,9 @@ def estimated_sub_gaussian(losses: Tensor, temperatures: int = 25) -> Tensor:
     return largest.clamp_min(0).sqrt()
 
 
-def total_variations(replicas: Replicas, values: Values) -> tuple[dict[str, Estimate], dict[str, str]]:
+def total_variations(
+    replicas: Replicas, values: Values
+) -> tuple[dict[str, Estimate], dict[str, str]]:
     """TV(D, D_M), TV(D_M, D_gen), TV(D, D_gen), and why one is missing: by density ratios.
 
     TV(p, q) = E_{½(p+q)} |p − q| / (p + q), an average of numbers in [0, 1]; divergences from D_gen
@@ -134,7 +136,9 @@ def total_variations(replicas: Replicas, values: Values) -> tuple[dict[str, Esti
     missing: dict[str, str] = {}
     laws = {"task": "target", "generator": "unprompted"}
     sites = replicas.sites
-    absent = {law: f"the process has no site {site}" for law, site in laws.items() if site not in sites}
+    absent = {
+        law: f"the process has no site {site}" for law, site in laws.items() if site not in sites
+    }
     for law, site in laws.items():
         if law not in absent and not sites[site].random:
             absent[law] = f"site {site} is deterministic: it has no density"
@@ -158,7 +162,7 @@ def total_variations(replicas: Replicas, values: Values) -> tuple[dict[str, Esti
 
 
 def _points(replicas: Replicas, values: Values, name: str, count: int) -> Tensor:
-    """`count` rows (or a few more) of a site per world, in whole plates: (groups, worlds, 1, 1, n)."""
+    """`count` rows (or a few more) of a site, in whole plates: (groups, worlds, 1, 1, n)."""
     rows = replicas.sites[name].rows
     groups = min(-(-count // rows), values[name].shape[1])
     return values[name][:, -groups:].movedim(1, 0).unsqueeze(2)
@@ -175,9 +179,7 @@ def _in_plate(points: Tensor, rows: int) -> Tensor:
     return regrouped.movedim(2, 0)
 
 
-def _log_density_at(
-    replicas: Replicas, values: Values, name: str, points: Tensor
-) -> Tensor:
+def _log_density_at(replicas: Replicas, values: Values, name: str, points: Tensor) -> Tensor:
     """log density of rows of site `name` at points (G, worlds, P, 1, n): (worlds, P, N)."""
     count = points.shape[0] * points.shape[4]
     placed = _in_plate(points, replicas.sites[name].rows)
@@ -241,7 +243,7 @@ def _from_curated(replicas: Replicas, values: Values, law: str) -> Estimate:
     rows = replicas.sites["output"].rows
     draws = max(1, _CURATION_DRAWS // rows)
     given = {key: value[0].repeat_interleave(draws, 1) for key, value in fixed.items()}
-    idle = {key: values[key][:, :1] for key in ("target", "unprompted") if key in values}
+    idle: Values = {key: values[key][:, :1] for key in ("target", "unprompted") if key in values}
     outputs = replicas.draw(settings * draws, f"curated {law}", given={**given, **idle})["output"]
     # One point against every row of output at a time, the points as further runs of the process.
     flat = points.movedim(0, 2).flatten(2, 4).movedim(2, 0)  # (N, worlds, 1) + event
@@ -255,6 +257,6 @@ def _from_curated(replicas: Replicas, values: Values, law: str) -> Estimate:
     log_curated = torch.cat(logs).movedim(0, -1) - math.log(draws * rows)
     ratio = (log_curated - log_law).nan_to_num(-math.inf)
     each = (-torch.expm1(ratio)).clamp_min(0).mean(-1)
-    found = mean_estimate(each)
-    error = (found.standard_error.square() + 0.25 / log_law.shape[-1]).sqrt()
-    return Estimate(found.value, error, found.count, "upper")
+    mean = mean_estimate(each)
+    error = (mean.standard_error.square() + 0.25 / log_law.shape[-1]).sqrt()
+    return Estimate(mean.value, error, mean.count, "upper")

@@ -23,6 +23,8 @@ from rbpp.results import Estimate
 
 # Data sets in one sandwich: its lower side is cut at log 128 = 4.9 nats, its cost is the square.
 SANDWICH_PAIRS = 128
+# The same for data sets that share what is held, of which there are several groups.
+_HELD_PAIRS = 32
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ class Held:
     inner: int
 
 
-def learner_information(learned: Learned, count: int, generator: torch.Generator) -> Bracket:
+def learner_information(
+    learned: Learned, count: int, generator: torch.Generator, *, pairs: int = SANDWICH_PAIRS
+) -> Bracket:
     """I(S; W) of `count` data sets (…, R): sandwich and golden formula, on either side the tighter.
 
     The value is the golden formula with r the closest law of q's own family, fitted within and
@@ -49,7 +53,7 @@ def learner_information(learned: Learned, count: int, generator: torch.Generator
     """
     across, within = divergences(learned, count)
     golden = golden_formula(across)
-    few = learned.select(slice(0, min(count, SANDWICH_PAIRS)))
+    few = learned.select(slice(0, min(count, pairs)))
     low, high = few.cross_log_prob(few.draw(generator))
     own = torch.eye(low.shape[-1], dtype=torch.bool, device=low.device)
     # Where the density itself is only bounded, each side of the sandwich takes what keeps it valid.
@@ -59,7 +63,9 @@ def learner_information(learned: Learned, count: int, generator: torch.Generator
     upper, upper_by = _smaller(golden, "golden formula", upper, "sandwich")
     usable = best.value.isfinite()
     value = Estimate(
-        torch.where(usable, best.value, (lower.value + upper.value) / 2),
+        torch.where(
+            usable, torch.minimum(best.value, upper.value), (lower.value + upper.value) / 2
+        ),
         torch.where(usable, best.standard_error, upper.standard_error),
         count,
     )
@@ -113,7 +119,7 @@ def held_information(
         given["output"] = output
     drawn = replicas.draw(groups * inner, label, given=given)
     learned = prepared.fit(replicas.rows(drawn, "synthetic")).grouped(groups)
-    each = learner_information(learned, inner, generator)
+    each = learner_information(learned, inner, generator, pairs=_HELD_PAIRS)
     assert each.value is not None
 
     def averaged(side: Estimate) -> Estimate:
@@ -121,7 +127,11 @@ def held_information(
         return Estimate(found.value, found.standard_error, side.count, side.direction)
 
     bracket = Bracket(
-        averaged(each.lower), averaged(each.upper), each.lower_by, each.upper_by, averaged(each.value)
+        averaged(each.lower),
+        averaged(each.upper),
+        each.lower_by,
+        each.upper_by,
+        averaged(each.value),
     )
     return Held(learned, bracket, groups, inner)
 
@@ -139,8 +149,8 @@ def carried_information(
     The lower side contrasts W with laws fitted to other data sets of every setting: a lower bound
     whatever the fit (Poole et al. 2019, equation 10). The upper side is the smallest of the upper
     side of I(S; W), what data processing allows (`ceilings`), and the difference of opposite sides.
-    The value is the difference of divergences of the same data sets, to the law of W in all settings
-    and to that in their own, kept between the sides.
+    The value is the difference of divergences of the same data sets, to the law of W in all
+    settings and to that in their own, kept between the sides.
 
     Args:
         total: I(S; W).
@@ -178,7 +188,7 @@ def split_information(whole: Held, part: Held) -> Bracket:
 
 
 def _middle(across: Tensor, within: Tensor) -> Tensor:
-    """Between divergences to laws fitted to the rest and to all: their errors cancel to first order.
+    """Between divergences to laws fitted to the rest and to all, whose errors cancel about.
 
     A fit of p parameters to R data sets costs p/2R out of sample and gains as much within.
     """
@@ -221,6 +231,10 @@ def _difference(first: Estimate, second: Estimate) -> Estimate:
 def _kept(
     value: Estimate, lower: Estimate, upper: Estimate, lower_by: str, upper_by: str
 ) -> Bracket:
+    # Sides are estimates too: crossed by their errors, they meet.
+    upper = Estimate(
+        torch.maximum(upper.value, lower.value), upper.standard_error, upper.count, "upper"
+    )
     inside = torch.minimum(torch.maximum(value.value, lower.value), upper.value)
     best = Estimate(inside, value.standard_error, value.count)
     return Bracket(lower, upper, lower_by, upper_by, best)

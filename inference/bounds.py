@@ -1,0 +1,196 @@
+"""Every term and bound of a process, each bound audited beside what it bounds.
+
+PROCESS is a shipped process, a path to a file with a Pyro model, or module:attribute. Worlds are
+the posterior draws: all else is conditional on the world. Every term has its Monte Carlo error
+beside it, every information its two sides, every statement its assumptions with what was measured.
+
+A violated statement is named and kept: the exit status is 0 whatever holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rbpp import command, options
+
+if TYPE_CHECKING:
+    from rbpp.learners import Learner
+
+LEARNERS = ("auto", "mixture", "point", "finite")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this program."""
+    parser.add_argument("process", metavar="PROCESS", help="name, path or module:attribute")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a knob of the process"
+    )
+    size = parser.add_argument_group("how much to draw")
+    size.add_argument("--worlds", type=int, default=16, help="worlds, the posterior draws (16)")
+    size.add_argument(
+        "--replicates", type=int, default=256, help="data sets per world for the learners (256)"
+    )
+    size.add_argument(
+        "--pairs", type=int, default=128, help="data sets in the sandwich of I(e_p; M(p)) (128)"
+    )
+    size.add_argument(
+        "--groups", type=int, default=8, help="settings of a prompt or factor held fixed (8)"
+    )
+    size.add_argument("--inner", type=int, default=64, help="data sets for each of them (64)")
+    constants = parser.add_argument_group("constants of the lemmas")
+    constants.add_argument(
+        "--loss-bound", type=float, default=1.0, metavar="C", help="range of the loss (1)"
+    )
+    constants.add_argument(
+        "--sub-gaussian",
+        type=_sigma,
+        default=None,
+        metavar="σ",
+        help="a number, or `estimate` from losses; C/2 by default",
+    )
+    constants.add_argument("--layers", type=int, default=0, metavar="ℓ", help="hidden layers (0)")
+    constants.add_argument(
+        "--contraction", type=float, default=0.5, metavar="η", help="factor of each layer (0.5)"
+    )
+    constants.add_argument(
+        "--resolution",
+        type=float,
+        default=0.01,
+        metavar="Δ",
+        help="per coordinate, for entropies of continuous variables (0.01)",
+    )
+    learner = parser.add_argument_group("the learner of W")
+    learner.add_argument(
+        "--learner",
+        default="auto",
+        metavar="L",
+        help="auto (mixture, or finite for letters), mixture, point, finite, or a Pyro guide of "
+        "the rows as path.py:function or module:function",
+    )
+    learner.add_argument(
+        "--components",
+        type=int,
+        metavar="K",
+        help="of the mixture of W; chosen on pilot data by default",
+    )
+    learner.add_argument(
+        "--anchor-components", type=int, metavar="K", help="of the mixture of W'; --components"
+    )
+    learner.add_argument(
+        "--learner-noise",
+        type=float,
+        default=0.1,
+        metavar="τ",
+        help="noise of a point learner, or share of replaced letters of a finite one (0.1)",
+    )
+    options.add_per_row(parser)
+
+
+def run(arguments: argparse.Namespace) -> command.Outcome:
+    """Terms, bounds, audit and figures of one process."""
+    from rbpp import bound_figures
+    from rbpp.chain import chain_terms
+    from rbpp.loading import parse_settings
+    from rbpp.process import load_process
+    from rbpp.statements import audit_chain, to_inference_data
+
+    process = load_process(arguments.process, **parse_settings(arguments.set))
+    learners = [
+        _learner(arguments, components)
+        for components in (
+            arguments.components,
+            arguments.anchor_components or arguments.components,
+        )
+    ]
+    chain = chain_terms(
+        process,
+        worlds=arguments.worlds,
+        replicates=arguments.replicates,
+        pairs=arguments.pairs,
+        groups=arguments.groups,
+        inner=arguments.inner,
+        learner=learners[0],
+        anchor_learner=learners[1],
+        loss_bound=arguments.loss_bound,
+        sub_gaussian=arguments.sub_gaussian,
+        layers=arguments.layers,
+        contraction=arguments.contraction,
+        resolution=arguments.resolution,
+        seed=arguments.seed,
+        device=arguments.device,
+        quiet=arguments.quiet,
+    )
+    data = to_inference_data(chain)
+    audit = audit_chain(chain)
+    extra = {"estimators": chain.estimators, "missing": chain.missing, "notes": chain.notes}
+    return command.Outcome(
+        data=data,
+        audit=audit,
+        settings={**chain.settings, "process": process.name, "knobs": process.knobs},
+        figures={
+            "terms": lambda: bound_figures.plot_terms(data),
+            "bounds": lambda: bound_figures.plot_bounds(data),
+        },
+        extra=extra,
+        rows=chain.rows,
+    )
+
+
+def _learner(arguments: argparse.Namespace, components: int | None) -> Learner | None:
+    from rbpp.learners import finite_learner, mixture_learner, point_learner
+
+    name = arguments.learner
+    if name == "mixture" or (name == "auto" and components is not None):
+        return mixture_learner(components)
+    if components is not None:
+        raise ValueError(f"--components: only a mixture has them; got --learner {name}")
+    if name == "auto":
+        return None
+    if name == "point":
+        return point_learner(arguments.learner_noise)
+    if name == "finite":
+        return None if arguments.learner_noise == 0.1 else _finite(arguments, finite_learner)
+    return _guide(name)
+
+
+def _finite(arguments: argparse.Namespace, make: Any) -> Learner:
+    from rbpp.loading import parse_settings
+    from rbpp.process import load_process
+    from rbpp.replicas import Replicas
+
+    process = load_process(arguments.process, **parse_settings(arguments.set))
+    letters = Replicas(process).sites["synthetic"].letters
+    if letters is None:
+        raise ValueError("--learner finite: expected letters at site synthetic; got numbers")
+    learner: Learner = make(letters, arguments.learner_noise)
+    return learner
+
+
+def _guide(reference: str) -> Learner:
+    from rbpp.guide_learner import guide_learner
+    from rbpp.loading import find_model
+
+    if ":" not in reference and not Path(reference).is_file():
+        raise ValueError(
+            f"--learner: expected one of {', '.join(LEARNERS)}, or a Pyro guide as "
+            f"path.py:function or module:function; got {reference!r}"
+        )
+    return guide_learner(find_model(reference)[1])
+
+
+def _sigma(text: str) -> float | str:
+    if text == "estimate":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected a number above 0, or `estimate`; got {text!r}"
+        ) from None
+
+
+if __name__ == "__main__":
+    sys.exit(command.main([Path(__file__).stem, *sys.argv[1:]]))
