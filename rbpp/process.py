@@ -342,7 +342,7 @@ def run_given(
         trailing = tuple(value.shape[max(0, value.dim() - len(site.shape)) :])
         shape = site.shape
         rows = plate_sizes.get(site.plates[0]) if site.plates else None
-        if site.batch_dimensions == 1 and trailing[1:] == shape[1:]:
+        if site.plates and site.batch_dimensions == 1 and trailing[1:] == shape[1:]:
             if trailing[0] == rows:
                 shape = trailing
             elif name in requested and rows is None:  # the plate takes the number of rows given
