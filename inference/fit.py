@@ -1,8 +1,9 @@
 """A posterior over the Gaussian mixture that rows come from.
 
-DATA holds one row of numbers per line or record: .npy, .npz, CSV, Parquet, JSON, JSON lines, or a
-folder of shards. Restarts are chains: where R-hat between them is above 1.05, or Pareto k of the
-approximation above 0.7, the audit says so.
+DATA holds one row per line or record: .npy, .npz, CSV, Parquet, JSON, JSON lines, or a folder of
+shards. Rows are numbers, or text that is embedded first; --dimension, and text always, means their
+principal components, and then every term is one of these coordinates. Restarts are chains: where
+R-hat between them is above 1.05, or Pareto k of the approximation above 0.7, the audit says so.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from rbpp import command, options
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from rbpp.component_count import ComponentCount
 
 # Vehtari, Simpson, Gelman, Yao and Gabry (2024) for k; Vehtari et al. (2021) for R-hat, whose 1.01
@@ -40,6 +43,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="coordinate ascent, stochastic gradients, or sampling (cavi)",
     )
     parser.add_argument("--embedding-field", metavar="F", help="the field with a vector per row")
+    parser.add_argument(
+        "--text-field",
+        metavar="F",
+        action="append",
+        default=[],
+        help="a text field; several are joined in order",
+    )
+    parser.add_argument(
+        "--embedding-model",
+        metavar="PATH_OR_NAME",
+        help="sentence-transformers model for text; TF-IDF and truncated SVD without it",
+    )
+    parser.add_argument(
+        "--dimension",
+        type=options.positive_integer,
+        metavar="D",
+        help="principal components (numbers: as they are; text: min(rows, 32))",
+    )
     parser.add_argument(
         "--concentration",
         type=options.positive_number,
@@ -81,12 +102,9 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
     from rbpp.divergences import entropy
     from rbpp.posterior import fit_mixture
     from rbpp.randomness import generator, spawn
-    from rbpp.rows import read_rows
 
-    source = read_rows(arguments.data, "data", embedding_field=arguments.embedding_field)
-    if source.embedding is None:
-        raise ValueError(f"{arguments.data}: Expected rows of numbers; got text")
-    rows = torch.as_tensor(source.embedding, dtype=torch.float64, device=arguments.device)
+    vectors, made = _vectors(arguments)
+    rows = torch.as_tensor(vectors, dtype=torch.float64, device=arguments.device)
     settings = {
         "engine": arguments.engine,
         "concentration": arguments.concentration,
@@ -128,9 +146,36 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
             "rows": len(rows),
             "dimension": rows.shape[1],
             "digest": posterior.digest,
+            **made,
         },
         figures={"fit": lambda: plots.plot_forest(data, ["entropy", "effective_components"])},
     )
+
+
+def _vectors(arguments: argparse.Namespace) -> tuple[np.ndarray, dict[str, Any]]:
+    """Rows (n, d) of the file, and how they were made."""
+    from rbpp.embed import embed
+    from rbpp.reduce import principal_components
+    from rbpp.rows import read_rows
+
+    source = read_rows(
+        arguments.data,
+        "data",
+        text_fields=arguments.text_field,
+        embedding_field=arguments.embedding_field,
+    )
+    (vectors,), made = embed(
+        [source],
+        model=arguments.embedding_model,
+        device=arguments.device,
+        seed=arguments.seed,
+        quiet=arguments.quiet,
+    )
+    if source.text is None and arguments.dimension is None:
+        return vectors, {"embedding": made}
+    projection = principal_components([vectors], arguments.dimension)
+    explained = float(projection.explained.sum())
+    return projection(vectors), {"embedding": made, "explained_variance": explained}
 
 
 def _component_table(data: Any) -> str:

@@ -110,6 +110,28 @@ def test_output_serves_arviz(rows, tmp_path, capsys):
     assert "log_likelihood" not in read(path).groups()
 
 
+def test_principal_components_are_what_is_fitted(rows, capsys):
+    found = fit(capsys, rows, "--components", 2, "--dimension", 1)
+    assert found["settings"]["dimension"] == 1
+    # Along (1, 1) the clusters are 5 √2 apart: variance 1 + 12.5 of 1 + 1 + 12.5.
+    assert found["settings"]["explained_variance"] == pytest.approx(13.5 / 14.5, abs=0.02)
+
+
+def test_text_is_embedded_first(capsys, tmp_path):
+    words = ["sort the list", "parse a file", "open one socket", "write to disk"]
+    lines = [
+        json.dumps({"text": f"{word} {index % 7} times"}) for index in range(20) for word in words
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    found = fit(
+        capsys, tmp_path / "rows.jsonl", "--components", 3, "--text-field", "text", "--dimension", 3
+    )
+    assert found["settings"]["rows"] == 80
+    assert found["settings"]["dimension"] == 3
+    assert "TF-IDF" in found["settings"]["embedding"]
+    assert 0 < found["settings"]["explained_variance"] < 1
+
+
 def test_several_counts_are_compared_by_held_out_rows(rows, capsys):
     found = fit(capsys, rows, "--components", "1..3")
     ranked = [entry["components"] for entry in found["comparison"]]
@@ -148,7 +170,9 @@ def test_table_names_components_and_audit(rows, capsys, tmp_path):
         (["ROWS", "--components", "2", "--engine", "em"], "em"),
         (["absent.npy", "--components", "2"], "absent.npy"),
         (["nan.npy", "--components", "2"], "nan.npy"),
-        (["text.jsonl", "--components", "2"], "Expected rows of numbers; got text"),
+        (["ROWS", "--components", "2", "--dimension", "3"], "1 to the 2 directions"),
+        (["ROWS", "--components", "2", "--embedding-model", "m"], "Expected text"),
+        (["text.jsonl", "--components", "2", "--text-field", "txet"], "text"),
         (["ROWS", "--components", "2", "--embedding-field", "e"], "e"),
     ],
 )
