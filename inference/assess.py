@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from rbpp import command, options
+from rbpp.source_options import add_fields, add_fits, read_options
 
 _DATA = "a file or folder"
 
@@ -60,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output-field", metavar="F", help="what was answered to it: ΔI and I(p; M(p)) follow"
     )
-    add_model(parser)
+    add_fits(parser)
     parser.add_argument(
         "--rows", metavar="FILE.parquet", type=Path, help="write the table of all rows here"
     )
@@ -70,45 +71,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_per_row(parser)
 
 
-def add_fields(parser: argparse.ArgumentParser) -> None:
-    """What to read of every file; also of `rbpp compare`."""
-    fields = parser.add_argument_group("what to read of them")
-    fields.add_argument(
-        "--text-field",
-        metavar="F",
-        action="append",
-        default=[],
-        help="a text field, a path a.0.b, or alternatives a|b; several are joined in order",
-    )
-    fields.add_argument("--embedding-field", metavar="F", help="a field with a vector per row")
-    fields.add_argument("--id-field", metavar="F", help="distinct ids (id, where there is one)")
-    fields.add_argument(
-        "--group-field",
-        metavar="F",
-        help="generated rows with equal values, as of one prompt, are not independent",
-    )
-    fields.add_argument(
-        "--embedding-model",
-        metavar="PATH_OR_NAME",
-        help="sentence-transformers model for text; TF-IDF and truncated SVD without it",
-    )
-    fields.add_argument(
-        "--cache", metavar="DIR", type=Path, help="of embeddings (~/.cache/rbpp/embeddings)"
-    )
-
-
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Size and length of the fits; also of `rbpp compare`."""
-    parser.add_argument(
-        "--dimension", type=int, metavar="D", help="principal components; min(rows, 32)"
-    )
-    parser.add_argument(
-        "--components", type=int, metavar="K", help="of the shared mixture; rows / 40, 4 to 20"
-    )
-    parser.add_argument("--chains", type=int, default=4, metavar="C", help="restarts (4)")
-    parser.add_argument("--draws", type=int, default=250, metavar="N", help="per restart (250)")
-
-
 def run(arguments: argparse.Namespace) -> command.Outcome:
     """Read, assess, and write what was asked for."""
     from rbpp.assess import assess
@@ -116,21 +78,9 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
     given = _sources(arguments)
     result = assess(
         **given,
-        text_fields=[part for field in arguments.text_field for part in field.split(",")],
-        embedding_field=arguments.embedding_field,
-        id_field=arguments.id_field,
-        group_field=arguments.group_field,
         prompt_field=arguments.prompt_field,
         output_field=arguments.output_field,
-        embedding_model=arguments.embedding_model,
-        dimension=arguments.dimension,
-        components=arguments.components,
-        chains=arguments.chains,
-        draws=arguments.draws,
-        seed=arguments.seed,
-        device=arguments.device,
-        cache=arguments.cache,
-        quiet=arguments.quiet,
+        **read_options(arguments),
     )
     written = []
     if arguments.rows is not None:

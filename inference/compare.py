@@ -1,0 +1,127 @@
+"""Compare synthetic data sets by what they are to one set of real rows, and rank them.
+
+  rbpp compare first.json second.json --reference held_out.jsonl --text-field instruction \\
+      --fail-if "irrelevant_share > 0.1 with 0.9"
+
+Versions are named by their files. The score is the KL gap, and without --anchor its part that
+differs between versions: a larger score is better. Exit status 1 if a condition of --fail-if holds
+for some version ("NAME: CONDITION" asks of one alone), 0 if none does, 2 on bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from rbpp import command
+from rbpp.source_options import add_fields, add_fits, read_options
+
+CONDITION_HOLDS = 1
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this program."""
+    parser.add_argument("versions", nargs="+", metavar="FILE", help="synthetic rows, two or more")
+    parser.add_argument(
+        "--reference",
+        "--target",
+        "--holdout",
+        required=True,
+        metavar="T",
+        help="real rows of the task",
+    )
+    parser.add_argument(
+        "--anchor", "--real", "--seeds", metavar="A", help="real rows the generation started from"
+    )
+    parser.add_argument(
+        "--fail-if",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help='exit with status 1 if it holds, as "irrelevant_share > 0.1 with 0.9"',
+    )
+    parser.add_argument(
+        "--equivalent-share",
+        type=float,
+        default=0.02,
+        metavar="E",
+        help="differences of shares and divergences within E are none in practice (0.02)",
+    )
+    parser.add_argument(
+        "--equivalent-nats",
+        type=float,
+        default=0.1,
+        metavar="E",
+        help="differences of nats per row within E are none in practice (0.1)",
+    )
+    parser.add_argument(
+        "--no-shares", action="store_true", help="rank only: no shares and divergences"
+    )
+    add_fields(parser)
+    add_fits(parser)
+
+
+def run(arguments: argparse.Namespace) -> command.Outcome:
+    """Read, compare, and decide the exit status."""
+    from rbpp.compare import compare, fails
+
+    result = compare(
+        arguments.versions,
+        arguments.reference,
+        anchor=arguments.anchor,
+        equivalent_share=arguments.equivalent_share,
+        equivalent_nats=arguments.equivalent_nats,
+        shares=not arguments.no_shares,
+        hdi_prob=arguments.hdi_prob,
+        **read_options(arguments),
+    )
+    failed = {condition: fails(result, condition) for condition in arguments.fail_if}
+    holding = [f"{text}: holds for {', '.join(names)}" for text, names in failed.items() if names]
+    return command.Outcome(
+        data=result.data,
+        settings=result.settings,
+        extra={
+            "ranking": result.ranking,
+            "differences": result.differences,
+            "fail_if": failed,
+        },
+        text=_text(result),
+        notes="\n".join(holding),
+        exit_status=CONDITION_HOLDS if holding else 0,
+    )
+
+
+def _text(result: Any) -> str:
+    from rbpp.display import align
+
+    ranking = [["rank", "version", "score", "sd", "low", "high", "P(best)", "mean rank"]]
+    for place, line in enumerate(result.ranking, 1):
+        numbers = [line[key] for key in ("score", "sd", "hdi_low", "hdi_high")]
+        ranking.append(
+            [
+                str(place),
+                line["name"],
+                *(f"{number:.4g}" for number in numbers),
+                f"{line['p_best']:.2f}",
+                f"{line['rank_mean']:.1f}",
+            ]
+        )
+    differences = [["term", "first − second", "mean", "low", "high", "P(better)", "P(equal)"]]
+    for line in result.differences:
+        numbers = [line[key] for key in ("mean", "hdi_low", "hdi_high")]
+        differences.append(
+            [
+                line["term"],
+                f"{line['first']} − {line['second']}",
+                *(f"{number:.4g}" for number in numbers),
+                f"{line['p_better']:.2f}",
+                f"{line['p_equivalent']:.2f}",
+            ]
+        )
+    return "\n\n".join([align(ranking), align(differences)])
+
+
+if __name__ == "__main__":
+    sys.exit(command.main([Path(__file__).stem, *sys.argv[1:]]))
