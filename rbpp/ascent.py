@@ -6,6 +6,7 @@ statistics of the rows, and statistics of row chunks add up.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from rbpp.conjugate import VariationalMixture
 from rbpp.normal_wishart import Parameters, expectations, kl_divergence
-from rbpp.sufficient import Rows, natural_parameters, statistics
-from rbpp.threads import Map
+from rbpp.sufficient import Statistics, natural_parameters
+
+Gather = Callable[[Tensor, Tensor], Statistics]
 
 # Over-relaxed steps, s + r (ŝ − s) in the statistics, shorten the crawl where components overlap.
 # The rate r grows while the ELBO does. On mixtures of 200 rows this took 0.6 of the plain
@@ -61,18 +63,26 @@ def elbo(prior: Parameters, parameters: Parameters, evidence: Tensor) -> Tensor:
 
 
 def ascend(
-    rows: Rows,
+    gather: Gather,
     members: Tensor,
     prior: Parameters,
     parameters: Parameters,
     *,
     tolerance: float,
     max_iterations: int,
-    chunk_rows: int | None,
-    history: bool,
-    mapper: Map,
+    rounding: float,
+    history: bool = False,
 ) -> VariationalMixture:
     """Iterate every fit to its own convergence; finished fits leave the batch.
+
+    Args:
+        gather: one pass over the rows: from natural parameters (F, K, P) and the data set of every
+            fit (F,) to `Statistics`. In memory it is `rbpp.sufficient.statistics`; a stream or a
+            cluster adds up that of its chunks.
+        members: data set of every fit (F,), ascending.
+        prior, parameters: of every fit, and where to start.
+        tolerance, max_iterations, history: as for `rbpp.cavi.cavi`.
+        rounding: unit of rounding of the rows' precision.
 
     Raises:
         ArithmeticError: if the ELBO of a fit falls by more than rounding explains.
@@ -89,11 +99,11 @@ def ascend(
     moments: Tensor | None = None  # what `parameters` were updated from
     rate = torch.ones_like(best)
     # What rounding may take from a sum of this many terms of this precision.
-    slack = 1000 * torch.finfo(rows.columns.dtype).eps
+    slack = 1000 * rounding
     for iteration in range(1, max_iterations + 1):
         expected = expectations(parameters)
         natural = natural_parameters(parameters, expected)
-        found = statistics(rows, natural, members, chunk_rows, mapper)
+        found = gather(natural, members)
         current = found.evidence - kl_divergence(parameters, prior, expected)
         gain = current - best
         rejected = (gain < 0) & (rate > 1)

@@ -99,15 +99,14 @@ def cavi(
                 rows, members, prior_parameters, components, generator, chunk_rows, mapper
             )
         fit = ascend(
-            rows,
+            lambda natural, which: statistics(rows, natural, which, chunk_rows, mapper),
             members,
             prior_parameters,
             parameters,
             tolerance=tolerance,
             max_iterations=max_iterations,
-            chunk_rows=chunk_rows,
+            rounding=torch.finfo(rows.columns.dtype).eps,
             history=history,
-            mapper=mapper,
         )
     parameters = own_units.parameters_back(fit.parameters)
     jacobian = -(rows.weight * units.spread.log().sum(-1))[members]

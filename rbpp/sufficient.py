@@ -67,11 +67,18 @@ class Block(NamedTuple):
 class Rows:
     """Rows of D data sets, ready for passes: columns (D, d, n), weights (D, n), sources (D, n).
 
-    `source` is None where there is one source. Rows of weight 0 must be finite.
+    `source` is None where there is one source. Rows of weight 0 must be finite. With `store` the
+    features are kept from pass to pass where they are few.
     """
 
     def __init__(
-        self, columns: Tensor, weights: Tensor | None, source: Tensor | None, source_count: int = 1
+        self,
+        columns: Tensor,
+        weights: Tensor | None = None,
+        source: Tensor | None = None,
+        source_count: int = 1,
+        *,
+        store: bool = True,
     ) -> None:
         self.columns, self.weights, self.source = columns, weights, source
         self.source_count = source_count
@@ -79,7 +86,8 @@ class Rows:
         self.feature_count = self.dimension * (self.dimension + 1) // 2 + self.dimension
         self.feature_count += source_count
         self._stored: Tensor | None = None
-        if columns.numel() // max(1, self.dimension) * self.feature_count <= _STORED_ELEMENTS:
+        elements = self.sets * self.count * self.feature_count
+        if store and elements <= _STORED_ELEMENTS:
             self._stored = features(columns, source, source_count)
 
     @property
