@@ -337,25 +337,25 @@ def run_given(
 ) -> Given:
     """A run with `values` held, up to the last requested site, its plates at other sizes."""
     raw, plate_sizes = {}, dict(plate_sizes or {})
-    for name, value in values.items():
-        site = _known(process, name)
-        trailing = tuple(value.shape[max(0, value.dim() - len(site.shape)) :])
+    needed = _needed(process, values, requested)
+    # Requested sites first: their plate takes the number of rows given, whoever else is in it.
+    for name in sorted(values, key=lambda name: name not in requested):
+        value, site = values[name], _known(process, name)
         shape = site.shape
-        rows = plate_sizes.get(site.plates[0]) if site.plates else None
-        if site.plates and site.batch_dimensions == 1 and trailing[1:] == shape[1:]:
-            if trailing[0] == rows:
-                shape = trailing
-            elif name in requested and rows is None:  # the plate takes the number of rows given
-                plate_sizes[site.plates[0]] = trailing[0]
-                shape = trailing
+        trailing = tuple(value.shape[max(0, value.dim() - len(shape)) :])
+        if site.plates and site.batch_dimensions == 1 and len(trailing) == len(shape):
+            if name in requested:
+                plate_sizes.setdefault(site.plates[0], trailing[0])
+            shape = (plate_sizes.get(site.plates[0], shape[0]), *shape[1:])
+        if trailing == site.shape != shape and name not in needed:
+            continue  # another number of rows than its plate has here, and nothing asks for them
         if trailing != shape:
             raise ValueError(
-                f"Expected values of {name!r} of shape (…, {', '.join(map(str, site.shape))}); "
+                f"Expected values of {name!r} of shape (…, {', '.join(map(str, shape))}); "
                 f"got {tuple(value.shape)}"
             )
         outer = value.shape[: value.dim() - len(shape)]
         raw[name] = value.reshape(*outer, *(1,) * site.padding, *shape)
-    _check_given(process, values, requested)
     run = Given(raw, requested, plate_sizes)
     with running(0, next(iter(raw.values())).device if raw else "cpu"):
         try:
@@ -366,18 +366,24 @@ def run_given(
     return run
 
 
-def _check_given(process: Process, values: Mapping[str, Tensor], requested: Sequence[str]) -> None:
-    """Raise where a requested site depends on one that was not given: it would be redrawn."""
-    pending, seen = list(requested), set()
+def _needed(process: Process, values: Mapping[str, Tensor], requested: Sequence[str]) -> set[str]:
+    """Sites that the requested ones are computed from, as far up as the given ones.
+
+    Raises:
+        ValueError: where a sample site among them is not given: it would be drawn anew.
+    """
+    pending, needed = list(requested), set(requested)
     while pending:
-        name = pending.pop()
-        for parent in process.parents[name]:
-            if parent in values or parent in seen:
+        for parent in process.parents[pending.pop()]:
+            if parent in needed:
                 continue
-            seen.add(parent)
+            needed.add(parent)
+            if parent in values:
+                continue
             if not process.sites[parent].deterministic:
                 raise ValueError(
                     f"Expected a value of {parent!r}, on which {', '.join(map(repr, requested))} "
-                    f"of {process.name} depends; got values of {', '.join(values)}"
+                    f"of {process.name} depends; got values of {', '.join(values) or 'none'}"
                 )
             pending.append(parent)
+    return needed
