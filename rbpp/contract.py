@@ -305,7 +305,12 @@ def _rows(process: Process, run: Given, tries: int, seed: int) -> Iterator[Findi
 def _batch(process: Process, run: Given, seed: int) -> Iterator[Finding]:
     """Rule `batch`: many worlds and replicates at once are what they are one by one."""
     worlds, replicates = 2, 3
-    sampled = [n for n in [*chain_of(run), *world_of(run)] if n not in run.deterministic]
+    known = evidence(run, run.values)
+    sampled = [
+        name
+        for name in [*chain_of(run), *world_of(run)]
+        if name not in run.deterministic and known[name] is not None
+    ]
     try:
         simulation = simulate(process, worlds=worlds, replicates=replicates, seed=seed)
         densities = log_density(process, simulation.values, sampled)
@@ -323,7 +328,7 @@ def _batch(process: Process, run: Given, seed: int) -> Iterator[Finding]:
             for name in [*chain_of(run), *world_of(run)]:
                 single = alone[name]
                 if single is None:
-                    continue
+                    continue  # rule `density` has it
                 if name in run.deterministic:
                     gap = (single - values[name]).abs().max()
                 else:
@@ -414,6 +419,12 @@ def _chain_parents(name: str, run: Given, graph: Graph) -> set[str] | None:
 
 
 def _hint(source: str, run: Given) -> str:
-    if source in run.deterministic or any(name in run.deterministic for name in ("prompt",)):
-        return " (use what pyro.deterministic returns, so that it can be held)"
-    return ""
+    """What to change where the author computes on with a value instead of its site."""
+    computed = [
+        name
+        for name in chain_of(run)
+        if name in run.deterministic and source in ALLOWED_PARENTS[name]
+    ]
+    if not computed:
+        return ""
+    return f" (is it by {computed[0]}? go on with what pyro.deterministic returns)"

@@ -134,6 +134,77 @@ def test_output_that_ignores_its_prompt_is_said_and_allowed():
     assert not violations(findings)
 
 
+def factor_above():
+    """M(p) = h(e_p) + e_M with both factors drawn or computed before the output."""
+    prompt = pyro.deterministic("prompt", anchors(world_centre()))
+    factor = pyro.deterministic("prompt_factor", answer(prompt), event_dim=1)
+    with pyro.plate("outputs", 4):
+        rest = pyro.sample("model_factor", unit(torch.zeros(2)))
+        output = pyro.deterministic("output", factor + rest, event_dim=1)
+        pyro.sample("synthetic", unit(output))
+
+
+def factor_below():
+    """The same, with e_M read off the output."""
+    prompt = pyro.deterministic("prompt", anchors(world_centre()))
+    factor = pyro.deterministic("prompt_factor", answer(prompt), event_dim=1)
+    with pyro.plate("outputs", 4):
+        output = pyro.sample("output", unit(factor))
+        pyro.deterministic("model_factor", output - factor, event_dim=1)
+        pyro.sample("synthetic", unit(output))
+
+
+def factor_of_the_whole_set():
+    """One e_M for all outputs: a free site."""
+    prompt = pyro.deterministic("prompt", anchors(world_centre()))
+    mood = pyro.sample("model_factor", unit(torch.zeros(2)))
+    with pyro.plate("outputs", 4):
+        output = pyro.sample("output", unit(answer(prompt) + mood))
+        pyro.deterministic("synthetic", output, event_dim=1)
+
+
+@pytest.mark.parametrize("model", [factor_above, factor_below, factor_of_the_whole_set])
+def test_factors_may_stand_above_or_be_read_off(model):
+    findings = check(process_of(model), tries=5)
+    assert not [finding for finding in findings if finding.verdict != "consistent"]
+
+
+class WithoutDensity(dist.TorchDistribution):
+    """What can only be sampled."""
+
+    arg_constraints: dict = {}  # noqa: RUF012
+
+    def __init__(self, centre, batch_shape=None):
+        self.centre = centre
+        shape = centre.shape[:-1] if batch_shape is None else torch.Size(batch_shape)
+        super().__init__(shape, centre.shape[-1:], validate_args=False)
+
+    def expand(self, batch_shape, _instance=None):
+        return WithoutDensity(self.centre.expand(*batch_shape, -1))
+
+    def sample(self, sample_shape=()):
+        return self.centre + torch.randn(*sample_shape, *self.centre.shape)
+
+    def log_prob(self, value):
+        raise NotImplementedError
+
+
+def test_output_without_density_is_inconclusive_and_not_refused():
+    def model():
+        prompt = pyro.deterministic("prompt", anchors(world_centre()))
+        with pyro.plate("outputs", 4):
+            output = pyro.sample("output", WithoutDensity(answer(prompt)))
+            pyro.sample("synthetic", unit(output))
+
+    findings = check(process_of(model), tries=5)
+    verdicts = {(f.rule, f.place): f.verdict for f in findings if f.verdict != "consistent"}
+    assert verdicts == {
+        ("density", "output"): "inconclusive",
+        ("markov", CHAIN): "inconclusive",
+        ("markov", "prompt → output"): "inconclusive",
+    }
+
+
 def noisy(anchor):
     return pyro.sample("prompt", unit(anchor))
 
