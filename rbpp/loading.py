@@ -211,7 +211,10 @@ def _module_from_path(path: Path) -> ModuleType:
     except SyntaxError as error:
         sys.modules.pop(name, None)
         raise ValueError(f"Expected Python in {path}; got {error}") from error
-    except BaseException:
+    except ImportError:  # says itself what to install
         sys.modules.pop(name, None)
         raise
+    except Exception as error:
+        sys.modules.pop(name, None)
+        raise ValueError(f"Expected {path} to load; got {type(error).__name__}: {error}") from error
     return module

@@ -239,8 +239,15 @@ def log_density(
 def _describe_sites(process: Process) -> dict[str, Site]:
     """The sites of a plain run, and where a batched run puts its padding."""
     plain = Record()
-    with running(0), torch.no_grad(), plain:
-        process()
+    try:
+        with running(0), torch.no_grad(), plain:
+            process()
+    except ValueError:  # a knob out of range, mostly: the model has said so
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"Expected {process.name} to run with these knobs; got {type(error).__name__}: {error}"
+        ) from error
     batch_dimensions = {name: _batch_dimensions(plain, name) for name in plain.values}
     worlds, replicates = 2, 3  # different, so that a swap of the two shows
     batched = Batch(worlds, replicates, batch_dimensions)

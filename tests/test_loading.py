@@ -112,7 +112,14 @@ def test_file_with_a_syntax_error(tmp_path):
         load_process(path)
 
 
-def test_errors_of_the_file_itself_pass(tmp_path):
+def test_file_that_stops(tmp_path):
+    path = tmp_path / "stops.py"
+    path.write_text("1 / 0\n")
+    with pytest.raises(ValueError, match=r"stops\.py to load; got ZeroDivisionError"):
+        load_process(path)
+
+
+def test_missing_import_of_the_file_is_named(tmp_path):
     path = tmp_path / "imports.py"
     path.write_text("import module_that_is_not_there\n")
     with pytest.raises(ModuleNotFoundError, match="module_that_is_not_there"):

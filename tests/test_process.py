@@ -4,7 +4,13 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from broken_processes import dropped_dimension, indexed_from_the_left, sound, world_below_the_chain
+from broken_processes import (
+    dropped_dimension,
+    indexed_from_the_left,
+    sound,
+    stops,
+    world_below_the_chain,
+)
 from torch.distributions import Independent, MixtureSameFamily, MultivariateNormal, Normal
 
 from rbpp.batching import CHAIN_SITES, running
@@ -174,6 +180,7 @@ def test_counts_are_positive(counts):
         (indexed_from_the_left, "index dimensions from the right"),
         (dropped_dimension, "index dimensions from the right"),
         (world_below_the_chain, "'style' .* part of the world"),
+        (stops, "to run with these knobs; got RuntimeError: no credit left"),
     ],
 )
 def test_process_that_does_not_batch_is_refused(model, message):
