@@ -49,7 +49,7 @@ def shared_posterior(
         ).to(own)
         counts.append(own.sum(1) / effect[:, None])
         variances.append((own * (1 - own)).sum(1) / effect[:, None])
-    weights, follows = source_weights(
+    weights, factors, follows = source_weights(
         torch.stack(counts, 1),
         torch.stack(variances, 1),
         scene.reference,
@@ -58,6 +58,7 @@ def shared_posterior(
     )
     shares = partition(
         weights,
+        factors,
         follows,
         reference=scene.reference,
         synthetic=scene.index("synthetic"),
