@@ -261,6 +261,66 @@ _VARIABLES = {
     "bound_lemma_3_1": Variable("bound by both divergences", "loss", "Lemma 3.1"),
     "bound_lemma_4_4": Variable("bound by I(S_gen; W)", "loss", "Lemma 4.4"),
     "bound_lemma_4_6": Variable("bound by Lemma 4.5", "loss", "Lemma 4.6"),
+    # What fine-tunes on a supersample show (conditional mutual information, rbpp.cmi).
+    "generalization_gap": Variable(
+        "R(W) − R̂(W), held-out minus training loss", "loss", "Lemma 4.4", "worse"
+    ),
+    "training_loss": Variable("R̂(W), loss on the rows trained on", "loss", "Lemma 4.4"),
+    "held_out_loss": Variable("R(W), loss on the rows left out", "loss", "Lemma 4.4", "worse"),
+    "information_loss_pair": Variable(
+        "mean of I(L_i; U_i | Z) over pairs", "nats", "Steinke & Zakynthinou 2020", "worse"
+    ),
+    "information_loss_difference_conditional": Variable(
+        "mean of I(ΔL_i; U_i | Z) over pairs", "nats", "Wang & Mao 2023", "worse"
+    ),
+    "information_loss_difference": Variable(
+        "I(ΔL; U) of a pair at random", "nats", "Wang & Mao 2023", "worse"
+    ),
+    "information_single_loss": Variable(
+        "I(L; B) of a row at random, B: trained on or not", "nats", "Wang & Mao 2023", "worse"
+    ),
+    "bound_cmi_evaluated": Variable(
+        "bound of the gap by evaluated CMI", "loss", "Steinke & Zakynthinou 2020", "worse"
+    ),
+    "bound_cmi_linear": Variable(
+        "bound of the gap linear in evaluated CMI", "loss", "Steinke & Zakynthinou 2020", "worse"
+    ),
+    "bound_cmi_samplewise": Variable(
+        "bound of the gap by samplewise (functional) CMI",
+        "loss",
+        "Harutyunyan et al. 2021; Hellström & Durisi 2022",
+        "worse",
+    ),
+    "bound_cmi_binary_kl": Variable(
+        "bound of the gap by binary KL and samplewise CMI",
+        "loss",
+        "Hellström & Durisi 2022",
+        "worse",
+    ),
+    "bound_cmi_loss_difference_conditional": Variable(
+        "bound of the gap by the CMI of loss differences", "loss", "Wang & Mao 2023", "worse"
+    ),
+    "bound_cmi_loss_difference": Variable(
+        "bound of the gap by the MI of a loss difference", "loss", "Wang & Mao 2023", "worse"
+    ),
+    "bound_cmi_single_loss": Variable(
+        "bound of the gap by the MI of a single loss", "loss", "Wang & Mao 2023", "worse"
+    ),
+    "bound_cmi_single_loss_centred": Variable(
+        "the same, of the centred loss", "loss", "Wang & Mao 2023 (centred, ours)", "worse"
+    ),
+    "bound_cmi_fast_rate": Variable(
+        "bound of the gap, weighted (fast rate)", "loss", "Wang & Mao 2023", "worse"
+    ),
+    "bound_cmi_binary_kl_pooled": Variable(
+        "bound of the gap by binary KL, pair at random",
+        "loss",
+        "Hellström & Durisi 2022 (pooled, ours)",
+        "worse",
+    ),
+    "bound_cmi_interpolation": Variable(
+        "the gap of interpolating learners, I(ΔL; U) / log 2", "loss", "Wang & Mao 2023", "worse"
+    ),
 }
 
 
