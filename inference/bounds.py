@@ -37,9 +37,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--pairs", type=int, default=128, help="data sets in the sandwich of I(e_p; M(p)) (128)"
     )
     size.add_argument(
-        "--groups", type=int, default=8, help="settings of a prompt or factor held fixed (8)"
+        "--groups", type=int, default=16, help="settings of a prompt or factor held fixed (16)"
     )
-    size.add_argument("--inner", type=int, default=64, help="data sets for each of them (64)")
+    size.add_argument("--inner", type=int, default=32, help="data sets for each of them (32)")
     constants = parser.add_argument_group("constants of the lemmas")
     constants.add_argument(
         "--loss-bound", type=float, default=1.0, metavar="C", help="range of the loss (1)"

@@ -72,8 +72,8 @@ def chain_terms(
     worlds: int = 16,
     replicates: int = 256,
     pairs: int = 128,
-    groups: int = 8,
-    inner: int = 64,
+    groups: int = 16,
+    inner: int = 32,
     learner: Learner | None = None,
     anchor_learner: Learner | None = None,
     loss_bound: float = 1.0,
@@ -94,7 +94,7 @@ def chain_terms(
         pairs: data sets in the sandwich of I(e_p; M(p)), whose lower side ends at log(pairs).
         groups, inner: settings of what is held fixed, and data sets for each.
         learner: of W; by default a conjugate mixture, or for letters the most frequent one.
-        anchor_learner: of W'; by default of the same kind.
+        anchor_learner: of W'; by default the one of W.
         loss_bound: C: the learner's loss is scaled to [0, C].
         sub_gaussian: σ; `None` derives C/2 from the range, "estimate" estimates it from losses.
         layers, contraction: ℓ and η of Lemma 4.4.
@@ -123,6 +123,7 @@ def chain_terms(
     found.notes |= along.notes
     next(stages)
 
+    anchor_learner = anchor_learner or learner or default_learner(replicas, "anchor")
     learner = learner or default_learner(replicas, "synthetic")
     prepared = learner.prepare(_pilot(replicas, "synthetic"), draws)
     learned = prepared.fit(replicas.rows(values, "synthetic"))
@@ -131,7 +132,6 @@ def chain_terms(
     found.missing |= learning.missing
     next(stages)
 
-    anchor_learner = anchor_learner or default_learner(replicas, "anchor")
     anchors_prepared = anchor_learner.prepare(_pilot(replicas, "anchor"), draws)
     anchors_learned = anchors_prepared.fit(replicas.rows(values, "anchor"))
     brackets["information_anchor_learner"] = learner_information(anchors_learned, replicates, draws)
@@ -146,6 +146,7 @@ def chain_terms(
     next(stages)
 
     primitives |= {name: bracket.best() for name, bracket in brackets.items()}
+    primitives |= {f"rest_{name}": rest for name, rest in learning.rests.items()}
     constants, how = _constants(risks, loss_bound, sub_gaussian)
     found.rows = {
         "anchor": replicas.sites["anchor"].rows,
@@ -156,6 +157,7 @@ def chain_terms(
         prompt_random=replicas.sites["prompt"].random,
         curated=not is_copy(replicas, values),
         factor_entropy="entropy_model_factor" not in along.missing,
+        rests=frozenset(learning.rests),
         rows=found.rows,
         loss_bound=loss_bound,
         sub_gaussian=constants,
@@ -229,6 +231,7 @@ class _Learning:
     inner: int
     draws: torch.Generator
     missing: dict[str, str] = field(default_factory=dict)
+    rests: dict[str, Estimate] = field(default_factory=dict)
 
     def informations(self, along: Flow) -> dict[str, Bracket]:
         """I(S_gen; W), I(e_p; W), I(e_M; W), I(e_M; W | e_p), δ_ε, and I(S_anchor; W)."""
@@ -245,12 +248,16 @@ class _Learning:
             "information_synthetic_learner": total,
             "curation_leak": leak,
             "information_prompt_learner": self._carried(
-                total, prompt, [along.terms["information_prompt_output"].upper]
+                "information_prompt_learner",
+                total,
+                prompt,
+                [along.terms["information_prompt_output"].upper],
             ),
         }
         if self.replicas.sites["prompt"].random:
             anchor = self._held(("anchor",), "anchor held")
             found["information_anchor_synthetic_learner"] = self._carried(
+                "information_anchor_synthetic_learner",
                 total,
                 anchor,
                 [
@@ -265,7 +272,8 @@ class _Learning:
         if kind != "absent":
             factor = self._held(("model_factor",), "model factor held")
             if factor is not None:
-                found["information_model_factor_learner"] = self._carried(total, factor, [])
+                name = "information_model_factor_learner"
+                found[name] = self._carried(name, total, factor, [])
             else:
                 self.missing["information_model_factor_learner"] = (
                     "site model_factor is not output − h(prompt), so that it cannot be held fixed "
@@ -285,9 +293,12 @@ class _Learning:
             generator=self.draws,
         )
 
-    def _carried(self, total: Bracket, held: Any, ceilings: list[Estimate]) -> Bracket:
+    def _carried(self, name: str, total: Bracket, held: Any, ceilings: list[Estimate]) -> Bracket:
         count = self.values["anchor"].shape[1]
-        return carried_information(total, self.learned, count, held, self.draws, ceilings)
+        found, rest = carried_information(total, self.learned, count, held, self.draws, ceilings)
+        if rest is not None:
+            self.rests[name] = rest
+        return found
 
 
 def _pilot(replicas: Replicas, name: str) -> Tensor:

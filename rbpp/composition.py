@@ -8,7 +8,7 @@ bound twice, or both sides of it, then counts as the one number that it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -47,12 +47,18 @@ PRIMITIVES = (
 )
 
 
+REST = tuple(
+    f"rest_information_{name}_learner" for name in ("prompt", "model_factor", "anchor_synthetic")
+)
+
+
 def composer(
     *,
     kind: Kind,
     prompt_random: bool,
     curated: bool,
     factor_entropy: bool,
+    rests: Collection[str],
     rows: Mapping[str, int],
     loss_bound: float,
     sub_gaussian: float | Tensor,
@@ -67,6 +73,7 @@ def composer(
         prompt_random: whether the prompt is more than a function of the anchors.
         curated: whether S_gen is other than the output.
         factor_entropy: whether H(e_M) is known.
+        rests: names of informations that are I(S_gen; W) minus a primitive `rest_NAME`.
         rows: rows of the data sets `anchor` and `synthetic`.
         loss_bound, sub_gaussian, layers, contraction: C, σ, ℓ, η.
         uppers: upper sides of the learners' informations, which Lemmas 4.4 and 4.8 need to bound.
@@ -78,7 +85,9 @@ def composer(
     }
 
     def compose(primitive: Terms) -> Terms:
-        term = dict(primitive)
+        term = {name: value for name, value in primitive.items() if name not in REST}
+        for name in rests:
+            term[name] = term["information_synthetic_learner"] - primitive[f"rest_{name}"]
         _complete(term, kind, prompt_random, curated, factor_entropy)
         term |= exact.derived(term)
         term["information_output_learner"] = (
@@ -196,7 +205,7 @@ def propagate(
     """
     shape = next(iter(primitives.values())).value
     variables, errors = {}, {}
-    for name in PRIMITIVES:
+    for name in (*PRIMITIVES, *REST):
         given = primitives.get(name)
         value = torch.full_like(shape, math.nan) if given is None else given.value.double()
         variables[name] = value.detach().clone().requires_grad_(True)

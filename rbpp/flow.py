@@ -24,6 +24,7 @@ INTERMEDIATE_DRAWS = 32
 _CURATION_ROWS = 512
 _CURATION_ELEMENTS = 2**21  # (setting, row, row of output) triples per world
 _CURATION_PAIRS = 32
+_CURATION_SCORES = 2**24  # (data set, data set, row, row of output) per world
 _JACOBIAN_DRAWS = 64
 _PROMPT_SITES = ("prompt", "prompt_factor")
 
@@ -318,13 +319,19 @@ def _curated_scores(replicas: Replicas, values: Values, above: Values) -> Tensor
     count = min(_CURATION_PAIRS, _count(values))
     few = {name: value[:, :count] for name, value in values.items()}
     given = {name: few[name] for name in (*above, "target", "unprompted") if name in few}
+    rows = replicas.sites["output"].rows
+    shifts = _CURATION_SCORES // (count**2 * rows * INTERMEDIATE_DRAWS)
+    shifts = min(max(1, shifts), rows)
     total = None
     for index in range(INTERMEDIATE_DRAWS):
         fresh = replicas.draw(count, f"curated {index}", given=given)["output"]
-        part = replicas.pairs(few, "synthetic", {"output": fresh}, per_row=True)
-        total = part if total is None else torch.logaddexp(total, part)
+        # Rows of the output have one law: each of them serves every row of S_gen.
+        for shift in range(shifts):
+            swapped = {"output": fresh.roll(shift, dims=3)}
+            part = replicas.pairs(few, "synthetic", swapped, per_row=True)
+            total = part if total is None else torch.logaddexp(total, part)
     assert total is not None
-    return (total - math.log(INTERMEDIATE_DRAWS)).sum(-1)
+    return (total - math.log(INTERMEDIATE_DRAWS * shifts)).sum(-1)
 
 
 def curated_log_density(replicas: Replicas, synthetic: Tensor, outputs: Tensor) -> Tensor:

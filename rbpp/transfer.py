@@ -25,6 +25,8 @@ from rbpp.results import Estimate
 SANDWICH_PAIRS = 128
 # The same for data sets that share what is held, of which there are several groups.
 _HELD_PAIRS = 32
+# Standard errors by which one estimate has to be beyond another to overrule it.
+_CLEAR = 2.0
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,7 @@ def learner_information(
     upper, upper_by = _smaller(golden, "golden formula", upper, "sandwich")
     usable = best.value.isfinite()
     value = Estimate(
-        torch.where(
-            usable, torch.minimum(best.value, upper.value), (lower.value + upper.value) / 2
-        ),
+        torch.where(usable, best.value, (lower.value + upper.value) / 2),
         torch.where(usable, best.standard_error, upper.standard_error),
         count,
     )
@@ -143,14 +143,15 @@ def carried_information(
     held: Held,
     generator: torch.Generator,
     ceilings: Iterable[Estimate] = (),
-) -> Bracket:
+) -> tuple[Bracket, Estimate | None]:
     """I(held; W) = I(S; W) − I(S; W | held), between rigorous sides.
 
     The lower side contrasts W with laws fitted to other data sets of every setting: a lower bound
     whatever the fit (Poole et al. 2019, equation 10). The upper side is the smallest of the upper
     side of I(S; W), what data processing allows (`ceilings`), and the difference of opposite sides.
-    The value is the difference of divergences of the same data sets, to the law of W in all
-    settings and to that in their own, kept between the sides.
+    The value is the plain difference, or that of divergences of the same data sets to the law of W
+    in all settings and to that in their own, whichever has the smaller error; kept between the
+    sides.
 
     Args:
         total: I(S; W).
@@ -158,6 +159,10 @@ def carried_information(
         held: the laws with the part held.
         generator: source of W.
         ceilings: further upper bounds.
+
+    Returns:
+        The information, and where the plain difference is its value, what was taken from I(S; W):
+        their errors are independent, that of the difference is not independent of I(S; W)'s.
     """
     lower = _contrast(held, generator)
     zero = Estimate(torch.zeros_like(lower.value), torch.zeros_like(lower.value), lower.count)
@@ -171,8 +176,16 @@ def carried_information(
     own = _middle(*divergences(held.learned, held.inner))
     excess = (across - _middle(across, within)).mean(-1)  # of a law fitted to other data sets
     apart = held.learned.divergence(everything.grouped(1)) - own
-    value = mean_estimate(apart.mean(-1) - excess.unsqueeze(-1))
-    return _kept(value, lower, upper, lower_by, upper_by)
+    paired = mean_estimate(apart.mean(-1) - excess.unsqueeze(-1))
+    plain = _difference(total.best(), held.information.best())
+    # Where data sets differ more than settings do, pairing cancels it; else it only loses draws.
+    # One choice for all worlds: choosing in each would favour errors that look small by chance.
+    use_plain = bool(plain.standard_error.square().mean() < paired.standard_error.square().mean())
+    found = _kept(plain if use_plain else paired, lower, upper, lower_by, upper_by)
+    if not use_plain:
+        return found, None
+    left = held.information.best()
+    return found, Estimate(total.best().value - found.best().value, left.standard_error, left.count)
 
 
 def split_information(whole: Held, part: Held) -> Bracket:
@@ -235,7 +248,10 @@ def _kept(
     upper = Estimate(
         torch.maximum(upper.value, lower.value), upper.standard_error, upper.count, "upper"
     )
-    inside = torch.minimum(torch.maximum(value.value, lower.value), upper.value)
+    inside = torch.minimum(
+        torch.maximum(value.value, lower.value - _CLEAR * lower.standard_error),
+        upper.value + _CLEAR * upper.standard_error.nan_to_num(0.0, posinf=0.0),
+    )
     best = Estimate(inside, value.standard_error, value.count)
     return Bracket(lower, upper, lower_by, upper_by, best)
 
@@ -243,7 +259,11 @@ def _kept(
 def _smaller(
     first: Estimate, first_by: str, second: Estimate, second_by: str
 ) -> tuple[Estimate, str]:
-    return _chosen(first, first_by, second, second_by, second.value < first.value)
+    # Only where it is smaller by more than their errors: the smallest of several noisy numbers is
+    # too small.
+    margin = _CLEAR * (first.standard_error.square() + second.standard_error.square()).sqrt()
+    smaller = second.value + margin.nan_to_num(0.0, posinf=0.0) < first.value
+    return _chosen(first, first_by, second, second_by, smaller)
 
 
 def _larger(

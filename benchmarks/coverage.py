@@ -1,0 +1,302 @@
+"""How often the intervals of `rbpp bounds` cover the truth, where the truth is known.
+
+    python benchmarks/coverage.py [--worlds 200] [--seed 0]
+
+Every world is a replication: its terms are estimated from draws and densities alone, and compared
+with log-determinants (linear_gaussian) or finite sums (finite_alphabet). Writes docs/coverage.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from models.linear_gaussian import loadings  # noqa: E402
+from rbpp import exact  # noqa: E402
+from rbpp.bounds import prompting_factor, prompting_inefficiency  # noqa: E402
+from rbpp.chain import Chain, chain_terms  # noqa: E402
+from rbpp.learners import finite_learner, point_learner  # noqa: E402
+from rbpp.process import load_process  # noqa: E402
+
+LEARNER_NOISE = 0.3
+LETTER_NOISE = 0.2
+RESOLUTION = 0.01
+Z = 1.96
+
+
+def linear_gaussian_truth(
+    world: Mapping[str, Tensor], knobs: Mapping[str, float]
+) -> dict[str, float]:
+    """Every information term of one world by log-determinants; W and W' are noisy means of rows."""
+    site = {name: value.double() for name, value in loadings(world, **knobs).items()}
+    dimension = world["task_map"].shape[-1]
+
+    def learner(rows: Tensor, place: int) -> Tensor:
+        count = rows.shape[0] // dimension
+        average = torch.kron(torch.ones(1, count), torch.eye(dimension)).double() / count
+        own = torch.zeros(dimension, 2 * dimension).double()
+        own[:, place * dimension : (place + 1) * dimension] = LEARNER_NOISE * torch.eye(dimension)
+        return torch.cat([average @ rows, own], 1)
+
+    empty = torch.zeros(1, 2 * dimension).double()
+    wide = {n: torch.cat([v, empty.expand(v.shape[0], -1)], 1) for n, v in site.items()}
+    wide["learner"] = learner(site["synthetic"], 0)
+    wide["anchor_learner"] = learner(site["anchor"], 1)
+
+    def log_det(*names: str) -> float:
+        stacked = torch.cat([wide[name] for name in names])
+        return float(torch.logdet(stacked @ stacked.mT))
+
+    def entropy(name: str) -> float:
+        size = wide[name].shape[0]
+        return 0.5 * (size * math.log(2 * math.pi * math.e) + log_det(name)) - size * math.log(
+            RESOLUTION
+        )
+
+    def information(first: str, second: str) -> float:
+        return 0.5 * (log_det(first) + log_det(second) - log_det(first, second))
+
+    gain = entropy("model_factor")
+    prompt_output = information("prompt", "output")
+    synthetic = information("synthetic", "learner")
+    output = information("output", "learner")
+    prompt = information("prompt", "learner")
+    term = {
+        "entropy_anchor": entropy("anchor"),
+        "entropy_prompt_factor": entropy("prompt"),
+        "entropy_model_factor": gain,
+        "information_gain": gain,
+        "information_prompt_output": prompt_output,
+        "information_anchor_output": information("anchor", "output"),
+        "entropy_output": entropy("output"),
+        "entropy_synthetic": entropy("synthetic"),
+        "information_synthetic_learner": synthetic,
+        "information_output_learner": output,
+        "curation_leak": synthetic - output,
+        "information_prompt_learner": prompt,
+        "information_model_factor_learner": information("model_factor", "learner"),
+        "information_model_factor_learner_given_prompt": output - prompt,
+        "information_anchor_synthetic_learner": information("anchor", "learner"),
+        "information_anchor_learner": information("anchor", "anchor_learner"),
+    }
+    return _derived({name: torch.tensor(value).double() for name, value in term.items()})
+
+
+def finite_truth(world: Mapping[str, Tensor], knobs: Mapping[str, float]) -> dict[str, float]:
+    """Every term of one world by enumeration of all data sets, divergences and risks included."""
+    chain = finite_chain(world, knobs)
+    found = {name: float(value) for name, value in exact.terms(chain).items()}
+    term = _derived({name: torch.tensor(value).double() for name, value in found.items()})
+    return term | _finite_risks(chain, world, knobs)
+
+
+def finite_chain(world: Mapping[str, Tensor], knobs: Mapping[str, float]) -> exact.FiniteChain:
+    """The tables of `finite_alphabet` over whole data sets."""
+    letters, anchors, outputs = (int(knobs[k]) for k in ("letters", "anchors", "outputs"))
+    of_anchors, of_outputs = _data_sets(letters, anchors), _data_sets(letters, outputs)
+    permutation = world["ranks"].argsort(-1)
+    prompts = permutation[of_anchors]
+    answers = world["answers"].long()[prompts].sum(-1) % letters
+    places = letters ** torch.arange(outputs - 1, -1, -1)
+    index = ((answers[:, None, None] + of_outputs) % letters * places).sum(-1)
+    noise = knobs["curation_noise"]
+    curation = noise * world["replacement"]
+    curation[0] = curation[0] + 1 - noise
+    shift = (of_outputs[None] - of_outputs[:, None]) % letters  # from o to s
+    own = (prompts * letters ** torch.arange(anchors - 1, -1, -1)).sum(-1)
+
+    def product(table: Tensor, sets: Tensor) -> Tensor:
+        return table[sets].prod(-1)
+
+    def learner(sets: Tensor) -> Tensor:
+        prepared = finite_learner(letters, LETTER_NOISE).prepare(
+            sets[None, :, :1], torch.Generator()
+        )
+        return prepared.fit(sets[None, :, :, None]).probabilities[0]
+
+    identity = torch.eye(len(of_outputs), dtype=torch.float64)
+    # The prompt's own alphabet: data set j of letters is the prompt that reads so.
+    by_prompt = torch.empty_like(index)
+    by_prompt[own] = index
+    return exact.FiniteChain(
+        product(world["task"], of_anchors),
+        torch.eye(len(of_anchors), dtype=torch.float64)[own],
+        product(world["generator"], of_outputs),
+        identity[by_prompt],
+        product(curation, shift),
+        learner(of_outputs),
+        learner(of_anchors),
+    )
+
+
+def _finite_risks(
+    chain: exact.FiniteChain, world: Mapping[str, Tensor], knobs: Mapping[str, float]
+) -> dict[str, float]:
+    letters, outputs = int(knobs["letters"]), int(knobs["outputs"])
+    sets = _data_sets(letters, outputs)
+    prompts = chain.joint("p")
+    given = chain.joint("ps") / prompts[:, None].clamp_min(1e-300)
+    # All rows have one law given the prompt: that of the first.
+    rows = torch.stack([given[:, sets[:, 0] == k].sum(-1) for k in range(letters)], -1)
+    task, generator = world["task"], world["generator"]
+
+    def variation(first: Tensor, second: Tensor) -> Tensor:
+        return 0.5 * (first - second).abs().sum(-1)
+
+    joint = chain.joint("psw")
+    wrong = (sets[:, :, None] != torch.arange(letters)).double().mean(1)  # (sets, W)
+    sample = float((joint.sum(0) * wrong).sum())
+    on_task = float((joint.sum((0, 1)) * (1 - task)).sum())
+    on_law = float((joint.sum(1) * (1 - rows)).sum())
+    return {
+        "task_divergence": float(variation(task, generator)),
+        "generation_divergence": float((prompts * variation(generator, rows)).sum()),
+        "total_divergence": float((prompts * variation(task, rows)).sum()),
+        "generalization_error": on_task - sample,
+        "estimation_gap": on_law - sample,
+    }
+
+
+def _data_sets(letters: int, rows: int) -> Tensor:
+    axes = [torch.arange(letters)] * rows
+    return torch.cartesian_prod(*axes).reshape(-1, rows)
+
+
+def _derived(term: dict[str, Tensor]) -> dict[str, float]:
+    pair = term["entropy_prompt_factor"], term["information_prompt_output"]
+    term["prompting_inefficiency"] = prompting_inefficiency(*pair)
+    term["prompting_factor"] = prompting_factor(*pair)
+    term = {**term, **exact.derived(term)}
+    term["information_step"] = (
+        term["information_prompt_learner"] + term["information_model_factor_learner"]
+    )
+    return {name: float(value) for name, value in term.items()}
+
+
+def linear_gaussian(worlds: int, seed: int, **sizes: int) -> tuple[Chain, list[dict[str, float]]]:
+    """Estimates and truths of `linear_gaussian` with noisy means as learners."""
+    process = load_process("linear_gaussian")
+    learner = point_learner(LEARNER_NOISE)
+    chain = chain_terms(
+        process, worlds=worlds, learner=learner, resolution=RESOLUTION, seed=seed, **sizes
+    )
+    return chain, _truths(chain, process.knobs, linear_gaussian_truth)
+
+
+def finite_alphabet(worlds: int, seed: int, **sizes: int) -> tuple[Chain, list[dict[str, float]]]:
+    """Estimates and truths of `finite_alphabet` with the most frequent letter as learner."""
+    process = load_process("finite_alphabet")
+    learner = finite_learner(process.knobs["letters"], LETTER_NOISE)
+    chain = chain_terms(
+        process, worlds=worlds, learner=learner, anchor_learner=learner, seed=seed, **sizes
+    )
+    return chain, _truths(chain, process.knobs, finite_truth)
+
+
+def _truths(
+    chain: Chain,
+    knobs: Mapping[str, float],
+    truth: Callable[[Mapping[str, Tensor], Mapping[str, float]], dict[str, float]],
+) -> list[dict[str, float]]:
+    found = []
+    for index in range(chain.settings["worlds"]):
+        # Worlds keep the dimensions of replicates and plates: (1, 1, 1) in front of the event.
+        world = {
+            name: value[index].reshape(value.shape[4:])
+            for name, value in chain.world.items()
+            if value.dim() > 4
+        }
+        found.append(truth(world, knobs))
+    return found
+
+
+def coverage(chain: Chain, truths: list[dict[str, float]]) -> list[dict[str, float | str]]:
+    """Per term: how often estimate ± 1.96 errors, and the two sides so widened, hold the truth."""
+    table: list[dict[str, float | str]] = []
+    for name in truths[0]:
+        if name not in chain.terms or not math.isfinite(truths[0][name]):
+            continue
+        true = torch.tensor([truth[name] for truth in truths], dtype=torch.float64)
+        low, high = chain.terms[name].interval(Z)
+        inside = (low <= true + 1e-9) & (true <= high + 1e-9)
+        sides = chain.sides.get(name)
+        between = math.nan
+        if sides is not None:
+            below = sides.lower.interval(Z)[0] <= true
+            between = float((below & (true <= sides.upper.interval(Z)[1])).double().mean())
+        error = chain.terms[name].value - true
+        table.append(
+            {
+                "term": name,
+                "truth": float(true.mean()),
+                "bias": float(error.mean()),
+                "rmse": float(error.square().mean().sqrt()),
+                "mcse": float(chain.terms[name].standard_error.square().mean().sqrt()),
+                "covered": float(inside.double().mean()),
+                "between": between,
+            }
+        )
+    return table
+
+
+def _markdown(name: str, table: list[dict[str, float | str]]) -> list[str]:
+    lines = [
+        f"## `{name}`",
+        "",
+        "| term | mean truth | bias | rmse | stated error | covered | between the sides |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in table:
+        cells = [f"{row[key]:.3f}" for key in ("truth", "bias", "rmse", "mcse")]
+        shares = [
+            "" if math.isnan(float(row[key])) else f"{float(row[key]):.1%}"
+            for key in ("covered", "between")
+        ]
+        lines.append(f"| `{row['term']}` | {' | '.join([*cells, *shares])} |")
+    return [*lines, ""]
+
+
+def main() -> None:
+    """Run both cases and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--worlds", type=int, default=200, help="replications (200)")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    lines = [
+        "# Coverage of the intervals of `rbpp bounds`",
+        "",
+        f"Output of `python benchmarks/coverage.py --worlds {arguments.worlds} --seed "
+        f"{arguments.seed}`.",
+        "",
+        f"Each of {arguments.worlds} worlds is a replication with a truth of its own. *Covered* is "
+        "the share of worlds whose estimate ± 1.96 stated Monte Carlo errors holds the truth "
+        f"(nominal 95 %, ± {Z * math.sqrt(0.05 * 0.95 / arguments.worlds):.1%} by chance); *between "
+        "the sides* that of the lower and upper side, each widened by 1.96 errors, which should be "
+        "larger. Divergences from curated rows are upper estimates.",
+        "",
+    ]
+    for name, case in (("linear_gaussian", linear_gaussian), ("finite_alphabet", finite_alphabet)):
+        start = time.perf_counter()
+        table = coverage(*case(arguments.worlds, arguments.seed))
+        print(f"{name}: {time.perf_counter() - start:.0f} s")
+        lines += _markdown(name, table)
+        for row in table:
+            print("  ", row["term"], f"covered {row['covered']:.1%}", f"bias {row['bias']:.3f}")
+    target = ROOT / "docs" / "coverage.md"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text("\n".join(lines), encoding="utf-8")
+    print(f"written: {target.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
