@@ -168,6 +168,13 @@ def test_simulation_is_float64_whatever_the_default():
     assert {value.dtype for value in simulation.values.values()} == {torch.float64}
 
 
+def test_device_is_where_the_model_makes_its_tensors():
+    for device in ("meta", "cpu"):
+        with running(0, device):
+            assert torch.zeros(()).device.type == device
+    assert simulate(load_process(sound), device="cpu").sites["anchor"].device.type == "cpu"
+
+
 @pytest.mark.parametrize("counts", [{"worlds": 0}, {"replicates": 0}, {"worlds": -1}])
 def test_counts_are_positive(counts):
     with pytest.raises(ValueError, match="one or more"):
