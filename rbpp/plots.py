@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ PART_COLOURS = {
     "irrelevant": "#D55E00",
 }
 ANCHOR_COLOUR, SYNTHETIC_COLOUR = "#0072B2", "#E69F00"
+
+_LABEL_WIDTH = 34  # characters of a term's name on one line
 
 _GAP_PANELS = {
     "kl_gap": "paper's direction\nD(π_anchor ‖ G) − D(π_gen ‖ G)",
@@ -110,7 +113,7 @@ def plot_chain(data: Any, axis: Axes | None = None, draws: int = 25) -> Axes:
             strict=True,
         ):
             if weight > 0.01:
-                axis.add_patch(_ellipse(mean, covariance, edgecolor=colour, alpha=faint))
+                axis.add_patch(ellipse(mean, covariance, edgecolor=colour, alpha=faint))
     axis.set(xlabel="dimension 0", ylabel="dimension 1")
     axis.legend(frameon=False, markerscale=2)
     return axis
@@ -137,7 +140,7 @@ def plot_parts(data: Any, axis: Axes | None = None) -> Axes:
     ):
         for scale, alpha in ((1, 0.35), (2, 0.15)):
             axis.add_patch(
-                _ellipse(mean, covariance, scale, facecolor=PART_COLOURS[part], alpha=alpha)
+                ellipse(mean, covariance, scale, facecolor=PART_COLOURS[part], alpha=alpha)
             )
     for part, colour in PART_COLOURS.items():
         if part in parts:
@@ -169,14 +172,16 @@ def plot_forest(
             axis.hlines(position, low, high, color=ANCHOR_COLOUR)
         if mean is not None:
             axis.plot(mean, position, "o", color=ANCHOR_COLOUR, markersize=4)
-    labels = [str(data["posterior"][name].attrs.get("long_name", name)) for name in reversed(shown)]
+    described = [data["posterior"][name].attrs.get("long_name", name) for name in reversed(shown)]
+    labels = [textwrap.fill(str(label), _LABEL_WIDTH) for label in described]
     axis.set_yticks(range(len(shown)), labels, fontsize=8)
     axis.axvline(0, color="0.4", linewidth=0.8, linestyle=":")
     return axis
 
 
-def _ellipse(mean: np.ndarray, covariance: np.ndarray, scale: float = 1, **style: Any) -> Ellipse:
+def ellipse(mean: Any, covariance: Any, scale: float = 1, **style: Any) -> Ellipse:
     """The contour `scale` standard deviations out, in the first two dimensions."""
+    mean, covariance = np.asarray(mean, dtype=float), np.asarray(covariance, dtype=float)
     values, vectors = np.linalg.eigh(covariance[:2, :2])
     width, height = 2 * scale * np.sqrt(values)
     angle = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))

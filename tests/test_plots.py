@@ -53,7 +53,7 @@ def test_parts_have_their_three_colours(world):
 
 def test_an_ellipse_is_one_standard_deviation_along_the_principal_axes():
     covariance = np.array([[4.0, 0.0], [0.0, 1.0]])
-    shape = plots._ellipse(np.array([1.0, 2.0]), covariance, 2)
+    shape = plots.ellipse(np.array([1.0, 2.0]), covariance, 2)
     assert {shape.width, shape.height} == {8.0, 4.0}
     assert shape.center == (1.0, 2.0)
 
