@@ -6,8 +6,10 @@ INSTALLED := .venv/installed
 .PHONY: demo test slow lowest lint format typecheck bench install clean
 .DEFAULT_GOAL := test
 
-demo: $(INSTALLED) ## a table of terms and bounds, the figures and the InferenceData of the default process
+demo: $(INSTALLED) ## the main job on real text, the paper's figures, and every term and bound of its simulation
 	mkdir -p demo
+	$(BIN)/rbpp assess --demo --output demo/assess.nc --report demo/report.html --rows demo/rows.parquet
+	$(BIN)/python examples/paper_figures.py demo --worlds 8
 	$(BIN)/rbpp bounds gaussian_mixture --output demo/bounds.nc --figures demo
 
 test: $(INSTALLED) ## what every change must pass
