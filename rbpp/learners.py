@@ -48,7 +48,7 @@ class Learned(Protocol):
     def critic(self, parameters: Any, members: Tensor) -> Tensor:
         """Score of W_i under the law fitted to the `members` of group j: (…, R_W, groups).
 
-        For grouped data sets. Any score makes a contrast of W with the groups a lower bound; that of
+        Of grouped data sets. Any score makes a contrast of W with the groups a lower bound; that of
         a law close to the law of W in the group makes it a tight one.
         """
 

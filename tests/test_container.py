@@ -183,7 +183,7 @@ def test_failed_write_leaves_the_old_file(data, tmp_path):
     path = tmp_path / "x.nc"
     write(data, path)
     before = path.read_bytes()
-    with pytest.raises(Exception):  # noqa: B017, PT011 - whatever the backend says of the attribute
+    with pytest.raises(Exception):  # noqa: B017 - whatever the backend says of the attribute
         write(_with_unwritable_attribute(data), path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["x.nc"]

@@ -26,10 +26,12 @@ PAIRS = {
     "jensen_shannon": (
         jensen_shannon,
         lambda p, q: (
-            p.exp() * (p - torch.logaddexp(p, q) + math.log(2))
-            + q.exp() * (q - torch.logaddexp(p, q) + math.log(2))
-        )
-        / 2,
+            (
+                p.exp() * (p - torch.logaddexp(p, q) + math.log(2))
+                + q.exp() * (q - torch.logaddexp(p, q) + math.log(2))
+            )
+            / 2
+        ),
     ),
     "entropy": (lambda p, q, **options: entropy(p, **options), lambda p, q: -p.exp() * p),
 }

@@ -98,9 +98,7 @@ def test_marginal_is_the_mixture_of_the_coordinates():
     mixture = random_mixture((2,), 3, 4)
     marginal = mixture.marginal([2, 0])
     torch.testing.assert_close(marginal.mean, mixture.mean[..., [2, 0]])
-    torch.testing.assert_close(
-        marginal.covariance, mixture.covariance[..., [2, 0], :][..., [2, 0]]
-    )
+    torch.testing.assert_close(marginal.covariance, mixture.covariance[..., [2, 0], :][..., [2, 0]])
 
 
 def test_select_and_expand_move_along_the_batch():
