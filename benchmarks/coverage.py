@@ -280,8 +280,8 @@ def main() -> None:
         "",
         f"Each of {arguments.worlds} worlds is a replication with a truth of its own. *Covered* is "
         "the share of worlds whose estimate ± 1.96 stated Monte Carlo errors holds the truth "
-        f"(nominal 95 %, ± {Z * math.sqrt(0.05 * 0.95 / arguments.worlds):.1%} by chance); *between"
-        " the sides* that of the lower and upper side, each widened by 1.96 errors, which should be "
+        f"(nominal 95 %, ± {Z * math.sqrt(0.05 * 0.95 / arguments.worlds):.1%} by chance); "
+        "*between the sides* that of the lower and upper side, each widened by 1.96 errors, which should be "
         "larger. Divergences from curated rows are upper estimates.",
         "",
     ]
