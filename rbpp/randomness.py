@@ -34,7 +34,10 @@ def seeded(seed: int) -> Iterator[None]:
     """
     numpy_state, python_state = np.random.get_state(), random.getstate()
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        # torch.manual_seed would queue a call for a CUDA that is not there, at every use.
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_available():
+            torch.cuda.manual_seed_all(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
         try:
