@@ -272,6 +272,7 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, default=200, help="replications (200)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    chance = Z * math.sqrt(0.05 * 0.95 / arguments.worlds)
     lines = [
         "# Coverage of the intervals of `rbpp bounds`",
         "",
@@ -281,8 +282,9 @@ def main() -> None:
         f"Each of {arguments.worlds} worlds is a replication with a truth of its own. *Covered* is "
         "the share of worlds whose estimate ± 1.96 stated Monte Carlo errors holds the truth "
         f"(nominal 95 %, ± {Z * math.sqrt(0.05 * 0.95 / arguments.worlds):.1%} by chance); "
-        "*between the sides* that of the lower and upper side, each widened by 1.96 errors, which should be "
-        "larger. Divergences from curated rows are upper estimates.",
+        "*between the sides* that "
+        "of the lower and upper side, each widened by 1.96 errors, which should be larger. "
+        "Divergences from curated rows are upper estimates.",
         "",
     ]
     for name, case in (("linear_gaussian", linear_gaussian), ("finite_alphabet", finite_alphabet)):
