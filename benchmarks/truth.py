@@ -31,6 +31,15 @@ import numpy as np
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 SIZES = (300, 500, 1000, 2000, 4000)
+# What a row's text is: its instruction, or all of it; in the tasks of a language model, and in the
+# tasks written by people.
+FIELDS = {
+    "instruction": ("instruction", "instruction"),
+    "whole": (
+        "instruction,input,output|response",
+        "instruction,instances.0.input,instances.0.output",
+    ),
+}
 REAL_DRAWS = (42, 43, 44, 45, 46)
 
 
@@ -52,7 +61,7 @@ class Run:
         return self.low <= self.share <= self.high
 
 
-def texts(path: Path, field: str = "instruction") -> list[str]:
+def texts(path: Path, field: str) -> list[str]:
     """The distinct texts of a file, in its order."""
     from rbpp.rows import read_rows
 
@@ -198,19 +207,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--parts", nargs="+", default=["planted", "uncovered", "same"])
     parser.add_argument("--runs", type=int, default=40)
-    parser.add_argument("--text-field", default="instruction")
+    parser.add_argument("--text", choices=FIELDS, default="instruction")
     parser.add_argument("--embedding-model")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    data, field = arguments.data, arguments.text_field
+    data, (field, general_field) = arguments.data, FIELDS[arguments.text]
 
     if {"planted", "uncovered", "same"} & set(arguments.parts):
         code = texts(data / "code_alpaca_2k.json", field)
         code = list(dict.fromkeys(code + texts(data / "gpt4_codegen.json", field)))
         role_play = texts(data / "gpt4_roleplay.json", field)
-        general = texts(data / "self_instruct_seed_tasks.jsonl")
-        general += texts(data / "user_oriented_instructions.jsonl")
+        general = texts(data / "self_instruct_seed_tasks.jsonl", general_field)
+        general += texts(data / "user_oriented_instructions.jsonl", general_field)
     for part, name, foreign in (
         ("planted", "irrelevant", "role_play"),
         ("uncovered", "uncovered", "general"),
@@ -227,7 +236,7 @@ def main() -> None:
             run = planted(code, rows, share, size, arguments.seed + index, name)
             runs.append(run)
             print(run, file=sys.stderr, flush=True)
-        print(f"\n## {name} share, {foreign.replace('_', '-')} ({field})\n")
+        print(f"\n## {name} share, {foreign.replace('_', '-')} ({arguments.text})\n")
         print("\n".join(planted_table(runs)), flush=True)
     if "same" in arguments.parts:
         claims = []

@@ -75,7 +75,12 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
     """Read, assess, and write what was asked for."""
     from rbpp.assess import assess
 
-    given = _sources(arguments)
+    corpus = None
+    if arguments.demo:
+        from rbpp.demo_corpus import demo_corpus
+
+        corpus = demo_corpus(seed=arguments.seed)
+    given = corpus.sources if corpus is not None else _sources(arguments)
     result = assess(
         **given,
         prompt_field=arguments.prompt_field,
@@ -93,10 +98,13 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
         written.append(f"written: {arguments.report}")
     counts = result.settings["rows"]
     rows = {"synthetic": counts["synthetic"], "anchor": counts.get("anchor", counts["synthetic"])}
+    audit = list(result.audit)
+    if corpus is not None:
+        audit.append(_check(result, corpus.off_task_share))
     answers = [f"{line['question']:22} {line['sentence']}" for line in result.answers]
     return command.Outcome(
         data=result.data,
-        audit=result.audit,
+        audit=audit,
         settings=result.settings,
         extra={
             "answers": result.answers,
@@ -108,11 +116,24 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
     )
 
 
-def _sources(arguments: argparse.Namespace) -> dict[str, Any]:
-    if arguments.demo:
-        from rbpp.demo_corpus import demo_corpus
+def _check(result: Any, truth: float) -> dict[str, Any]:
+    """Whether the interval holds the off-task share that the generator recorded."""
+    from rbpp.container import term_table
 
-        return demo_corpus(seed=arguments.seed).sources
+    found = term_table(result.data)["irrelevant_share"]
+    low, high = found["hdi_low"], found["hdi_high"]
+    assert low is not None
+    assert high is not None
+    return {
+        "name": "true off-task share",
+        "holds": low <= truth <= high,
+        "measured": truth,
+        "message": f"the generator recorded {truth:.1%} off-task rows, and the 94 % interval is "
+        f"[{low:.1%}, {high:.1%}]",
+    }
+
+
+def _sources(arguments: argparse.Namespace) -> dict[str, Any]:
     synthetic, output = arguments.synthetic, arguments.output_rows
     if arguments.generated is not None:
         if synthetic is None:

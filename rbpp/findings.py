@@ -273,7 +273,7 @@ def _between_chains(value: Tensor) -> float:
 
 def answers(scene: Scene, terms: dict[str, Tensor], rows: pd.DataFrame) -> list[dict[str, Any]]:
     """The five questions of whoever made the data, each with the probability of its answer."""
-    task = "task" if "target" in scene.roles else "anchors"
+    task = "task" if "target" in scene.roles else "anchor set"
     synthetic = rows[rows["source"] == "synthetic"]
     drop = int((synthetic["off_task"] > 0.5).sum())
     result = [
