@@ -9,8 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
+
+# The same examples every time, as with every other seed here; a search for new ones is a run with
+# --hypothesis-profile=search.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("search", max_examples=1000, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Where torch is absent, the tests of what needs none of it still run.

@@ -261,9 +261,14 @@ def anchor_retention(
     """α with H(S_anchor | M(p)) = α H(S_anchor | W) (Theorem 4.10).
 
     Precondition of the theorem: α ≥ 0. Differential entropies can have either sign; at a resolution
-    fine enough both are positive.
+    fine enough both are positive. Where the output leaves nothing open, α = 0.
+
+    >>> anchor_retention(0.0, 0.0).item()
+    0.0
     """
-    return _tensor(entropy_anchor_given_output) / _tensor(entropy_anchor_given_learner)
+    output = _tensor(entropy_anchor_given_output)
+    ratio = output / _tensor(entropy_anchor_given_learner)
+    return torch.where(output == 0, torch.zeros_like(ratio), ratio)
 
 
 def theorem_4_10(
