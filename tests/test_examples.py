@@ -30,8 +30,15 @@ def paper_figures(module, folder):
     assert all(path.stat().st_size > 10_000 for path in paths)
 
 
+def fine_tunes(module, folder):
+    found = module.main(fine_tunes=12, pairs=40, draws=20)
+    for gap, bound in zip(found["gap"], found["fast_rate"], strict=True):
+        assert 0.02 < gap < bound + 0.02  # the posterior mean against the gap as measured
+    assert 0 < found["error"] < 1 < found["theorem_4_7"]
+
+
 # A new example joins by a function of its name.
-CHECKS = {"exact_kl_gap": exact_kl_gap, "paper_figures": paper_figures}
+CHECKS = {"exact_kl_gap": exact_kl_gap, "fine_tunes": fine_tunes, "paper_figures": paper_figures}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
