@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +39,8 @@ def linear_gaussian_truth(
     world: Mapping[str, Tensor], knobs: Mapping[str, float]
 ) -> dict[str, float]:
     """Every information term of one world by log-determinants; W and W' are noisy means of rows."""
-    site = {name: value.double() for name, value in loadings(world, **knobs).items()}
+    plain: dict[str, Any] = dict(knobs)
+    site = {name: value.double() for name, value in loadings(world, **plain).items()}
     dimension = world["task_map"].shape[-1]
 
     def learner(rows: Tensor, place: int) -> Tensor:
@@ -183,7 +185,7 @@ def _derived(term: dict[str, Tensor]) -> dict[str, float]:
     return {name: float(value) for name, value in term.items()}
 
 
-def linear_gaussian(worlds: int, seed: int, **sizes: int) -> tuple[Chain, list[dict[str, float]]]:
+def linear_gaussian(worlds: int, seed: int, **sizes: Any) -> tuple[Chain, list[dict[str, float]]]:
     """Estimates and truths of `linear_gaussian` with noisy means as learners."""
     process = load_process("linear_gaussian")
     learner = point_learner(LEARNER_NOISE)
@@ -193,7 +195,7 @@ def linear_gaussian(worlds: int, seed: int, **sizes: int) -> tuple[Chain, list[d
     return chain, _truths(chain, process.knobs, linear_gaussian_truth)
 
 
-def finite_alphabet(worlds: int, seed: int, **sizes: int) -> tuple[Chain, list[dict[str, float]]]:
+def finite_alphabet(worlds: int, seed: int, **sizes: Any) -> tuple[Chain, list[dict[str, float]]]:
     """Estimates and truths of `finite_alphabet` with the most frequent letter as learner."""
     process = load_process("finite_alphabet")
     learner = finite_learner(process.knobs["letters"], LETTER_NOISE)
@@ -281,9 +283,8 @@ def main() -> None:
         "",
         f"Each of {arguments.worlds} worlds is a replication with a truth of its own. *Covered* is "
         "the share of worlds whose estimate ± 1.96 stated Monte Carlo errors holds the truth "
-        f"(nominal 95 %, ± {Z * math.sqrt(0.05 * 0.95 / arguments.worlds):.1%} by chance); "
-        "*between the sides* that "
-        "of the lower and upper side, each widened by 1.96 errors, which should be larger. "
+        f"(nominal 95 %, ± {chance:.1%} by chance); *between the sides* that of the lower and "
+        "upper side, each widened by 1.96 errors, which should be larger. "
         "Divergences from curated rows are upper estimates.",
         "",
     ]

@@ -1,0 +1,71 @@
+"""Processes as a user would write them, none of them shipped, for the tests of the terms."""
+
+import pyro
+import pyro.distributions as dist
+import torch
+
+
+def recipe(rows: int = 6, answers: int = 8, typos: float = 0.4):
+    """Answers around the anchors' mean, retyped with errors; no e_M, no D_M."""
+    taste = pyro.sample("taste", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    with pyro.plate("targets", 30):
+        pyro.sample("target", dist.Normal(taste, 1.0).to_event(1))
+    with pyro.plate("anchors", rows):
+        anchor = pyro.sample("anchor", dist.Normal(taste, 1.0).to_event(1))
+    prompt = pyro.deterministic("prompt", anchor.mean(-2, keepdim=True), event_dim=1)
+    with pyro.plate("outputs", answers):
+        output = pyro.sample("output", dist.Normal(prompt, 1.0).to_event(1))
+        pyro.sample("synthetic", dist.Normal(output, typos).to_event(1))
+
+
+def factor_above(rows: int = 5, answers: int = 6):
+    """e_M is sampled above the output, shared by its rows, which have noise of their own."""
+    level = pyro.sample("level", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+    with pyro.plate("anchors", rows):
+        anchor = pyro.sample("anchor", dist.Normal(level, 1.0).to_event(1))
+    prompt = pyro.deterministic("prompt", anchor)
+    mood = pyro.sample("model_factor", dist.Normal(torch.zeros(1), 0.7).to_event(1))
+    with pyro.plate("outputs", answers):
+        centre = prompt.mean(-2, keepdim=True) + mood
+        output = pyro.sample("output", dist.Normal(centre, 0.8).to_event(1))
+        pyro.deterministic("synthetic", output, event_dim=1)
+
+
+def echo():
+    """The output repeats the prompt exactly: infinitely much information."""
+    with pyro.plate("anchors", 4):
+        anchor = pyro.sample("anchor", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    prompt = pyro.deterministic("prompt", anchor)
+    with pyro.plate("outputs", 4):
+        output = pyro.deterministic("output", prompt, event_dim=1)
+        pyro.sample("synthetic", dist.Normal(output, 0.1).to_event(1))
+
+
+def rounded():
+    """Curation rounds: a function of the output that is no copy, and whose density is not given."""
+    with pyro.plate("anchors", 4):
+        anchor = pyro.sample("anchor", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+    prompt = pyro.deterministic("prompt", anchor)
+    with pyro.plate("outputs", 5):
+        centre = prompt.mean(-2, keepdim=True)
+        output = pyro.sample("output", dist.Normal(centre, 1.0).to_event(1))
+        pyro.deterministic("synthetic", output.round(), event_dim=1)
+
+
+def without_prompt():
+    """Not a process: a site is missing."""
+    with pyro.plate("anchors", 4):
+        anchor = pyro.sample("anchor", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+    with pyro.plate("outputs", 4):
+        pyro.sample("output", dist.Normal(anchor, 1.0).to_event(1))
+
+
+def noisy_prompt():
+    """The prompt is sampled given the anchors."""
+    with pyro.plate("anchors", 4):
+        anchor = pyro.sample("anchor", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+        prompt = pyro.sample("prompt", dist.Normal(anchor, 0.5).to_event(1))
+    with pyro.plate("outputs", 4):
+        centre = prompt.mean(-2, keepdim=True)
+        output = pyro.sample("output", dist.Normal(centre, 0.5).to_event(1))
+        pyro.deterministic("synthetic", output, event_dim=1)
