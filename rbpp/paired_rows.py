@@ -1,0 +1,106 @@
+"""Two arrays whose rows belong together, checked for what would make their information infinite or
+their estimate a wrong number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LEAST_ROWS = 50
+# Ranks and densities are those of continuous rows: rounding may tie some, not most.
+_LEAST_DISTINCT = 0.5
+# A repeated row is on both sides of a fold: what is left out has been seen.
+_MOST_REPEATED = 0.01
+# Correlation matrices with a smaller eigenvalue are singular up to rounding.
+_LEAST_EIGENVALUE = 1e-10
+
+
+def paired_rows(x: Any, y: Any) -> tuple[Tensor, int]:
+    """The joint rows (n, d) in float64 with X in the first columns, and the dimension of X.
+
+    Raises:
+        ValueError: naming the side, row or column: no numbers, no rows by columns, rows that do not
+            pair, fewer than 50, not finite, a constant or mostly tied column, rows repeated, or
+            columns that are linear functions of others.
+    """
+    sides = _matrix("x", x), _matrix("y", y)
+    counts = len(sides[0]), len(sides[1])
+    if counts[0] != counts[1]:
+        raise ValueError(f"Expected as many rows of x as of y; got {counts[0]} and {counts[1]}")
+    if counts[0] < LEAST_ROWS:
+        raise ValueError(f"Expected at least {LEAST_ROWS} paired rows; got {counts[0]}")
+    for name, side in zip("xy", sides, strict=True):
+        _check_columns(name, side)
+    rows = np.hstack(sides)
+    repeated = 1 - len(np.unique(rows, axis=0)) / len(rows)
+    if repeated > _MOST_REPEATED:
+        raise ValueError(
+            f"Expected paired rows that differ; got {repeated:.1%} that repeat another (drop the "
+            "copies: rows left out must not be among those fitted to)"
+        )
+    _check_dependence(*sides)
+    return torch.as_tensor(rows), sides[0].shape[1]
+
+
+def _matrix(name: str, values: Any) -> np.ndarray:
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"Expected {name} of rows of one length; got ragged rows") from None
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"Expected {name} of real numbers; got dtype {array.dtype}")
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise ValueError(f"Expected {name} of shape (n, d) or (n,); got {array.shape}")
+    array = array.astype(np.float64)
+    wrong = np.argwhere(~np.isfinite(array))
+    if len(wrong):
+        row, column = wrong[0]
+        raise ValueError(
+            f"Expected finite {name}; got {array[row, column]} in row {row}, column {column} "
+            f"({len(wrong)} such values)"
+        )
+    return array
+
+
+def _check_columns(name: str, side: np.ndarray) -> None:
+    for column, values in enumerate(side.T):
+        distinct = len(np.unique(values))
+        if distinct == 1 or np.ptp(values) <= 1e-12 * np.abs(values).max():
+            raise ValueError(
+                f"Expected {name} to vary in every column; got {values[0]:g} throughout column "
+                f"{column}"
+            )
+        if distinct < _LEAST_DISTINCT * len(values):
+            raise ValueError(
+                f"Expected continuous columns of {name}; got {distinct} distinct values in the "
+                f"{len(values)} rows of column {column}: discrete rows need a count of their joint "
+                "values, not a density"
+            )
+
+
+def _check_dependence(x: np.ndarray, y: np.ndarray) -> None:
+    for name, side in (("x", x), ("y", y)):
+        if _is_singular(side):
+            raise ValueError(
+                f"Expected columns of {name} of which none is a linear function of the others; got "
+                "such a column, without which the information is the same: drop it"
+            )
+    if _is_singular(np.hstack([x, y])):
+        raise ValueError(
+            "Expected x and y with a joint density; got a linear function of x that equals one of "
+            "y: their mutual information is infinite (add the noise that separates them)"
+        )
+
+
+def _is_singular(side: np.ndarray) -> bool:
+    # Relative to the column's own size: constants were refused, so no division by zero.
+    standardised = (side - side.mean(0)) / side.std(0)
+    smallest = np.linalg.eigvalsh(standardised.T @ standardised / len(side))[0]
+    return bool(len(side) <= side.shape[1] or smallest < _LEAST_EIGENVALUE)
