@@ -1,4 +1,4 @@
-"""Paired rows of known mutual information, re-created from the definitions of the field's benchmark.
+"""Paired rows of known mutual information, re-created from the field's own definitions.
 
 `STANDARD` has the tasks of the papers with their own parameters; `VARIED` other dimensions,
 strengths and counts of the same families, on which nothing was chosen. Transforms of X alone and of
@@ -44,8 +44,8 @@ class Task:
     joint: Sampler
     information: float | Callable[[], tuple[float, float]]
     mixture: bool = False
-    transform_x: Transform = staticmethod(lambda rows: rows)
-    transform_y: Transform = staticmethod(lambda rows: rows)
+    transform_x: Transform = staticmethod(lambda rows: rows)  # noqa: RUF009
+    transform_y: Transform = staticmethod(lambda rows: rows)  # noqa: RUF009
 
     def sample(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of X and of Y."""

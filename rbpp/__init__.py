@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rbpp.divergences import kl_divergence as kl_divergence
     from rbpp.divergences import total_variation as total_variation
     from rbpp.mixture import GaussianMixture as GaussianMixture
+    from rbpp.mutual_information import mutual_information as mutual_information
     from rbpp.posterior import MixturePosterior as MixturePosterior
     from rbpp.posterior import fit_mixture as fit_mixture
     from rbpp.process import load_process as load_process
@@ -44,6 +45,7 @@ _MODULES = {
     "jensen_shannon": "rbpp.divergences",
     "kl_divergence": "rbpp.divergences",
     "load_process": "rbpp.process",
+    "mutual_information": "rbpp.mutual_information",
     "simulate": "rbpp.process",
     "total_variation": "rbpp.divergences",
 }
