@@ -252,6 +252,16 @@ class VariationalMixture:
         grid = torch.arange(choice.numel(), device=choice.device).reshape(choice.shape)
         return self.select((choice, *torch.unravel_index(grid, choice.shape)))
 
+    def best_of(self, starts: int) -> VariationalMixture:
+        """Of every `starts` successive restarts the one of highest ELBO: (restarts / starts, …)."""
+        if self.elbo is None:
+            raise ValueError("Expected a fitted posterior with its ELBO; got one without")
+        choice = self.elbo.unflatten(0, (-1, starts)).argmax(1)
+        groups = torch.arange(len(choice), device=choice.device)
+        choice += starts * groups.reshape(-1, *[1] * (choice.dim() - 1))
+        grid = torch.arange(choice.numel(), device=choice.device).reshape(choice.shape)
+        return self.select((choice, *torch.unravel_index(grid, choice.shape)[1:]))
+
     def draw(self, count: int, generator: torch.Generator) -> Draws:
         """Independent draws, with leading dimensions (count, …)."""
         return draw(self.parameters, count, generator)

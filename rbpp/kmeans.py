@@ -35,9 +35,7 @@ def kmeans_centres(
     """
     columns, weights = _subsample(columns, weights, generator)
     _, dimension, count = columns.shape
-    uniform = torch.rand(
-        components, len(members), generator=generator, dtype=torch.float64, device=columns.device
-    )
+    uniform = _uniform((components, len(members)), generator, columns)
     centres = columns.new_empty(len(members), dimension, components)
     block = max(1, 2**20 // (count * max(dimension, components)))
 
@@ -52,15 +50,18 @@ def kmeans_centres(
     return centres
 
 
+def _uniform(shape: tuple[int, int], generator: torch.Generator, like: Tensor) -> Tensor:
+    drawn = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
+    return drawn.to(like.device)
+
+
 def _subsample(
     columns: Tensor, weights: Tensor | None, generator: torch.Generator
 ) -> tuple[Tensor, Tensor | None]:
     sets, dimension, count = columns.shape
     if count <= SEEDING_ROWS:
         return columns, weights
-    uniform = torch.rand(
-        sets, SEEDING_ROWS, generator=generator, dtype=torch.float64, device=columns.device
-    )
+    uniform = _uniform((sets, SEEDING_ROWS), generator, columns)
     if weights is None:
         index = (uniform * count).long().clamp_max(count - 1)
     else:

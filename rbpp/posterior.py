@@ -247,16 +247,16 @@ def fit_mixture(
         )
     labels: dict[str, Any] = {"source": source, "source_count": source_count}
     fits = cavi(
-        data.expand(restarts, *data.shape),
+        data,
         prior,
         components,
         **labels,
         sample_weights=sample_weights,
         mask=mask,
-        restarts=starts,
+        restarts=restarts * starts,
         generator=generator(spawn(seed, "starts"), data.device),
         **ascent,
-    ).best()
+    ).best_of(starts)
     fits = replace(
         fits, **{name: value.double() for name, value in fits.parameters._asdict().items()}
     )

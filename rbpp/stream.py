@@ -155,14 +155,14 @@ def fit_stream(
     if prior is None:
         prior = _whole_prior(summary, components, concentration)
     first = cavi(
-        summary.sample.expand(restarts, *summary.sample.shape),
+        summary.sample,
         _sample_prior(prior, summary),
         components,
         source=summary.source,
         source_count=source_count,
-        restarts=starts,
+        restarts=restarts * starts,
         generator=generator,
-    ).best()
+    ).best_of(starts)
     spread = summary.covariance.diagonal().sqrt()
     units = Standardisation(summary.mean, torch.where(spread > 0, spread, 1.0))
     members = torch.zeros(restarts, dtype=torch.long, device=spread.device)

@@ -19,6 +19,7 @@ from rbpp.threads import Map
 
 # Elements of the largest intermediate of a block: it should stay in the second-level cache.
 _BLOCK_ELEMENTS = 2**18
+_DEVICE_BLOCK_ELEMENTS = 2**26  # on an accelerator a block should fill it instead
 # Features are kept between passes up to this many elements, and made anew in each beyond.
 _STORED_ELEMENTS = 2**24
 
@@ -101,8 +102,9 @@ class Rows:
         """Cut fits × rows into blocks; `members` (F,) is the data set of every fit, ascending."""
         shared = self.sets == 1
         widest = max(components * (len(members) if shared else 1), self.feature_count)
-        step = min(chunk_rows or max(256, _BLOCK_ELEMENTS // widest), self.count)
-        fits = len(members) if shared else max(1, _BLOCK_ELEMENTS // (widest * step))
+        block = _BLOCK_ELEMENTS if self.columns.device.type == "cpu" else _DEVICE_BLOCK_ELEMENTS
+        step = min(chunk_rows or max(256, block // widest), self.count)
+        fits = len(members) if shared else max(1, block // (widest * step))
         index = members.tolist()
         blocks = []
         for first in range(0, len(index), fits):

@@ -126,7 +126,18 @@ def test_rows_that_do_not_vary_have_no_default_prior():
         default_prior(rows, 0)
 
 
+def test_best_of_groups_of_restarts():
+    rows = torch.randn(2, 40, 1, generator=generator(0), dtype=torch.float64)
+    fit = cavi(rows, default_prior(rows, 3), 3, restarts=6, generator=generator(1))
+    best = fit.best_of(3)
+    assert best.batch_shape == (2, 2)
+    torch.testing.assert_close(best.elbo, fit.elbo.unflatten(0, (2, 3)).amax(1))
+    torch.testing.assert_close(fit.best_of(6).mean[0], fit.best().mean)
+
+
 def test_best_needs_an_elbo():
     _, q = posterior()
-    with pytest.raises(ValueError, match="its ELBO"):
-        VariationalMixture(**q.parameters._asdict()).best()
+    bare = VariationalMixture(**q.parameters._asdict())
+    for choose in (bare.best, lambda: bare.best_of(1)):
+        with pytest.raises(ValueError, match="its ELBO"):
+            choose()
