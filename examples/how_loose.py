@@ -55,8 +55,9 @@ def terms(knobs: dict[str, float], worlds: int, replicates: int) -> Chain:
 
 def main(
     settings: tuple[dict[str, float], ...] = SETTINGS, worlds: int = 4, replicates: int = 64
-) -> None:
-    """Print one line per setting."""
+) -> list[dict[str, float]]:
+    """Print one line per setting; return the means over worlds."""
+    found = []
     print(" " * 28, *(f"{heading:>8s}" for heading, _ in COLUMNS))
     for knobs in settings:
         chain = terms(knobs, worlds, replicates)
@@ -66,6 +67,8 @@ def main(
             for _, term in COLUMNS
         ]
         print(f"{name:28s}", *values, flush=True)
+        found.append({n: float(term.value.mean()) for n, term in chain.terms.items()})
+    return found
 
 
 if __name__ == "__main__":

@@ -37,8 +37,39 @@ def fine_tunes(module, folder):
     assert 0 < found["error"] < 1 < found["theorem_4_7"]
 
 
+def lemma_4_5_proof_step(module, folder):
+    found = module.main()
+    assert found["exclusive_or"] > 0.69
+    assert found["step"] > 0.1
+    assert max(found["lemma"], found["chain_rule"]) < 1e-9
+
+
+def theorem_4_10_corrected(module, folder):
+    found = module.main(worlds=3)
+    assert found[0.0, "finite"] == 0 < 0.9 < found[0.2, "finite"]
+    assert found[0.9, "finite, corrected"] == 0
+    assert found[2.0, "Theorem 4.10"] < 0.05
+    assert found[2.0, "Theorem 4.10, corrected (ours)"] == found[0.0, "Theorem 4.10"] == 1
+
+
+def how_loose(module, folder):
+    found = module.main(settings=({"outputs": 30}, {"outputs": 90}), worlds=2, replicates=24)
+    for terms in found:
+        assert terms["estimation_gap"] < terms["bound_lemma_4_4"] < terms["bound_lemma_4_6"]
+        assert terms["bound_synthetic_sharp"] < terms["bound_synthetic"]
+        assert 10 * terms["bound_chain_rule"] < terms["bound_information_flow"]
+    assert found[1]["bound_lemma_4_4"] < found[0]["bound_lemma_4_4"]
+
+
 # A new example joins by a function of its name.
-CHECKS = {"exact_kl_gap": exact_kl_gap, "fine_tunes": fine_tunes, "paper_figures": paper_figures}
+CHECKS = {
+    "exact_kl_gap": exact_kl_gap,
+    "fine_tunes": fine_tunes,
+    "how_loose": how_loose,
+    "lemma_4_5_proof_step": lemma_4_5_proof_step,
+    "paper_figures": paper_figures,
+    "theorem_4_10_corrected": theorem_4_10_corrected,
+}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
