@@ -63,6 +63,9 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
     from rbpp import plots, study
     from rbpp.loading import parse_settings
 
+    names = arguments.vary.split(",")
+    if len(set(names)) != len(names):
+        raise ValueError(f"--vary: expected every knob once; got {arguments.vary}")
     sweeps = {
         knob: study.sweep(
             knob,
@@ -75,7 +78,7 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
             quiet=arguments.quiet,
             **parse_settings(arguments.set),
         )
-        for knob in arguments.vary.split(",")
+        for knob in names
     }
     return command.Outcome(
         data=sweeps if len(sweeps) > 1 else next(iter(sweeps.values())),

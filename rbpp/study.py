@@ -213,10 +213,16 @@ def sweep(
         `kl_gap_histogram` with dims (chain, draw, `knob`, world), each with its `_mcse`.
 
     Raises:
-        ValueError: if values are absent or repeated, or a knob is unknown or out of range.
+        ValueError: if values are absent or repeated, a count is not positive, or a knob is unknown,
+            out of range, or swept and set at once.
     """
     if not values or len(set(values)) != len(values):
         raise ValueError(f"Expected distinct values of {knob}; got {list(values)}")
+    if posterior_draws < 1:
+        raise ValueError(f"Expected one or more posterior draws; got {posterior_draws}")
+    swept = {knob, PAPER_KNOBS.get(knob, knob)}
+    if both := {name for name in knobs if PAPER_KNOBS.get(name, name) in swept}:
+        raise ValueError(f"Expected {knob} either swept or set; got {both.pop()} set as well")
     by_value: list[dict[str, Estimate]] = []
     for value in progress(values, len(values), f"kl-gap, {knob}", quiet):
         own = spawn(seed, knob, str(value))

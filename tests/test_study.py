@@ -124,6 +124,14 @@ def test_sweep_refuses(knob, values, message):
         study.sweep(knob, values, **FEW)
 
 
+def test_sweep_refuses_no_draws_and_a_knob_both_swept_and_set():
+    with pytest.raises(ValueError, match="one or more posterior draws; got 0"):
+        study.sweep("K", [2], worlds=2, posterior_draws=0)
+    for name in ("K", "anchor_components"):
+        with pytest.raises(ValueError, match="K either swept or set"):
+            study.sweep("K", [2], **FEW, **{name: 3})
+
+
 def test_histogram_refuses_one_dimension():
     line = study.sample_worlds(1, dimension=1).truth
     with pytest.raises(ValueError, match="two or more dimensions; got 1"):
