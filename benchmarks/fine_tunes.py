@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--replications", type=int, default=200)
     parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--fine-tunes", type=int, default=30)
+    parser.add_argument("--learner", choices=LEARNERS, action="append", help="of all three")
     arguments = parser.parse_args()
     replications = 8 if arguments.quick else arguments.replications
     print(
@@ -80,7 +81,7 @@ def main() -> None:
         f"{replications} replications\n\n"
         "| learner | term | truth | posterior | plug-in | covered |\n|---|---|---|---|---|---|"
     )
-    for learner in LEARNERS:
+    for learner in arguments.learner or LEARNERS:
         sums = {name: [0.0, 0.0, 0.0, 0.0] for name in SHOWN}
         for seed in range(replications):
             generator = torch.Generator().manual_seed(seed)

@@ -30,7 +30,7 @@ from rbpp.supersample import Supersample
 from rbpp.threads import block_threads
 
 BOUNDS = CONDITIONAL_BOUNDS + POOLED_BOUNDS
-_NULL_DRAWS = 100
+_NULL_DRAWS = 50
 _NULL_POSTERIORS = 2
 _LARGEST_Z = 4.0  # audited differences beyond as many standard errors are no chance
 

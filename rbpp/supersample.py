@@ -75,7 +75,7 @@ def supersample(losses: Any, masks: Any, *, loss_bound: float | None = None) -> 
 
     Raises:
         ValueError: if a shape, a value or the range is not as above; if there is one fine-tune
-            only, or the masks are all alike.
+            only, or losses or masks are all alike.
 
     >>> supersample([[[0, 1]], [[1, 0]]], [[0], [1]]).held_out.tolist()
     [[1.0], [1.0]]
@@ -98,6 +98,8 @@ def supersample(losses: Any, masks: Any, *, loss_bound: float | None = None) -> 
     _refuse("masks", columns, (columns != 0) & (columns != 1), "masks of 0 and 1")
     hint = "; state the range with loss_bound (--loss-bound)" if loss_bound is None else ""
     _refuse("losses", values, (values < 0) | (values > bound), f"losses in [0, {bound:g}]", hint)
+    if (values == values.flat[0]).all():
+        raise ValueError(f"Expected losses that differ; got {values.flat[0]:g} everywhere")
     if (columns == columns.flat[0]).all():
         raise ValueError(
             f"Expected masks that a fair coin decided; got {columns.flat[0]:g} everywhere"

@@ -214,6 +214,7 @@ def test_one_file_or_two(tmp_path):
 
 
 GOOD_LOSSES, GOOD_MASKS = np.zeros((3, 2, 2)), np.array([[0, 1], [1, 0], [1, 1]])
+GOOD_LOSSES[2] = 1
 
 
 def changed(array: np.ndarray, place: tuple[int, ...], value: float) -> np.ndarray:
@@ -242,6 +243,7 @@ BAD = {
     "C of 0": (GOOD_LOSSES, GOOD_MASKS, {"loss_bound": 0.0}, "C above 0"),
     "mask of 2": (GOOD_LOSSES, changed(GOOD_MASKS, (0, 1), 2), {}, r"masks\[0, 1\]"),
     "mask between": (GOOD_LOSSES, changed(GOOD_MASKS, (0, 1), 0.5), {}, "masks of 0 and 1"),
+    "one loss": (0 * GOOD_LOSSES, GOOD_MASKS, {}, "losses that differ; got 0 everywhere"),
     "one mask": (GOOD_LOSSES, np.ones((3, 2)), {}, "fair coin"),
     "words": (np.array([[["a", "b"]]] * 3), GOOD_MASKS, {}, "array of numbers"),
 }
