@@ -24,7 +24,15 @@ from rbpp.progress import progress
 from rbpp.randomness import seeded, spawn
 
 # Guides without a density, which can be neither judged nor corrected, or put together by hand.
-_REFUSED = {"AutoDelta", "AutoDiscreteParallel", "AutoGuide", "AutoGuideList", "AutoCallable"}
+_REFUSED = {
+    "AutoCallable",
+    "AutoContinuous",
+    "AutoDelta",
+    "AutoDiscreteParallel",
+    "AutoGuide",
+    "AutoGuideList",
+    "AutoNormalizingFlow",
+}
 
 
 class Drawn(NamedTuple):

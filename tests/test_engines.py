@@ -64,7 +64,21 @@ def test_weighted_rows_in_the_model_are_repeated_rows():
 
 @pytest.mark.parametrize(
     "guide",
-    ["AutoNormal", "AutoDiagonalNormal", "AutoMultivariateNormal", "AutoLaplaceApproximation"],
+    [
+        "AutoNormal",
+        "AutoDiagonalNormal",
+        "AutoMultivariateNormal",
+        "AutoLaplaceApproximation",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                "AutoGaussian",
+                "AutoIAFNormal",
+                "AutoLowRankMultivariateNormal",
+                "AutoStructured",
+            )
+        ),
+    ],
 )
 def test_no_autoguide_beats_coordinate_ascent_on_separate_components(guide):
     rows = clusters(40, (0.0, 8.0), 2)
@@ -75,7 +89,8 @@ def test_no_autoguide_beats_coordinate_ascent_on_separate_components(guide):
     other = theirs.log_prob - theirs.log_q
     error = math.hypot(ratio.std() / math.sqrt(2000), other.std() / 20)
     assert ratio.mean() > theirs.elbo.item() - 4 * error
-    assert theirs.elbo.item() > ratio.mean() - 5  # and it is a serious rival
+    if guide != "AutoIAFNormal":  # which needs far more steps
+        assert theirs.elbo.item() > ratio.mean() - 5  # and it is a serious rival
 
 
 def test_pyro_evaluates_both_guides_alike():
@@ -147,7 +162,9 @@ def test_guide_wants_one_data_set():
         conjugate_guide(fit)
 
 
-@pytest.mark.parametrize("name", ["AutoNothing", "AutoDelta", "AutoNormalMessenger", "AutoGuide"])
+@pytest.mark.parametrize(
+    "name", ["AutoNothing", "AutoDelta", "AutoNormalMessenger", "AutoContinuous"]
+)
 def test_guides_without_a_density_are_refused(name):
     with pytest.raises(ValueError, match="Expected an autoguide with a density"):
         fit_mixture(clusters(10), 2, engine="svi", guide=name, restarts=1, steps=2, draws=2)
