@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a knob of the process"
     )
     size = parser.add_argument_group("how much to draw")
-    size.add_argument("--worlds", type=int, default=16, help="worlds, the posterior draws (16)")
+    size.add_argument("--worlds", type=int, default=12, help="worlds, the posterior draws (12)")
     size.add_argument(
         "--replicates", type=int, default=256, help="data sets per world for the learners (256)"
     )
@@ -93,11 +93,13 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
     """Terms, bounds, audit and figures of one process."""
     from rbpp import bound_figures
     from rbpp.chain import chain_terms
+    from rbpp.contract import require
     from rbpp.loading import parse_settings
     from rbpp.process import load_process
     from rbpp.statements import audit_chain, to_inference_data
 
     process = load_process(arguments.process, **parse_settings(arguments.set))
+    findings = require(process, seed=arguments.seed)
     learners = [
         _learner(arguments, components)
         for components in (
@@ -124,7 +126,7 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
         quiet=arguments.quiet,
     )
     data = to_inference_data(chain)
-    audit = audit_chain(chain)
+    audit = audit_chain(chain, findings)
     extra = {"estimators": chain.estimators, "missing": chain.missing, "notes": chain.notes}
     return command.Outcome(
         data=data,

@@ -43,7 +43,8 @@ def plot_terms(data: Any, probability: float = 0.94) -> np.ndarray:
             continue
         units = VARIABLES[name].units
         heading = "rates" if units != "nats" else "entropy [nats]"
-        if units == "nats" and name.startswith(("information", "curation", "ggmi", "compression")):
+        learned = ("information", "curation", "ggmi", "compression")
+        if units == "nats" and name != "information_gain" and name.startswith(learned):
             heading = "information [nats]"
         if np.isfinite(posterior[name].values).any():
             panels[heading].append(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from rbpp.audit import Assumption, Statement, entry, judged, number
 from rbpp.chain import Chain
 from rbpp.composition import INEQUALITIES
 from rbpp.container import inference_data
+from rbpp.contract import Finding
 from rbpp.results import Estimate
 from rbpp.variables import VARIABLES
 
@@ -29,26 +31,28 @@ NAMES = {
 }
 
 
-def audit_chain(chain: Chain, markov: Assumption | None = None) -> list[dict[str, Any]]:
+def audit_chain(chain: Chain, findings: Sequence[Finding] = ()) -> list[dict[str, Any]]:
     """One entry per statement of the paper, and per statement that repairs or sharpens one.
 
     Args:
         chain: the terms.
-        markov: what a check of the process found on its Markov structure.
+        findings: of `rbpp.contract.check` on the process: Markov structure, rows, prompt.
     """
-    if markov is None:
-        markov = Assumption(
-            "anchor → prompt → output → synthetic is Markov given the world",
-            "unknown",
-            "not checked here: rbpp check does",
-        )
+    markov = _found(
+        "anchor → prompt → output → synthetic is Markov given the world", "markov", findings
+    )
     loss, rows, independent = _loss(chain), _rows(chain), _independence(chain)
     resolution, layers = _resolution(chain), _layers(chain)
     factor, retention, curation = _factor(chain), _retention(chain), _curation(chain)
-    invertible = _prompt(chain)
+    invertible = _prompt(chain, findings)
     assumptions: dict[str, list[Assumption]] = {
         "bound_lemma_3_1": [loss, _divergence_direction(chain)],
-        "bound_lemma_4_4": [*layers, rows, _saturation(chain, "information_synthetic_learner")],
+        "bound_lemma_4_4": [
+            *layers,
+            rows,
+            *_exchangeable(findings),
+            _saturation(chain, "information_synthetic_learner"),
+        ],
         "bound_information_flow": [markov, independent, resolution, factor, _prompting(chain)],
         "information_step": [independent],
         "bound_chain_rule": [markov, independent, factor],
@@ -184,14 +188,35 @@ def _prompting(chain: Chain) -> Assumption:
     return Assumption(text, "holds", f"λ = {number(factor)}")
 
 
-def _prompt(chain: Chain) -> Assumption:
+def _prompt(chain: Chain, findings: Sequence[Finding]) -> Assumption:
     text = "φ_T is invertible"
+    if findings:
+        return _found(text, "invertible", findings)
     if chain.facts["prompt_random"]:
         return Assumption(text, "violated", "the prompt is sampled given the anchors")
     note = chain.notes.get("entropy_prompt_factor")
     if note is None:
         return Assumption(text, "holds", "its Jacobian is finite at every draw")
     return Assumption(text, "unknown", "a function of the anchors; not differentiable row by row")
+
+
+def _found(text: str, rule: str, findings: Sequence[Finding]) -> Assumption:
+    """What the check of the process says of a rule: the worst of its verdicts."""
+    for verdict, word in (("violated", "violated"), ("inconclusive", "unknown")):
+        for finding in findings:
+            if finding.rule == rule and finding.verdict == verdict:
+                return Assumption(text, word, finding.message)  # type: ignore[arg-type]
+    if any(finding.rule == rule for finding in findings):
+        return Assumption(text, "holds", "nothing against it in graph and interventions")
+    return Assumption(text, "unknown", "not checked here: rbpp check does")
+
+
+def _exchangeable(findings: Sequence[Finding]) -> list[Assumption]:
+    if not findings:
+        return []
+    return [
+        _found("rows do not depend on each other, nor their law on their place", "rows", findings)
+    ]
 
 
 def _retention(chain: Chain) -> Assumption:
