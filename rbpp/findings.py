@@ -13,7 +13,7 @@ from rbpp.conjugate import VariationalMixture
 from rbpp.container import highest_density_interval
 from rbpp.own_mixtures import OwnMixtures
 from rbpp.scene import Scene
-from rbpp.shares import FOLLOWS, RATIO, Shares
+from rbpp.shares import OWN_ODDS, RATIO, Shares
 
 # Shares and divergences below these make no difference that anyone would act on.
 SMALL_SHARE, SMALL_DIVERGENCE = 0.05, 0.1
@@ -193,7 +193,7 @@ def settings(
         "origins": {rows.source: rows.origin for rows in scene.sources},
         "chains": int(fit.mean.shape[0]),
         "ratio": RATIO,
-        "follows_prior": list(FOLLOWS),
+        "own_odds": OWN_ODDS,
         "seed": seed,
     }
 

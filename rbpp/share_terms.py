@@ -14,7 +14,6 @@ from rbpp.shared_mixture import (
     component_rule,
     fit_shared,
     reordered,
-    responsibilities,
 )
 from rbpp.shares import Shares, design_effect, partition, source_weights
 
@@ -33,9 +32,8 @@ def shared_posterior(
     number = components if components is not None else component_rule(len(rows))
     if number < 4 or number > len(rows):
         raise ValueError(f"Expected components from 4 to the {len(rows)} rows; got {number}")
-    sources = len(scene.sources)
-    fit = fit_shared(rows, source, sources, number, restarts=chains, seed=spawn(seed, "shared"))
-    members = responsibilities(fit, rows, source)
+    fit = fit_shared(rows, number, restarts=chains, seed=spawn(seed, "shared"))
+    members = fit.expected().responsibilities(rows)
     order = common_order(fit, members, source == scene.index("synthetic"))
     fit = reordered(fit, order)
     members = members.gather(-1, order.unsqueeze(1).expand_as(members))
