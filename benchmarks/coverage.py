@@ -26,13 +26,17 @@ from models.linear_gaussian import loadings  # noqa: E402
 from rbpp import exact  # noqa: E402
 from rbpp.bounds import prompting_factor, prompting_inefficiency  # noqa: E402
 from rbpp.chain import Chain, chain_terms  # noqa: E402
+from rbpp.information import Bracket  # noqa: E402
 from rbpp.learners import finite_learner, point_learner  # noqa: E402
 from rbpp.process import load_process  # noqa: E402
+from rbpp.randomness import spawn  # noqa: E402
+from rbpp.results import Estimate  # noqa: E402
 
 LEARNER_NOISE = 0.3
 LETTER_NOISE = 0.2
 RESOLUTION = 0.01
 Z = 1.96
+BATCH = 50
 
 
 def linear_gaussian_truth(
@@ -222,6 +226,35 @@ def _truths(
     return found
 
 
+def replications(
+    case: Callable[..., tuple[Chain, list[dict[str, float]]]], worlds: int, seed: int
+) -> tuple[Chain, list[dict[str, float]]]:
+    """As many worlds as wanted, in batches that fit any memory."""
+    merged, truths = Chain(), []
+    for start in range(0, worlds, BATCH):
+        chain, own = case(min(BATCH, worlds - start), spawn(seed, start))
+        truths += own
+        for name, term in chain.terms.items():
+            merged.terms[name] = _joined(merged.terms.get(name), term)
+        for name, sides in chain.sides.items():
+            before = merged.sides.get(name)
+            merged.sides[name] = Bracket(
+                _joined(before.lower if before else None, sides.lower),
+                _joined(before.upper if before else None, sides.upper),
+            )
+    return merged, truths
+
+
+def _joined(before: Estimate | None, added: Estimate) -> Estimate:
+    if before is None:
+        return added
+    return Estimate(
+        torch.cat([before.value, added.value]),
+        torch.cat([before.standard_error, added.standard_error]),
+        added.count,
+    )
+
+
 def coverage(chain: Chain, truths: list[dict[str, float]]) -> list[dict[str, float | str]]:
     """Per term: how often estimate ± 1.96 errors, and the two sides so widened, hold the truth."""
     table: list[dict[str, float | str]] = []
@@ -290,7 +323,7 @@ def main() -> None:
     ]
     for name, case in (("linear_gaussian", linear_gaussian), ("finite_alphabet", finite_alphabet)):
         start = time.perf_counter()
-        table = coverage(*case(arguments.worlds, arguments.seed))
+        table = coverage(*replications(case, arguments.worlds, arguments.seed))
         print(f"{name}: {time.perf_counter() - start:.0f} s")
         lines += _markdown(name, table)
         for row in table:
