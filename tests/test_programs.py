@@ -1,0 +1,107 @@
+"""Every shipped program keeps the contract of the command line, on the smallest job of its kind."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from rbpp import command
+from rbpp.container import read
+from rbpp.variables import VARIABLES
+
+SMALL_FIT = "--draws 20 --chains 2"
+SMALL_CHAIN = "--worlds 2 --replicates 32 --pairs 16 --groups 4 --inner 8"
+# A new program joins by a line: the arguments, and a term that it must report.
+RUNS = {
+    "assess": (f"--anchor a.npy --synthetic b.npy --target t.npy {SMALL_FIT}", "kl_gap"),
+    "bounds": (f"finite_alphabet {SMALL_CHAIN}", "information_gain"),
+    "check": ("finite_alphabet --tries 2", None),
+    "cmi": ("losses.npz", "generalization_gap"),
+    "compare": (f"a.npy b.npy --reference t.npy {SMALL_FIT}", "a/kl_synthetic"),
+    "fit": ("a.npy --components 2 --restarts 2 --draws 20 --points 16", "entropy"),
+    "kl-gap": ("--worlds 2 --values 2", "kl_gap[2, 0]"),
+    "mi": ("x.npy y.npy", "mutual_information"),
+    "simulate": ("finite_alphabet", None),
+}
+WITHOUT_FIGURES = {"assess", "compare"}  # theirs are in the report
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Small files of every kind that programs read."""
+    folder = tmp_path_factory.mktemp("files")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 1))
+    arrays = {"x": x, "y": x + rng.normal(size=(100, 1))}
+    arrays |= {name: rng.normal(size=(80, 2)) for name in "abt"}
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    masks, losses = rng.integers(0, 2, (6, 20)), rng.random((6, 20, 2))
+    np.savez(folder / "losses.npz", losses=losses, masks=masks)
+    return folder
+
+
+def run(name, capsys, *options):
+    arguments = [name, *RUNS[name][0].split(), "--device", "cpu", "--quiet", *options]
+    assert command.main(arguments) == 0, capsys.readouterr().err
+    return capsys.readouterr()
+
+
+def test_every_shipped_program_is_here():
+    assert set(RUNS) == set(command.programs())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", RUNS)
+def test_json_and_files_of_every_program(name, folder, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    before = set(folder.iterdir())
+    term = RUNS[name][1]
+    output = [] if term is None else ["--output", str(tmp_path / "out.nc")]
+    printed = run(name, capsys, "--json", "--figures", str(tmp_path), *output)
+    assert printed.out.count("\n") == 1
+    found = json.loads(printed.out, parse_constant=lambda text: pytest.fail(text))
+    assert {"terms", "hdi_prob", "audit", "settings", "versions"} <= set(found)
+    assert found["settings"]["seed"] == 0
+    assert term is None or term in found["terms"]
+    for label, numbers in found["terms"].items():
+        assert label.rpartition("/")[2].partition("[")[0] in VARIABLES, label
+        assert list(numbers) == ["mean", "sd", "hdi_low", "hdi_high", "mcse"]
+        if numbers["hdi_low"] is not None:
+            assert numbers["hdi_low"] <= numbers["hdi_high"]
+    if term is not None:
+        (written, *_) = sorted(tmp_path.glob("*.nc"))
+        data = read(written)
+        assert json.loads(data.attrs["settings"])["program"] == name
+        assert bool(list(tmp_path.glob("*.png"))) == (name not in WITHOUT_FIGURES)
+    assert set(folder.iterdir()) == before
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["mi", "fit"])
+def test_bits_of_programs_are_nats_over_log_two(name, folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    term = RUNS[name][1]
+    nats, bits = (
+        json.loads(run(name, capsys, "--json", "--units", units).out)["terms"][term]["mean"]
+        for units in ("nats", "bits")
+    )
+    assert bits == pytest.approx(nats / math.log(2), rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_per_row_of_the_bounds_keeps_their_slack_in_proportion(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    whole, row = (
+        json.loads(run("bounds", capsys, "--json", *option).out) for option in ([], ["--per-row"])
+    )
+    entry, scaled = (
+        next(a for a in found["audit"] if a["by"] == "bound_chain_rule") for found in (whole, row)
+    )
+    outputs = whole["settings"]["knobs"]["outputs"]
+    assert outputs > 1
+    for key in ("left", "right", "slack"):
+        assert scaled[key] == pytest.approx(entry[key] / outputs, rel=1e-6)
+    assert scaled["left"] == pytest.approx(row["terms"][entry["bounds"]]["mean"])
+    assert scaled["verdict"] == entry["verdict"]
