@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
     if arguments.report is not None:
         from rbpp.report import write_report
 
-        write_report(result, arguments.report)
+        write_report(result, arguments.report, hdi_prob=arguments.hdi_prob)
         written.append(f"written: {arguments.report}")
     counts = result.settings["rows"]
     rows = {"synthetic": counts["synthetic"], "anchor": counts.get("anchor", counts["synthetic"])}

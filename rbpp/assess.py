@@ -18,6 +18,7 @@ from torch import Tensor
 from rbpp import container, findings
 from rbpp.assessment import Assessment
 from rbpp.own_mixtures import REFITS, OwnMixtures, fit_own
+from rbpp.paired_terms import paired_terms
 from rbpp.randomness import spawn
 from rbpp.reduce import SHARED_DIMENSION
 from rbpp.rows import Rows, read_rows
@@ -160,6 +161,19 @@ def assess_rows(
     terms |= density
     errors |= density_errors
     audit: list[dict[str, Any]] = []
+    for paired in (rows for rows in scene.sources if rows.paired):
+        pairs, finding = paired_terms(
+            paired,
+            chains=chains,
+            draws=draws,
+            seed=spawn(seed, "pairs"),
+            model=embedding_model,
+            device=device,
+            cache=cache,
+            quiet=quiet,
+        )
+        terms |= pairs
+        audit.append(finding)
     sensitivity = _sensitivity(scene, shared, components, seed, terms)
     data = container.inference_data(
         {

@@ -172,6 +172,48 @@ def test_rows_of_one_group_count_once():
     assert any(line["name"] == "groups of synthetic" for line in grouped.audit)
 
 
+def test_paired_prompts_and_outputs_have_their_information():
+    """Gaussian pairs of correlation 0.8 in one of three dimensions: −½ log(1 − 0.64) per row."""
+    random = np.random.default_rng(10)
+    prompt = random.normal(size=(200, 3))
+    output = random.normal(size=(200, 3))
+    output[:, 0] = 0.8 * prompt[:, 0] + 0.6 * output[:, 0]
+    rows = [
+        {"row": row.tolist(), "p": one.tolist(), "o": two.tolist()}
+        for row, one, two in zip(SYNTHETIC, prompt, output, strict=True)
+    ]
+    found = assess(
+        [{"row": row.tolist()} for row in ANCHOR],
+        rows,
+        embedding_field="row",
+        prompt_field="p",
+        output_field="o",
+        **OPTIONS,
+    )
+    terms = term_table(found.data)
+    per_row = terms["information_prompt_output"]["mean"] / 200
+    assert per_row == pytest.approx(0.51, abs=0.2)
+    assert "information_gain" in terms
+    assert any(line["name"] == "paired prompt and output" for line in found.audit)
+
+
+def test_repeated_prompts_have_no_information_and_the_audit_says_why():
+    texts = [f"sort list number {place} {place % 7}" for place in range(60)]
+    rows = [{"t": text, "p": "the same prompt", "o": text} for text in texts]
+    rows[0] = {**rows[0], "p": "another prompt"}
+    found = assess(
+        [{"t": text} for text in texts[:40]],
+        rows,
+        text_fields=["t"],
+        prompt_field="p",
+        output_field="o",
+        **OPTIONS,
+    )
+    assert "information_gain" not in term_table(found.data)
+    line = next(line for line in found.audit if line["name"] == "paired prompt and output")
+    assert "no ΔI" in line["message"]
+
+
 def test_dimension_and_components_are_the_users():
     found = assess(ANCHOR, SYNTHETIC, target=TARGET, dimension=3, components=7, **OPTIONS)
     assert found.settings["dimension"] == 3
