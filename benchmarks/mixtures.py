@@ -289,7 +289,7 @@ def many(settings: dict[str, Any]) -> dict[str, Any]:
         )
 
     fit, used = timed(work)
-    shown = min(16, settings["sets"])
+    shown = min(60, settings["sets"])
     assert fit.elbo is not None
     return {**used, "units": settings["sets"], "value": f"{fit.elbo[0, :shown].mean():.1f}"}
 
@@ -310,7 +310,7 @@ def sklearn_many(settings: dict[str, Any]) -> dict[str, Any]:
     cpu = -child_cpu()
     fits, used = timed(lambda: pool(tasks))
     used["cpu"] = (cpu + child_cpu()) / 2  # two processes at once on two cores
-    shown = min(16, len(data))
+    shown = len(data)
     bounds = [
         elbo_of_peer(rows, default_prior(rows, components), fit)
         for rows, fit in zip(data[:shown], fits[:shown], strict=True)

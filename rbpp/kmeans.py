@@ -5,6 +5,8 @@ Mixture posteriors have poor local optima, and a random start finds them; this o
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -35,9 +37,10 @@ def kmeans_centres(
     """
     columns, weights = _subsample(columns, weights, generator)
     _, dimension, count = columns.shape
-    uniform = _uniform((components, len(members)), generator, columns)
+    candidates = 2 + int(math.log(components))
+    uniform = _uniform((components, len(members), candidates), generator, columns)
     centres = columns.new_empty(len(members), dimension, components)
-    block = max(1, 2**20 // (count * max(dimension, components)))
+    block = max(1, 2**18 // (count * max(dimension, components)))
 
     def one_block(which: slice) -> tuple[slice, Tensor]:
         own = columns[members[which]]
@@ -50,7 +53,7 @@ def kmeans_centres(
     return centres
 
 
-def _uniform(shape: tuple[int, int], generator: torch.Generator, like: Tensor) -> Tensor:
+def _uniform(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
     drawn = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
     return drawn.to(like.device)
 
@@ -70,20 +73,28 @@ def _subsample(
 
 
 def _plus_plus(columns: Tensor, weights: Tensor | None, uniform: Tensor) -> Tensor:
-    """Rows drawn in turn with odds of their squared distance to those drawn before."""
+    """Rows drawn in turn with odds of their squared distance to those drawn before.
+
+    Of the candidates at every turn, uniform (K, F, candidates), the one that leaves the least total
+    distance is taken: greedy k-means++.
+    """
     fits, dimension, count = columns.shape
     odds = columns.new_ones(fits, count) if weights is None else weights
     chosen = []
     distance: Tensor | None = None
     for draw in uniform:
-        index = _pick(odds, draw.unsqueeze(-1))
-        centre = columns.gather(-1, index.unsqueeze(-2).expand(-1, dimension, -1))
-        chosen.append(centre)
-        apart = (columns[:, 0] - centre[:, 0]).square_()
+        index = _pick(odds, draw)
+        candidates = columns.gather(-1, index.unsqueeze(-2).expand(-1, dimension, -1))
+        apart = (columns[:, None, 0] - candidates[:, 0, :, None]).square_()
         for axis in range(1, dimension):
-            apart += (columns[:, axis] - centre[:, axis]).square_()
-        distance = apart if distance is None else torch.minimum(distance, apart)
-        odds = distance if weights is None else distance * weights
+            apart += (columns[:, None, axis] - candidates[:, axis, :, None]).square_()
+        if distance is not None:
+            apart = torch.minimum(apart, distance.unsqueeze(-2))
+        left = apart if weights is None else apart * weights.unsqueeze(-2)
+        best = left.sum(-1).argmin(-1)[:, None, None]
+        distance = apart.gather(-2, best.expand(-1, 1, count)).squeeze(-2)
+        odds = left.gather(-2, best.expand(-1, 1, count)).squeeze(-2)
+        chosen.append(candidates.gather(-1, best.expand(-1, dimension, 1)))
     return torch.cat(chosen, -1)
 
 
