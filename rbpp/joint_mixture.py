@@ -8,10 +8,13 @@ what was converged before the split stays converged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
+from scipy.spatial import cKDTree
+from scipy.special import digamma
 from torch import Tensor
 
 from rbpp.cavi import cavi
@@ -28,6 +31,7 @@ _TOLERANCE, _MAX_ITERATIONS = 1e-4, 60
 _MANY_DIMENSIONS, _FEW_ITERATIONS = 30, 25
 # Growth stops after two sizes in a row that add less than this to the stacked density (nats a row).
 _LEAST_GAIN = 0.002
+_NEIGHBOURS = 5
 
 
 @dataclass(frozen=True)
@@ -244,3 +248,17 @@ def stacking_weights(log_density: Tensor, iterations: int = 200) -> Tensor:
         share = weights.unsqueeze(-1) * relative
         weights = (share / share.sum(0)).mean(-1)
     return weights.clamp_min(torch.finfo(weights.dtype).tiny)
+
+
+def neighbour_log_density(rows: Tensor) -> Tensor:
+    """Log density of every row by its k-th nearest neighbour, (n,); its mean estimates −h.
+
+    Kozachenko and Leonenko, Sample estimate of the entropy of a random vector, Problems of
+    Information Transmission 23 (1987).
+    """
+    count, dimension = rows.shape
+    points = rows.cpu().numpy()
+    distance = cKDTree(points).query(points, _NEIGHBOURS + 1)[0][:, -1]
+    log_ball = dimension / 2 * math.log(math.pi) - math.lgamma(dimension / 2 + 1)
+    constant = digamma(_NEIGHBOURS) - math.log(count - 1) - log_ball
+    return constant - dimension * torch.as_tensor(distance).log()
