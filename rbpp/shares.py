@@ -23,9 +23,9 @@ OWN_ODDS = 0.25
 # Standard deviation of the log of the common factor: the part that two sources share may be half
 # or twice as much of the one as of the other.
 LOG_FACTOR = 0.5
-# A source lacks a component where it has under a quarter of what it would have if it followed the
-# other: off-task rows seldom have a component quite for themselves. At a tenth, half of the general
-# tasks planted among code tasks stay unseen; at a half, differences in emphasis count as absence.
+# A source lacks a component where it has under a quarter of what the other has: off-task rows
+# seldom have one quite for themselves. At a tenth, half of the general tasks planted among code
+# tasks stay unseen; at a half, differences in emphasis count as absence.
 RATIO = 0.25
 _GRID = 61
 _BURN_IN = 100
@@ -145,19 +145,21 @@ def partition(
 ) -> Shares:
     """The parts K, J and L of every draw: which source lacks which component.
 
-    A source lacks a component where its weight is under a quarter (`RATIO`) of what it would be if
-    it followed the other source. The factor matters: half of the synthetic data off-task halves
-    its weights everywhere else, and it lacks nothing for that.
+    A source lacks a component where its weight is under a quarter (`RATIO`) of the other's, and of
+    what it would be if it followed the other. The factor can only excuse: half of the synthetic
+    data off-task halves its weights everywhere else, and it lacks nothing for that.
 
     Args:
         weights, factors, follows: from `source_weights`.
         reference, synthetic, anchor: indices of the sources; the reference is the target, or the
             anchor in its place.
     """
-    expected = weights[:, :, [reference]] * factors.unsqueeze(-1)
-    irrelevant = expected[:, :, synthetic] < RATIO * weights[:, :, synthetic]
-    uncovered = weights[:, :, synthetic] < RATIO * expected[:, :, synthetic]
-    unsampled = (weights[:, :, anchor] < RATIO * expected[:, :, anchor]) & ~irrelevant
+    task, made = weights[:, :, reference], weights[:, :, synthetic]
+    factor = factors[:, :, [synthetic]]
+    irrelevant = task * factor.clamp_min(1) < RATIO * made
+    uncovered = made < RATIO * task * factor.clamp_max(1)
+    sampled = RATIO * task * factors[:, :, [anchor]].clamp_max(1)
+    unsampled = (weights[:, :, anchor] < sampled) & ~irrelevant
     return Shares(weights, irrelevant, uncovered, unsampled, follows)
 
 
