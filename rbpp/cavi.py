@@ -72,6 +72,15 @@ def cavi(
 
     Raises:
         ValueError: on rows that are not finite, shapes that disagree, or more components than rows.
+        ArithmeticError: if an ELBO falls by more than rounding explains.
+
+    >>> from rbpp.conjugate import default_prior
+    >>> rows = torch.cat([torch.zeros(30, 1), torch.full((70, 1), 9.0)])
+    >>> rows += torch.randn(100, 1, generator=torch.Generator().manual_seed(0))
+    >>> start = torch.Generator().manual_seed(0)
+    >>> fit = cavi(rows, default_prior(rows, 2), 2, generator=start).best()
+    >>> (fit.concentration - 1).round().sort().values
+    tensor([[30., 70.]])
     """
     weights = _check(data, prior, components, source, source_count, sample_weights, mask)
     batch = data.shape[:-2]

@@ -128,6 +128,9 @@ def default_prior(
     Raises:
         ValueError: if the rows do not vary in some coordinate.
 
+    >>> default_prior(torch.tensor([[0.0], [2.0]]), components=2).mean
+    tensor([1.])
+
     Fraley and Raftery, Bayesian regularization for normal mixture estimation and model-based
     clustering, Journal of Classification 24 (2007).
     """

@@ -138,7 +138,9 @@ def fit_autoguide(
         ValueError: if there is no such guide, or it has no density.
     """
     first = init_to_value(values=dict(values or {}), fallback=init_to_median)
-    made = _guide_class(guide)(pyro.poutine.block(model, hide=list(hide)), init_loc_fn=first)
+    # The autoregressive flow starts at the identity map and warns of any other start.
+    start = {} if guide == "AutoIAFNormal" else {"init_loc_fn": first}
+    made = _guide_class(guide)(pyro.poutine.block(model, hide=list(hide)), **start)
     optimiser = pyro.optim.ClippedAdam({"lr": learning_rate, "lrd": 0.1 ** (1 / max(1, steps))})
     loss = TraceEnum_ELBO(
         max_plate_nesting=max_plate_nesting,
