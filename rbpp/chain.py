@@ -69,7 +69,7 @@ class Chain:
 def chain_terms(
     model: Callable[[], Any],
     *,
-    worlds: int = 16,
+    worlds: int = 12,
     replicates: int = 256,
     pairs: int = 128,
     groups: int = 16,
@@ -169,8 +169,11 @@ def chain_terms(
         },
     )
     found.terms = composition.propagate(primitives, compose, found.missing)
+    if factor_kind(replicas) == "absent":
+        found.notes["information_model_factor_learner"] = composition.UNKNOWN_FACTOR
     for name, bracket in brackets.items():
-        if name in found.terms and bracket.lower_by != "log density":
+        one_sided = torch.equal(bracket.lower.value, bracket.upper.value)
+        if name in found.terms and not one_sided:
             found.sides[name] = bracket
             found.estimators[name] = statement(bracket)
     found.settings = {

@@ -52,6 +52,9 @@ REST = tuple(
 )
 
 
+UNKNOWN_FACTOR = "no site model_factor: I(e_M; W) is at most I(e_M; W | e_p), which stands for it"
+
+
 def composer(
     *,
     kind: Kind,

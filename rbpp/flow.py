@@ -117,7 +117,7 @@ def _entropy(replicas: Replicas, values: Values, name: str, resolution: float) -
     """−E log p(site | what is above it), at the resolution if it is continuous."""
     site = replicas.sites[name]
     if not site.random:
-        zero = torch.zeros(replicas.worlds, dtype=torch.float64)
+        zero = values["anchor"].new_zeros(replicas.worlds, dtype=torch.float64)
         return exactly(Estimate(zero, zero, 1, "exact"), "given what is above it")
     found = mean_estimate(-replicas.log_density(values, name))
     return exactly(_at_resolution(found, site.discrete, site.coordinates, resolution))

@@ -271,7 +271,7 @@ class _PreparedPoint:
 
     def fit(self, data: Tensor) -> _LearnedPoint:
         centre = self.estimate(data.double())
-        return _LearnedPoint(centre, self.noise.expand(centre.shape[-1]))
+        return _LearnedPoint(centre, self.noise.to(centre).expand(centre.shape[-1]))
 
     def loss(self, parameters: Tensor, rows: Tensor) -> Tensor | None:
         rows = rows.double()

@@ -236,3 +236,13 @@ def test_mixture_learner_runs_on_a_users_process():
     value = chain.terms["information_synthetic_learner"].value
     assert bool((low.value - ERRORS * low.standard_error < value).all())
     assert "conjugate mixture" in chain.settings["learner"]
+
+
+def test_the_proof_step_is_not_judged_where_e_m_is_only_bounded():
+    rows = {row["statement"]: row for row in audit_chain(small_chain("recipe"))}
+    step = rows["Lemma 4.5, proof step"]
+    assert step["verdict"] == "unknown"
+    assert any("no site model_factor" in line for line in step["assumptions"])
+    linear = chain_terms(load_process("linear_gaussian"), learner=point_learner(0.3), **SMALL)
+    rows = {row["statement"]: row for row in audit_chain(linear)}
+    assert rows["Lemma 4.5, proof step"]["verdict"] != "unknown"
