@@ -25,6 +25,10 @@ Transform = Callable[[np.ndarray], np.ndarray]
 TRUTH_DRAWS = 400_000
 
 
+def unchanged(rows: np.ndarray) -> np.ndarray:
+    return rows
+
+
 @dataclass(frozen=True)
 class Task:
     """A law of paired rows.
@@ -68,7 +72,7 @@ def transformed(
         name=f"{name} {task.name}",
         mixture=False,
         transform_x=lambda rows: transform_x(before_x(rows)),
-        transform_y=lambda rows: (transform_y or (lambda same: same))(before_y(rows)),
+        transform_y=lambda rows: (transform_y or unchanged)(before_y(rows)),
     )
 
 

@@ -23,7 +23,7 @@ def paired_rows(x: Any, y: Any) -> tuple[Tensor, int]:
 
     Raises:
         ValueError: naming the side, row or column: no numbers, no rows by columns, rows that do not
-            pair, fewer than 50, not finite, a constant or mostly tied column, rows repeated, or
+            pair, fewer than 50 or than columns, not finite, a constant or mostly tied column, rows repeated, or
             columns that are linear functions of others.
     """
     sides = _matrix("x", x), _matrix("y", y)
@@ -32,6 +32,11 @@ def paired_rows(x: Any, y: Any) -> tuple[Tensor, int]:
         raise ValueError(f"Expected as many rows of x as of y; got {counts[0]} and {counts[1]}")
     if counts[0] < LEAST_ROWS:
         raise ValueError(f"Expected at least {LEAST_ROWS} paired rows; got {counts[0]}")
+    columns = sum(side.shape[1] for side in sides)
+    if counts[0] <= columns:
+        raise ValueError(
+            f"Expected more rows than the {columns} columns of x and y together; got {counts[0]}"
+        )
     for name, side in zip("xy", sides, strict=True):
         _check_columns(name, side)
     rows = np.hstack(sides)
@@ -103,4 +108,4 @@ def _is_singular(side: np.ndarray) -> bool:
     # Relative to the column's own size: constants were refused, so no division by zero.
     standardised = (side - side.mean(0)) / side.std(0)
     smallest = np.linalg.eigvalsh(standardised.T @ standardised / len(side))[0]
-    return bool(len(side) <= side.shape[1] or smallest < _LEAST_EIGENVALUE)
+    return bool(smallest < _LEAST_EIGENVALUE)

@@ -28,7 +28,7 @@ from rbpp.mutual_information import _normal_optimism, mutual_information
 from rbpp.paired_rows import paired_rows
 from rbpp.randomness import generator
 
-ROWS = 600
+ROWS = 400
 # Known laws are estimated from random rows: four posterior standard deviations, whose false-alarm
 # rate is below 1e-4 for each of the few cases (the seeds are fixed on top).
 TOLERANCE = 4
@@ -67,7 +67,7 @@ def test_normal_rows(dim):
 
 def test_many_dimensions_need_no_shrinkage_by_hand():
     """20 + 20 dimensions of 600 rows: the fitted average alone is 0.33 too large."""
-    result = mutual_information(*normal_pair(dim=20, correlation=0.2), draws=300)
+    result = mutual_information(*normal_pair(600, 20, 0.2), draws=300)
     fitted = max(model.fitted for model in result.models if model.components == 1)
     assert close(result, normal_truth(20, 0.2))
     assert fitted - normal_truth(20, 0.2) > 0.25
@@ -83,9 +83,9 @@ def test_independent_rows_have_none_and_draws_are_never_negative():
 def test_two_crossing_bars_need_a_mixture():
     """Uncorrelated, and yet X gives Y up to its sign."""
     rng = np.random.default_rng(2)
-    x = rng.standard_normal(1500)
-    sign = rng.choice([-1, 1], 1500)
-    y = sign * 0.95 * x + math.sqrt(1 - 0.95**2) * rng.standard_normal(1500)
+    x = rng.standard_normal(1000)
+    sign = rng.choice([-1, 1], 1000)
+    y = sign * 0.95 * x + math.sqrt(1 - 0.95**2) * rng.standard_normal(1000)
     result = mutual_information(x, y)
     # By quadrature of ½ Σ_± N(0, [[1, ±0.95], [±0.95, 1]]) against its margins.
     grid = np.linspace(-6, 6, 1201)
@@ -103,16 +103,16 @@ def test_two_crossing_bars_need_a_mixture():
 
 def test_heavy_tails_are_a_student():
     rng = np.random.default_rng(3)
-    rows = rng.standard_normal((1500, 2)) / np.sqrt(rng.chisquare(1, (1500, 1)))
+    rows = rng.standard_normal((800, 2)) / np.sqrt(rng.chisquare(1, (800, 1)))
     result = mutual_information(rows[:, :1], rows[:, 1:])
     assert close(result, 0.2242)  # h(t₁) + h(t₁) − h(t₁ in two dimensions)
     assert any("t scores" in name for name in result.margins)
 
 
-@pytest.mark.parametrize("name", ["cube", "exp", "order"])
+@pytest.mark.parametrize("name", ["exp", "order"])
 def test_monotone_maps_leave_it(pair, found, name):
     """Ranks are the same: the estimate differs by the choice of margins only."""
-    maps = {"cube": lambda v: v**3, "exp": np.exp, "order": lambda v: -5 * v + 100}
+    maps = {"exp": np.exp, "order": lambda v: -5 * v + 100}
     result = mutual_information(maps[name](pair[0]), maps[name](pair[1]))
     assert abs(result.mean - found.mean) < found.standard_deviation
 
@@ -213,6 +213,7 @@ COUNTS = np.arange(200.0) % 5
 BAD = {
     "unpaired": (bad(y=normal_pair(199)[1]), "as many rows of x as of y; got 200 and 199"),
     "few": (bad(x=np.arange(9.0), y=np.arange(9.0)), "at least 50 paired rows; got 9"),
+    "wide": (bad(x=normal_pair(200, 250)[0]), "more rows than the 251 columns"),
     "nan": (bad(x=with_value(math.nan)), "finite x; got nan in row 7, column 1"),
     "infinite": (bad(x=with_value(math.inf)), "finite x; got inf in row 7, column 1"),
     "constant": (bad(y=np.full(200, 3.0)), "y to vary in every column; got 3 throughout column 0"),
