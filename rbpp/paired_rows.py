@@ -23,8 +23,8 @@ def paired_rows(x: Any, y: Any) -> tuple[Tensor, int]:
 
     Raises:
         ValueError: naming the side, row or column: no numbers, no rows by columns, rows that do not
-            pair, fewer than 50 or than columns, not finite, a constant or mostly tied column, rows repeated, or
-            columns that are linear functions of others.
+            pair, fewer than 50 or than columns, not finite, a constant or mostly tied column, rows
+            repeated, or columns that are linear functions of others.
     """
     sides = _matrix("x", x), _matrix("y", y)
     counts = len(sides[0]), len(sides[1])
