@@ -1,0 +1,63 @@
+"""Shared components, sparse weights, and a prompt that pulls the generator to the anchors."""
+
+import pytest
+import torch
+
+from rbpp.assess import assess
+from rbpp.container import term_table
+from rbpp.process import load_process, simulate
+
+
+def test_rows_of_all_sources_come_from_the_shared_components():
+    found = simulate(load_process("sources", components=4, dimension=3), worlds=2, seed=1)
+    means, scales = found.world["means"], found.world["scales"]
+    for site in ("anchor", "target", "output", "unprompted", "synthetic"):
+        rows = found.sites[site]
+        assert rows.shape[-1] == 3
+        near = (rows.flatten(1, -2).unsqueeze(-2) - means.reshape(2, 1, 4, 3)).abs()
+        # Each row is within 6 of its component's standard deviations in every coordinate.
+        inside = (near < 6 * scales.reshape(2, 1, 4, 3)).all(-1).any(-1)
+        assert inside.all()
+
+
+@pytest.mark.parametrize("guidance", [0.0, 1.0])
+def test_guidance_pulls_the_outputs_to_the_anchors(guidance):
+    process = load_process(
+        "sources", guidance=guidance, concentration=0.3, outputs=1500, extent=30.0
+    )
+    found = simulate(process, worlds=1, seed=3)
+    means = found.world["means"].reshape(-1, 2)
+
+    def shares(site):
+        nearest = torch.cdist(found.sites[site].reshape(-1, 2), means).argmin(-1)
+        return torch.bincount(nearest, minlength=len(means)) / len(nearest)
+
+    other = "anchor" if guidance else "unprompted"
+    # Total variation of 50 anchors, or 200 unprompted rows, against 1,500 outputs.
+    assert 0.5 * (shares("output") - shares(other)).abs().sum() < 0.15
+
+
+def test_noise_is_added_to_the_outputs():
+    found = simulate(load_process("sources", noise=0.5), worlds=1, seed=0)
+    moved = found.sites["synthetic"] - found.sites["output"]
+    assert moved.std() == pytest.approx(0.5, rel=0.15)
+
+
+@pytest.mark.parametrize("knobs", [{"components": 0}, {"guidance": 1.5}])
+def test_knobs_out_of_range_are_refused(knobs):
+    with pytest.raises(ValueError, match="guidance in"):
+        simulate(load_process("sources", **knobs))
+
+
+def test_assess_recovers_what_the_weights_say():
+    """Off-task mass of the generator: its weight where the task has next to none."""
+    process = load_process("sources", guidance=0.3, extent=20.0, concentration=0.3, targets=400)
+    found = simulate(process, worlds=1, seed=5)
+    rows = {site: found.sites[site].reshape(-1, 2).double() for site in found.sites}
+    means = found.world["means"].reshape(-1, 2).double()
+    task = found.world["target_weights"].reshape(-1)
+    nearest = torch.cdist(rows["synthetic"], means).argmin(-1)
+    truth = (task[nearest] < 0.02).double().mean().item()
+    assessed = assess(rows["anchor"], rows["synthetic"], target=rows["target"], chains=2, draws=60)
+    term = term_table(assessed.data)["irrelevant_share"]
+    assert term["hdi_low"] - 0.05 <= truth <= term["hdi_high"] + 0.05
