@@ -21,10 +21,11 @@ from rbpp.learners import FOLDS, Learned, Prepared, divergences
 from rbpp.replicas import Replicas, Values
 from rbpp.results import Estimate
 
-# Data sets in one sandwich: its lower side is cut at log 128 = 4.9 nats, its cost is the square.
-SANDWICH_PAIRS = 128
+# Data sets in one sandwich: its lower side is cut at log 64 = 4.2 nats, its cost is the square.
+SANDWICH_PAIRS = 64
 # The same for data sets that share what is held, of which there are several groups.
-_HELD_PAIRS = 32
+_HELD_PAIRS = 16
+_TESTED = 4  # W per setting and half in the contrast of settings
 # Standard errors by which one estimate has to be beyond another to overrule it.
 _CLEAR = 2.0
 
@@ -215,7 +216,7 @@ def _contrast(held: Held, generator: torch.Generator) -> Estimate:
     index = torch.arange(held.inner)
     sides = []
     for half in (0, 1):
-        tested, fitted = index[index % 2 == half], index[index % 2 != half]
+        tested, fitted = index[index % 2 == half][:_TESTED], index[index % 2 != half]
         drawn = held.learned.select(tested).draw(generator)
         flat = _merged(drawn, held.groups, len(tested))
         scores = held.learned.critic(flat, fitted)
