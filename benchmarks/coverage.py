@@ -26,8 +26,9 @@ from models.linear_gaussian import loadings  # noqa: E402
 from rbpp import exact  # noqa: E402
 from rbpp.bounds import prompting_factor, prompting_inefficiency  # noqa: E402
 from rbpp.chain import Chain, chain_terms  # noqa: E402
+from rbpp.finite_learner import finite_learner  # noqa: E402
 from rbpp.information import Bracket  # noqa: E402
-from rbpp.learners import finite_learner, point_learner  # noqa: E402
+from rbpp.learners import point_learner  # noqa: E402
 from rbpp.process import load_process  # noqa: E402
 from rbpp.randomness import spawn  # noqa: E402
 from rbpp.results import Estimate  # noqa: E402

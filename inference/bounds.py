@@ -142,7 +142,8 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
 
 
 def _learner(arguments: argparse.Namespace, components: int | None) -> Learner | None:
-    from rbpp.learners import finite_learner, mixture_learner, point_learner
+    from rbpp.finite_learner import finite_learner
+    from rbpp.learners import mixture_learner, point_learner
 
     name = arguments.learner
     if name == "mixture" or (name == "auto" and components is not None):

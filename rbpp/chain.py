@@ -15,9 +15,10 @@ from torch import Tensor
 
 from rbpp import composition
 from rbpp.factors import factor_kind
+from rbpp.finite_learner import finite_learner
 from rbpp.flow import Flow, exactly, flow, is_copy
 from rbpp.information import Bracket, statement
-from rbpp.learners import Learned, Learner, Prepared, finite_learner, mixture_learner
+from rbpp.learners import Learned, Learner, Prepared, mixture_learner
 from rbpp.progress import progress
 from rbpp.randomness import generator, spawn
 from rbpp.replicas import Replicas, Values

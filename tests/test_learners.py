@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from rbpp import matching
+from rbpp.finite_learner import finite_learner
 from rbpp.guide_learner import guide_learner
 from rbpp.information import golden_formula, sandwich
 from rbpp.learners import (
     divergences,
-    finite_learner,
     gaussian_divergence,
     mixture_learner,
     point_learner,
