@@ -37,7 +37,7 @@ LEARNER_NOISE = 0.3
 LETTER_NOISE = 0.2
 RESOLUTION = 0.01
 Z = 1.96
-BATCH = 50
+BATCH = 20
 
 
 def linear_gaussian_truth(
