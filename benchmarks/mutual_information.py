@@ -11,6 +11,7 @@ task, then the summary.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
 import sys
 import time
@@ -205,8 +206,14 @@ def main() -> None:
     if arguments.workers == 1:
         results = list(map(work, cases))
     else:
-        one_thread = {"initializer": torch.set_num_threads, "initargs": (1,)}
-        with ProcessPoolExecutor(arguments.workers, **one_thread) as pool:
+        # Forked, torch's threads hang.
+        pool = ProcessPoolExecutor(
+            arguments.workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=torch.set_num_threads,
+            initargs=(1,),
+        )
+        with pool:
             results = list(pool.map(work, cases))
     kind = "Other cases of the families" if arguments.varied else "Tasks of the papers"
     print(f"{kind}, n = {arguments.rows:,}, {seeds} sample(s) each; errors in nats.\n")
