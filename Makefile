@@ -10,7 +10,7 @@ demo: $(INSTALLED) ## the main job on real text, the paper's figures, and every 
 	mkdir -p demo
 	$(BIN)/rbpp assess --demo --output demo/assess.nc --report demo/report.html --rows demo/rows.parquet
 	$(BIN)/python examples/paper_figures.py demo --worlds 8
-	$(BIN)/rbpp bounds gaussian_mixture --output demo/bounds.nc --figures demo
+	$(BIN)/rbpp bounds gaussian_mixture --worlds 8 --output demo/bounds.nc --figures demo
 
 test: $(INSTALLED) ## what every change must pass
 	$(BIN)/python -m pytest
