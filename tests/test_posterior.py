@@ -109,8 +109,10 @@ def test_sources_have_a_dimension(rows):
 def test_masked_rows_do_not_count(rows):
     kept = torch.rand(len(rows), generator=generator(0)) > 0.3
     holes = torch.where(kept.unsqueeze(-1), rows, torch.nan)
-    masked = fit_mixture(holes, 3, mask=kept, restarts=1, draws=20)
-    dropped = fit_mixture(rows[kept], 3, restarts=1, draws=20)
+    # Sums in another order may end one pass earlier: both go on to their fixed point.
+    options = {"restarts": 1, "draws": 20, "tolerance": 1e-13}
+    masked = fit_mixture(holes, 3, mask=kept, **options)
+    dropped = fit_mixture(rows[kept], 3, **options)
     torch.testing.assert_close(masked.log_prob, dropped.log_prob)
 
 
