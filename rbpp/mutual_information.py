@@ -59,8 +59,8 @@ _MANY_DIMENSIONS, _PARAMETERS_PER_ROW = 12, 1.5
 _LEAST_ADVANTAGE, _LEAST_ADVANTAGE_AVERAGED = 1.0, 2.0
 # Where the truth lies between the held-out average (0) and the fitted one (1). For a model that
 # holds, the deficits are as 1 / (rows fitted to). An average over mixtures is chosen where no one
-# of them is good, and falls short of the law as much as it follows its rows too closely: on 20 cases
-# of bounded noise, rolls, galaxies, spirals and waves the place was 0.5 to 1.8, mostly near 1.
+# of them is good, and falls short of the law as much as it follows its rows too closely: on 20
+# cases of bounded noise, rolls, galaxies, spirals and waves the place was 0.5 to 1.8.
 _PLACE, _PLACE_AVERAGED = 1 / (2 - 1 / FOLDS), 0.9
 _SPREAD, _SPREAD_AVERAGED = 0.2, 0.45
 # Relative: of the known excess of one component over the truth.
