@@ -178,7 +178,7 @@ def test_losses_by_role_and_back():
 
 def test_permuted_masks_are_those_of_another_fine_tune():
     masks = np.eye(6, dtype=int)
-    data = supersample(np.zeros((6, 6, 2)), masks)
+    data = supersample(np.arange(72.0).reshape(6, 6, 2) / 72, masks)
     other = data.permuted(generator(0)).masks.numpy()
     assert not (other == masks).all(1).any()
     np.testing.assert_array_equal(np.sort(other.argmax(1)), np.arange(6))
