@@ -93,7 +93,7 @@ CONDITIONS = {
     "good: irrelevant_share > 0.1 with 0.9": [],
     "off: irrelevant_share > 0.1 with 0.9": ["off"],
     "uncovered_share > 0.5 with 0.9": ["narrow"],
-    "irrelevant_share < 0.05 with 0.9": ["good", "narrow"],
+    "good: irrelevant_share < 0.05 with 0.9": ["good"],
     "irrelevant_share > 0.9 with 0.5": [],
 }
 
