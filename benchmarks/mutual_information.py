@@ -78,7 +78,7 @@ def by_cross_validation(x: np.ndarray, y: np.ndarray, seed: int) -> Estimate:
 
 def dirichlet_process(x: np.ndarray, y: np.ndarray, seed: int) -> Estimate:
     rows = standardised(np.hstack([x, y]))
-    fit = BayesianGaussianMixture(20, max_iter=300, random_state=seed).fit(rows)
+    fit = BayesianGaussianMixture(n_components=20, max_iter=300, random_state=seed).fit(rows)
     return own_information(fit, x.shape[1], seed), None
 
 
@@ -102,7 +102,9 @@ def counts(rows: np.ndarray) -> list[int]:
 
 
 def fitted(rows: np.ndarray, components: int, seed: int) -> SklearnMixture:
-    return SklearnMixture(components, n_init=2, reg_covar=1e-5, random_state=seed).fit(rows)
+    return SklearnMixture(n_components=components, n_init=2, reg_covar=1e-5, random_state=seed).fit(
+        rows
+    )
 
 
 def own_information(fit: SklearnMixture, dim_x: int, seed: int) -> float:
