@@ -222,10 +222,12 @@ def fast_rate_bound(information: Tensor, training_loss: Tensor) -> Tensor:
     >>> fast_rate_bound(torch.tensor(0.1), torch.tensor(0.0)).item() / 0.1 * math.log(2)
     1.0...
     """
-    # Closer and closer to log 2, where C₁ diverges: the less is lost in training, the closer.
-    rates = LOG2 * (1 - torch.logspace(-0.02, -9, 96, dtype=information.dtype))
+    # Closer and closer to log 2, where C₁ diverges: the less is lost in training, the closer. In
+    # float64, since 2 − e^C₂ of the last ones is below the resolution of float32.
+    rates = LOG2 * (1 - torch.logspace(-0.02, -9, 96, dtype=torch.float64))
     weights = -torch.log(2 - rates.exp()) / rates - 1
-    return (training_loss.unsqueeze(-1) * weights + information.unsqueeze(-1) / rates).amin(-1)
+    values = training_loss.unsqueeze(-1) * weights + information.unsqueeze(-1) / rates
+    return values.amin(-1).to(information.dtype)
 
 
 def binary_kl_bound(information: Tensor, training_loss: Tensor) -> Tensor:
