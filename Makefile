@@ -34,8 +34,8 @@ format: $(INSTALLED)
 typecheck: $(INSTALLED)
 	$(BIN)/mypy
 
-bench: $(INSTALLED) ## side by side with the peers; benchmarks/README.md has the table of each
-	for program in benchmarks/*.py; do $(BIN)/python "$$program" || exit 1; done
+bench: $(INSTALLED) ## side by side with the peers; see benchmarks/README.md
+	$(BIN)/python benchmarks/run.py
 
 install: $(INSTALLED)
 
