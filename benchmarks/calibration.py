@@ -6,7 +6,6 @@ python benchmarks/calibration.py [--replications 400] > docs/calibration.md
 from __future__ import annotations
 
 import argparse
-import sys
 
 import torch
 
@@ -24,23 +23,24 @@ CASES = (
     (3, 2, 100, 0.05),
     (3, 2, 100, 0.5),
     (3, 2, 1000, 0.005),
-    (3, 2, 1000, 0.05),
-    (3, 2, 1000, 0.5),
 )
+LARGE_CASES = ((3, 2, 1000, 0.05), (3, 2, 1000, 0.5))
 APART = {0.005: "far apart", 0.05: "some overlap", 0.5: "much overlap", 0.1: "one component"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--replications", type=int, default=400, help="truths per case")
+    parser.add_argument("--large", action="store_true", help="also overlap at 1,000 rows")
     arguments = parser.parse_args()
-    print(HEADER.format(replications=arguments.replications, command=" ".join(sys.argv)))
+    cases = CASES + (LARGE_CASES if arguments.large else ())
+    print(HEADER.format(replications=arguments.replications))
     print(
         "| K | d | n | components | draws | functional | 50 % covers | 90 % covers | width | "
         "uniform, p | k̂ > 0.7 |\n|---|---|---|---|---|---|---|---|---|---|---|"
     )
     worst: dict[str, float] = {}
-    for components, dimension, rows, kappa in progress(CASES, len(CASES), "calibration"):
+    for components, dimension, rows, kappa in progress(cases, len(cases), "calibration"):
         prior = MixturePrior(
             1.0,
             torch.zeros(dimension, dtype=torch.float64),
@@ -88,7 +88,9 @@ draws are corrected by Pareto-smoothed importance weights, which k̂ above 0.7 d
 With one component coordinate ascent is exact, and the intervals cover what they say. With several
 it takes assignments and components for independent given the rows, and the more the components
 overlap the narrower its intervals are than they should be. Weights do not mend what k̂ declares
-beyond mending. The list at the end says by how much the worst functional falls short.
+beyond mending. The list at the end says by how much the worst functional falls short. More rows do
+not help (`--large`): with 1,000 of them and much overlap an earlier run, at 256 integration points
+instead of 512, had 90 % intervals of the log density that cover 77 %, of the entropy 83 %.
 """
 
 if __name__ == "__main__":
