@@ -9,8 +9,8 @@ import argparse
 
 import torch
 
-from rbpp.calibration import FUNCTIONALS, Ranks, simulate_ranks
-from rbpp.conjugate import MixturePrior
+from rbpp.mixtures.calibration import FUNCTIONALS, Ranks, simulate_ranks
+from rbpp.mixtures.conjugate import MixturePrior
 from rbpp.progress import progress
 
 # Components, dimension, rows, and κ: the means are drawn from N(0, Λ⁻¹ / κ), so that a small κ

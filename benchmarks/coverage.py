@@ -23,15 +23,15 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from models.linear_gaussian import loadings  # noqa: E402
-from rbpp import exact  # noqa: E402
-from rbpp.bounds import prompting_factor, prompting_inefficiency  # noqa: E402
-from rbpp.chain import Chain, chain_terms  # noqa: E402
-from rbpp.finite_learner import finite_learner  # noqa: E402
-from rbpp.information import Bracket  # noqa: E402
-from rbpp.learners import point_learner  # noqa: E402
-from rbpp.process import load_process  # noqa: E402
+from rbpp.processes.process import load_process  # noqa: E402
 from rbpp.randomness import spawn  # noqa: E402
 from rbpp.results import Estimate  # noqa: E402
+from rbpp.theory import exact  # noqa: E402
+from rbpp.theory.bounds import prompting_factor, prompting_inefficiency  # noqa: E402
+from rbpp.theory.chain import Chain, chain_terms  # noqa: E402
+from rbpp.theory.finite_learner import finite_learner  # noqa: E402
+from rbpp.theory.information import Bracket  # noqa: E402
+from rbpp.theory.learners import point_learner  # noqa: E402
 
 LEARNER_NOISE = 0.3
 LETTER_NOISE = 0.2

@@ -23,10 +23,10 @@ import torch
 from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from rbpp.divergences import kl_divergence
-from rbpp.information import sandwich
-from rbpp.mixture import GaussianMixture
+from rbpp.mixtures.divergences import kl_divergence
+from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.randomness import generator, seeded
+from rbpp.theory.information import sandwich
 
 DRAWS = 1000
 NOISE = 0.8  # of the channel b = a + noise, whose information is ½ log(1 + 1/NOISE²) a dimension

@@ -15,10 +15,15 @@ import argparse
 import torch
 from torch import Tensor
 
-from rbpp.cmi import bounds_of_pairs, bounds_of_pool, information_of_pool, information_of_rows
 from rbpp.container import highest_density_interval
-from rbpp.fine_tunes import draw_bounds, plug_in_bounds
-from rbpp.supersample import Supersample, supersample
+from rbpp.fine_tuning.cmi import (
+    bounds_of_pairs,
+    bounds_of_pool,
+    information_of_pool,
+    information_of_rows,
+)
+from rbpp.fine_tuning.fine_tunes import draw_bounds, plug_in_bounds
+from rbpp.fine_tuning.supersample import Supersample, supersample
 
 SHOWN = (
     "generalization_gap",

@@ -23,7 +23,7 @@ import torch
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
 from rbpp import study
-from rbpp.mixture import GaussianMixture
+from rbpp.mixtures.mixture import GaussianMixture
 
 REDRAWS, POINTS, BINS, FLOOR = 100, 1000, 50, 1e-10
 

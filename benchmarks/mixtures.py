@@ -33,14 +33,14 @@ import torch
 from sklearn.mixture import BayesianGaussianMixture
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
-from rbpp.cavi import cavi
-from rbpp.chunks import row_chunks
-from rbpp.conjugate import VariationalMixture, default_prior
-from rbpp.divergences import kl_divergence
-from rbpp.mixture import GaussianMixture
-from rbpp.posterior import fit_mixture
+from rbpp.mixtures.cavi import cavi
+from rbpp.mixtures.chunks import row_chunks
+from rbpp.mixtures.conjugate import VariationalMixture, default_prior
+from rbpp.mixtures.divergences import kl_divergence
+from rbpp.mixtures.mixture import GaussianMixture
+from rbpp.mixtures.posterior import fit_mixture
+from rbpp.mixtures.stream import fit_stream
 from rbpp.randomness import generator
-from rbpp.stream import fit_stream
 
 SAME_TOLERANCE = 1e-3  # scikit-learn's default, in nats of the whole ELBO
 Job = Callable[[dict[str, Any]], dict[str, Any]]

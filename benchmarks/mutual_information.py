@@ -30,7 +30,7 @@ from sklearn.mixture import BayesianGaussianMixture
 from sklearn.mixture import GaussianMixture as SklearnMixture
 from sklearn.model_selection import KFold
 
-from rbpp.mutual_information import mutual_information
+from rbpp.paired.mutual_information import mutual_information
 
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16)
 PEER_DRAWS = 20_000

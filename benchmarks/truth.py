@@ -63,7 +63,7 @@ class Run:
 
 def texts(path: Path, field: str) -> list[str]:
     """The distinct texts of a file, in its order."""
-    from rbpp.rows import read_rows
+    from rbpp.data.rows import read_rows
 
     found = read_rows(path, path.stem, text_fields=field.split(","))
     assert found.text is not None
@@ -72,10 +72,10 @@ def texts(path: Path, field: str) -> list[str]:
 
 def found_shares(target: list[str], synthetic: list[str], seed: int):
     """Terms of the shares, and the rows' table, of two lists of texts."""
-    from rbpp.findings import row_table
-    from rbpp.rows import read_rows
-    from rbpp.scene import lay_out
-    from rbpp.share_terms import share_terms, shared_posterior
+    from rbpp.data.rows import read_rows
+    from rbpp.sources.findings import row_table
+    from rbpp.sources.scene import lay_out
+    from rbpp.sources.share_terms import share_terms, shared_posterior
 
     scene = lay_out([read_rows(target, "target"), read_rows(synthetic, "synthetic")], seed=seed)
     fit, shares, members = shared_posterior(
@@ -115,7 +115,7 @@ def planted(clean: list[str], foreign: list[str], share: float, size: int, seed:
 
 def same(rows: list[str], size: int, seed: int) -> tuple[bool, dict[str, float]]:
     """Whether two disjoint random parts are claimed to differ, and the probabilities behind it."""
-    from rbpp.findings import SMALL_DIVERGENCE, SMALL_SHARE, SURE
+    from rbpp.sources.findings import SMALL_DIVERGENCE, SMALL_SHARE, SURE
 
     random = np.random.default_rng([seed, size])
     order = random.permutation(len(rows))
@@ -162,7 +162,7 @@ def ranking(data: Path, model: str, cache: Path | None, seed: int) -> list[str]:
     """Markdown: rank correlation of the headline ranking with what training gave."""
     from scipy.stats import spearmanr
 
-    from rbpp.compare import compare
+    from rbpp.sources.compare import compare
 
     folder = data / "synque_sentiment"
     with (folder / "task_performance.csv").open() as source:

@@ -20,13 +20,13 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from rbpp import bounds
 from rbpp.container import term_table
-from rbpp.divergences import total_variation
-from rbpp.fine_tunes import fine_tune_bounds
-from rbpp.mixture import GaussianMixture
+from rbpp.fine_tuning.fine_tunes import fine_tune_bounds
+from rbpp.fine_tuning.supersample import supersample
+from rbpp.mixtures.divergences import total_variation
+from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.randomness import generator, spawn
-from rbpp.supersample import supersample
+from rbpp.theory import bounds
 
 FINE_TUNES, PAIRS, DIMENSION, HIDDEN, CLASSES = 30, 100, 10, 32, 10
 NOISE = 0.3  # standard deviation on every weight of the learner that I(S; W) is about

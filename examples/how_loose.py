@@ -7,9 +7,9 @@ follows. Lemma 4.5 counts entropies of whole data sets and is vacuous; the chain
     python examples/how_loose.py
 """
 
-from rbpp.chain import Chain, chain_terms
-from rbpp.learners import mixture_learner
-from rbpp.process import load_process
+from rbpp.processes.process import load_process
+from rbpp.theory.chain import Chain, chain_terms
+from rbpp.theory.learners import mixture_learner
 
 SETTINGS: tuple[dict[str, float], ...] = (
     {},

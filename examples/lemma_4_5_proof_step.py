@@ -11,8 +11,8 @@ On random finite chains every term is a finite sum, so nothing below is an estim
 
 import torch
 
-from rbpp import exact
 from rbpp.randomness import generator
+from rbpp.theory import exact
 
 ROUNDING = 1e-9
 

@@ -12,12 +12,12 @@ from draws and densities, as for any process of a user.
 
 import torch
 
-from rbpp import exact
-from rbpp.chain import chain_terms
-from rbpp.learners import point_learner
-from rbpp.process import load_process
+from rbpp.processes.process import load_process
 from rbpp.randomness import generator
-from rbpp.statements import audit_chain
+from rbpp.theory import exact
+from rbpp.theory.chain import chain_terms
+from rbpp.theory.learners import point_learner
+from rbpp.theory.statements import audit_chain
 
 ROUNDING = 1e-9
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from rbpp import command, options
-from rbpp.source_options import add_fields, add_fits, read_options
+from rbpp.sources.source_options import add_fields, add_fits, read_options
 
 _DATA = "a file or folder"
 
@@ -73,11 +73,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> command.Outcome:
     """Read, assess, and write what was asked for."""
-    from rbpp.assess import assess
+    from rbpp.sources.assess import assess
 
     corpus = None
     if arguments.demo:
-        from rbpp.demo_corpus import demo_corpus
+        from rbpp.data.demo_corpus import demo_corpus
 
         corpus = demo_corpus(seed=arguments.seed)
     given = corpus.sources if corpus is not None else _sources(arguments)
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
         result.rows.to_parquet(arguments.rows, index=False)
         written.append(f"written: {arguments.rows}")
     if arguments.report is not None:
-        from rbpp.report import write_report
+        from rbpp.sources.report import write_report
 
         write_report(result, arguments.report, hdi_prob=arguments.hdi_prob)
         written.append(f"written: {arguments.report}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rbpp import command, options
 
 if TYPE_CHECKING:
-    from rbpp.learners import Learner
+    from rbpp.theory.learners import Learner
 
 LEARNERS = ("auto", "mixture", "point", "finite")
 
@@ -91,12 +91,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> command.Outcome:
     """Terms, bounds, audit and figures of one process."""
-    from rbpp import bound_figures
-    from rbpp.chain import chain_terms
-    from rbpp.contract import require
-    from rbpp.loading import parse_settings
-    from rbpp.process import load_process
-    from rbpp.statements import audit_chain, to_inference_data
+    from rbpp.processes.contract import require
+    from rbpp.processes.loading import parse_settings
+    from rbpp.processes.process import load_process
+    from rbpp.theory import bound_figures
+    from rbpp.theory.chain import chain_terms
+    from rbpp.theory.statements import audit_chain, to_inference_data
 
     process = load_process(arguments.process, **parse_settings(arguments.set))
     findings = require(process, seed=arguments.seed)
@@ -142,8 +142,8 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
 
 
 def _learner(arguments: argparse.Namespace, components: int | None) -> Learner | None:
-    from rbpp.finite_learner import finite_learner
-    from rbpp.learners import mixture_learner, point_learner
+    from rbpp.theory.finite_learner import finite_learner
+    from rbpp.theory.learners import mixture_learner, point_learner
 
     name = arguments.learner
     if name == "mixture" or (name == "auto" and components is not None):
@@ -160,9 +160,9 @@ def _learner(arguments: argparse.Namespace, components: int | None) -> Learner |
 
 
 def _finite(arguments: argparse.Namespace, make: Any) -> Learner:
-    from rbpp.loading import parse_settings
-    from rbpp.process import load_process
-    from rbpp.replicas import Replicas
+    from rbpp.processes.loading import parse_settings
+    from rbpp.processes.process import load_process
+    from rbpp.processes.replicas import Replicas
 
     process = load_process(arguments.process, **parse_settings(arguments.set))
     letters = Replicas(process).sites["synthetic"].letters
@@ -173,8 +173,8 @@ def _finite(arguments: argparse.Namespace, make: Any) -> Learner:
 
 
 def _guide(reference: str) -> Learner:
-    from rbpp.guide_learner import guide_learner
-    from rbpp.loading import find_model
+    from rbpp.processes.loading import find_model
+    from rbpp.theory.guide_learner import guide_learner
 
     if ":" not in reference and not Path(reference).is_file():
         raise ValueError(

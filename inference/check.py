@@ -31,9 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> command.Outcome:
     """Check every rule."""
-    from rbpp.contract import check, violations
     from rbpp.display import align
-    from rbpp.process import load_process, parse_settings
+    from rbpp.processes.contract import check, violations
+    from rbpp.processes.process import load_process, parse_settings
 
     process = load_process(arguments.process, **parse_settings(arguments.set))
     findings = check(process, tries=arguments.tries, seed=arguments.seed)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from rbpp import command, options
 
 if TYPE_CHECKING:
-    from rbpp.fine_tunes import FineTuneBounds
+    from rbpp.fine_tuning.fine_tunes import FineTuneBounds
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -55,9 +55,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> command.Outcome:
     """Read, infer, and set every bound beside the measured gap."""
-    from rbpp.fine_tune_figure import plot_fine_tune_bounds
-    from rbpp.fine_tunes import fine_tune_bounds
-    from rbpp.supersample import read_supersample
+    from rbpp.fine_tuning.fine_tune_figure import plot_fine_tune_bounds
+    from rbpp.fine_tuning.fine_tunes import fine_tune_bounds
+    from rbpp.fine_tuning.supersample import read_supersample
 
     data = read_supersample(arguments.losses, arguments.masks, loss_bound=arguments.loss_bound)
     found = fine_tune_bounds(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rbpp import command
-from rbpp.source_options import add_fields, add_fits, read_options
+from rbpp.sources.source_options import add_fields, add_fits, read_options
 
 CONDITION_HOLDS = 1
 
@@ -65,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> command.Outcome:
     """Read, compare, and decide the exit status."""
-    from rbpp.compare import compare, fails
+    from rbpp.sources.compare import compare, fails
 
     result = compare(
         arguments.versions,

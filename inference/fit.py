@@ -18,7 +18,7 @@ from rbpp import command, options
 if TYPE_CHECKING:
     import numpy as np
 
-    from rbpp.component_count import ComponentCount
+    from rbpp.mixtures.component_count import ComponentCount
 
 # Vehtari, Simpson, Gelman, Yao and Gabry (2024) for k; Vehtari et al. (2021) for R-hat, whose 1.01
 # is for samplers: independent restarts of an approximation agree or clearly do not.
@@ -97,10 +97,10 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
     import torch
 
     from rbpp import plots
-    from rbpp.component_count import compare_component_counts
     from rbpp.container import add_terms
-    from rbpp.divergences import entropy
-    from rbpp.posterior import fit_mixture
+    from rbpp.mixtures.component_count import compare_component_counts
+    from rbpp.mixtures.divergences import entropy
+    from rbpp.mixtures.posterior import fit_mixture
     from rbpp.randomness import generator, spawn
 
     vectors, made = _vectors(arguments)
@@ -154,9 +154,9 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
 
 def _vectors(arguments: argparse.Namespace) -> tuple[np.ndarray, dict[str, Any]]:
     """Rows (n, d) of the file, and how they were made."""
-    from rbpp.embed import embed
-    from rbpp.reduce import principal_components
-    from rbpp.rows import read_rows
+    from rbpp.data.embed import embed
+    from rbpp.data.reduce import principal_components
+    from rbpp.data.rows import read_rows
 
     source = read_rows(
         arguments.data,

@@ -61,7 +61,7 @@ def parse_values(text: str) -> list[int]:
 def run(arguments: argparse.Namespace) -> command.Outcome:
     """Sweep every named knob, and draw its column of the figure."""
     from rbpp import plots, study
-    from rbpp.loading import parse_settings
+    from rbpp.processes.loading import parse_settings
 
     names = arguments.vary.split(",")
     if len(set(names)) != len(names):

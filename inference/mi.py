@@ -18,7 +18,7 @@ from rbpp import command, options
 if TYPE_CHECKING:
     import numpy as np
 
-    from rbpp.mutual_information import MutualInformation
+    from rbpp.paired.mutual_information import MutualInformation
 
 # Vehtari, Simpson, Gelman, Yao and Gabry (2024).
 LARGEST_PARETO_K = 0.7
@@ -59,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> command.Outcome:
     """Estimate, and judge the models behind the estimate."""
     from rbpp import plots
-    from rbpp.mutual_information import mutual_information
+    from rbpp.paired.mutual_information import mutual_information
 
     result = mutual_information(
         _numbers(arguments.x, "X", arguments.x_field),
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
 
 
 def _numbers(path: Path, name: str, field: str | None) -> np.ndarray:
-    from rbpp.rows import read_rows
+    from rbpp.data.rows import read_rows
 
     rows = read_rows(path, name, embedding_field=field)
     if rows.embedding is None:

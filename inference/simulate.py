@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rbpp import command, options
 
 if TYPE_CHECKING:
-    from rbpp.process import Simulation
+    from rbpp.processes.process import Simulation
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> command.Outcome:
     """Draw, and summarise each site."""
     from rbpp.display import align
-    from rbpp.process import load_process, parse_settings, simulate
+    from rbpp.processes.process import load_process, parse_settings, simulate
 
     process = load_process(arguments.process, **parse_settings(arguments.set))
     settings = {"process": process.name, "source": process.source, "knobs": process.knobs}
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
         lines = [["knob", "value"], *([name, repr(v)] for name, v in process.knobs.items())]
         return command.Outcome(settings=settings, text=align(lines))
 
-    from rbpp.draws import simulation_data
+    from rbpp.processes.draws import simulation_data
 
     simulation = simulate(
         process,

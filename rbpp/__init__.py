@@ -7,47 +7,45 @@ needs neither torch nor Pyro.
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from rbpp.assess import assess as assess
-    from rbpp.chain import chain_terms as chain_terms
-    from rbpp.compare import compare as compare
-    from rbpp.contract import check as check
-    from rbpp.divergences import entropy as entropy
-    from rbpp.divergences import jensen_shannon as jensen_shannon
-    from rbpp.divergences import kl_divergence as kl_divergence
-    from rbpp.divergences import total_variation as total_variation
-    from rbpp.mixture import GaussianMixture as GaussianMixture
-    from rbpp.mutual_information import mutual_information as mutual_information
-    from rbpp.posterior import MixturePosterior as MixturePosterior
-    from rbpp.posterior import fit_mixture as fit_mixture
-    from rbpp.process import load_process as load_process
-    from rbpp.process import simulate as simulate
+    from rbpp.mixtures.divergences import entropy as entropy
+    from rbpp.mixtures.divergences import jensen_shannon as jensen_shannon
+    from rbpp.mixtures.divergences import kl_divergence as kl_divergence
+    from rbpp.mixtures.divergences import total_variation as total_variation
+    from rbpp.mixtures.mixture import GaussianMixture as GaussianMixture
+    from rbpp.mixtures.posterior import MixturePosterior as MixturePosterior
+    from rbpp.mixtures.posterior import fit_mixture as fit_mixture
+    from rbpp.paired.mutual_information import mutual_information as mutual_information
+    from rbpp.processes.contract import check as check
+    from rbpp.processes.process import load_process as load_process
+    from rbpp.processes.process import simulate as simulate
     from rbpp.randomness import generator as generator
     from rbpp.results import Estimate as Estimate
+    from rbpp.sources.assess import assess as assess
+    from rbpp.sources.compare import compare as compare
+    from rbpp.theory.chain import chain_terms as chain_terms
 
 _MODULES = {
     "Estimate": "rbpp.results",
-    "GaussianMixture": "rbpp.mixture",
-    "MixturePosterior": "rbpp.posterior",
-    "assess": "rbpp.assess",
-    "chain_terms": "rbpp.chain",
-    "check": "rbpp.contract",
-    "compare": "rbpp.compare",
-    "entropy": "rbpp.divergences",
-    "fit_mixture": "rbpp.posterior",
+    "GaussianMixture": "rbpp.mixtures.mixture",
+    "MixturePosterior": "rbpp.mixtures.posterior",
+    "assess": "rbpp.sources.assess",
+    "chain_terms": "rbpp.theory.chain",
+    "check": "rbpp.processes.contract",
+    "compare": "rbpp.sources.compare",
+    "entropy": "rbpp.mixtures.divergences",
+    "fit_mixture": "rbpp.mixtures.posterior",
     "generator": "rbpp.randomness",
-    "jensen_shannon": "rbpp.divergences",
-    "kl_divergence": "rbpp.divergences",
-    "load_process": "rbpp.process",
-    "mutual_information": "rbpp.mutual_information",
-    "simulate": "rbpp.process",
-    "total_variation": "rbpp.divergences",
+    "jensen_shannon": "rbpp.mixtures.divergences",
+    "kl_divergence": "rbpp.mixtures.divergences",
+    "load_process": "rbpp.processes.process",
+    "mutual_information": "rbpp.paired.mutual_information",
+    "simulate": "rbpp.processes.process",
+    "total_variation": "rbpp.mixtures.divergences",
 }
 
 __all__ = [*_MODULES, "__version__"]
@@ -63,19 +61,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """Keeps an exported function in its place where its module has the same name.
-
-    Importing `rbpp.mutual_information` sets that attribute of the package to the module; the name
-    that a user types, `rbpp.mutual_information(x, y)`, is the function of it.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, ModuleType) and _MODULES.get(name) == value.__name__:
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp.cavi import cavi
-from rbpp.conjugate import default_prior
 from rbpp.container import inference_data
-from rbpp.divergences import expected_log_ratio, kl_divergence
-from rbpp.mixture import GaussianMixture
-from rbpp.process import load_process, simulate
+from rbpp.mixtures.cavi import cavi
+from rbpp.mixtures.conjugate import default_prior
+from rbpp.mixtures.divergences import expected_log_ratio, kl_divergence
+from rbpp.mixtures.mixture import GaussianMixture
+from rbpp.processes.process import load_process, simulate
+from rbpp.processes.row_density import row_mixture
 from rbpp.progress import progress
 from rbpp.randomness import generator, spawn
 from rbpp.results import Estimate
-from rbpp.row_density import row_mixture
 
 PAPER_KNOBS = {
     "K": "anchor_components",

@@ -261,7 +261,7 @@ _VARIABLES = {
     "bound_lemma_3_1": Variable("bound by both divergences", "loss", "Lemma 3.1"),
     "bound_lemma_4_4": Variable("bound by I(S_gen; W)", "loss", "Lemma 4.4"),
     "bound_lemma_4_6": Variable("bound by Lemma 4.5", "loss", "Lemma 4.6"),
-    # What fine-tunes on a supersample show (conditional mutual information, rbpp.cmi).
+    # What fine-tunes on a supersample show (conditional mutual information, rbpp.fine_tuning.cmi).
     "generalization_gap": Variable(
         "R(W) − R̂(W), held-out minus training loss", "loss", "Lemma 4.4", "worse"
     ),

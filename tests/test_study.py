@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rbpp import study
-from rbpp.divergences import kl_divergence
+from rbpp.mixtures.divergences import kl_divergence
 from rbpp.randomness import generator
 
 FEW = {"worlds": 4, "posterior_draws": 3, "points": 64}

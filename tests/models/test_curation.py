@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rbpp.process import load_process, log_density, simulate
+from rbpp.processes.process import load_process, log_density, simulate
 
 
 @pytest.mark.parametrize("softness", [0.0, 0.2])

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from rbpp.process import load_process, log_density, simulate
+from rbpp.processes.process import load_process, log_density, simulate
 
 
 def letters(*shape):

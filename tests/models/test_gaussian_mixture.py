@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rbpp.process import load_process, simulate
-from rbpp.row_density import row_mixture
+from rbpp.processes.process import load_process, simulate
+from rbpp.processes.row_density import row_mixture
 
 
 def test_parts_are_named_and_in_order():

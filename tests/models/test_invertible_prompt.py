@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rbpp.loading import find_model
-from rbpp.process import load_process, log_density, simulate
-from rbpp.row_density import row_mixture
+from rbpp.processes.loading import find_model
+from rbpp.processes.process import load_process, log_density, simulate
+from rbpp.processes.row_density import row_mixture
 
 
 def grid(low, high, count):

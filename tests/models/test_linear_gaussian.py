@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from rbpp.loading import find_model
-from rbpp.process import load_process, log_density, simulate
+from rbpp.processes.loading import find_model
+from rbpp.processes.process import load_process, log_density, simulate
 
 KNOBS = {"anchors": 2, "outputs": 3, "prompt_noise": 0.4, "curation_noise": 0.6}
 

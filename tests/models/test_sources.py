@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from rbpp.assess import assess
 from rbpp.container import term_table
-from rbpp.process import load_process, simulate
+from rbpp.processes.process import load_process, simulate
+from rbpp.sources.assess import assess
 
 
 def test_rows_of_all_sources_come_from_the_shared_components():

@@ -1,0 +1,176 @@
+"""Text to vectors: TF-IDF and truncated SVD, or a sentence-transformers model that is named."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rbpp.data.rows import Rows
+from rbpp.progress import progress
+
+# Latent semantic dimensions kept of TF-IDF: the neighbourhoods that the mixture's contrast
+# coordinate is read from are sharper in 100 than in 30 (1,000 code tasks with 5 % role-play among
+# them against 1,000 without: area under the ROC curve of the share of neighbours 0.978 and 0.990).
+LATENT_DIMENSIONS = 100
+_BATCH = 64
+
+
+def embed(
+    sources: Sequence[Rows],
+    *,
+    model: str | None = None,
+    device: str = "cpu",
+    cache: Path | str | None = None,
+    seed: int = 0,
+    quiet: bool = False,
+) -> tuple[list[np.ndarray], str]:
+    """Vectors (n, D) of the rows of every source, and how they were made.
+
+    Args:
+        sources: all with text, or all with embeddings.
+        model: a sentence-transformers model, a folder or the name of one on the hub; without it
+            text becomes TF-IDF and truncated SVD, fitted on the rows of all sources together.
+        device: where the model runs.
+        cache: folder of the model's embeddings, keyed by text and model; by default
+            `$XDG_CACHE_HOME/rbpp/embeddings`.
+        seed: of the randomised SVD.
+        quiet: no progress bar.
+
+    Raises:
+        ValueError: if some sources have text and some embeddings, embeddings differ in dimension,
+            or a model is named for rows without text.
+        ImportError: naming the extra to install, if a model is named and its package is absent.
+    """
+    with_text = [rows for rows in sources if rows.text is not None]
+    if not with_text:
+        if model is not None:
+            raise ValueError(
+                f"Expected text for the embedding model {model}; got embeddings in "
+                f"{sources[0].origin}"
+            )
+        return _given(sources), "embeddings as given"
+    if len(with_text) != len(sources):
+        other = next(rows for rows in sources if rows.text is None)
+        raise ValueError(
+            f"Expected text in all sources or embeddings in all; got text in "
+            f"{with_text[0].origin} and embeddings in {other.origin}"
+        )
+    texts = [rows.text for rows in sources if rows.text is not None]
+    if model is None:
+        return _latent_semantics(texts, seed)
+    folder = Path(cache) if cache is not None else _default_cache()
+    encode = _Encoder(model, device, quiet)
+    return [
+        _cached(text, model, folder, encode) for text in texts
+    ], f"sentence-transformers {model}"
+
+
+def _given(sources: Sequence[Rows]) -> list[np.ndarray]:
+    found = [rows.embedding for rows in sources if rows.embedding is not None]
+    for rows, vectors in zip(sources, found, strict=True):
+        if vectors.shape[1] != found[0].shape[1]:
+            raise ValueError(
+                f"{rows.origin}: Expected embeddings of dimension {found[0].shape[1]} as in "
+                f"{sources[0].origin}; got {vectors.shape[1]}"
+            )
+    return found
+
+
+def _latent_semantics(texts: Sequence[Sequence[str]], seed: int) -> tuple[list[np.ndarray], str]:
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    pool = [text for source in texts for text in source]
+    # Words that stand in one row relate it to no other. Function words stay: "you are" is what
+    # tells a role-play from a code task (300 rows a side: 0.947 with them, 0.892 without). The
+    # token pattern keeps single characters, so that no row of symbols is empty.
+    for least in (2, 1):
+        vectorizer = TfidfVectorizer(
+            sublinear_tf=True, min_df=least, token_pattern=r"(?u)\w+|[^\w\s]", dtype=np.float64
+        )
+        try:
+            weights = vectorizer.fit_transform(pool)
+        except ValueError:
+            continue
+        if weights.shape[1] > 2:
+            break
+    else:
+        raise ValueError("Expected rows that share some words; got texts without any in common")
+    kept = min(LATENT_DIMENSIONS, weights.shape[1] - 1, weights.shape[0] - 1)
+    vectors = TruncatedSVD(kept, random_state=seed % 2**32).fit_transform(weights)
+    ends = np.cumsum([len(source) for source in texts])[:-1]
+    return np.split(vectors, ends), f"TF-IDF and truncated SVD to {kept} dimensions"
+
+
+class _Encoder:
+    """The model, loaded when the first text misses the cache."""
+
+    def __init__(self, name: str, device: str, quiet: bool) -> None:
+        self.name, self.device, self.quiet = name, device, quiet
+        self.model = None
+
+    def __call__(self, texts: list[str]) -> np.ndarray:
+        if self.model is None:
+            try:
+                from sentence_transformers import SentenceTransformer
+            except ImportError:
+                raise ImportError(
+                    f"The embedding model {self.name} needs: pip install 'rbpp[text]'"
+                ) from None
+            try:
+                self.model = SentenceTransformer(self.name, device=self.device)
+            except (OSError, ValueError) as error:
+                raise ValueError(
+                    f"Expected a sentence-transformers model (folder or hub name); got "
+                    f"{self.name}: {str(error).splitlines()[0]}"
+                ) from error
+        assert self.model is not None
+        batches = range(0, len(texts), _BATCH)
+        parts = [
+            self.model.encode(texts[first : first + _BATCH], show_progress_bar=False)
+            for first in progress(batches, len(batches), "embedding", self.quiet)
+        ]
+        return np.concatenate(parts).astype(np.float32)
+
+
+def _cached(texts: Sequence[str], model: str, folder: Path, encode: _Encoder) -> np.ndarray:
+    """Embeddings of a source from its file in the cache, which they enter if they are new."""
+    key = hashlib.blake2b(digest_size=16)
+    for part in (_fingerprint(model), *texts):
+        key.update(len(part).to_bytes(8, "big") + part.encode("utf-8", "surrogatepass"))
+    path = folder / f"{key.hexdigest()}.npy"
+    try:
+        vectors = np.load(path, allow_pickle=False)
+        if vectors.ndim == 2 and len(vectors) == len(texts):
+            return vectors
+    except (OSError, ValueError, EOFError):
+        pass  # absent, or cut short by whoever wrote it: made again below
+    distinct = list(dict.fromkeys(texts))
+    place = {text: index for index, text in enumerate(distinct)}
+    vectors = encode(distinct)[[place[text] for text in texts]]
+    folder.mkdir(parents=True, exist_ok=True)
+    # Written aside and moved: a reader never sees half a file.
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as part_file:
+        np.save(part_file, vectors, allow_pickle=False)
+    os.replace(part_file.name, path)
+    return vectors
+
+
+def _fingerprint(model: str) -> str:
+    """The model's name, and for a folder the sizes and times of its files."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return model
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    marks = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+    return "\n".join([str(folder.resolve()), *marks])
+
+
+def _default_cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "rbpp" / "embeddings"

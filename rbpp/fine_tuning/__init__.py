@@ -1,0 +1,1 @@
+"""Generalization bounds of real fine-tunes, from their losses on a supersample."""

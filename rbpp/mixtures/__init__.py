@@ -1,0 +1,1 @@
+"""Gaussian mixtures: their distribution, posteriors over them, divergences between them."""

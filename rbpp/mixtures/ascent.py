@@ -1,0 +1,199 @@
+"""Closed-form coordinate ascent on sufficient statistics: update, bound, iteration.
+
+`update` and `elbo` are also those of the streaming and distributed engines: they need only the
+statistics of the rows, and statistics of row chunks add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rbpp.mixtures.conjugate import VariationalMixture
+from rbpp.mixtures.normal_wishart import Parameters, expectations, kl_divergence
+from rbpp.mixtures.sufficient import Statistics, natural_parameters
+
+Gather = Callable[[Tensor, Tensor], Statistics]
+
+# Over-relaxed steps, s + r (ŝ − s) in the statistics, shorten the crawl where components overlap.
+# The rate r grows while the ELBO does. On mixtures of 200 rows this took 0.6 of the plain
+# iterations to the same ELBO; Anderson acceleration took 1.0, a quarter of its leaps taken back.
+_LARGEST_RATE = 2.5
+_RATE_GROWTH = 1.2
+
+
+def update(prior: Parameters, moments: Tensor) -> Parameters:
+    """Posterior parameters from the prior's and `Statistics.moments`; leading dims broadcast.
+
+    α = α₀ + N, κ = κ₀ + N, ν = ν₀ + N, m = (κ₀ m₀ + Σ r x) / κ and
+    Ψ = Ψ₀ + Σ r x xᵀ + κ₀ m₀ m₀ᵀ − κ m mᵀ.
+    """
+    dimension = prior.mean.shape[-1]
+    squares = dimension * (dimension + 1) // 2
+    packed, sums, counts = moments.split(
+        [squares, dimension, moments.shape[-1] - squares - dimension], -1
+    )
+    total = counts.sum(-1)
+    mean_precision = prior.mean_precision + total
+    mean = (prior.mean_precision.unsqueeze(-1) * prior.mean + sums) / mean_precision.unsqueeze(-1)
+    own = (
+        prior.mean_precision[..., None, None] * prior.mean.unsqueeze(-1) * prior.mean.unsqueeze(-2)
+    )
+    new = mean_precision[..., None, None] * mean.unsqueeze(-1) * mean.unsqueeze(-2)
+    scale = prior.scale + _unpacked(packed, dimension) + own - new
+    return Parameters(
+        prior.concentration + counts.mT,
+        mean,
+        mean_precision,
+        prior.degrees_of_freedom + total,
+        scale,
+    )
+
+
+def elbo(prior: Parameters, parameters: Parameters, evidence: Tensor) -> Tensor:
+    """Evidence lower bound (…) in nats at `parameters`, from `Statistics.evidence` taken at them.
+
+    With the best responsibilities for those parameters it is
+    Σ_i log Σ_k exp E_q[log p(x_i, z_i = k)] − D_KL(q ‖ prior).
+    """
+    return evidence - kl_divergence(parameters, prior)
+
+
+def ascend(
+    gather: Gather,
+    members: Tensor,
+    prior: Parameters,
+    parameters: Parameters,
+    *,
+    tolerance: float,
+    max_iterations: int,
+    rounding: float,
+    history: bool = False,
+) -> VariationalMixture:
+    """Iterate every fit to its own convergence; finished fits leave the batch.
+
+    Args:
+        gather: one pass over the rows: from natural parameters (F, K, P) and the data set of every
+            fit (F,) to `Statistics`. In memory it is `sufficient.statistics`; a stream or a
+            cluster adds up that of its chunks.
+        members: data set of every fit (F,), ascending.
+        prior, parameters: of every fit, and where to start.
+        tolerance, max_iterations, history: as for `rbpp.mixtures.cavi`.
+        rounding: unit of rounding of the rows' precision.
+
+    Raises:
+        ArithmeticError: if the ELBO of a fit falls by more than rounding explains.
+    """
+    fits = len(members)
+    result = parameters.map(torch.empty_like)
+    final = members.new_zeros(fits, dtype=torch.float64)
+    converged = members.new_zeros(fits, dtype=torch.bool)
+    iterations = members.new_zeros(fits)
+    trace: list[Tensor] = []
+    active = torch.arange(fits, device=members.device)
+    best = final.new_full((fits,), -torch.inf)
+    accepted: _Point | None = None
+    moments: Tensor | None = None  # what `parameters` were updated from
+    rate = torch.ones_like(best)
+    # What rounding may take from a sum of this many terms of this precision.
+    slack = 1000 * rounding
+    for iteration in range(1, max_iterations + 1):
+        expected = expectations(parameters)
+        natural = natural_parameters(parameters, expected)
+        found = gather(natural, members)
+        current = found.evidence - kl_divergence(parameters, prior, expected)
+        gain = current - best
+        rejected = (gain < 0) & (rate > 1)
+        _assert_monotone(current, gain, rejected, slack * (current.abs() + found.weight))
+        # The first point has no moments: with its image in their place the first step is plain.
+        here = _Point(parameters, found.moments if moments is None else moments, found.moments)
+        accepted = here if accepted is None else accepted.where(rejected, here)
+        best = torch.where(rejected, best, current)
+        if history:
+            trace.append(torch.full_like(final, torch.nan).index_copy_(0, active, best))
+        settled = ~rejected & (gain <= tolerance * found.weight)
+        leaving = settled if iteration < max_iterations else torch.ones_like(settled)
+        if bool(leaving.any()):
+            gone = active[leaving]
+            for whole, part in zip(result, accepted.parameters, strict=True):
+                whole[gone] = part[leaving]
+            final[gone], converged[gone], iterations[gone] = (
+                best[leaving],
+                settled[leaving],
+                iteration,
+            )
+            staying = ~leaving
+            active, members, best = active[staying], members[staying], best[staying]
+            if not len(active):
+                break
+            prior, accepted = prior.select(staying), accepted.select(staying)
+            rate, rejected = rate[staying], rejected[staying]
+        rate = torch.where(rejected, 1.0, (rate * _RATE_GROWTH).clamp_max(_LARGEST_RATE))
+        moments, parameters = _relaxed(prior, accepted, rate)
+    return VariationalMixture(
+        **result._asdict(),
+        elbo=final,
+        converged=converged,
+        iterations=iterations,
+        elbo_history=torch.stack(trace) if history else None,
+    )
+
+
+class _Point(NamedTuple):
+    """Parameters, the moments they were updated from, and the moments found at them."""
+
+    parameters: Parameters
+    moments: Tensor
+    image: Tensor
+
+    def where(self, mask: Tensor, other: _Point) -> _Point:
+        """This point where the mask is true, the other where it is false."""
+        if not bool(mask.any()):
+            return other
+
+        def choose(own: Tensor, new: Tensor) -> Tensor:
+            return torch.where(mask.reshape(-1, *[1] * (own.dim() - 1)), own, new)
+
+        return _Point(
+            Parameters(*map(choose, self.parameters, other.parameters)),
+            choose(self.moments, other.moments),
+            choose(self.image, other.image),
+        )
+
+    def select(self, index: Tensor) -> _Point:
+        """The members of the leading dimension at `index`."""
+        return _Point(self.parameters.select(index), self.moments[index], self.image[index])
+
+
+def _relaxed(prior: Parameters, point: _Point, rate: Tensor) -> tuple[Tensor, Parameters]:
+    """The step from a point's moments towards their image and beyond, where that is a law."""
+    moments = point.moments.lerp(point.image, rate[:, None, None])
+    parameters = update(prior, moments)
+    dimension = prior.mean.shape[-1]
+    counts = moments[..., dimension * (dimension + 3) // 2 :]
+    lawful = (counts >= 0).all(-1) & (torch.linalg.cholesky_ex(parameters.scale).info == 0)
+    if not bool(lawful.all()):
+        moments = torch.where(lawful.unsqueeze(-1), moments, point.image)
+        parameters = update(prior, moments)
+    return moments, parameters
+
+
+def _assert_monotone(current: Tensor, gain: Tensor, rejected: Tensor, slack: Tensor) -> None:
+    fallen = (gain < -slack) & ~rejected
+    if bool(fallen.any()) or not bool(current.isfinite().all()):
+        raise ArithmeticError(
+            f"Expected an ELBO that is finite and never falls; got a change of {gain.min():g} nats "
+            "(float32 passes need rows whose components are not extremely narrow: use float64)"
+        )
+
+
+def _unpacked(packed: Tensor, dimension: int) -> Tensor:
+    """Symmetric matrices (…, d, d) from their upper triangles (…, d(d+1)/2)."""
+    index = torch.empty(dimension, dimension, dtype=torch.long, device=packed.device)
+    row, column = torch.triu_indices(dimension, dimension, device=packed.device)
+    place = torch.arange(len(row), device=packed.device)
+    index[row, column], index[column, row] = place, place
+    return packed.index_select(-1, index.flatten()).unflatten(-1, (dimension, dimension))

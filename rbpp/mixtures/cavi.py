@@ -1,0 +1,260 @@
+"""Coordinate-ascent variational inference for conjugate Gaussian mixtures, batched over fits.
+
+Data sets × restarts are fitted at once; each stops when its own ELBO has settled. An iteration is
+`statistics` (a pass over the rows, `sufficient`) and `update`, both also used by the streaming
+and distributed engines: statistics of row chunks add up to those of the whole.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rbpp.mixtures.ascent import ascend, elbo, update
+from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, row_weights
+from rbpp.mixtures.kmeans import kmeans_centres
+from rbpp.mixtures.normal_wishart import Parameters
+from rbpp.mixtures.standardisation import Standardisation, standardisation
+from rbpp.mixtures.sufficient import Rows, statistics
+from rbpp.threads import Map, block_threads
+
+__all__ = ["cavi", "elbo", "start", "update"]
+
+# Inverse variance of the clusters that turn centres into near-hard first responsibilities, in units
+# of the data's standard deviation: far sharper than any component, far from overflow.
+_START_PRECISION = 1e4
+
+
+def cavi(
+    data: Tensor,
+    prior: MixturePrior,
+    components: int,
+    *,
+    source: Tensor | None = None,
+    source_count: int = 1,
+    sample_weights: Tensor | None = None,
+    mask: Tensor | None = None,
+    restarts: int = 1,
+    tolerance: float = 1e-6,
+    max_iterations: int = 500,
+    generator: torch.Generator | None = None,
+    initial: VariationalMixture | None = None,
+    chunk_rows: int | None = None,
+    history: bool = False,
+    dtype: torch.dtype | None = None,
+) -> VariationalMixture:
+    """Mean-field posterior of Gaussian mixtures with conjugate priors, in closed-form steps.
+
+    Maximises the ELBO E_q[log p(rows, z, w, μ, Λ) − log q(z) q(w) q(μ, Λ)] from k-means++ starts.
+    The ELBO never falls from one iteration to the next, and that is asserted.
+
+    Args:
+        data: rows (…, n, d) in floating point; the leading dimensions are data sets.
+        prior: broadcasts over the data sets.
+        components: K.
+        source: integer label in [0, S) of every row (…, n); each source has weights of its own over
+            the shared components.
+        source_count: S.
+        sample_weights: non-negative weights (…, n); weight 2 is the row twice.
+        mask: (…, n), False for rows that do not count, whatever they hold.
+        restarts: independent starts of every data set.
+        tolerance: a fit stops when an iteration gains less than this per row, in nats.
+        max_iterations: passes after which a fit stops unconverged.
+        generator: source of the starts; needed unless `initial` is given.
+        initial: posterior (restarts, …) to start from instead.
+        chunk_rows: rows per matrix product; by default what fits the processor's cache.
+        history: keep the ELBO of every iteration.
+        dtype: precision of the passes over the rows, by default that of the data. Statistics and
+            parameters are always accumulated in float64, and rows are centred and scaled first.
+
+    Returns:
+        VariationalMixture with leading dimensions (restarts, …) and the dtype of the data.
+
+    Raises:
+        ValueError: on rows that are not finite, shapes that disagree, or more components than rows.
+        ArithmeticError: if an ELBO falls by more than rounding explains.
+
+    >>> from rbpp.mixtures.conjugate import default_prior
+    >>> rows = torch.cat([torch.zeros(30, 1), torch.full((70, 1), 9.0)])
+    >>> rows += torch.randn(100, 1, generator=torch.Generator().manual_seed(0))
+    >>> start = torch.Generator().manual_seed(0)
+    >>> fit = cavi(rows, default_prior(rows, 2), 2, generator=start).best()
+    >>> (fit.concentration - 1).round().sort().values
+    tensor([[30., 70.]])
+    """
+    weights = _check(data, prior, components, source, source_count, sample_weights, mask)
+    batch = data.shape[:-2]
+    sets = batch.numel()
+    flat_rows = data.reshape(sets, *data.shape[-2:])
+    if weights is not None:
+        weights = weights.reshape(sets, -1)
+    if source is not None:
+        source = source.to(data.device).expand(data.shape[:-1]).reshape(sets, -1)
+    units = standardisation(flat_rows, weights)
+    rows = _standardised(flat_rows, weights, source, source_count, units, dtype or data.dtype)
+    members = torch.arange(sets, device=data.device).repeat_interleave(restarts)
+    own_units = units.select(members)
+    prior_parameters = _flat(prior.parameters(components, source_count), batch).select(members)
+    prior_parameters = own_units.parameters(prior_parameters.map(Tensor.double))
+    if initial is None and generator is None:
+        raise ValueError("Expected a generator for the starts, or initial; got neither")
+    with block_threads(data.device) as mapper:
+        if initial is not None:
+            parameters = _from_initial(initial, restarts, batch, components, source_count)
+            parameters = own_units.parameters(parameters)
+        else:
+            assert generator is not None
+            parameters = start(
+                rows, members, prior_parameters, components, generator, chunk_rows, mapper
+            )
+        fit = ascend(
+            lambda natural, which: statistics(rows, natural, which, chunk_rows, mapper),
+            members,
+            prior_parameters,
+            parameters,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            rounding=torch.finfo(rows.columns.dtype).eps,
+            history=history,
+        )
+    parameters = own_units.parameters_back(fit.parameters)
+    jacobian = -(rows.weight * units.spread.log().sum(-1))[members]
+
+    def shaped(value: Tensor) -> Tensor:
+        by_restart = value.unflatten(0, (sets, restarts)).movedim(1, 0)
+        return by_restart.reshape(restarts, *batch, *value.shape[1:])
+
+    trace = None
+    if fit.elbo_history is not None:
+        trace = torch.stack([shaped(value + jacobian) for value in fit.elbo_history])
+    assert fit.elbo is not None
+    assert fit.converged is not None
+    assert fit.iterations is not None
+    return VariationalMixture(
+        **parameters.map(lambda value: shaped(value).to(data.dtype))._asdict(),
+        elbo=shaped(fit.elbo + jacobian),
+        converged=shaped(fit.converged),
+        iterations=shaped(fit.iterations),
+        elbo_history=trace,
+    )
+
+
+def start(
+    rows: Rows,
+    members: Tensor,
+    prior: Parameters,
+    components: int,
+    generator: torch.Generator,
+    chunk_rows: int | None = None,
+    mapper: Map = map,
+) -> Parameters:
+    """First parameters of every fit: one update from near-hard k-means++ responsibilities."""
+    centres = kmeans_centres(rows.columns, rows.weights, members, components, generator, mapper)
+    natural = centre_parameters(centres.mT.double(), rows.source_count)
+    found = statistics(rows, natural, members, chunk_rows, mapper)
+    return update(prior, found.moments)
+
+
+def centre_parameters(centres: Tensor, source_count: int) -> Tensor:
+    """Natural parameters (…, K, P) that give every row to its nearest centre (…, K, d)."""
+    dimension = centres.shape[-1]
+    row, column = torch.triu_indices(dimension, dimension, device=centres.device)
+    quadratic = torch.where(row == column, -0.5 * _START_PRECISION, 0.0).to(centres)
+    constant = -0.5 * _START_PRECISION * centres.square().sum(-1, keepdim=True)
+    return torch.cat(
+        [
+            quadratic.expand(*centres.shape[:-1], -1),
+            _START_PRECISION * centres,
+            constant.expand(*centres.shape[:-1], source_count),
+        ],
+        -1,
+    )
+
+
+def _check(
+    data: Tensor,
+    prior: MixturePrior,
+    components: int,
+    source: Tensor | None,
+    source_count: int,
+    sample_weights: Tensor | None,
+    mask: Tensor | None,
+) -> Tensor | None:
+    if data.dim() < 2 or not data.is_floating_point() or data.shape[-1] != prior.dimension:
+        raise ValueError(
+            f"Expected floating-point rows (…, n, {prior.dimension}) as in the prior; got "
+            f"{data.dtype} of shape {tuple(data.shape)}"
+        )
+    finite = data.isfinite()
+    if mask is not None and mask.dtype == torch.bool:
+        finite = finite | ~mask.unsqueeze(-1)
+    if not bool(finite.all()):
+        where = tuple((~finite).nonzero()[0].tolist())
+        raise ValueError(f"Expected finite rows; got {data[where].item()} at index {where}")
+    if components < 1 or components > data.shape[-2]:
+        raise ValueError(
+            f"Expected components from 1 to the {data.shape[-2]} rows; got components={components}"
+        )
+    if (source is None) != (source_count == 1) and source is None:
+        raise ValueError(f"Expected source labels for source_count={source_count}; got none")
+    if source is not None:
+        inside = (source >= 0) & (source < source_count)
+        if source.is_floating_point() or not bool(inside.all()):
+            raise ValueError(f"Expected integer source labels below {source_count}; got others")
+        if source.shape[-1] != data.shape[-2]:
+            raise ValueError(
+                f"Expected a source label for each of {data.shape[-2]} rows; got {source.shape[-1]}"
+            )
+    if sample_weights is None and mask is None:
+        return None
+    return row_weights(data, sample_weights, mask)
+
+
+def _standardised(
+    data: Tensor,
+    weights: Tensor | None,
+    source: Tensor | None,
+    source_count: int,
+    units: Standardisation,
+    dtype: torch.dtype,
+) -> Rows:
+    columns = units.rows(data).to(dtype).mT.contiguous()
+    if weights is not None:
+        weights = weights.to(dtype)
+        columns = torch.where(weights.unsqueeze(-2) > 0, columns, torch.zeros_like(columns))
+    return Rows(columns, weights, source, source_count)
+
+
+def _flat(parameters: Parameters, batch: torch.Size) -> Parameters:
+    """Parameters of a batch that broadcasts to `batch`, as (D, …)."""
+    trailing = (2, 2, 1, 1, 3)
+    values = []
+    for value, kept in zip(parameters, trailing, strict=True):
+        own = value.shape[value.dim() - kept :]
+        values.append(value.expand(*batch, *own).reshape(batch.numel(), *own))
+    return Parameters(*values)
+
+
+def _from_initial(
+    initial: VariationalMixture,
+    restarts: int,
+    batch: torch.Size,
+    components: int,
+    source_count: int,
+) -> Parameters:
+    expected = torch.Size((restarts, *batch))
+    if initial.components != components or initial.source_count != source_count:
+        raise ValueError(
+            f"Expected an initial posterior of {components} components and {source_count} sources; "
+            f"got {initial.components} and {initial.source_count}"
+        )
+    try:
+        flat = _flat(initial.parameters.map(Tensor.double), expected)
+    except RuntimeError:
+        raise ValueError(
+            f"Expected an initial posterior of batch shape {tuple(expected)}; "
+            f"got {tuple(initial.batch_shape)}"
+        ) from None
+    return flat.map(
+        lambda value: value.unflatten(0, (restarts, -1)).movedim(0, 1).flatten(0, 1).clone()
+    )

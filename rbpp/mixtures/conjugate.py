@@ -1,0 +1,328 @@
+"""Conjugate Gaussian mixtures: the prior, and the variational posterior of the same family.
+
+Both are Dirichlet × normal-Wishart (`normal_wishart`): one Dirichlet per source, one set of
+components shared by all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from pyro.distributions import MultivariateStudentT
+from torch import Tensor
+from torch.distributions import Categorical, MixtureSameFamily
+
+from rbpp.mixtures.mixture import GaussianMixture
+from rbpp.mixtures.normal_wishart import (
+    Draws,
+    Parameters,
+    draw,
+    kl_divergence,
+    log_prob,
+    normalized,
+    wishart_factor,
+)
+from rbpp.mixtures.wishart import WishartCholesky
+
+__all__ = ["MixturePrior", "VariationalMixture", "WishartCholesky", "default_prior", "row_weights"]
+
+
+@dataclass(frozen=True)
+class MixturePrior:
+    """Dirichlet × normal-Wishart prior, the same for every component.
+
+    Attributes:
+        concentration: α of the weights, above 0; broadcasts to (…, S, K). At 1 every division of
+            the mass is as likely; well below 1 the components that are not needed go empty.
+        mean: m (…, d).
+        mean_precision: κ (…), above 0: what the prior knows of a mean, in rows.
+        degrees_of_freedom: ν (…), above d − 1: what it knows of a covariance, in rows.
+        scale: Ψ (…, d, d), positive definite.
+
+    Raises:
+        ValueError: if a parameter is outside its range or not finite.
+    """
+
+    concentration: Tensor
+    mean: Tensor
+    mean_precision: Tensor
+    degrees_of_freedom: Tensor
+    scale: Tensor
+
+    def __post_init__(self) -> None:
+        mean = torch.as_tensor(self.mean)
+        for field in fields(self):
+            value = torch.as_tensor(getattr(self, field.name), dtype=mean.dtype, device=mean.device)
+            object.__setattr__(self, field.name, value)
+            if not bool(value.isfinite().all()):
+                raise ValueError(f"Expected a finite {field.name} of the prior; got {value}")
+        dimension = self.mean.shape[-1] if self.mean.dim() else 0
+        if tuple(self.scale.shape[-2:]) != (dimension, dimension):
+            raise ValueError(
+                f"Expected a prior mean (…, d) and scale (…, d, d); got shapes "
+                f"{tuple(self.mean.shape)} and {tuple(self.scale.shape)}"
+            )
+        for name, least in (
+            ("concentration", 0),
+            ("mean_precision", 0),
+            ("degrees_of_freedom", dimension - 1),
+        ):
+            value = getattr(self, name)
+            if bool((value <= least).any()):
+                raise ValueError(f"Expected {name} of the prior above {least}; got {value.min()}")
+        if bool(torch.linalg.cholesky_ex(self.scale).info.any()):
+            raise ValueError("Expected a positive definite scale of the prior; got another")
+
+    @property
+    def dimension(self) -> int:
+        """Dimension d of a row."""
+        return self.mean.shape[-1]
+
+    def parameters(self, components: int, source_count: int = 1) -> Parameters:
+        """The prior as parameters of S sources and K components, by broadcasting."""
+        batch = torch.broadcast_shapes(
+            self.mean.shape[:-1],
+            self.mean_precision.shape,
+            self.degrees_of_freedom.shape,
+            self.scale.shape[:-2],
+            self.concentration.shape[:-2],
+        )
+        d = self.dimension
+        return Parameters(
+            self.concentration.expand(*batch, source_count, components),
+            self.mean.unsqueeze(-2).expand(*batch, components, d),
+            self.mean_precision.unsqueeze(-1).expand(*batch, components),
+            self.degrees_of_freedom.unsqueeze(-1).expand(*batch, components),
+            self.scale.unsqueeze(-3).expand(*batch, components, d, d),
+        )
+
+    def draw(
+        self, count: int, components: int, source_count: int = 1, *, generator: torch.Generator
+    ) -> Draws:
+        """`count` draws of a mixture from the prior."""
+        return draw(self.parameters(components, source_count), count, generator)
+
+
+def default_prior(
+    data: Tensor,
+    components: int,
+    *,
+    concentration: float = 1.0,
+    sample_weights: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> MixturePrior:
+    """Weak prior at the scale of the data, the regularisation of Fraley and Raftery (2007).
+
+    m is the mean of the rows, κ = 0.01, ν = d + 2 and Ψ their covariance / K^(2/d): a component is
+    expected to have 1/K of the data's volume. Ψ is also the floor of the covariances: none of the
+    posterior falls below Ψ / (ν + n).
+
+    Args:
+        data: rows (…, n, d); each batch member gets a prior of its own.
+        components: K, at least 1.
+        concentration: α of the weights.
+        sample_weights, mask: as for `rbpp.mixtures.cavi`.
+
+    Raises:
+        ValueError: if the rows do not vary in some coordinate.
+
+    >>> default_prior(torch.tensor([[0.0], [2.0]]), components=2).mean
+    tensor([1.])
+
+    Fraley and Raftery, Bayesian regularization for normal mixture estimation and model-based
+    clustering, Journal of Classification 24 (2007).
+    """
+    if components < 1:
+        raise ValueError(f"Expected components ≥ 1; got {components}")
+    weights = row_weights(data, sample_weights, mask)
+    rows = data if mask is None else torch.where(mask.unsqueeze(-1), data, 0.0)
+    share = (weights / weights.sum(-1, keepdim=True)).unsqueeze(-1)
+    # Centred at a row first: far from the origin a plain weighted mean would round.
+    origin = rows.gather(
+        -2, weights.argmax(-1)[..., None, None].expand(*rows.shape[:-2], 1, rows.shape[-1])
+    )
+    mean = ((rows - origin) * share).sum(-2) + origin.squeeze(-2)
+    centred = rows - mean.unsqueeze(-2)
+    covariance = (centred * share).mT @ centred
+    variance = covariance.diagonal(dim1=-2, dim2=-1)
+    noise = (torch.finfo(data.dtype).eps * (1 + mean.abs())).square()
+    if bool((variance <= noise).any()):
+        where = (variance <= noise).nonzero()[0].tolist()
+        raise ValueError(
+            f"Expected rows that vary; got a constant coordinate {where[-1]} of the data"
+        )
+    dimension = data.shape[-1]
+    # Collinear rows have a singular covariance: lean a little towards its diagonal.
+    covariance = 0.99 * covariance + 0.01 * torch.diag_embed(variance)
+    one = mean.new_ones(mean.shape[:-1])
+    return MixturePrior(
+        torch.tensor(concentration, dtype=mean.dtype, device=mean.device),
+        mean,
+        0.01 * one,
+        (dimension + 2) * one,
+        covariance / components ** (2 / dimension),
+    )
+
+
+@dataclass(frozen=True)
+class VariationalMixture:
+    """q(weights, means, precisions): Dirichlet × normal-Wishart, batched.
+
+    From `rbpp.mixtures.cavi` the leading dimensions are (restarts, batch…).
+
+    Attributes:
+        concentration: (…, S, K), one Dirichlet per source.
+        mean: (…, K, d).
+        mean_precision, degrees_of_freedom: (…, K).
+        scale: Ψ (…, K, d, d).
+        elbo: evidence lower bound (…) in nats, float64, of the data it was fitted to.
+        converged: (…) whether the ELBO had settled within the tolerance.
+        iterations: (…) passes over the data.
+        elbo_history: (iterations, …) ELBO after every pass, where asked for; nan after convergence.
+    """
+
+    concentration: Tensor
+    mean: Tensor
+    mean_precision: Tensor
+    degrees_of_freedom: Tensor
+    scale: Tensor
+    elbo: Tensor | None = None
+    converged: Tensor | None = None
+    iterations: Tensor | None = None
+    elbo_history: Tensor | None = None
+
+    @property
+    def parameters(self) -> Parameters:
+        """The five parameters as one tuple."""
+        return Parameters(
+            self.concentration,
+            self.mean,
+            self.mean_precision,
+            self.degrees_of_freedom,
+            self.scale,
+        )
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Leading dimensions."""
+        return self.mean_precision.shape[:-1]
+
+    @property
+    def components(self) -> int:
+        """Number of components K."""
+        return self.mean.shape[-2]
+
+    @property
+    def dimension(self) -> int:
+        """Dimension d of a row."""
+        return self.mean.shape[-1]
+
+    @property
+    def source_count(self) -> int:
+        """Number of sources S."""
+        return self.concentration.shape[-2]
+
+    @property
+    def scale_tril(self) -> Tensor:
+        """Lower C with C Cᵀ = Ψ⁻¹, as `WishartCholesky` takes it: (…, K, d, d)."""
+        return wishart_factor(self.scale)
+
+    def select(self, index: Any) -> VariationalMixture:
+        """The members of the batch at `index` (anything that indexes the leading dimensions)."""
+        elbo, converged, iterations = (
+            None if value is None else value[index]
+            for value in (self.elbo, self.converged, self.iterations)
+        )
+        history = self.elbo_history
+        if history is not None:
+            places = torch.arange(self.batch_shape.numel()).reshape(self.batch_shape)[index]
+            history = history.flatten(1)[:, places]
+        return VariationalMixture(
+            **{name: value[index] for name, value in self.parameters._asdict().items()},
+            elbo=elbo,
+            converged=converged,
+            iterations=iterations,
+            elbo_history=history,
+        )
+
+    def best(self) -> VariationalMixture:
+        """Per data set the restart of highest ELBO: drops the leading dimension."""
+        if self.elbo is None:
+            raise ValueError("Expected a fitted posterior with its ELBO; got one without")
+        choice = self.elbo.argmax(0)
+        grid = torch.arange(choice.numel(), device=choice.device).reshape(choice.shape)
+        return self.select((choice, *torch.unravel_index(grid, choice.shape)))
+
+    def best_of(self, starts: int) -> VariationalMixture:
+        """Of every `starts` successive restarts the one of highest ELBO: (restarts / starts, …)."""
+        if self.elbo is None:
+            raise ValueError("Expected a fitted posterior with its ELBO; got one without")
+        choice = self.elbo.unflatten(0, (-1, starts)).argmax(1)
+        groups = torch.arange(len(choice), device=choice.device)
+        choice += starts * groups.reshape(-1, *[1] * (choice.dim() - 1))
+        grid = torch.arange(choice.numel(), device=choice.device).reshape(choice.shape)
+        return self.select((choice, *torch.unravel_index(grid, choice.shape)[1:]))
+
+    def draw(self, count: int, generator: torch.Generator) -> Draws:
+        """Independent draws, with leading dimensions (count, …)."""
+        return draw(self.parameters, count, generator)
+
+    def mixture(self, draws: Draws, source: int = 0) -> GaussianMixture:
+        """The mixtures of the draws for one source: batch (count, …)."""
+        return draws.mixture(source)
+
+    def log_prob(self, draws: Draws) -> Tensor:
+        """Log density (nats) of labelled draws, not up to component order: (count, …)."""
+        return log_prob(self.parameters, draws)
+
+    def kl(self, other: VariationalMixture) -> Tensor:
+        """Closed-form D_KL(self ‖ other) in nats, components matched by index."""
+        return kl_divergence(self.parameters, other.parameters)
+
+    def expected(self, source: int = 0) -> GaussianMixture:
+        """The plug-in mixture at expected weights, means and precisions."""
+        return GaussianMixture(
+            normalized(self.concentration[..., source, :]),
+            self.mean,
+            precision_cholesky=self.scale_tril * self.degrees_of_freedom.sqrt()[..., None, None],
+            validate_args=False,
+        )
+
+    def predictive(self, source: int = 0) -> MixtureSameFamily:
+        """Posterior predictive law of a row, a mixture of Student's t in closed form."""
+        freedom = self.degrees_of_freedom - self.dimension + 1
+        factor = (self.mean_precision + 1) / (self.mean_precision * freedom)
+        return MixtureSameFamily(
+            Categorical(normalized(self.concentration[..., source, :])),
+            MultivariateStudentT(
+                freedom,
+                self.mean,
+                torch.linalg.cholesky(self.scale * factor[..., None, None]),
+                validate_args=False,
+            ),
+            validate_args=False,
+        )
+
+
+def row_weights(data: Tensor, sample_weights: Tensor | None, mask: Tensor | None) -> Tensor:
+    """Weight of every row (…, n), zero where masked; refuses weights that are none."""
+    weights = data.new_ones(data.shape[:-1])
+    for name, given in (("sample_weights", sample_weights), ("mask", mask)):
+        if given is None:
+            continue
+        try:
+            given = given.to(weights.device).expand(weights.shape)
+        except RuntimeError:
+            raise ValueError(
+                f"Expected {name} of shape {tuple(weights.shape)}; got {tuple(given.shape)}"
+            ) from None
+        if name == "mask" and given.dtype != torch.bool:
+            raise ValueError(f"Expected a mask of dtype bool; got {given.dtype}")
+        weights = weights * given.to(weights.dtype)
+    if not bool((weights.isfinite() & (weights >= 0)).all()):
+        raise ValueError("Expected finite sample_weights ≥ 0; got others")
+    if bool((weights.sum(-1) <= 0).any()):
+        raise ValueError("Expected a row of positive weight in every data set; got none")
+    return weights

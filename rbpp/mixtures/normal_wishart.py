@@ -1,0 +1,195 @@
+"""The conjugate family of Gaussian mixtures: Dirichlet weights × normal-Wishart components.
+
+    w_s ~ Dirichlet(α_s),   Λ_k ~ Wishart(ν_k, Ψ_k⁻¹),   μ_k | Λ_k ~ N(m_k, (κ_k Λ_k)⁻¹)
+
+with one Dirichlet per source s over one shared set of components. Ψ is in units of a sum of
+squares: Ψ / (ν − d − 1) is the mean of the covariance Λ⁻¹. Draws, densities, expectations and
+divergence here are functions of `Parameters` with any leading dimensions; `conjugate` has what
+users hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Dirichlet
+
+from rbpp.mixtures.mixture import GaussianMixture
+from rbpp.mixtures.wishart import PrecisionNormal, WishartCholesky
+
+
+class Parameters(NamedTuple):
+    """Parameters of the conjugate family, of a prior or of a posterior.
+
+    Shapes: concentration α (…, S, K), mean m (…, K, d), mean_precision κ (…, K),
+    degrees_of_freedom ν (…, K), scale Ψ (…, K, d, d).
+    """
+
+    concentration: Tensor
+    mean: Tensor
+    mean_precision: Tensor
+    degrees_of_freedom: Tensor
+    scale: Tensor
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Parameters:
+        """The same function applied to every parameter."""
+        return Parameters(*(function(value) for value in self))
+
+    def select(self, index: Tensor) -> Parameters:
+        """The members of the leading dimension at `index`."""
+        return Parameters(*(value[index] for value in self))
+
+    def affine(self, shift: Tensor, factor: Tensor) -> Parameters:
+        """The law after every row x has become factor · x + shift; both (…, 1, d)."""
+        outer = factor.unsqueeze(-1) * factor.unsqueeze(-2)
+        return self._replace(mean=self.mean * factor + shift, scale=self.scale * outer)
+
+
+class Draws(NamedTuple):
+    """Draws of a mixture: weights (…, S, K), means (…, K, d), precision_cholesky (…, K, d, d)."""
+
+    weights: Tensor
+    means: Tensor
+    precision_cholesky: Tensor
+
+    def mixture(self, source: int = 0) -> GaussianMixture:
+        """The mixtures of one source, with the draws as batch."""
+        return GaussianMixture(
+            self.weights[..., source, :],
+            self.means,
+            precision_cholesky=self.precision_cholesky,
+            validate_args=False,
+        )
+
+
+def draw(parameters: Parameters, count: int, generator: torch.Generator) -> Draws:
+    """Draws of the conjugate law, with leading dimensions (count, …)."""
+    concentration = parameters.concentration
+    gamma = torch._standard_gamma(
+        concentration.expand(count, *concentration.shape).contiguous(), generator=generator
+    )
+    # A weight that underflows would have the log −∞, and the draw no density.
+    gamma = gamma.clamp_min(torch.finfo(gamma.dtype).tiny)
+    precision = WishartCholesky(
+        parameters.degrees_of_freedom, wishart_factor(parameters.scale), validate_args=False
+    ).draw((count,), generator)
+    means = PrecisionNormal(
+        parameters.mean,
+        precision * parameters.mean_precision.sqrt()[..., None, None],
+        validate_args=False,
+    ).draw((), generator)
+    return Draws(normalized(gamma), means, precision)
+
+
+def log_prob(parameters: Parameters, draws: Draws) -> Tensor:
+    """Log density (nats) of draws under the conjugate law; leading dimensions broadcast."""
+    weights = Dirichlet(parameters.concentration, validate_args=False).log_prob(draws.weights)
+    precision = WishartCholesky(
+        parameters.degrees_of_freedom, wishart_factor(parameters.scale), validate_args=False
+    ).log_prob(draws.precision_cholesky)
+    means = PrecisionNormal(
+        parameters.mean,
+        draws.precision_cholesky * parameters.mean_precision.sqrt()[..., None, None],
+        validate_args=False,
+    ).log_prob(draws.means)
+    return weights.sum(-1) + (precision + means).sum(-1)
+
+
+class Expectations(NamedTuple):
+    """E log w (…, S, K), E log |Λ| (…, K), Ψ⁻¹ (…, K, d, d) and log |Ψ| (…, K)."""
+
+    log_weights: Tensor
+    log_det_precision: Tensor
+    inverse_scale: Tensor
+    log_det_scale: Tensor
+
+
+def expectations(parameters: Parameters) -> Expectations:
+    """What coordinate ascent needs of the conjugate law, each in closed form."""
+    inverse, log_det = _inverse(parameters.scale)
+    dimension = parameters.mean.shape[-1]
+    total = parameters.concentration.sum(-1, keepdim=True)
+    index = torch.arange(dimension, dtype=log_det.dtype, device=log_det.device)
+    half = (parameters.degrees_of_freedom.unsqueeze(-1) - index) / 2
+    return Expectations(
+        parameters.concentration.digamma() - total.digamma(),
+        half.digamma().sum(-1) + dimension * math.log(2) - log_det,
+        inverse,
+        log_det,
+    )
+
+
+def kl_divergence(q: Parameters, p: Parameters, expected: Expectations | None = None) -> Tensor:
+    """Closed-form D_KL(q ‖ p) of two conjugate laws (nats), components matched by index.
+
+    Args:
+        q, p: the laws; leading dimensions broadcast.
+        expected: `expectations(q)`, where it is at hand.
+    """
+    expected = expected or expectations(q)
+    dimension = q.mean.shape[-1]
+    weights = (
+        q.concentration.sum(-1).lgamma()
+        - p.concentration.sum(-1).lgamma()
+        + (
+            p.concentration.lgamma()
+            - q.concentration.lgamma()
+            + (q.concentration - p.concentration) * expected.log_weights
+        ).sum(-1)
+    )
+    shift = q.mean - p.mean
+    square = ((expected.inverse_scale @ shift.unsqueeze(-1)).squeeze(-1) * shift).sum(-1)
+    ratio = p.mean_precision / q.mean_precision
+    normal = (
+        dimension * (ratio - 1 - ratio.log()) + p.mean_precision * q.degrees_of_freedom * square
+    )
+    overlap = (p.scale * expected.inverse_scale).sum((-2, -1))
+    wishart = (
+        (q.degrees_of_freedom - p.degrees_of_freedom) * expected.log_det_precision
+        + q.degrees_of_freedom * (overlap - dimension)
+        + 2 * _log_normalizer(p, _inverse(p.scale)[1])
+        - 2 * _log_normalizer(q, expected.log_det_scale)
+    )
+    return weights.sum(-1) + 0.5 * (normal + wishart).sum(-1)
+
+
+def wishart_factor(scale: Tensor) -> Tensor:
+    """Lower C with C Cᵀ = Ψ⁻¹."""
+    # chol of the reversed Ψ is, reversed back, upper U with Ψ = U Uᵀ; C is then U⁻ᵀ, lower.
+    upper = torch.linalg.cholesky(scale.flip(-1, -2)).flip(-1, -2)
+    identity = torch.eye(scale.shape[-1], dtype=scale.dtype, device=scale.device)
+    return torch.linalg.solve_triangular(upper.mT, identity.expand_as(upper), upper=False)
+
+
+def _log_normalizer(parameters: Parameters, log_det: Tensor) -> Tensor:
+    """Log of the Wishart's normalising integral."""
+    half, dimension = parameters.degrees_of_freedom / 2, parameters.mean.shape[-1]
+    return (
+        half * dimension * math.log(2)
+        - half * log_det
+        + torch.special.multigammaln(half, dimension)
+    )
+
+
+def _inverse(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Inverse and log determinant of positive definite matrices."""
+    dimension = matrix.shape[-1]
+    if dimension == 1:
+        return matrix.reciprocal(), matrix[..., 0, 0].log()
+    if dimension == 2:  # thousands of small problems spend their time here
+        a, b, c = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 1, 1]
+        det = a * c - b * b
+        inverse = torch.stack([c, -b, -b, a], -1).unflatten(-1, (2, 2)) / det[..., None, None]
+        return inverse, det.log()
+    factor = torch.linalg.cholesky(matrix)
+    log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return torch.cholesky_inverse(factor), log_det
+
+
+def normalized(values: Tensor) -> Tensor:
+    """Values divided by their sum over the last dimension."""
+    return values / values.sum(-1, keepdim=True)

@@ -1,0 +1,244 @@
+"""Sufficient statistics of rows under a conjugate mixture: the one pass over the data.
+
+The expected log density of a row is linear in its features [x xᵀ (upper triangle), x, source], so
+that a pass is two matrix products: features × natural parameters gives the log responsibilities,
+and responsibilities × features the statistics. Rows come in any chunks: statistics add up.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rbpp.mixtures.normal_wishart import Expectations, Parameters
+from rbpp.threads import Map
+
+# Elements of the largest intermediate of a block: it should stay in the second-level cache.
+_BLOCK_ELEMENTS = 2**18
+_DEVICE_BLOCK_ELEMENTS = 2**26  # on an accelerator a block should fill it instead
+# Features are kept between passes up to this many elements, and made anew in each beyond.
+_STORED_ELEMENTS = 2**24
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Expected sufficient statistics; those of two sets of rows add up to those of both.
+
+    Attributes:
+        moments: (…, K, P), responsibility-weighted sums of the features.
+        evidence: (…), Σ_i weight_i log Σ_k exp(expected log density): the ELBO's data term.
+        weight: (…), total weight of the rows.
+    """
+
+    moments: Tensor
+    evidence: Tensor
+    weight: Tensor
+
+    def __add__(self, other: Statistics) -> Statistics:
+        return Statistics(
+            self.moments + other.moments,
+            self.evidence + other.evidence,
+            self.weight + other.weight,
+        )
+
+    def select(self, index: Tensor) -> Statistics:
+        """The members of the leading dimension at `index`."""
+        return Statistics(self.moments[index], self.evidence[index], self.weight[index])
+
+    def scaled(self, factor: float | Tensor) -> Statistics:
+        """Statistics of `factor` times as many rows of the same kind."""
+        factor = torch.as_tensor(factor, dtype=self.evidence.dtype, device=self.evidence.device)
+        return Statistics(
+            self.moments * factor[..., None, None], self.evidence * factor, self.weight * factor
+        )
+
+
+class Block(NamedTuple):
+    """A block of work: positions among the fits, their data sets, and a range of rows."""
+
+    fits: slice
+    sets: slice | Tensor
+    rows: slice
+
+
+class Rows:
+    """Rows of D data sets, ready for passes: columns (D, d, n), weights (D, n), sources (D, n).
+
+    `source` is None where there is one source. Rows of weight 0 must be finite. With `store` the
+    features are kept from pass to pass where they are few.
+    """
+
+    def __init__(
+        self,
+        columns: Tensor,
+        weights: Tensor | None = None,
+        source: Tensor | None = None,
+        source_count: int = 1,
+        *,
+        store: bool = True,
+    ) -> None:
+        self.columns, self.weights, self.source = columns, weights, source
+        self.source_count = source_count
+        self.sets, self.dimension, self.count = columns.shape
+        self.feature_count = self.dimension * (self.dimension + 1) // 2 + self.dimension
+        self.feature_count += source_count
+        self._stored: Tensor | None = None
+        elements = self.sets * self.count * self.feature_count
+        if store and elements <= _STORED_ELEMENTS:
+            self._stored = features(columns, source, source_count)
+
+    @property
+    def weight(self) -> Tensor:
+        """Total weight of every data set, (D,) float64."""
+        if self.weights is None:
+            return self.columns.new_full((self.sets,), self.count, dtype=torch.float64)
+        return self.weights.sum(-1, dtype=torch.float64)
+
+    def blocks(self, members: Tensor, components: int, chunk_rows: int | None) -> list[Block]:
+        """Cut fits × rows into blocks; `members` (F,) is the data set of every fit, ascending."""
+        shared = self.sets == 1
+        widest = max(components * (len(members) if shared else 1), self.feature_count)
+        block = _BLOCK_ELEMENTS if self.columns.device.type == "cpu" else _DEVICE_BLOCK_ELEMENTS
+        step = min(chunk_rows or max(256, block // widest), self.count)
+        fits = len(members) if shared else max(1, block // (widest * step))
+        index = members.tolist()
+        blocks = []
+        for first in range(0, len(index), fits):
+            own = index[first : first + fits]
+            chosen: slice | Tensor = members[first : first + fits]
+            if shared:
+                chosen = slice(0, 1)
+            elif own == list(range(own[0], own[0] + len(own))):
+                chosen = slice(own[0], own[0] + len(own))  # a view, where the tensor would copy
+            blocks += [
+                Block(slice(first, first + len(own)), chosen, slice(start, start + step))
+                for start in range(0, self.count, step)
+            ]
+        return blocks
+
+    def read(self, block: Block) -> tuple[Tensor, Tensor | None]:
+        """Features and weights of a block: (P, n) with one data set, else (fits, P, n)."""
+        features = self._features(block.sets, block.rows)
+        weights = self.weights
+        if weights is not None:
+            weights = weights[block.sets, block.rows].unsqueeze(-2)
+        return features[0] if self.sets == 1 else features, weights
+
+    def _features(self, sets: slice | Tensor, rows: slice) -> Tensor:
+        if self._stored is not None:
+            return self._stored[sets, :, rows]
+        source = None if self.source is None else self.source[sets, rows]
+        return features(self.columns[sets, :, rows], source, self.source_count)
+
+
+def features(columns: Tensor, source: Tensor | None, source_count: int) -> Tensor:
+    """[x xᵀ (upper triangle), x, one-hot source] of every column: (…, P, n)."""
+    dimension, count = columns.shape[-2:]
+    squares = dimension * (dimension + 1) // 2
+    result = columns.new_empty(*columns.shape[:-2], squares + dimension + source_count, count)
+    start = 0
+    for row in range(dimension):
+        stop = start + dimension - row
+        torch.mul(
+            columns[..., row : row + 1, :], columns[..., row:, :], out=result[..., start:stop, :]
+        )
+        start = stop
+    result[..., squares : squares + dimension, :] = columns
+    if source is None:
+        result[..., -1, :] = 1
+    else:
+        index = torch.arange(source_count, device=columns.device).unsqueeze(-1)
+        result[..., squares + dimension :, :] = source.unsqueeze(-2) == index
+    return result
+
+
+def natural_parameters(parameters: Parameters, expected: Expectations) -> Tensor:
+    """Coefficients (…, K, P) of the features in the expected log density of a row."""
+    dimension = parameters.mean.shape[-1]
+    precision = expected.inverse_scale * parameters.degrees_of_freedom[..., None, None]
+    linear = (precision @ parameters.mean.unsqueeze(-1)).squeeze(-1)
+    constant = 0.5 * (
+        expected.log_det_precision
+        - dimension * math.log(2 * math.pi)
+        - dimension / parameters.mean_precision
+        - (linear * parameters.mean).sum(-1)
+    )
+    row, column = torch.triu_indices(dimension, dimension, device=precision.device)
+    # Each off-diagonal product stands once among the features, and twice in the form.
+    factor = torch.where(row == column, -0.5, -1.0).to(precision.dtype)
+    quadratic = precision[..., row, column] * factor
+    by_source = (constant.unsqueeze(-2) + expected.log_weights).mT
+    return torch.cat([quadratic, linear, by_source], -1)
+
+
+def statistics(
+    rows: Rows,
+    natural: Tensor,
+    members: Tensor | None = None,
+    chunk_rows: int | None = None,
+    mapper: Map = map,
+) -> Statistics:
+    """One pass: expected sufficient statistics of the rows at the given natural parameters.
+
+    Args:
+        rows: the rows of D data sets.
+        natural: `natural_parameters` (F, K, P) of F fits, in float64.
+        members: data set of every fit (F,), ascending; by default fit i belongs to data set i.
+        chunk_rows: rows per matrix product; by default what fits the cache.
+        mapper: `map`, or one that works on several blocks at once.
+
+    Returns:
+        Statistics in float64, whatever the precision of the rows.
+    """
+    fits, components, width = natural.shape
+    if members is None:
+        members = torch.arange(fits, device=natural.device)
+    moments = natural.new_zeros(fits, components, width, dtype=torch.float64)
+    evidence = natural.new_zeros(fits, dtype=torch.float64)
+    natural = natural.to(rows.columns.dtype)
+
+    def one_pass(block: Block) -> tuple[slice, Tensor, Tensor]:
+        own = natural[block.fits]
+        features, weights = rows.read(block)
+        if features.dim() == 2:  # one data set: a single product for all the fits
+            logits = (own.flatten(0, 1) @ features).unflatten(0, (fits, components))
+        else:
+            logits = own @ features
+        found = responsibilities_(logits, weights)
+        if features.dim() == 2:
+            return (
+                block.fits,
+                found,
+                (logits.flatten(0, 1) @ features.mT).unflatten(0, (fits, components)),
+            )
+        return block.fits, found, logits @ features.mT
+
+    # Blocks come back in order: sums do not depend on the number of threads.
+    for which, found, part in mapper(one_pass, rows.blocks(members, components, chunk_rows)):
+        evidence[which] += found
+        moments[which] += part
+    return Statistics(moments, evidence, rows.weight[members])
+
+
+def responsibilities_(logits: Tensor, weights: Tensor | None) -> Tensor:
+    """Turn log densities (…, K, n) into weighted responsibilities, in place.
+
+    Returns the weighted sum over the rows of log Σ_k exp(logits), (…) in float64.
+    """
+    top = logits.amax(-2, keepdim=True)
+    # Below, exp gives subnormal numbers, each some fifty times slower than a normal one: most of a
+    # float32 pass. As shares of a row they are nothing.
+    least = 0.9 * math.log(torch.finfo(logits.dtype).tiny)
+    logits.sub_(top).clamp_min_(least).exp_()
+    total = logits.sum(-2, keepdim=True)
+    if weights is None:
+        logits.mul_(total.reciprocal())
+        evidence = top.add_(total.log_())
+    else:
+        logits.mul_(weights / total)
+        evidence = top.add_(total.log_()).mul_(weights)
+    return evidence.sum((-2, -1), dtype=torch.float64)

@@ -1,0 +1,1 @@
+"""Mutual information of paired rows when no conditional density is known."""

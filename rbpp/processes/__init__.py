@@ -1,0 +1,1 @@
+"""Generation processes: loaded, checked against the contract, simulated in batches."""

@@ -1,0 +1,1 @@
+"""Several sources of real data under one mixture: shares, findings, comparisons, reports."""

@@ -1,0 +1,132 @@
+"""The sources of an assessment, laid out in the coordinates that the mixtures are fitted in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rbpp.data.embed import embed
+from rbpp.data.reduce import Projection, contrast, principal_components
+from rbpp.data.rows import Rows
+
+ROLES = ("anchor", "target", "output", "unprompted", "synthetic")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The sources laid out for the mixtures.
+
+    Attributes:
+        sources: rows by role, in the order of `ROLES`.
+        vectors: embeddings (n, D) of every source.
+        coordinates: principal components (n, d) of every source.
+        contrasts: (n,) of every source, standardised.
+        projection: the principal components.
+        embedding: how the vectors were made.
+        groups: group index of every row (n,) by source, or None.
+    """
+
+    sources: list[Rows]
+    vectors: list[np.ndarray]
+    coordinates: list[Tensor]
+    contrasts: list[Tensor]
+    projection: Projection
+    embedding: str
+    groups: list[Tensor | None]
+
+    @property
+    def roles(self) -> list[str]:
+        """The sources' roles, in order."""
+        return [rows.source for rows in self.sources]
+
+    def index(self, role: str) -> int:
+        """Place of a role among the sources."""
+        return self.roles.index(role)
+
+    @property
+    def source(self) -> Tensor:
+        """The source of every row, (n,), the rows of all sources being one below the other."""
+        sizes = torch.tensor([len(rows) for rows in self.sources])
+        return torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+
+    def rows(self, dimension: int) -> Tensor:
+        """Rows (n, dimension + 1) of all sources: principal components, and the contrast last."""
+        return torch.cat(
+            [
+                torch.cat([rows[:, :dimension], contrast[:, None]], 1)
+                for rows, contrast in zip(self.coordinates, self.contrasts, strict=True)
+            ]
+        )
+
+    @property
+    def reference(self) -> int:
+        """The target, or the anchors in its place."""
+        return self.index("target" if "target" in self.roles else "anchor")
+
+
+def lay_out(
+    sources: Sequence[Rows],
+    *,
+    embedding_model: str | None = None,
+    dimension: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    cache: Any = None,
+    quiet: bool = True,
+) -> Scene:
+    """Embed the sources and project them: principal components of the pool, and the contrast.
+
+    Raises:
+        ValueError: on a role given twice or unknown, or a pool that does not vary.
+    """
+    roles = [rows.source for rows in sources]
+    if len(set(roles)) != len(roles) or not set(roles) <= set(ROLES):
+        raise ValueError(f"Expected each of {', '.join(ROLES)} at most once; got {roles}")
+    if "synthetic" not in roles or not {"anchor", "target"} & set(roles):
+        raise ValueError(f"Expected synthetic rows and anchor or target rows; got {roles}")
+    ordered = sorted(sources, key=lambda rows: ROLES.index(rows.source))
+    vectors, embedding = embed(
+        ordered, model=embedding_model, device=device, cache=cache, seed=seed, quiet=quiet
+    )
+    return arrange(ordered, vectors, principal_components(vectors, dimension), embedding)
+
+
+def arrange(
+    sources: list[Rows], vectors: list[np.ndarray], projection: Projection, embedding: str
+) -> Scene:
+    """A scene from vectors and a projection that may have been fitted to more than its sources."""
+    scene = Scene(
+        sources,
+        vectors,
+        [torch.as_tensor(projection(part)) for part in vectors],
+        [],
+        projection,
+        embedding,
+        [group_index(rows) for rows in sources],
+    )
+    pair = (scene.reference, scene.index("synthetic"))
+    own = np.concatenate([vectors[index] for index in pair])
+    label = np.repeat([0.0, 1.0], [len(vectors[index]) for index in pair])
+    rest = [index for index in range(len(sources)) if index not in pair]
+    others = np.concatenate([vectors[index] for index in rest]) if rest else None
+    both, placed = contrast(own, label, others=others)
+    centre, spread = both.mean(), max(both.std(), 1e-9)
+    split = np.split(both, [len(vectors[pair[0]])])
+    away = np.split(placed, np.cumsum([len(vectors[index]) for index in rest])[:-1])
+    by_source = dict(zip((*pair, *rest), (*split, *away), strict=False))
+    scene.contrasts.extend(
+        torch.as_tensor((by_source[index] - centre) / spread) for index in range(len(sources))
+    )
+    return scene
+
+
+def group_index(rows: Rows) -> Tensor | None:
+    """Index of the group of every row (n,), or None where no groups were given."""
+    if rows.groups is None:
+        return None
+    return torch.as_tensor(np.unique(np.asarray(rows.groups), return_inverse=True)[1])

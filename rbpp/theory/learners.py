@@ -1,0 +1,353 @@
+"""Learners: what the parameters W are, as a law q(W | S) that can be drawn from and evaluated.
+
+A learner sees a pilot data set of the same world first, independent of what it learns from later:
+a pre-trained model to start from, a scale for its loss. After that it is a map from data sets to
+laws, batched over data sets, and I(S; W) is a property of that map and of the law of S.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from rbpp.mixtures.cavi import cavi
+from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_prior
+from rbpp.mixtures.normal_wishart import Draws, Parameters
+from rbpp.mixtures.normal_wishart import draw as draw_conjugate
+from rbpp.theory import matching
+from rbpp.theory.permanent import log_permanent
+
+FOLDS = 8  # of the golden formula's cross-fitting: more cost more fits of r, and gain little
+_COMPONENT_CHOICES = (1, 2, 3, 4, 5, 6, 8, 10)
+_PILOT_ITERATIONS = 150
+
+
+class Learned(Protocol):
+    """q(W | S) of a batch of data sets (…, R)."""
+
+    def select(self, index: Any) -> Learned:
+        """The data sets at `index` of the last batch dimension."""
+
+    def grouped(self, groups: int) -> Learned:
+        """R split into groups of data sets that share something: (worlds, groups, R / groups)."""
+
+    def draw(self, generator: torch.Generator) -> Any:
+        """One W per data set."""
+
+    def cross_log_prob(self, parameters: Any) -> tuple[Tensor, Tensor]:
+        """Bounds from below and above of log q(W_i | S_j) up to a function of W: (…, R_W, R_S)."""
+
+    def divergence(self, others: Any) -> Tensor:
+        """KL(q(·|S_i) ‖ r), (…, R), with r the law closest to the `others`, of the same kind."""
+
+    def critic(self, parameters: Any, members: Tensor) -> Tensor:
+        """Score of W_i under the law fitted to the `members` of group j: (…, R_W, groups).
+
+        Of grouped data sets. Any score makes a contrast of W with the groups a lower bound; that of
+        a law close to the law of W in the group makes it a tight one.
+        """
+
+
+class Prepared(Protocol):
+    """A learner that has seen its pilot data."""
+
+    def fit(self, data: Tensor) -> Learned:
+        """Learn from data sets (worlds, R, n, d)."""
+
+    def loss(self, parameters: Any, rows: Tensor) -> Tensor | None:
+        """Loss in [0, 1] of W (worlds, R) on rows (worlds, R, n, d): (worlds, R, n), if any."""
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A learner by name.
+
+    Attributes:
+        name: short name.
+        description: one phrase for the report, with what was chosen.
+        prepare: (pilot rows (worlds, n, d), generator) to a `Prepared`.
+    """
+
+    name: str
+    description: str
+    prepare: Callable[[Tensor, torch.Generator], Prepared]
+
+
+def mixture_learner(
+    components: int | None = None,
+    *,
+    concentration: float = 1.0,
+    restarts: int = 4,
+    max_iterations: int = 60,
+) -> Learner:
+    """W is a draw of the variational posterior of a Gaussian mixture (Dirichlet × normal-Wishart).
+
+    Ascent starts from a fit to the pilot data, the pre-trained model, and the prior has the pilot's
+    scale: q(W|S) is then a deterministic function of S, and components keep their names from data
+    set to data set. The order of components is no information: densities are summed over it.
+
+    Args:
+        components: K; `None` chooses it by the evidence lower bound of the pilot data.
+        concentration: of the Dirichlet prior.
+        restarts: of the pilot fit.
+        max_iterations: of the ascent from the pilot fit.
+    """
+    if components is not None and components < 1:
+        raise ValueError(f"Expected components ≥ 1; got {components}")
+
+    def prepare(pilot: Tensor, generator: torch.Generator) -> Prepared:
+        rows = pilot.double()
+        choices = (components,) if components else _COMPONENT_CHOICES
+        best: tuple[float, MixturePrior, VariationalMixture] | None = None
+        worse = 0  # choices in a row without gain: the evidence falls off once there are enough
+        for choice in choices:
+            if best is not None and (choice > rows.shape[-2] // 2 or worse == 2):
+                break
+            prior = default_prior(rows, choice, concentration=concentration)
+            fit = cavi(
+                rows,
+                prior,
+                choice,
+                restarts=restarts,
+                tolerance=1e-5,
+                max_iterations=_PILOT_ITERATIONS,
+                generator=generator,
+            ).best()
+            assert fit.elbo is not None
+            # Any of the K! orders would do as well: the evidence of the mixture counts them all.
+            evidence = float(fit.elbo.mean()) + math.lgamma(choice + 1)
+            worse += 1
+            if best is None or evidence > best[0]:
+                best, worse = (evidence, prior, fit), 0
+        assert best is not None
+        level = best[2].expected().log_prob_rows(rows).mean(-1)
+        return _PreparedMixture(best[1], best[2], level, max_iterations)
+
+    count = f"{components} components" if components else "components chosen on pilot data"
+    return Learner("mixture", f"draw of a conjugate mixture posterior, {count}", prepare)
+
+
+@dataclass(frozen=True)
+class _PreparedMixture:
+    prior: MixturePrior
+    start: VariationalMixture
+    level: Tensor  # (worlds,): mean log density of the pilot, where the loss is one half
+    max_iterations: int
+
+    def fit(self, data: Tensor) -> _LearnedMixture:
+        data = data.double()
+        initial = VariationalMixture(
+            *(
+                value[None, :, None].expand(1, *data.shape[:2], *value.shape[1:])
+                for value in self.start.parameters
+            )
+        )
+        prior = MixturePrior(
+            self.prior.concentration,
+            *(
+                value.unsqueeze(1)
+                for value in (
+                    self.prior.mean,
+                    self.prior.mean_precision,
+                    self.prior.degrees_of_freedom,
+                    self.prior.scale,
+                )
+            ),
+        )
+        fit = cavi(
+            data,
+            prior,
+            self.start.components,
+            initial=initial,
+            max_iterations=self.max_iterations,
+            tolerance=1e-5,
+        )
+        parameters = fit.parameters.map(lambda value: value[0])
+        # Statistics multiply means and precisions: about the pilot's mean they do not cancel.
+        return _LearnedMixture(parameters._replace(mean=parameters.mean - self._origin()))
+
+    def _origin(self) -> Tensor:
+        return self.prior.mean[:, None, None]
+
+    def loss(self, parameters: Draws, rows: Tensor) -> Tensor:
+        draws = parameters._replace(means=parameters.means + self._origin())
+        log_density = draws.mixture().log_prob_rows(rows.double())
+        return torch.sigmoid(self.level[:, None, None] - log_density)
+
+
+@dataclass(frozen=True)
+class _LearnedMixture:
+    parameters: Parameters
+
+    def select(self, index: Any) -> _LearnedMixture:
+        axis = self.parameters.mean_precision.dim() - 2
+        return _LearnedMixture(
+            self.parameters.map(lambda value: value[(*[slice(None)] * axis, index)])
+        )
+
+    def grouped(self, groups: int) -> _LearnedMixture:
+        return _LearnedMixture(self.parameters.map(lambda value: value.unflatten(1, (groups, -1))))
+
+    def critic(self, parameters: Draws, members: Tensor) -> Tensor:
+        expected = matching.expected_statistics(self.parameters)[..., members, :, :].mean(-3)
+        law = _LearnedMixture(matching.match(expected, self.parameters.mean.shape[-1]))
+        return law.cross_log_prob(parameters)[0]
+
+    def draw(self, generator: torch.Generator) -> Draws:
+        return Draws(*(value[0] for value in draw_conjugate(self.parameters, 1, generator)))
+
+    def cross_log_prob(self, parameters: Draws) -> tuple[Tensor, Tensor]:
+        statistics = matching.statistics(parameters)
+        natural, constant, total = matching.natural_parameters(self.parameters)
+        *batch, drawn, components, _ = statistics.shape
+        fitted = natural.shape[-3]
+        pairs = statistics.flatten(-3, -2) @ natural.flatten(-3, -2).mT
+        pairs = pairs.unflatten(-1, (fitted, components)).unflatten(-3, (drawn, components))
+        pairs = pairs.movedim(-3, -2) + constant[..., None, :, None, :]
+        flat = pairs.reshape(-1, *pairs.shape[-4:])
+        sides = [log_permanent(matrix) for matrix in flat]
+        shape = (*batch, drawn, fitted)
+        low, high = (torch.stack(side).reshape(shape) for side in zip(*sides, strict=True))
+        return low + total.unsqueeze(-2), high + total.unsqueeze(-2)
+
+    def divergence(self, others: _LearnedMixture) -> Tensor:
+        # With components named alike across data sets, the divergence between named laws bounds
+        # that between unordered ones: forgetting the order is a Markov kernel.
+        expected = matching.expected_statistics(self.parameters)
+        mean = matching.expected_statistics(others.parameters).mean(-3, keepdim=True)
+        reference = matching.match(mean, self.parameters.mean.shape[-1])
+        own = _expected_log_density(expected, self.parameters)
+        return own - _expected_log_density(expected, reference)
+
+
+def _expected_log_density(expected: Tensor, parameters: Parameters) -> Tensor:
+    natural, constant, total = matching.natural_parameters(parameters)
+    return (expected * natural).sum((-1, -2)) + constant.sum(-1) + total
+
+
+def point_learner(
+    noise: float | Tensor = 0.1,
+    *,
+    estimate: Callable[[Tensor], Tensor] | None = None,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Learner:
+    """W is a point estimate plus Gaussian noise, W = f(S) + τ ξ: without noise I(S; W) is infinite.
+
+    Args:
+        noise: τ, above 0, a number or one per coordinate of the estimate.
+        estimate: f, from (…, n, d) to (…, q); the mean of the rows by default.
+        loss: (W (…, q), rows (…, n, d)) to losses in [0, 1] (…, n); by default that of a location,
+            1 − exp(−|row − W|² / 2s²) with s² the pilot's mean square deviation.
+    """
+    scale = torch.as_tensor(noise, dtype=torch.float64)
+    if not bool((scale > 0).all()) or not bool(scale.isfinite().all()):
+        raise ValueError(f"Expected noise above 0; got {noise}: without it I(S; W) is infinite")
+    own_estimate = estimate is not None
+
+    def prepare(pilot: Tensor, generator: torch.Generator) -> Prepared:
+        rows = pilot.double()
+        spread = (rows - rows.mean(-2, keepdim=True)).square().sum(-1).mean(-1)
+        return _PreparedPoint(scale, estimate or _mean, loss, None if own_estimate else spread)
+
+    what = getattr(estimate, "__name__", "estimate") if own_estimate else "mean of the rows"
+    return Learner("point", f"{what} plus Gaussian noise of scale {noise}", prepare)
+
+
+def _mean(rows: Tensor) -> Tensor:
+    return rows.mean(-2)
+
+
+@dataclass(frozen=True)
+class _PreparedPoint:
+    noise: Tensor
+    estimate: Callable[[Tensor], Tensor]
+    own_loss: Callable[[Tensor, Tensor], Tensor] | None
+    spread: Tensor | None  # (worlds,)
+
+    def fit(self, data: Tensor) -> _LearnedPoint:
+        centre = self.estimate(data.double())
+        return _LearnedPoint(centre, self.noise.to(centre).expand(centre.shape[-1]))
+
+    def loss(self, parameters: Tensor, rows: Tensor) -> Tensor | None:
+        rows = rows.double()
+        if self.own_loss is not None:
+            return self.own_loss(parameters, rows)
+        if self.spread is None:
+            return None
+        distance = (rows - parameters.unsqueeze(-2)).square().sum(-1)
+        return -torch.expm1(-distance / (2 * self.spread[:, None, None]))
+
+
+@dataclass(frozen=True)
+class _LearnedPoint:
+    centre: Tensor
+    noise: Tensor
+
+    def select(self, index: Any) -> _LearnedPoint:
+        return _LearnedPoint(self.centre[..., index, :], self.noise)
+
+    def grouped(self, groups: int) -> _LearnedPoint:
+        return _LearnedPoint(self.centre.unflatten(1, (groups, -1)), self.noise)
+
+    def critic(self, parameters: Tensor, members: Tensor) -> Tensor:
+        chosen = (self.centre / self.noise)[..., members, :]
+        factor, mean = _matched_gaussian(chosen)
+        shift = (parameters / self.noise).unsqueeze(-3) - mean  # (…, groups, R_W, q)
+        white = torch.linalg.solve_triangular(factor, shift.mT, upper=False)
+        log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return (-0.5 * white.square().sum(-2) - log_det.unsqueeze(-1)).mT
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        options: dict[str, Any] = {"dtype": self.centre.dtype, "device": self.centre.device}
+        return self.centre + self.noise * torch.randn(
+            self.centre.shape, generator=generator, **options
+        )
+
+    def cross_log_prob(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        scaled = (parameters / self.noise).unsqueeze(-2) - (self.centre / self.noise).unsqueeze(-3)
+        value = -0.5 * scaled.square().sum(-1)
+        return value, value
+
+    def divergence(self, others: _LearnedPoint) -> Tensor:
+        # In units of the noise: q is N(f, I), r is N(mean f, I + covariance of f).
+        return gaussian_divergence(self.centre / self.noise, others.centre / self.noise)
+
+
+def gaussian_divergence(centres: Tensor, members: Tensor) -> Tensor:
+    """KL(N(centre_i, I) ‖ r), r the Gaussian matched to N(member, I) over the members: (…, R)."""
+    factor, mean = _matched_gaussian(members)
+    trace = torch.cholesky_inverse(factor).diagonal(dim1=-2, dim2=-1).sum(-1)
+    white = torch.linalg.solve_triangular(factor, (centres - mean).mT, upper=False)
+    log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    constant = trace - centres.shape[-1] + log_det
+    return 0.5 * (white.square().sum(-2) + constant.unsqueeze(-1))
+
+
+def _matched_gaussian(members: Tensor) -> tuple[Tensor, Tensor]:
+    """Cholesky factor and mean of the Gaussian matched to N(member, I): (…, q, q), (…, 1, q)."""
+    mean = members.mean(-2, keepdim=True)
+    centred = members - mean
+    identity = torch.eye(members.shape[-1], dtype=members.dtype, device=members.device)
+    return torch.linalg.cholesky(centred.mT @ centred / members.shape[-2] + identity), mean
+
+
+def divergences(learned: Learned, count: int) -> tuple[Tensor, Tensor]:
+    """KL(q(·|S_i) ‖ r), (…, R), with r fitted to other data sets (so that it bounds), and to all.
+
+    Args:
+        learned: laws of R = `count` data sets.
+    """
+    index = torch.arange(count)
+    folds = min(FOLDS, count)
+    within = learned.divergence(learned)
+    across = within.clone()
+    for fold in range(folds):
+        own = index[index % folds == fold]
+        rest = learned.select(index[index % folds != fold])
+        across[..., own] = learned.select(own).divergence(rest)
+    return across, within

@@ -1,0 +1,136 @@
+"""Embeddings: pooled, repeatable, cached by content and model, and refused where they cannot be."""
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from rbpp.data.embed import embed
+from rbpp.data.rows import read_rows
+
+TEXTS = [
+    "sort a list of numbers",
+    "sort a list of words",
+    "write a poem about the sea",
+    "a poem about a list of seas",
+]
+
+
+def rows(texts, source="anchor"):
+    return read_rows(texts, source)
+
+
+class FakeModel:
+    """Counts what it is asked to encode."""
+
+    encoded: list[str]
+
+    def __init__(self, name, device):
+        self.name, self.device = name, device
+
+    def encode(self, texts, show_progress_bar):
+        FakeModel.encoded += texts
+        return np.array([[len(text), len(self.name)] for text in texts], dtype=np.float64)
+
+
+@pytest.fixture
+def fake_package(monkeypatch):
+    FakeModel.encoded = []
+    package = SimpleNamespace(SentenceTransformer=FakeModel)
+    monkeypatch.setitem(sys.modules, "sentence_transformers", package)
+
+
+def test_tf_idf_is_fitted_on_all_sources_and_repeats():
+    first, second = rows(TEXTS), rows(TEXTS[::-1], "synthetic")
+    (one, two), how = embed([first, second])
+    np.testing.assert_allclose(one, two[::-1])  # the same text has the same vector in every source
+    again, _ = embed([first, second])
+    np.testing.assert_array_equal(one, again[0])
+    alone, _ = embed([first])
+    assert alone[0].shape[1] < one.shape[1]  # words of the other source count too
+    assert "TF-IDF" in how
+
+
+def test_near_texts_are_near():
+    (vectors,), _ = embed([rows(TEXTS)])
+    distance = np.linalg.norm(vectors[:, None] - vectors[None], axis=-1)
+    assert distance[0, 1] < distance[0, 2]
+
+
+def test_texts_without_a_common_word_still_have_vectors():
+    (vectors,), _ = embed([rows(["one two", "three four", "five six"])])
+    assert vectors.shape[0] == 3
+    assert np.isfinite(vectors).all()
+
+
+def test_embeddings_are_handed_through():
+    given = np.arange(6.0).reshape(3, 2)
+    (vectors,), how = embed([rows(given)])
+    np.testing.assert_array_equal(vectors, given)
+    assert "given" in how
+
+
+def test_model_encodes_a_text_once_and_then_never_again(fake_package, tmp_path):
+    texts = ["aa", "b", "aa", "cccc"]
+    (vectors,), how = embed([rows(texts)], model="some/model", cache=tmp_path)
+    np.testing.assert_array_equal(vectors[:, 0], [2, 1, 2, 4])
+    assert FakeModel.encoded == ["aa", "b", "cccc"]
+    (again,), _ = embed([rows(texts)], model="some/model", cache=tmp_path)
+    np.testing.assert_array_equal(again, vectors)
+    assert len(FakeModel.encoded) == 3
+    assert "some/model" in how
+
+
+def test_cache_is_keyed_by_content_and_by_model(fake_package, tmp_path):
+    embed([rows(["aa", "b"])], model="one", cache=tmp_path)
+    embed([rows(["aa", "c"])], model="one", cache=tmp_path)
+    (other,), _ = embed([rows(["aa", "b"])], model="other", cache=tmp_path)
+    assert other[0, 1] == len("other")
+    assert len(list(tmp_path.glob("*.npy"))) == 3
+
+
+def test_a_changed_model_folder_is_another_model(fake_package, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "weights").write_text("1")
+    embed([rows(["a", "b"])], model=str(folder), cache=tmp_path / "cache")
+    (folder / "weights").write_text("12")
+    embed([rows(["a", "b"])], model=str(folder), cache=tmp_path / "cache")
+    assert FakeModel.encoded == ["a", "b"] * 2
+
+
+def test_a_cut_cache_file_is_made_again(fake_package, tmp_path):
+    (vectors,), _ = embed([rows(["aa", "b"])], model="m", cache=tmp_path)
+    (path,) = tmp_path.glob("*.npy")
+    path.write_bytes(path.read_bytes()[:-5])
+    (again,), _ = embed([rows(["aa", "b"])], model="m", cache=tmp_path)
+    np.testing.assert_array_equal(again, vectors)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_default_cache_follows_the_environment(fake_package, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    embed([rows(["a", "b"])], model="m")
+    assert len(list((tmp_path / "rbpp" / "embeddings").glob("*.npy"))) == 1
+
+
+def test_an_absent_package_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(ImportError, match=r"rbpp\[text\]"):
+        embed([rows(["a", "b"])], model="m", cache=tmp_path)
+
+
+def test_text_beside_embeddings_is_refused():
+    with pytest.raises(ValueError, match=r"text in <list> and embeddings in <ndarray>"):
+        embed([rows(TEXTS), rows(np.eye(3), "synthetic")])
+
+
+def test_a_model_for_embeddings_is_refused():
+    with pytest.raises(ValueError, match="Expected text for the embedding model m"):
+        embed([rows(np.eye(3))], model="m")
+
+
+def test_embeddings_of_two_dimensions_are_refused():
+    with pytest.raises(ValueError, match="Expected embeddings of dimension 3"):
+        embed([rows(np.eye(3)), rows(np.eye(4), "synthetic")])

@@ -1,0 +1,132 @@
+"""`rbpp bounds`: table, JSON, InferenceData and figures, and one line for every bad input."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rbpp import command, container
+from rbpp.theory import bound_figures
+
+USERS = Path(__file__).parent.parent / "processes_by_users.py"
+SMALL = ["--worlds", "2", "--replicates", "24", "--pairs", "12", "--groups", "3", "--inner", "8"]
+POINT = ["--learner", "point", "--learner-noise", "0.3"]
+NAMES = (
+    "entropy_anchor entropy_output entropy_synthetic entropy_gap information_gain "
+    "information_prompt_output entropy_model_factor compression_bottleneck efficiency "
+    "information_synthetic_learner information_anchor_learner bound_information_flow "
+    "bound_chain_rule task_divergence generation_divergence total_divergence "
+    "generalization_error bound_synthetic bound_synthetic_sharp bound_anchor ggmi bound_ggmi "
+    "bound_ggmi_corrected"
+).split()
+
+
+def run(capsys, *arguments):
+    status = command.main(["bounds", *arguments, *SMALL])
+    return status, capsys.readouterr()
+
+
+def test_json_has_every_variable_of_the_design_with_its_audit(capsys, tmp_path):
+    path = tmp_path / "terms.nc"
+    status, printed = run(
+        capsys,
+        "linear_gaussian",
+        *POINT,
+        "--json",
+        "--output",
+        str(path),
+        "--figures",
+        str(tmp_path),
+    )
+    assert status == 0, printed.err
+    found = json.loads(printed.out)
+    for name in NAMES:
+        assert found["terms"][name]["mean"] is not None, name
+        assert found["terms"][name]["mcse"] is not None, name
+    for name in ("information_synthetic_learner", "information_anchor_learner"):
+        assert {f"{name}_lower", f"{name}_upper"} <= set(found["terms"])
+    statements = {row["statement"]: row for row in found["audit"]}
+    assert len(statements) == 11
+    for row in statements.values():
+        assert row["verdict"] in ("holds", "violated", "violated in some worlds", "unknown")
+        assert row["assumptions"]
+        assert {"left", "right", "slack", "probability_holds"} <= set(row)
+    markov = statements["Lemma 4.5"]["assumptions"][0]
+    assert markov.startswith("holds: anchor → prompt")
+    assert "sandwich" in found["estimators"]["information_synthetic_learner"]
+    assert found["settings"]["sub_gaussian"] == 0.5
+    posterior = container.read(path)["posterior"]
+    assert posterior["ggmi"].shape == (1, 2)
+    assert posterior["task_map"].shape[:2] == (1, 2)
+    assert (tmp_path / "terms.png").stat().st_size > 10_000
+    assert (tmp_path / "bounds.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("process", ["finite_alphabet", "gaussian_mixture", f"{USERS}:recipe"])
+def test_table_names_every_statement(capsys, process):
+    status, printed = run(capsys, process)
+    assert status == 0, printed.err
+    for text in ("Theorem 4.7", "chain-rule bound", "probability_holds", "ggmi", "curation_leak"):
+        assert text in printed.out
+
+
+def test_per_row_divides_by_the_rows_of_the_data_set(capsys):
+    tables = []
+    for extra in ([], ["--per-row"]):
+        _, printed = run(capsys, f"{USERS}:recipe", *POINT, "--json", *extra)
+        tables.append(json.loads(printed.out)["terms"])
+    assert tables[1]["entropy_anchor"]["mean"] * 6 == pytest.approx(
+        tables[0]["entropy_anchor"]["mean"]
+    )
+    assert tables[1]["information_gain"]["mean"] * 8 == pytest.approx(
+        tables[0]["information_gain"]["mean"]
+    )
+
+
+def test_learners_can_be_chosen(capsys, tmp_path):
+    (tmp_path / "guide.py").write_text(
+        "import pyro\nimport pyro.distributions as dist\n"
+        "def guide(rows):\n"
+        "    pyro.sample('centre', dist.Normal(rows.mean(-2), 0.3).to_event(1))\n"
+    )
+    described = {}
+    small = ["--replicates", "12", "--groups", "2", "--inner", "4"]
+    for name in ("point", "mixture", f"{tmp_path / 'guide.py'}:guide"):
+        status, printed = run(
+            capsys, f"{USERS}:recipe", "--learner", name, "--json", *SMALL, *small
+        )
+        assert status == 0, printed.err
+        described[name] = json.loads(printed.out)["settings"]["learner"]
+    assert "Gaussian noise" in described["point"]
+    assert "conjugate mixture" in described["mixture"]
+    assert "Pyro guide guide" in described[f"{tmp_path / 'guide.py'}:guide"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no_such_process"], "no_such_process"),
+        (["linear_gaussian", "--set", "outptus=3"], "outputs"),
+        (["linear_gaussian", "--learner", "oracle"], "oracle"),
+        (["linear_gaussian", "--components", "0"], "components ≥ 1"),
+        (["linear_gaussian", "--learner", "point", "--components", "2"], "only a mixture"),
+        (["linear_gaussian", "--learner", "finite", "--learner-noise", "0.2"], "letters"),
+        (["linear_gaussian", "--resolution", "-1"], "resolution"),
+        (["linear_gaussian", "--sub-gaussian", "0"], "sub_gaussian"),
+        (["linear_gaussian", "--sub-gaussian", "some"], "estimate"),
+        (["linear_gaussian", "--layers", "1", "--contraction", "2"], "contraction"),
+        ([f"{USERS}:echo"], "infinitely much: site 'output'"),
+        ([f"{USERS}:without_prompt"], "prompt"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_two(capsys, arguments, message):
+    status, printed = run(capsys, *arguments)
+    assert status == 2
+    assert message in printed.err
+    assert printed.out == ""
+    assert len(printed.err.strip().splitlines()) == 1
+
+
+def test_figures_refuse_data_without_bounds():
+    with pytest.raises(ValueError, match="bounds"):
+        bound_figures.plot_bounds(container.inference_data({"kl_gap": [[1.0, 2.0]]}))

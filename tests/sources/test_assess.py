@@ -1,0 +1,364 @@
+"""Assessments of rows whose truth is known, and what every option changes."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from rbpp import command
+from rbpp.container import group_datasets, term_table
+from rbpp.sources.assess import assess
+
+CENTRES = np.random.default_rng(0).normal(size=(5, 6)) * 4
+
+
+def rows_of(components, count, seed):
+    """Rows of well-apart clusters; component 3 is only the task's, 4 only the generator's."""
+    random = np.random.default_rng(seed)
+    which = random.choice(components, count)
+    return CENTRES[which] + random.normal(size=(count, 6)), which
+
+
+ANCHOR, _ = rows_of([0, 1], 80, 1)
+TARGET, _ = rows_of([0, 1, 2, 3], 240, 2)
+SYNTHETIC, PART = rows_of([0, 1, 2, 4], 200, 3)
+OPTIONS = {"chains": 2, "draws": 60}
+
+
+@pytest.fixture(scope="module")
+def found():
+    return assess(ANCHOR, SYNTHETIC, target=TARGET, **OPTIONS)
+
+
+def interval(assessment, name):
+    term = term_table(assessment.data)[name]
+    return term["hdi_low"], term["hdi_high"]
+
+
+@pytest.mark.parametrize(
+    ("term", "truth"),
+    [
+        ("irrelevant_share", (PART == 4).mean()),
+        ("uncovered_share", 0.25),
+        ("novel_share", (PART == 2).mean()),
+    ],
+)
+def test_shares_are_covered(found, term, truth):
+    low, high = interval(found, term)
+    assert low - 0.03 <= truth <= high + 0.03
+    assert high - low < 0.3
+
+
+def test_effective_components_lie_between_the_clusters_and_the_components(found):
+    low, high = interval(found, "effective_components")
+    assert 4 < low < high < len(found.components)
+
+
+def test_total_variation_is_that_of_the_clusters(found):
+    assert term_table(found.data)["total_divergence"]["mean"] == pytest.approx(0.27, abs=0.08)
+    assert term_table(found.data)["total_divergence"]["mcse"] < 0.01
+
+
+def test_kl_gap_prefers_what_covers_the_task():
+    """Anchors of half the task against synthetic data of all of it."""
+    made, _ = rows_of([0, 1, 2, 3], 240, 5)
+    terms = term_table(assess(ANCHOR, made, target=TARGET, **OPTIONS).data)
+    assert terms["kl_gap_coverage"]["hdi_low"] > 0
+    assert terms["kl_synthetic"]["mean"] < terms["kl_anchor"]["mean"]
+
+
+def test_rows_say_which_are_off_task_and_novel(found):
+    synthetic = found.rows[found.rows.source == "synthetic"]
+    assert roc_auc_score(PART == 4, synthetic.off_task) > 0.99
+    assert roc_auc_score(PART == 2, synthetic.novel) > 0.95
+    assert len(found.rows) == 80 + 240 + 200
+    assert (
+        found.rows[["off_task", "novel", "uncovered", "component_probability"]]
+        .stack()
+        .between(0, 1)
+        .all()
+    )
+
+
+def test_components_have_their_parts(found):
+    table = found.components
+    heavy = table[table[["share_anchor", "share_target", "share_synthetic"]].max(axis=1) > 0.1]
+    assert {"shared", "irrelevant", "uncovered", "unsampled"} <= set(heavy.part)
+    assert table[["share_synthetic"]].sum().item() == pytest.approx(1)
+    for name in ("nearest", "keywords"):
+        assert table[name].map(lambda value: isinstance(value, list)).all()
+
+
+def test_inference_data_has_chains_draws_and_weights(found):
+    posterior = group_datasets(found.data)["posterior"]
+    assert (posterior.sizes["chain"], posterior.sizes["draw"]) == (2, 60)
+    np.testing.assert_allclose(posterior["source_weights"].sum("component"), 1)
+    assert set(posterior["source"].values) == {"anchor", "target", "synthetic"}
+
+
+def test_answers_and_audit_are_complete(found):
+    assert len(found.answers) == 5
+    for line in found.answers:
+        assert set(line) == {"question", "sentence", "probability", "verdict"}
+        assert line["verdict"] in ("good", "bad", "unclear")
+    assert {"enough rows", "projection", "restarts agree", "converged"} <= {
+        line["name"] for line in found.audit
+    }
+    assert found.sensitivity.chosen.sum() == 1
+
+
+def test_the_same_seed_repeats_and_another_does_not(found):
+    again = assess(ANCHOR, SYNTHETIC, target=TARGET, **OPTIONS)
+    pd.testing.assert_frame_equal(again.rows, found.rows)
+    other = assess(ANCHOR, SYNTHETIC, target=TARGET, seed=1, **OPTIONS)
+    first, second = (term_table(item.data)["irrelevant_share"]["mean"] for item in (found, other))
+    assert first != second
+    assert first == pytest.approx(second, abs=0.03)
+
+
+def test_without_a_target_the_anchors_stand_in_and_the_audit_says_so():
+    found = assess(ANCHOR, SYNTHETIC, **OPTIONS)
+    terms = term_table(found.data)
+    assert "novel_share" not in terms
+    assert "kl_gap" not in terms
+    line = next(line for line in found.audit if line["name"] == "target data")
+    assert line["holds"] is None
+    assert "cannot be told" in line["message"]
+    low, high = interval(found, "irrelevant_share")  # all beyond the anchors counts: 2 and 4
+    assert low - 0.06 <= np.isin(PART, [2, 4]).mean() <= high + 0.06
+
+
+def test_two_halves_of_one_data_set_are_not_called_different():
+    both, _ = rows_of([0, 1, 2, 3], 500, 4)
+    found = assess(None, both[:250], target=both[250:], **OPTIONS)
+    assert interval(found, "irrelevant_share")[1] < 0.05
+    assert interval(found, "total_divergence")[0] < 0.03
+    assert "bad" not in {line["verdict"] for line in found.answers}
+
+
+def test_curation_and_unprompted_rows_have_their_terms():
+    output = np.concatenate([SYNTHETIC, rows_of([4], 100, 6)[0]])
+    unprompted, _ = rows_of([0, 1, 2, 3, 4], 200, 7)
+    terms = term_table(
+        assess(
+            ANCHOR, SYNTHETIC, target=TARGET, output=output, unprompted=unprompted, **OPTIONS
+        ).data
+    )
+    assert terms["irrelevant_share_output"]["mean"] > terms["irrelevant_share"]["mean"] + 0.1
+    assert 0.15 < terms["curation_divergence"]["mean"] < 0.35
+    assert 0.1 < terms["task_divergence"]["mean"] < 0.35
+    assert "generation_divergence" in terms
+    assert "entropy_output" in terms
+
+
+def test_rows_of_one_group_count_once():
+    """Ten copies in a group: the interval is that of a tenth of the rows, up to √10 as wide."""
+    random = np.random.default_rng(8)
+    rows, _ = rows_of([0, 1, 2, 4], 40, 9)
+    copies = np.repeat(rows, 10, 0) + random.normal(size=(400, 6)) * 0.3
+    names = [f"x{place}" for place in range(6)]
+    frame = pd.DataFrame(copies, columns=names)
+    frame["prompt"] = np.repeat(np.arange(40), 10).astype(str)
+    alone = assess(None, frame[names], target=TARGET, **OPTIONS)
+    grouped = assess(None, frame, target=TARGET, group_field="prompt", **OPTIONS)
+    spread = []
+    for item in (alone, grouped):
+        weights = group_datasets(item.data)["posterior"]["source_weights"]
+        spread.append(float(weights.sel(source="synthetic").std("draw").mean()))
+    assert spread[1] > 1.5 * spread[0]
+    entropy = [term_table(item.data)["entropy_synthetic"]["sd"] for item in (alone, grouped)]
+    assert entropy[1] > entropy[0]
+    assert any(line["name"] == "groups of synthetic" for line in grouped.audit)
+
+
+def test_paired_prompts_and_outputs_have_their_information():
+    """Gaussian pairs of correlation 0.8 in one of three dimensions: −½ log(1 − 0.64) per row."""
+    random = np.random.default_rng(10)
+    prompt = random.normal(size=(200, 3))
+    output = random.normal(size=(200, 3))
+    output[:, 0] = 0.8 * prompt[:, 0] + 0.6 * output[:, 0]
+    rows = [
+        {"row": row.tolist(), "p": one.tolist(), "o": two.tolist()}
+        for row, one, two in zip(SYNTHETIC, prompt, output, strict=True)
+    ]
+    found = assess(
+        [{"row": row.tolist()} for row in ANCHOR],
+        rows,
+        embedding_field="row",
+        prompt_field="p",
+        output_field="o",
+        **OPTIONS,
+    )
+    terms = term_table(found.data)
+    per_row = terms["information_prompt_output"]["mean"] / 200
+    assert per_row == pytest.approx(0.51, abs=0.2)
+    assert "information_gain" in terms
+    assert any(line["name"] == "paired prompt and output" for line in found.audit)
+
+
+def test_repeated_prompts_have_no_information_and_the_audit_says_why():
+    texts = [f"sort list number {place} {place % 7}" for place in range(60)]
+    rows = [{"t": text, "p": "the same prompt", "o": text} for text in texts]
+    rows[0] = {**rows[0], "p": "another prompt"}
+    found = assess(
+        [{"t": text} for text in texts[:40]],
+        rows,
+        text_fields=["t"],
+        prompt_field="p",
+        output_field="o",
+        **OPTIONS,
+    )
+    assert "information_gain" not in term_table(found.data)
+    line = next(line for line in found.audit if line["name"] == "paired prompt and output")
+    assert "no ΔI" in line["message"]
+
+
+def test_dimension_and_components_are_the_users():
+    found = assess(ANCHOR, SYNTHETIC, target=TARGET, dimension=3, components=7, **OPTIONS)
+    assert found.settings["dimension"] == 3
+    assert len(found.components) == 7
+    assert found.settings["explained_variance"] < 1
+
+
+def test_five_anchors_are_enough_to_run_and_too_few_to_be_sure():
+    found = assess(ANCHOR[:5], SYNTHETIC, target=TARGET, **OPTIONS)
+    line = next(line for line in found.audit if line["name"] == "enough rows")
+    assert line["holds"] is False
+    assert line["measured"] == {"anchor": 5}
+
+
+def test_text_has_keywords_and_examples():
+    random = np.random.default_rng(0)
+    subjects = {0: "sort list number array", 1: "poem sea moon love"}
+
+    def texts(subject, count):
+        words = subjects[subject].split()
+        return [" ".join(random.choice(words, 6)) + f" {place}" for place in range(count)]
+
+    found = assess(texts(0, 60), texts(0, 60) + texts(1, 40), target=texts(0, 80), **OPTIONS)
+    off = found.components[found.components.part == "irrelevant"].iloc[0]
+    assert set(off.keywords[:4]) <= {"poem", "sea", "moon", "love"}
+    assert any(word in off.nearest[0] for word in ("poem", "sea", "moon", "love"))
+    assert found.rows.text.notna().all()
+
+
+BAD = {
+    "no real rows": (lambda: assess(None, SYNTHETIC), "Expected anchor or target rows"),
+    "no synthetic rows": (lambda: assess(ANCHOR), "Expected synthetic rows"),
+    "another dimension": (
+        lambda: assess(ANCHOR[:, :3], SYNTHETIC),
+        "Expected embeddings of dimension 3",
+    ),
+    "too many components": (
+        lambda: assess(ANCHOR, SYNTHETIC, components=1000),
+        "Expected components from 4 to the 280 rows",
+    ),
+    "too many dimensions": (
+        lambda: assess(ANCHOR, SYNTHETIC, dimension=7),
+        "Expected a dimension from 1 to the 6",
+    ),
+    "one draw": (lambda: assess(ANCHOR, SYNTHETIC, draws=1), "draws ≥ 2"),
+    "a prompt alone": (
+        lambda: assess(ANCHOR, SYNTHETIC, prompt_field="p"),
+        "prompt field and an output field",
+    ),
+    "nan": (
+        lambda: assess(ANCHOR, np.where(np.arange(6) == 2, np.nan, SYNTHETIC)),
+        "Expected finite numbers; got nan (200 of 200 rows",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused(name):
+    run, message = BAD[name]
+    with pytest.raises(ValueError) as error:
+        run()
+    assert message in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rows")
+    paths = {}
+    for name, rows in (("anchor", ANCHOR), ("target", TARGET), ("synthetic", SYNTHETIC)):
+        paths[name] = str(folder / f"{name}.npy")
+        np.save(paths[name], rows)
+    return paths
+
+
+SHORT = ["--chains", "2", "--draws", "40", "--quiet"]
+
+
+@pytest.mark.parametrize(
+    "names", [("--anchor", "--synthetic", "--target"), ("--real", "--generated", "--holdout")]
+)
+def test_command_prints_json_and_writes_the_rows(files, names, capsys, tmp_path):
+    rows, data = tmp_path / "rows.parquet", tmp_path / "found.nc"
+    arguments = [names[0], files["anchor"], names[1], files["synthetic"], names[2], files["target"]]
+    arguments += ["--rows", str(rows), "--output", str(data), "--json"]
+    assert command.main(["assess", *arguments, *SHORT]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    term = printed["terms"]["irrelevant_share"]
+    assert set(term) == {"mean", "sd", "hdi_low", "hdi_high", "mcse"}
+    assert len(printed["answers"]) == 5
+    assert printed["settings"]["rows"] == {"anchor": 80, "target": 240, "synthetic": 200}
+    kept = pd.read_parquet(rows)
+    assert (kept[kept.source == "synthetic"].off_task < 0.5).mean() == pytest.approx(0.75, abs=0.1)
+    assert data.exists()
+
+
+def test_generated_beside_filtered_is_what_was_curated(files, capsys):
+    arguments = ["--seeds", files["anchor"], "--filtered", files["synthetic"]]
+    arguments += ["--generated", files["synthetic"], "--json"]
+    assert command.main(["assess", *arguments, *SHORT]) == 0
+    assert "curation_divergence" in json.loads(capsys.readouterr().out)["terms"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--synthetic"),
+        (["--synthetic", "{synthetic}"], "--anchor or --target"),
+        (["--anchor", "none.npy", "--synthetic", "{synthetic}"], "none.npy"),
+        (
+            ["--anchor", "{anchor}", "--synthetic", "{synthetic}", "--text-field", "headline"],
+            "Expected a field 'headline'",
+        ),
+    ],
+)
+def test_command_ends_with_one_line_on_bad_input(files, arguments, message, capsys):
+    filled = [part.format(**files) for part in arguments]
+    assert command.main(["assess", *filled, *SHORT]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+
+
+def test_planted_role_play_is_found_in_real_text(shared_data):
+    """20 % role-play among code tasks, TF-IDF: within the interval, and told apart row by row."""
+    code = pd.read_json(shared_data / "code_alpaca_2k.json")["instruction"].unique().tolist()
+    play = pd.read_json(shared_data / "gpt4_roleplay.json")["instruction"].tolist()[:100]
+    found = assess(None, code[:400] + play, target=code[400:900], **OPTIONS)
+    low, high = interval(found, "irrelevant_share")
+    assert low <= 0.2 <= high
+    synthetic = found.rows[found.rows.source == "synthetic"]
+    assert roc_auc_score(np.arange(500) >= 400, synthetic.off_task) > 0.97
+
+
+@pytest.mark.slow
+def test_demo_finds_its_own_truth():
+    """The whole command, in a process of its own as a user runs it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "rbpp", "assess", "--demo", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    audit = json.loads(done.stdout)["audit"]
+    assert next(line for line in audit if line["name"] == "true off-task share")["holds"]

@@ -1,0 +1,146 @@
+"""The sandwich and the golden formula against informations known in closed form."""
+
+import math
+
+import pytest
+import torch
+
+from rbpp.randomness import generator
+from rbpp.results import Estimate
+from rbpp.theory.information import (
+    Bracket,
+    golden_formula,
+    mean_estimate,
+    sandwich,
+    saturated,
+    statement,
+)
+
+# One-sided checks at 4 standard errors: a false alarm in 30,000 runs; seeds are fixed anyway.
+ERRORS = 4.0
+
+
+def gaussian_pairs(correlation: float, count: int, batch: tuple[int, ...] = (), seed: int = 0):
+    """log p(b_i | a_j) of pairs from a bivariate normal, and the true information."""
+    g = generator(seed)
+    a = torch.randn(*batch, count, generator=g, dtype=torch.float64)
+    noise = math.sqrt(1 - correlation**2)
+    b = correlation * a + noise * torch.randn(*batch, count, generator=g, dtype=torch.float64)
+    residual = (b.unsqueeze(-1) - correlation * a.unsqueeze(-2)) / noise
+    matrix = -0.5 * residual.square() - math.log(noise) - 0.5 * math.log(2 * math.pi)
+    return matrix, -0.5 * math.log(1 - correlation**2)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
+def test_sandwich_holds_a_gaussian_information_between_its_sides(correlation):
+    matrix, truth = gaussian_pairs(correlation, 400, batch=(20,))
+    lower, upper = sandwich(matrix)
+    for side, sign in ((lower, 1), (upper, -1)):
+        mean = side.value.mean()
+        error = (side.standard_error.square().mean() / 20).sqrt()
+        assert sign * (mean - truth) < ERRORS * error
+    assert (lower.direction, upper.direction, lower.count) == ("lower", "upper", 400)
+    assert bool((lower.value <= upper.value + 1e-12).all())
+    assert float((upper.value - lower.value).mean()) < 0.05
+
+
+def test_standard_errors_are_those_of_repeated_sandwiches():
+    matrix, _ = gaussian_pairs(0.8, 100, batch=(600,), seed=1)
+    for side in sandwich(matrix):
+        spread, stated = side.value.std(), side.standard_error.square().mean().sqrt()
+        # A standard deviation of 600 draws is off by 3 % (one standard error).
+        assert abs(float(spread / stated) - 1) < 0.15
+
+
+def test_lower_side_saturates_at_log_of_the_count_and_upper_stays_above():
+    matrix, truth = gaussian_pairs(0.999999, 16, batch=(50,), seed=2)
+    lower, upper = sandwich(matrix)
+    assert float(lower.value.max()) <= math.log(16) + 1e-12
+    assert bool(saturated(lower).all())
+    assert float(upper.value.mean()) > truth
+    assert not bool(saturated(sandwich(gaussian_pairs(0.5, 16)[0])[0]))
+
+
+def test_impossible_pairs_stay_in_the_sums():
+    """b copies a of two letters: exactly log 2, and dropping −∞ would give 0."""
+    letters = torch.tensor([0, 0, 0, 1, 1, 1])
+    matrix = torch.where(letters[:, None] == letters[None, :], 0.0, -math.inf).double()
+    lower, upper = sandwich(matrix)
+    assert float(lower.value) == pytest.approx(math.log(2))
+    assert float(upper.value) == pytest.approx(math.log(5 / 2))
+    alone = torch.where(torch.eye(3, dtype=torch.bool), 0.0, -math.inf).double()
+    lower, upper = sandwich(alone)
+    assert float(lower.value) == pytest.approx(math.log(3))
+    assert float(upper.value) == math.inf
+    assert float(upper.standard_error) == math.inf
+    assert float(lower.standard_error) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        (torch.zeros(3), "shape"),
+        (torch.zeros(3, 2), "shape"),
+        (torch.zeros(1, 1), "R ≥ 2"),
+        (torch.zeros(2, 2, dtype=torch.long), "floating"),
+        (torch.tensor([[0.0, math.nan], [0.0, 0.0]]), r"nan at \(0, 1\)"),
+        (torch.tensor([[math.inf, 0.0], [0.0, 0.0]]), "below"),
+        (torch.tensor([[0.0, 0.0], [0.0, -math.inf]]), "density zero for pair 1"),
+    ],
+)
+def test_refuses_what_has_no_sandwich(matrix, message):
+    with pytest.raises(ValueError, match=message):
+        sandwich(matrix)
+
+
+def test_golden_formula_bounds_from_above_and_is_tight_at_the_marginal():
+    g = generator(3)
+    signal, noise = 2.0, 0.5
+    truth = 0.5 * math.log(1 + signal**2 / noise**2)
+    centre = signal * torch.randn(200, 300, generator=g, dtype=torch.float64)
+
+    def divergence(variance):
+        return 0.5 * ((noise**2 + centre.square()) / variance - 1 + math.log(variance / noise**2))
+
+    for variance, gap in ((signal**2 + noise**2, 0.0), (9.0, None)):
+        found = golden_formula(divergence(variance))
+        assert found.direction == "upper"
+        mean = float(found.value.mean())
+        error = float((found.standard_error.square().mean() / 200).sqrt())
+        exact = gap
+        if gap is None:  # KL of the marginal to the reference law
+            ratio = (signal**2 + noise**2) / variance
+            exact = 0.5 * (ratio - 1 - math.log(ratio))
+        assert abs(mean - truth - exact) < ERRORS * error
+
+
+def test_mean_estimate_says_that_infinite_values_have_no_error():
+    found = mean_estimate(torch.tensor([1.0, math.inf]))
+    assert float(found.value) == math.inf
+    assert float(found.standard_error) == math.inf
+    with pytest.raises(ValueError, match="at least 2"):
+        mean_estimate(torch.tensor([1.0]))
+
+
+def side(value, count=100):
+    return Estimate(torch.tensor(value), torch.tensor(0.1), count)
+
+
+def test_bracket_takes_the_middle_unless_told_better():
+    bracket = Bracket(side(1.0), side(2.0))
+    assert float(bracket.best().value) == 1.5
+    assert float(bracket.width) == 1.0
+    assert float(Bracket(side(1.0), side(math.inf)).best().value) == 1.0
+    assert float(Bracket(side(1.0), side(2.0), value=side(1.2)).best().value) == pytest.approx(1.2)
+
+
+def test_statement_names_estimators_saturation_and_silence():
+    tight = statement(Bracket(side(1.0), side(1.1)))
+    assert "sandwich" in tight
+    assert "saturated" not in tight
+    assert "too far" not in tight
+    loose = statement(Bracket(side(4.5), side(12.0), upper_by="golden formula"))
+    assert "golden formula" in loose
+    assert "saturated near log 100" in loose
+    assert "too far apart" in loose
+    assert "too far apart" in statement(Bracket(side(0.1), side(math.inf)))
