@@ -128,15 +128,16 @@ class GaussianMixture(Distribution):
         per_row = max(1, math.prod(self.batch_shape) * self.components)
         step = max(64, _CHUNK_ELEMENTS // per_row)
         if columns.shape[-1] <= step:
-            return self._component_log_prob(columns).logsumexp(-2)
+            return _log_sum_exp_(self._component_log_prob(columns))
         chunks = columns.split(step, dim=-1)
-        return torch.cat([self._component_log_prob(chunk).logsumexp(-2) for chunk in chunks], -1)
+        return torch.cat([_log_sum_exp_(self._component_log_prob(chunk)) for chunk in chunks], -1)
 
     def _component_log_prob(self, columns: Tensor) -> Tensor:
         """log w_k + log N(column; μ_k, Σ_k): (…, K, n) for columns (d, n) or (…, d, n)."""
         shared = columns.dim() == 2
-        # Far from the origin the quadratic form cancels: work relative to where the mass is.
-        centre = self.mean
+        # Far from the origin the quadratic form cancels: work relative to where the mass is. Where
+        # exactly does not matter, nor does its gradient.
+        centre = self.mean.detach()
         if shared:
             centre = centre.reshape(-1, self.dimension).mean(0)
         parameters = self._natural_parameters(centre)
@@ -266,9 +267,22 @@ class GaussianMixture(Distribution):
             )
 
 
+def _log_sum_exp_(logits: Tensor) -> Tensor:
+    """`logits.logsumexp(-2)` of a tensor that may be overwritten: (…, K, n) to (…, n)."""
+    top = logits.detach().amax(-2, keepdim=True).clamp_min(torch.finfo(logits.dtype).min)
+    # Below, exp gives subnormal numbers, each some fifty times slower than a normal one; beside the
+    # largest term they are nothing.
+    least = 0.9 * math.log(torch.finfo(logits.dtype).tiny)
+    return logits.sub_(top).clamp_min_(least).exp_().sum(-2).log_().add_(top.squeeze(-2))
+
+
 def _features(columns: Tensor) -> Tensor:
     """[x xᵀ (upper triangle), x, 1] of every column: (…, d(d+1)/2 + d + 1, n)."""
     dimension = columns.shape[-2]
+    if columns.requires_grad:  # what follows writes in place
+        row, column = torch.triu_indices(dimension, dimension, device=columns.device)
+        products = columns[..., row, :] * columns[..., column, :]
+        return torch.cat([products, columns, torch.ones_like(columns[..., :1, :])], -2)
     count = dimension * (dimension + 1) // 2
     features = columns.new_empty(*columns.shape[:-2], count + dimension + 1, columns.shape[-1])
     start = 0

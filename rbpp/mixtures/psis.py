@@ -48,8 +48,10 @@ def pareto_smooth(log_ratios: Tensor) -> tuple[Tensor, Tensor]:
             math.log(torch.finfo(flat.dtype).tiny)
         )
         exceedance = flat.gather(-1, tail).exp() - cutoff.exp()
-        usable = exceedance[:, -1] > 1e-12 * cutoff.squeeze(-1).exp()
-        # A tail of equal ratios is no tail: the weights are what they are.
+        # A tail of ratios that are equal up to rounding is no tail: the weights are what they are.
+        # Half the digits are left to the rounding of the two log densities in the difference.
+        rounding = math.sqrt(torch.finfo(log_ratios.dtype).eps)
+        usable = exceedance[:, -1] > rounding * cutoff.squeeze(-1).exp()
         shape = torch.where(usable, shape, torch.full_like(shape, -torch.inf))
         if bool(usable.any()):
             excess = exceedance[usable].clamp_min(torch.finfo(flat.dtype).tiny)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_mixture import random_mixture
+from random_mixtures import random_mixture
 
 from rbpp.mixtures.divergences import (
     cross_entropy,

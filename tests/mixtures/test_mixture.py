@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from random_mixtures import random_mixture
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from rbpp.mixtures.mixture import GaussianMixture
@@ -9,17 +10,6 @@ from rbpp.randomness import generator
 
 BATCHES = [(), (3,), (2, 3)]
 SIZES = [(1, 1), (3, 1), (4, 2), (2, 5)]
-
-
-def random_mixture(batch, components, dimension, seed=0, spread=3.0):
-    source = generator(seed)
-    options = {"generator": source, "dtype": torch.float64}
-    factor = torch.randn(*batch, components, dimension, dimension, **options)
-    return GaussianMixture(
-        torch._sample_dirichlet(torch.ones(*batch, components, dtype=torch.float64), source),
-        spread * torch.randn(*batch, components, dimension, **options),
-        factor @ factor.mT + 0.2 * torch.eye(dimension, dtype=torch.float64),
-    )
 
 
 def peer(mixture):
@@ -51,6 +41,23 @@ def test_rows_shared_by_the_batch_and_rows_of_their_own_agree(batch):
     torch.testing.assert_close(
         mixture.responsibilities(rows).sum(-1), torch.ones(*batch, 11, dtype=torch.float64)
     )
+
+
+@pytest.mark.parametrize("argument", ["weights", "means", "covariances", "value"])
+def test_gradients(argument):
+    mixture = random_mixture((2,), 3, 2)
+    values = {name: getattr(mixture, name) for name in ("weights", "means", "covariances")}
+    values["value"] = torch.randn(5, 1, 2, dtype=torch.float64, generator=generator(1))
+
+    def log_prob(changed):
+        given = {**values, argument: changed}
+        value = given.pop("value")
+        # Off the simplex and off symmetry the derivative means nothing.
+        given["weights"] = given["weights"] / given["weights"].sum(-1, keepdim=True)
+        given["covariances"] = (given["covariances"] + given["covariances"].mT) / 2
+        return GaussianMixture(**given).log_prob(value)
+
+    assert torch.autograd.gradcheck(log_prob, values[argument].clone().requires_grad_())
 
 
 def test_chunks_do_not_change_the_log_prob(monkeypatch):

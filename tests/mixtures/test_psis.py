@@ -37,6 +37,14 @@ def test_equal_ratios_are_left_alone():
     assert (shape == -torch.inf).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ratios_equal_up_to_rounding_have_no_tail(dtype):
+    log_density = -1000 + 30 * torch.randn(2, 1000, generator=generator(0), dtype=torch.float64)
+    ratios = (log_density + 0.1).to(dtype) - log_density.to(dtype)
+    assert ratios.std() > 0
+    assert (pareto_smooth(ratios)[1] == -torch.inf).all()
+
+
 def test_too_few_draws_show_no_tail():
     weights, shape = pareto_smooth(torch.arange(10.0))
     assert shape == torch.inf
