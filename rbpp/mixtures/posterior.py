@@ -14,7 +14,8 @@ from torch import Tensor
 
 from rbpp.container import inference_data
 from rbpp.mixtures.cavi import cavi
-from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_prior, row_weights
+from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, row_weights
+from rbpp.mixtures.fitted_prior import fitted_prior
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.mixtures.mixture_model import MixtureData
 from rbpp.mixtures.normal_wishart import Draws, log_prob
@@ -207,7 +208,7 @@ def fit_mixture(
         components: K. To infer it, give more than needed with a small `concentration`, such as
             1 / K, or compare several by `rbpp.mixtures.component_count.compare_component_counts`.
         engine: `"cavi"` (conjugate coordinate ascent), `"svi"` (a Pyro autoguide) or `"nuts"`.
-        prior: by default `default_prior(data, components, concentration=concentration)`.
+        prior: by default `fitted_prior`, weak and at the scale that the rows ask for.
         concentration: of the default prior's weights.
         source: integer label of every row (n,): each source has weights of its own over the shared
             components.
@@ -237,15 +238,19 @@ def fit_mixture(
     ascent, own = _split_options(engine, options)
     if not own.get("warm_start", True):
         ascent["max_iterations"] = 1
+    labels: dict[str, Any] = {"source": source, "source_count": source_count}
     if prior is None:
-        prior = default_prior(
-            data.double(),
+        prior = fitted_prior(
+            data,
             components,
             concentration=concentration,
+            **labels,
             sample_weights=sample_weights,
             mask=mask,
+            starts=starts,
+            chunk_rows=ascent.get("chunk_rows"),
+            generator=generator(spawn(seed, "prior"), data.device),
         )
-    labels: dict[str, Any] = {"source": source, "source_count": source_count}
     fits = cavi(
         data,
         prior,
