@@ -107,6 +107,7 @@ def fit_worlds(
             restarts=RESTARTS,
             tolerance=TOLERANCE,
             generator=source,
+            dtype=torch.float32,  # of the passes over the rows; statistics and draws are in float64
         )
         fits.append(fit.best().draw(posterior_draws, source).mixture())
     return fits[0], fits[1]
