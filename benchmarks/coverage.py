@@ -38,6 +38,7 @@ LETTER_NOISE = 0.2
 RESOLUTION = 0.01
 Z = 1.96
 BATCH = 20
+ROUNDING = 1e-9  # an information of zero is computed up to this
 
 
 def linear_gaussian_truth(
@@ -210,21 +211,25 @@ def finite_alphabet(worlds: int, seed: int, **sizes: Any) -> tuple[Chain, list[d
     return chain, _truths(chain, process.knobs, finite_truth)
 
 
+def worlds_of(world: Mapping[str, Tensor], count: int) -> list[dict[str, Tensor]]:
+    """The parameters of every world, as a plain run of the process has them."""
+    # Worlds keep the dimensions of replicates and plates: (1, 1, 1) in front of the event.
+    return [
+        {
+            name: value[index].reshape(value.shape[4:])
+            for name, value in world.items()
+            if value.dim() > 4
+        }
+        for index in range(count)
+    ]
+
+
 def _truths(
     chain: Chain,
     knobs: Mapping[str, float],
     truth: Callable[[Mapping[str, Tensor], Mapping[str, float]], dict[str, float]],
 ) -> list[dict[str, float]]:
-    found = []
-    for index in range(chain.settings["worlds"]):
-        # Worlds keep the dimensions of replicates and plates: (1, 1, 1) in front of the event.
-        world = {
-            name: value[index].reshape(value.shape[4:])
-            for name, value in chain.world.items()
-            if value.dim() > 4
-        }
-        found.append(truth(world, knobs))
-    return found
+    return [truth(world, knobs) for world in worlds_of(chain.world, chain.settings["worlds"])]
 
 
 def replications(
@@ -260,29 +265,38 @@ def coverage(chain: Chain, truths: list[dict[str, float]]) -> list[dict[str, flo
     """Per term: how often estimate ± 1.96 errors, and the two sides so widened, hold the truth."""
     table: list[dict[str, float | str]] = []
     for name in truths[0]:
-        if name not in chain.terms or not math.isfinite(truths[0][name]):
-            continue
         true = torch.tensor([truth[name] for truth in truths], dtype=torch.float64)
-        low, high = chain.terms[name].interval(Z)
-        inside = (low <= true + 1e-9) & (true <= high + 1e-9)
+        known = true.isfinite()  # λ is infinite where the output says nothing of the prompt
+        if name not in chain.terms or not bool(known.any()):
+            continue
+        true = true[known]
+        found = _where(chain.terms[name], known)
+        low, high = found.interval(Z)
+        inside = (low <= true + ROUNDING) & (true <= high + ROUNDING)
         sides = chain.sides.get(name)
         between = math.nan
         if sides is not None:
-            below = sides.lower.interval(Z)[0] <= true
-            between = float((below & (true <= sides.upper.interval(Z)[1])).double().mean())
-        error = chain.terms[name].value - true
+            below = _where(sides.lower, known).interval(Z)[0] <= true + ROUNDING
+            above = true <= _where(sides.upper, known).interval(Z)[1] + ROUNDING
+            between = float((below & above).double().mean())
+        error = found.value - true
         table.append(
             {
                 "term": name,
+                "worlds": len(true),
                 "truth": float(true.mean()),
                 "bias": float(error.mean()),
                 "rmse": float(error.square().mean().sqrt()),
-                "mcse": float(chain.terms[name].standard_error.square().mean().sqrt()),
+                "mcse": float(found.standard_error.square().mean().sqrt()),
                 "covered": float(inside.double().mean()),
                 "between": between,
             }
         )
     return table
+
+
+def _where(estimate: Estimate, kept: Tensor) -> Estimate:
+    return Estimate(estimate.value[kept], estimate.standard_error[kept], estimate.count)
 
 
 def _markdown(name: str, table: list[dict[str, float | str]]) -> list[str]:
@@ -298,7 +312,9 @@ def _markdown(name: str, table: list[dict[str, float | str]]) -> list[str]:
             "" if math.isnan(float(row[key])) else f"{float(row[key]):.1%}"
             for key in ("covered", "between")
         ]
-        lines.append(f"| `{row['term']}` | {' | '.join([*cells, *shares])} |")
+        # A ratio of which some worlds have none.
+        share = f" ({row['worlds']} worlds)" if row["worlds"] != table[0]["worlds"] else ""
+        lines.append(f"| `{row['term']}`{share} | {' | '.join([*cells, *shares])} |")
     return [*lines, ""]
 
 

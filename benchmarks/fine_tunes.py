@@ -1,16 +1,18 @@
 """Coverage of the bounds of fine-tunes, and their floor, on learners whose truth is known.
 
-    python benchmarks/fine_tunes.py [--quick]
+    python benchmarks/fine_tunes.py [--quick] [--replications 200] [--seed 10000]
 
 A row's 0-1 loss is 1 with probability b where it was not trained on (near 0 for six rows in ten,
 uniform for the others) and a where it was: a = b (nothing is memorised), b / 2, or 0. The table has
 truth, posterior mean and plug-in estimate averaged over replications, and how often the 94 %
-interval covers the truth of that replication's supersample.
+interval covers the truth of that replication's supersample. Writes docs/fine_tunes.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -34,6 +36,8 @@ SHOWN = (
     "bound_cmi_single_loss",
     "bound_cmi_fast_rate",
 )
+ROOT = Path(__file__).resolve().parent.parent
+DRAWS, PROBABILITY = 150, 0.94
 LEARNERS = {"none": 1.0, "half": 0.5, "memorises": 0.0}
 
 
@@ -72,43 +76,73 @@ def truth(training: Tensor, held_out: Tensor) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
+def learner_table(
+    learner: str, replications: int, pairs: int, fine_tunes: int, seed: int
+) -> list[str]:
+    """Rows of Markdown: every bound's average truth and estimates, and its coverage."""
+    sums = {name: [0.0, 0.0, 0.0, 0.0] for name in SHOWN}
+    for replication in range(replications):
+        generator = torch.Generator().manual_seed(seed + replication)
+        training, held_out = row_errors(learner, pairs, generator)
+        data = draw(training, held_out, fine_tunes, generator)
+        found, true = draw_bounds(data, DRAWS, generator), truth(training, held_out)
+        plain = plug_in_bounds(data)
+        plain["generalization_gap"] = float((data.held_out - data.training).mean())
+        for name in SHOWN:
+            draws = found[name].numpy()
+            low, high = highest_density_interval(draws, PROBABILITY)
+            covered = low - 1e-9 <= true[name] <= high + 1e-9
+            values = true[name], float(draws.mean()), plain[name], float(covered)
+            for place, value in enumerate(values):
+                sums[name][place] += value / replications
+    return [
+        f"| {learner} | `{name}` | {true_mean:.3f} | {posterior:.3f} | {plain_mean:.3f} "
+        f"| {100 * covered:.0f} % |"
+        for name, (true_mean, posterior, plain_mean, covered) in sums.items()
+    ]
+
+
 def main() -> None:
+    """Run every learner, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="8 replications")
+    parser.add_argument("--quick", action="store_true", help="8 replications, nothing written")
     parser.add_argument("--replications", type=int, default=200)
     parser.add_argument("--pairs", type=int, default=60)
-    parser.add_argument("--fine-tunes", type=int, default=30)
+    parser.add_argument("--fine-tunes", type=int, nargs="+", default=[30], metavar="K")
+    parser.add_argument("--seed", type=int, default=10_000, help="of the first replication")
     parser.add_argument("--learner", choices=LEARNERS, action="append", help="of all three")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "fine_tunes.md")
     arguments = parser.parse_args()
     replications = 8 if arguments.quick else arguments.replications
-    print(
-        f"k = {arguments.fine_tunes} fine-tunes, n = {arguments.pairs} pairs, "
-        f"{replications} replications\n\n"
-        "| learner | term | truth | posterior | plug-in | covered |\n|---|---|---|---|---|---|"
-    )
-    for learner in arguments.learner or LEARNERS:
-        sums = {name: [0.0, 0.0, 0.0, 0.0] for name in SHOWN}
-        for seed in range(replications):
-            generator = torch.Generator().manual_seed(seed)
-            training, held_out = row_errors(learner, arguments.pairs, generator)
-            data = draw(training, held_out, arguments.fine_tunes, generator)
-            found, true = draw_bounds(data, 150, generator), truth(training, held_out)
-            plain = plug_in_bounds(data)
-            plain["generalization_gap"] = float((data.held_out - data.training).mean())
-            for name in SHOWN:
-                draws = found[name].numpy()
-                low, high = highest_density_interval(draws, 0.94)
-                covered = low - 1e-9 <= true[name] <= high + 1e-9
-                for place, value in enumerate(
-                    (true[name], float(draws.mean()), plain[name], float(covered))
-                ):
-                    sums[name][place] += value / replications
-        for name, (true_mean, posterior, plain_mean, covered_share) in sums.items():
-            print(
-                f"| {learner} | {name} | {true_mean:.3f} | {posterior:.3f} | {plain_mean:.3f} "
-                f"| {100 * covered_share:.0f} % |",
-                flush=True,
-            )
+    chance = 1.96 * math.sqrt(PROBABILITY * (1 - PROBABILITY) / replications)
+    lines = [
+        "# Coverage of the bounds of fine-tunes",
+        "",
+        f"Output of `python benchmarks/fine_tunes.py --replications {replications} --fine-tunes "
+        f"{' '.join(map(str, arguments.fine_tunes))} --seed {arguments.seed}`.",
+        "",
+        "Simulated learners of known error, none (nothing memorised), half and memorises (the "
+        "training error is all, half or none of the held-out error). *Covered*: share of "
+        f"replications whose {PROBABILITY:.0%} interval holds the bound at the true errors "
+        f"(± {chance:.1%} by chance).",
+    ]
+    print("\n".join(lines))
+    for fine_tunes in arguments.fine_tunes:
+        head = [
+            "",
+            f"## k = {fine_tunes} fine-tunes, n = {arguments.pairs} pairs",
+            "",
+            "| learner | term | truth | posterior | plug-in | covered |",
+            "|---|---|---:|---:|---:|---:|",
+        ]
+        print("\n".join(head), flush=True)
+        lines += head
+        for learner in arguments.learner or LEARNERS:
+            rows = learner_table(learner, replications, arguments.pairs, fine_tunes, arguments.seed)
+            print("\n".join(rows), flush=True)
+            lines += rows
+    if not arguments.quick:
+        arguments.output.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
 if __name__ == "__main__":

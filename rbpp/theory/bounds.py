@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 Value = Tensor | float
+_ROUNDING = 1e-9  # nats: an information computed as zero
 
 
 def sub_gaussian_constant(loss_bound: Value) -> Tensor:
@@ -109,9 +110,19 @@ def efficiency(curation: Value, prompting: Value) -> Tensor:
 
 
 def prompting_factor(entropy_prompt_factor: Value, information_prompt_output: Value) -> Tensor:
-    """λ ≥ 1, the least factor with H(e_p) ≤ λ I(e_p; M(p)) (Lemma E.1)."""
-    ratio = _tensor(entropy_prompt_factor) / _tensor(information_prompt_output)
-    return ratio.clamp_min(1.0)
+    """λ ≥ 1, the least factor with H(e_p) ≤ λ I(e_p; M(p)) (Lemma E.1).
+
+    Infinite where the output says nothing of a prompt that has an entropy.
+
+    >>> prompting_factor(1.0, 0.25).item(), prompting_factor(1.0, 0.0).item()
+    (4.0, inf)
+    """
+    entropy, information = _tensor(entropy_prompt_factor), _tensor(information_prompt_output)
+    none = information <= _ROUNDING
+    ratio = entropy / torch.where(none, torch.ones_like(information), information)
+    without = torch.where(entropy > _ROUNDING, math.inf, 1.0)
+    factor = torch.where(none, without.to(ratio), ratio.clamp_min(1.0))
+    return torch.where(entropy.isnan() | information.isnan(), math.nan, factor)
 
 
 def prompting_inefficiency(

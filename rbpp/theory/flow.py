@@ -7,24 +7,20 @@ comes between two sides, or is missing with a reason.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from rbpp.processes.replicas import Replicas, Values
+from rbpp.processes.replicas import Replicas, Site, Values
 from rbpp.results import Estimate
 from rbpp.theory import bounds
+from rbpp.theory.curated import curated_entropy
 from rbpp.theory.factors import factor_kind, is_additive, log_volume_of_prompt
 from rbpp.theory.information import Bracket, mean_estimate, sandwich
 
 # Draws of what lies between two sites, where their density has to be integrated over it.
 INTERMEDIATE_DRAWS = 32
-# Settings and rows of output for the density of curated rows, an average over outputs.
-_CURATION_ROWS = 512
-_CURATION_ELEMENTS = 2**21  # (setting, row, row of output) triples per world
-_CURATION_PAIRS = 32
-_CURATION_SCORES = 2**24  # (data set, data set, row, row of output) per world
 _JACOBIAN_DRAWS = 64
 _PROMPT_SITES = ("prompt", "prompt_factor")
 
@@ -130,6 +126,15 @@ def _at_resolution(
         return estimate
     value = bounds.at_resolution(estimate.value, coordinates, resolution)
     return Estimate(value, estimate.standard_error, estimate.count, estimate.direction)
+
+
+def _bracket_at_resolution(bracket: Bracket, site: Site, resolution: float) -> Bracket:
+    sides = (
+        _at_resolution(side, site.discrete, site.coordinates, resolution)
+        for side in (bracket.lower, bracket.upper, bracket.best())
+    )
+    lower, upper, value = sides
+    return replace(bracket, lower=lower, upper=upper, value=value)
 
 
 def _prompt_to_output(
@@ -278,76 +283,6 @@ def _curated(replicas: Replicas, values: Values, found: Flow, resolution: float)
             "does not give its density"
         )
         return
-    settings = _CURATION_ELEMENTS // (_CURATION_ROWS * replicas.sites["output"].rows)
-    settings = min(max(8, settings), 64, _count(values))
-    names = ["anchor", *_PROMPT_SITES]
-    if factor_kind(replicas) == "above":
-        names.append("model_factor")
-    above = {name: values[name][:, :settings] for name in names if name in values}
-    rows, own_rows = replicas.sites["output"].rows, values["output"][:, :settings]
-    draws = max(1, _CURATION_ROWS // rows)
-    given = {name: value.repeat_interleave(draws, 1) for name, value in above.items()}
-    fresh = replicas.draw(settings * draws, "curation", given=given)["output"]
-    fresh = fresh.unflatten(1, (settings, draws))
-    scores = curated_log_density(
-        replicas, values["synthetic"][:, :settings], torch.cat([fresh, own_rows.unsqueeze(2)], 2)
-    )  # (worlds, settings, rows, draws + 1, rows): row of S_gen, data set and row of the output
-    lists = scores.flatten(-2)
-    count = lists.shape[-1]
-    # Every row of its own data set besides the one it was made from is as fresh as any other.
-    made_from = torch.zeros(rows, draws + 1, rows, dtype=torch.bool)
-    made_from[torch.arange(rows), -1, torch.arange(rows)] = True
-    without = lists.masked_fill(made_from.flatten(1).to(lists.device), -math.inf)
-    low = -(lists.logsumexp(-1) - math.log(count)).sum(-1)
-    high = -(without.logsumexp(-1) - math.log(count - 1)).sum(-1)
-    sides = [
-        _at_resolution(mean_estimate(side, way), site.discrete, site.coordinates, resolution)
-        for side, way in ((low, "lower"), (high, "upper"))
-    ]
-    given_above = Bracket(sides[0], sides[1], "average over outputs", "average over outputs")
-    through = found.terms.get(
-        "information_factors_output", found.terms["information_prompt_output"]
+    found.terms["entropy_synthetic"] = _bracket_at_resolution(
+        curated_entropy(replicas, values), site, resolution
     )
-    zero = Estimate(*(torch.zeros_like(through.lower.value),) * 2, through.lower.count)
-    between = Bracket(zero, through.upper, "zero", "data processing")
-    shared = _integrated(_curated_scores(replicas, values, above), between)
-    found.terms["entropy_synthetic"] = plus(given_above, shared)
-
-
-def _curated_scores(replicas: Replicas, values: Values, above: Values) -> Tensor:
-    """Σ_rows log mean_k p(row of S_i | row of output drawn afresh under j): (worlds, R, R)."""
-    count = min(_CURATION_PAIRS, _count(values))
-    few = {name: value[:, :count] for name, value in values.items()}
-    given = {name: few[name] for name in (*above, "target", "unprompted") if name in few}
-    rows = replicas.sites["output"].rows
-    shifts = _CURATION_SCORES // (count**2 * rows * INTERMEDIATE_DRAWS)
-    shifts = min(max(1, shifts), rows)
-    total = None
-    for index in range(INTERMEDIATE_DRAWS):
-        fresh = replicas.draw(count, f"curated {index}", given=given)["output"]
-        # Rows of the output have one law: each of them serves every row of S_gen.
-        for shift in range(shifts):
-            swapped = {"output": fresh.roll(shift, dims=3)}
-            part = replicas.pairs(few, "synthetic", swapped, per_row=True)
-            total = part if total is None else torch.logaddexp(total, part)
-    assert total is not None
-    return (total - math.log(INTERMEDIATE_DRAWS * shifts)).sum(-1)
-
-
-def curated_log_density(replicas: Replicas, synthetic: Tensor, outputs: Tensor) -> Tensor:
-    """log p(row of S_gen | row of output) of pairs: (worlds, settings, rows, draws, rows).
-
-    Args:
-        synthetic: S_gen of every setting, (worlds, settings, 1, rows) + event.
-        outputs: outputs of every setting, (worlds, settings, draws, 1, rows) + event.
-    """
-    rows = synthetic.shape[3]
-    parts = []
-    for row in range(rows):
-        one = synthetic[:, :, :, row : row + 1].unsqueeze(2)
-        value = one.expand(outputs.shape)
-        found = replicas.row_log_density(
-            {"output": outputs.flatten(1, 2), "synthetic": value.flatten(1, 2)}, "synthetic"
-        )
-        parts.append(found.reshape(*outputs.shape[:3], -1))
-    return torch.stack(parts, 2)

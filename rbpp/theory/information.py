@@ -8,7 +8,8 @@ has the upper side where the sandwich is saturated.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from rbpp.results import Estimate
 
 # A lower side within this distance of log R is cut by it: the truth may be anything above.
 SATURATION_MARGIN = 0.7
+# Of a pass over a matrix of pairs: what stays in a processor's cache (2 MB of float64).
+_BLOCK_ELEMENTS = 2**18
 
 
 def sandwich(log_conditional: Tensor) -> tuple[Estimate, Estimate]:
@@ -50,17 +53,96 @@ def sandwich(log_conditional: Tensor) -> tuple[Estimate, Estimate]:
     (0.0, 0.0)
     """
     _check_matrix(log_conditional)
-    count = log_conditional.shape[-1]
-    own = log_conditional.diagonal(dim1=-2, dim2=-1)
-    joint = log_conditional.logsumexp(-1)
-    lower = _contrast(own, log_conditional, joint, count)
-    self_pair = torch.eye(count, dtype=torch.bool, device=log_conditional.device)
-    others = log_conditional.masked_fill(self_pair, -math.inf)
-    upper = _contrast(own, others, others.logsumexp(-1), count - 1)
-    return (
-        Estimate(lower[0], lower[1], count, "lower"),
-        Estimate(upper[0], upper[1], count, "upper"),
-    )
+    return sandwich_of_rows(_copied_rows(log_conditional))
+
+
+def sandwich_of_rows(blocks: Iterable[Tensor]) -> tuple[Estimate, Estimate]:
+    """`sandwich` of a matrix given as its rows in order, some at a time; memory is one block's.
+
+    Args:
+        blocks: tensors (…, r, R), together the R rows of the matrix. They are overwritten, and
+            done with when the next is asked for: one buffer can serve all.
+
+    >>> matrix = torch.randn(6, 6, generator=generator)
+    >>> torch.equal(sandwich_of_rows(iter(matrix.clone().split(2)))[0].value,
+    ...             sandwich(matrix)[0].value)
+    True
+    """
+    return _contrast(_row_sums(blocks))
+
+
+def cross_entropy(log_conditional: Tensor) -> tuple[Estimate, Estimate]:
+    """−E log (1/R) Σ_j p(b_i | a_j), the entropy of b, with and without its own a.
+
+    Without its own a: an upper side of h(b), whatever density the scores are of (Gibbs'
+    inequality). With it, the error of the averages is of the other sign and to first order of the
+    same size.
+
+    Args:
+        log_conditional: (…, R, R), as for `sandwich`.
+
+    Returns:
+        (with, without), values of shape (…), errors by the infinitesimal jackknife.
+    """
+    _check_matrix(log_conditional)
+    sums = _row_sums(_copied_rows(log_conditional))
+    # The sandwich of own scores that are zero is what is left of it.
+    return _contrast(replace(sums, own=torch.zeros_like(sums.own)))
+
+
+@dataclass(frozen=True)
+class _RowSums:
+    """Of a matrix of pairs: own (…, R), log sums of rows with and without it, and the shares of
+    every column in the rows' sums."""
+
+    own: Tensor
+    joint: Tensor
+    joint_shares: Tensor
+    others: Tensor
+    others_shares: Tensor
+
+
+def _copied_rows(matrix: Tensor) -> Iterator[Tensor]:
+    """Copies of some rows at a time: the matrix is read once, and nothing of its size is made."""
+    step = max(1, _BLOCK_ELEMENTS // matrix[..., 0, :].numel())
+    buffer = torch.empty_like(matrix[..., :step, :])
+    for block in matrix.split(step, -2):
+        yield buffer[..., : block.shape[-2], :].copy_(block)
+
+
+def _row_sums(blocks: Iterable[Tensor]) -> _RowSums:
+    """One pass over the rows of a matrix, in place, while each block is in the cache."""
+    owns: list[Tensor] = []
+    joints: list[Tensor] = []
+    others: list[Tensor] = []
+    shares: Tensor | None = None
+    start = 0
+    for block in blocks:
+        count = block.shape[-1]
+        stop = start + block.shape[-2]
+        if stop > count:
+            raise ValueError(f"Expected R rows of R columns; got more than {count} rows")
+        self_pair = block.diagonal(offset=start, dim1=-2, dim2=-1)
+        own = self_pair.clone()
+        self_pair.fill_(-math.inf)
+        largest = block.amax(-1, keepdim=True)
+        _check_rows(block, own, largest, start)
+        largest.masked_fill_(largest == -math.inf, 0.0)  # no other is possible: their sum is zero
+        rest = block.sub_(largest).exp_().sum(-1)
+        largest = largest.squeeze(-1)
+        other = largest + rest.log()
+        joint = torch.logaddexp(other, own)
+        inverse = torch.where(rest > 0, 1 / rest, 0.0)
+        part = torch.stack([(largest - joint).exp(), inverse], -2) @ block
+        part[..., 0, start:stop] += (own - joint).exp()
+        shares = part if shares is None else shares + part
+        for kept, values in ((owns, own), (joints, joint), (others, other)):
+            kept.append(values)
+        start = stop
+    if shares is None or start != shares.shape[-1]:
+        raise ValueError(f"Expected R rows of R columns; got {start} rows")
+    own, joint, other = (torch.cat(parts, -1) for parts in (owns, joints, others))
+    return _RowSums(own, joint, shares[..., 0, :], other, shares[..., 1, :])
 
 
 def mean_estimate(values: Tensor, direction: str = "unbiased") -> Estimate:
@@ -153,16 +235,22 @@ def statement(bracket: Bracket, informative: float = 1.0) -> str:
     return "; ".join(parts)
 
 
-def _contrast(own: Tensor, matrix: Tensor, total: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """mean_i [own_i − (total_i − log count)] and its infinitesimal-jackknife standard error."""
-    terms = own - (total - math.log(count))
-    value = terms.mean(-1)
-    # How much each a_j weighs in the sums of all b_i; a row without any mass has no shares.
-    shares = (matrix - total.unsqueeze(-1)).exp().nan_to_num(0.0).sum(-2)
-    influence = terms - value.unsqueeze(-1) - (shares - 1)
-    size = own.shape[-1]
-    error = influence.square().sum(-1).sqrt() / math.sqrt(size * (size - 1))
-    return value, torch.where(error.isfinite(), error, math.inf)
+def _contrast(sums: _RowSums) -> tuple[Estimate, Estimate]:
+    """Lower and upper side of mean_i [own_i − log mean_j], with their errors."""
+    count = sums.own.shape[-1]
+    sides = []
+    for total, shares, terms, direction in (
+        (sums.joint, sums.joint_shares, count, "lower"),
+        (sums.others, sums.others_shares, count - 1, "upper"),
+    ):
+        each = sums.own - (total - math.log(terms))
+        value = each.mean(-1)
+        # Infinitesimal jackknife: how much each a_j weighs in the sums of all b_i counts too.
+        influence = each - value.unsqueeze(-1) - (shares - 1)
+        error = influence.square().sum(-1).sqrt() / math.sqrt(count * (count - 1))
+        error = torch.where(error.isfinite(), error, math.inf)
+        sides.append(Estimate(value, error, count, direction))  # type: ignore[arg-type]
+    return sides[0], sides[1]
 
 
 def _check_matrix(matrix: Tensor) -> None:
@@ -173,14 +261,21 @@ def _check_matrix(matrix: Tensor) -> None:
         )
     if not matrix.is_floating_point():
         raise ValueError(f"Expected floating-point log densities; got {matrix.dtype}")
-    wrong = matrix.isnan() | (matrix == math.inf)
-    if bool(wrong.any()):
-        where = tuple(wrong.nonzero()[0].tolist())
-        raise ValueError(f"Expected log densities below +∞; got {matrix[where].item()} at {where}")
-    own = matrix.diagonal(dim1=-2, dim2=-1)
-    if bool((own == -math.inf).any()):
-        where = tuple((own == -math.inf).nonzero()[0].tolist())
-        raise ValueError(
-            "Expected every pair to be possible under its own condition; got density zero for pair "
-            f"{where[-1]} (index {where})"
-        )
+
+
+def _check_rows(block: Tensor, own: Tensor, largest: Tensor, start: int) -> None:
+    """`largest` of the other pairs per row: it is nan or +∞ where an entry is."""
+    wrong = largest.isnan().any() | (largest == math.inf).any() | ~own.isfinite().all()
+    if not bool(wrong):
+        return
+    block.diagonal(offset=start, dim1=-2, dim2=-1).copy_(own)
+    entries = block.isnan() | (block == math.inf)
+    if bool(entries.any()):
+        *batch, row, column = entries.nonzero()[0].tolist()
+        value, where = block[(*batch, row, column)].item(), (*batch, start + row, column)
+        raise ValueError(f"Expected log densities below +∞; got {value} at {where}")
+    *batch, row = (own == -math.inf).nonzero()[0].tolist()
+    raise ValueError(
+        "Expected every pair to be possible under its own condition; got density zero for pair "
+        f"{start + row} (index {(*batch, start + row)})"
+    )

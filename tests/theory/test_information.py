@@ -7,11 +7,14 @@ import torch
 
 from rbpp.randomness import generator
 from rbpp.results import Estimate
+from rbpp.theory import information
 from rbpp.theory.information import (
     Bracket,
+    cross_entropy,
     golden_formula,
     mean_estimate,
     sandwich,
+    sandwich_of_rows,
     saturated,
     statement,
 )
@@ -74,6 +77,56 @@ def test_impossible_pairs_stay_in_the_sums():
     assert float(upper.value) == math.inf
     assert float(upper.standard_error) == math.inf
     assert float(lower.standard_error) == pytest.approx(0, abs=1e-12)
+
+
+def by_definition(matrix):
+    """Both sides as their docstring has them, without blocks, and −E log p(b)."""
+    count = matrix.shape[-1]
+    own = matrix.diagonal(dim1=-2, dim2=-1)
+    others = matrix.masked_fill(torch.eye(count, dtype=torch.bool), -math.inf)
+    with_own = matrix.logsumexp(-1) - math.log(count)
+    without = others.logsumexp(-1) - math.log(count - 1)
+    return (
+        (own - with_own).mean(-1),
+        (own - without).mean(-1),
+        -with_own.mean(-1),
+        -without.mean(-1),
+    )
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_one_pass_in_blocks_is_the_definition(scale, monkeypatch):
+    """Log densities that span decades: the largest other pair, not the own one, sets the scale."""
+    matrix = scale * gaussian_pairs(0.9, 37, batch=(2, 3), seed=4)[0]
+    before = matrix.clone()
+    expected = by_definition(matrix)
+    for elements in (1, 6 * 37 * 5, 2**18):
+        monkeypatch.setattr(information, "_BLOCK_ELEMENTS", elements)
+        found = *sandwich(matrix), *cross_entropy(matrix)
+        for side, value in zip(found, expected, strict=True):
+            torch.testing.assert_close(side.value, value)
+            assert bool(side.standard_error.isfinite().all())
+    assert torch.equal(matrix, before)
+
+
+@pytest.mark.parametrize("rows", [4, 6])
+def test_rows_that_are_not_as_many_as_columns_are_refused(rows):
+    with pytest.raises(ValueError, match="R rows of R columns"):
+        sandwich_of_rows(torch.zeros(rows, 5).split(2))
+
+
+def test_cross_entropy_is_between_its_sides():
+    """b = ρ a + noise is standard normal: its entropy is ½ log 2πe."""
+    with_own, without = cross_entropy(gaussian_pairs(0.8, 200, batch=(100,), seed=5)[0])
+    truth = 0.5 * math.log(2 * math.pi * math.e)
+    for side, sign in ((with_own, 1), (without, -1)):
+        error = (side.standard_error.square().mean() / 100).sqrt()
+        assert sign * (side.value.mean() - truth) < ERRORS * error
+        # A standard deviation of 100 is off by 7 % (one standard error).
+        assert float(
+            side.value.std() / side.standard_error.square().mean().sqrt()
+        ) == pytest.approx(1, abs=0.3)
+    assert bool((with_own.value < without.value).all())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,184 @@
+"""H(S_gen) where curation is random: what the output was is integrated out. In nats.
+
+Given what the prompt decides, rows are independent, and the density of a curated row is an average
+of p(row | row of output) over outputs. One pool of outputs serves all prompts: importance weights
+p(output | prompt) / p(output) make it a pool of every prompt's own, so that its errors are alike
+under all prompts, and cancel where prompts are compared.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from rbpp.processes.replicas import Replicas, Values
+from rbpp.results import Estimate
+from rbpp.theory.factors import factor_kind
+from rbpp.theory.information import Bracket, cross_entropy, mean_estimate, sandwich
+
+# Data sets averaged over, and rows of output in their pool. Their error on linear_gaussian is 0.25
+# nats, half that of drawing every prompt's own pool in the same time.
+_DATA_SETS, _POOL_ROWS = 128, 1024
+# Of (row, row of output) pairs, and of sums over the pool kept at once, in one world.
+_PAIRS, _SUMS = 2**24, 2**21
+# A pool for every prompt, where the model factor of each row forbids a common one.
+_OWN_DATA_SETS, _OWN_POOL_ROWS = 48, 256
+# Settings of the lower side, and rows of output drawn for each.
+_SETTINGS, _FRESH_ROWS, _FRESH_PAIRS = 64, 512, 2**21
+# In place of log 0: no output of the pool could have become this row.
+_UNSEEN = -1e6
+
+
+def curated_entropy(replicas: Replicas, values: Values) -> Bracket:
+    """H(S_gen) between two sides, with its value; differential for continuous rows.
+
+    Upper side: −E log q(S_gen), with q an average over prompts made without S_gen, and so above
+    H(S_gen) whatever q is (Gibbs' inequality). Lower side: H(S_gen | above), from averages that
+    contain the very output a row was made from, plus what a contrast finds of I(above; S_gen).
+    Value: midway between the averages with and without S_gen's own prompt, whose errors cancel to
+    first order, both corrected for the size of the pool.
+
+    Args:
+        replicas: the process in its worlds.
+        values: draws of it.
+    """
+    scores, optimism = prompt_scores(replicas, values)
+    upper = cross_entropy(scores)[1]
+    found = sandwich(scores)[0]
+    given = _entropy_given_above(replicas, values)
+    error = (given.standard_error.square() + found.standard_error.square()).sqrt()
+    lower = torch.minimum(given.value + found.value.clamp_min(0), upper.value)
+    with_own, without = cross_entropy(scores + optimism)
+    middle = (with_own.value + without.value) / 2
+    # The pool's bias, as far as its second order shows it. Where that is no longer small against
+    # the Monte Carlo error there is more of it, and the lower side errs by about as much.
+    bias, noise = upper.value - without.value, without.standard_error
+    share = bias.square() / (bias.square() + (noise / 2).square()).clamp_min(1e-300)
+    value = torch.lerp(middle, lower, share / 2)
+    return Bracket(
+        Estimate(lower, error, given.count, "lower"),
+        upper,
+        "contrast of prompts",
+        "average over prompts",
+        Estimate(value, (noise.square() + (bias / 2).square()).sqrt(), upper.count),
+    )
+
+
+def prompt_scores(replicas: Replicas, values: Values) -> tuple[Tensor, Tensor]:
+    """log q(S_i | what is above the output in data set j), and how much it is too low: (worlds, R,
+    R).
+
+    Every q is normalised in S_i, and made without S_i for j ≠ i. The logarithm of an average over a
+    pool is too low by half its relative variance, Σ (w f)² / (Σ w f)² a row.
+    """
+    rows = replicas.sites["output"].rows
+    own_pools = _has_row_factors(replicas)
+    if own_pools:
+        count, pool_rows = _OWN_DATA_SETS, _OWN_POOL_ROWS
+    else:
+        count, pool_rows = _DATA_SETS, _POOL_ROWS
+        largest = min(_PAIRS // (rows * pool_rows), math.isqrt(_SUMS // rows))
+        count = min(count, max(largest, _OWN_DATA_SETS))
+    few = {name: value[:, :count] for name, value in values.items()}
+    count = few["output"].shape[1]
+    pool_sets = max(1, pool_rows // rows)
+    make = _own_pools if own_pools else _common_pool
+    pool, log_weight = make(replicas, few, pool_sets)
+    total = log_square = None
+    for shift in range(rows):  # rows of output have one law: each may have become every row of S
+        swapped = {"output": pool.roll(shift, dims=3)}
+        density = replicas.pairs(few, "synthetic", swapped, per_row=True).movedim(-1, 1)
+        weight = log_weight.roll(shift, dims=3).movedim(-1, 1).exp()
+        largest_density = density.amax(-1, keepdim=True).clamp_min(_UNSEEN)
+        relative = density.sub_(largest_density).exp_()
+        total = _added(total, (relative @ weight).log() + largest_density)
+        square = relative.square_() @ weight.square()
+        log_square = _added(log_square, square.log() + 2 * largest_density)
+    assert total is not None
+    assert log_square is not None
+    seen = total > _UNSEEN
+    optimism = torch.where(seen, 0.5 * (log_square - 2 * total).exp(), 0.0)
+    return total.clamp_min(_UNSEEN).sum(1), optimism.sum(1)
+
+
+def _added(total: Tensor | None, part: Tensor) -> Tensor:
+    return part if total is None else torch.logaddexp(total, part)
+
+
+def _common_pool(replicas: Replicas, few: Values, count: int) -> tuple[Tensor, Tensor]:
+    """Outputs (worlds, P, 1, rows) + event of fresh prompts, and log weights (worlds, P, R, rows).
+
+    A weight is p(output | above_j) over the pool's own law, the average over its prompts.
+    """
+    fresh = replicas.draw(count, "curated pool")
+    names = _above(replicas)
+    own = replicas.pairs(fresh, "output", {name: fresh[name] for name in names}, per_row=True)
+    law = own.logsumexp(2, keepdim=True)
+    weight = replicas.pairs(fresh, "output", {name: few[name] for name in names}, per_row=True)
+    weight = weight - law
+    total = weight.logsumexp((1, 3), keepdim=True)
+    return fresh["output"], weight - total.clamp_min(_UNSEEN)
+
+
+def _own_pools(replicas: Replicas, few: Values, count: int) -> tuple[Tensor, Tensor]:
+    """The same with `count` outputs drawn for every prompt, which weigh for no other."""
+    settings = few["output"].shape[1]
+    given = {
+        name: few[name].repeat_interleave(count, 1)
+        for name in ("anchor", *_above(replicas))
+        if name in few
+    }
+    pool = replicas.draw(settings * count, "curated pools", given=given)["output"]
+    mine = torch.eye(settings, dtype=pool.dtype, device=pool.device).repeat_interleave(count, 0)
+    weight = (mine / (count * pool.shape[3])).log()
+    return pool, weight[None, :, :, None].expand(len(pool), -1, -1, pool.shape[3])
+
+
+def _above(replicas: Replicas) -> tuple[str, ...]:
+    """What rows are independent given: prompt and, where all rows share it, the model factor."""
+    shared = factor_kind(replicas) == "above" and not _has_row_factors(replicas)
+    names = ("prompt", "prompt_factor", *(("model_factor",) if shared else ()))
+    return tuple(name for name in names if name in replicas.sites)
+
+
+def _has_row_factors(replicas: Replicas) -> bool:
+    """Whether the model factor is above the output, one to a row."""
+    return factor_kind(replicas) == "above" and replicas.sites["model_factor"].rows > 1
+
+
+def _entropy_given_above(replicas: Replicas, values: Values) -> Estimate:
+    """A lower side of H(S_gen | above), by averages over outputs that contain the true one."""
+    rows = replicas.sites["output"].rows
+    settings = _FRESH_PAIRS // (_FRESH_ROWS * rows)
+    settings = min(max(8, settings), _SETTINGS, values["output"].shape[1])
+    draws = max(1, _FRESH_ROWS // rows)
+    given = {
+        name: values[name][:, :settings].repeat_interleave(draws, 1)
+        for name in ("anchor", *_above(replicas))
+        if name in values
+    }
+    fresh = replicas.draw(settings * draws, "curation", given=given)["output"]
+    own = values["output"][:, :settings].unsqueeze(2)
+    outputs = torch.cat([fresh.unflatten(1, (settings, draws)), own], 2)
+    scores = _row_scores(replicas, values["synthetic"][:, :settings], outputs)
+    average = scores.logsumexp((-1, -2)) - math.log(scores.shape[-1] * scores.shape[-2])
+    return mean_estimate(-average.sum(-1), "lower")
+
+
+def _row_scores(replicas: Replicas, synthetic: Tensor, outputs: Tensor) -> Tensor:
+    """log p(row of S_gen | row of output) of pairs: (worlds, settings, rows, draws, rows).
+
+    Args:
+        synthetic: S_gen of every setting, (worlds, settings, 1, rows) + event.
+        outputs: outputs of every setting, (worlds, settings, draws, 1, rows) + event.
+    """
+    parts = []
+    for row in range(synthetic.shape[3]):
+        value = synthetic[:, :, :, row : row + 1].unsqueeze(2).expand(outputs.shape)
+        found = replicas.row_log_density(
+            {"output": outputs.flatten(1, 2), "synthetic": value.flatten(1, 2)}, "synthetic"
+        )
+        parts.append(found.reshape(*outputs.shape[:3], -1))
+    return torch.stack(parts, 2)
