@@ -26,7 +26,7 @@ import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -294,9 +294,11 @@ def sklearn_many(settings: dict[str, Any]) -> dict[str, Any]:
     pool = Parallel(n_jobs=2, batch_size=4)
     pool(delayed(sklearn_one)(data[i].numpy(), 2) for i in range(8))  # start the processes
     tasks = [delayed(sklearn_one)(rows.numpy(), components) for rows in data]
-    cpu = -child_cpu()
+    before = children()
     fits, used = timed(lambda: pool(tasks))
-    used["cpu"] = (cpu + child_cpu()) / 2  # two processes at once on two cores
+    after = children()
+    used["cpu"] = (after.cpu - before.cpu) / 2  # two processes at once on two cores
+    used["memory"] = after.peak - before.peak
     shown = len(data)
     bounds = [
         elbo_of_peer(rows, default_prior(rows, components), fit)
@@ -305,17 +307,30 @@ def sklearn_many(settings: dict[str, Any]) -> dict[str, Any]:
     return {**used, "units": len(data), "value": f"{statistics.mean(bounds):.1f}"}
 
 
-def child_cpu() -> float:
-    """CPU seconds of the living children, which getrusage counts only once they end."""
-    total, tick = 0.0, os.sysconf("SC_CLK_TCK")
-    for entry in Path("/proc").glob("[0-9]*/stat"):
+class Children(NamedTuple):
+    """CPU seconds and summed peak megabytes of the living children."""
+
+    cpu: float
+    peak: float
+
+
+def children() -> Children:
+    """What getrusage counts only once they end."""
+    cpu, high, tick = 0.0, 0.0, os.sysconf("SC_CLK_TCK")
+    for folder in Path("/proc").glob("[0-9]*"):
         try:
-            after = entry.read_text().rpartition(")")[2].split()
+            after = (folder / "stat").read_text().rpartition(")")[2].split()
+            status = (folder / "status").read_text()
         except OSError:
             continue
         if int(after[1]) == os.getpid():
-            total += (int(after[11]) + int(after[12])) / tick
-    return total
+            cpu += (int(after[11]) + int(after[12])) / tick
+            high += sum(
+                int(line.split()[1]) / 1024
+                for line in status.splitlines()
+                if line.startswith("VmHWM")
+            )
+    return Children(cpu, high)
 
 
 def iteration(settings: dict[str, Any]) -> dict[str, Any]:
