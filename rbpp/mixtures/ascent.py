@@ -177,7 +177,10 @@ def _relaxed(prior: Parameters, point: _Point, rate: Tensor) -> tuple[Tensor, Pa
     lawful = (counts >= 0).all(-1) & (torch.linalg.cholesky_ex(parameters.scale).info == 0)
     if not bool(lawful.all()):
         moments = torch.where(lawful.unsqueeze(-1), moments, point.image)
-        parameters = update(prior, moments)
+        changed = ~lawful.all(-1)
+        again = update(prior.select(changed), moments[changed])
+        for whole, part in zip(parameters, again, strict=True):
+            whole[changed] = part
     return moments, parameters
 
 
