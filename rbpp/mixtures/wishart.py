@@ -189,9 +189,8 @@ class PrecisionNormal(TorchDistribution):
     ) -> None:
         dimension = loc.shape[-1]
         batch_shape = torch.Size(broadcast_shape(loc.shape[:-1], precision_cholesky.shape[:-2]))
-        # A factor that the innermost batch dimension (the rows of a plate) shares.
-        shared = precision_cholesky.dim() > 2 and precision_cholesky.shape[-3] == 1
-        self._shared_factor = precision_cholesky.squeeze(-3) if shared else None
+        # As given, not expanded: what the rows of a plate share is computed once for all of them.
+        self._loc, self._factor = loc, precision_cholesky
         self.loc = loc.expand(*batch_shape, dimension)
         self.precision_cholesky = precision_cholesky.expand(*batch_shape, dimension, dimension)
         super().__init__(batch_shape, torch.Size([dimension]), validate_args=validate_args)
@@ -200,17 +199,17 @@ class PrecisionNormal(TorchDistribution):
         """Log density of value (…, d)."""
         if self._validate_args:
             self._validate_sample(value)
-        shift = value - self.loc
-        shared = self._shared_factor
-        if shared is not None and shift.dim() > 1:  # one product for all the rows of a plate
-            whitened = shift @ shared
+        shift = value - self._loc
+        if self._factor.dim() > 2 and self._factor.shape[-3] == 1 and shift.dim() > 1:
+            whitened = shift @ self._factor.squeeze(-3)  # one product for all the rows of a plate
         else:
-            whitened = (shift.unsqueeze(-2) @ self.precision_cholesky).squeeze(-2)
-        return (
-            log_det(self.precision_cholesky)
+            whitened = (shift.unsqueeze(-2) @ self._factor).squeeze(-2)
+        result = (
+            log_det(self._factor)
             - 0.5 * whitened.square().sum(-1)
             - 0.5 * self.event_shape[0] * math.log(2 * math.pi)
         )
+        return result.expand(torch.broadcast_shapes(result.shape, self.batch_shape))
 
     def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         """Draws, differentiable in both parameters."""
@@ -229,11 +228,13 @@ class PrecisionNormal(TorchDistribution):
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> PrecisionNormal:
         """The same law with a larger batch shape."""
         batch = torch.Size(batch_shape)
-        return PrecisionNormal(
+        new = PrecisionNormal(
             self.loc.expand(*batch, *self.event_shape),
             self.precision_cholesky.expand(*batch, *self.event_shape * 2),
             validate_args=False,
         )
+        new._loc, new._factor = self._loc, self._factor
+        return new
 
 
 def _triangle_side(entries: int) -> int:
