@@ -1,11 +1,12 @@
 """Mutual information of paired rows, beside its peers, on tasks of known value.
 
-    python benchmarks/mutual_information.py [--quick] [--varied] [--peers …] [--workers 2]
+    python benchmarks/mutual_information.py [--quick] [--sets standard varied held_out]
+        [--peers …] [--workers 2] [--output docs/mutual_information.md]
 
-The tasks are those of `mi_tasks.py`, 2,000 rows each. Peers: KSG with k = 5; scikit-learn's mixture
-with its component count by BIC or by 5-fold cross-validation, and its Dirichlet-process mixture, on
-standardised rows, the information by Monte Carlo over their own joint law. Prints Markdown: every
-task, then the summary.
+The tasks are the sets of `mi_tasks.py`, 2,000 rows each. Peers: KSG with k = 5; scikit-learn's
+mixture with its component count by BIC or by 5-fold cross-validation, and its Dirichlet-process
+mixture, on standardised rows, the information by Monte Carlo over their own joint law. Prints
+Markdown: the summary, then every task.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import mi_tasks
 import numpy as np
@@ -34,6 +35,16 @@ from rbpp.paired.mutual_information import mutual_information
 
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16)
 PEER_DRAWS = 20_000
+SETS = {
+    "standard": mi_tasks.standard,
+    "varied": mi_tasks.varied,
+    "held_out": mi_tasks.held_out,
+}
+TITLES = {
+    "standard": "Tasks of the papers",
+    "varied": "Other cases of the families",
+    "held_out": "Other cases again, on which nothing was chosen",
+}
 # The quick run: one task of each kind.
 QUICK = ("normal 1×1", "2-pair normal 5×5", "half-cube normal", "Student 1×1", "X,", "AI")
 Estimate = tuple[float, tuple[float, float] | None]
@@ -124,10 +135,10 @@ def own_information(fit: SklearnMixture, dim_x: int, seed: int) -> float:
     return float(ratio.mean())
 
 
-def measured(case: tuple[int, int], *, varied: bool, names: list[str], rows: int) -> dict:
+def measured(case: tuple[str, int, int], *, names: list[str], rows: int) -> dict:
     """Every method on one task and seed."""
-    index, seed = case
-    task = (mi_tasks.varied() if varied else mi_tasks.standard())[index]
+    kind, index, seed = case
+    task = SETS[kind]()[index]
     x, y = task.sample(rows, seed)
     found = {}
     with warnings.catch_warnings():
@@ -137,7 +148,13 @@ def measured(case: tuple[int, int], *, varied: bool, names: list[str], rows: int
             value, interval = METHODS[name](x, y, seed)
             seconds = time.perf_counter() - start, time.process_time() - start_cpu
             found[name] = (value, interval, *seconds)
-    return {"task": task.name, "mixture": task.mixture, "truth": task.truth, "found": found}
+    return {
+        "set": kind,
+        "task": task.name,
+        "mixture": task.mixture,
+        "truth": task.truth,
+        "found": found,
+    }
 
 
 def task_table(results: list[dict], names: list[str]) -> str:
@@ -163,8 +180,8 @@ def covers(result: dict) -> bool:
 
 def summary(results: list[dict], names: list[str]) -> str:
     lines = [
-        "| | mean error | median error | 90 % intervals cover | of mixtures | seconds | CPU s |",
-        "|---|---|---|---|---|---|---|",
+        "| | mean error | median error | 90 % intervals cover | of mixtures | seconds | at most | CPU s |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name in names:
         found = [result["found"][name] for result in results]
@@ -178,33 +195,46 @@ def summary(results: list[dict], names: list[str]) -> str:
                 if covered:
                     coverage[place] = f"{np.mean(covered):.0%} of {len(covered)}"
         seconds, cpu = (statistics.median(value[part] for value in found) for part in (2, 3))
+        longest = max(value[2] for value in found)
         lines.append(
             f"| {name} | {np.mean(errors):.3f} | {np.median(errors):.3f} | {coverage[0]} | "
-            f"{coverage[1]} | {seconds:.1f} | {cpu:.1f} |"
+            f"{coverage[1]} | {seconds:.1f} | {longest:.1f} | {cpu:.1f} |"
         )
     return "\n".join(lines)
 
 
+def section(kind: str, results: list[dict], names: list[str]) -> str:
+    """The summary of one set, then its tasks."""
+    return "\n".join(
+        [f"## {TITLES[kind]}", "", summary(results, names), "", task_table(results, names), ""]
+    )
+
+
 def main() -> None:
+    """Run every method on every case, and print or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="six tasks, one seed, three methods")
     parser.add_argument("--seeds", type=int, default=3, help="samples of every task")
-    parser.add_argument("--varied", action="store_true", help="other cases of the same families")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=["standard"])
     parser.add_argument("--rows", type=int, default=2000, help="of every sample")
     parser.add_argument("--peers", nargs="*", choices=list(METHODS)[1:], help="default: all")
     parser.add_argument("--workers", type=int, default=1, help="cases at once, one thread each")
+    parser.add_argument("--output", type=Path, help="write the tables there as well")
     arguments = parser.parse_args()
-    tasks = mi_tasks.varied() if arguments.varied else mi_tasks.standard()
-    indices = range(len(tasks))
     seeds, peers = arguments.seeds, arguments.peers
     if peers is None:
         peers = list(METHODS)[1:]
+    tasks = {kind: SETS[kind]() for kind in arguments.sets}
+    chosen = {kind: range(len(those)) for kind, those in tasks.items()}
     if arguments.quick:
-        indices = [i for i in indices if tasks[i].name.startswith(QUICK)]
+        standard = mi_tasks.standard()
+        chosen = {"standard": [i for i, t in enumerate(standard) if t.name.startswith(QUICK)]}
         seeds, peers = 1, ["KSG, k = 5", "mixture by BIC"]
     names = ["rbpp", *peers]
-    cases = [(index, seed) for index in indices for seed in range(seeds)]
-    work = partial(measured, varied=arguments.varied, names=names, rows=arguments.rows)
+    cases = [
+        (kind, index, seed) for kind in chosen for index in chosen[kind] for seed in range(seeds)
+    ]
+    work = partial(measured, names=names, rows=arguments.rows)
     if arguments.workers == 1:
         results = list(map(work, cases))
     else:
@@ -217,12 +247,30 @@ def main() -> None:
         )
         with pool:
             results = list(pool.map(work, cases))
-    kind = "Other cases of the families" if arguments.varied else "Tasks of the papers"
-    print(f"{kind}, n = {arguments.rows:,}, {seeds} sample(s) each; errors in nats.\n")
-    print(task_table(results, names))
-    print(f"\n{summary(results, names)}")
-    if any(result["truth"][1] for result in results):
-        print("\nTruths of mixtures are Monte Carlo means ± standard error.", file=sys.stdout)
+    threads = 1 if arguments.workers > 1 else torch.get_num_threads()
+    quoted = [f'"{name}"' for name in peers]
+    options = [
+        *("--sets", *chosen, "--seeds", seeds, "--rows", arguments.rows, "--peers", *quoted),
+        *(("--workers", arguments.workers) if arguments.workers > 1 else ()),
+    ]
+    text = "\n".join(
+        [
+            "# Mutual information of paired rows",
+            "",
+            "Output of `python benchmarks/mutual_information.py "
+            + " ".join(map(str, options))
+            + "`.",
+            "",
+            f"n = {arguments.rows:,} rows, {seeds} sample(s) of every task, {threads} thread(s) a "
+            "case; errors in nats. Truths of mixtures are Monte Carlo means ± standard error. "
+            "Seconds and CPU seconds: median over cases.",
+            "",
+            *(section(kind, [r for r in results if r["set"] == kind], names) for kind in chosen),
+        ]
+    )
+    print(text)
+    if arguments.output:
+        arguments.output.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -50,9 +50,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--components",
         type=options.positive_integer,
-        default=64,
+        default=128,
         metavar="K",
-        help="largest mixture considered (64)",
+        help="largest mixture considered (128)",
     )
 
 

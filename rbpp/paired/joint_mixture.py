@@ -22,16 +22,17 @@ from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_pr
 from rbpp.mixtures.mixture import GaussianMixture
 
 # Sizes tried: steps of a third to a half, so that a split has little to move.
-SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-# Times the covariance that `default_prior` expects of a component: its floor would blur a Y that
-# names the component up to a hundredth of its range.
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+# Times the covariance that `default_prior` expects of the only component.
 _PRIOR_SCALE = 0.3
 _TOLERANCE, _MAX_ITERATIONS = 1e-4, 60
 # A pass costs the square of the dimension, and with many a second component settles late or never.
 _MANY_DIMENSIONS, _FEW_ITERATIONS = 30, 25
-# Growth stops after two sizes in a row that add less than this to the stacked density (nats a row).
-_LEAST_GAIN = 0.002
+# Growth stops after two sizes in a row that add less than this to the stacked density (nats a row),
+# or with one that is so far below the best.
+_LEAST_GAIN, _MOST_BELOW = 0.002, 0.15
 _NEIGHBOURS = 5
+_BATCHED = ("mean", "mean_precision", "degrees_of_freedom", "scale")
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,15 @@ def growing_mixtures(
     places = _places(fold)
     dimension = rows.shape[-1]
     fit: VariationalMixture | None = None
+    prior = default_prior(data, 1, mask=masks)
+    prior = replace(prior, scale=_PRIOR_SCALE * prior.scale)
     found: list[PairDensity] = []
-    best, idle = -torch.inf, 0
+    best, idle, best_single = -torch.inf, 0, -torch.inf
     for components in SIZES:
         if components > largest:
             return
-        prior = default_prior(rows, components)
-        prior = replace(prior, scale=_PRIOR_SCALE * prior.scale)
+        if fit is not None:
+            prior = replace(prior, scale=expected_scale(fit, prior, components))
         fit = cavi(
             data,
             prior,
@@ -119,15 +122,17 @@ def growing_mixtures(
                 held_out,
                 margin_log_density,
                 whole.select(0),
-                prior,
+                replace(prior, **{name: getattr(prior, name)[0] for name in _BATCHED}),
             )
         )
         yield found[-1]
         reached = stacked(found).held_out[0].mean().item()
         idle = idle + 1 if reached < best + _LEAST_GAIN else 0
         best = max(best, reached)
-        if idle == 2:
+        single = found[-1].held_out[0].mean().item()
+        if idle == 2 or single < best_single - _MOST_BELOW:
             return
+        best_single = max(best_single, single)
 
 
 def stacked(found: list[PairDensity]) -> PairDensity:
@@ -144,6 +149,20 @@ def stacked(found: list[PairDensity]) -> PairDensity:
         average([one.held_out for one in found]),
         found[0].margin_log_density,
     )
+
+
+def expected_scale(fit: VariationalMixture, prior: MixturePrior, components: int) -> Tensor:
+    """Ψ (fits, d, d) for a larger mixture from the components there are: empirical Bayes.
+
+    Given E[Σ_k⁻¹] of every component, ν (mean_k E[Σ_k⁻¹])⁻¹ is the likeliest Ψ; cutting components
+    leaves each that much less volume. One scale for all directions, that of the rows, would blur
+    the thin ones: a Y that names the component it belongs to up to a hundredth of its range.
+    """
+    parameters = fit.select(0)
+    precision = parameters.degrees_of_freedom[..., None, None] * torch.linalg.inv(parameters.scale)
+    covariance = torch.linalg.inv(precision.mean(-3))
+    shrinkage = (fit.components / components) ** (2 / fit.dimension)
+    return shrinkage * prior.degrees_of_freedom[..., None, None] * covariance
 
 
 def split(fit: VariationalMixture, components: int) -> VariationalMixture:

@@ -19,7 +19,7 @@ from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.paired.joint_mixture import PairDensity, fold_masks, of_own_fold, stacking_weights
 
-RAW, NORMAL_SCORES = "raw", "normal scores"
+RAW, NORMAL_SCORES, STUDENT_SCORES = "raw", "normal scores", "t scores"
 # Degrees of freedom of the scores of Student's t; beyond the last they are normal scores.
 STUDENT_FREEDOMS = (1.0, 2.0, 3.0, 5.0, 8.0, 15.0)
 # Components of the one-dimensional mixtures; the wide range serves bounded and bimodal margins.
@@ -126,7 +126,7 @@ def student_pair_density(values: Tensor, dim_x: int, fold: Tensor, freedom: floa
         held_out[:, left_out] = densities(values[left_out], own)
     one = torch.ones(1, 1).to(values)
     margin = student_log_density(values.mT.unsqueeze(-1), one, freedom).sum(0)
-    name = f"t scores, {freedom:g} degrees"
+    name = f"{STUDENT_SCORES}, {freedom:g} degrees"
     return PairDensity(name, 1, densities(values, scale), held_out, margin)
 
 

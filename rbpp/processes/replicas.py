@@ -6,8 +6,7 @@ dimensions belong to the process, the first two to its runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,23 +15,13 @@ import torch
 from pyro import poutine
 from pyro.distributions import Delta
 from torch import Tensor
-from torch.distributions import MultivariateNormal
 
-from rbpp.mixtures.mixture import GaussianMixture
-from rbpp.randomness import seeded, spawn
+from rbpp.processes.batching import CHAIN_SITES, running
+from rbpp.processes.pair_density import pair_log_density
+from rbpp.randomness import spawn
 
 Values = dict[str, Tensor]
 
-ROLES = (
-    "anchor",
-    "prompt",
-    "prompt_factor",
-    "model_factor",
-    "output",
-    "synthetic",
-    "target",
-    "unprompted",
-)
 # Pairs of data sets per pass: the intermediate of a pass stays within a few hundred megabytes.
 _PASS_ELEMENTS = 2**23
 
@@ -89,9 +78,11 @@ class Replicas:
                 f"{' or '.join(missing)} (sites: {', '.join(sites)})"
             )
         self.world = {
-            name: site["value"].detach() for name, site in sites.items() if name not in ROLES
+            name: site["value"].detach() for name, site in sites.items() if name not in CHAIN_SITES
         }
-        self.sites = {name: self._describe(name, sites[name]) for name in ROLES if name in sites}
+        self.sites = {
+            name: self._describe(name, sites[name]) for name in CHAIN_SITES if name in sites
+        }
 
     def draw(self, count: int, label: str, *, given: Mapping[str, Tensor] | None = None) -> Values:
         """`count` replicates per world of every site of the contract.
@@ -136,7 +127,7 @@ class Replicas:
             if not self.sites[name].random:
                 computed = self.computed(values, name)
                 return _agreement(computed, values[name]).log()
-            return _log_prob(site["fn"], site["value"]).double().flatten(-2)
+            return pair_log_density(site["fn"], site["value"]).double().flatten(-2)
 
     def pairs(
         self,
@@ -210,7 +201,7 @@ class Replicas:
     ) -> Any:
         conditioned = poutine.condition(self.model, data=dict(values))
         seed = spawn(self.seed, label)
-        with torch.set_grad_enabled(gradient), seeded(seed), _numerics(self.device):
+        with torch.set_grad_enabled(gradient), running(seed, self.device):
             if replicates is None:
                 return poutine.trace(conditioned).get_trace()
             outer = pyro.plate("_worlds", self.worlds, dim=-4)
@@ -227,57 +218,6 @@ def _sample_sites(trace: Any) -> dict[str, Any]:
     }
 
 
-def _log_prob(law: Any, value: Tensor) -> Tensor:
-    """log_prob; of every pair of a Gaussian mixture and a data set as one matrix product per world.
-
-    Dimensions: (alternatives, worlds, replicates, 1, rows). Pyro's mixture would solve a triangular
-    system per pair, row and component, forty times slower at the default process.
-    """
-    components = getattr(law, "component_distribution", None)
-    if not isinstance(components, MultivariateNormal) or value.dim() != 6:
-        return law.log_prob(value)
-    # Read what the law was made of: a property may compute, and so write out, every row's own.
-    given = vars(law.mixture_distribution)
-    if "logits" in given:
-        weights = _without_rows(given["logits"], 1)
-        weights = None if weights is None else weights.softmax(-1)
-    else:
-        weights = _without_rows(given["probs"], 1)
-    means = _without_rows(components.loc, 2)
-    covariances = _without_rows(components.covariance_matrix, 3)
-    if weights is None or means is None or covariances is None:
-        return law.log_prob(value)
-    worlds = value.shape[1]
-    mixture = GaussianMixture(weights, means, covariances, validate_args=False)
-    if len(mixture.batch_shape) != 3 or mixture.batch_shape[1] not in (1, worlds):
-        return law.log_prob(value)
-    mixture = mixture.expand((mixture.batch_shape[0], worlds, mixture.batch_shape[2]))
-    alternatives, _, replicates = mixture.batch_shape
-    if (value.shape[0] > 1 < alternatives) or (value.shape[2] > 1 < replicates):
-        return law.log_prob(value)
-    parts = []
-    for world in range(worlds):
-        rows = value[:, world].reshape(-1, value.shape[-1])
-        found = mixture.select((slice(None), world)).log_prob_rows(rows)
-        found = found.reshape(alternatives, replicates, value.shape[0], value.shape[2], -1)
-        # One of each pair of dimensions has size one: what varies takes its place.
-        parts.append(found.transpose(1, 2).flatten(2, 3).flatten(0, 1))
-    return torch.stack(parts, 1).unsqueeze(-2)
-
-
-def _without_rows(tensor: Tensor, event: int) -> Tensor | None:
-    """A parameter (…, 1, rows) + event that is the same for all rows, once: (…) + event."""
-    row, middle = -event - 1, -event - 2
-    if tensor.dim() < event + 2 or tensor.shape[middle] != 1:
-        return None
-    if tensor.shape[row] != 1 and tensor.stride(row) != 0:
-        return None
-    batch = tensor.select(row, 0).squeeze(row)
-    while batch.dim() < event + 3:
-        batch = batch.unsqueeze(0)
-    return batch
-
-
 def _letters(law: Any) -> int | None:
     support = law.support
     bound = getattr(getattr(support, "base_constraint", support), "upper_bound", None)
@@ -289,15 +229,3 @@ def _letters(law: Any) -> int | None:
 def _agreement(computed: Tensor, given: Tensor) -> Tensor:
     same = (computed == given).double()
     return same.flatten(4).prod(-1).flatten(-2) if same.dim() > 4 else same.flatten(-2)
-
-
-@contextmanager
-def _numerics(device: str | torch.device) -> Iterator[None]:
-    """Float64 by default, on the device: densities of hundreds of rows are summed."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with torch.device(device):
-            yield
-    finally:
-        torch.set_default_dtype(before)

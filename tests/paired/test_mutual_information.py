@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,11 @@ import torch
 
 from rbpp.command import main
 from rbpp.container import read
+from rbpp.mixtures.cavi import cavi
+from rbpp.mixtures.conjugate import VariationalMixture, default_prior
+from rbpp.paired.information_draws import normal_optimism
 from rbpp.paired.joint_mixture import (
+    expected_scale,
     fold_masks,
     growing_mixtures,
     of_own_fold,
@@ -24,7 +29,7 @@ from rbpp.paired.margins import (
     student_pair_density,
     student_scores,
 )
-from rbpp.paired.mutual_information import _normal_optimism, mutual_information
+from rbpp.paired.mutual_information import mutual_information
 from rbpp.paired.paired_rows import paired_rows
 from rbpp.randomness import generator
 
@@ -285,21 +290,36 @@ def test_a_split_keeps_weights_means_and_covariance():
 
 
 def test_held_out_densities_are_of_fits_without_the_row():
-    """Against a fit of the other folds alone."""
-    from dataclasses import replace
-
-    from rbpp.mixtures.cavi import cavi
-    from rbpp.mixtures.conjugate import default_prior
-
+    """Against a fit of the other folds alone, whose prior has not seen the fold either."""
     rows = torch.as_tensor(np.hstack(normal_pair(103)))
     fold = random_folds(103, 5, generator(0))
     model = next(growing_mixtures(rows, 1, fold, "raw", torch.zeros(103), 1, generator(0)))
     kept = fold != 3
-    alone = cavi(rows[kept], model.prior, 1, generator=generator(0)).best().expected()
+    prior = default_prior(rows[kept], 1)
+    prior = replace(prior, scale=0.3 * prior.scale)
+    alone = cavi(rows[kept], prior, 1, generator=generator(0)).best().expected()
     assert torch.allclose(model.held_out[0][~kept], alone.log_prob_rows(rows[~kept]))
     margin = alone.marginal([1]).log_prob_rows(rows[~kept, 1:])
     assert torch.allclose(model.held_out[2][~kept], margin)
-    assert torch.allclose(model.prior.scale, replace(default_prior(rows, 1)).scale * 0.3)
+    torch.testing.assert_close(model.prior.scale, 0.3 * default_prior(rows, 1).scale)
+
+
+def test_the_prior_learns_how_thin_components_are():
+    """The harmonic mean of two covariances, with half the volume for twice as many components."""
+    covariances = torch.stack([torch.diag(torch.tensor([1.0, 1e-4])), torch.eye(2)]).double()
+    freedom = torch.tensor([10.0, 20.0]).double()
+    fit = VariationalMixture(
+        torch.ones(1, 1, 1, 2).double(),
+        torch.zeros(1, 1, 2, 2).double(),
+        torch.ones(1, 1, 2).double(),
+        freedom.expand(1, 1, 2),
+        (freedom[:, None, None] * covariances).expand(1, 1, 2, 2, 2),
+    )
+    prior = default_prior(torch.as_tensor(np.hstack(normal_pair(50))).unsqueeze(0), 2)
+    learned = expected_scale(fit, prior, 4)
+    harmonic = torch.diag(torch.tensor([1.0, 2 / (1e4 + 1)])).double()
+    expected = 0.5 * prior.degrees_of_freedom * harmonic
+    torch.testing.assert_close(learned[0], expected)
 
 
 def test_margin_densities_are_those_of_the_law():
@@ -340,7 +360,7 @@ def test_optimism_of_a_normal_is_what_simulation_finds():
     x, y = torch.logdet(covariance[:, :2, :2]), torch.logdet(covariance[:, 2:, 2:])
     information = 0.5 * (x + y - torch.logdet(covariance))
     error = information.std() / math.sqrt(4000)
-    assert abs(information.mean() - _normal_optimism(61, 2, 3)) < 4 * error
+    assert abs(information.mean() - normal_optimism(61, 2, 3)) < 4 * error
 
 
 def test_command(tmp_path, capsys):

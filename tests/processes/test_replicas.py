@@ -70,7 +70,7 @@ def test_one_product_gives_the_density_that_pyro_gives(monkeypatch):
     replicas = Replicas(load_process("gaussian_mixture", outputs=20), worlds=2)
     values = replicas.draw(5, "test")
     fast = replicas.pairs(values, "output", {"prompt": values["prompt"]})
-    monkeypatch.setattr(module, "_log_prob", lambda law, value: law.log_prob(value))
+    monkeypatch.setattr(module, "pair_log_density", lambda law, value: law.log_prob(value))
     slow = replicas.pairs(values, "output", {"prompt": values["prompt"]})
     torch.testing.assert_close(fast, slow)
 

@@ -1,0 +1,120 @@
+"""The models of paired rows that compete: mixtures of every size and Student's t, in each margin.
+
+On common ground, log density over that of independent margins: coordinates then do not matter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+
+import torch
+from torch import Tensor
+
+from rbpp.paired.joint_mixture import PairDensity, growing_mixtures, stacked
+from rbpp.paired.margins import (
+    NORMAL_SCORES,
+    RAW,
+    STUDENT_FREEDOMS,
+    STUDENT_SCORES,
+    margin_log_density,
+    normal_log_density,
+    normal_scores,
+    student_pair_density,
+    student_scores,
+)
+from rbpp.randomness import generator, spawn
+from rbpp.threads import block_threads
+
+MARGINS = (RAW, NORMAL_SCORES, STUDENT_SCORES)
+# Joint dimensions beyond which a mixture may have more parameters than rows: without the second
+# component nothing but a normal or a t could be seen there.
+_MANY_DIMENSIONS, _PARAMETERS_PER_ROW = 12, 1.5
+# From as many components on, margins whose mixtures are behind by as many nats a row stop growing.
+_RACE_COMPONENTS, _BEHIND = 48, 0.1
+
+
+def pair_densities(
+    rows: Tensor,
+    dim_x: int,
+    fold: Tensor,
+    components: int,
+    margins: Collection[str],
+    seed: int,
+) -> list[PairDensity]:
+    """Every model considered, with the density of its own margins.
+
+    Args:
+        rows: (n, d), X in the first `dim_x` columns.
+        dim_x: dimension of X.
+        fold: (n,) in which fit a row is left out.
+        components: largest mixture.
+        margins: coordinates, of `MARGINS`.
+        seed: of the starts.
+    """
+    largest = _largest(len(rows), rows.shape[-1], components)
+    growing: dict[str, Iterator[PairDensity]] = {}
+    for name in (RAW, NORMAL_SCORES):
+        if name in margins:
+            values, own = coordinates(rows, name), None
+            if name == RAW:
+                source = generator(spawn(seed, "margins"))
+                own = margin_log_density(values, fold, source).sum(-1)
+            else:
+                own = normal_log_density(values).sum(-1)
+            starts = generator(spawn(seed, "starts", name))
+            growing[name] = growing_mixtures(values, dim_x, fold, name, own, largest, starts)
+    found: list[PairDensity] = []
+    for grown in _race(growing).values():
+        found += grown
+        if len(grown) > 1:
+            found.append(stacked(grown))
+    if STUDENT_SCORES in margins:
+        for freedom in STUDENT_FREEDOMS:
+            values = student_scores(rows, freedom)
+            found.append(student_pair_density(values, dim_x, fold, freedom))
+    return found
+
+
+def coordinates(rows: Tensor, margins: str) -> Tensor:
+    """Standardised rows, or their normal scores."""
+    return (rows - rows.mean(0)) / rows.std(0) if margins == RAW else normal_scores(rows)
+
+
+def advantages(found: Collection[PairDensity]) -> Tensor:
+    """Log density over that of independent margins, of rows left out: (models, n)."""
+    return torch.stack([one.held_out[0] - one.margin_log_density for one in found])
+
+
+def _largest(count: int, dimension: int, components: int) -> int:
+    """Mixtures have about as many parameters as there are rows, at most."""
+    parameters = dimension * (dimension + 3) // 2 + 1
+    share = _PARAMETERS_PER_ROW if dimension > _MANY_DIMENSIONS else 1.0
+    return max(1, min(components, int(share * count / parameters)))
+
+
+def _race(growing: dict[str, Iterator[PairDensity]]) -> dict[str, list[PairDensity]]:
+    """Mixtures in each coordinates, grown side by side; what falls far behind stops growing."""
+    found: dict[str, list[PairDensity]] = {name: [] for name in growing}
+    running = list(growing)
+    with block_threads(torch.device("cpu")) as apply:
+        while running:
+            # Each margins' generator is its own: side by side they draw what they would alone.
+            steps = apply(lambda name: (name, next(growing[name], None)), running)
+            running = []
+            for name, grown in steps:
+                if grown is not None:
+                    found[name].append(grown)
+                    running.append(name)
+            reached = {name: _reached(grown) for name, grown in found.items()}
+            running = [
+                name
+                for name in running
+                if found[name][-1].components < _RACE_COMPONENTS
+                or reached[name] >= max(reached.values()) - _BEHIND
+            ]
+    return found
+
+
+def _reached(grown: list[PairDensity]) -> float:
+    return float(advantages(grown).mean(-1).max()) if grown else -math.inf
