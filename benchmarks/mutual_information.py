@@ -180,7 +180,7 @@ def covers(result: dict) -> bool:
 
 def summary(results: list[dict], names: list[str]) -> str:
     lines = [
-        "| | mean error | median error | 90 % intervals cover | of mixtures | seconds | at most | CPU s |",
+        "| | mean error | median error | 90 % cover | of mixtures | seconds | at most | CPU s |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in names:

@@ -20,7 +20,15 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 # In the order of the layers; `truth` needs the real data sets beside the checkout, `gpu` a GPU.
-NAMES = ("mixtures", "divergences", "kl_gap", "mutual_information", "coverage", "calibration")
+NAMES = (
+    "mixtures",
+    "divergences",
+    "kl_gap",
+    "mutual_information",
+    "coverage",
+    "fine_tunes",
+    "calibration",
+)
 PACKAGES = ("rbpp", "torch", "pyro-ppl", "numpy", "scipy", "scikit-learn", "arviz", "ray")
 
 
