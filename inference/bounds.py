@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rbpp import command, options
 
 if TYPE_CHECKING:
+    from rbpp.theory.chain import Chain
     from rbpp.theory.learners import Learner
 
 LEARNERS = ("auto", "mixture", "point", "finite")
@@ -137,8 +138,20 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
             "bounds": lambda: bound_figures.plot_bounds(data),
         },
         extra=extra,
+        notes=chain_notes(chain),
         rows=chain.rows,
     )
+
+
+def chain_notes(chain: Chain) -> str:
+    """What a table of numbers cannot say of its terms, one a line: no such term, what stands for
+    one, sides that are far apart or cut."""
+    lines = {name: f"missing: {reason}" for name, reason in chain.missing.items()}
+    lines |= chain.notes
+    for name, how in chain.estimators.items():
+        if "saturated" in how or "too far apart" in how:
+            lines[name] = f"{lines[name]}; {how}" if name in lines else how
+    return "\n".join(f"{name}: {line}" for name, line in lines.items())
 
 
 def _learner(arguments: argparse.Namespace, components: int | None) -> Learner | None:

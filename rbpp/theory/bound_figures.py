@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,11 @@ def plot_terms(data: Any, probability: float = 0.94) -> np.ndarray:
     """Forest plot of all terms but bounds, in panels of informations, entropies and rates.
 
     Point: mean over worlds. Thick line: interval over worlds. Thin line: from the lower side to the
-    upper side of the estimate, where it has two.
+    upper side of the estimate, where it has two. A label says where the lower side is cut
+    at the logarithm of the pairs in its sandwich, and in how many worlds a term is infinite.
     """
     posterior = group_datasets(data)["posterior"]
+    estimators = json.loads(data.attrs.get("estimators", "{}"))
     panels: dict[str, list[str]] = {"information [nats]": [], "entropy [nats]": [], "rates": []}
     for name in map(str, posterior.data_vars):
         if name not in VARIABLES or name.startswith(("bound_", "slack_")):
@@ -63,7 +66,11 @@ def plot_terms(data: Any, probability: float = 0.94) -> np.ndarray:
                     ends = [posterior[name].values.mean(), posterior[f"{name}{side}"].values.mean()]
                     axis.plot(ends, [position] * 2, color=_SIDES, linewidth=1.2)
             _interval(axis, posterior[name].values, position, _TERM, probability)
-        axis.set_yticks(range(len(names)), list(reversed(names)), fontsize=8)
+        labels = [
+            _label(name, posterior[name].values, estimators.get(name, ""))
+            for name in reversed(names)
+        ]
+        axis.set_yticks(range(len(names)), labels, fontsize=8)
         axis.set_title(heading, fontsize=9, loc="left")
         axis.axvline(0, color="0.8", linewidth=0.8, zorder=0)
     # λ and the vacuous rates span decades; what lies within [0, 1] should not vanish beside them.
@@ -107,6 +114,13 @@ def plot_bounds(data: Any, probability: float = 0.94) -> np.ndarray:
         axis.set_ylim(-0.6, 1.6)
         axis.tick_params(axis="x", labelsize=7)
     return axes
+
+
+def _label(name: str, draws: np.ndarray, estimator: str) -> str:
+    infinite = int(np.isinf(draws).sum())
+    if infinite:
+        return f"{name} (∞ in {infinite} of {draws.size} worlds)"
+    return f"{name} (lower side cut)" if "saturated" in estimator else name
 
 
 def _interval(

@@ -172,6 +172,12 @@ def chain_terms(
     found.terms = composition.propagate(primitives, compose, found.missing)
     if factor_kind(replicas) == "absent":
         found.notes["information_model_factor_learner"] = composition.UNKNOWN_FACTOR
+    infinite = found.terms.get("prompting_factor")
+    if infinite is not None and bool(infinite.value.isinf().any()):
+        found.notes["prompting_factor"] = (
+            f"infinite in {int(infinite.value.isinf().sum())} of {worlds} worlds, where I(e_p; "
+            "M(p)) is 0: no λ there has H(e_p) ≤ λ I(e_p; M(p))"
+        )
     for name, bracket in brackets.items():
         one_sided = torch.equal(bracket.lower.value, bracket.upper.value)
         if name in found.terms and not one_sided:

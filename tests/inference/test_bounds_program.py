@@ -70,6 +70,15 @@ def test_table_names_every_statement(capsys, process):
         assert text in printed.out
 
 
+def test_table_says_what_numbers_cannot(capsys):
+    """Infinite, missing and replaced terms each have a line of their own."""
+    _, printed = run(capsys, "finite_alphabet")
+    assert "prompting_factor: infinite in" in printed.out
+    _, printed = run(capsys, f"{USERS}:recipe")
+    assert "task_divergence: missing: the process has no site unprompted" in printed.out
+    assert "entropy_model_factor: no site model_factor" in printed.out
+
+
 def test_per_row_divides_by_the_rows_of_the_data_set(capsys):
     tables = []
     for extra in ([], ["--per-row"]):
