@@ -8,7 +8,12 @@ or 1, it trained on, decided by a fair coin. Both in one .npz, or in two .npy fi
 
 Every bound comes with its posterior, beside its plug-in estimate (as published, and corrected by
 Miller and Madow), the same two with the masks of other fine-tunes (null: nothing is there to be
-found, so what is found is the estimate's floor), and the probability that it holds.
+found, so what is found is the estimate's floor), and its slack, the bound less the gap. Each is a
+theorem about whatever law the losses have, and so holds in every posterior draw; the interpolation
+bound alone holds under a condition, which the audit names.
+
+With few fine-tunes no estimate has much to go on: at k = 2 a row was trained on once, or never, and
+the bounds that look at single rows lean on the prior, those that pool all rows do not.
 """
 
 from __future__ import annotations
@@ -86,7 +91,7 @@ def comparison_table(found: FineTuneBounds) -> str:
     from rbpp.display import align
 
     terms = term_table(found.data)
-    columns = ("plug_in", "corrected", "null", "null_plug_in", "probability_holds")
+    columns = ("plug_in", "corrected", "null", "null_plug_in", "slack")
     lines = [["bound", "mean", *(name.replace("_", " ") for name in columns)]]
     for name, others in found.comparison.items():
         mean = terms[name]["mean"]

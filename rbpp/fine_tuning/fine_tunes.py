@@ -42,7 +42,10 @@ class FineTuneBounds:
     Attributes:
         data: InferenceData: the gap, losses, informations and bounds as (chain, draw).
         comparison: bound name to `plug_in`, `corrected` (Miller and Madow), `null_plug_in` and
-            `null` (plug-in and posterior mean with permuted masks), and `probability_holds`.
+            `null` (plug-in and posterior mean with permuted masks), `slack` (posterior mean of the
+            bound less the gap) and `probability_holds`. The posterior is over laws of the losses,
+            and under each of them the theorems are true: the probability is 1 for all of them, and
+            below it only for the interpolation bound, where that is no theorem.
         audit: one mapping per assumption: `assumption`, `verdict`, `measured`.
         settings: what the numbers depend on.
     """
@@ -101,6 +104,7 @@ def fine_tune_bounds(
         gap = posterior["generalization_gap"] if name in POOLED_BOUNDS else rows_gap
         # Equal but for rounding counts as holding: the interpolation bound is an equality.
         holds = posterior[name] >= gap - 1e-9 * data.loss_bound
+        comparison[name]["slack"] = float((posterior[name] - gap).mean())
         comparison[name]["probability_holds"] = float(holds.double().mean())
     measured = float((data.held_out - data.training).mean()) * data.loss_bound
     audit = _audit(data, posterior["generalization_gap"], rows_gap, none)
