@@ -419,7 +419,6 @@ def stream(settings: dict[str, Any]) -> dict[str, Any]:
                 stochastic_passes=1,
                 passes=2,
                 tolerance=0,
-                generator=generator(0),
             )
         )
     used["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -4,12 +4,16 @@ DATA holds one row per line or record: .npy, .npz, CSV, Parquet, JSON, JSON line
 shards. Rows are numbers, or text that is embedded first; --dimension, and text always, means their
 principal components, and then every term is one of these coordinates. Restarts are chains: where
 R-hat between them is above 1.05, or Pareto k of the approximation above 0.7, the audit says so.
+
+Rows larger than memory, .npy, Parquet or Arrow, are read in chunks (--stream, and by itself from
+1 GiB on), on one machine or on those of a Ray cluster (--engine ray); Pareto k is not judged then.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +21,18 @@ from rbpp import command, options
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from rbpp.mixtures.component_count import ComponentCount
+    from rbpp.mixtures.posterior import MixturePosterior
 
 # Vehtari, Simpson, Gelman, Yao and Gabry (2024) for k; Vehtari et al. (2021) for R-hat, whose 1.01
 # is for samplers: independent restarts of an approximation agree or clearly do not.
 LARGEST_PARETO_K, LARGEST_RHAT = 0.7, 1.05
 SHOWN_DIMENSIONS = 4
+# From here on rows are streamed: as float64, with what a fit keeps of them, they take several times
+# the bytes of the file.
+STREAM_BYTES = 2**30
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +47,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--engine",
-        choices=["cavi", "svi", "nuts"],
+        choices=["cavi", "svi", "nuts", "ray"],
         default="cavi",
-        help="coordinate ascent, stochastic gradients, or sampling (cavi)",
+        help="coordinate ascent, stochastic gradients, sampling, or coordinate ascent whose passes "
+        "over the rows are the tasks of a Ray cluster (cavi)",
     )
     parser.add_argument("--embedding-field", metavar="F", help="the field with a vector per row")
     parser.add_argument(
@@ -71,13 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--restarts", type=options.positive_integer, default=4, metavar="N", help="chains (4)"
     )
-    parser.add_argument(
-        "--draws",
-        type=options.positive_integer,
-        default=1000,
-        metavar="N",
-        help="posterior draws per chain (1000)",
-    )
+    options.add_draws(parser)
     parser.add_argument(
         "--points",
         type=options.positive_integer,
@@ -90,6 +94,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="keep the log likelihood of every row and draw, for az.loo",
     )
+    large = parser.add_argument_group("rows larger than memory")
+    large.add_argument("--stream", action="store_true", help="read the rows in chunks")
+    large.add_argument("--weight-field", metavar="F", help="the field with the rows' weights")
+    large.add_argument(
+        "--chunk-rows", type=options.positive_integer, metavar="N", help="rows in memory (50000)"
+    )
+    large.add_argument(
+        "--stochastic-passes",
+        type=options.whole_number,
+        metavar="N",
+        help="readings with a step for every part of the rows (1)",
+    )
+    large.add_argument(
+        "--incremental-passes",
+        type=options.whole_number,
+        metavar="N",
+        help="the same, remembering what every part gave before (0)",
+    )
+    large.add_argument(
+        "--passes",
+        type=options.whole_number,
+        metavar="N",
+        help="most readings with a step for all rows (20)",
+    )
+    options.add_checkpoint(large)
+    options.add_address(large)
 
 
 def run(arguments: argparse.Namespace) -> command.Outcome:
@@ -98,11 +128,67 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
 
     from rbpp import plots
     from rbpp.container import add_terms
-    from rbpp.mixtures.component_count import compare_component_counts
     from rbpp.mixtures.divergences import entropy
-    from rbpp.mixtures.posterior import fit_mixture
     from rbpp.randomness import generator, spawn
 
+    found = _of_stream(arguments) if _streams(arguments) else _of_memory(arguments)
+    posterior = found.posterior.relabelled()
+    points = generator(spawn(arguments.seed, "entropy"), arguments.device)
+    estimate = entropy(posterior.mixture, draws=arguments.points, generator=points)
+    weights = posterior.mixture.weights
+    data = add_terms(
+        posterior.to_inference_data(
+            found.rows if arguments.log_likelihood else None,
+            settings={"seed": arguments.seed, "row_count": found.count},
+        ),
+        {
+            "entropy": estimate.value.cpu(),
+            "entropy_mcse": estimate.standard_error.cpu(),
+            # The number of equally weighted components with the same entropy of weights.
+            "effective_components": torch.special.entr(weights).sum(-1).exp().cpu(),
+        },
+    )
+    comparison = found.comparison
+    return command.Outcome(
+        data=data,
+        audit=_audit(data, found.posterior),
+        extra={"comparison": [_compared(entry) for entry in comparison]} if comparison else {},
+        notes="\n\n".join(
+            [_component_table(data)] + ([_comparison_table(comparison)] if comparison else [])
+        ),
+        settings={
+            "components": posterior.components,
+            "components_compared": arguments.components,
+            "rows": found.count,
+            "dimension": posterior.draws.means.shape[-1],
+            "digest": posterior.digest,
+            **found.made,
+        },
+        figures={"fit": lambda: plots.plot_forest(data, ["entropy", "effective_components"])},
+    )
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A posterior, and what it was fitted to: rows where they were held, and how they were made."""
+
+    posterior: MixturePosterior
+    count: int
+    made: dict[str, Any]
+    rows: Tensor | None = None
+    comparison: list[ComponentCount] = field(default_factory=list)
+
+
+def _of_memory(arguments: argparse.Namespace) -> Fitted:
+    """The fit of rows that are read at once."""
+    import torch
+
+    from rbpp.mixtures.component_count import compare_component_counts
+    from rbpp.mixtures.posterior import fit_mixture
+
+    for name in ("chunk_rows", *_PASSES):
+        if getattr(arguments, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')}: expected --stream with it; got none")
     vectors, made = _vectors(arguments)
     rows = torch.as_tensor(vectors, dtype=torch.float64, device=arguments.device)
     settings = {
@@ -115,41 +201,96 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
     comparison = []
     if len(arguments.components) > 1:
         comparison = compare_component_counts(rows, arguments.components, **settings)
-        posterior = comparison[0].posterior.relabelled()
+        posterior = comparison[0].posterior
     else:
-        posterior = fit_mixture(rows, arguments.components[0], **settings).relabelled()
-    points = generator(spawn(arguments.seed, "entropy"), arguments.device)
-    found = entropy(posterior.mixture, draws=arguments.points, generator=points)
-    weights = posterior.mixture.weights
-    data = add_terms(
-        posterior.to_inference_data(
-            rows if arguments.log_likelihood else None,
-            settings={"seed": arguments.seed, "row_count": len(rows)},
-        ),
-        {
-            "entropy": found.value,
-            "entropy_mcse": found.standard_error,
-            # The number of equally weighted components with the same entropy of weights.
-            "effective_components": torch.special.entr(weights).sum(-1).exp(),
-        },
+        posterior = fit_mixture(rows, arguments.components[0], **settings)
+    return Fitted(posterior, len(rows), made, rows, comparison)
+
+
+_PASSES = ("stochastic_passes", "incremental_passes", "passes")
+
+
+def _of_stream(arguments: argparse.Namespace) -> Fitted:
+    """The fit of rows that are read in chunks, here or by the workers of a cluster."""
+    from rbpp.distributed import engine_map
+    from rbpp.journal import Journal
+    from rbpp.mixtures.chunks import CHUNK_ROWS, row_chunks
+    from rbpp.mixtures.stream_posterior import fit_mixture_stream
+
+    engine = "ray" if arguments.engine == "ray" else "local"
+    chunk_rows = arguments.chunk_rows or CHUNK_ROWS
+    stream = row_chunks(
+        arguments.data.resolve(),  # workers have another current folder
+        field=arguments.embedding_field,
+        weight_field=arguments.weight_field,
+        chunk_rows=chunk_rows,
     )
-    return command.Outcome(
-        data=data,
-        audit=_audit(data),
-        extra={"comparison": [_compared(entry) for entry in comparison]} if comparison else {},
-        notes="\n\n".join(
-            [_component_table(data)] + ([_comparison_table(comparison)] if comparison else [])
-        ),
-        settings={
-            "components": posterior.components,
-            "components_compared": arguments.components,
-            "rows": len(rows),
-            "dimension": rows.shape[1],
-            "digest": posterior.digest,
-            **made,
-        },
-        figures={"fit": lambda: plots.plot_forest(data, ["entropy", "effective_components"])},
-    )
+    passes = {name: value for name in _PASSES if (value := getattr(arguments, name)) is not None}
+    settings = {
+        "concentration": arguments.concentration,
+        "restarts": arguments.restarts,
+        "seed": arguments.seed,
+        **passes,
+    }
+    work = {
+        **settings,
+        "data": str(arguments.data.resolve()),
+        "components": arguments.components[0],
+        "field": arguments.embedding_field,
+        "weight_field": arguments.weight_field,
+        "chunk_rows": chunk_rows,
+        "parts": len(stream),
+    }
+    on_gpu = arguments.device == "cuda"
+    with engine_map(engine, arguments.address, gpus_per_task=int(on_gpu)) as mapper:
+        posterior, summary = fit_mixture_stream(
+            stream,
+            arguments.components[0],
+            **settings,
+            draws=arguments.draws,
+            device="cpu" if engine == "ray" else arguments.device,
+            part_device=arguments.device,
+            mapper=mapper,
+            journal=Journal(arguments.checkpoint, work),
+            quiet=arguments.quiet,
+        )
+    return Fitted(posterior, summary.count, {"embedding": "as given", "stream": True})
+
+
+def _streams(arguments: argparse.Namespace) -> bool:
+    """Whether the rows are read in chunks: asked for, needed, or better for their size."""
+    asked = {
+        "--engine ray": arguments.engine == "ray",
+        "--stream": arguments.stream,
+        "--weight-field": arguments.weight_field is not None,
+        "--checkpoint": arguments.checkpoint is not None,
+    }
+    against = {
+        "--text-field": bool(arguments.text_field),
+        "--embedding-model": arguments.embedding_model is not None,
+        "--dimension": arguments.dimension is not None,
+        "--log-likelihood": arguments.log_likelihood,
+        f"--engine {arguments.engine}": arguments.engine in ("svi", "nuts"),
+        "several numbers of --components": len(arguments.components) > 1,
+    }
+    reasons = [name for name, given in asked.items() if given]
+    hindrances = [name for name, given in against.items() if given]
+    if reasons and hindrances:
+        raise ValueError(
+            f"{reasons[0]}: expected numbers as they are and one fit by coordinate ascent; got "
+            f"{hindrances[0]}"
+        )
+    return bool(reasons) or (not hindrances and _large(arguments.data))
+
+
+def _large(path: Path) -> bool:
+    """Whether a file or folder that can be streamed has that many bytes."""
+    from rbpp.mixtures.chunks import shard_files
+
+    try:
+        return sum(shard.stat().st_size for shard in shard_files(path)) >= STREAM_BYTES
+    except (ValueError, OSError):  # what it is, the reader of rows in memory will say
+        return False
 
 
 def _vectors(arguments: argparse.Namespace) -> tuple[np.ndarray, dict[str, Any]]:
@@ -214,12 +355,23 @@ def _comparison_table(comparison: list[ComponentCount]) -> str:
     return align([list(entries[0]), *([f"{v:.5g}" for v in e.values()] for e in entries)])
 
 
-def _audit(data: Any) -> list[dict[str, Any]]:
-    """Whether restarts agree, and whether importance weights could correct the approximation."""
+def _audit(data: Any, fitted: MixturePosterior) -> list[dict[str, Any]]:
+    """Whether restarts settled and agree, and importance weights could correct their law."""
     import arviz
 
     posterior, statistics = data["posterior"], data["sample_stats"]
     audit = []
+    if fitted.posterior is not None and fitted.posterior.converged is not None:
+        unsettled = float((~fitted.posterior.converged).sum())
+        audit.append(
+            {
+                "assumption": "the ascent of every restart has settled",
+                "measure": "restarts that have not",
+                "measured": unsettled,
+                "threshold": 0.0,
+                "verdict": _verdict(unsettled, 0.0),
+            }
+        )
     if posterior.sizes["chain"] > 1:
         rhat = float(arviz.rhat(data, var_names=["entropy"])["entropy"])
         audit.append(

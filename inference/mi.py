@@ -33,13 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("y", metavar="Y", type=Path, help="those of Y, in the same order")
     parser.add_argument("--x-field", metavar="F", help="the field of X with a vector per row")
     parser.add_argument("--y-field", metavar="F", help="the field of Y with a vector per row")
-    parser.add_argument(
-        "--draws",
-        type=options.positive_integer,
-        default=1000,
-        metavar="N",
-        help="posterior draws per chain (1000)",
-    )
+    options.add_draws(parser)
     parser.add_argument(
         "--chains",
         type=options.positive_integer,

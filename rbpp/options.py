@@ -48,6 +48,49 @@ def add_per_row(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_draws(parser: argparse._ActionsContainer, default: int = 1000) -> None:
+    """`--draws`, per chain."""
+    parser.add_argument(
+        "--draws",
+        type=positive_integer,
+        default=default,
+        metavar="N",
+        help=f"posterior draws per chain ({default})",
+    )
+
+
+def add_engine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """`--engine ray`, for programs whose work splits; `rbpp.distributed.engine_map` takes both."""
+    group = parser.add_argument_group("where the work is done")
+    group.add_argument(
+        "--engine",
+        choices=["local", "ray"],
+        default="local",
+        help="this process, or the workers of a Ray cluster; the numbers are the same (local)",
+    )
+    add_address(group)
+    return group
+
+
+def add_address(parser: argparse._ActionsContainer) -> None:
+    """`--address` of the cluster."""
+    parser.add_argument(
+        "--address",
+        metavar="A",
+        help="of the Ray cluster; without it RAY_ADDRESS, or one started on this machine",
+    )
+
+
+def add_checkpoint(parser: argparse._ActionsContainer) -> None:
+    """`--checkpoint`: the folder of a `rbpp.journal.Journal`."""
+    parser.add_argument(
+        "--checkpoint",
+        metavar="DIR",
+        type=Path,
+        help="keep what is done here; the same command goes on from it, to the same numbers",
+    )
+
+
 def resolve_device(requested: str) -> str:
     """`cuda` or `cpu`, where `auto` takes the first if there is one.
 
@@ -76,6 +119,13 @@ def positive_integer(text: str) -> int:
     """A count."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more; got {text}")
+    return int(text)
+
+
+def whole_number(text: str) -> int:
+    """A count that may be none."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more; got {text}")
     return int(text)
 
 

@@ -64,8 +64,9 @@ def cavi(
         initial: posterior (restarts, …) to start from instead.
         chunk_rows: rows per matrix product; by default what fits the processor's cache.
         history: keep the ELBO of every iteration.
-        dtype: precision of the passes over the rows, by default that of the data. Statistics and
-            parameters are always accumulated in float64, and rows are centred and scaled first.
+        dtype: precision of the passes over the rows, by default that of the data, on a GPU float32.
+            Statistics and parameters are always accumulated in float64, and rows are centred and
+            scaled first.
 
     Returns:
         VariationalMixture with leading dimensions (restarts, …) and the dtype of the data.
@@ -91,7 +92,8 @@ def cavi(
     if source is not None:
         source = source.to(data.device).expand(data.shape[:-1]).reshape(sets, -1)
     units = standardisation(flat_rows, weights)
-    rows = _standardised(flat_rows, weights, source, source_count, units, dtype or data.dtype)
+    dtype = dtype or (torch.float32 if data.is_cuda else data.dtype)
+    rows = _standardised(flat_rows, weights, source, source_count, units, dtype)
     members = torch.arange(sets, device=data.device).repeat_interleave(restarts)
     own_units = units.select(members)
     prior_parameters = _flat(prior.parameters(components, source_count), batch).select(members)

@@ -1,17 +1,42 @@
-"""Shards on disk as chunks of rows, a few at a time: `.npy`, Parquet, and folders of them."""
+"""Rows that need not fit in memory: a stream of parts, each read in chunks when its turn comes.
+
+A part is a recipe, small enough to be sent to another machine; its rows are read where they are
+worked on. A chunk is what is in memory at a time. Shards are `.npy` arrays, Parquet files, Arrow
+files as `datasets` writes them, and folders of these.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from rbpp.mixtures.stream import Chunk, Chunks
 
-_READERS = (".npy", ".parquet")
+class Chunk(NamedTuple):
+    """Rows (n, d), with a weight and a source label (n,) each, or None."""
+
+    rows: Tensor
+    weights: Tensor | None = None
+    source: Tensor | None = None
+
+
+Part = Callable[[], Iterable[Chunk]]
+Stream = Sequence[Part]
+
+# Of 16 float32 coordinates 3 MB: large against what it costs to open a file or to start a task.
+CHUNK_ROWS = 50_000
+SUFFIXES = (".npy", ".parquet", ".arrow")
+
+
+def tensor_chunks(rows: Tensor, chunk_rows: int) -> Stream:
+    """A stream of the rows (n, d) of a tensor."""
+    return [partial(_given, Chunk(part)) for part in rows.split(chunk_rows)]
 
 
 def row_chunks(
@@ -19,17 +44,18 @@ def row_chunks(
     *,
     field: str | None = None,
     weight_field: str | None = None,
-    chunk_rows: int = 50_000,
-) -> Chunks:
-    """A re-readable stream of the rows of a file, or of a folder of shards in order of their names.
+    chunk_rows: int = CHUNK_ROWS,
+) -> Stream:
+    """A stream of the rows of a file, or of a folder of shards in order of their names.
 
-    Nothing is kept between chunks: memory holds one chunk, whatever the file's size.
+    Only sizes are read here. Memory then holds one chunk, whatever the file's size. A part is a
+    chunk; of Parquet it is a row group, or as many as make a chunk.
 
     Args:
-        path: a `.npy` array (n, d) or a Parquet file, or a folder of either.
-        field: the Parquet column with a vector per row; by default all columns of numbers are
-            coordinates.
-        weight_field: the Parquet column with the rows' weights.
+        path: a `.npy` array (n, d), a Parquet or an Arrow file, a folder of these, or a data set
+            on disk as `datasets` saves it.
+        field: the column with a vector per row; by default all columns of numbers are coordinates.
+        weight_field: the column with the rows' weights.
         chunk_rows: rows per chunk.
 
     Raises:
@@ -37,73 +63,155 @@ def row_chunks(
     """
     if chunk_rows < 1:
         raise ValueError(f"Expected chunk_rows ≥ 1; got {chunk_rows}")
-    shards = _shards(Path(path))
+    shards = shard_files(path)
     if any(shard.suffix == ".npy" for shard in shards) and (field or weight_field):
-        raise ValueError(f"{path}: Expected a Parquet file for a named field; got an array")
+        raise ValueError(f"{path}: Expected a file with columns for a named field; got an array")
+    columns = Columns(field, weight_field)
+    parts: list[Part] = []
+    for shard in shards:
+        if shard.suffix == ".npy":
+            parts += _array_parts(shard, chunk_rows)
+        elif shard.suffix == ".arrow":
+            parts += _arrow_parts(shard, columns, chunk_rows)
+        else:
+            parts += _parquet_parts(shard, columns, chunk_rows)
+    return parts
 
-    def chunks() -> Iterator[Chunk]:
-        for shard in shards:
-            if shard.suffix == ".npy":
-                yield from _of_array(shard, chunk_rows)
-            else:
-                yield from _of_parquet(shard, field, weight_field, chunk_rows)
 
-    return chunks
+def shard_files(path: str | Path) -> list[Path]:
+    """The files that a path stands for, in order.
 
-
-def _shards(path: Path) -> list[Path]:
+    Raises:
+        ValueError: if there are none, or one of another kind.
+    """
+    path = Path(path)
     if path.is_dir():
-        shards = sorted(entry for entry in path.iterdir() if entry.suffix in _READERS)
+        saved = path / "state.json"
+        if saved.exists():  # as `datasets` saves a data set
+            state = json.loads(saved.read_text(encoding="utf-8"))
+            if state.get("_indices_data_files"):
+                raise ValueError(f"{path}: Expected a data set saved with flatten_indices()")
+            return [path / entry["filename"] for entry in state.get("_data_files", [])]
+        shards = sorted(entry for entry in path.iterdir() if entry.suffix in SUFFIXES)
         if not shards:
-            raise ValueError(f"{path}: Expected a folder with .npy or .parquet files; got none")
+            raise ValueError(
+                f"{path}: Expected a folder with .npy, .parquet or .arrow files; got none"
+            )
         return shards
-    if not path.is_file() or path.suffix not in _READERS:
+    if not path.is_file() or path.suffix not in SUFFIXES:
         got = path.suffix or "no suffix" if path.is_file() else "no such file"
-        raise ValueError(f"{path}: Expected a .npy or .parquet file; got {got}")
+        raise ValueError(f"{path}: Expected a .npy, .parquet or .arrow file; got {got}")
     return [path]
 
 
-def _of_array(path: Path, chunk_rows: int) -> Iterator[Chunk]:
+def _given(chunk: Chunk) -> list[Chunk]:
+    return [chunk]
+
+
+def _array_parts(path: Path, chunk_rows: int) -> list[Part]:
     try:
         shape = np.load(path, mmap_mode="r").shape
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path}: Expected an array of numbers; got {error}") from error
     if len(shape) != 2:
         raise ValueError(f"{path}: Expected an array (rows, dimension); got shape {shape}")
-    for start in range(0, shape[0], chunk_rows):
-        # A new map for every chunk: pages of an old one would stay resident.
-        mapped = np.load(path, mmap_mode="r")
-        yield Chunk(_rows(np.array(mapped[start : start + chunk_rows]), path, start))
+    return [
+        partial(_of_array, path, start, start + chunk_rows)
+        for start in range(0, shape[0], chunk_rows)
+    ]
 
 
-def _of_parquet(
-    path: Path, field: str | None, weight_field: str | None, chunk_rows: int
-) -> Iterator[Chunk]:
+def _of_array(path: Path, start: int, stop: int) -> Iterator[Chunk]:
+    # A new map for every chunk: pages of an old one would stay resident.
+    yield Chunk(_rows(np.array(np.load(path, mmap_mode="r")[start:stop]), path, start))
+
+
+class Columns(NamedTuple):
+    """The columns that hold coordinates and weights; without a field, all but the weights."""
+
+    field: str | None
+    weight_field: str | None
+
+    def of(self, names: Sequence[str], path: Path) -> tuple[list[str], list[str]]:
+        """Names of the coordinates, and of all columns to read."""
+        for name in self:
+            if name is not None and name not in names:
+                raise ValueError(f"{path}: Expected a field {name!r}; got {', '.join(names)}")
+        wanted = [self.field] if self.field else [n for n in names if n != self.weight_field]
+        return wanted, wanted + ([self.weight_field] if self.weight_field else [])
+
+    def chunk(self, batch: Any, path: Path, start: int) -> Chunk:
+        """A chunk from a record batch whose first row is row `start` of the file."""
+        wanted, _ = self.of(batch.schema.names, path)
+        coordinates = [_matrix(batch.column(name), path, name, start) for name in wanted]
+        weights = None
+        if self.weight_field is not None:
+            values = _matrix(batch.column(self.weight_field), path, self.weight_field, start)
+            weights = torch.from_numpy(values[:, 0].astype(np.float64))
+        return Chunk(_rows(np.concatenate(coordinates, 1), path, start), weights)
+
+
+def _parquet_parts(path: Path, columns: Columns, chunk_rows: int) -> list[Part]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        file = pyarrow.parquet.ParquetFile(path)
+        with pyarrow.parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path}: Expected a Parquet file; got {error}") from error
-    names = file.schema_arrow.names
-    for name in (field, weight_field):
-        if name is not None and name not in names:
-            raise ValueError(f"{path}: Expected a field {name!r}; got {', '.join(names)}")
-    wanted = [field] if field else [name for name in names if name != weight_field]
-    columns = wanted + ([weight_field] if weight_field else [])
-    start = 0
-    for batch in file.iter_batches(batch_size=chunk_rows, columns=columns):
-        coordinates = [_matrix(batch.column(name), path, name, start) for name in wanted]
-        widths = {len(part) for part in coordinates}
-        assert len(widths) == 1
-        weights = None
-        if weight_field is not None:
-            weights = torch.from_numpy(
-                _matrix(batch.column(weight_field), path, weight_field, start)[:, 0].copy()
-            )
-        yield Chunk(_rows(np.concatenate(coordinates, 1), path, start), weights)
+    columns.of(names, path)
+    parts: list[Part] = []
+    groups: list[int] = []
+    start = held = 0
+    for group, size in enumerate(sizes):
+        groups, held = [*groups, group], held + size
+        if held >= chunk_rows or group == len(sizes) - 1:
+            parts.append(partial(_of_parquet, path, groups, start, columns, chunk_rows))
+            groups, start, held = [], start + held, 0
+    return parts
+
+
+def _of_parquet(
+    path: Path, groups: list[int], start: int, columns: Columns, chunk_rows: int
+) -> Iterator[Chunk]:
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        _, names = columns.of(file.schema_arrow.names, path)
+        for batch in file.iter_batches(chunk_rows, row_groups=groups, columns=names):
+            yield columns.chunk(batch, path, start)
+            start += batch.num_rows
+
+
+def _arrow_parts(path: Path, columns: Columns, chunk_rows: int) -> list[Part]:
+    table = _arrow_table(path)
+    columns.of(table.schema.names, path)
+    return [
+        partial(_of_arrow, path, start, columns, chunk_rows)
+        for start in range(0, table.num_rows, chunk_rows)
+    ]
+
+
+def _of_arrow(path: Path, start: int, columns: Columns, chunk_rows: int) -> Iterator[Chunk]:
+    table = _arrow_table(path)
+    _, names = columns.of(table.schema.names, path)
+    part = table.select(names).slice(start, chunk_rows).combine_chunks()
+    for batch in part.to_batches():
+        yield columns.chunk(batch, path, start)
         start += batch.num_rows
+
+
+def _arrow_table(path: Path) -> Any:
+    """An Arrow file as a table over a memory map: nothing is read before it is used."""
+    import pyarrow
+
+    try:
+        with pyarrow.memory_map(str(path)) as source:
+            return pyarrow.ipc.open_stream(source).read_all()
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: Expected an Arrow file; got {error}") from error
 
 
 def _matrix(column: Any, path: Path, name: str, start: int) -> np.ndarray:
@@ -136,7 +244,7 @@ def _matrix(column: Any, path: Path, name: str, start: int) -> np.ndarray:
     return values
 
 
-def _rows(values: np.ndarray, path: Path, start: int) -> torch.Tensor:
+def _rows(values: np.ndarray, path: Path, start: int) -> Tensor:
     if values.dtype.kind not in "fiu":
         raise ValueError(f"{path}: Expected numbers; got {values.dtype}")
     if values.dtype != np.float32:
@@ -146,12 +254,3 @@ def _rows(values: np.ndarray, path: Path, start: int) -> torch.Tensor:
         row = start + int(np.argmin(finite))
         raise ValueError(f"{path}, row {row}: Expected finite numbers; got others")
     return torch.from_numpy(values)
-
-
-def tensor_chunks(rows: torch.Tensor, chunk_rows: int) -> Chunks:
-    """A stream of the rows (n, d) of a tensor."""
-
-    def chunks() -> Iterable[Chunk]:
-        return (Chunk(part) for part in rows.split(chunk_rows))
-
-    return chunks

@@ -80,6 +80,10 @@ class MixturePrior:
         """Dimension d of a row."""
         return self.mean.shape[-1]
 
+    def to(self, like: Tensor) -> MixturePrior:
+        """The prior in the precision, and on the device, of a tensor."""
+        return MixturePrior(*(getattr(self, field.name).to(like) for field in fields(self)))
+
     def parameters(self, components: int, source_count: int = 1) -> Parameters:
         """The prior as parameters of S sources and K components, by broadcasting."""
         batch = torch.broadcast_shapes(

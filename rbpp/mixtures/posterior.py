@@ -235,6 +235,7 @@ def fit_mixture(
     """
     if data.dim() != 2:
         raise ValueError(f"Expected rows (n, d); got shape {tuple(data.shape)}")
+    check_counts(restarts, starts, draws)
     ascent, own = _split_options(engine, options)
     if not own.get("warm_start", True):
         ascent["max_iterations"] = 1
@@ -298,6 +299,13 @@ def fit_mixture(
         hashlib.sha256(np.ascontiguousarray(_array(data)).tobytes()).hexdigest(),
         fits if engine == "cavi" else None,
     )
+
+
+def check_counts(restarts: int, starts: int, draws: int) -> None:
+    """Refuse counts that are none."""
+    for name, value in (("restarts", restarts), ("starts", starts), ("draws", draws)):
+        if value < 1:
+            raise ValueError(f"Expected {name} ≥ 1; got {value}")
 
 
 ASCENT_OPTIONS = {"tolerance", "max_iterations", "chunk_rows", "dtype"}

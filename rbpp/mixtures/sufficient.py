@@ -8,9 +8,11 @@ and responsibilities × features the statistics. Rows come in any chunks: statis
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,12 +51,28 @@ class Statistics:
         """The members of the leading dimension at `index`."""
         return Statistics(self.moments[index], self.evidence[index], self.weight[index])
 
+    def to(self, device: torch.device | str) -> Statistics:
+        """The same on another device."""
+        return Statistics(*(getattr(self, name).to(device) for name in _FIELDS))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As named arrays, for a journal."""
+        return {name: getattr(self, name).cpu().numpy() for name in _FIELDS}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Statistics:
+        """Inverse of `arrays`."""
+        return cls(*(torch.from_numpy(arrays[name]) for name in _FIELDS))
+
     def scaled(self, factor: float | Tensor) -> Statistics:
         """Statistics of `factor` times as many rows of the same kind."""
         factor = torch.as_tensor(factor, dtype=self.evidence.dtype, device=self.evidence.device)
         return Statistics(
             self.moments * factor[..., None, None], self.evidence * factor, self.weight * factor
         )
+
+
+_FIELDS = [field.name for field in fields(Statistics)]
 
 
 class Block(NamedTuple):

@@ -5,6 +5,8 @@ import math
 
 import arviz as az
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from rbpp.command import main
@@ -145,6 +147,64 @@ def test_several_counts_are_compared_by_held_out_rows(rows, capsys):
     assert "elpd" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", ["npy", "parquet"])
+def test_a_stream_gives_the_terms_of_the_rows_in_memory(rows, capsys, tmp_path, kind):
+    path, options = rows, []
+    if kind == "parquet":
+        path, options = tmp_path / "rows.parquet", ["--embedding-field", "vector"]
+        vectors = pyarrow.array(np.load(rows).tolist())
+        pyarrow.parquet.write_table(pyarrow.table({"vector": vectors}), path, row_group_size=90)
+    whole = fit(capsys, rows, "--components", 2)
+    stream = fit(capsys, path, "--components", 2, "--stream", "--chunk-rows", 70, *options)
+    for name in ("entropy", "effective_components"):
+        one, two = (found["terms"][name] for found in (whole, stream))
+        # Two sets of 200 independent draws of one posterior.
+        assert two["mean"] == pytest.approx(one["mean"], abs=4 * one["sd"] * (2 / 200) ** 0.5)
+        assert two["sd"] == pytest.approx(one["sd"], rel=0.3)
+    assert stream["settings"]["rows"] == 400
+    assert {entry["measure"]: entry["verdict"] for entry in stream["audit"]} == {
+        "restarts that have not": "consistent",
+        "R-hat": "consistent",
+        "Pareto k": "inconclusive",  # not judged, and not passed
+    }
+
+
+def test_weights_of_a_stream_are_repetitions(rows, capsys, tmp_path):
+    values = np.load(rows)
+    weight = np.where(np.arange(400) % 2, 3.0, 1.0)  # the cluster at 5 counts three times
+    table = pyarrow.table({"x": values[:, 0], "y": values[:, 1], "w": weight})
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    options = ["--weight-field", "w", "--output", tmp_path / "fit.nc"]
+    fit(capsys, tmp_path / "rows.parquet", "--components", 2, *options)
+    found = read(tmp_path / "fit.nc")["posterior"]
+    means, shares = (found[name].mean(("chain", "draw")).values for name in ("mean", "weight"))
+    assert shares[means[:, 0].argmax()] == pytest.approx(0.75, abs=0.01)
+
+
+def test_large_files_are_streamed_unasked(rows, capsys, tmp_path):
+    assert fit(capsys, rows, "--components", 2)["settings"]["stream"] is False
+    # A gibibyte of zeros that no disk holds, beside the rows: as rows they cannot vary.
+    large = np.lib.format.open_memmap(
+        tmp_path / "large.npy", mode="w+", dtype=np.float32, shape=(2**18, 1024)
+    )
+    large[0, 0] = np.nan
+    large.flush()
+    assert main(["fit", *FAST, str(tmp_path / "large.npy"), "--components", "2"]) == 2
+    # The reader of streams names the first bad row after one chunk.
+    assert "large.npy, row 0: Expected finite numbers; got others" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_gone_on_from(rows, capsys, tmp_path):
+    options = ["--components", 2, "--checkpoint", tmp_path / "kept", "--chunk-rows", 100]
+    first = fit(capsys, rows, *options)
+    for path in (tmp_path / "kept").glob("exact-*"):
+        path.unlink()  # as if the run had been cut off before the exact passes
+    again = fit(capsys, rows, *options)
+    assert again["terms"] == first["terms"]
+    assert main(["fit", *FAST, str(rows), *map(str, options), "--seed", "1"]) == 2
+    assert "seed 0 there and 1 now" in capsys.readouterr().err
+
+
 def test_table_names_components_and_audit(rows, capsys, tmp_path):
     assert main(["fit", *FAST, str(rows), "--components", "2", "--figures", str(tmp_path)]) == 0
     out = capsys.readouterr().out
@@ -174,6 +234,14 @@ def test_table_names_components_and_audit(rows, capsys, tmp_path):
         (["ROWS", "--components", "2", "--embedding-model", "m"], "Expected text"),
         (["text.jsonl", "--components", "2", "--text-field", "txet"], "text"),
         (["ROWS", "--components", "2", "--embedding-field", "e"], "e"),
+        (["ROWS", "--components", "2", "--passes", "3"], "--passes: expected --stream"),
+        (["ROWS", "--components", "2", "--stream", "--dimension", "1"], "got --dimension"),
+        (["ROWS", "--components", "2..3", "--stream"], "got several numbers of --components"),
+        (["ROWS", "--components", "2", "--stream", "--engine", "svi"], "got --engine svi"),
+        (["ROWS", "--components", "2", "--stream", "--address", "a:1"], "--engine ray with it"),
+        (["ROWS", "--components", "2", "--weight-field", "w"], "file with columns"),
+        (["nan.npy", "--components", "2", "--stream"], "nan.npy, row 1"),
+        (["text.jsonl", "--components", "2", "--stream"], ".npy, .parquet or .arrow"),
     ],
 )
 def test_bad_input_is_one_line(rows, capsys, tmp_path, monkeypatch, arguments, message):

@@ -164,6 +164,9 @@ def test_component_counts_are_ranked(rows, method):
     [
         ({"engine": "gibbs"}, "engine of cavi, svi, nuts"),
         ({"steps": 3}, "options of cavi"),
+        ({"draws": 0}, "draws ≥ 1; got 0"),
+        ({"restarts": 0}, "restarts ≥ 1; got 0"),
+        ({"starts": 0}, "starts ≥ 1; got 0"),
         ({"engine": "nuts", "guide": "AutoNormal"}, "options of nuts"),
         (
             {"prior": default_prior(torch.randn(9, 3, generator=generator(0)), 2)},

@@ -1,0 +1,114 @@
+"""Work on the machines of a Ray cluster: a `map` whose calls are Ray tasks.
+
+Whatever splits its work (parts of a stream, batches of worlds, values of a knob, restarts, sources)
+takes a `Map`, and does not know who runs it. Results come back in the order of the items, and no
+seed depends on the number of workers, so that neither do the numbers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rbpp.threads import Item, Map, Result
+
+ENGINES = ("local", "ray")
+# Of a task whose worker died: a machine that went away, a process that was killed.
+_RETRIES = 10
+# Tasks under way for each processor: a worker that is done has the next one at hand.
+_TASKS_PER_CPU = 2
+
+
+@contextmanager
+def engine_map(
+    engine: str, address: str | None = None, *, gpus_per_task: float = 0
+) -> Iterator[Map]:
+    """The `map` of an engine: the built-in one, or that of a Ray cluster.
+
+    Args:
+        engine: `"local"`, or `"ray"`.
+        address: of the cluster; without it the one in `RAY_ADDRESS`, or one that is started on this
+            machine, on its loopback interface, and ends with the context. A cluster that the
+            program is connected to already is used and left as it is.
+        gpus_per_task: GPUs that a task has to itself.
+
+    Raises:
+        ValueError: if there is no cluster at the address.
+        ImportError: naming the extra to install.
+    """
+    if engine != "ray":
+        if address is not None:
+            raise ValueError(f"--address: expected --engine ray with it; got {engine}")
+        yield map
+        return
+    ray = _import_ray()
+    started = not ray.is_initialized()
+    if started:
+        _connect(ray, address)
+    try:
+        yield _ray_map(ray, gpus_per_task)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _import_ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Tasks that ask for no GPU must not see one; the next release of Ray has it so anyway.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError:
+        raise ImportError("--engine ray needs: pip install 'rbpp[ray]'") from None
+    return ray
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "error"}
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address is None:
+        ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        return
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        line = str(error).strip().splitlines()[0]
+        raise ValueError(f"Expected a Ray cluster at {address}; got {line}") from error
+
+
+def _ray_map(ray: Any, gpus_per_task: float) -> Map:
+    limit = _TASKS_PER_CPU * max(2, int(ray.cluster_resources().get("CPU", 1)))
+    call = ray.remote(_call).options(
+        num_cpus=1, num_gpus=gpus_per_task, max_retries=_RETRIES, retry_exceptions=False
+    )
+
+    def mapped(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        shared = ray.put(function)  # once per machine, not per task
+        pending: deque[Any] = deque()
+        try:
+            for item in items:
+                pending.append(call.remote(shared, item))
+                if len(pending) >= limit:
+                    yield _result(ray, pending.popleft())
+            while pending:
+                yield _result(ray, pending.popleft())
+        finally:
+            for task in pending:
+                ray.cancel(task, force=False)
+
+    return mapped
+
+
+def _call(function: Callable[[Item], Result], item: Item) -> Result:
+    return function(item)
+
+
+def _result(ray: Any, task: Any) -> Any:
+    try:
+        return ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        # What the function raised, as it would have raised it here.
+        raise (error.cause if isinstance(error.cause, Exception) else error) from None

@@ -1,0 +1,100 @@
+"""Work that goes on where it stopped: results of named steps, kept in a folder.
+
+A step that is in the journal is read and not done again. All else of a computation follows from
+its steps and its seed, so that a run that was cut off ends with the numbers of one that was not.
+Files are arrays and JSON, written whole or not at all, and nothing in them is executed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Journal:
+    """Steps that are done, by name.
+
+    Args:
+        folder: of the journal, made where it is absent; None keeps nothing.
+        settings: what the steps depend on, as JSON has it. A folder of other settings is refused.
+
+    Raises:
+        ValueError: if the folder belongs to other work.
+    """
+
+    def __init__(
+        self, folder: Path | str | None = None, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        self.folder = None if folder is None else Path(folder)
+        if self.folder is None:
+            return
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"Expected a folder for the checkpoint; got the file {self.folder}")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(settings or {}, sort_keys=True, default=str, indent=1)
+        place = self.folder / "settings.json"
+        if not place.exists():
+            if any(self.folder.iterdir()):
+                raise ValueError(
+                    f"Expected an empty folder or an earlier checkpoint; got other files in "
+                    f"{self.folder}"
+                )
+            _write_whole(place, lambda file: file.write(text.encode()))
+        elif (before := place.read_text(encoding="utf-8")) != text:
+            raise ValueError(
+                f"Expected the checkpoint {self.folder} to be of the same work; got "
+                f"{_difference(before, text)}"
+            )
+
+    def once(self, name: str, work: Callable[[], Arrays]) -> dict[str, np.ndarray]:
+        """The arrays of a step: read if it was done, else made by `work` and kept.
+
+        >>> Journal().once("step", lambda: {"value": np.ones(1)})
+        {'value': array([1.])}
+        """
+        if self.folder is None:
+            return dict(work())
+        path = self.folder / f"{name}.npz"
+        if path.exists():
+            return _read(path)
+        made = dict(work())
+        _write_whole(path, lambda file: np.savez(file, allow_pickle=False, **made))
+        return made
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: Expected a step of a checkpoint; got {error}") from error
+
+
+def _write_whole(path: Path, write: Callable[[Any], Any]) -> None:
+    """Written aside, flushed to the disk, then moved: a reader never sees half a file."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(file.name, path)
+
+
+def _difference(before: str, now: str) -> str:
+    """The first setting that differs."""
+    try:
+        old, new = json.loads(before), json.loads(now)
+        for name in sorted({*old, *new}):
+            if old.get(name) != new.get(name):
+                return f"{name} {old.get(name)!r} there and {new.get(name)!r} now"
+    except (ValueError, AttributeError, TypeError):
+        pass
+    return "other settings"

@@ -1,0 +1,198 @@
+"""What one reading of a stream tells before any fit: moments of all rows, and a sample."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rbpp.mixtures.chunks import Chunk, Part, Stream
+from rbpp.randomness import generator, spawn
+from rbpp.threads import Map
+
+# Parts that are asked for rows of the sample before the rows found so far say which can be in it.
+_WINDOW = 256
+
+
+@dataclass(frozen=True)
+class StreamSummary:
+    """Moments of all rows of a stream, and a sample that fits in memory.
+
+    Attributes:
+        count: rows.
+        weight: their total weight.
+        mean, covariance: weighted, (d,) and (d, d), in float64.
+        sample: rows drawn with odds of their weight, without replacement (n', d).
+        source: the label of each of them, or None.
+        keys: what decided that they are in the sample, (n',): the smallest of all rows.
+        digest: SHA-256 of rows, weights and labels, part by part.
+    """
+
+    count: int
+    weight: float
+    mean: Tensor
+    covariance: Tensor
+    sample: Tensor
+    source: Tensor | None
+    keys: Tensor
+    digest: str = ""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As named arrays, for a journal."""
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        return {name: np.asarray(value) for name, value in values.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> StreamSummary:
+        """Inverse of `arrays`."""
+        values: dict[str, Any] = {"source": None}
+        for name, value in arrays.items():
+            values[name] = torch.from_numpy(value) if value.ndim else value.item()
+        return cls(**values)
+
+
+def summarise(
+    stream: Stream, *, sample_rows: int, seed: int = 0, mapper: Map = map
+) -> StreamSummary:
+    """Read a stream once.
+
+    Args:
+        stream: parts of rows.
+        sample_rows: most rows of the sample.
+        seed: decides the sample, together with the parts that the stream has.
+        mapper: over parts.
+
+    Raises:
+        ValueError: on an empty stream, or chunks that are not finite or differ in dimension.
+    """
+    found: StreamSummary | None = None
+    digest = hashlib.sha256()
+    numbered = list(enumerate(stream))
+    for first in range(0, len(numbered), _WINDOW):
+        full = found is not None and len(found.keys) == sample_rows
+        largest = float(found.keys.max()) if found is not None and full else torch.inf
+        work = partial(_of_part, sample_rows=sample_rows, seed=seed, largest=largest)
+        for part in mapper(work, numbered[first : first + _WINDOW]):
+            if part is None:
+                continue
+            digest.update(bytes.fromhex(part.digest))
+            found = part if found is None else _both(found, part, sample_rows)
+    if found is None or found.weight == 0:
+        raise ValueError("Expected rows of positive weight in the stream; got none")
+    return replace(found, digest=digest.hexdigest())
+
+
+def _of_part(
+    numbered: tuple[int, Part], *, sample_rows: int, seed: int, largest: float
+) -> StreamSummary | None:
+    index, part = numbered
+    source = generator(spawn(seed, "sample", index))
+    digest = hashlib.sha256()
+    found: StreamSummary | None = None
+    for chunk in _checked(part, index):
+        for value in chunk:
+            if value is not None:
+                digest.update(np.ascontiguousarray(value.numpy()).data)
+        own = _of_chunk(chunk, largest, source)
+        found = own if found is None else _both(found, own, sample_rows)
+    if found is None:
+        return None
+    kept = found.keys.topk(min(sample_rows, len(found.keys)), largest=False).indices
+    return replace(_kept(found, kept), digest=digest.hexdigest())
+
+
+def _of_chunk(chunk: Chunk, largest: float, source: torch.Generator) -> StreamSummary:
+    rows = chunk.rows.double()
+    weights = torch.ones(len(rows)) if chunk.weights is None else chunk.weights
+    weights = weights.double()
+    total = weights.sum().item()
+    # Exponential keys: the smallest belong to a sample with odds of the weights.
+    keys = -torch.rand(len(rows), generator=source, dtype=torch.float64).log() / weights
+    origin = rows[weights.argmax()]
+    share = (weights / max(total, torch.finfo(torch.float64).tiny)).unsqueeze(-1)
+    centred = rows - origin
+    shift = (centred * share).sum(0)
+    centred -= shift
+    covariance = (centred * share).mT @ centred
+    whole = StreamSummary(
+        len(rows), total, origin + shift, covariance, chunk.rows, chunk.source, keys
+    )
+    return _kept(whole, (keys.isfinite() & (keys <= largest)).nonzero().squeeze(-1))
+
+
+def _kept(summary: StreamSummary, index: Tensor) -> StreamSummary:
+    """The summary with these rows of its sample."""
+    source = summary.source
+    return replace(
+        summary,
+        sample=summary.sample[index],
+        source=None if source is None else source[index],
+        keys=summary.keys[index],
+    )
+
+
+def _both(one: StreamSummary, two: StreamSummary, sample_rows: int) -> StreamSummary:
+    """The summary of the rows of both."""
+    if len(one.mean) != len(two.mean):
+        raise ValueError(
+            f"Expected rows of dimension {len(one.mean)} throughout; got {len(two.mean)} from row "
+            f"{one.count}"
+        )
+    if (one.source is None) != (two.source is None):
+        raise ValueError(f"Expected source labels throughout or none; got both at row {one.count}")
+    weight = one.weight + two.weight
+    part = two.weight / weight if weight > 0 else 0.0
+    shift = two.mean - one.mean
+    covariance = one.covariance.lerp(two.covariance, part)
+    source = None
+    if one.source is not None and two.source is not None:
+        source = torch.cat([one.source, two.source])
+    merged = StreamSummary(
+        one.count + two.count,
+        weight,
+        one.mean + part * shift,
+        covariance + part * (1 - part) * torch.outer(shift, shift),
+        torch.cat([one.sample, two.sample]),
+        source,
+        torch.cat([one.keys, two.keys]),
+    )
+    if len(merged.keys) <= sample_rows:
+        return merged
+    return _kept(merged, merged.keys.topk(sample_rows, largest=False).indices)
+
+
+def _checked(part: Part, index: int) -> Iterator[Chunk]:
+    before = 0
+    for chunk in part():
+        if len(chunk.rows):
+            _check(chunk, f"part {index}, row {before}", before, index)
+            yield chunk
+        before += len(chunk.rows)
+
+
+def _check(chunk: Chunk, place: str, before: int, part: int) -> None:
+    rows = chunk.rows
+    if rows.dim() != 2 or not rows.is_floating_point():
+        raise ValueError(
+            f"Expected chunks of floating-point rows (n, d); got {rows.dtype} of shape "
+            f"{tuple(rows.shape)}"
+        )
+    finite = rows.isfinite().all(-1)
+    if not bool(finite.all()):
+        row = before + int((~finite).nonzero()[0])
+        raise ValueError(f"Expected finite rows; got a violation in part {part}, row {row}")
+    for name, value in (("weight", chunk.weights), ("source label", chunk.source)):
+        if value is not None and value.shape != rows.shape[:1]:
+            raise ValueError(
+                f"Expected one {name} for each of {len(rows)} rows; got {tuple(value.shape)}"
+            )
+    if chunk.weights is not None and not bool(
+        (chunk.weights.isfinite() & (chunk.weights >= 0)).all()
+    ):
+        raise ValueError(f"Expected finite weights ≥ 0; got others from {place}")
