@@ -27,6 +27,7 @@ _PAIRS, _SUMS = 2**24, 2**21
 _OWN_DATA_SETS, _OWN_POOL_ROWS = 48, 256
 # Settings of the lower side, and rows of output drawn for each.
 _SETTINGS, _FRESH_ROWS, _FRESH_PAIRS = 64, 512, 2**21
+_IDLE = ("target", "unprompted")
 # In place of log 0: no output of the pool could have become this row.
 _UNSEEN = -1e6
 
@@ -112,7 +113,8 @@ def _common_pool(replicas: Replicas, few: Values, count: int) -> tuple[Tensor, T
 
     A weight is p(output | above_j) over the pool's own law, the average over its prompts.
     """
-    fresh = replicas.draw(count, "curated pool")
+    idle: Values = {name: few[name][:, :1] for name in _IDLE if name in few}
+    fresh = replicas.draw(count, "curated pool", given=idle)
     names = _above(replicas)
     own = replicas.pairs(fresh, "output", {name: fresh[name] for name in names}, per_row=True)
     law = own.logsumexp(2, keepdim=True)
@@ -125,15 +127,19 @@ def _common_pool(replicas: Replicas, few: Values, count: int) -> tuple[Tensor, T
 def _own_pools(replicas: Replicas, few: Values, count: int) -> tuple[Tensor, Tensor]:
     """The same with `count` outputs drawn for every prompt, which weigh for no other."""
     settings = few["output"].shape[1]
-    given = {
-        name: few[name].repeat_interleave(count, 1)
-        for name in ("anchor", *_above(replicas))
-        if name in few
-    }
-    pool = replicas.draw(settings * count, "curated pools", given=given)["output"]
+    pool = _fresh_outputs(replicas, few, count, "curated pools")
     mine = torch.eye(settings, dtype=pool.dtype, device=pool.device).repeat_interleave(count, 0)
     weight = (mine / (count * pool.shape[3])).log()
     return pool, weight[None, :, :, None].expand(len(pool), -1, -1, pool.shape[3])
+
+
+def _fresh_outputs(replicas: Replicas, few: Values, count: int, label: str) -> Tensor:
+    """`count` outputs for each data set, given what is above them: (worlds, R · count, 1, rows)."""
+    held = {name: few[name] for name in ("anchor", *_above(replicas)) if name in few}
+    given = {name: value.repeat_interleave(count, 1) for name, value in held.items()}
+    # What has no part in them is not worth drawing again.
+    given |= {name: few[name][:, :1] for name in _IDLE if name in few}
+    return replicas.draw(few["output"].shape[1] * count, label, given=given)["output"]
 
 
 def _above(replicas: Replicas) -> tuple[str, ...]:
@@ -154,15 +160,11 @@ def _entropy_given_above(replicas: Replicas, values: Values) -> Estimate:
     settings = _FRESH_PAIRS // (_FRESH_ROWS * rows)
     settings = min(max(8, settings), _SETTINGS, values["output"].shape[1])
     draws = max(1, _FRESH_ROWS // rows)
-    given = {
-        name: values[name][:, :settings].repeat_interleave(draws, 1)
-        for name in ("anchor", *_above(replicas))
-        if name in values
-    }
-    fresh = replicas.draw(settings * draws, "curation", given=given)["output"]
-    own = values["output"][:, :settings].unsqueeze(2)
+    few = {name: value[:, :settings] for name, value in values.items()}
+    fresh = _fresh_outputs(replicas, few, draws, "curation")
+    own = few["output"].unsqueeze(2)
     outputs = torch.cat([fresh.unflatten(1, (settings, draws)), own], 2)
-    scores = _row_scores(replicas, values["synthetic"][:, :settings], outputs)
+    scores = _row_scores(replicas, few["synthetic"], outputs)
     average = scores.logsumexp((-1, -2)) - math.log(scores.shape[-1] * scores.shape[-2])
     return mean_estimate(-average.sum(-1), "lower")
 
