@@ -25,10 +25,7 @@ LEARNERS = ("auto", "mixture", "point", "finite")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of this program."""
-    parser.add_argument("process", metavar="PROCESS", help="name, path or module:attribute")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a knob of the process"
-    )
+    options.add_process(parser)
     size = parser.add_argument_group("how much to draw")
     size.add_argument("--worlds", type=int, default=12, help="worlds, the posterior draws (12)")
     size.add_argument(

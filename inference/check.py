@@ -16,10 +16,7 @@ from rbpp import command, options
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of this program."""
-    parser.add_argument("process", metavar="PROCESS", help="name, path.py or module:attribute")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="set a knob; repeatable"
-    )
+    options.add_process(parser)
     parser.add_argument(
         "--tries",
         type=options.positive_integer,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from rbpp import command
+from rbpp import command, options
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,13 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="add the reference script's histogram estimator, averaged over N redraws (paper: 100)",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="another knob of the process, held fixed",
-    )
+    options.add_knobs(parser)
 
 
 def parse_values(text: str) -> list[int]:

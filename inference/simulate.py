@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of this program."""
-    parser.add_argument("process", metavar="PROCESS", help="name, path.py or module:attribute")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="set a knob; repeatable"
-    )
+    options.add_process(parser)
     parser.add_argument(
         "--worlds", type=options.positive_integer, default=1, metavar="N", help="worlds (1)"
     )

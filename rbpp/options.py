@@ -48,6 +48,23 @@ def add_per_row(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_process(parser: argparse.ArgumentParser) -> None:
+    """PROCESS and `--set`; `rbpp.processes.process.load_process` takes both."""
+    parser.add_argument("process", metavar="PROCESS", help="name, path.py or module:attribute")
+    add_knobs(parser)
+
+
+def add_knobs(parser: argparse.ArgumentParser) -> None:
+    """`--set`; `rbpp.processes.loading.parse_settings` reads it."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a knob of the process; repeatable",
+    )
+
+
 def add_draws(parser: argparse._ActionsContainer, default: int = 1000) -> None:
     """`--draws`, per chain."""
     parser.add_argument(
