@@ -55,25 +55,34 @@ def parse_values(text: str) -> list[int]:
 def run(arguments: argparse.Namespace) -> command.Outcome:
     """Sweep every named knob, and draw its column of the figure."""
     from rbpp import plots, study
+    from rbpp.distributed import engine_map
+    from rbpp.journal import Journal
     from rbpp.processes.loading import parse_settings
 
     names = arguments.vary.split(",")
     if len(set(names)) != len(names):
         raise ValueError(f"--vary: expected every knob once; got {arguments.vary}")
-    sweeps = {
-        knob: study.sweep(
-            knob,
-            arguments.values,
-            worlds=arguments.worlds,
-            posterior_draws=arguments.posterior_draws,
-            points=arguments.points,
-            histogram_redraws=arguments.histogram_redraws,
-            seed=arguments.seed,
-            quiet=arguments.quiet,
-            **parse_settings(arguments.set),
-        )
-        for knob in names
+    settings = {
+        "worlds": arguments.worlds,
+        "posterior_draws": arguments.posterior_draws,
+        "points": arguments.points,
+        "histogram_redraws": arguments.histogram_redraws,
+        "seed": arguments.seed,
+        **parse_settings(arguments.set),
     }
+    journal = Journal(arguments.checkpoint, settings)
+    with engine_map(arguments.engine, arguments.address) as mapper:
+        sweeps = {
+            knob: study.sweep(
+                knob,
+                arguments.values,
+                **settings,
+                quiet=arguments.quiet,
+                mapper=mapper,
+                journal=journal,
+            )
+            for knob in names
+        }
     return command.Outcome(
         data=sweeps if len(sweeps) > 1 else next(iter(sweeps.values())),
         figures={"kl_gap": lambda: plots.plot_kl_gap(sweeps).flat[0].figure},

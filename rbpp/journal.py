@@ -11,12 +11,13 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+Item = TypeVar("Item")
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -69,6 +70,26 @@ class Journal:
         made = dict(work())
         _write_whole(path, lambda file: np.savez(file, allow_pickle=False, **made))
         return made
+
+    def each(
+        self,
+        mapper: Callable[[Callable[[Item], Arrays], Iterable[Item]], Iterable[Arrays]],
+        work: Callable[[Item], Arrays],
+        items: Sequence[Item],
+        name: Callable[[Item], str],
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """The arrays of a step for every item, in order; those not done go through the mapper.
+
+        >>> work = lambda item: {"value": np.asarray(item)}
+        >>> [step["value"].item() for step in Journal().each(map, work, [1, 2], str)]
+        [1, 2]
+        """
+        made = iter(mapper(work, [item for item in items if not self._done(name(item))]))
+        for item in items:
+            yield self.once(name(item), lambda: next(made))
+
+    def _done(self, name: str) -> bool:
+        return self.folder is not None and (self.folder / f"{name}.npz").exists()
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

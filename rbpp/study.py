@@ -9,15 +9,17 @@ companion).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rbpp.container import inference_data
+from rbpp.journal import Journal
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.divergences import expected_log_ratio, kl_divergence
@@ -27,6 +29,7 @@ from rbpp.processes.row_density import row_mixture
 from rbpp.progress import progress
 from rbpp.randomness import generator, spawn
 from rbpp.results import Estimate
+from rbpp.threads import Map
 
 PAPER_KNOBS = {
     "K": "anchor_components",
@@ -40,6 +43,8 @@ HISTOGRAM_BINS, HISTOGRAM_POINTS, HISTOGRAM_FLOOR = 50, 1000, 1e-10
 # they moved medians over 100 worlds by 0.4 nats at K = 2 and 0.1 at K = 8 and 15, a small part of
 # the spread between worlds.
 RESTARTS, TOLERANCE = 2, 1e-4
+# Worlds that are drawn and fitted together; a sweep of more has several batches at each value.
+WORLDS_AT_ONCE = 100
 
 
 @dataclass(frozen=True)
@@ -195,6 +200,8 @@ def sweep(
     histogram_redraws: int = 0,
     seed: int = 0,
     quiet: bool = False,
+    mapper: Map = map,
+    journal: Journal | None = None,
     **knobs: Any,
 ) -> Any:
     """One column of Figure 4: the KL gaps as one knob moves, the others at their defaults.
@@ -207,6 +214,8 @@ def sweep(
         points, histogram_redraws: as in `kl_gaps`.
         seed: decides worlds, fits and points.
         quiet: no progress bar even on a terminal.
+        mapper: over values and batches of worlds.
+        journal: keeps what is done; a run with the same journal goes on from there.
         knobs: other knobs of the process.
 
     Returns:
@@ -224,30 +233,66 @@ def sweep(
     swept = {knob, PAPER_KNOBS.get(knob, knob)}
     if both := {name for name in knobs if PAPER_KNOBS.get(name, name) in swept}:
         raise ValueError(f"Expected {knob} either swept or set; got {both.pop()} set as well")
-    by_value: list[dict[str, Estimate]] = []
-    for value in progress(values, len(values), f"kl-gap, {knob}", quiet):
-        own = spawn(seed, knob, str(value))
-        drawn = sample_worlds(worlds, seed=own, **{**knobs, knob: value})
-        fits = fit_worlds(drawn, posterior_draws=posterior_draws, seed=own)
-        by_value.append(
-            kl_gaps(
-                *fits, drawn.truth, points=points, histogram_redraws=histogram_redraws, seed=own
-            )
-        )
-
-    def stacked(name: str, field: Callable[[Estimate], Tensor]) -> np.ndarray:
-        return torch.stack([field(gaps[name]) for gaps in by_value], 1).numpy()[None]
-
-    posterior = {}
-    for name in by_value[0]:
-        posterior[name] = stacked(name, lambda estimate: estimate.value)
-        posterior[f"{name}_mcse"] = stacked(name, lambda estimate: estimate.standard_error)
+    work = partial(
+        _one_batch,
+        knob=knob,
+        posterior_draws=posterior_draws,
+        points=points,
+        histogram_redraws=histogram_redraws,
+        seed=seed,
+        knobs=knobs,
+    )
+    sizes = [min(WORLDS_AT_ONCE, worlds - done) for done in range(0, worlds, WORLDS_AT_ONCE)]
+    batches = [_Batch(value, *part) for value in values for part in enumerate(sizes or [worlds])]
+    found = (journal or Journal()).each(
+        mapper, work, batches, lambda batch: f"{knob}-{batch.value}-{batch.number}"
+    )
+    by_batch = list(progress(found, len(batches), f"kl-gap, {knob}", quiet))
+    each = len(batches) // len(values)
+    by_value = [by_batch[first : first + each] for first in range(0, len(batches), each)]
+    posterior = {
+        name: np.stack(
+            [np.concatenate([part[name] for part in parts], -1) for parts in by_value], 1
+        )[None]
+        for name in by_batch[0]
+    }
     return inference_data(
         posterior=posterior,
         constant_data={"worlds": worlds, "points": points, "seed": seed, **knobs},
         dims={name: [knob, "world"] for name in posterior},
         coords={knob: np.asarray(values), "world": np.arange(worlds)},
     )
+
+
+class _Batch(NamedTuple):
+    """Some worlds at one value of the knob."""
+
+    value: int
+    number: int
+    worlds: int
+
+
+def _one_batch(
+    batch: _Batch,
+    *,
+    knob: str,
+    posterior_draws: int,
+    points: int,
+    histogram_redraws: int,
+    seed: int,
+    knobs: Mapping[str, Any],
+) -> dict[str, np.ndarray]:
+    """Gaps of some worlds, (draw, world) by variable name, and their Monte Carlo errors."""
+    later = [batch.number] if batch.number else []
+    own = spawn(seed, knob, str(batch.value), *later)
+    drawn = sample_worlds(batch.worlds, seed=own, **{**knobs, knob: batch.value})
+    fits = fit_worlds(drawn, posterior_draws=posterior_draws, seed=own)
+    gaps = kl_gaps(*fits, drawn.truth, points=points, histogram_redraws=histogram_redraws, seed=own)
+    arrays = {}
+    for name, estimate in gaps.items():
+        arrays[name] = estimate.value.numpy()
+        arrays[f"{name}_mcse"] = estimate.standard_error.numpy()
+    return arrays
 
 
 def sweep_table(sweeps: Mapping[str, Any]) -> str:

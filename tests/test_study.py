@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from rbpp import study
+from rbpp.journal import Journal
 from rbpp.mixtures.divergences import kl_divergence
 from rbpp.randomness import generator
 
@@ -147,3 +148,34 @@ def test_world_posterior_has_what_the_figures_need():
     assert list(constant["generator_part"].values) == sorted(
         constant["generator_part"].values, key=("anchor-sampled", "unsampled", "irrelevant").index
     )
+
+
+def test_more_worlds_than_one_batch_begin_with_those_of_fewer(monkeypatch):
+    monkeypatch.setattr(study, "WORLDS_AT_ONCE", 3)
+    few, many = (study.sweep("K", [2], **{**FEW, "worlds": count}, quiet=True) for count in (3, 7))
+    gaps = many["posterior"]["kl_gap"]
+    assert gaps.sizes["world"] == 7
+    np.testing.assert_array_equal(gaps[..., :3], few["posterior"]["kl_gap"])
+    assert len(np.unique(gaps)) == gaps.size
+
+
+def test_a_sweep_goes_on_where_it_was_cut_off(tmp_path):
+    whole = study.sweep("L", [0, 2, 3], **FEW, quiet=True)
+    done = []
+
+    def cut_off(function, items):
+        for item in items:
+            if len(done) == 2:
+                raise KeyboardInterrupt
+            yield function(item)
+            done.append(item)
+
+    options = {**FEW, "quiet": True, "journal": Journal(tmp_path)}
+    with pytest.raises(KeyboardInterrupt):
+        study.sweep("L", [0, 2, 3], **options, mapper=cut_off)
+    again = study.sweep(
+        "L", [0, 2, 3], **options, mapper=lambda f, items: done.extend(items) or map(f, items)
+    )
+    assert len(done) == 3
+    for name in whole["posterior"].data_vars:
+        np.testing.assert_array_equal(again["posterior"][name], whole["posterior"][name])
