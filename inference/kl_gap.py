@@ -33,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="add the reference script's histogram estimator, averaged over N redraws (paper: 100)",
     )
     options.add_knobs(parser)
+    options.add_checkpoint(options.add_engine(parser))
 
 
 def parse_values(text: str) -> list[int]:
