@@ -21,8 +21,10 @@ from rbpp.theory.information import Bracket, cross_entropy, mean_estimate, sandw
 # Data sets averaged over, and rows of output in their pool. Their error on linear_gaussian is 0.25
 # nats, half that of drawing every prompt's own pool in the same time.
 _DATA_SETS, _POOL_ROWS = 128, 1024
-# Of (row, row of output) pairs, and of sums over the pool kept at once, in one world.
-_PAIRS, _SUMS = 2**24, 2**21
+# In one world: (row, row of output) pairs, and (data set, data set, row) sums over the pool.
+_PAIRS, _SUMS = 2**22, 2**19
+# Densities of pairs kept at once, in all worlds.
+_KEPT = 2**23
 # A pool for every prompt, where the model factor of each row forbids a common one.
 _OWN_DATA_SETS, _OWN_POOL_ROWS = 48, 256
 # Settings of the lower side, and rows of output drawn for each.
@@ -75,33 +77,40 @@ def prompt_scores(replicas: Replicas, values: Values) -> tuple[Tensor, Tensor]:
     pool is too low by half its relative variance, Σ (w f)² / (Σ w f)² a row.
     """
     rows = replicas.sites["output"].rows
-    own_pools = _has_row_factors(replicas)
-    if own_pools:
-        count, pool_rows = _OWN_DATA_SETS, _OWN_POOL_ROWS
+    if _has_row_factors(replicas):
+        make, count, pool_rows = _own_pools, _OWN_DATA_SETS, _OWN_POOL_ROWS
     else:
-        count, pool_rows = _DATA_SETS, _POOL_ROWS
-        largest = min(_PAIRS // (rows * pool_rows), math.isqrt(_SUMS // rows))
-        count = min(count, max(largest, _OWN_DATA_SETS))
+        make, count = _common_pool, min(_DATA_SETS, math.isqrt(_SUMS // rows))
+        pool_rows = min(_POOL_ROWS, _PAIRS // (rows * count))
     few = {name: value[:, :count] for name, value in values.items()}
-    count = few["output"].shape[1]
-    pool_sets = max(1, pool_rows // rows)
-    make = _own_pools if own_pools else _common_pool
-    pool, log_weight = make(replicas, few, pool_sets)
+    pool, log_weight = make(replicas, few, max(1, pool_rows // rows))
     total = log_square = None
-    for shift in range(rows):  # rows of output have one law: each may have become every row of S
-        swapped = {"output": pool.roll(shift, dims=3)}
-        density = replicas.pairs(few, "synthetic", swapped, per_row=True).movedim(-1, 1)
-        weight = log_weight.roll(shift, dims=3).movedim(-1, 1).exp()
-        largest_density = density.amax(-1, keepdim=True).clamp_min(_UNSEEN)
-        relative = density.sub_(largest_density).exp_()
-        total = _added(total, (relative @ weight).log() + largest_density)
+    # Rows of output have one law: each may have become every row of S. Some shifts at a time.
+    kept = max(1, _KEPT // (few["output"].shape[:4].numel() * pool.shape[1]))
+    for shifts in torch.arange(rows).split(kept):
+        parts = [_shifted(replicas, few, pool, log_weight, int(shift)) for shift in shifts]
+        density = torch.cat([part[0] for part in parts], -1)
+        weight = torch.cat([part[1] for part in parts], -2).exp()
+        largest = density.amax(-1, keepdim=True).clamp_min(_UNSEEN)
+        relative = density.sub_(largest).exp_()
+        total = _added(total, (relative @ weight).log() + largest)
         square = relative.square_() @ weight.square()
-        log_square = _added(log_square, square.log() + 2 * largest_density)
+        log_square = _added(log_square, square.log() + 2 * largest)
     assert total is not None
     assert log_square is not None
     seen = total > _UNSEEN
     optimism = torch.where(seen, 0.5 * (log_square - 2 * total).exp(), 0.0)
     return total.clamp_min(_UNSEEN).sum(1), optimism.sum(1)
+
+
+def _shifted(
+    replicas: Replicas, few: Values, pool: Tensor, log_weight: Tensor, shift: int
+) -> tuple[Tensor, Tensor]:
+    """log p(row of S | row of the pool `shift` places before), (worlds, rows, R, P), and the
+    weights of those rows of the pool, (worlds, rows, P, R)."""
+    swapped = {"output": pool.roll(shift, dims=3)}
+    density = replicas.pairs(few, "synthetic", swapped, per_row=True)
+    return density.movedim(-1, 1), log_weight.roll(shift, dims=3).movedim(-1, 1)
 
 
 def _added(total: Tensor | None, part: Tensor) -> Tensor:
