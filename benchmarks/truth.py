@@ -79,7 +79,7 @@ def found_shares(target: list[str], synthetic: list[str], seed: int):
 
     scene = lay_out([read_rows(target, "target"), read_rows(synthetic, "synthetic")], seed=seed)
     fit, shares, members = shared_posterior(
-        scene, min(8, scene.projection.dimension), None, chains=4, draws=250, seed=seed
+        scene, scene.projection.dimension, None, chains=4, draws=250, seed=seed
     )
     terms, _ = share_terms(scene, fit, shares, seed)
     return terms, row_table(scene, shares, members)

@@ -155,7 +155,7 @@ def assess_rows(
     )
     shared = min(SHARED_DIMENSION, scene.projection.dimension)
     fit, shares, members = shared_posterior(
-        scene, shared, components, chains=chains, draws=draws, seed=seed
+        scene, scene.projection.dimension, components, chains=chains, draws=draws, seed=seed
     )
     terms, errors = share_terms(scene, fit, shares, seed)
     density, density_errors, mixtures = _density_terms(scene, chains, draws, seed)
@@ -175,7 +175,7 @@ def assess_rows(
         )
         terms |= pairs
         audit.append(finding)
-    sensitivity = _sensitivity(scene, shared, components, seed, terms)
+    sensitivity = _sensitivity(scene, components, seed, terms)
     data = container.inference_data(
         {
             **{name: value.numpy() for name, value in terms.items()},
@@ -251,13 +251,12 @@ def _minus(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple
 
 def _sensitivity(
     scene: Scene,
-    chosen: int,
     components: int | None,
     seed: int,
     terms: dict[str, Tensor],
 ) -> Any:
-    """The shares again with other numbers of principal components beside the contrast."""
-    lines = []
+    """The shares again with other numbers of principal components."""
+    lines, chosen = [], scene.projection.dimension
     for dimension in sorted({*_SENSITIVITY, chosen}):
         if dimension > scene.projection.dimension:
             continue

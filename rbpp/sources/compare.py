@@ -26,7 +26,7 @@ from torch import Tensor
 
 from rbpp import container
 from rbpp.data.embed import embed
-from rbpp.data.reduce import SHARED_DIMENSION, Projection, principal_components
+from rbpp.data.reduce import Projection, principal_components
 from rbpp.data.rows import Rows, read_rows
 from rbpp.progress import progress
 from rbpp.randomness import spawn
@@ -275,7 +275,7 @@ def _share_terms(
     scene = arrange(sources, vectors, projection, embedding)
     fit, shares, _ = shared_posterior(
         scene,
-        min(SHARED_DIMENSION, projection.dimension),
+        projection.dimension,
         components,
         chains=chains,
         draws=draws,

@@ -35,11 +35,20 @@ def row_table(scene: Scene, shares: Shares, members: Tensor) -> pd.DataFrame:
         members: responsibilities (chain, n, component).
     """
 
-    def probability(part: Tensor) -> np.ndarray:
-        chance = part.to(members.dtype).mean(1)
-        return (members @ chance.unsqueeze(-1)).squeeze(-1).mean(0).numpy()
+    def of_component(chance: Tensor) -> Tensor:
+        """What a row's components say, chances being (chain, component)."""
+        return (members @ chance.to(members).unsqueeze(-1)).squeeze(-1).mean(0)
 
     likely = members.mean(0)
+    # Rows of the compared sources have probabilities of their own; others those of their places.
+    off_task = of_component(shares.irrelevant_rate)
+    uncovered = of_component(shares.uncovered_rate)
+    off_task[scene.source == scene.index("synthetic")] = shares.irrelevant.probability.to(members)
+    uncovered[scene.source == scene.reference] = shares.uncovered.probability.to(members)
+    if shares.irrelevant_output is not None:
+        before = shares.irrelevant_output.probability.to(members)
+        off_task[scene.source == scene.index("output")] = before
+    unsampled = of_component(shares.unsampled.to(members).mean(1))
     rows: list[str] = []
     groups: list[str | None] = []
     texts: list[str | None] = []
@@ -52,9 +61,9 @@ def row_table(scene: Scene, shares: Shares, members: Tensor) -> pd.DataFrame:
             "source": np.asarray(scene.roles)[scene.source.numpy()],
             "id": rows,
             "group": groups,
-            "off_task": probability(shares.irrelevant),
-            "novel": probability(shares.unsampled),
-            "uncovered": probability(shares.uncovered),
+            "off_task": off_task.numpy(),
+            "novel": (unsampled * (1 - off_task)).numpy(),
+            "uncovered": uncovered.numpy(),
             "redundancy": np.concatenate([_redundancy(part) for part in scene.vectors]),
             "component": likely.argmax(-1).numpy(),
             "component_probability": likely.max(-1).values.numpy(),
@@ -86,8 +95,8 @@ def component_table(
     best = fit.expected().select(int(fit.elbo.argmax()))
     covariances = best.covariances
     chance = {
-        "p_irrelevant": shares.irrelevant.double().mean((0, 1)),
-        "p_uncovered": shares.uncovered.double().mean((0, 1)),
+        "p_irrelevant": shares.irrelevant_rate.mean(0),
+        "p_uncovered": shares.uncovered_rate.mean(0),
         "p_unsampled": shares.unsampled.double().mean((0, 1)),
     }
     real = torch.as_tensor([role in ("anchor", "target") for role in scene.roles])[source]
@@ -127,13 +136,10 @@ def component_table(
 def _part(chances: dict[str, float], largest_share: float) -> str:
     if largest_share < EMPTY:
         return "empty"
-    parts = {
-        "irrelevant": chances["p_irrelevant"],
-        "uncovered": chances["p_uncovered"],
-        "unsampled": chances["p_unsampled"],
-    }
-    name = max(parts, key=lambda part: parts[part])
-    return name if parts[name] > 0.5 else "shared"
+    for part in ("irrelevant", "uncovered", "unsampled"):
+        if chances[f"p_{part}"] > 0.5:
+            return part
+    return "shared"
 
 
 def _nearest(scene: Scene, candidates: Tensor, names: list[str]) -> list[str]:

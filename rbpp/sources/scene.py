@@ -25,7 +25,7 @@ class Scene:
         sources: rows by role, in the order of `ROLES`.
         vectors: embeddings (n, D) of every source.
         coordinates: principal components (n, d) of every source.
-        contrasts: (n,) of every source, standardised.
+        contrasts: of the synthetic rows against the reference (n,), of every source.
         projection: the principal components.
         embedding: how the vectors were made.
         groups: group index of every row (n,) by source, or None.
@@ -54,12 +54,12 @@ class Scene:
         sizes = torch.tensor([len(rows) for rows in self.sources])
         return torch.repeat_interleave(torch.arange(len(sizes)), sizes)
 
-    def rows(self, dimension: int) -> Tensor:
+    def rows(self, dimension: int, contrasts: list[Tensor]) -> Tensor:
         """Rows (n, dimension + 1) of all sources: principal components, and the contrast last."""
         return torch.cat(
             [
                 torch.cat([rows[:, :dimension], contrast[:, None]], 1)
-                for rows, contrast in zip(self.coordinates, self.contrasts, strict=True)
+                for rows, contrast in zip(self.coordinates, contrasts, strict=True)
             ]
         )
 
@@ -109,20 +109,28 @@ def arrange(
         embedding,
         [group_index(rows) for rows in sources],
     )
-    pair = (scene.reference, scene.index("synthetic"))
+    made = scene.index("synthetic")
+    scene.contrasts.extend(contrasts(scene, scene.reference, made, projection.dimension))
+    return scene
+
+
+def contrasts(scene: Scene, first: int, second: int, dimension: int) -> list[Tensor]:
+    """How much a row's surroundings belong to source `second` rather than `first`, standardised.
+
+    A tensor (n,) for every source, from the first `dimension` principal components.
+    """
+    pair = (first, second)
+    vectors = [part[:, :dimension].numpy() for part in scene.coordinates]
     own = np.concatenate([vectors[index] for index in pair])
     label = np.repeat([0.0, 1.0], [len(vectors[index]) for index in pair])
-    rest = [index for index in range(len(sources)) if index not in pair]
+    rest = [index for index in range(len(vectors)) if index not in pair]
     others = np.concatenate([vectors[index] for index in rest]) if rest else None
     both, placed = contrast(own, label, others=others)
     centre, spread = both.mean(), max(both.std(), 1e-9)
-    split = np.split(both, [len(vectors[pair[0]])])
+    split = np.split(both, [len(vectors[first])])
     away = np.split(placed, np.cumsum([len(vectors[index]) for index in rest])[:-1])
     by_source = dict(zip((*pair, *rest), (*split, *away), strict=False))
-    scene.contrasts.extend(
-        torch.as_tensor((by_source[index] - centre) / spread) for index in range(len(sources))
-    )
-    return scene
+    return [torch.as_tensor((by_source[index] - centre) / spread) for index in range(len(vectors))]
 
 
 def group_index(rows: Rows) -> Tensor | None:

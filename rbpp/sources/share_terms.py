@@ -5,17 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rbpp.data.reduce import SHARED_DIMENSION
 from rbpp.mixtures.conjugate import VariationalMixture
 from rbpp.randomness import generator as new_generator
 from rbpp.randomness import spawn
-from rbpp.sources.scene import Scene
+from rbpp.sources.scene import Scene, contrasts
 from rbpp.sources.shared_mixture import (
     common_order,
     component_rule,
     fit_shared,
     reordered,
 )
-from rbpp.sources.shares import Shares, design_effect, partition, source_weights
+from rbpp.sources.shares import (
+    Shares,
+    design_effect,
+    source_weights,
+    unsampled_components,
+)
+from rbpp.sources.two_groups import Foreign, foreign_rows
 
 _DIVERGENCE_POINTS = 2000
 
@@ -27,17 +34,28 @@ def shared_posterior(
 
     Components are ordered alike in all chains: as in the chain of highest ELBO, the heaviest of
     the synthetic data first.
+
+    Args:
+        scene: the sources.
+        dimension: principal components that the contrasts see, and of which the mixture sees the
+            first `SHARED_DIMENSION`.
+        components: K, or `component_rule` of the rows.
+        chains, draws, seed: of the posterior.
     """
-    rows, source = scene.rows(dimension), scene.source
+    made, task = scene.index("synthetic"), scene.reference
+    scores = scene.contrasts
+    if dimension != scene.projection.dimension:
+        scores = contrasts(scene, task, made, dimension)
+    rows, source = scene.rows(min(SHARED_DIMENSION, dimension), scores), scene.source
     number = components if components is not None else component_rule(len(rows))
     if number < 4 or number > len(rows):
         raise ValueError(f"Expected components from 4 to the {len(rows)} rows; got {number}")
     fit = fit_shared(rows, number, restarts=chains, seed=spawn(seed, "shared"))
     members = fit.expected().responsibilities(rows)
-    order = common_order(fit, members, source == scene.index("synthetic"))
+    order = common_order(fit, members, source == made)
     fit = reordered(fit, order)
     members = members.gather(-1, order.unsqueeze(1).expand_as(members))
-    counts, variances = [], []
+    counts, variances, effects = [], [], []
     for index, groups in enumerate(scene.groups):
         own = members[:, source == index]
         effect = (
@@ -45,22 +63,54 @@ def shared_posterior(
             if groups is None
             else torch.tensor([design_effect(part, groups) for part in own])
         ).to(own)
+        effects.append(float(effect.mean()))
         counts.append(own.sum(1) / effect[:, None])
         variances.append((own * (1 - own)).sum(1) / effect[:, None])
     weights, factors, follows = source_weights(
         torch.stack(counts, 1),
         torch.stack(variances, 1),
-        scene.reference,
+        task,
         draws=draws,
         generator=new_generator(spawn(seed, "weights")),
     )
-    shares = partition(
+
+    def foreign(name: str, index: int, other: int, own: list[Tensor]) -> Foreign:
+        """Rows of source `index` that source `other` does not account for."""
+        return foreign_rows(
+            own[other],
+            own[index],
+            chains=chains,
+            draws=draws,
+            effect=effects[index],
+            reference_effect=effects[other],
+            generator=new_generator(spawn(seed, name)),
+        )
+
+    irrelevant = foreign("irrelevant", made, task, scores)
+    uncovered = foreign("uncovered", task, made, [-score for score in scores])
+    before = None
+    if "output" in scene.roles:
+        output = scene.index("output")
+        before = foreign("output", output, task, contrasts(scene, task, output, dimension))
+
+    def rate(found: Foreign, index: int) -> Tensor:
+        own = members[:, source == index]
+        return (own * found.probability.unsqueeze(-1)).sum(1) / own.sum(1).clamp_min(1e-9)
+
+    shares = Shares(
         weights,
-        factors,
+        unsampled_components(
+            weights,
+            factors,
+            reference=task,
+            anchor=scene.index("anchor") if "anchor" in scene.roles else task,
+        ),
         follows,
-        reference=scene.reference,
-        synthetic=scene.index("synthetic"),
-        anchor=scene.index("anchor") if "anchor" in scene.roles else scene.reference,
+        irrelevant,
+        uncovered,
+        before,
+        rate(irrelevant, made),
+        rate(uncovered, task),
     )
     return fit, shares, members
 
@@ -68,17 +118,18 @@ def shared_posterior(
 def share_terms(
     scene: Scene, fit: VariationalMixture, shares: Shares, seed: int
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Terms (chain, draw) of the weights, and the Monte Carlo errors of the divergences."""
+    """Terms (chain, draw) of the shares, and the Monte Carlo errors of the divergences."""
     made, task = scene.index("synthetic"), scene.reference
     weights = shares.weights
     own = weights[:, :, made]
     terms = {
-        "irrelevant_share": (own * shares.irrelevant).sum(-1),
-        "uncovered_share": (weights[:, :, task] * shares.uncovered).sum(-1),
+        "irrelevant_share": shares.irrelevant.share,
+        "uncovered_share": shares.uncovered.share,
         "effective_components": torch.special.entr(own).sum(-1).exp(),
     }
     if "target" in scene.roles and "anchor" in scene.roles:
-        terms["novel_share"] = (own * shares.unsampled).sum(-1)
+        on_task = 1 - shares.irrelevant_rate.unsqueeze(1)
+        terms["novel_share"] = (own * shares.unsampled * on_task).sum(-1)
     pairs = {"total_divergence": (task, made)}
     if "unprompted" in scene.roles:
         unprompted = scene.index("unprompted")
@@ -87,9 +138,9 @@ def share_terms(
             "generation_divergence": (unprompted, made),
         }
     if "output" in scene.roles:
-        output = scene.index("output")
-        pairs["curation_divergence"] = (output, made)
-        terms["irrelevant_share_output"] = (weights[:, :, output] * shares.irrelevant).sum(-1)
+        pairs["curation_divergence"] = (scene.index("output"), made)
+    if shares.irrelevant_output is not None:
+        terms["irrelevant_share_output"] = shares.irrelevant_output.share
     errors = {}
     random = new_generator(spawn(seed, "divergence"))
     points = _component_densities(fit, random)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rbpp.sources.two_groups import Foreign
+
 # Shape of the gamma prior of an intensity: below 1, components that a source lacks get nothing.
 SHAPE = 0.5
 # Prior odds that a source has a weight of its own in a component that holds all rows; in one with a
@@ -23,9 +25,8 @@ OWN_ODDS = 0.25
 # Standard deviation of the log of the common factor, bounded at three of them. At 0.5, a source of
 # 1,000 role-plays "followed" 252 users' tasks at five times their weight where there were none.
 LOG_FACTOR = 0.2
-# A source lacks a component where it has under a quarter of what the other has: off-task rows
-# seldom have one quite for themselves. At a tenth, half of the general tasks planted among code
-# tasks stay unseen; at a half, differences in emphasis count as absence.
+# The anchors lack a component where they have under a quarter of what the task has. At a half,
+# differences in emphasis count as absence.
 RATIO = 0.25
 _GRID = 61
 _BURN_IN = 100
@@ -37,18 +38,24 @@ class Shares:
 
     Attributes:
         weights: (chain, draw, source, component); sums to 1 over the components.
-        irrelevant: (chain, draw, component), in the synthetic data and not in the reference (L).
-        uncovered: likewise, in the reference and not in the synthetic data.
-        unsampled: likewise, in the reference and not in the anchors (J); all False where the
-            anchors are the reference.
+        unsampled: (chain, draw, component), in the reference and not in the anchors (J); all False
+            where the anchors are the reference.
         follows: (chain, source, component), how often a source followed the reference.
+        irrelevant: the synthetic rows that the reference does not account for (L).
+        uncovered: the reference's rows that the synthetic data do not account for.
+        irrelevant_output: the same of the rows before curation, or None.
+        irrelevant_rate: (chain, component), the off-task share of a component's synthetic rows.
+        uncovered_rate: likewise, the uncovered share of its reference rows.
     """
 
     weights: Tensor
-    irrelevant: Tensor
-    uncovered: Tensor
     unsampled: Tensor
     follows: Tensor
+    irrelevant: Foreign
+    uncovered: Foreign
+    irrelevant_output: Foreign | None
+    irrelevant_rate: Tensor
+    uncovered_rate: Tensor
 
 
 def source_weights(
@@ -137,33 +144,20 @@ def source_weights(
     return torch.stack(kept, 1), torch.stack(factors, 1), followed / draws
 
 
-def partition(
-    weights: Tensor,
-    factors: Tensor,
-    follows: Tensor,
-    *,
-    reference: int,
-    synthetic: int,
-    anchor: int,
-) -> Shares:
-    """The parts K, J and L of every draw: which source lacks which component.
+def unsampled_components(
+    weights: Tensor, factors: Tensor, *, reference: int, anchor: int
+) -> Tensor:
+    """Which components (chain, draw, component) the reference has and the anchors have not.
 
-    A source lacks a component where its weight is under a quarter (`RATIO`) of the other's, and of
-    what it would be if it followed the other. The factor can only excuse: half of the synthetic
-    data off-task halves its weights everywhere else, and it lacks nothing for that.
+    The anchors lack a component where their weight is under a quarter (`RATIO`) of the reference's,
+    and of what it would be if they followed the reference. The factor can only excuse.
 
     Args:
-        weights, factors, follows: from `source_weights`.
-        reference, synthetic, anchor: indices of the sources; the reference is the target, or the
-            anchor in its place.
+        weights, factors: from `source_weights`.
+        reference, anchor: indices of the sources; the same where there is no target.
     """
-    task, made = weights[:, :, reference], weights[:, :, synthetic]
-    factor = factors[:, :, [synthetic]]
-    irrelevant = task * factor.clamp_min(1) < RATIO * made
-    uncovered = made < RATIO * task * factor.clamp_max(1)
-    sampled = RATIO * task * factors[:, :, [anchor]].clamp_max(1)
-    unsampled = (weights[:, :, anchor] < sampled) & ~irrelevant
-    return Shares(weights, irrelevant, uncovered, unsampled, follows)
+    task = weights[:, :, reference]
+    return weights[:, :, anchor] < RATIO * task * factors[:, :, [anchor]].clamp_max(1)
 
 
 def design_effect(responsibilities: Tensor, groups: Tensor) -> float:

@@ -165,11 +165,8 @@ def test_rows_of_one_group_count_once():
     frame["prompt"] = np.repeat(np.arange(40), 10).astype(str)
     alone = assess(None, frame[names], target=TARGET, **OPTIONS)
     grouped = assess(None, frame, target=TARGET, group_field="prompt", **OPTIONS)
-    spread = []
-    for item in (alone, grouped):
-        weights = group_datasets(item.data)["posterior"]["source_weights"]
-        spread.append(float(weights.sel(source="synthetic").std("draw").mean()))
-    assert spread[1] > 1.5 * spread[0]
+    width = [np.diff(interval(item, "irrelevant_share")).item() for item in (alone, grouped)]
+    assert width[1] > 1.5 * width[0]
     entropy = [term_table(item.data)["entropy_synthetic"]["sd"] for item in (alone, grouped)]
     assert entropy[1] > entropy[0]
     assert any(line["name"] == "groups of synthetic" for line in grouped.audit)

@@ -18,11 +18,11 @@ def rows_of(components, count, seed):
     return CENTRES[random.choice(components, count)] + random.normal(size=(count, 5))
 
 
-TARGET = rows_of([0, 1, 2], 200, 1)
+TARGET = rows_of([0, 1, 2], 500, 1)
 VERSIONS = {
-    "off": rows_of([0, 1, 2, 3], 200, 2),  # a quarter is off-task
-    "good": rows_of([0, 1, 2], 200, 3),
-    "narrow": rows_of([0], 200, 4),  # a third of the task
+    "off": rows_of([0, 1, 2, 3], 500, 2),  # a quarter is off-task
+    "good": rows_of([0, 1, 2], 500, 3),
+    "narrow": rows_of([0], 500, 4),  # a third of the task
 }
 
 
@@ -66,7 +66,7 @@ def test_differences_say_which_is_better_in_which_term(found):
 
 
 def test_equal_versions_are_equivalent():
-    versions = {"one": rows_of([0, 1, 2], 250, 5), "two": rows_of([0, 1, 2], 250, 6)}
+    versions = {"one": rows_of([0, 1, 2], 500, 5), "two": rows_of([0, 1, 2], 500, 6)}
     found = compare(versions, TARGET, **OPTIONS)
     line, _ = difference(found, "irrelevant_share", "one", "two")
     assert line["p_equivalent"] > 0.8

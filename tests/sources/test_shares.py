@@ -4,20 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from rbpp.container import highest_density_interval
 from rbpp.randomness import generator
-from rbpp.sources.shares import design_effect, partition, source_weights
+from rbpp.sources.shares import design_effect, source_weights, unsampled_components
 
 
 def draws_of(counts, reference=0, draws=200, seed=0, variances=None):
     counts = torch.as_tensor(counts, dtype=torch.float64).unsqueeze(0)
     variances = torch.zeros_like(counts) if variances is None else variances
     return source_weights(counts, variances, reference, draws=draws, generator=generator(seed))
-
-
-def parts_of(counts, anchor=0, **options):
-    weights, factors, follows = draws_of(counts, **options)
-    return partition(weights, factors, follows, reference=0, synthetic=1, anchor=anchor)
 
 
 def test_weights_are_distributions_with_the_counts_shares():
@@ -42,42 +36,19 @@ def test_equal_sources_follow_and_do_not_differ():
     assert np.mean(divergence) < 0.02
 
 
-def test_a_planted_share_is_covered():
-    """20 data sets, 94 % intervals: fewer than 16 covered happens once in 50,000."""
-    random = np.random.default_rng(1)
-    covered = 0
-    for seed in range(20):
-        share = random.dirichlet(np.ones(8))
-        task = random.multinomial(400, share)
-        made = random.multinomial(320, share)
-        planted = [[*task, 0], [*made, 80]]
-        found = parts_of(planted, seed=seed)
-        value = (found.weights[:, :, 1] * found.irrelevant).sum(-1)
-        low, high = highest_density_interval(value.flatten().numpy(), 0.94)
-        covered += low <= 0.2 <= high
-        assert not found.uncovered.double().mean() > 0.05
-    assert covered >= 16
+def test_components_that_the_anchors_lack_are_unsampled():
+    weights, factors, _ = draws_of([[100, 100, 100, 0], [120, 0, 100, 100], [100, 50, 0, 0]])
+    found = unsampled_components(weights, factors, reference=0, anchor=2)
+    assert found.double().mean(1)[0].round().tolist() == [0, 0, 1, 0]
+    alone = unsampled_components(weights, factors, reference=0, anchor=0)
+    assert not alone.any()
 
 
-def test_half_off_task_does_not_make_the_rest_uncovered():
-    found = parts_of([[100, 100, 100, 0], [50, 50, 50, 150]])
-    assert found.irrelevant.double().mean(1)[0].round().tolist() == [0, 0, 0, 1]
-    assert found.uncovered.double().mean() < 0.02
-
-
-def test_the_parts_are_irrelevant_uncovered_and_unsampled():
-    counts = [[100, 100, 100, 0], [120, 0, 100, 100], [100, 50, 0, 0]]
-    found = parts_of(counts, anchor=2)
-    assert found.irrelevant.double().mean(1)[0].round().tolist() == [0, 0, 0, 1]
-    assert found.uncovered.double().mean(1)[0].round().tolist() == [0, 1, 0, 0]
-    assert found.unsampled.double().mean(1)[0].round().tolist() == [0, 0, 1, 0]
-
-
-def test_few_rows_leave_it_open():
+def test_few_anchors_leave_it_open():
     """None of 12 rows where 3 would be expected: neither surely there nor surely absent."""
-    weights, factors, follows = draws_of([[7.0, 5, 0], [60, 50, 40]])
-    found = partition(weights, factors, follows, reference=0, synthetic=1, anchor=0)
-    assert 0.02 < found.irrelevant[..., 2].double().mean() < 0.98
+    weights, factors, _ = draws_of([[60.0, 50, 40], [7, 5, 0]])
+    found = unsampled_components(weights, factors, reference=0, anchor=1)
+    assert 0.02 < found[..., 2].double().mean() < 0.98
 
 
 def test_uncertain_components_widen_the_weights():
