@@ -2,10 +2,10 @@
 
 The task is what the Python standard library's documentation strings say of numbers, dates, text
 and containers. The anchors are passages of some modules; the held-out target has others of those
-and of further modules. The generator is a small n-gram language model, trained on the spot on the
-task's subjects and on mail and network protocols, so that it has parts that the task has not. It is
-prompted with the anchors, a filter curates what it answers, and it records which part of it every
-sample came from.
+and of further modules. The generator is a small n-gram language model with a part for every module,
+trained on the spot on the task's subjects and on mail and network protocols, so that it has parts
+that the task has not. It is prompted with the anchors, a filter curates what it answers, and it
+records which part of it every sample came from.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ OFF_TASK_MODULES = (
 # How often a sample comes from the off-task part, prompted and not: the prompt helps, but not
 # enough.
 PROMPTED_SHARE, UNPROMPTED_SHARE = 0.3, 0.6
-_SAMPLES, _UNPROMPTED = 900, 300
+# How often an answer on the task stays with the subject of its prompt; else it takes another.
+_FAITHFUL = 0.25
+# More samples than passages were read would recite each many times, in places of their own.
+_SAMPLES, _UNPROMPTED = 600, 300
 _ORDER = 3
 _WORDS = range(5, 41)
 # A row is a passage of sentences up to this many words: one sentence alone ("Return the value.")
@@ -110,34 +113,48 @@ def demo_corpus(seed: int = 0) -> DemoCorpus:
         "target": _passages(TARGET_MODULES),
         "off-task": _passages(OFF_TASK_MODULES),
     }
-    flat: dict[str, list[str]] = {}
+    seen: dict[str, list[str]] = {}
+    held_out: list[str] = []
     for part, by_module in found.items():
-        flat[part] = [text for passages in by_module.values() for text in passages]
-        if len(flat[part]) < 50:
+        count = sum(len(passages) for passages in by_module.values())
+        if count < 50:
             raise ValueError(
                 f"Expected documentation strings of the standard library for the {part} part; "
-                f"got {len(flat[part])} passages"
+                f"got {count} passages"
             )
-        chance.shuffle(flat[part])
-    # The second half of the task's passages is held out: the generator has never seen it.
-    anchor, kept = _halves(flat["anchor"])
-    seen, held_out = _halves(flat["target"])
-    parts = {False: NGrams(anchor + seen), True: NGrams(flat["off-task"])}
+        for module, passages in by_module.items():
+            chance.shuffle(passages)
+            # Half of the task's passages are held out: the generator has never seen them.
+            half = (len(passages) + 1) // 2 if part != "off-task" else len(passages)
+            seen[module] = passages[:half]
+            held_out += passages[half:]
+    models = {module: NGrams(passages) for module, passages in seen.items()}
+    prompts = [(module, text) for module in found["anchor"] for text in seen[module]]
 
-    def generate(share: float, prompt: str | None) -> tuple[str, bool]:
+    def any_of(modules: Iterable[str]) -> str:
+        names = list(modules)
+        return chance.choices(names, [len(seen[name]) for name in names])[0]
+
+    def generate(share: float, prompt: tuple[str, str] | None) -> tuple[str, bool]:
         off_task = chance.random() < share
-        start = _WORD.findall(prompt)[:1] if prompt is not None and not off_task else []
-        text = parts[off_task].sample(start, chance)
+        start: list[str] = []
+        if off_task:
+            module = any_of(found["off-task"])
+        elif prompt is not None and chance.random() < _FAITHFUL:
+            module, start = prompt[0], _WORD.findall(prompt[1])[:1]
+        else:
+            module = any_of([*found["anchor"], *found["target"]])
+        text = models[module].sample(start, chance)
         while len(_WORD.findall(text)) < _PASSAGE:
-            text = f"{text} {parts[off_task].sample([], chance)}"
+            text = f"{text} {models[module].sample([], chance)}"
         return text, off_task
 
-    output = [generate(PROMPTED_SHARE, chance.choice(anchor)) for _ in range(_SAMPLES)]
+    output = [generate(PROMPTED_SHARE, chance.choice(prompts)) for _ in range(_SAMPLES)]
     unprompted = [generate(UNPROMPTED_SHARE, None) for _ in range(_UNPROMPTED)]
     curated = {text: off_task for text, off_task in output if len(_BLOCKED.findall(text)) < 2}
     texts = {
-        "anchor": anchor,
-        "target": kept + held_out,
+        "anchor": [text for _, text in prompts],
+        "target": held_out,
         "output": [text for text, _ in output],
         "unprompted": [text for text, _ in unprompted],
         "synthetic": list(curated),
@@ -150,10 +167,6 @@ def demo_corpus(seed: int = 0) -> DemoCorpus:
         list(curated.values()),
         {part: list(by_module) for part, by_module in found.items()},
     )
-
-
-def _halves(rows: list[str]) -> tuple[list[str], list[str]]:
-    return rows[: len(rows) // 2], rows[len(rows) // 2 :]
 
 
 def _passages(modules: Iterable[str]) -> dict[str, list[str]]:
