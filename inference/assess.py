@@ -113,7 +113,20 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
         },
         notes="\n".join([*answers, *written]),
         rows=rows,
+        figures=_figures(result),
     )
+
+
+def _figures(result: Any) -> dict[str, Any]:
+    from rbpp import plots
+    from rbpp.sources.report_figures import plot_map
+
+    names = map(str, result.data["posterior"])
+    shares = [name for name in names if name.endswith(("_share", "_divergence"))]
+    return {
+        "map": lambda: plot_map(result.rows, result.components, result.axes),
+        "shares": lambda: plots.plot_forest(result.data, shares),
+    }
 
 
 def _check(result: Any, truth: float) -> dict[str, Any]:

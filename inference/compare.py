@@ -66,6 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> command.Outcome:
     """Read, compare, and decide the exit status."""
     from rbpp.sources.compare import compare, fails
+    from rbpp.sources.report_figures import plot_ranking
 
     result = compare(
         arguments.versions,
@@ -90,6 +91,7 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
         text=_text(result),
         notes="\n".join(holding),
         exit_status=CONDITION_HOLDS if holding else 0,
+        figures={"ranking": lambda: plot_ranking(result.ranking)},
     )
 
 

@@ -1,6 +1,9 @@
-"""The figures of an assessment's report: axes from its tables, nothing computed."""
+"""The figures of an assessment and of a comparison: axes from their tables, nothing computed."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib import pyplot
@@ -66,4 +69,31 @@ def plot_map(
             axis.plot([], [], color=colour, label=f"{part} component")
     axis.set(xlabel=axes[0], ylabel=axes[1])
     axis.legend(frameon=False, fontsize=8, markerscale=2, loc="best")
+    return axis
+
+
+def plot_ranking(ranking: Sequence[Mapping[str, Any]], axis: Axes | None = None) -> Axes:
+    """The versions of a comparison by score, best above, each with its interval.
+
+    Args:
+        ranking: that of `rbpp.sources.compare.Comparison`, best first.
+        axis: axes to draw on; made where absent.
+    """
+    if axis is None:
+        size = (7, 0.9 + 0.35 * len(ranking))
+        axis = pyplot.subplots(figsize=size, layout="constrained")[1]
+    for place, line in enumerate(ranking):
+        axis.plot([line["hdi_low"], line["hdi_high"]], [place, place], color="#0072B2", alpha=0.5)
+        axis.plot(line["score"], place, "o", color="#0072B2")
+        axis.text(
+            1.02,
+            place,
+            f"P(best) {line['p_best']:.2f}",
+            transform=axis.get_yaxis_transform(),
+            va="center",
+            fontsize=8,
+        )
+    axis.set_yticks(range(len(ranking)), [line["name"] for line in ranking])
+    axis.set_ylim(len(ranking) - 0.5, -0.5)
+    axis.set_xlabel("score, larger is better")
     return axis

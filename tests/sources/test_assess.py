@@ -298,6 +298,7 @@ def test_command_prints_json_and_writes_the_rows(files, names, capsys, tmp_path)
     rows, data = tmp_path / "rows.parquet", tmp_path / "found.nc"
     arguments = [names[0], files["anchor"], names[1], files["synthetic"], names[2], files["target"]]
     arguments += ["--rows", str(rows), "--output", str(data), "--json"]
+    arguments += ["--figures", str(tmp_path)]
     assert command.main(["assess", *arguments, *SHORT]) == 0
     printed = json.loads(capsys.readouterr().out)
     term = printed["terms"]["irrelevant_share"]
@@ -307,6 +308,7 @@ def test_command_prints_json_and_writes_the_rows(files, names, capsys, tmp_path)
     kept = pd.read_parquet(rows)
     assert (kept[kept.source == "synthetic"].off_task < 0.5).mean() == pytest.approx(0.75, abs=0.1)
     assert data.exists()
+    assert {"map.png", "shares.png"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_generated_beside_filtered_is_what_was_curated(files, capsys):

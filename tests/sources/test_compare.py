@@ -8,6 +8,7 @@ import pytest
 from rbpp import command
 from rbpp.container import group_datasets
 from rbpp.sources.compare import compare, fails
+from rbpp.sources.report_figures import plot_ranking
 
 CENTRES = np.random.default_rng(0).normal(size=(4, 5)) * 4
 OPTIONS = {"chains": 2, "draws": 40}
@@ -52,6 +53,15 @@ def test_ranking_is_best_first_with_the_probability_of_each_rank(found):
         expected = np.dot(line["p_rank"], [1, 2, 3])
         assert line["rank_mean"] == pytest.approx(expected)
         assert line["hdi_low"] <= line["score"] <= line["hdi_high"]
+
+
+def test_the_figure_shows_the_ranking_best_above(found):
+    axis = plot_ranking(found.ranking)
+    assert [label.get_text() for label in axis.get_yticklabels()] == [
+        line["name"] for line in found.ranking
+    ]
+    assert axis.get_ylim()[0] > axis.get_ylim()[1]
+    assert f"P(best) {found.ranking[0]['p_best']:.2f}" in {text.get_text() for text in axis.texts}
 
 
 def test_differences_say_which_is_better_in_which_term(found):
@@ -152,10 +162,11 @@ def test_command_exits_as_the_condition_says(files, condition, status, capsys):
     assert "good/irrelevant_share" in printed["terms"]
 
 
-def test_command_prints_a_table_and_ranks_alone(files, capsys):
+def test_command_prints_a_table_and_ranks_alone(files, capsys, tmp_path):
     *versions, target = files
     arguments = [*versions[:2], "--reference", target, "--no-shares", "--chains", "2"]
-    assert command.main(["compare", *arguments]) == 0
+    assert command.main(["compare", *arguments, "--figures", str(tmp_path)]) == 0
+    assert (tmp_path / "ranking.png").exists()
     printed = capsys.readouterr().out
     assert "P(best)" in printed
     assert "irrelevant_share" not in printed
