@@ -71,7 +71,8 @@ def assess(
         dimension: principal components d; `rbpp.data.reduce.dimension_rule` by default.
         components: components K of the shared mixture; one per 40 rows, 4 to 20, by default.
         chains: restarts, the chains of the result.
-        draws: draws per chain.
+        draws: draws per chain. Entropies, KL divergences and the KL gap have
+            `rbpp.sources.own_mixtures.REFITS` distinct ones, which are repeated.
         seed: decides every random number.
         device: where an embedding model runs.
         cache: folder of cached embeddings.
@@ -214,7 +215,8 @@ def _density_terms(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], OwnMixtures]:
     """Entropies, KL divergences and the KL gap of the sources' own mixtures, with their errors.
 
-    A draw is a refit; draws beyond the number of refits repeat them.
+    A draw is a refit; draws beyond the number of refits repeat them, so that diagnostics that
+    count draws, as the effective sample size, see more of these terms than there are.
     """
     made, task, roles = scene.index("synthetic"), scene.reference, scene.roles
     mixtures = fit_own(

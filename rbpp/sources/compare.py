@@ -285,7 +285,10 @@ def _share_terms(
 
 
 def _same_draws(values: dict[str, Tensor], draws: int | None) -> dict[str, np.ndarray]:
-    """All with the same number of draws: refits are repeated up to the draws of the shares."""
+    """All with the same number of draws: refits are repeated up to the draws of the shares.
+
+    The ranking and the differences are of the distinct refits alone.
+    """
     if draws is None:
         return {name: value.numpy() for name, value in values.items()}
     return {

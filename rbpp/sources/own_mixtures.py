@@ -7,6 +7,7 @@ that only sees s would deploy. Its divergence from that of the task is the paper
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +22,15 @@ from rbpp.randomness import spawn
 # One component per 25 rows, up to 8: on 32 sets of 1,000 headlines in 16 to 48 dimensions the
 # evidence is highest between 3 and 8, and divergences change little there.
 ROWS_PER_COMPONENT, LARGEST_COUNT = 25, 8
-# Refits per restart with the weights of the Bayesian bootstrap: the posterior spread.
-REFITS = 8
-# Points per fit; a divergence over all chains and refits then has a standard error of about
-# 1 / √8000 of its log ratio's spread.
+# Refits per restart with the weights of the Bayesian bootstrap: the posterior spread. Each takes
+# three steps from the restart's fit. On 999 headlines in 32 dimensions the standard deviation of
+# their divergence was 1.81 nats after three steps and 1.90 after twenty, that of one step 0.40.
+REFITS, REFIT_STEPS = 32, 3
+# Points per fit; a divergence over four chains and their refits then has a standard error of about
+# 1 / √32,000 of its log ratio's spread.
 POINTS = 256
+# Numbers that the rows of the refits made at once may take up: half a gigabyte.
+_LARGEST_BLOCK = 2**26
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,7 @@ def fit_own(
             max_iterations=100,
         )
         unit = group if group is not None else torch.arange(len(rows))
-        weights = bootstrap_weights(unit, chains * REFITS, random).to(rows.dtype)
-        fit = _refit(rows, weights, start, components)
+        fit = _refits(rows, unit, start, random)
         drawn = sample_predictive(fit, POINTS, random)
         fits.append(fit)
         points.append(drawn)
@@ -124,38 +128,72 @@ def sample_predictive(fit: VariationalMixture, count: int, generator: torch.Gene
 
 
 def log_predictive(fit: VariationalMixture, points: Tensor) -> Tensor:
-    """Log predictive density of points (…, batch…, d) under every batch member: (…, batch…)."""
+    """Log predictive density (point, batch…) of points (point, batch…, d), each of its own fit.
+
+    As `fit.predictive().log_prob`, by one matrix product per batch member in place of a triangular
+    solve per point and component.
+    """
     law = fit.predictive()
-    parts = [law.log_prob(chunk) for chunk in points.split(64)]
-    return torch.cat(parts)
+    student: Any = law.component_distribution
+    d, components = fit.dimension, fit.components
+    identity = torch.eye(d, dtype=points.dtype).expand_as(student.scale_tril)
+    whiten = torch.linalg.solve_triangular(student.scale_tril, identity, upper=False)
+    rows = points.movedim(0, -1)
+    place = (whiten.flatten(-3, -2) @ rows).unflatten(-2, (components, d))
+    distance = (place - whiten @ student.loc.unsqueeze(-1)).square().sum(-2)
+    freedom = student.df.unsqueeze(-1)
+    constant = (
+        torch.lgamma((freedom + d) / 2)
+        - torch.lgamma(freedom / 2)
+        - d / 2 * (freedom * math.pi).log()
+        + whiten.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
+    )
+    each = constant - (freedom + d) / 2 * torch.log1p(distance / freedom)
+    weights = law.mixture_distribution.logits.unsqueeze(-1)
+    return (weights + each).logsumexp(-2).movedim(-1, 0)
+
+
+def _refits(
+    rows: Tensor, unit: Tensor, start: VariationalMixture, generator: torch.Generator
+) -> VariationalMixture:
+    """Fits (chain, refit) to bootstrap weights of the units, each from its chain's fit."""
+    first = VariationalMixture(
+        **{
+            name: value.repeat_interleave(REFITS, 0)
+            for name, value in start.parameters._asdict().items()
+        }
+    )
+    count = len(first.mean)
+    at_once = max(1, _LARGEST_BLOCK // rows.numel())
+    parts = [
+        _refit(rows, unit, first.select(slice(low, low + at_once)), generator)
+        for low in range(0, count, at_once)
+    ]
+    return VariationalMixture(
+        **{
+            name: torch.cat([getattr(part, name) for part in parts]).unflatten(0, (-1, REFITS))
+            for name in start.parameters._fields
+        }
+    )
 
 
 def _refit(
-    rows: Tensor, weights: Tensor, start: VariationalMixture, components: int
+    rows: Tensor, unit: Tensor, start: VariationalMixture, generator: torch.Generator
 ) -> VariationalMixture:
-    """Fits (chain, refit) under the weights (chain · refit, n), each from its chain's fit."""
-    chains = start.batch_shape[0]
-    shape = (1, chains * REFITS)
-    parameters = {
-        name: value.repeat_interleave(REFITS, 0).reshape(*shape, *value.shape[1:])
-        for name, value in start.parameters._asdict().items()
-    }
-    data = rows.expand(chains * REFITS, *rows.shape)
-    fit = cavi(
+    """Fits (refit,), each to weights of its own and from its own start."""
+    count, components = len(start.mean), start.components
+    weights = bootstrap_weights(unit, count, generator).to(rows.dtype)
+    data = rows.expand(count, *rows.shape)
+    initial = {name: value.unsqueeze(0) for name, value in start.parameters._asdict().items()}
+    return cavi(
         data,
         default_prior(data, components, sample_weights=weights),
         components,
         sample_weights=weights,
-        initial=VariationalMixture(**parameters),
+        initial=VariationalMixture(**initial),
         tolerance=1e-4,
-        max_iterations=20,
-    )
-    return VariationalMixture(
-        **{
-            name: value.reshape(chains, REFITS, *value.shape[2:])
-            for name, value in fit.parameters._asdict().items()
-        }
-    )
+        max_iterations=REFIT_STEPS,
+    ).select(0)
 
 
 def _mean(values: Tensor) -> tuple[Tensor, Tensor]:
