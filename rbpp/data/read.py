@@ -226,12 +226,9 @@ def _read_arrow(path: Path, longest_line: int) -> Table:
 
 def _read_array(path: Path, longest_line: int) -> Table:
     try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            arrays = {"embedding": content}
-        else:
-            with content:  # an archive whose arrays are refused would stay open
-                arrays = dict(content)
+        with path.open("rb") as source:  # NumPy leaves open what it refuses
+            content = np.load(source, allow_pickle=False)
+            arrays = {"embedding": content} if isinstance(content, np.ndarray) else dict(content)
     except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: Expected NumPy arrays; got {_first_line(error)}") from error
     lengths = {name: len(array) for name, array in arrays.items() if array.ndim}
