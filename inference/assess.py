@@ -63,6 +63,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_fits(parser)
     parser.add_argument(
+        "--engine",
+        choices=["cavi", "svi"],
+        default="cavi",
+        help="of the shared mixture: coordinate ascent, or Pyro's stochastic gradients (cavi)",
+    )
+    parser.add_argument(
         "--rows", metavar="FILE.parquet", type=Path, help="write the table of all rows here"
     )
     parser.add_argument(
@@ -85,6 +91,7 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
         **given,
         prompt_field=arguments.prompt_field,
         output_field=arguments.output_field,
+        engine=arguments.engine,
         **read_options(arguments),
     )
     written = []

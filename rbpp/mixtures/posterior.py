@@ -279,7 +279,7 @@ def fit_mixture(
         drawn = drawn._replace(log_q=fits.log_prob(found).mT)
     else:
         run: Callable[..., Drawn] = svi if engine == "svi" else nuts
-        drawn = _by_gradient(run, observed, prior, components, source_count, fits, draws, seed, own)
+        drawn = by_gradient(run, observed, prior, components, source_count, fits, draws, seed, own)
     joint = torch.full(drawn.draws.means.shape[:2], torch.nan, dtype=torch.float64)
     if judge:
         joint = _log_joint(drawn.draws, prior, observed).cpu()
@@ -331,7 +331,7 @@ def _split_options(
     return ascent, {name: value for name, value in options.items() if name not in ascent}
 
 
-def _by_gradient(
+def by_gradient(
     run: Callable[..., Drawn],
     observed: MixtureData,
     prior: MixturePrior,
@@ -342,7 +342,19 @@ def _by_gradient(
     seed: int,
     options: dict[str, Any],
 ) -> Drawn:
-    """Run SVI or NUTS on standardised rows, and map its draws back."""
+    """Run SVI or NUTS on standardised rows, and map its draws back.
+
+    Args:
+        run: `rbpp.mixtures.svi.svi` or `rbpp.mixtures.nuts.nuts`.
+        observed: rows in units of their own.
+        prior: in the same units.
+        components: K.
+        source_count: S.
+        fits: start of every chain, without other leading dimensions.
+        draws: per chain.
+        seed: of the engine and the draws.
+        options: of the engine; `warm_start` False starts at the means of the fits alone.
+    """
     units = standardisation(observed.rows, observed.weights)
     inside = replace(observed, rows=units.rows(observed.rows))
     warm = options.pop("warm_start", True)

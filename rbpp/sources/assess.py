@@ -25,6 +25,7 @@ from rbpp.sources.own_mixtures import REFITS, OwnMixtures, fit_own
 from rbpp.sources.paired_terms import paired_terms
 from rbpp.sources.scene import Scene, lay_out
 from rbpp.sources.share_terms import share_terms, shared_posterior
+from rbpp.sources.shared_mixture import Engine
 
 __all__ = ["Assessment", "assess", "assess_rows"]
 
@@ -47,6 +48,7 @@ def assess(
     embedding_model: str | None = None,
     dimension: int | None = None,
     components: int | None = None,
+    engine: Engine = "cavi",
     chains: int = 4,
     draws: int = 250,
     seed: int = 0,
@@ -70,6 +72,9 @@ def assess(
         embedding_model: sentence-transformers model for text; TF-IDF and SVD without it.
         dimension: principal components d; `rbpp.data.reduce.dimension_rule` by default.
         components: components K of the shared mixture; one per 40 rows, 4 to 20, by default.
+        engine: that fits the shared mixture: `"cavi"`, coordinate ascent, or `"svi"`, Pyro's
+            stochastic gradients, which is a check of the other and takes some thirty times as long
+            (the sensitivity table, of shares that no components enter, keeps the first).
         chains: restarts, the chains of the result.
         draws: draws per chain. Entropies, KL divergences and the KL gap have
             `rbpp.sources.own_mixtures.REFITS` distinct ones, which are repeated.
@@ -116,6 +121,7 @@ def assess(
         embedding_model=embedding_model,
         dimension=dimension,
         components=components,
+        engine=engine,
         chains=chains,
         draws=draws,
         seed=seed,
@@ -131,6 +137,7 @@ def assess_rows(
     embedding_model: str | None = None,
     dimension: int | None = None,
     components: int | None = None,
+    engine: Engine = "cavi",
     chains: int = 4,
     draws: int = 250,
     seed: int = 0,
@@ -156,7 +163,13 @@ def assess_rows(
     )
     shared = min(SHARED_DIMENSION, scene.projection.dimension)
     fit, shares, members = shared_posterior(
-        scene, scene.projection.dimension, components, chains=chains, draws=draws, seed=seed
+        scene,
+        scene.projection.dimension,
+        components,
+        chains=chains,
+        draws=draws,
+        seed=seed,
+        engine=engine,
     )
     terms, errors = share_terms(scene, fit, shares, seed)
     density, density_errors, mixtures = _density_terms(scene, chains, draws, seed)
@@ -196,7 +209,7 @@ def assess_rows(
     )
     rows = findings.row_table(scene, shares, members)
     table = findings.component_table(scene, fit, shares, members)
-    settings = findings.settings(scene, fit, shared, mixtures, seed)
+    settings = {**findings.settings(scene, fit, shared, mixtures, seed), "engine": engine}
     audit += findings.audit(scene, fit, terms, settings)
     return Assessment(
         data=data,

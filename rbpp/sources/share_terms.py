@@ -11,6 +11,7 @@ from rbpp.randomness import generator as new_generator
 from rbpp.randomness import spawn
 from rbpp.sources.scene import Scene, contrasts
 from rbpp.sources.shared_mixture import (
+    Engine,
     common_order,
     component_rule,
     fit_shared,
@@ -28,7 +29,14 @@ _DIVERGENCE_POINTS = 2000
 
 
 def shared_posterior(
-    scene: Scene, dimension: int, components: int | None, *, chains: int, draws: int, seed: int
+    scene: Scene,
+    dimension: int,
+    components: int | None,
+    *,
+    chains: int,
+    draws: int,
+    seed: int,
+    engine: Engine = "cavi",
 ) -> tuple[VariationalMixture, Shares, Tensor]:
     """The shared mixture, the shares, and the rows' responsibilities (chain, n, K).
 
@@ -41,6 +49,7 @@ def shared_posterior(
             first `SHARED_DIMENSION`.
         components: K, or `component_rule` of the rows.
         chains, draws, seed: of the posterior.
+        engine: that fits the components; see `rbpp.sources.shared_mixture.fit_shared`.
     """
     made, task = scene.index("synthetic"), scene.reference
     scores = scene.contrasts
@@ -50,7 +59,7 @@ def shared_posterior(
     number = components if components is not None else component_rule(len(rows))
     if number < 4 or number > len(rows):
         raise ValueError(f"Expected components from 4 to the {len(rows)} rows; got {number}")
-    fit = fit_shared(rows, number, restarts=chains, seed=spawn(seed, "shared"))
+    fit = fit_shared(rows, number, restarts=chains, seed=spawn(seed, "shared"), engine=engine)
     members = fit.expected().responsibilities(rows)
     order = common_order(fit, members, source == made)
     fit = reordered(fit, order)

@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from rbpp import command
 from rbpp.container import group_datasets, term_table
+from rbpp.sources import shared_svi
 from rbpp.sources.assess import assess
 
 CENTRES = np.random.default_rng(0).normal(size=(5, 6)) * 4
@@ -156,12 +157,11 @@ def test_curation_and_unprompted_rows_have_their_terms():
 
 
 def test_rows_of_one_group_count_once():
-    """Ten copies in a group: the interval is that of a tenth of the rows, up to √10 as wide."""
-    random = np.random.default_rng(8)
-    rows, _ = rows_of([0, 1, 2, 4], 40, 9)
-    copies = np.repeat(rows, 10, 0) + random.normal(size=(400, 6)) * 0.3
+    """Ten rows a group, all of one component: an interval up to √10 as wide as of lone rows."""
+    random = np.random.default_rng(0)
+    topics = random.choice([0, 1, 2, 4], 40, p=[0.1, 0.1, 0.2, 0.6]).repeat(10)
     names = [f"x{place}" for place in range(6)]
-    frame = pd.DataFrame(copies, columns=names)
+    frame = pd.DataFrame(CENTRES[topics] + random.normal(size=(400, 6)), columns=names)
     frame["prompt"] = np.repeat(np.arange(40), 10).astype(str)
     alone = assess(None, frame[names], target=TARGET, **OPTIONS)
     grouped = assess(None, frame, target=TARGET, group_field="prompt", **OPTIONS)
@@ -221,6 +221,22 @@ def test_dimension_and_components_are_the_users():
     assert found.settings["explained_variance"] < 1
 
 
+def test_another_engine_fits_the_components_and_the_shares_agree(found, monkeypatch):
+    """Stochastic gradients from the same starts: another fit, whose intervals hold the means."""
+    monkeypatch.setattr(shared_svi, "STEPS", 150)
+    options = {"target": TARGET, "components": 6, "dimension": 4, **OPTIONS}
+    ours = assess(ANCHOR, SYNTHETIC, **options)
+    theirs = assess(ANCHOR, SYNTHETIC, engine="svi", **options)
+    assert (ours.settings["engine"], theirs.settings["engine"]) == ("cavi", "svi")
+    assert (ours.data["sample_stats"]["elbo"] != theirs.data["sample_stats"]["elbo"]).all()
+    terms = [term_table(item.data) for item in (ours, theirs)]
+    for name in ("novel_share", "total_divergence", "effective_components"):
+        first, second = terms[0][name], terms[1][name]
+        assert first["mean"] != second["mean"]
+        assert second["hdi_low"] <= first["mean"] <= second["hdi_high"]
+        assert first["hdi_low"] <= second["mean"] <= first["hdi_high"]
+
+
 def test_five_anchors_are_enough_to_run_and_too_few_to_be_sure():
     found = assess(ANCHOR[:5], SYNTHETIC, target=TARGET, **OPTIONS)
     line = next(line for line in found.audit if line["name"] == "enough rows")
@@ -257,6 +273,10 @@ BAD = {
     "too many dimensions": (
         lambda: assess(ANCHOR, SYNTHETIC, dimension=7),
         "Expected a dimension from 1 to the 6",
+    ),
+    "another engine": (
+        lambda: assess(ANCHOR, SYNTHETIC, engine="gibbs"),
+        "Expected an engine of cavi, svi; got gibbs",
     ),
     "one draw": (lambda: assess(ANCHOR, SYNTHETIC, draws=1), "draws ≥ 2"),
     "a prompt alone": (
