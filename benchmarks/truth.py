@@ -11,7 +11,9 @@ synque_sentiment/ (SynQuE). benchmarks/truth.md is the output.
 - planted: target and synthetic are disjoint random parts of the code tasks; a share of the
   synthetic rows is replaced by role-play. True value: that share. Also the area under the ROC curve
   of the rows' off-task probability.
-- uncovered: general tasks replace a share of the target's rows instead.
+- uncovered: general tasks replace a share of the target's rows instead. Those that speak of code
+  are left out (`CODE`; 35 of 426 instructions): the code tasks cover them, so that no share is
+  known. `--parts uncovered_all` plants them too.
 - left_out: general tasks replace a share of the synthetic rows, and the target has none.
 - same: disjoint random parts of one data set. A claim of difference is an answer "above" with a
   probability over 0.9 (irrelevant or uncovered share above 5 %, total variation above 10 %).
@@ -25,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -43,6 +46,11 @@ FIELDS = {
         "instruction,instances.0.input,instances.0.output",
     ),
 }
+CODE = re.compile(
+    r"\b(code|coding|program|programming|python|javascript|java|sql|html|css|script|algorithm|regex"
+    r"|latex|bash|excel|sheets|variable|syntax|command)\b",
+    re.IGNORECASE,
+)
 REAL_DRAWS = (42, 43, 44, 45, 46)
 # Principal components beside the default, the number of real rows up to 32.
 OTHER_DIMENSIONS = (4, 8, 16, 24, 48)
@@ -256,14 +264,20 @@ def main() -> None:
         role_play = texts(data / "gpt4_roleplay.json", field)
         general = texts(data / "self_instruct_seed_tasks.jsonl", general_field)
         general += texts(data / "user_oriented_instructions.jsonl", general_field)
+        foreign_rows = {
+            "role-play": role_play,
+            "general": [text for text in general if not CODE.search(text)],
+            "general, code among them": general,
+        }
     for part, name, foreign in (
-        ("planted", "irrelevant", "role_play"),
+        ("planted", "irrelevant", "role-play"),
         ("uncovered", "uncovered", "general"),
+        ("uncovered_all", "uncovered", "general, code among them"),
         ("left_out", "irrelevant", "general"),
     ):
         if part not in arguments.parts:
             continue
-        rows = role_play if foreign == "role_play" else general
+        rows = foreign_rows[foreign]
         runs = []
         for index in range(arguments.runs):
             share = SHARES[index % len(SHARES)]
@@ -273,7 +287,7 @@ def main() -> None:
             run = planted(code, rows, share, size, arguments.seed + index, name)
             runs.append(run)
             print(run, file=sys.stderr, flush=True)
-        print(f"\n## {name} share, {foreign.replace('_', '-')} ({arguments.text})\n")
+        print(f"\n## {name} share, {foreign} ({arguments.text})\n")
         print("\n".join(planted_table(runs)), flush=True)
     if "same" in arguments.parts:
         claims = []

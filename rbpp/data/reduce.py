@@ -15,6 +15,10 @@ import numpy as np
 # source has rows, within these. On 32 synthetic sets of headlines the rank correlation of the KL
 # gap with what training on a set gave was 0.69, 0.73, 0.75, 0.75, 0.75 at 8, 16, 24, 32, 48.
 LEAST_DIMENSION, LARGEST_DIMENSION = 2, 32
+# The contrast is the mean of those in d, 2 d and 4 d principal components: directions that few rows
+# take are among the later ones. Area under the ROC curve for general tasks among 300 code tasks a
+# side, 5 % and 20 % of them: 0.67 and 0.94 in 32 components, 0.73 and 0.96 in the mean.
+DEPTHS = (1, 2, 4)
 # Principal components of the shared mixture, beside the contrast: full covariances of more
 # dimensions need more rows than a component of rare off-task rows has.
 SHARED_DIMENSION = 8
@@ -25,7 +29,7 @@ class Projection:
     """Principal components of a pool of rows.
 
     Attributes:
-        mean: (D,); axes: (D, d), orthonormal columns, the first explaining most.
+        mean: (D,); axes: (D, up to 4 d), orthonormal columns, the first explaining most.
         scale: one number by which all coordinates are divided, so that the first has variance 1.
         explained: (d,), share of the pool's variance by axis.
     """
@@ -38,10 +42,14 @@ class Projection:
     @property
     def dimension(self) -> int:
         """Number of coordinates d."""
-        return self.axes.shape[1]
+        return len(self.explained)
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
         """Coordinates (n, d) of vectors (n, D), in float64."""
+        return self.deep(vectors)[:, : self.dimension]
+
+    def deep(self, vectors: np.ndarray) -> np.ndarray:
+        """All coordinates (n, up to 4 d) there are, for the contrast."""
         return (np.asarray(vectors, np.float64) - self.mean) @ self.axes / self.scale
 
 
@@ -81,7 +89,7 @@ def principal_components(sources: Sequence[np.ndarray], dimension: int | None = 
         chosen = dimension
     return Projection(
         mean,
-        axes[:chosen].T,
+        axes[: min(DEPTHS[-1] * chosen, available)].T,
         float(singular[0] / np.sqrt(len(pool))),
         variance[:chosen] / variance.sum(),
     )

@@ -182,7 +182,7 @@ def _to_drop(rows: pd.DataFrame) -> str:
         f"<p>{len(off):,} of {len(synthetic):,} synthetic rows are more likely off the task than "
         "on it.</p>"
         + _examples(off, lambda line: f"off-task with probability {line.off_task:.2f}")
-        + f"<h3>Said already</h3><p>{len(twice):,} rows are nearly repetitions of another.</p>"
+        + f"<h3>Said already</h3><p>{_count(len(twice), 'row')} nearly as another has it.</p>"
         + _examples(twice, lambda line: "repeats another row")
     )
 
@@ -196,10 +196,11 @@ def _to_generate(components: pd.DataFrame) -> str:
             "synthetic data.</p>"
         )
     missing = missing.sort_values(share, ascending=False)
+    verb = "is" if len(missing) == 1 else "are"
     parts = [
         "<h2>What to generate next</h2>"
-        f"<p>{len(missing)} components of the task are hardly in the synthetic data. Real rows "
-        "like these are missing from it:</p>"
+        f"<p>{_count(len(missing), 'component')} of the task {verb} hardly in the "
+        "synthetic data. Real rows like these are missing from it:</p>"
     ]
     for number, line in missing.head(_EXAMPLES).iterrows():
         words = ", ".join(map(str, line["keywords"]))
@@ -306,7 +307,14 @@ def _table(
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    """Three digits, and none beyond the fourth decimal place: smaller is zero to a reader."""
+    if value is None:
+        return "–"
+    return f"{round(value, 4):.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _figure(axis: Axes, caption: str) -> str:

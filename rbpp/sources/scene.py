@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rbpp.data.embed import embed
-from rbpp.data.reduce import Projection, contrast, principal_components
+from rbpp.data.reduce import DEPTHS, Projection, contrast, principal_components
 from rbpp.data.rows import Rows
 
 ROLES = ("anchor", "target", "output", "unprompted", "synthetic")
@@ -117,20 +117,25 @@ def arrange(
 def contrasts(scene: Scene, first: int, second: int, dimension: int) -> list[Tensor]:
     """How much a row's surroundings belong to source `second` rather than `first`, standardised.
 
-    A tensor (n,) for every source, from the first `dimension` principal components.
+    A tensor (n,) for every source: the mean over the first 1, 2 and 4 × `dimension` principal
+    components, as far as there are so many.
     """
     pair = (first, second)
-    vectors = [part[:, :dimension].numpy() for part in scene.coordinates]
-    own = np.concatenate([vectors[index] for index in pair])
-    label = np.repeat([0.0, 1.0], [len(vectors[index]) for index in pair])
-    rest = [index for index in range(len(vectors)) if index not in pair]
-    others = np.concatenate([vectors[index] for index in rest]) if rest else None
-    both, placed = contrast(own, label, others=others)
+    deep = [scene.projection.deep(part) for part in scene.vectors]
+    label = np.repeat([0.0, 1.0], [len(deep[index]) for index in pair])
+    rest = [index for index in range(len(deep)) if index not in pair]
+    found = []
+    for depth in sorted({min(times * dimension, deep[0].shape[1]) for times in DEPTHS}):
+        vectors = [part[:, :depth] for part in deep]
+        own = np.concatenate([vectors[index] for index in pair])
+        others = np.concatenate([vectors[index] for index in rest]) if rest else None
+        found.append(contrast(own, label, others=others))
+    both, placed = (np.mean(parts, axis=0) for parts in zip(*found, strict=True))
     centre, spread = both.mean(), max(both.std(), 1e-9)
-    split = np.split(both, [len(vectors[first])])
-    away = np.split(placed, np.cumsum([len(vectors[index]) for index in rest])[:-1])
+    split = np.split(both, [len(deep[first])])
+    away = np.split(placed, np.cumsum([len(deep[index]) for index in rest])[:-1])
     by_source = dict(zip((*pair, *rest), (*split, *away), strict=False))
-    return [torch.as_tensor((by_source[index] - centre) / spread) for index in range(len(vectors))]
+    return [torch.as_tensor((by_source[index] - centre) / spread) for index in range(len(deep))]
 
 
 def group_index(rows: Rows) -> Tensor | None:

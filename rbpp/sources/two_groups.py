@@ -8,9 +8,11 @@ law is
 
     f(p) = Σ_c w_c U(p; 0, c) + Σ_b v_b Beta(p; 1, b),   c ≤ 1, b ≥ 16.
 
-U(0, 1) is the reference itself, U(0, c) a source confined to a part of it of mass c, evenly: such a
-source lacks much of the reference and has nothing foreign. The Beta laws, no two rows in a hundred
-of the reference deep, are the foreign rows, and Σ v their share.
+U(0, 1) is the reference itself, U(0, c) a source confined to a part of it of mass c, evenly: such
+a source lacks much of the reference and has nothing foreign. The Beta laws, no two rows in a
+hundred of the reference deep, are the foreign rows, and Σ v their share. Foreign rows that lie no
+deeper in the reference's tail than its own are not told from it: where the score is blunt, the
+share is a lower bound.
 
 Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World (2005), for the p-values; Efron,
 Large-Scale Inference (2010), for two groups; Storey, A direct approach to false discovery rates,

@@ -17,12 +17,21 @@ def test_components_are_the_covariances_leading_eigenvectors(pool):
     projection = principal_components(pool, 2)
     rows = np.concatenate(pool)
     values, vectors = np.linalg.eigh(np.cov(rows.T, bias=True))
-    overlap = np.abs(projection.axes.T @ vectors[:, [-1, -2]])
+    overlap = np.abs(projection.axes[:, :2].T @ vectors[:, [-1, -2]])
     np.testing.assert_allclose(overlap, np.eye(2), atol=1e-9)
     np.testing.assert_allclose(projection.explained, values[[-1, -2]] / values.sum())
     coordinates = projection(rows)
     np.testing.assert_allclose(coordinates.mean(0), 0, atol=1e-9)
+    assert coordinates.shape == (70, 2)
     assert coordinates[:, 0].std() == pytest.approx(1)
+
+
+def test_the_contrast_sees_up_to_four_times_as_many_components(pool):
+    rows = pool[0]
+    projection = principal_components(pool, 1)
+    assert projection.deep(rows).shape == (40, 4)
+    assert principal_components(pool, 2).deep(rows).shape == (40, 6)
+    np.testing.assert_array_equal(projection.deep(rows)[:, :1], projection(rows))
 
 
 def test_all_components_keep_all_distances(pool):
