@@ -8,10 +8,13 @@ seed depends on the number of workers, so that neither do the numbers.
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from rbpp.threads import Item, Map, Result
 
@@ -20,6 +23,8 @@ ENGINES = ("local", "ray")
 _RETRIES = 10
 # Tasks under way for each processor: a worker that is done has the next one at hand.
 _TASKS_PER_CPU = 2
+# Seconds in which a cluster's port must answer: Ray itself tries for over ten minutes.
+_PATIENCE = 10.0
 
 
 @contextmanager
@@ -70,13 +75,45 @@ def _connect(ray: Any, address: str | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "error"}
     address = address or os.environ.get("RAY_ADDRESS")
     if address is None:
-        ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        with _on_loopback():
+            ray.init(include_dashboard=False, **quiet)
         return
     try:
-        ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        line = str(error).strip().splitlines()[0]
+        with _on_loopback() if _reach(address) else nullcontext():
+            ray.init(address=address, **quiet)
+    except (OSError, RuntimeError, ValueError) as error:
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"Expected a Ray cluster at {address}; got {line}") from error
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """A cluster that is started within listens on 127.0.0.1 alone, and is sought there.
+
+    Whoever reaches a port of Ray runs what he likes. Ray does so by itself on macOS and Windows,
+    and elsewhere replaces 127.0.0.1, where it is asked for, by the address of the machine.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _reach(address: str) -> bool:
+    """Whether a cluster at host:port is on this machine's loopback; other addresses are Ray's.
+
+    Raises:
+        OSError: if nothing listens there.
+    """
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if place.hostname is None or place.port is None:
+        return False
+    with socket.create_connection((place.hostname, place.port), timeout=_PATIENCE) as found:
+        return ip_address(found.getpeername()[0]).is_loopback
 
 
 def _ray_map(ray: Any, gpus_per_task: float) -> Map:

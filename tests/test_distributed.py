@@ -1,0 +1,215 @@
+"""Work on a Ray cluster: the numbers of one process, whoever does the work and whoever dies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from rbpp import command, study
+from rbpp.distributed import engine_map
+from rbpp.journal import Journal
+from rbpp.mixtures.chunks import row_chunks
+from rbpp.mixtures.stream_posterior import fit_mixture_stream
+
+SWEEP = {"worlds": 2, "posterior_draws": 2, "points": 64, "seed": 3}
+VALUES = [2, 3, 4]
+FIT = {"restarts": 2, "starts": 2, "draws": 20, "sample_rows": 200, "passes": 3, "steps": 4}
+NUMBERS = ["--components", "3", "--restarts", "2", "--draws", "20", "--points", "32"]
+WITHOUT_RAY = "ray is not installed: pip install 'rbpp[ray]'"
+
+
+@pytest.fixture(scope="module")
+def ray():
+    """A cluster on this machine's loopback, for all tests of this file."""
+    ray = pytest.importorskip("ray", reason=WITHOUT_RAY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.delenv("RAY_ADDRESS", raising=False)
+        with engine_map("ray"):
+            yield ray
+        assert not ray.is_initialized()
+
+
+@pytest.fixture(params=[1, 2])
+def workers(ray, request):
+    """That many processors of the cluster are to spare, or all of a smaller machine."""
+    held = int(ray.cluster_resources()["CPU"]) - request.param
+    if held < 1:
+        yield
+        return
+    group = ray.util.placement_group([{"CPU": held}])
+    ray.get(group.ready())
+    yield
+    ray.util.remove_placement_group(group)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """900 rows around three places, as .npy."""
+    path = tmp_path_factory.mktemp("rows") / "rows.npy"
+    rng = np.random.default_rng(0)
+    np.save(path, rng.normal(0, 1, (900, 2)) + 4 * (np.arange(900) % 3)[:, None])
+    return path
+
+
+def fitted(rows, mapper=map, journal=None):
+    return fit_mixture_stream(
+        row_chunks(rows, chunk_rows=100), 3, **FIT, mapper=mapper, journal=journal
+    )[0]
+
+
+def assert_same_fit(found, expected):
+    for name in ("weights", "means", "covariances"):
+        ours, theirs = (getattr(fit.mixture, name) for fit in (found, expected))
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(found.elbo, expected.elbo, rtol=1e-12, atol=0)
+
+
+def swept(mapper=map, journal=None):
+    return study.sweep("K", VALUES, **SWEEP, mapper=mapper, journal=journal)["posterior"]
+
+
+def assert_same_sweep(found, expected):
+    for name in ("kl_gap", "kl_gap_coverage"):
+        np.testing.assert_allclose(found[name].values, expected[name].values, rtol=1e-9)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "host:port"])
+def test_an_address_without_cluster_is_named(address):
+    ray = pytest.importorskip("ray", reason=WITHOUT_RAY)
+    assert not ray.is_initialized()  # this comes before the cluster of this file: that one is used
+    with (
+        pytest.raises(ValueError, match=f"Expected a Ray cluster at {address}; got "),
+        engine_map("ray", address),
+    ):
+        pass
+
+
+def test_results_come_in_order_and_errors_as_themselves(ray):
+    def work(item):
+        time.sleep(0.2 if item == 0 else 0)  # the first is done last
+        if item == 30:
+            raise ValueError("Expected another item; got 30")
+        return item, os.getpid()
+
+    with engine_map("ray") as mapper:
+        found = list(mapper(work, range(30)))
+        assert [item for item, _ in found] == list(range(30))
+        assert os.getpid() not in {process for _, process in found}
+        with pytest.raises(ValueError, match="Expected another item; got 30"):
+            list(mapper(work, range(40)))
+        assert list(mapper(work, [])) == []
+    assert ray.is_initialized()  # it was there before, and stays
+
+
+def test_a_cluster_of_our_own_is_on_loopback(ray):
+    assert ray.get_runtime_context().gcs_address.startswith("127.0.0.1:")
+
+
+def test_an_address_without_ray_is_refused(rows, capsys):
+    assert command.main(["fit", str(rows), "--stream", *NUMBERS, "--address", "a:1"]) == 2
+    assert "--address: expected --engine ray with it; got local" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("workers")
+def test_a_streamed_fit_has_the_numbers_of_one_process(rows):
+    with engine_map("ray") as mapper:
+        assert_same_fit(fitted(rows, mapper), fitted(rows))
+
+
+@pytest.mark.usefixtures("workers")
+def test_a_sweep_has_the_numbers_of_one_process():
+    with engine_map("ray") as mapper:
+        assert_same_sweep(swept(mapper), swept())
+
+
+@pytest.mark.usefixtures("ray")
+def test_a_worker_that_is_killed_loses_nothing(rows, tmp_path):
+    mark = tmp_path / "killed"
+
+    def dying(mapper):
+        def mapped(function, items):
+            def work(item):
+                if not mark.exists() and len(list(tmp_path.iterdir())) >= 5:
+                    mark.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                (tmp_path / str(time.monotonic_ns())).touch()
+                return function(item)
+
+            return mapper(work, items)
+
+        return mapped
+
+    with engine_map("ray") as mapper:
+        found = fitted(rows, dying(mapper))
+    assert mark.exists()
+    assert_same_fit(found, fitted(rows))
+
+
+@pytest.mark.usefixtures("ray")
+def test_a_sweep_that_was_cut_off_goes_on(tmp_path):
+    done = []
+
+    def cut_off(function, items):
+        for number, result in enumerate(mapper(function, items)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield result
+
+    def recorded(function, items):
+        done.extend(items)
+        return mapper(function, items)
+
+    with engine_map("ray") as mapper:
+        with pytest.raises(KeyboardInterrupt):
+            swept(cut_off, Journal(tmp_path, SWEEP))
+        found = swept(recorded, Journal(tmp_path, SWEEP))
+    assert [batch.value for batch in done] == VALUES[2:]
+    assert_same_sweep(found, swept())
+
+
+# Ends itself, as a machine that loses power would, where the second exact pass begins.
+DRIVER = """
+import os, signal, sys
+from rbpp import command, journal
+
+once = journal.Journal.once
+
+def until(self, name, work):
+    if name == "exact-002":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return once(self, name, work)
+
+journal.Journal.once = until
+command.main(sys.argv[1:])
+"""
+
+
+def test_a_driver_that_is_killed_goes_on(ray, rows, tmp_path, capsys):
+    checkpoint = tmp_path / "checkpoint"
+    arguments = ["fit", str(rows), *NUMBERS, "--chunk-rows", "100", "--json", "--quiet"]
+    cluster = [
+        *("--engine", "ray", "--address", ray.get_runtime_context().gcs_address),
+        *("--checkpoint", str(checkpoint)),
+    ]
+    done = subprocess.run([sys.executable, "-c", DRIVER, *arguments, *cluster])
+    assert done.returncode == -signal.SIGKILL
+    before = {path: path.stat().st_mtime_ns for path in checkpoint.glob("*.npz")}
+    assert {path.stem for path in before} == {"summary", "starts", "stochastic-001", "exact-001"}
+
+    assert command.main([*arguments, *cluster]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    assert (checkpoint / "exact-002.npz").exists()
+    assert command.main([*arguments, "--stream"]) == 0
+    expected = json.loads(capsys.readouterr().out)["terms"]
+    for name in ("entropy", "effective_components"):
+        for value in ("mean", "sd", "hdi_low", "hdi_high"):
+            assert found["terms"][name][value] == pytest.approx(expected[name][value], rel=1e-9)
