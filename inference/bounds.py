@@ -10,6 +10,7 @@ A violated statement is named and kept: the exit status is 0 whatever holds.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,12 @@ from typing import TYPE_CHECKING, Any
 from rbpp import command, options
 
 if TYPE_CHECKING:
+    from rbpp.processes.process import Process
     from rbpp.theory.chain import Chain
     from rbpp.theory.learners import Learner
 
+# As many as there are by default: one batch, so that what is known of small runs stays as it was.
+WORLDS_AT_ONCE = 12
 LEARNERS = ("auto", "mixture", "point", "finite")
 
 
@@ -84,6 +88,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="τ",
         help="noise of a point learner, or share of replaced letters of a finite one (0.1)",
     )
+    work = options.add_engine(parser)
+    options.add_checkpoint(work)
+    work.add_argument(
+        "--worlds-at-once",
+        type=options.positive_integer,
+        default=WORLDS_AT_ONCE,
+        metavar="N",
+        help=f"worlds of a task and in memory; draws depend on it ({WORLDS_AT_ONCE})",
+    )
     options.add_per_row(parser)
 
 
@@ -93,36 +106,11 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
     from rbpp.processes.loading import parse_settings
     from rbpp.processes.process import load_process
     from rbpp.theory import bound_figures
-    from rbpp.theory.chain import chain_terms
     from rbpp.theory.statements import audit_chain, to_inference_data
 
     process = load_process(arguments.process, **parse_settings(arguments.set))
     findings = require(process, seed=arguments.seed)
-    learners = [
-        _learner(arguments, components)
-        for components in (
-            arguments.components,
-            arguments.anchor_components or arguments.components,
-        )
-    ]
-    chain = chain_terms(
-        process,
-        worlds=arguments.worlds,
-        replicates=arguments.replicates,
-        pairs=arguments.pairs,
-        groups=arguments.groups,
-        inner=arguments.inner,
-        learner=learners[0],
-        anchor_learner=learners[1],
-        loss_bound=arguments.loss_bound,
-        sub_gaussian=arguments.sub_gaussian,
-        layers=arguments.layers,
-        contraction=arguments.contraction,
-        resolution=arguments.resolution,
-        seed=arguments.seed,
-        device=arguments.device,
-        quiet=arguments.quiet,
-    )
+    chain = _chain(arguments, process)
     data = to_inference_data(chain)
     audit = audit_chain(chain, findings)
     extra = {"estimators": chain.estimators, "missing": chain.missing, "notes": chain.notes}
@@ -138,6 +126,44 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
         notes=chain_notes(chain),
         rows=chain.rows,
     )
+
+
+_SIZES = ("worlds", "worlds_at_once", "replicates", "pairs", "groups", "inner", "seed")
+_CONSTANTS = ("loss_bound", "sub_gaussian", "layers", "contraction", "resolution")
+
+
+def _chain(arguments: argparse.Namespace, process: Process) -> Chain:
+    """The terms, by whoever works on the batches of worlds."""
+    from rbpp.distributed import engine_map
+    from rbpp.journal import Journal
+    from rbpp.theory.chain import chain_terms
+
+    measured = (*_SIZES, "loss_bound", "resolution", "components", "anchor_components")
+    work = {
+        "process": process.source,
+        "code": _digest(process.source),
+        "knobs": process.knobs,
+        **{name: getattr(arguments, name) for name in (*measured, "learner", "learner_noise")},
+    }
+    journal = Journal(arguments.checkpoint, work)
+    gpus = int(arguments.device == "cuda")
+    with engine_map(arguments.engine, arguments.address, gpus_per_task=gpus) as mapper:
+        return chain_terms(
+            process,
+            learner=_learner(arguments, arguments.components),
+            anchor_learner=_learner(arguments, arguments.anchor_components or arguments.components),
+            **{name: getattr(arguments, name) for name in (*_SIZES, *_CONSTANTS)},
+            device=arguments.device,
+            mapper=mapper,
+            journal=journal,
+            quiet=arguments.quiet,
+        )
+
+
+def _digest(source: str) -> str | None:
+    """Of the file of a process: another version of it is other work."""
+    path = Path(source)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def chain_notes(chain: Chain) -> str:

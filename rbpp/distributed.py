@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from rbpp.threads import Item, Map, Result
+if TYPE_CHECKING:
+    from rbpp.threads import Item, Map, Result
 
-ENGINES = ("local", "ray")
+# What the names of modules begin with that were loaded from a file, such as a user's process.
+FILE_MODULE = "rbpp_process_"
 # Of a task whose worker died: a machine that went away, a process that was killed.
 _RETRIES = 10
 # Tasks under way for each processor: a worker that is done has the next one at hand.
@@ -123,6 +126,7 @@ def _ray_map(ray: Any, gpus_per_task: float) -> Map:
     )
 
     def mapped(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        _send_whole(ray)
         shared = ray.put(function)  # once per machine, not per task
         pending: deque[Any] = deque()
         try:
@@ -137,6 +141,13 @@ def _ray_map(ray: Any, gpus_per_task: float) -> Map:
                 ray.cancel(task, force=False)
 
     return mapped
+
+
+def _send_whole(ray: Any) -> None:
+    """Functions of files that were loaded go to the workers as code: by name there are none."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith(FILE_MODULE):
+            ray.cloudpickle.register_pickle_by_value(module)
 
 
 def _call(function: Callable[[Item], Result], item: Item) -> Result:

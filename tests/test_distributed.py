@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ SWEEP = {"worlds": 2, "posterior_draws": 2, "points": 64, "seed": 3}
 VALUES = [2, 3, 4]
 FIT = {"restarts": 2, "starts": 2, "draws": 20, "sample_rows": 200, "passes": 3, "steps": 4}
 NUMBERS = ["--components", "3", "--restarts", "2", "--draws", "20", "--points", "32"]
+BOUNDS = ["--replicates", "16", "--pairs", "8", "--groups", "2", "--inner", "4"]
 WITHOUT_RAY = "ray is not installed: pip install 'rbpp[ray]'"
 
 
@@ -90,6 +92,15 @@ def test_an_address_without_cluster_is_named(address):
         engine_map("ray", address),
     ):
         pass
+
+
+def assert_same_terms(found, expected):
+    """Of JSON, where what is not finite is null."""
+    assert found.keys() == expected.keys()
+    for name in expected:
+        for value in ("mean", "sd", "hdi_low", "hdi_high"):
+            ours, theirs = (terms[name][value] for terms in (found, expected))
+            assert ours is theirs is None or ours == pytest.approx(theirs, 1e-9, 1e-12), name
 
 
 def test_results_come_in_order_and_errors_as_themselves(ray):
@@ -175,6 +186,21 @@ def test_a_sweep_that_was_cut_off_goes_on(tmp_path):
     assert_same_sweep(found, swept())
 
 
+def test_bounds_of_a_users_file_have_the_numbers_of_one_process(ray, tmp_path, capsys):
+    process = f"{Path(__file__).parent / 'processes_by_users.py'}:recipe"
+    arguments = ["bounds", process, *BOUNDS, "--worlds", "3", "--worlds-at-once", "1", "--json"]
+    cluster = ["--engine", "ray", "--checkpoint", str(tmp_path / "checkpoint")]
+    found = []
+    for options in (cluster, cluster, []):
+        assert command.main([*arguments, *options]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert len(list((tmp_path / "checkpoint").glob("worlds-*.npz"))) == 3
+    there, again, here = found
+    assert again["terms"] == there["terms"]
+    assert there["audit"] == here["audit"]
+    assert_same_terms(there["terms"], here["terms"])
+
+
 # Ends itself, as a machine that loses power would, where the second exact pass begins.
 DRIVER = """
 import os, signal, sys
@@ -209,7 +235,4 @@ def test_a_driver_that_is_killed_goes_on(ray, rows, tmp_path, capsys):
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     assert (checkpoint / "exact-002.npz").exists()
     assert command.main([*arguments, "--stream"]) == 0
-    expected = json.loads(capsys.readouterr().out)["terms"]
-    for name in ("entropy", "effective_components"):
-        for value in ("mean", "sd", "hdi_low", "hdi_high"):
-            assert found["terms"][name][value] == pytest.approx(expected[name][value], rel=1e-9)
+    assert_same_terms(found["terms"], json.loads(capsys.readouterr().out)["terms"])

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rbpp.distributed import FILE_MODULE
+
 DEFAULT_ATTRIBUTE = "model"
 
 
@@ -199,7 +201,7 @@ def _module_from_name(name: str) -> ModuleType:
 
 def _module_from_path(path: Path) -> ModuleType:
     """A fresh module per load: an edited file is read again, and no top-level name is taken."""
-    name = f"rbpp_process_{path.stem}"
+    name = f"{FILE_MODULE}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ValueError(f"Expected a Python file; got {path}")

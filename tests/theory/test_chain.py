@@ -14,7 +14,9 @@ from rbpp.theory.chain import chain_terms
 from rbpp.theory.composition import propagate
 from rbpp.theory.factors import factor_kind, is_additive
 from rbpp.theory.flow import flow
+from rbpp.theory.information import Bracket
 from rbpp.theory.learners import mixture_learner, point_learner
+from rbpp.theory.measured import Measured, join
 from rbpp.theory.statements import audit_chain, to_inference_data
 from tests import processes_by_users as processes
 
@@ -241,3 +243,39 @@ def test_the_proof_step_is_not_judged_where_e_m_is_only_bounded():
     linear = chain_terms(load_process("linear_gaussian"), learner=point_learner(0.3), **SMALL)
     rows = {row["statement"]: row for row in audit_chain(linear)}
     assert rows["Lemma 4.5, proof step"]["verdict"] != "unknown"
+
+
+def test_worlds_in_batches_are_those_of_smaller_runs_side_by_side():
+    options = {**SMALL, "learner": point_learner(0.3), "sub_gaussian": "estimate"}
+    both = chain_terms(processes.recipe, **options | {"worlds": 5}, worlds_at_once=3)
+    first = chain_terms(processes.recipe, **options)
+    for name, estimate in first.terms.items():
+        assert both.terms[name].value.shape == (5,)
+        if name.startswith("bound_lemma"):  # with the σ of all worlds
+            continue
+        torch.testing.assert_close(both.terms[name].value[:3], estimate.value)
+        torch.testing.assert_close(both.terms[name].standard_error[:3], estimate.standard_error)
+    for name, value in first.world.items():
+        assert torch.equal(both.world[name][:3], value)
+        assert not torch.equal(both.world[name][3:], value[:2])
+    assert both.facts["losses"][0] <= first.facts["losses"][0]
+    assert both.facts["estimated_sub_gaussian"].shape == (5,)
+    assert audit_chain(both)
+    assert to_inference_data(both)["posterior"].sizes["draw"] == 5
+
+
+def test_a_term_that_a_batch_lacks_is_nan_there():
+    estimate = Estimate(torch.tensor([1.0, 2.0]), torch.tensor([0.1, 0.2]), 8)
+    facts = {"losses": None}
+    parts = [
+        Measured({"a": estimate}, {"a": Bracket(estimate, estimate, by)}, {}, None, {}, {}, facts)
+        for by in ("sandwich", "contrast")
+    ]
+    parts[1].primitives["b"] = estimate
+    parts[0].missing.update({"b": "not here", "c": "nowhere"})
+    parts[1].missing.update({"c": "nowhere"})
+    found = join([Measured.from_arrays(part.arrays()) for part in parts], [2, 2])
+    assert found.primitives["a"].value.tolist() == [1, 2, 1, 2]
+    assert found.primitives["b"].value.isnan().tolist() == [True, True, False, False]
+    assert found.brackets["a"].lower_by == "sandwich or contrast"
+    assert found.missing == {"c": "nowhere"}
