@@ -242,6 +242,14 @@ def dropped_dimension() -> None:
     chain(output=lambda anchor, prompt: prompt.mean(-2) * scale.sum(-2))
 
 
+def lost_place_of_the_plate() -> None:
+    """Draws alike in any batch, but one dimension short of what plates around it expect."""
+    chain(
+        prompt=lambda anchor: pyro.sample("prompt", unit(anchor.mean(-2))),
+        output=lambda anchor, prompt: prompt.unsqueeze(-2),
+    )
+
+
 def silent_mixing_of_replicates() -> None:
     """Runs in any batch; each replicate sees all of them."""
     chain(
@@ -281,8 +289,9 @@ BROKEN: dict[str, tuple[Callable[[], None], str, str]] = {
     "no link": (synthetic_ignores_output, "markov", "output → synthetic"),
     "neighbouring rows": (neighbouring_rows, "rows", "output → synthetic"),
     "centred rows": (centred_rows, "rows", "output → synthetic"),
-    "left index": (indexed_from_the_left, "batch", "indexed_from_the_left"),
+    "left index": (indexed_from_the_left, "batch", "output"),
     "dropped dimension": (dropped_dimension, "batch", "dropped_dimension"),
+    "lost place": (lost_place_of_the_plate, "batch", "prompt"),
     "mixed replicates": (silent_mixing_of_replicates, "batch", "output"),
 }
 

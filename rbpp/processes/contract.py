@@ -7,6 +7,7 @@ violation; it cannot prove that there is none, and where it could not look it sa
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -24,6 +25,7 @@ from rbpp.processes.interventions import (
     intervene_on_rows,
 )
 from rbpp.processes.process import Process, log_density, simulate
+from rbpp.processes.replicas import Replicas
 from rbpp.processes.trace_rules import (
     Finding,
     Verdict,
@@ -314,8 +316,17 @@ def _batch(process: Process, run: Given, seed: int) -> Iterator[Finding]:
     try:
         simulation = simulate(process, worlds=worlds, replicates=replicates, seed=seed)
         densities = log_density(process, simulation.values, sampled)
+        if None not in known.values():  # rule `density` has it
+            Replicas(process, worlds=worlds, seed=seed).draw(replicates, "check")
     except (ValueError, RuntimeError, IndexError) as error:
-        yield Finding("batch", process.name, "violated", str(error))
+        # Pyro's own error lists all shapes over many lines; what a reader needs is the site.
+        mismatch = re.search(r"[Ss]hape mismatch inside plate\(.*?\) at site (\S+)", str(error))
+        message = (
+            f"loses a dimension in a batch of {worlds} worlds and {replicates} replicates: index "
+            "dimensions from the right, keep reduced ones"
+        )
+        name = mismatch.group(1) if mismatch else process.name
+        yield Finding("batch", name, "violated", message if mismatch else str(error))
         return
     largest = 0.0
     for world in range(worlds):

@@ -200,6 +200,8 @@ class Replicas:
         gradient: bool = False,
     ) -> Any:
         conditioned = poutine.condition(self.model, data=dict(values))
+        # A plate that is made twice under one name, to enter it twice, is no site seen twice.
+        conditioned = poutine.block(conditioned, hide_fn=poutine.util.site_is_subsample)
         seed = spawn(self.seed, label)
         with torch.set_grad_enabled(gradient), running(seed, self.device):
             if replicates is None:
