@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rbpp import command
+from rbpp import command, options
 from rbpp.sources.source_options import add_fields, add_fits, read_options
 
 CONDITION_HOLDS = 1
@@ -61,23 +61,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_fields(parser)
     add_fits(parser)
+    options.add_engine(parser)
 
 
 def run(arguments: argparse.Namespace) -> command.Outcome:
     """Read, compare, and decide the exit status."""
+    from rbpp.distributed import engine_map
     from rbpp.sources.compare import compare, fails
     from rbpp.sources.report_figures import plot_ranking
 
-    result = compare(
-        arguments.versions,
-        arguments.reference,
-        anchor=arguments.anchor,
-        equivalent_share=arguments.equivalent_share,
-        equivalent_nats=arguments.equivalent_nats,
-        shares=not arguments.no_shares,
-        hdi_prob=arguments.hdi_prob,
-        **read_options(arguments),
-    )
+    gpus = int(arguments.device == "cuda" and arguments.embedding_model is not None)
+    with engine_map(arguments.engine, arguments.address, gpus_per_task=gpus) as mapper:
+        result = compare(
+            arguments.versions,
+            arguments.reference,
+            anchor=arguments.anchor,
+            equivalent_share=arguments.equivalent_share,
+            equivalent_nats=arguments.equivalent_nats,
+            shares=not arguments.no_shares,
+            hdi_prob=arguments.hdi_prob,
+            mapper=mapper,
+            **read_options(arguments),
+        )
     failed = {condition: fails(result, condition) for condition in arguments.fail_if}
     holding = [f"{text}: holds for {', '.join(names)}" for text, names in failed.items() if names]
     return command.Outcome(

@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from rbpp import command, study
+from rbpp.data.embed import embed
+from rbpp.data.rows import Rows
 from rbpp.distributed import engine_map
 from rbpp.journal import Journal
 from rbpp.mixtures.chunks import row_chunks
@@ -188,17 +190,63 @@ def test_a_sweep_that_was_cut_off_goes_on(tmp_path):
 
 def test_bounds_of_a_users_file_have_the_numbers_of_one_process(ray, tmp_path, capsys):
     process = f"{Path(__file__).parent / 'processes_by_users.py'}:recipe"
-    arguments = ["bounds", process, *BOUNDS, "--worlds", "3", "--worlds-at-once", "1", "--json"]
+    arguments = ["bounds", process, *BOUNDS, "--worlds", "2", "--worlds-at-once", "1", "--json"]
     cluster = ["--engine", "ray", "--checkpoint", str(tmp_path / "checkpoint")]
     found = []
     for options in (cluster, cluster, []):
         assert command.main([*arguments, *options]) == 0
         found.append(json.loads(capsys.readouterr().out))
-    assert len(list((tmp_path / "checkpoint").glob("worlds-*.npz"))) == 3
+    assert len(list((tmp_path / "checkpoint").glob("worlds-*.npz"))) == 2
     there, again, here = found
     assert again["terms"] == there["terms"]
     assert there["audit"] == here["audit"]
     assert_same_terms(there["terms"], here["terms"])
+
+
+@pytest.mark.usefixtures("ray")
+def test_a_comparison_has_the_numbers_of_one_process(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for name, shift in (("real", 0), ("near", 0.1), ("far", 1)):
+        np.save(tmp_path / f"{name}.npy", rng.normal(shift, 1, (80, 2)))
+    near, far, real = (str(tmp_path / f"{name}.npy") for name in ("near", "far", "real"))
+    arguments = ["compare", near, far, "--reference", real, "--chains", "2", "--draws", "20"]
+    found = []
+    for engine in ("ray", "local"):
+        assert command.main([*arguments, "--engine", engine, "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    there, here = found
+    assert_same_terms(there["terms"], here["terms"])
+    assert [line["name"] for line in there["ranking"]] == ["near", "far"]
+
+
+def test_shards_of_text_are_embedded_by_the_workers(ray, tmp_path):
+    package = tmp_path / "sentence_transformers.py"
+    package.write_text(
+        "import os, numpy as np\n"
+        "class SentenceTransformer:\n"
+        "    def __init__(self, name, device): pass\n"
+        "    def encode(self, texts, **options):\n"
+        "        return np.array([[len(text), os.getpid()] for text in texts], np.float32)\n"
+    )
+    texts = [f"{'a' * (1 + index % 7)} {index}" for index in range(600)]
+    rows = Rows("anchor", "here", [str(index) for index in range(600)], text=texts)
+
+    def with_package(mapper):
+        def mapped(function, items):
+            def work(item):
+                sys.path.insert(0, str(tmp_path))
+                return function(item)
+
+            return mapper(work, items)
+
+        return mapped
+
+    with engine_map("ray") as mapper:
+        (vectors,), _ = embed(
+            [rows], model="name", cache=tmp_path, mapper=with_package(mapper), quiet=True
+        )
+    assert vectors[:, 0].tolist() == [len(text) for text in texts]
+    assert os.getpid() not in set(vectors[:, 1].astype(int))
 
 
 # Ends itself, as a machine that loses power would, where the second exact pass begins.

@@ -5,19 +5,25 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rbpp.data.rows import Rows
 from rbpp.progress import progress
 
+if TYPE_CHECKING:
+    from rbpp.threads import Map
+
 # Latent semantic dimensions kept of TF-IDF: the neighbourhoods that the mixture's contrast
 # coordinate is read from are sharper in 100 than in 30 (1,000 code tasks with 5 % role-play among
 # them against 1,000 without: area under the ROC curve of the share of neighbours 0.978 and 0.990).
 LATENT_DIMENSIONS = 100
-_BATCH = 64
+# Texts that a model sees at once, and texts of a task.
+_BATCH, _SHARD = 64, 256
 
 
 def embed(
@@ -27,6 +33,7 @@ def embed(
     device: str = "cpu",
     cache: Path | str | None = None,
     seed: int = 0,
+    mapper: Map = map,
     quiet: bool = False,
 ) -> tuple[list[np.ndarray], str]:
     """Vectors (n, D) of the rows of every source, and how they were made.
@@ -39,6 +46,7 @@ def embed(
         cache: folder of the model's embeddings, keyed by text and model; by default
             `$XDG_CACHE_HOME/rbpp/embeddings`.
         seed: of the randomised SVD.
+        mapper: over shards of text that a model embeds, such as that of a cluster.
         quiet: no progress bar.
 
     Raises:
@@ -64,10 +72,19 @@ def embed(
     if model is None:
         return _latent_semantics(texts, seed)
     folder = Path(cache) if cache is not None else _default_cache()
-    encode = _Encoder(model, device, quiet)
-    return [
-        _cached(text, model, folder, encode) for text in texts
-    ], f"sentence-transformers {model}"
+    mark = _fingerprint(model)
+    work = partial(_encode, model=model, mark=mark, device=device)
+
+    def encode(distinct: list[str]) -> np.ndarray:
+        shards = [distinct[first : first + _SHARD] for first in range(0, len(distinct), _SHARD)]
+        return np.concatenate(list(progress(mapper(work, shards), len(shards), "embedding", quiet)))
+
+    try:
+        return [
+            _cached(text, mark, folder, encode) for text in texts
+        ], f"sentence-transformers {model}"
+    finally:
+        _load.cache_clear()
 
 
 def _given(sources: Sequence[Rows]) -> list[np.ndarray]:
@@ -107,41 +124,38 @@ def _latent_semantics(texts: Sequence[Sequence[str]], seed: int) -> tuple[list[n
     return np.split(vectors, ends), f"TF-IDF and truncated SVD to {kept} dimensions"
 
 
-class _Encoder:
-    """The model, loaded when the first text misses the cache."""
-
-    def __init__(self, name: str, device: str, quiet: bool) -> None:
-        self.name, self.device, self.quiet = name, device, quiet
-        self.model = None
-
-    def __call__(self, texts: list[str]) -> np.ndarray:
-        if self.model is None:
-            try:
-                from sentence_transformers import SentenceTransformer
-            except ImportError:
-                raise ImportError(
-                    f"The embedding model {self.name} needs: pip install 'rbpp[text]'"
-                ) from None
-            try:
-                self.model = SentenceTransformer(self.name, device=self.device)
-            except (OSError, ValueError) as error:
-                raise ValueError(
-                    f"Expected a sentence-transformers model (folder or hub name); got "
-                    f"{self.name}: {str(error).splitlines()[0]}"
-                ) from error
-        assert self.model is not None
-        batches = range(0, len(texts), _BATCH)
-        parts = [
-            self.model.encode(texts[first : first + _BATCH], show_progress_bar=False)
-            for first in progress(batches, len(batches), "embedding", self.quiet)
-        ]
-        return np.concatenate(parts).astype(np.float32)
+def _encode(texts: list[str], *, model: str, mark: str, device: str) -> np.ndarray:
+    """Embeddings of one shard: the unit of work of a cluster's workers."""
+    encoder = _load(model, mark, device)
+    parts = [
+        encoder.encode(texts[first : first + _BATCH], show_progress_bar=False)
+        for first in range(0, len(texts), _BATCH)
+    ]
+    return np.concatenate(parts).astype(np.float32)
 
 
-def _cached(texts: Sequence[str], model: str, folder: Path, encode: _Encoder) -> np.ndarray:
+@lru_cache(maxsize=1)
+def _load(model: str, mark: str, device: str) -> Any:
+    """The model, once in every process that embeds; `mark` changes with its files."""
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise ImportError(f"The embedding model {model} needs: pip install 'rbpp[text]'") from None
+    try:
+        return SentenceTransformer(model, device=device)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"Expected a sentence-transformers model (folder or hub name); got "
+            f"{model}: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _cached(
+    texts: Sequence[str], mark: str, folder: Path, encode: Callable[[list[str]], np.ndarray]
+) -> np.ndarray:
     """Embeddings of a source from its file in the cache, which they enter if they are new."""
     key = hashlib.blake2b(digest_size=16)
-    for part in (_fingerprint(model), *texts):
+    for part in (mark, *texts):
         key.update(len(part).to_bytes(8, "big") + part.encode("utf-8", "surrogatepass"))
     path = folder / f"{key.hexdigest()}.npy"
     try:

@@ -17,6 +17,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from rbpp.randomness import spawn
 from rbpp.sources.own_mixtures import OwnMixtures, fit_own
 from rbpp.sources.scene import arrange, group_index
 from rbpp.sources.share_terms import share_terms, shared_posterior
+from rbpp.threads import Map
 from rbpp.variables import VARIABLES
 
 # Differences within these make none in practice (the region of practical equivalence): of shares
@@ -87,6 +89,7 @@ def compare(
     seed: int = 0,
     device: str = "cpu",
     cache: Any = None,
+    mapper: Map = map,
     quiet: bool = True,
 ) -> Comparison:
     """Compare synthetic data sets by what they are to one reference.
@@ -102,6 +105,7 @@ def compare(
         shares: also the shares and divergences, which need a shared mixture per version; the
             ranking does not.
         hdi_prob: probability of the intervals.
+        mapper: over versions and shards of text, such as that of a cluster.
 
     Raises:
         ValueError: as `assess`; and on fewer than two versions or two of one name.
@@ -119,7 +123,13 @@ def compare(
         read_rows(data, "synthetic", group_field=group_field, **options) for data in named.values()
     ]
     vectors, embedding = embed(
-        [*real, *made], model=embedding_model, device=device, cache=cache, seed=seed, quiet=quiet
+        [*real, *made],
+        model=embedding_model,
+        device=device,
+        cache=cache,
+        seed=seed,
+        mapper=mapper,
+        quiet=quiet,
     )
     projection = principal_components(vectors, dimension)
     mixtures = fit_own(
@@ -127,25 +137,26 @@ def compare(
         groups=[group_index(rows) for rows in [*real, *made]],
         chains=chains,
         seed=spawn(seed, "densities"),
+        mapper=mapper,
     )
+    work = partial(
+        _share_terms,
+        sources=[*real, *made],
+        vectors=vectors,
+        projection=projection,
+        embedding=embedding,
+        components=components,
+        chains=chains,
+        draws=draws,
+        seed=seed,
+    )
+    places = range(len(real), len(vectors))
+    found = mapper(work, places) if shares else [({}, {})] * len(named)
     terms, errors = {}, {}
-    first = len(real)
-    for place, name in progress(list(enumerate(named)), len(named), "versions", quiet):
-        terms[name], errors[name] = _density_terms(mixtures, first + place, len(real) > 1)
-        if shares:
-            index = [0, first + place]
-            found = _share_terms(
-                [real[0], made[place]],
-                [vectors[i] for i in index],
-                projection,
-                embedding,
-                components,
-                chains,
-                draws,
-                seed,
-            )
-            terms[name] |= found[0]
-            errors[name] |= found[1]
+    shown = progress(found, len(named), "versions", quiet)
+    for name, place, (own, own_errors) in zip(named, places, shown, strict=True):
+        density, density_errors = _density_terms(mixtures, place, len(real) > 1)
+        terms[name], errors[name] = density | own, density_errors | own_errors
     longest = draws if shares else None
     data = {
         name: container.inference_data(
@@ -263,6 +274,8 @@ def _density_terms(
 
 
 def _share_terms(
+    place: int,
+    *,
     sources: list[Rows],
     vectors: list[np.ndarray],
     projection: Projection,
@@ -272,7 +285,14 @@ def _share_terms(
     draws: int,
     seed: int,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    scene = arrange(sources, vectors, projection, embedding)
+    """Terms of the shared mixture of the reference, source 0, and the version at `place`."""
+    pair = (0, place)
+    scene = arrange(
+        [sources[index] for index in pair],
+        [vectors[index] for index in pair],
+        projection,
+        embedding,
+    )
     fit, shares, _ = shared_posterior(
         scene,
         projection.dimension,

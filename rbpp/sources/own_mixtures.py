@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import VariationalMixture, default_prior
 from rbpp.randomness import generator as new_generator
 from rbpp.randomness import spawn
+from rbpp.threads import Map
 
 # One component per 25 rows, up to 8: on 32 sets of 1,000 headlines in 16 to 48 dimensions the
 # evidence is highest between 3 and 8, and divergences change little there.
@@ -60,7 +62,12 @@ class OwnMixtures:
 
 
 def fit_own(
-    sources: list[Tensor], *, groups: list[Tensor | None], chains: int = 4, seed: int = 0
+    sources: list[Tensor],
+    *,
+    groups: list[Tensor | None],
+    chains: int = 4,
+    seed: int = 0,
+    mapper: Map = map,
 ) -> OwnMixtures:
     """Fit a mixture to each source, and refit it under the Bayesian bootstrap.
 
@@ -70,28 +77,34 @@ def fit_own(
             bootstrap weight.
         chains: restarts.
         seed: decides the starts and the weights.
+        mapper: over sources, such as that of a cluster.
     """
-    fits, points, own, counts = [], [], [], []
-    for index, (rows, group) in enumerate(zip(sources, groups, strict=True)):
-        random = new_generator(spawn(seed, "own", index))
-        components = max(1, min(LARGEST_COUNT, len(rows) // ROWS_PER_COMPONENT))
-        start = cavi(
-            rows,
-            default_prior(rows, components),
-            components,
-            restarts=chains,
-            generator=random,
-            tolerance=1e-4,
-            max_iterations=100,
-        )
-        unit = group if group is not None else torch.arange(len(rows))
-        fit = _refits(rows, unit, start, random)
-        drawn = sample_predictive(fit, POINTS, random)
-        fits.append(fit)
-        points.append(drawn)
-        own.append(log_predictive(fit, drawn))
-        counts.append(components)
+    work = partial(_fit_one, sources=sources, groups=groups, chains=chains, seed=seed)
+    found = zip(*mapper(work, range(len(sources))), strict=True)
+    fits, points, own, counts = (list(part) for part in found)
     return OwnMixtures(fits, points, own, counts)
+
+
+def _fit_one(
+    index: int, *, sources: list[Tensor], groups: list[Tensor | None], chains: int, seed: int
+) -> tuple[VariationalMixture, Tensor, Tensor, int]:
+    """Refits of one source, draws from them, their log density, and the number of components."""
+    rows, group = sources[index], groups[index]
+    random = new_generator(spawn(seed, "own", index))
+    components = max(1, min(LARGEST_COUNT, len(rows) // ROWS_PER_COMPONENT))
+    start = cavi(
+        rows,
+        default_prior(rows, components),
+        components,
+        restarts=chains,
+        generator=random,
+        tolerance=1e-4,
+        max_iterations=100,
+    )
+    unit = group if group is not None else torch.arange(len(rows))
+    fit = _refits(rows, unit, start, random)
+    drawn = sample_predictive(fit, POINTS, random)
+    return fit, drawn, log_predictive(fit, drawn), components
 
 
 def bootstrap_weights(unit: Tensor, draws: int, generator: torch.Generator) -> Tensor:

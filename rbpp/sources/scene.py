@@ -13,6 +13,7 @@ from torch import Tensor
 from rbpp.data.embed import embed
 from rbpp.data.reduce import DEPTHS, Projection, contrast, principal_components
 from rbpp.data.rows import Rows
+from rbpp.threads import Map
 
 ROLES = ("anchor", "target", "output", "unprompted", "synthetic")
 
@@ -77,6 +78,7 @@ def lay_out(
     seed: int = 0,
     device: str = "cpu",
     cache: Any = None,
+    mapper: Map = map,
     quiet: bool = True,
 ) -> Scene:
     """Embed the sources and project them: principal components of the pool, and the contrast.
@@ -91,7 +93,13 @@ def lay_out(
         raise ValueError(f"Expected synthetic rows and anchor or target rows; got {roles}")
     ordered = sorted(sources, key=lambda rows: ROLES.index(rows.source))
     vectors, embedding = embed(
-        ordered, model=embedding_model, device=device, cache=cache, seed=seed, quiet=quiet
+        ordered,
+        model=embedding_model,
+        device=device,
+        cache=cache,
+        seed=seed,
+        mapper=mapper,
+        quiet=quiet,
     )
     return arrange(ordered, vectors, principal_components(vectors, dimension), embedding)
 
