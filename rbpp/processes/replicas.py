@@ -22,8 +22,9 @@ from rbpp.randomness import spawn
 
 Values = dict[str, Tensor]
 
-# Pairs of data sets per pass: the intermediate of a pass stays within a few hundred megabytes.
-_PASS_ELEMENTS = 2**23
+# Numbers per pass of the pairs of data sets: larger intermediates cost more in page faults than they
+# save (a process of one coordinate: 30 seconds of 52 in the kernel at eight times as many).
+_PASS_ELEMENTS = 2**20
 
 
 @dataclass(frozen=True)
