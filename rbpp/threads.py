@@ -26,9 +26,16 @@ def block_threads(device: torch.device) -> Iterator[Map]:
     if count == 1 or device.type != "cpu":
         yield map
         return
+    with one_thread(), ThreadPoolExecutor(count) as pool:
+        yield pool.map
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Tensor operations of one thread, for work of many small ones; restored on leaving."""
+    count = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(count) as pool:
-            yield pool.map
+        yield
     finally:
         torch.set_num_threads(count)

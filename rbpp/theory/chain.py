@@ -23,7 +23,7 @@ from rbpp.theory.information import Bracket, statement
 from rbpp.theory.learners import Learner
 from rbpp.theory.measure import Batch, Sizes, measure
 from rbpp.theory.measured import Measured, join
-from rbpp.threads import Map
+from rbpp.threads import Map, one_thread
 
 
 @dataclass
@@ -210,7 +210,9 @@ def world_batches(worlds: int, at_once: int) -> list[Batch]:
 
 
 def _arrays(batch: Batch, **options: Any) -> dict[str, np.ndarray]:
-    return measure(batch, **options).arrays()
+    # Its tensors are small: two threads for each made 24 seconds of work take 128 on a busy machine.
+    with one_thread():
+        return measure(batch, **options).arrays()
 
 
 def _constants(
