@@ -75,11 +75,57 @@ def principal_components(sources: Sequence[np.ndarray], dimension: int | None = 
     pool = np.concatenate(sources).astype(np.float64)
     mean = pool.mean(0)
     _, singular, axes = np.linalg.svd(pool - mean, full_matrices=False)
+    return _projection(mean, axes, singular, 1e-8, [len(rows) for rows in sources], dimension)
+
+
+def moment_components(
+    counts: Sequence[int],
+    means: Sequence[np.ndarray],
+    covariances: Sequence[np.ndarray],
+    dimension: int | None = None,
+) -> Projection:
+    """`principal_components` from the moments of every source: its rows need not be in memory.
+
+    Args:
+        counts: rows of every source.
+        means, covariances: (D,) and (D, D) of every source.
+        dimension: d; by default `dimension_rule`.
+
+    Raises:
+        ValueError: as `principal_components`.
+
+    >>> rows = np.random.default_rng(0).normal(size=(50, 3))
+    >>> one = principal_components([rows], 2)
+    >>> two = moment_components([50], [rows.mean(0)], [np.cov(rows.T, bias=True)], 2)
+    >>> np.allclose(abs(one(rows)), abs(two(rows)))
+    True
+    """
+    share = np.asarray(counts) / np.sum(counts)
+    mean = np.tensordot(share, np.stack(means), 1)
+    away = np.stack(means) - mean
+    covariance = np.tensordot(share, np.stack(covariances), 1) + (away.T * share) @ away
+    variance, axes = np.linalg.eigh(covariance)
+    singular = np.sqrt(variance[::-1].clip(0) * np.sum(counts))
+    # Squares tell directions apart to the root of the rounding error only.
+    return _projection(mean, axes.T[::-1], singular, 1e-6, counts, dimension)
+
+
+def _projection(
+    mean: np.ndarray,
+    axes: np.ndarray,
+    singular: np.ndarray,
+    rounding: float,
+    counts: Sequence[int],
+    dimension: int | None,
+) -> Projection:
+    """From the axes (…, D) of the centred pool and its singular values, largest first."""
     variance = singular**2
-    available = int((singular > 1e-8 * max(singular[0], 1e-300)).sum()) if singular[0] > 0 else 0
+    available = (
+        int((singular > rounding * max(singular[0], 1e-300)).sum()) if singular[0] > 0 else 0
+    )
     if available == 0:
         raise ValueError("Expected rows that vary; got all vectors identical")
-    chosen = dimension_rule([len(rows) for rows in sources], available)
+    chosen = dimension_rule(counts, available)
     if dimension is not None:
         if not 1 <= dimension <= available:
             raise ValueError(
@@ -90,14 +136,12 @@ def principal_components(sources: Sequence[np.ndarray], dimension: int | None = 
     return Projection(
         mean,
         axes[: min(DEPTHS[-1] * chosen, available)].T,
-        float(singular[0] / np.sqrt(len(pool))),
+        float(singular[0] / np.sqrt(np.sum(counts))),
         variance[:chosen] / variance.sum(),
     )
 
 
-def contrast(
-    vectors: np.ndarray, label: np.ndarray, *, others: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+class Contrast:
     """How much the neighbourhood of a row belongs to source 1 rather than source 0, in [0, 1].
 
     Off-task rows are few, and the principal components of a pool describe the many. This
@@ -108,34 +152,44 @@ def contrast(
     Args:
         vectors: rows (n, D) of the two sources.
         label: (n,), 0 or 1.
-        others: rows (m, D) of further sources, placed by their neighbours among `vectors`.
 
-    Returns:
-        The contrast of `vectors` (n,) and of `others` (m,).
+    Attributes:
+        own: of the rows themselves, (n,).
     """
-    from scipy import sparse
-    from sklearn.neighbors import NearestNeighbors
 
-    count = len(vectors)
-    # Half the square root of n: large enough to average, small against a tenth of the rows.
-    near = int(np.clip(round(np.sqrt(count) / 2), 3, 30))
-    near = min(near, count - 1)
-    mass = np.where(label == 1, 0.5 / (label == 1).mean(), 0.5 / (label == 0).mean())
-    search = NearestNeighbors(n_neighbors=near).fit(vectors)
-    # Called without rows, the search leaves every row out of its own neighbourhood.
-    index = search.kneighbors(return_distance=False)
-    links = sparse.csr_matrix(
-        (mass[index.ravel()], index.ravel(), np.arange(0, count * near + 1, near)),
-        shape=(count, count),
-    )
-    step = sparse.diags(1 / np.asarray(links.sum(1)).ravel()) @ links
-    two = step @ step
-    own = two.diagonal()
-    first = step @ label.astype(float)
-    second = (two @ label - own * label) / np.maximum(1 - own, 1e-12)
-    placed = np.empty(0)
-    if others is not None and len(others):
-        away = search.kneighbors(others, return_distance=False)
-        weight = mass[away]
-        placed = (weight * first[away]).sum(1) / weight.sum(1)
-    return second, placed
+    def __init__(self, vectors: np.ndarray, label: np.ndarray) -> None:
+        from scipy import sparse
+        from sklearn.neighbors import NearestNeighbors
+
+        count = len(vectors)
+        # Half the square root of n: large enough to average, small against a tenth of the rows.
+        near = int(np.clip(round(np.sqrt(count) / 2), 3, 30))
+        near = min(near, count - 1)
+        self._mass = np.where(label == 1, 0.5 / (label == 1).mean(), 0.5 / (label == 0).mean())
+        self._search = NearestNeighbors(n_neighbors=near).fit(vectors)
+        # Called without rows, the search leaves every row out of its own neighbourhood.
+        index = self._search.kneighbors(return_distance=False)
+        links = sparse.csr_matrix(
+            (self._mass[index.ravel()], index.ravel(), np.arange(0, count * near + 1, near)),
+            shape=(count, count),
+        )
+        step = sparse.diags(1 / np.asarray(links.sum(1)).ravel()) @ links
+        two = step @ step
+        itself = two.diagonal()
+        self._first = step @ label.astype(float)
+        self.own = (two @ label - itself * label) / np.maximum(1 - itself, 1e-12)
+
+    def __call__(self, others: np.ndarray) -> np.ndarray:
+        """Of rows (m, D) of further sources, placed by their neighbours: (m,)."""
+        away = self._search.kneighbors(others, return_distance=False)
+        weight = self._mass[away]
+        return (weight * self._first[away]).sum(1) / weight.sum(1)
+
+
+def contrast(
+    vectors: np.ndarray, label: np.ndarray, *, others: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The `Contrast` of `vectors` (n,) and of `others` (m,), none if there are none."""
+    found = Contrast(vectors, label)
+    placed = found(others) if others is not None and len(others) else np.empty(0)
+    return found.own, placed

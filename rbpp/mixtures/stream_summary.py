@@ -31,6 +31,7 @@ class StreamSummary:
         sample: rows drawn with odds of their weight, without replacement (n', d).
         source: the label of each of them, or None.
         keys: what decided that they are in the sample, (n',): the smallest of all rows.
+        place: number of each of them among the rows of the stream, from 0, (n',).
         digest: SHA-256 of rows, weights and labels, part by part.
     """
 
@@ -41,6 +42,7 @@ class StreamSummary:
     sample: Tensor
     source: Tensor | None
     keys: Tensor
+    place: Tensor
     digest: str = ""
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -121,7 +123,14 @@ def _of_chunk(chunk: Chunk, largest: float, source: torch.Generator) -> StreamSu
     centred -= shift
     covariance = (centred * share).mT @ centred
     whole = StreamSummary(
-        len(rows), total, origin + shift, covariance, chunk.rows, chunk.source, keys
+        len(rows),
+        total,
+        origin + shift,
+        covariance,
+        chunk.rows,
+        chunk.source,
+        keys,
+        torch.arange(len(rows)),
     )
     return _kept(whole, (keys.isfinite() & (keys <= largest)).nonzero().squeeze(-1))
 
@@ -134,6 +143,7 @@ def _kept(summary: StreamSummary, index: Tensor) -> StreamSummary:
         sample=summary.sample[index],
         source=None if source is None else source[index],
         keys=summary.keys[index],
+        place=summary.place[index],
     )
 
 
@@ -161,6 +171,7 @@ def _both(one: StreamSummary, two: StreamSummary, sample_rows: int) -> StreamSum
         torch.cat([one.sample, two.sample]),
         source,
         torch.cat([one.keys, two.keys]),
+        torch.cat([one.place, two.place + one.count]),
     )
     if len(merged.keys) <= sample_rows:
         return merged

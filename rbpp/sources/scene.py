@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rbpp.data.embed import embed
-from rbpp.data.reduce import DEPTHS, Projection, contrast, principal_components
+from rbpp.data.reduce import DEPTHS, Contrast, Projection, principal_components
 from rbpp.data.rows import Rows
 from rbpp.threads import Map
 
@@ -122,28 +122,52 @@ def arrange(
     return scene
 
 
-def contrasts(scene: Scene, first: int, second: int, dimension: int) -> list[Tensor]:
-    """How much a row's surroundings belong to source `second` rather than `first`, standardised.
+class PairContrast:
+    """How much a row's surroundings belong to the second of two sources rather than the first.
 
-    A tensor (n,) for every source: the mean over the first 1, 2 and 4 × `dimension` principal
-    components, as far as there are so many.
+    The mean over the first 1, 2 and 4 × `dimension` principal components, as far as there are so
+    many, standardised over the rows of both.
+
+    Args:
+        projection: the principal components.
+        pair: vectors (n, D) of both sources.
+        dimension: principal components of the first of the means.
+
+    Attributes:
+        own: of the rows of both sources, (n,) each.
     """
-    pair = (first, second)
-    deep = [scene.projection.deep(part) for part in scene.vectors]
-    label = np.repeat([0.0, 1.0], [len(deep[index]) for index in pair])
-    rest = [index for index in range(len(deep)) if index not in pair]
-    found = []
-    for depth in sorted({min(times * dimension, deep[0].shape[1]) for times in DEPTHS}):
-        vectors = [part[:, :depth] for part in deep]
-        own = np.concatenate([vectors[index] for index in pair])
-        others = np.concatenate([vectors[index] for index in rest]) if rest else None
-        found.append(contrast(own, label, others=others))
-    both, placed = (np.mean(parts, axis=0) for parts in zip(*found, strict=True))
-    centre, spread = both.mean(), max(both.std(), 1e-9)
-    split = np.split(both, [len(deep[first])])
-    away = np.split(placed, np.cumsum([len(deep[index]) for index in rest])[:-1])
-    by_source = dict(zip((*pair, *rest), (*split, *away), strict=False))
-    return [torch.as_tensor((by_source[index] - centre) / spread) for index in range(len(deep))]
+
+    def __init__(
+        self, projection: Projection, pair: tuple[np.ndarray, np.ndarray], dimension: int
+    ) -> None:
+        deep = np.concatenate([projection.deep(part) for part in pair])
+        label = np.repeat([0.0, 1.0], [len(part) for part in pair])
+        self._projection = projection
+        self._depths = sorted({min(times * dimension, deep.shape[1]) for times in DEPTHS})
+        self._contrasts = [Contrast(deep[:, :depth], label) for depth in self._depths]
+        both = np.mean([found.own for found in self._contrasts], axis=0)
+        self._centre, self._spread = both.mean(), max(both.std(), 1e-9)
+        self.own = np.split((both - self._centre) / self._spread, [len(pair[0])])
+
+    def __call__(self, vectors: np.ndarray) -> np.ndarray:
+        """Of rows (m, D) of neither source, or not among those given: (m,)."""
+        deep = self._projection.deep(vectors)
+        found = [
+            place(deep[:, :depth])
+            for depth, place in zip(self._depths, self._contrasts, strict=True)
+        ]
+        return (np.mean(found, axis=0) - self._centre) / self._spread
+
+
+def contrasts(scene: Scene, first: int, second: int, dimension: int) -> list[Tensor]:
+    """The contrast of two sources for the rows of all, a tensor (n,) for every source."""
+    vectors = scene.vectors
+    found = PairContrast(scene.projection, (vectors[first], vectors[second]), dimension)
+    own = {first: found.own[0], second: found.own[1]}
+    return [
+        torch.as_tensor(own[index] if index in own else found(part))
+        for index, part in enumerate(vectors)
+    ]
 
 
 def group_index(rows: Rows) -> Tensor | None:

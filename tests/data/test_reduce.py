@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from rbpp.data.reduce import contrast, dimension_rule, principal_components
+from rbpp.data.reduce import (
+    contrast,
+    dimension_rule,
+    moment_components,
+    principal_components,
+)
 
 
 @pytest.fixture
@@ -41,6 +46,17 @@ def test_all_components_keep_all_distances(pool):
     after = np.linalg.norm(projection(rows)[0] - projection(rows)[1]) * projection.scale
     assert after == pytest.approx(before)
     assert projection.explained.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("dimension", [None, 2])
+def test_moments_of_the_sources_give_the_components_of_their_rows(pool, dimension):
+    expected = principal_components(pool, dimension)
+    moments = zip(*((len(r), r.mean(0), np.cov(r.T, bias=True)) for r in pool), strict=True)
+    found = moment_components(*moments, dimension)
+    np.testing.assert_allclose(found.explained, expected.explained)
+    assert found.scale == pytest.approx(expected.scale)
+    signs = np.sign((found.axes * expected.axes).sum(0))
+    np.testing.assert_allclose(found.deep(pool[0]) * signs, expected.deep(pool[0]), atol=1e-9)
 
 
 def test_the_rule_follows_the_smallest_source():

@@ -107,6 +107,7 @@ def test_summary_is_that_of_all_rows():
     torch.testing.assert_close(found.mean - 1e6, mean, rtol=0, atol=1e-8)
     torch.testing.assert_close(found.covariance, (share * centred).mT @ centred, rtol=1e-6, atol=0)
     assert found.sample.shape == (50, 2)
+    assert torch.equal(found.sample, rows[found.place])
 
 
 def test_sample_has_the_odds_of_the_weights():
