@@ -39,6 +39,7 @@ from rbpp.processes.trace_rules import (
     world_of,
 )
 from rbpp.randomness import spawn
+from rbpp.threads import one_thread
 
 # What a site of the chain may be computed from, besides the world.
 ALLOWED_PARENTS: dict[str, frozenset[str]] = {
@@ -59,6 +60,7 @@ BATCH_TOLERANCE = 1e-6  # relative: sums of log densities in another order
 LARGEST_JACOBIAN = 1024  # columns
 
 
+@one_thread()
 def check(process: Process, *, tries: int = TRIES, seed: int = 0) -> list[Finding]:
     """Hold a process to the contract, rule by rule.
 

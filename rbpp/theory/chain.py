@@ -209,10 +209,9 @@ def world_batches(worlds: int, at_once: int) -> list[Batch]:
     return [Batch(number, min(at_once, worlds - first)) for number, first in enumerate(firsts)]
 
 
+@one_thread()  # two threads for tensors this small made 24 seconds of work 128 on a busy machine
 def _arrays(batch: Batch, **options: Any) -> dict[str, np.ndarray]:
-    # Its tensors are small: two threads for each made 24 seconds of work take 128 on a busy machine.
-    with one_thread():
-        return measure(batch, **options).arrays()
+    return measure(batch, **options).arrays()
 
 
 def _constants(
