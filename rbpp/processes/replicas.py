@@ -22,8 +22,8 @@ from rbpp.randomness import spawn
 
 Values = dict[str, Tensor]
 
-# Numbers per pass of the pairs of data sets: larger intermediates cost more in page faults than they
-# save (a process of one coordinate: 30 seconds of 52 in the kernel at eight times as many).
+# Numbers per pass of the pairs of data sets: larger intermediates cost more in page faults than
+# they save (a process of one coordinate: 30 seconds of 52 in the kernel at eight times as many).
 _PASS_ELEMENTS = 2**20
 
 
