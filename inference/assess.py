@@ -105,6 +105,10 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
         written.append(f"written: {arguments.report}")
     counts = result.settings["rows"]
     rows = {"synthetic": counts["synthetic"], "anchor": counts.get("anchor", counts["synthetic"])}
+    # Learners leave a pilot out: their informations are about fewer rows.
+    for role, count in result.settings["learner_rows"].items():
+        owned = (f"information_{role}_learner", *(["ggmi"] if role == "synthetic" else []))
+        rows |= {name: count for name in result.data["posterior"] if name.startswith(owned)}
     audit = list(result.audit)
     if corpus is not None:
         audit.append(_check(result, corpus.off_task_share))

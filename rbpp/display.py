@@ -26,7 +26,8 @@ def convert(data: Any, units: Units = "nats", rows: Mapping[str, int] | None = N
     Args:
         data: InferenceData in nats and per data set, as everything in rbpp.
         units: nats, or bits (nats divided by log 2).
-        rows: row count of the data sets `anchor` and `synthetic`, to divide by.
+        rows: row count of the data sets `anchor` and `synthetic`, to divide by, or of a variable's
+            own rows under its name.
     """
     posterior = group_datasets(data)["posterior"]
     converted = {}
@@ -63,7 +64,9 @@ def convert_audit(
 def _scale(name: str, units: Units, rows: Mapping[str, int] | None) -> tuple[float, str]:
     """What to multiply a variable in nats by, and its units then."""
     described = VARIABLES.get(name)
-    count = rows.get(described.rows) if rows and described and described.rows else None
+    count = None
+    if rows and described and described.rows:
+        count = rows.get(name, rows.get(described.rows))
     factor = 1 / math.log(2) if units == "bits" else 1.0
     return factor / (count or 1), units if count is None else f"{units} per row"
 

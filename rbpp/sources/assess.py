@@ -21,6 +21,7 @@ from rbpp.data.rows import Rows, read_rows
 from rbpp.randomness import spawn
 from rbpp.sources import findings
 from rbpp.sources.assessment import Assessment
+from rbpp.sources.learned_terms import learned_terms
 from rbpp.sources.own_mixtures import REFITS, OwnMixtures, fit_own
 from rbpp.sources.paired_terms import paired_terms
 from rbpp.sources.scene import Scene, lay_out
@@ -173,8 +174,9 @@ def assess_rows(
     )
     terms, errors = share_terms(scene, fit, shares, seed)
     density, density_errors, mixtures = _density_terms(scene, chains, draws, seed)
-    terms |= density
-    errors |= density_errors
+    learned = learned_terms(scene, terms, chains=chains, draws=draws, seed=seed)
+    terms |= density | learned.terms
+    errors |= density_errors | learned.errors
     audit: list[dict[str, Any]] = []
     for paired in (rows for rows in scene.sources if rows.paired):
         pairs, finding = paired_terms(
@@ -209,8 +211,12 @@ def assess_rows(
     )
     rows = findings.row_table(scene, shares, members)
     table = findings.component_table(scene, fit, shares, members)
-    settings = {**findings.settings(scene, fit, shared, mixtures, seed), "engine": engine}
-    audit += findings.audit(scene, fit, terms, settings)
+    settings = {
+        **findings.settings(scene, fit, shared, mixtures, seed),
+        "engine": engine,
+        "learner_rows": learned.rows,
+    }
+    audit += [*findings.audit(scene, fit, terms, settings), *learned.audit]
     return Assessment(
         data=data,
         rows=rows,

@@ -37,6 +37,9 @@ _FIRST_TERMS = (
     "kl_gap",
     "kl_gap_coverage",
     "information_gain",
+    "ggmi",
+    "generalization_error",
+    "bound_synthetic_sharp",
     "effective_components",
 )
 _EXAMPLES = 5
@@ -66,7 +69,8 @@ def render(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
     """
     terms = term_table(assessment.data, hdi_prob)
     names = [name for name in _FIRST_TERMS if name in terms]
-    names += [name for name in terms if name not in names]
+    sides = ("_lower", "_upper")  # in the JSON; the table has the value between them
+    names += [name for name in terms if name not in names and not name.endswith(sides)]
     counts = assessment.settings.get("rows", {})
     subtitle = ", ".join(f"{count:,} {source}" for source, count in counts.items())
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
