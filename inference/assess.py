@@ -64,10 +64,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_fits(parser)
     parser.add_argument(
         "--engine",
-        choices=["cavi", "svi"],
+        choices=["cavi", "svi", "ray"],
         default="cavi",
-        help="of the shared mixture: coordinate ascent, or Pyro's stochastic gradients (cavi)",
+        help="of the shared mixture: coordinate ascent, or Pyro's stochastic gradients; or the "
+        "first, with all that is independent done by the workers of a Ray cluster (cavi)",
     )
+    options.add_address(parser)
     parser.add_argument(
         "--rows", metavar="FILE.parquet", type=Path, help="write the table of all rows here"
     )
@@ -79,6 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> command.Outcome:
     """Read, assess, and write what was asked for."""
+    from rbpp.distributed import engine_map
     from rbpp.sources.assess import assess
 
     corpus = None
@@ -87,13 +90,17 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
 
         corpus = demo_corpus(seed=arguments.seed)
     given = corpus.sources if corpus is not None else _sources(arguments)
-    result = assess(
-        **given,
-        prompt_field=arguments.prompt_field,
-        output_field=arguments.output_field,
-        engine=arguments.engine,
-        **read_options(arguments),
-    )
+    where = "ray" if arguments.engine == "ray" else "local"
+    gpus = int(arguments.device == "cuda" and arguments.embedding_model is not None)
+    with engine_map(where, arguments.address, gpus_per_task=gpus) as mapper:
+        result = assess(
+            **given,
+            prompt_field=arguments.prompt_field,
+            output_field=arguments.output_field,
+            engine="cavi" if arguments.engine == "ray" else arguments.engine,
+            mapper=mapper,
+            **read_options(arguments),
+        )
     written = []
     if arguments.rows is not None:
         result.rows.to_parquet(arguments.rows, index=False)

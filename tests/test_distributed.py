@@ -204,6 +204,22 @@ def test_bounds_of_a_users_file_have_the_numbers_of_one_process(ray, tmp_path, c
 
 
 @pytest.mark.usefixtures("ray")
+def test_an_assessment_has_the_numbers_of_one_process(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for name in ("target", "synthetic"):
+        np.save(tmp_path / f"{name}.npy", rng.normal(0, 1, (100, 3)))
+    files = [f"--{name}={tmp_path / name}.npy" for name in ("target", "synthetic")]
+    found = []
+    for engine in ("ray", "cavi"):
+        options = ["--chains", "2", "--draws", "20", "--engine", engine, "--json"]
+        assert command.main(["assess", *files, *options]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    there, here = found
+    assert_same_terms(there["terms"], here["terms"])
+    assert [line["dimension"] for line in there["sensitivity"]] == [2, 3]
+
+
+@pytest.mark.usefixtures("ray")
 def test_a_comparison_has_the_numbers_of_one_process(tmp_path, capsys):
     rng = np.random.default_rng(0)
     for name, shift in (("real", 0), ("near", 0.1), ("far", 1)):

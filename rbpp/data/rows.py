@@ -25,6 +25,7 @@ class Rows:
         embedding: (n, d), or None where the rows came as text.
         groups: one label per row, or None; rows that share a label are not independent.
         paired: further text or embeddings of the same rows by name (`"prompt"`, `"output"`).
+        whole: rows of the source, where these are a sample of them.
     """
 
     source: str
@@ -34,9 +35,15 @@ class Rows:
     embedding: np.ndarray | None = None
     groups: list[str] | None = None
     paired: dict[str, list[str] | np.ndarray] = field(default_factory=dict)
+    whole: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def size(self) -> int:
+        """Rows of the source, whether or not these are all of them."""
+        return len(self) if self.whole is None else self.whole
 
 
 def read_rows(

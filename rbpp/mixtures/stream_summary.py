@@ -32,6 +32,7 @@ class StreamSummary:
         source: the label of each of them, or None.
         keys: what decided that they are in the sample, (n',): the smallest of all rows.
         place: number of each of them among the rows of the stream, from 0, (n',).
+        parts: rows of every part of the stream.
         digest: SHA-256 of rows, weights and labels, part by part.
     """
 
@@ -43,6 +44,7 @@ class StreamSummary:
     source: Tensor | None
     keys: Tensor
     place: Tensor
+    parts: Tensor
     digest: str = ""
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -76,18 +78,20 @@ def summarise(
     found: StreamSummary | None = None
     digest = hashlib.sha256()
     numbered = list(enumerate(stream))
+    sizes: list[int] = []
     for first in range(0, len(numbered), _WINDOW):
         full = found is not None and len(found.keys) == sample_rows
         largest = float(found.keys.max()) if found is not None and full else torch.inf
         work = partial(_of_part, sample_rows=sample_rows, seed=seed, largest=largest)
         for part in mapper(work, numbered[first : first + _WINDOW]):
+            sizes.append(0 if part is None else part.count)
             if part is None:
                 continue
             digest.update(bytes.fromhex(part.digest))
             found = part if found is None else _both(found, part, sample_rows)
     if found is None or found.weight == 0:
         raise ValueError("Expected rows of positive weight in the stream; got none")
-    return replace(found, digest=digest.hexdigest())
+    return replace(found, digest=digest.hexdigest(), parts=torch.tensor(sizes))
 
 
 def _of_part(
@@ -131,6 +135,7 @@ def _of_chunk(chunk: Chunk, largest: float, source: torch.Generator) -> StreamSu
         chunk.source,
         keys,
         torch.arange(len(rows)),
+        torch.tensor([len(rows)]),
     )
     return _kept(whole, (keys.isfinite() & (keys <= largest)).nonzero().squeeze(-1))
 
@@ -172,6 +177,7 @@ def _both(one: StreamSummary, two: StreamSummary, sample_rows: int) -> StreamSum
         source,
         torch.cat([one.keys, two.keys]),
         torch.cat([one.place, two.place + one.count]),
+        one.parts,
     )
     if len(merged.keys) <= sample_rows:
         return merged

@@ -9,6 +9,7 @@ to each source alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -18,6 +19,7 @@ from torch import Tensor
 from rbpp import container
 from rbpp.data.reduce import SHARED_DIMENSION
 from rbpp.data.rows import Rows, read_rows
+from rbpp.mixtures.conjugate import VariationalMixture
 from rbpp.randomness import spawn
 from rbpp.sources import findings
 from rbpp.sources.assessment import Assessment
@@ -27,6 +29,8 @@ from rbpp.sources.paired_terms import paired_terms
 from rbpp.sources.scene import Scene, lay_out
 from rbpp.sources.share_terms import share_terms, shared_posterior
 from rbpp.sources.shared_mixture import Engine
+from rbpp.sources.shares import Shares
+from rbpp.threads import Map
 
 __all__ = ["Assessment", "assess", "assess_rows"]
 
@@ -55,6 +59,7 @@ def assess(
     seed: int = 0,
     device: str = "cpu",
     cache: Any = None,
+    mapper: Map = map,
     quiet: bool = True,
 ) -> Assessment:
     """Assess synthetic data against the real rows it was made from and for.
@@ -82,6 +87,8 @@ def assess(
         seed: decides every random number.
         device: where an embedding model runs.
         cache: folder of cached embeddings.
+        mapper: over what is independent (shards of text, sources, dimensions of the sensitivity
+            table), such as that of a cluster.
         quiet: no progress bar.
 
     Raises:
@@ -128,6 +135,7 @@ def assess(
         seed=seed,
         device=device,
         cache=cache,
+        mapper=mapper,
         quiet=quiet,
     )
 
@@ -144,6 +152,7 @@ def assess_rows(
     seed: int = 0,
     device: str = "cpu",
     cache: Any = None,
+    mapper: Map = map,
     quiet: bool = True,
 ) -> Assessment:
     """As `assess`, for rows that are read, with their roles as their sources.
@@ -151,8 +160,6 @@ def assess_rows(
     Without target rows the anchors stand in for them. Without either nothing can be novel, and
     there is no KL gap.
     """
-    if chains < 1 or draws < 2:
-        raise ValueError(f"Expected chains ≥ 1 and draws ≥ 2; got {chains} and {draws}")
     scene = lay_out(
         sources,
         embedding_model=embedding_model,
@@ -160,8 +167,41 @@ def assess_rows(
         seed=seed,
         device=device,
         cache=cache,
+        mapper=mapper,
         quiet=quiet,
     )
+    return assess_scene(
+        scene,
+        components=components,
+        engine=engine,
+        chains=chains,
+        draws=draws,
+        seed=seed,
+        mapper=mapper,
+        pairs={"model": embedding_model, "device": device, "cache": cache, "quiet": quiet},
+    )[0]
+
+
+def assess_scene(
+    scene: Scene,
+    *,
+    components: int | None = None,
+    engine: Engine = "cavi",
+    chains: int = 4,
+    draws: int = 250,
+    seed: int = 0,
+    mapper: Map = map,
+    pairs: dict[str, Any] | None = None,
+) -> tuple[Assessment, tuple[VariationalMixture, Shares]]:
+    """As `assess`, for sources that are laid out; with the shared mixture and its shares.
+
+    Args:
+        scene: the sources.
+        components, engine, chains, draws, seed, mapper: as for `assess`.
+        pairs: options of `rbpp.sources.paired_terms.paired_terms`.
+    """
+    if chains < 1 or draws < 2:
+        raise ValueError(f"Expected chains ≥ 1 and draws ≥ 2; got {chains} and {draws}")
     shared = min(SHARED_DIMENSION, scene.projection.dimension)
     fit, shares, members = shared_posterior(
         scene,
@@ -173,25 +213,18 @@ def assess_rows(
         engine=engine,
     )
     terms, errors = share_terms(scene, fit, shares, seed)
-    density, density_errors, mixtures = _density_terms(scene, chains, draws, seed)
+    density, density_errors, mixtures = _density_terms(scene, chains, draws, seed, mapper)
     learned = learned_terms(scene, terms, chains=chains, draws=draws, seed=seed)
     terms |= density | learned.terms
     errors |= density_errors | learned.errors
     audit: list[dict[str, Any]] = []
     for paired in (rows for rows in scene.sources if rows.paired):
-        pairs, finding = paired_terms(
-            paired,
-            chains=chains,
-            draws=draws,
-            seed=spawn(seed, "pairs"),
-            model=embedding_model,
-            device=device,
-            cache=cache,
-            quiet=quiet,
+        own, finding = paired_terms(
+            paired, chains=chains, draws=draws, seed=spawn(seed, "pairs"), **(pairs or {})
         )
-        terms |= pairs
+        terms |= own
         audit.append(finding)
-    sensitivity = _sensitivity(scene, components, seed, terms)
+    sensitivity = _sensitivity(scene, components, seed, terms, mapper)
     data = container.inference_data(
         {
             **{name: value.numpy() for name, value in terms.items()},
@@ -204,7 +237,7 @@ def assess_rows(
             "dimension": scene.projection.dimension,
             "shared_dimension": shared,
             "components": fit.components,
-            **{f"rows_{rows.source}": len(rows) for rows in scene.sources},
+            **{f"rows_{rows.source}": rows.size for rows in scene.sources},
         },
         dims={"source_weights": ["source", "component"]},
         coords={"source": scene.roles, "component": list(range(fit.components))},
@@ -217,7 +250,7 @@ def assess_rows(
         "learner_rows": learned.rows,
     }
     audit += [*findings.audit(scene, fit, terms, settings), *learned.audit]
-    return Assessment(
+    found = Assessment(
         data=data,
         rows=rows,
         components=table,
@@ -227,10 +260,11 @@ def assess_rows(
         settings=settings,
         axes=("first principal component", "contrast: synthetic above, task below"),
     )
+    return found, (fit, shares)
 
 
 def _density_terms(
-    scene: Scene, chains: int, draws: int, seed: int
+    scene: Scene, chains: int, draws: int, seed: int, mapper: Map
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], OwnMixtures]:
     """Entropies, KL divergences and the KL gap of the sources' own mixtures, with their errors.
 
@@ -239,14 +273,18 @@ def _density_terms(
     """
     made, task, roles = scene.index("synthetic"), scene.reference, scene.roles
     mixtures = fit_own(
-        scene.coordinates, groups=scene.groups, chains=chains, seed=spawn(seed, "densities")
+        scene.coordinates,
+        groups=scene.groups,
+        chains=chains,
+        seed=spawn(seed, "densities"),
+        mapper=mapper,
     )
     found: dict[str, tuple[Tensor, Tensor]] = {}
     for role in ("anchor", "output", "synthetic"):
         if role in roles:
             index = scene.index(role)
             value, error = mixtures.entropy(index)
-            count = len(scene.sources[index])  # rows are independent given the mixture
+            count = scene.sources[index].size  # rows are independent given the mixture
             found[f"entropy_{role}"] = value * count, error * count
     if "anchor" in roles:
         found["entropy_gap"] = _minus(found["entropy_anchor"], found["entropy_synthetic"])
@@ -271,26 +309,25 @@ def _minus(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple
 
 
 def _sensitivity(
-    scene: Scene,
-    components: int | None,
-    seed: int,
-    terms: dict[str, Tensor],
+    scene: Scene, components: int | None, seed: int, terms: dict[str, Tensor], mapper: Map
 ) -> Any:
     """The shares again with other numbers of principal components."""
-    lines, chosen = [], scene.projection.dimension
-    for dimension in sorted({*_SENSITIVITY, chosen}):
-        if dimension > scene.projection.dimension:
-            continue
-        if dimension == chosen:
-            found = terms
-        else:
-            fit, shares, _ = shared_posterior(
-                scene, dimension, components, chains=2, draws=100, seed=seed
-            )
-            found, _ = share_terms(scene, fit, shares, seed)
-        lines.append(
+    chosen = scene.projection.dimension
+    others = [dimension for dimension in _SENSITIVITY if dimension < chosen]
+    work = partial(_terms_in, scene=scene, components=components, seed=seed)
+    found = {**dict(zip(others, mapper(work, others), strict=True)), chosen: terms}
+    return pd.DataFrame(
+        [
             findings.sensitivity_line(
-                dimension, scene.projection.explained, found, dimension == chosen
+                dimension, scene.projection.explained, found[dimension], dimension == chosen
             )
-        )
-    return pd.DataFrame(lines)
+            for dimension in found
+        ]
+    )
+
+
+def _terms_in(
+    dimension: int, *, scene: Scene, components: int | None, seed: int
+) -> dict[str, Tensor]:
+    fit, shares, _ = shared_posterior(scene, dimension, components, chains=2, draws=100, seed=seed)
+    return share_terms(scene, fit, shares, seed)[0]

@@ -35,20 +35,14 @@ def row_table(scene: Scene, shares: Shares, members: Tensor) -> pd.DataFrame:
         members: responsibilities (chain, n, component).
     """
 
-    def of_component(chance: Tensor) -> Tensor:
-        """What a row's components say, chances being (chain, component)."""
-        return (members @ chance.to(members).unsqueeze(-1)).squeeze(-1).mean(0)
-
     likely = members.mean(0)
     # Rows of the compared sources have probabilities of their own; others those of their places.
-    off_task = of_component(shares.irrelevant_rate)
-    uncovered = of_component(shares.uncovered_rate)
+    off_task, uncovered, unsampled = chances(shares, members)
     off_task[scene.source == scene.index("synthetic")] = shares.irrelevant.probability.to(members)
     uncovered[scene.source == scene.reference] = shares.uncovered.probability.to(members)
     if shares.irrelevant_output is not None:
         before = shares.irrelevant_output.probability.to(members)
         off_task[scene.source == scene.index("output")] = before
-    unsampled = of_component(shares.unsampled.to(members).mean(1))
     rows: list[str] = []
     groups: list[str | None] = []
     texts: list[str | None] = []
@@ -73,6 +67,24 @@ def row_table(scene: Scene, shares: Shares, members: Tensor) -> pd.DataFrame:
         }
     )
     return table
+
+
+def chances(shares: Shares, members: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What the components of rows say: off-task, uncovered, unsampled, (n,) each.
+
+    Args:
+        shares: the posterior.
+        members: responsibilities (chain, n, component).
+    """
+
+    def of_component(chance: Tensor) -> Tensor:
+        return (members @ chance.to(members).unsqueeze(-1)).squeeze(-1).mean(0)
+
+    return (
+        of_component(shares.irrelevant_rate),
+        of_component(shares.uncovered_rate),
+        of_component(shares.unsampled.to(members).mean(1)),
+    )
 
 
 def _redundancy(vectors: np.ndarray) -> np.ndarray:
@@ -195,7 +207,7 @@ def settings(
         "shared_dimension": shared,
         "shared_components": fit.components,
         "own_components": dict(zip(scene.roles, mixtures.components, strict=True)),
-        "rows": {rows.source: len(rows) for rows in scene.sources},
+        "rows": {rows.source: rows.size for rows in scene.sources},
         "origins": {rows.source: rows.origin for rows in scene.sources},
         "chains": int(fit.mean.shape[0]),
         "ratio": RATIO,
@@ -279,9 +291,8 @@ def _between_chains(value: Tensor) -> float:
 
 def answers(scene: Scene, terms: dict[str, Tensor], rows: pd.DataFrame) -> list[dict[str, Any]]:
     """The five questions of whoever made the data, each with the probability of its answer."""
-    task = "task" if "target" in scene.roles else "anchor set"
+    task = task_name(scene)
     synthetic = rows[rows["source"] == "synthetic"]
-    drop = int((synthetic["off_task"] > 0.5).sum())
     result = [
         _answer(
             "Is any of it off-task?",
@@ -326,18 +337,33 @@ def answers(scene: Scene, terms: dict[str, Tensor], rows: pd.DataFrame) -> list[
                 "verdict": "unclear",
             }
         )
-    expected = float(synthetic.loc[synthetic["off_task"] > 0.5, "off_task"].mean()) if drop else 1.0
-    result.append(
-        {
-            "question": "Which rows should go?",
-            "sentence": f"{drop} of {len(synthetic)} synthetic rows are more likely off the {task} "
-            "than on it"
-            + (f"; each of them with probability {expected:.2f} on average" if drop else ""),
-            "probability": expected,
-            "verdict": "bad" if drop > SMALL_SHARE * len(synthetic) else "good",
-        }
-    )
+    likely = synthetic["off_task"][synthetic["off_task"] > 0.5]
+    result.append(which_rows(task, len(synthetic), len(likely), float(likely.sum())))
     return result
+
+
+def task_name(scene: Scene) -> str:
+    """What stands for the task in sentences."""
+    return "task" if "target" in scene.roles else "anchor set"
+
+
+def which_rows(task: str, count: int, drop: int, total: float) -> dict[str, Any]:
+    """The last answer.
+
+    Args:
+        task: what stands for the task.
+        count: synthetic rows.
+        drop: those that are more likely off the task than on it.
+        total: the sum of their probabilities.
+    """
+    expected = total / drop if drop else 1.0
+    return {
+        "question": "Which rows should go?",
+        "sentence": f"{drop} of {count} synthetic rows are more likely off the {task} than on it"
+        + (f"; each of them with probability {expected:.2f} on average" if drop else ""),
+        "probability": expected,
+        "verdict": "bad" if drop > SMALL_SHARE * count else "good",
+    }
 
 
 def _answer(question: str, sentence: str, value: Tensor, small: float) -> dict[str, Any]:

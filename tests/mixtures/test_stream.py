@@ -108,6 +108,7 @@ def test_summary_is_that_of_all_rows():
     torch.testing.assert_close(found.covariance, (share * centred).mT @ centred, rtol=1e-6, atol=0)
     assert found.sample.shape == (50, 2)
     assert torch.equal(found.sample, rows[found.place])
+    assert found.parts.tolist() == [90] * 13 + [30]
 
 
 def test_sample_has_the_odds_of_the_weights():
