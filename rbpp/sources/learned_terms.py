@@ -122,14 +122,16 @@ def _learners(scene: Scene, seed: int, audit: list[dict[str, Any]]) -> dict[str,
         if size >= FEWEST_ROWS and count >= FEWEST_UNITS:
             units[role] = min(count, MOST_ROWS)
             continue
-        of = "" if group is None else f" in {count} groups"
+        of, least = "", f"{FEWEST_ROWS} rows"
+        if group is not None:
+            of, least = f" in {count} groups", f"{least} in {FEWEST_UNITS} groups"
         audit.append(
             line(
                 f"learner of the {role} rows",
                 None,
                 size,
-                f"no learner, so no information and no bounds with it: {size} rows{of}, of the "
-                f"{FEWEST_ROWS} in {FEWEST_UNITS} groups that a pilot and a rest take",
+                f"no learner, so no information and no bounds with it: {size} rows{of}, and a "
+                f"pilot and a rest to learn from take {least}",
             )
         )
     if not units:
