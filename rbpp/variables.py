@@ -115,7 +115,7 @@ _VARIABLES = {
         "bound of the generalization error after synthetic data", "loss", "Theorem 4.7", "worse"
     ),
     "bound_synthetic_sharp": Variable(
-        "the same, with the chain rule and TV(D, D_gen)", "loss", "Theorem 4.7 (sharp)", "worse"
+        "sharp bound of the same error, with TV(D, D_gen)", "loss", "Theorem 4.7 (sharp)", "worse"
     ),
     "bound_anchor": Variable(
         "bound of the generalization error after anchors alone", "loss", "Lemma 4.8"

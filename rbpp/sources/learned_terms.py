@@ -69,7 +69,8 @@ def learned_terms(
     Args:
         scene: the sources; learners see their first principal components.
         divergences: `total_divergence`, and where they are known `task_divergence` and
-            `generation_divergence`, each (chain, draw).
+            `generation_divergence`, each (chain, draw); beside them `irrelevant_share` and
+            `uncovered_share`, which no total variation can be below.
         chains, draws: shape of the terms.
         seed: decides every random number.
     """
@@ -94,8 +95,7 @@ def learned_terms(
         if role == "anchor":
             audit.append(learned_audit.anchor_shift(shift))
         else:
-            divergence = float(divergences["total_divergence"].mean())
-            audit.append(learned_audit.task_shift(shift, divergence))
+            audit.append(learned_audit.total_divergence(shift, divergences))
     _add_bounds(terms, errors, found, learners, divergences)
     if len(found) == 2:
         _add_gain(terms, errors, found["anchor"], found["synthetic"])

@@ -164,7 +164,7 @@ def test_bounds_are_those_of_the_lemmas(found):
 def test_bounds_hold_and_assumptions_too_where_all_rows_are_of_one_law(found):
     lines = lines_of(found.audit)
     held = ("Theorem 4.7, sharp", "Theorem 4.7", "Lemma 4.8", "anchors are rows of the task")
-    for name in (*held, "TV(D, D_gen) covers the shift", "learner of the synthetic rows"):
+    for name in (*held, "TV(D, D_gen) is not too small", "learner of the synthetic rows"):
         assert lines[name]["holds"] is True
     for name in held[:3]:
         measured = lines[name]["measured"]
@@ -186,10 +186,20 @@ def test_what_breaks_an_assumption_is_found():
         0.0,
     )
     lines = lines_of(found.audit)
-    assert lines["TV(D, D_gen) covers the shift"]["holds"] is False
+    assert lines["TV(D, D_gen) is not too small"]["holds"] is False
     assert lines["anchors are rows of the task"]["holds"] is False
     assert lines["Lemma 4.8"]["holds"] is False
     assert lines["Theorem 4.7, sharp"]["measured"]["probability_holds"] < 0.05
+
+
+@pytest.mark.parametrize("share", ["irrelevant_share", "uncovered_share"])
+def test_a_divergence_below_a_share_is_too_small(scene, share):
+    for value, holds in ((0.05, True), (0.3, False)):
+        line = lines_of(terms_of(scene, 0.1, **{share: value}).audit)[
+            "TV(D, D_gen) is not too small"
+        ]
+        assert line["holds"] is holds
+        assert line["measured"][share] == pytest.approx(value)
 
 
 def test_without_target_rows_the_anchors_have_no_error_of_their_own(scene):
