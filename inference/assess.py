@@ -21,7 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from rbpp import command, options
-from rbpp.sources.source_options import add_fields, add_fits, read_options
+from rbpp.sources.source_options import (
+    add_fields,
+    add_fits,
+    add_stream,
+    read_options,
+    stream_options,
+    streams,
+)
 
 _DATA = "a file or folder"
 
@@ -62,6 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--output-field", metavar="F", help="what was answered to it: ΔI and I(p; M(p)) follow"
     )
     add_fits(parser)
+    add_stream(parser)
     parser.add_argument(
         "--engine",
         choices=["cavi", "svi", "ray"],
@@ -81,30 +89,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> command.Outcome:
     """Read, assess, and write what was asked for."""
-    from rbpp.distributed import engine_map
-    from rbpp.sources.assess import assess
-
     corpus = None
     if arguments.demo:
         from rbpp.data.demo_corpus import demo_corpus
 
         corpus = demo_corpus(seed=arguments.seed)
     given = corpus.sources if corpus is not None else _sources(arguments)
-    where = "ray" if arguments.engine == "ray" else "local"
-    gpus = int(arguments.device == "cuda" and arguments.embedding_model is not None)
-    with engine_map(where, arguments.address, gpus_per_task=gpus) as mapper:
-        result = assess(
-            **given,
-            prompt_field=arguments.prompt_field,
-            output_field=arguments.output_field,
-            engine="cavi" if arguments.engine == "ray" else arguments.engine,
-            mapper=mapper,
-            **read_options(arguments),
-        )
-    written = []
-    if arguments.rows is not None:
-        result.rows.to_parquet(arguments.rows, index=False)
-        written.append(f"written: {arguments.rows}")
+    result = _assessed(arguments, given)
+    written = [] if arguments.rows is None else [f"written: {arguments.rows}"]
     if arguments.report is not None:
         from rbpp.sources.report import write_report
 
@@ -133,6 +125,39 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
         rows=rows,
         figures=_figures(result),
     )
+
+
+def _assessed(arguments: argparse.Namespace, given: dict[str, Any]) -> Any:
+    """The assessment, with the table of all rows written where it was asked for."""
+    from rbpp.distributed import engine_map
+    from rbpp.sources.assess import assess
+    from rbpp.sources.streamed import assess_streams
+
+    paths = {role: data for role, data in given.items() if data is not None}
+    where = "ray" if arguments.engine == "ray" else "local"
+    engine: Any = "cavi" if where == "ray" else arguments.engine
+    gpus = int(arguments.device == "cuda" and arguments.embedding_model is not None)
+    streamed = not arguments.demo and streams(arguments, list(paths.values()))
+    with engine_map(where, arguments.address, gpus_per_task=gpus) as mapper:
+        if streamed:
+            return assess_streams(
+                paths,
+                rows_file=arguments.rows,
+                engine=engine,
+                mapper=mapper,
+                **stream_options(arguments),
+            )
+        result = assess(
+            **given,
+            prompt_field=arguments.prompt_field,
+            output_field=arguments.output_field,
+            engine=engine,
+            mapper=mapper,
+            **read_options(arguments),
+        )
+    if arguments.rows is not None:
+        result.rows.to_parquet(arguments.rows, index=False)
+    return result
 
 
 def _figures(result: Any) -> dict[str, Any]:

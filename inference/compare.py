@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from rbpp import command, options
-from rbpp.sources.source_options import add_fields, add_fits, read_options
+from rbpp.sources.source_options import (
+    add_fields,
+    add_fits,
+    add_stream,
+    read_options,
+    stream_options,
+    streams,
+)
 
 CONDITION_HOLDS = 1
 
@@ -61,6 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_fields(parser)
     add_fits(parser)
+    add_stream(parser)
     options.add_engine(parser)
 
 
@@ -69,20 +77,26 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
     from rbpp.distributed import engine_map
     from rbpp.sources.compare import compare, fails
     from rbpp.sources.report_figures import plot_ranking
+    from rbpp.sources.streamed import compare_streams
 
+    anchor = [] if arguments.anchor is None else [arguments.anchor]
+    streamed = streams(arguments, [*arguments.versions, arguments.reference, *anchor])
     gpus = int(arguments.device == "cuda" and arguments.embedding_model is not None)
     with engine_map(arguments.engine, arguments.address, gpus_per_task=gpus) as mapper:
-        result = compare(
-            arguments.versions,
-            arguments.reference,
-            anchor=arguments.anchor,
-            equivalent_share=arguments.equivalent_share,
-            equivalent_nats=arguments.equivalent_nats,
-            shares=not arguments.no_shares,
-            hdi_prob=arguments.hdi_prob,
-            mapper=mapper,
-            **read_options(arguments),
-        )
+        common: dict[str, Any] = {
+            "versions": arguments.versions,
+            "reference": arguments.reference,
+            "anchor": arguments.anchor,
+            "equivalent_share": arguments.equivalent_share,
+            "equivalent_nats": arguments.equivalent_nats,
+            "shares": not arguments.no_shares,
+            "hdi_prob": arguments.hdi_prob,
+            "mapper": mapper,
+        }
+        if streamed:
+            result = compare_streams(**common, **stream_options(arguments))
+        else:
+            result = compare(**common, **read_options(arguments))
     failed = {condition: fails(result, condition) for condition in arguments.fail_if}
     holding = [f"{text}: holds for {', '.join(names)}" for text, names in failed.items() if names]
     return command.Outcome(

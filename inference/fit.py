@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 # is for samplers: independent restarts of an approximation agree or clearly do not.
 LARGEST_PARETO_K, LARGEST_RHAT = 0.7, 1.05
 SHOWN_DIMENSIONS = 4
-# From here on rows are streamed: as float64, with what a fit keeps of them, they take several times
-# the bytes of the file.
-STREAM_BYTES = 2**30
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -259,6 +256,8 @@ def _of_stream(arguments: argparse.Namespace) -> Fitted:
 
 def _streams(arguments: argparse.Namespace) -> bool:
     """Whether the rows are read in chunks: asked for, needed, or better for their size."""
+    from rbpp.mixtures.chunks import is_large
+
     asked = {
         "--engine ray": arguments.engine == "ray",
         "--stream": arguments.stream,
@@ -280,17 +279,7 @@ def _streams(arguments: argparse.Namespace) -> bool:
             f"{reasons[0]}: expected numbers as they are and one fit by coordinate ascent; got "
             f"{hindrances[0]}"
         )
-    return bool(reasons) or (not hindrances and _large(arguments.data))
-
-
-def _large(path: Path) -> bool:
-    """Whether a file or folder that can be streamed has that many bytes."""
-    from rbpp.mixtures.chunks import shard_files
-
-    try:
-        return sum(shard.stat().st_size for shard in shard_files(path)) >= STREAM_BYTES
-    except (ValueError, OSError):  # what it is, the reader of rows in memory will say
-        return False
+    return bool(reasons) or (not hindrances and is_large(arguments.data))
 
 
 def _vectors(arguments: argparse.Namespace) -> tuple[np.ndarray, dict[str, Any]]:

@@ -32,6 +32,9 @@ Stream = Sequence[Part]
 # Of 16 float32 coordinates 3 MB: large against what it costs to open a file or to start a task.
 CHUNK_ROWS = 50_000
 SUFFIXES = (".npy", ".parquet", ".arrow")
+# From here on rows are streamed: as float64, with what a fit keeps of them, they take several times
+# the bytes of the file.
+STREAM_BYTES = 2**30
 
 
 def tensor_chunks(rows: Tensor, chunk_rows: int) -> Stream:
@@ -102,6 +105,14 @@ def shard_files(path: str | Path) -> list[Path]:
         got = path.suffix or "no suffix" if path.is_file() else "no such file"
         raise ValueError(f"{path}: Expected a .npy, .parquet or .arrow file; got {got}")
     return [path]
+
+
+def is_large(path: str | Path) -> bool:
+    """Whether a file or folder that can be streamed has so many bytes that it should be."""
+    try:
+        return sum(shard.stat().st_size for shard in shard_files(path)) >= STREAM_BYTES
+    except (ValueError, OSError):  # what it is, the reader of rows in memory will say
+        return False
 
 
 def _given(chunk: Chunk) -> list[Chunk]:

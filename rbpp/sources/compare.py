@@ -110,7 +110,7 @@ def compare(
     Raises:
         ValueError: as `assess`; and on fewer than two versions or two of one name.
     """
-    named = _named(versions)
+    named = name_versions(versions)
     options: dict[str, Any] = {
         "text_fields": text_fields,
         "embedding_field": embedding_field,
@@ -122,6 +122,54 @@ def compare(
     made = [
         read_rows(data, "synthetic", group_field=group_field, **options) for data in named.values()
     ]
+    return compare_rows(
+        dict(zip(named, made, strict=True)),
+        real,
+        embedding_model=embedding_model,
+        dimension=dimension,
+        components=components,
+        chains=chains,
+        draws=draws,
+        equivalent_share=equivalent_share,
+        equivalent_nats=equivalent_nats,
+        shares=shares,
+        hdi_prob=hdi_prob,
+        seed=seed,
+        device=device,
+        cache=cache,
+        mapper=mapper,
+        quiet=quiet,
+    )
+
+
+def compare_rows(
+    named: Mapping[str, Rows],
+    real: Sequence[Rows],
+    *,
+    projection: Projection | None = None,
+    embedding_model: str | None = None,
+    dimension: int | None = None,
+    components: int | None = None,
+    chains: int = 4,
+    draws: int = 250,
+    equivalent_share: float = EQUIVALENT_SHARE,
+    equivalent_nats: float = EQUIVALENT_NATS,
+    shares: bool = True,
+    hdi_prob: float = 0.94,
+    seed: int = 0,
+    device: str = "cpu",
+    cache: Any = None,
+    mapper: Map = map,
+    quiet: bool = True,
+) -> Comparison:
+    """As `compare`, for rows that are read.
+
+    Args:
+        named: rows of every version, of the role `"synthetic"`.
+        real: target rows, then anchors if there are any.
+        projection: principal components of more rows than these; by default of these.
+    """
+    made = list(named.values())
     vectors, embedding = embed(
         [*real, *made],
         model=embedding_model,
@@ -131,7 +179,8 @@ def compare(
         mapper=mapper,
         quiet=quiet,
     )
-    projection = principal_components(vectors, dimension)
+    if projection is None:
+        projection = principal_components(vectors, dimension)
     mixtures = fit_own(
         [torch.as_tensor(projection(part)) for part in vectors],
         groups=[group_index(rows) for rows in [*real, *made]],
@@ -185,8 +234,8 @@ def compare(
         "embedding": embedding,
         "dimension": projection.dimension,
         "explained_variance": float(projection.explained.sum()),
-        "rows": {"reference": len(real[0]), **dict(zip(named, map(len, made), strict=True))},
-        "score": "kl_gap" if anchor is not None else "-kl_synthetic",
+        "rows": {"reference": real[0].size, **{name: rows.size for name, rows in named.items()}},
+        "score": "kl_gap" if len(real) > 1 else "-kl_synthetic",
         "equivalent_share": equivalent_share,
         "equivalent_nats": equivalent_nats,
         "seed": seed,
@@ -235,7 +284,8 @@ def fails(comparison: Comparison, condition: str) -> list[str]:
     return found
 
 
-def _named(versions: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
+def name_versions(versions: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
+    """Versions by name; files by their stems."""
     if isinstance(versions, Mapping):
         named = dict(versions)
     else:

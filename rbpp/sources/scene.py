@@ -86,11 +86,7 @@ def lay_out(
     Raises:
         ValueError: on a role given twice or unknown, or a pool that does not vary.
     """
-    roles = [rows.source for rows in sources]
-    if len(set(roles)) != len(roles) or not set(roles) <= set(ROLES):
-        raise ValueError(f"Expected each of {', '.join(ROLES)} at most once; got {roles}")
-    if "synthetic" not in roles or not {"anchor", "target"} & set(roles):
-        raise ValueError(f"Expected synthetic rows and anchor or target rows; got {roles}")
+    check_roles([rows.source for rows in sources])
     ordered = sorted(sources, key=lambda rows: ROLES.index(rows.source))
     vectors, embedding = embed(
         ordered,
@@ -102,6 +98,14 @@ def lay_out(
         quiet=quiet,
     )
     return arrange(ordered, vectors, principal_components(vectors, dimension), embedding)
+
+
+def check_roles(roles: list[str]) -> None:
+    """Raises ValueError on a role given twice or unknown, or where one that is needed lacks."""
+    if len(set(roles)) != len(roles) or not set(roles) <= set(ROLES):
+        raise ValueError(f"Expected each of {', '.join(ROLES)} at most once; got {roles}")
+    if "synthetic" not in roles or not {"anchor", "target"} & set(roles):
+        raise ValueError(f"Expected synthetic rows and anchor or target rows; got {roles}")
 
 
 def arrange(

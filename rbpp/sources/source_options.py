@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from rbpp.options import positive_integer
 
 
 def add_fields(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +47,75 @@ def add_fits(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--chains", type=int, default=4, metavar="C", help="restarts (4)")
     parser.add_argument("--draws", type=int, default=250, metavar="N", help="per restart (250)")
+
+
+def add_stream(parser: argparse.ArgumentParser) -> None:
+    """Sources larger than memory; for `rbpp assess` and `rbpp compare`."""
+    large = parser.add_argument_group(
+        "sources larger than memory: numbers in .npy, Parquet and Arrow files or folders of them"
+    )
+    large.add_argument(
+        "--stream",
+        action="store_true",
+        help="a posterior of samples, all rows read in chunks (by itself from 1 GiB on)",
+    )
+    large.add_argument(
+        "--chunk-rows", type=positive_integer, metavar="N", help="rows in memory (50000)"
+    )
+    large.add_argument(
+        "--sample-rows", type=positive_integer, metavar="N", help="of each source (10000)"
+    )
+
+
+def streams(arguments: argparse.Namespace, paths: Sequence[Any]) -> bool:
+    """Whether the sources are streamed: asked for, or better for the size of one of them.
+
+    Raises:
+        ValueError: if it is asked for with an option that needs all rows in memory, or the other
+            way round.
+    """
+    from rbpp.mixtures.chunks import is_large, shard_files
+
+    against = [
+        f"--{name.replace('_', '-')}"
+        for name in _IN_MEMORY
+        if getattr(arguments, name, None) not in (None, False, [])
+    ]
+    if arguments.stream and against:
+        raise ValueError(f"--stream: expected vectors alone; got {against[0]}")
+    if arguments.stream:
+        return True
+    for name in ("chunk_rows", "sample_rows"):
+        if getattr(arguments, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')}: expected --stream with it; got none")
+    if against or not any(is_large(path) for path in paths):
+        return False
+    try:
+        shards = [shard for path in paths for shard in shard_files(path)]
+    except (ValueError, OSError):  # one of them is of a kind that is read whole
+        return False
+    return arguments.embedding_field is not None or all(s.suffix == ".npy" for s in shards)
+
+
+_IN_MEMORY = (
+    "text_field",
+    "embedding_model",
+    "id_field",
+    "group_field",
+    "prompt_field",
+    "output_field",
+    "demo",
+)
+
+
+def stream_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What both programs hand on where sources are streamed."""
+    sizes = {name: getattr(arguments, name) for name in ("chunk_rows", "sample_rows")}
+    named = ("embedding_field", "dimension", "components", "chains", "draws", "seed", "quiet")
+    return {
+        **{name: value for name, value in sizes.items() if value is not None},
+        **{name: getattr(arguments, name) for name in named},
+    }
 
 
 def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
