@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
 from rbpp import command
@@ -381,3 +382,15 @@ def test_demo_finds_its_own_truth():
     )
     audit = json.loads(done.stdout)["audit"]
     assert next(line for line in audit if line["name"] == "true off-task share")["holds"]
+
+
+def test_total_variation_is_no_less_than_either_share(monkeypatch):
+    """Where weights of components show no difference, the shares are what is known of it."""
+    monkeypatch.setattr(
+        "rbpp.sources.share_terms._total_variation",
+        lambda points, first, second: (torch.zeros(first.shape[:2]),) * 2,
+    )
+    posterior = assess(None, SYNTHETIC, target=TARGET, **OPTIONS).data["posterior"]
+    shares = np.maximum(posterior["irrelevant_share"], posterior["uncovered_share"])
+    assert float(shares.min()) > 0
+    np.testing.assert_array_equal(posterior["total_divergence"], shares)
