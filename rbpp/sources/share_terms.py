@@ -157,7 +157,7 @@ def share_terms(
         terms[name], errors[name] = _total_variation(
             points, weights[:, :, first], weights[:, :, second]
         )
-    # Rows that the other source has nothing of count whole: inside components the weights miss them.
+    # Rows that the other source lacks count whole: weights miss what differs inside components.
     for share in ("irrelevant_share", "uncovered_share"):
         terms["total_divergence"] = torch.maximum(terms["total_divergence"], terms[share])
     return terms, errors
