@@ -14,6 +14,9 @@ from typing import TypeVar
 
 import torch
 
+# Half a gigabyte of float64: thousands of small kernels would leave an accelerator idle.
+_DEVICE_BLOCK_ELEMENTS = 2**26
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Map = Callable[[Callable[[Item], Result], Iterable[Item]], Iterable[Result]]
@@ -39,3 +42,8 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(count)
+
+
+def block_elements(cached: int, device: torch.device) -> int:
+    """Elements of a block: what a processor's cache holds, or what fills an accelerator."""
+    return cached if device.type == "cpu" else _DEVICE_BLOCK_ELEMENTS

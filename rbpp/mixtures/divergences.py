@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.results import Estimate
+from rbpp.threads import block_elements
 
 SCRAMBLINGS = 8  # a standard error with 7 degrees of freedom; more would leave each too few points
 _CHUNK_ELEMENTS = 2**19  # (draw, component) pairs per chunk of the batch: about one cache's worth
@@ -165,7 +166,8 @@ def _expectation(
     batch = math.prod(p.batch_shape)
     flat = [_flattened(mixture, batch) for mixture in (p, *densities)]
     widest = max(mixture.components for mixture in flat)
-    step = max(1, _CHUNK_ELEMENTS // (widest * len(uniform)))
+    chunk = block_elements(_CHUNK_ELEMENTS, uniform.device)
+    step = max(1, chunk // (widest * len(uniform)))
     means = []
     for start in range(0, batch, step):
         source, *others = (mixture.select(slice(start, start + step)) for mixture in flat)

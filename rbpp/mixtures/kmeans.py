@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from rbpp.threads import Map
+from rbpp.threads import Map, block_elements
 
 # The seeding sees at most this many rows of a data set: more do not change which clumps there are.
 SEEDING_ROWS = 20_000
@@ -40,7 +40,8 @@ def kmeans_centres(
     candidates = 2 + int(math.log(components))
     uniform = _uniform((components, len(members), candidates), generator, columns)
     centres = columns.new_empty(len(members), dimension, components)
-    block = max(1, 2**18 // (count * max(dimension, components)))
+    elements = block_elements(2**18, columns.device)
+    block = max(1, elements // (count * max(dimension, components)))
 
     def one_block(which: slice) -> tuple[slice, Tensor]:
         own = columns[members[which]]

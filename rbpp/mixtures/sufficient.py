@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from rbpp.mixtures.normal_wishart import Expectations, Parameters
-from rbpp.threads import Map
+from rbpp.threads import Map, block_elements
 
 # Elements of the largest intermediate of a block: it should stay in the second-level cache.
 _BLOCK_ELEMENTS = 2**18
-_DEVICE_BLOCK_ELEMENTS = 2**26  # on an accelerator a block should fill it instead
 # Features are kept between passes up to this many elements, and made anew in each beyond.
 _STORED_ELEMENTS = 2**24
 
@@ -120,13 +119,13 @@ class Rows:
         """Cut fits × rows into blocks; `members` (F,) is the data set of every fit, ascending."""
         shared = self.sets == 1
         widest = max(components * (len(members) if shared else 1), self.feature_count)
-        block = _BLOCK_ELEMENTS if self.columns.device.type == "cpu" else _DEVICE_BLOCK_ELEMENTS
+        block = block_elements(_BLOCK_ELEMENTS, self.columns.device)
         step = min(chunk_rows or max(256, block // widest), self.count)
         fits = len(members) if shared else max(1, block // (widest * step))
-        index = members.tolist()
+        index = range(len(members)) if shared else members.tolist()
         blocks = []
         for first in range(0, len(index), fits):
-            own = index[first : first + fits]
+            own = list(index[first : first + fits])
             chosen: slice | Tensor = members[first : first + fits]
             if shared:
                 chosen = slice(0, 1)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rbpp.results import Estimate
+from rbpp.threads import block_elements
 
 # A lower side within this distance of log R is cut by it: the truth may be anything above.
 SATURATION_MARGIN = 0.7
@@ -104,7 +105,8 @@ class _RowSums:
 
 def _copied_rows(matrix: Tensor) -> Iterator[Tensor]:
     """Copies of some rows at a time: the matrix is read once, and nothing of its size is made."""
-    step = max(1, _BLOCK_ELEMENTS // matrix[..., 0, :].numel())
+    elements = block_elements(_BLOCK_ELEMENTS, matrix.device)
+    step = max(1, elements // matrix[..., 0, :].numel())
     buffer = torch.empty_like(matrix[..., :step, :])
     for block in matrix.split(step, -2):
         yield buffer[..., : block.shape[-2], :].copy_(block)

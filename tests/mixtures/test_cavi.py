@@ -285,3 +285,27 @@ def test_a_poor_initial_posterior_is_named():
     many = cavi(rows, default_prior(rows, 2), 2, restarts=2, generator=generator(0))
     with pytest.raises(ValueError, match="batch shape"):
         cavi(rows, default_prior(rows, 2), 2, initial=many, restarts=3)
+
+
+def test_an_iteration_waits_for_few_scalars_whatever_the_rows():
+    """Each would stop an accelerator: those that decide what has settled, and no more."""
+
+    def reads(count, iterations):
+        rows = torch.randn(count, 3, generator=generator(0), dtype=torch.float64)
+        prior = default_prior(rows, 4)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as record:
+            cavi(
+                rows,
+                prior,
+                4,
+                generator=generator(0),
+                tolerance=-1.0,
+                max_iterations=iterations,
+                chunk_rows=50,
+            )
+        events = record.key_averages()
+        return sum(e.count for e in events if e.key == "aten::_local_scalar_dense")
+
+    each = [(reads(count, 7) - reads(count, 3)) / 4 for count in (200, 1000)]
+    assert each[0] == each[1]
+    assert each[0] < 12
