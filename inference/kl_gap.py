@@ -72,12 +72,14 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
         **parse_settings(arguments.set),
     }
     journal = Journal(arguments.checkpoint, settings)
-    with engine_map(arguments.engine, arguments.address) as mapper:
+    gpus = int(arguments.device == "cuda")
+    with engine_map(arguments.engine, arguments.address, gpus_per_task=gpus) as mapper:
         sweeps = {
             knob: study.sweep(
                 knob,
                 arguments.values,
                 **settings,
+                device=arguments.device,
                 quiet=arguments.quiet,
                 mapper=mapper,
                 journal=journal,

@@ -10,7 +10,7 @@ companion).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from rbpp.container import inference_data
 from rbpp.journal import Journal
 from rbpp.mixtures.cavi import cavi
-from rbpp.mixtures.conjugate import default_prior
+from rbpp.mixtures.conjugate import VariationalMixture, default_prior
 from rbpp.mixtures.divergences import expected_log_ratio, kl_divergence
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.processes.process import load_process, simulate
@@ -93,28 +93,36 @@ def sample_worlds(count: int, *, seed: int = 0, **knobs: Any) -> Worlds:
 
 
 def fit_worlds(
-    worlds: Worlds, *, posterior_draws: int = 8, seed: int = 0
+    worlds: Worlds,
+    *,
+    posterior_draws: int = 8,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> tuple[GaussianMixture, GaussianMixture]:
     """Posterior draws of π_anchor (K components) and π_gen (K + J + L), batch (draw, W).
 
-    Each is the conjugate variational posterior, the best of `RESTARTS` starts by its ELBO.
+    Each is the conjugate variational posterior, the best of `RESTARTS` starts by its ELBO. It is
+    fitted on the device, and drawn from on the CPU: so that the draws are the same.
     """
     fits = []
     for name, rows, components in (
         ("anchor", worlds.anchor, worlds.anchor_components),
         ("synthetic", worlds.synthetic, worlds.generator.components),
     ):
-        source = generator(spawn(seed, "fit", name))
+        source, own = generator(spawn(seed, "fit", name)), rows.to(device)
         fit = cavi(
-            rows,
-            default_prior(rows, components),
+            own,
+            default_prior(own, components),
             components,
             restarts=RESTARTS,
             tolerance=TOLERANCE,
             generator=source,
             dtype=torch.float32,  # of the passes over the rows; statistics and draws are in float64
         )
-        fits.append(fit.best().draw(posterior_draws, source).mixture())
+        law = VariationalMixture(
+            **{name: value.cpu() for name, value in fit.best().parameters._asdict().items()}
+        )
+        fits.append(law.draw(posterior_draws, source).mixture())
     return fits[0], fits[1]
 
 
@@ -126,6 +134,7 @@ def kl_gaps(
     points: int = 512,
     histogram_redraws: int = 0,
     seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> dict[str, Estimate]:
     """KL gaps of fitted mixtures (…, W) against the truth (W,), in nats, by variable name.
 
@@ -139,16 +148,22 @@ def kl_gaps(
         histogram_redraws: where positive, `kl_gap_histogram` too: the reference script's estimator,
             averaged over that many redraws of its 1,000 points.
         seed: decides the points.
+        device: where divergences are computed; estimates come back to the CPU.
     """
+    own, theirs, task = (_on(mixture, device) for mixture in (anchor, synthetic, truth))
     towards, away = (
-        kl_divergence(fit, truth, draws=points, generator=generator(spawn(seed, "gap", name)))
-        for name, fit in (("anchor", anchor), ("synthetic", synthetic))
+        kl_divergence(fit, task, draws=points, generator=generator(spawn(seed, "gap", name)))
+        for name, fit in (("anchor", own), ("synthetic", theirs))
     )
     gaps = {
         "kl_gap": _difference(towards, away),
         "kl_gap_coverage": expected_log_ratio(
-            truth, synthetic, anchor, draws=points, generator=generator(spawn(seed, "coverage"))
+            task, theirs, own, draws=points, generator=generator(spawn(seed, "coverage"))
         ),
+    }
+    gaps = {
+        name: replace(gap, value=gap.value.cpu(), standard_error=gap.standard_error.cpu())
+        for name, gap in gaps.items()
     }
     if histogram_redraws:
         source = generator(spawn(seed, "histogram"))
@@ -159,6 +174,15 @@ def kl_gaps(
             )
         )
     return gaps
+
+
+def _on(mixture: GaussianMixture, device: torch.device | str) -> GaussianMixture:
+    return GaussianMixture(
+        mixture.weights.to(device),
+        mixture.means.to(device),
+        precision_cholesky=mixture.precision_cholesky.to(device),
+        validate_args=False,
+    )
 
 
 def histogram_divergence(
@@ -199,6 +223,7 @@ def sweep(
     points: int = 512,
     histogram_redraws: int = 0,
     seed: int = 0,
+    device: str = "cpu",
     quiet: bool = False,
     mapper: Map = map,
     journal: Journal | None = None,
@@ -213,6 +238,7 @@ def sweep(
         posterior_draws: draws of each fitted mixture.
         points, histogram_redraws: as in `kl_gaps`.
         seed: decides worlds, fits and points.
+        device: where mixtures are fitted and divergences computed.
         quiet: no progress bar even on a terminal.
         mapper: over values and batches of worlds.
         journal: keeps what is done; a run with the same journal goes on from there.
@@ -240,6 +266,7 @@ def sweep(
         points=points,
         histogram_redraws=histogram_redraws,
         seed=seed,
+        device=device,
         knobs=knobs,
     )
     sizes = [min(WORLDS_AT_ONCE, worlds - done) for done in range(0, worlds, WORLDS_AT_ONCE)]
@@ -280,14 +307,22 @@ def _one_batch(
     points: int,
     histogram_redraws: int,
     seed: int,
+    device: str,
     knobs: Mapping[str, Any],
 ) -> dict[str, np.ndarray]:
     """Gaps of some worlds, (draw, world) by variable name, and their Monte Carlo errors."""
     later = [batch.number] if batch.number else []
     own = spawn(seed, knob, str(batch.value), *later)
     drawn = sample_worlds(batch.worlds, seed=own, **{**knobs, knob: batch.value})
-    fits = fit_worlds(drawn, posterior_draws=posterior_draws, seed=own)
-    gaps = kl_gaps(*fits, drawn.truth, points=points, histogram_redraws=histogram_redraws, seed=own)
+    fits = fit_worlds(drawn, posterior_draws=posterior_draws, seed=own, device=device)
+    gaps = kl_gaps(
+        *fits,
+        drawn.truth,
+        points=points,
+        histogram_redraws=histogram_redraws,
+        seed=own,
+        device=device,
+    )
     arrays = {}
     for name, estimate in gaps.items():
         arrays[name] = estimate.value.numpy()
