@@ -16,8 +16,9 @@ from rbpp.mixtures.chunks import Chunk, Part, Stream
 from rbpp.randomness import generator, spawn
 from rbpp.threads import Map
 
-# Parts that are asked for rows of the sample before the rows found so far say which can be in it.
-_WINDOW = 256
+# Parts that are asked for rows of the sample before those found so far say which can be in it: few
+# at first, when every part sends a sample of its own, then twice as many each time, up to a limit.
+_FIRST_WINDOW, _LARGEST_WINDOW = 16, 256
 
 
 @dataclass(frozen=True)
@@ -79,16 +80,18 @@ def summarise(
     digest = hashlib.sha256()
     numbered = list(enumerate(stream))
     sizes: list[int] = []
-    for first in range(0, len(numbered), _WINDOW):
+    first, window = 0, _FIRST_WINDOW
+    while first < len(numbered):
         full = found is not None and len(found.keys) == sample_rows
         largest = float(found.keys.max()) if found is not None and full else torch.inf
         work = partial(_of_part, sample_rows=sample_rows, seed=seed, largest=largest)
-        for part in mapper(work, numbered[first : first + _WINDOW]):
+        for part in mapper(work, numbered[first : first + window]):
             sizes.append(0 if part is None else part.count)
             if part is None:
                 continue
             digest.update(bytes.fromhex(part.digest))
             found = part if found is None else _both(found, part, sample_rows)
+        first, window = first + window, min(2 * window, _LARGEST_WINDOW)
     if found is None or found.weight == 0:
         raise ValueError("Expected rows of positive weight in the stream; got none")
     return replace(found, digest=digest.hexdigest(), parts=torch.tensor(sizes))
