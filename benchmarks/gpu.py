@@ -96,14 +96,16 @@ def name_of(device: torch.device) -> str:
 
 
 def timed(work: Callable[[], object], device: torch.device, times: int = MEASURED) -> float:
-    """Seconds of a call, the mean of several after one that is not counted."""
+    """Seconds of a call: the least of several after one that is not counted."""
     work()
-    synchronise(device)
-    begin = time.perf_counter()
+    found = []
     for _ in range(times):
+        synchronise(device)
+        begin = time.perf_counter()
         work()
-    synchronise(device)
-    return (time.perf_counter() - begin) / times
+        synchronise(device)
+        found.append(time.perf_counter() - begin)
+    return min(found)
 
 
 def synchronise(device: torch.device) -> None:
@@ -163,8 +165,8 @@ def seconds_per_iteration(
     ascent: Callable[[int], VariationalMixture], device: torch.device
 ) -> float:
     """Without what an ascent does once."""
-    short = timed(lambda: ascent(WARM), device, 2)
-    return (timed(lambda: ascent(WARM + MEASURED), device, 2) - short) / MEASURED
+    short = timed(lambda: ascent(WARM), device, 4)
+    return (timed(lambda: ascent(WARM + MEASURED), device, 4) - short) / MEASURED
 
 
 def pass_traffic(count: float, dimension: int, components: int, stored: bool, size: int) -> float:

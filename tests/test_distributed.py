@@ -207,7 +207,7 @@ def test_bounds_of_a_users_file_have_the_numbers_of_one_process(ray, tmp_path, c
 def test_an_assessment_has_the_numbers_of_one_process(tmp_path, capsys):
     rng = np.random.default_rng(0)
     for name in ("target", "synthetic"):
-        np.save(tmp_path / f"{name}.npy", rng.normal(0, 1, (100, 3)))
+        np.save(tmp_path / f"{name}.npy", rng.normal(0, 1, (40, 3)))
     files = [f"--{name}={tmp_path / name}.npy" for name in ("target", "synthetic")]
     found = []
     for engine in ("ray", "cavi"):
