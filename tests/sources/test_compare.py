@@ -77,9 +77,13 @@ def test_differences_say_which_is_better_in_which_term(found):
 
 def test_equal_versions_are_equivalent():
     versions = {"one": rows_of([0, 1, 2], 500, 5), "two": rows_of([0, 1, 2], 500, 6)}
-    found = compare(versions, TARGET, **OPTIONS)
-    line, _ = difference(found, "irrelevant_share", "one", "two")
-    assert line["p_equivalent"] > 0.8
+    # 500 rows tell a share to two points or so, as wide as what is equivalent by default.
+    default, found = (
+        difference(compare(versions, TARGET, **width, **OPTIONS), "irrelevant_share", "one", "two")
+        for width in ({}, {"equivalent_share": 0.05})
+    )
+    assert 0.5 < default[0]["p_equivalent"] < found[0]["p_equivalent"]
+    assert found[0]["p_equivalent"] > 0.9
     wider = compare(versions, TARGET, equivalent_nats=100.0, **OPTIONS)
     line, _ = difference(wider, "kl_synthetic", "one", "two")
     assert line["p_equivalent"] == 1
