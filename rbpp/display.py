@@ -91,7 +91,12 @@ def format_terms(
 
 
 def format_audit(audit: Sequence[Mapping[str, Any]]) -> str:
-    """Audit entries, one a line under the names of their fields; lists in them follow, indented."""
+    """Audit entries, one a line under the names of their fields; lists in them follow, indented.
+
+    A message is a line of its own, and says in words what was measured.
+    """
+    if all("message" in entry for entry in audit):
+        return _format_messages(audit)
     fields: dict[str, None] = {}
     for entry in audit:
         fields.update({key: None for key, value in entry.items() if not _is_nested(value)})
@@ -106,6 +111,14 @@ def format_audit(audit: Sequence[Mapping[str, Any]]) -> str:
             if _is_nested(value) and value:
                 text.extend(f"    {part}" for part in _nested(key, value))
     return "\n".join(text)
+
+
+def _format_messages(audit: Sequence[Mapping[str, Any]]) -> str:
+    head = [[_short(entry.get(key)) for key in ("name", "holds")] for entry in audit]
+    lines = align([["audit", "holds"], *head]).split("\n")
+    for place in range(len(audit), 0, -1):
+        lines.insert(place + 1, f"    {audit[place - 1]['message']}")
+    return "\n".join(lines)
 
 
 def align(lines: Sequence[Sequence[str]]) -> str:

@@ -390,6 +390,22 @@ def test_audit_shows_every_field_and_nested_assumptions():
     ]
 
 
+def test_audit_of_messages_says_them_below_their_names():
+    text = format_audit(
+        [
+            {"name": "rows", "holds": True, "measured": {"least": 30}, "message": "30 or more"},
+            {"name": "seen", "holds": None, "measured": 0.5, "message": "half of it"},
+        ]
+    )
+    assert text.splitlines() == [
+        "audit  holds",
+        "rows   yes",
+        "    30 or more",
+        "seen   –",
+        "    half of it",
+    ]
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

@@ -164,7 +164,7 @@ def _exchanges(weights: Tensor, counts: Tensor, masses: Tensor, random: torch.Ge
         total = two.sum(-1)
         share = (two[:, 0] / total).clamp(_LEAST, 1 - _LEAST)
         if step % 2:
-            proposed, gain = fresh[step], 0.0
+            proposed, gain = fresh[step], torch.zeros_like(total)
         else:
             proposed = (share.logit() + step_of_odds[step]).sigmoid().clamp(_LEAST, 1 - _LEAST)
             odds = torch.stack([proposed / share, (1 - proposed) / (1 - share)], -1)
