@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -150,7 +151,7 @@ def fit_autoguide(
     )
     inference = SVI(model, made, optimiser, loss)
     losses = [inference.step(*arguments) for _ in progress(range(steps), steps, guide)]
-    if not all(torch.isfinite(torch.tensor(losses[-1:]))):
+    if losses and not math.isfinite(losses[-1]):
         raise ValueError(
             f"Expected a finite ELBO from {guide} after {steps} steps; got {-losses[-1]}: "
             f"lower the learning rate of {learning_rate}"

@@ -1,0 +1,116 @@
+"""Estimators work where their rows are: nothing in them is made on the default device.
+
+There need not be another device to see it: here every tensor that is made without saying where is
+put on `meta`, from where no number comes back and which no other tensor mixes with.
+"""
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+
+from rbpp.mixtures.cavi import cavi
+from rbpp.mixtures.chunks import tensor_chunks
+from rbpp.mixtures.conjugate import default_prior
+from rbpp.mixtures.divergences import (
+    entropy,
+    entropy_bounds,
+    jensen_shannon,
+    kl_bounds,
+    kl_divergence,
+    total_variation,
+)
+from rbpp.mixtures.mixture import GaussianMixture
+from rbpp.mixtures.normal_wishart import expectations
+from rbpp.mixtures.posterior import fit_mixture
+from rbpp.mixtures.standardisation import standardisation
+from rbpp.mixtures.stream import part_statistics
+from rbpp.mixtures.sufficient import natural_parameters
+from rbpp.randomness import generator
+from rbpp.theory.information import sandwich
+
+FACTORIES = {
+    getattr(torch, name)
+    for name in (
+        "arange as_tensor empty eye full linspace logspace ones rand randint randn randperm tensor "
+        "tril_indices triu_indices zeros"
+    ).split()
+}
+
+
+class Elsewhere(TorchFunctionMode):
+    """Tensors made without a device are not where the others are; numbers mix with any."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        given = (kwargs or {}).get("device") is not None
+        of_tensor = bool(args) and isinstance(args[0], torch.Tensor)
+        if function in FACTORIES and not given and not of_tensor and made.dim():
+            return made.to("meta")
+        return made
+
+
+def rows():
+    found = torch.randn(120, 3, generator=generator(0), dtype=torch.float64)
+    found[60:] += 5
+    return found
+
+
+def mixture():
+    scale = torch.eye(3, dtype=torch.float64).expand(2, 3, 3)
+    means = 3 * torch.randn(4, 2, 3, generator=generator(1), dtype=torch.float64)
+    return GaussianMixture(torch.full((4, 2), 0.5, dtype=torch.float64), means, scale)
+
+
+def ascent():
+    data = rows()
+    labels = (data[:, 0] > 2).long()
+    options = {"source": labels, "source_count": 2, "sample_weights": data.new_ones(len(data))}
+    prior = default_prior(data, 3)
+    for dtype in (torch.float32, torch.float64):
+        fit = cavi(
+            data, prior, 3, restarts=2, generator=generator(0), dtype=dtype, **options
+        ).best()
+        fit.draw(5, generator(0)).mixture()
+        fit.expected().responsibilities(data)
+
+
+def a_part():
+    data = rows()
+    prior = default_prior(data, 3).parameters(3).map(lambda value: value.unsqueeze(0))
+    natural = natural_parameters(prior, expectations(prior))
+    (part,) = tensor_chunks(data, 200)
+    members = torch.zeros(1, dtype=torch.long, device=data.device)
+    part_statistics(part, units=standardisation(data), natural=natural, members=members)
+
+
+def divergences():
+    p, q = mixture(), mixture()
+    entropy(p, draws=64, generator=generator(0))
+    for function in (kl_divergence, total_variation, jensen_shannon):
+        function(p, q, draws=64, generator=generator(0))
+    entropy_bounds(p)
+    kl_bounds(p, q)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        ascent,
+        a_part,
+        divergences,
+        lambda: sandwich(torch.randn(50, 50, generator=generator(0), device="cpu")),
+        lambda: fit_mixture(rows(), 2, restarts=2, draws=50),
+    ],
+    ids=["cavi", "stream", "divergences", "sandwich", "fit_mixture"],
+)
+def test_tensors_are_made_where_the_rows_are(work, monkeypatch):
+    for name in ("rows", "mixture"):  # made before: they are the user's
+        made = globals()[name]()
+        monkeypatch.setitem(globals(), name, lambda made=made: made)
+    with Elsewhere():
+        work()
+
+
+def test_a_tensor_on_the_default_device_would_show():
+    with Elsewhere(), pytest.raises((RuntimeError, NotImplementedError)):
+        bool((rows().sum() + torch.ones(2)).any())
