@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -204,19 +205,24 @@ def test_bounds_of_a_users_file_have_the_numbers_of_one_process(ray, tmp_path, c
 
 
 @pytest.mark.usefixtures("ray")
-def test_an_assessment_has_the_numbers_of_one_process(tmp_path, capsys):
+def test_a_streamed_assessment_has_the_numbers_of_one_process(tmp_path, capsys):
     rng = np.random.default_rng(0)
     for name in ("target", "synthetic"):
-        np.save(tmp_path / f"{name}.npy", rng.normal(0, 1, (40, 3)))
+        np.save(tmp_path / f"{name}.npy", rng.normal(0, 1, (90, 3)))
     files = [f"--{name}={tmp_path / name}.npy" for name in ("target", "synthetic")]
-    found = []
+    sizes = ["--stream", "--sample-rows", "40", "--chunk-rows", "25", "--chains", "2"]
+    found, tables = [], []
     for engine in ("ray", "cavi"):
-        options = ["--chains", "2", "--draws", "20", "--engine", engine, "--json"]
-        assert command.main(["assess", *files, *options]) == 0
+        rows = tmp_path / f"{engine}.parquet"
+        options = ["--draws", "20", "--engine", engine, "--rows", str(rows), "--json"]
+        assert command.main(["assess", *files, *sizes, *options]) == 0
         found.append(json.loads(capsys.readouterr().out))
+        tables.append(pd.read_parquet(rows))
     there, here = found
     assert_same_terms(there["terms"], here["terms"])
     assert [line["dimension"] for line in there["sensitivity"]] == [2, 3]
+    assert len(tables[0]) == 180
+    pd.testing.assert_frame_equal(*tables, rtol=1e-9)
 
 
 @pytest.mark.usefixtures("ray")
