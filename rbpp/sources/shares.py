@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rbpp.sources.two_groups import Foreign
+from rbpp.threads import one_thread
 
 # Shape of the gamma prior of an intensity: below 1, components that a source lacks get nothing.
 SHAPE = 0.5
@@ -58,6 +59,7 @@ class Shares:
     uncovered_rate: Tensor
 
 
+@one_thread()
 def source_weights(
     counts: Tensor,
     variances: Tensor,

@@ -26,6 +26,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rbpp.threads import one_thread
+
 # Parts of the reference that a source may be confined to. Below a fifth it is its own place.
 CONFINED = (1.0, 0.8, 0.65, 0.5, 0.4, 0.32, 0.25, 0.2)
 # Beta(1, b) has half its mass below 0.7 / b: from the rarest twenty-fifth of the reference on.
@@ -58,6 +60,7 @@ class Foreign:
     probability: Tensor
 
 
+@one_thread()
 def foreign_rows(
     reference: Tensor,
     source: Tensor,
