@@ -41,7 +41,7 @@ def main() -> int:
     unknown = set(arguments.names) - {path.stem for path in FOLDER.glob("*.py")}
     if unknown:
         parser.error(f"expected benchmarks of this folder; got {', '.join(sorted(unknown))}")
-    sections = [heading(arguments.quick)]
+    sections = [heading(arguments.quick, arguments.names)]
     failed = []
     for name in arguments.names or NAMES:
         start = time.perf_counter()
@@ -62,7 +62,7 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def heading(quick: bool) -> str:
+def heading(quick: bool, names: list[str]) -> str:
     """What was run, on what."""
     versions = []
     for package in PACKAGES:
@@ -70,10 +70,11 @@ def heading(quick: bool) -> str:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             versions.append(f"{package} absent")
+    command = " ".join(["python benchmarks/run.py", *["--quick"] * quick, *names])
     return (
         "# Benchmarks\n\n"
-        f"Output of `python benchmarks/run.py{' --quick' if quick else ''}`. Medians of several "
-        "runs, each peer on the same work in the same run; ratios are taken pair by pair.\n\n"
+        f"Output of `{command}`. Medians of several runs, each peer on the same work in the same "
+        "run; ratios are taken pair by pair.\n\n"
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
         f"{', '.join(versions)}."
     )
