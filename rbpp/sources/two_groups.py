@@ -41,7 +41,7 @@ DESIGN_EFFECT = 1.75
 # Rows beyond which a random subset decides the shares: more do not narrow them visibly.
 _MOST_ROWS = 20_000
 # Draws of a chain come from so many walkers side by side.
-_WALKERS, _BURN_IN, _EXCHANGES, _THINNING = 8, 30, 200, 4
+_WALKERS, _BURN_IN, _EXCHANGES, _THINNING = 16, 10, 200, 4
 _BINS = 120
 _LEAST = 1e-12
 
