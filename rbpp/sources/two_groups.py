@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -155,30 +156,67 @@ def _exchanges(weights: Tensor, counts: Tensor, masses: Tensor, random: torch.Ge
     second = torch.randint(groups - 1, (_EXCHANGES, walkers), generator=random)
     pair = torch.stack([first, second + (second >= first)], -1)
     shape = prior[pair]
-    direction = masses[pair[..., 0]] - masses[pair[..., 1]]
-    fresh = _dirichlet(shape, random)[..., 0].clamp(_LEAST, 1 - _LEAST)
+    fresh = _dirichlet(shape, random)[..., 0].clamp(_LEAST, 1 - _LEAST).numpy()
     normal = torch.randn(_EXCHANGES, walkers, generator=random, dtype=torch.float64)
     stride = 2 * 10 ** -torch.rand(_EXCHANGES, walkers, generator=random, dtype=torch.float64)
-    step_of_odds = normal * stride
-    chance = torch.rand(_EXCHANGES, walkers, generator=random, dtype=torch.float64).log()
-    weights, density = weights.clone(), weights @ masses
-    for step in range(_EXCHANGES):
-        two = weights.gather(1, pair[step])
-        total = two.sum(-1)
-        share = (two[:, 0] / total).clamp(_LEAST, 1 - _LEAST)
+    factor = (normal * stride).exp().numpy()
+    chance = torch.rand(_EXCHANGES, walkers, generator=random, dtype=torch.float64).log().numpy()
+    return torch.from_numpy(
+        _walk(
+            weights.numpy().copy(),
+            counts.numpy(),
+            masses.numpy(),
+            pair.numpy(),
+            shape.numpy(),
+            fresh,
+            factor,
+            chance,
+        )
+    )
+
+
+def _walk(
+    weights: np.ndarray,
+    counts: np.ndarray,
+    masses: np.ndarray,
+    pair: np.ndarray,
+    shape: np.ndarray,
+    fresh: np.ndarray,
+    factor: np.ndarray,
+    chance: np.ndarray,
+) -> np.ndarray:
+    """The steps of `_exchanges`, on arrays: they are small, and calls of torch take thrice as long.
+
+    Args:
+        weights, counts, masses: as there; `weights` are overwritten.
+        pair: (step, walker, 2), the groups of every step.
+        shape: their Dirichlet concentrations, same shape.
+        fresh: (step, walker), the share of the first of the two that odd steps propose.
+        factor: (step, walker), by which even steps multiply its odds.
+        chance: (step, walker), log of a uniform number.
+    """
+    everyone = np.arange(len(weights))
+    density = weights @ masses
+    for step, (one, other) in enumerate(pair.swapaxes(1, 2)):
+        first, second = weights[everyone, one], weights[everyone, other]
+        total = first + second
+        share = np.minimum(np.maximum(first / total, _LEAST), 1 - _LEAST)
         if step % 2:
-            proposed, gain = fresh[step], torch.zeros_like(total)
+            proposed, gain = fresh[step], 0.0
         else:
-            proposed = (share.logit() + step_of_odds[step]).sigmoid().clamp(_LEAST, 1 - _LEAST)
-            odds = torch.stack([proposed / share, (1 - proposed) / (1 - share)], -1)
-            gain = (shape[step] * odds.log()).sum(-1)
-        change = (total * (proposed - share)).unsqueeze(-1) * direction[step]
-        gain = gain + (counts * (change / density).clamp_min(_LEAST - 1).log1p()).sum(-1)
+            odds = share / (1 - share) * factor[step]
+            proposed = np.minimum(np.maximum(odds / (1 + odds), _LEAST), 1 - _LEAST)
+            gain = shape[step, :, 0] * np.log(proposed / share)
+            gain = gain + shape[step, :, 1] * np.log((1 - proposed) / (1 - share))
+        change = (total * (proposed - share))[:, None] * (masses[one] - masses[other])
+        ratio = np.maximum(1 + change / density, _LEAST)
+        gain = gain + np.einsum("wb,wb->w", counts, np.log(ratio))
         accepted = chance[step] < gain
-        share = torch.where(accepted, proposed, share)
-        weights.scatter_(1, pair[step], torch.stack([total * share, total * (1 - share)], -1))
-        density += change * accepted.unsqueeze(-1)
-    return weights / weights.sum(-1, keepdim=True)
+        share = np.where(accepted, proposed, share)
+        weights[everyone, one] = total * share
+        weights[everyone, other] = total * (1 - share)
+        density += change * accepted[:, None]
+    return weights / weights.sum(-1, keepdims=True)
 
 
 def _subset(scores: Tensor, generator: torch.Generator) -> Tensor:
