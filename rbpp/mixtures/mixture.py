@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from rbpp.elementwise import exp_
+
 # Rows are evaluated in chunks of about this many (row, component) pairs per batch member: the
 # intermediate then stays in cache, and memory does not grow with the data.
 _CHUNK_ELEMENTS = 2**22
@@ -270,10 +272,9 @@ class GaussianMixture(Distribution):
 def _log_sum_exp_(logits: Tensor) -> Tensor:
     """`logits.logsumexp(-2)` of a tensor that may be overwritten: (…, K, n) to (…, n)."""
     top = logits.detach().amax(-2, keepdim=True).clamp_min(torch.finfo(logits.dtype).min)
-    # Below, exp gives subnormal numbers, each some fifty times slower than a normal one; beside the
-    # largest term they are nothing.
+    # Below, terms are subnormal: nothing beside the largest, and slow to add on some processors.
     least = 0.9 * math.log(torch.finfo(logits.dtype).tiny)
-    return logits.sub_(top).clamp_min_(least).exp_().sum(-2).log_().add_(top.squeeze(-2))
+    return exp_(logits.sub_(top).clamp_min_(least)).sum(-2).log_().add_(top.squeeze(-2))
 
 
 def _features(columns: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rbpp.elementwise import exp_
 from rbpp.mixtures.normal_wishart import Expectations, Parameters
 from rbpp.threads import Map, block_elements
 
@@ -247,10 +248,10 @@ def responsibilities_(logits: Tensor, weights: Tensor | None) -> Tensor:
     Returns the weighted sum over the rows of log Σ_k exp(logits), (…) in float64.
     """
     top = logits.amax(-2, keepdim=True)
-    # Below, exp gives subnormal numbers, each some fifty times slower than a normal one: most of a
-    # float32 pass. As shares of a row they are nothing.
+    # Below, they are subnormal: nothing as shares of a row, and slow to add and multiply on some
+    # processors.
     least = 0.9 * math.log(torch.finfo(logits.dtype).tiny)
-    logits.sub_(top).clamp_min_(least).exp_()
+    exp_(logits.sub_(top).clamp_min_(least))
     total = logits.sum(-2, keepdim=True)
     if weights is None:
         logits.mul_(total.reciprocal())

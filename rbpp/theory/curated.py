@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor
 
+from rbpp.elementwise import exp_
 from rbpp.processes.replicas import Replicas, Values
 from rbpp.results import Estimate
 from rbpp.theory.factors import factor_kind
@@ -92,7 +93,7 @@ def prompt_scores(replicas: Replicas, values: Values) -> tuple[Tensor, Tensor]:
         density = torch.cat([part[0] for part in parts], -1)
         weight = torch.cat([part[1] for part in parts], -2).exp()
         largest = density.amax(-1, keepdim=True).clamp_min(_UNSEEN)
-        relative = density.sub_(largest).exp_()
+        relative = exp_(density.sub_(largest))
         total = _added(total, (relative @ weight).log() + largest)
         square = relative.square_() @ weight.square()
         log_square = _added(log_square, square.log() + 2 * largest)

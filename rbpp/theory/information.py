@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from rbpp.elementwise import exp_
 from rbpp.results import Estimate
 from rbpp.threads import block_elements
 
@@ -130,7 +131,7 @@ def _row_sums(blocks: Iterable[Tensor]) -> _RowSums:
         largest = block.amax(-1, keepdim=True)
         _check_rows(block, own, largest, start)
         largest.masked_fill_(largest == -math.inf, 0.0)  # no other is possible: their sum is zero
-        rest = block.sub_(largest).exp_().sum(-1)
+        rest = exp_(block.sub_(largest)).sum(-1)
         largest = largest.squeeze(-1)
         other = largest + rest.log()
         joint = torch.logaddexp(other, own)
