@@ -3,9 +3,9 @@
     python benchmarks/divergences.py [--quick] [--runs 5]
 
 KL of many pairs of mixtures, 1,000 draws each, against scikit-learn in a loop and
-torch.distributions in one batch; the sandwich of R pairs against Pyro's nested Monte Carlo. Prints
-Markdown: medians over paired runs, ratios pair by pair, peak memory of a process that does one of
-them alone.
+torch.distributions in one batch; the sandwich of R pairs against Pyro's nested Monte Carlo. Every
+run has a process of its own, since memory that another left behind makes large tensors cheap.
+Prints Markdown: medians over paired runs, ratios pair by pair, peak memory.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.randomness import generator, seeded
 from rbpp.theory.information import sandwich_of_rows
 
+Result = tuple[float, str]  # seconds, and a note on what was found
+Work = Callable[[int], Result]
+
 DRAWS = 1000
 NOISE = 0.8  # of the channel b = a + noise, whose information is ½ log(1 + 1/NOISE²) a dimension
 
@@ -49,14 +52,14 @@ def mixtures(pairs: int, components: int = 6, dimension: int = 2) -> list[Gaussi
     return result
 
 
-def kl_ours(pairs: int) -> float:
+def kl_ours(pairs: int) -> Result:
     p, q = mixtures(pairs)
     start = time.perf_counter()
     kl_divergence(p, q, draws=DRAWS, generator=generator(1))
-    return time.perf_counter() - start
+    return time.perf_counter() - start, "quasi-random, with standard errors"
 
 
-def kl_torch(pairs: int) -> float:
+def kl_torch(pairs: int) -> Result:
     p, q = (
         MixtureSameFamily(Categorical(m.weights), MultivariateNormal(m.means, m.covariances))
         for m in mixtures(pairs)
@@ -65,10 +68,10 @@ def kl_torch(pairs: int) -> float:
         start = time.perf_counter()
         rows = p.sample((DRAWS,))
         (p.log_prob(rows) - q.log_prob(rows)).mean(0)
-    return time.perf_counter() - start
+    return time.perf_counter() - start, ""
 
 
-def kl_sklearn(pairs: int) -> float:
+def kl_sklearn(pairs: int) -> Result:
     fits = []
     for batch in mixtures(pairs):
         own = []
@@ -86,7 +89,7 @@ def kl_sklearn(pairs: int) -> float:
     for p, q in zip(*fits, strict=True):
         rows = p.sample(DRAWS)[0]
         (p.score_samples(rows) - q.score_samples(rows)).mean()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, ""
 
 
 def channel(pairs: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,7 +106,7 @@ def channel_rows(a: torch.Tensor, b: torch.Tensor, rows: int = 32) -> Iterator[t
         yield block.square_().mul_(-0.5)
 
 
-def information_ours(pairs: int) -> tuple[float, str]:
+def information_ours(pairs: int) -> Result:
     """Both sides, every pair an inner draw of every other."""
     a, b = channel(pairs)
     start = time.perf_counter()
@@ -112,7 +115,7 @@ def information_ours(pairs: int) -> tuple[float, str]:
     return seconds, f"[{lower.value.item():.3f}, {upper.value.item():.3f}]"
 
 
-def information_pyro(pairs: int) -> tuple[float, str]:
+def information_pyro(pairs: int) -> Result:
     """Pyro's nested Monte Carlo, M = 1,000 inner draws."""
     import pyro
     from pyro.contrib.oed.eig import nmc_eig
@@ -129,23 +132,36 @@ def information_pyro(pairs: int) -> tuple[float, str]:
     return seconds, f"{value.item():.3f}"
 
 
-def alone(work: Callable[[int], object], size: int) -> int:
-    """Peak resident memory, in MB, of a fresh process that does only this."""
+def alone(work: Work, size: int) -> tuple[float, str, int]:
+    """Seconds, a note, and peak resident megabytes, of a fresh process that does only this."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak, (work, size))
+        return pool.apply(_measured, (work, size))
 
 
-def _peak(work: Callable[[int], object], size: int) -> int:
-    work(size)
+def _measured(work: Work, size: int) -> tuple[float, str, int]:
+    seconds, note = work(size)
     # Not ru_maxrss: a new program goes on from the peak of the process that started it.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.split("VmHWM:")[1].split()[0]) // 1024
+    return seconds, note, int(status.split("VmHWM:")[1].split()[0]) // 1024
 
 
-def row(label: str, seconds: list[float], ours: list[float], memory: int, note: str = "") -> str:
-    ratios = [theirs / own for theirs, own in zip(seconds, ours, strict=True)]
-    spread = f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
-    return f"| {label} | {statistics.median(seconds):.3f} | {spread} | {memory} | {note} |"
+def table(works: dict[str, Work], size: int, runs: int, note: str = "") -> str:
+    """Lines of Markdown; the first of the works is ours."""
+    results = {name: [] for name in works}
+    for _ in range(runs):
+        for name, work in works.items():
+            results[name].append(alone(work, size))
+    ours = [seconds for seconds, _, _ in next(iter(results.values()))]
+    lines = [f"| | seconds | ratio | peak MB | {note} |", "|---|---|---|---|---|"]
+    for name, found in results.items():
+        seconds = [one[0] for one in found]
+        ratios = [theirs / own for theirs, own in zip(seconds, ours, strict=True)]
+        spread = f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
+        memory = max(one[2] for one in found)
+        lines.append(
+            f"| {name} | {statistics.median(seconds):.3f} | {spread} | {memory} | {found[0][1]} |"
+        )
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -157,23 +173,14 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads. Ratio: the row's time over ours; median [range].\n")
 
     works = {"rbpp": kl_ours, "torch.distributions": kl_torch, "scikit-learn loop": kl_sklearn}
-    times = {name: [work(pairs) for _ in range(runs)] for name, work in works.items()}
     print(f"KL divergence of {pairs:,} pairs (K 6, d 2), {DRAWS:,} draws each\n")
-    print("| | seconds | ratio | peak MB | |\n|---|---|---|---|---|")
-    for name, work in works.items():
-        note = "quasi-random, with standard errors" if name == "rbpp" else ""
-        print(row(name, times[name], times["rbpp"], alone(work, pairs), note))
+    print(table(works, pairs, runs))
 
     truth = 0.5 * math.log(1 + 1 / NOISE**2)
+    works = {"rbpp sandwich, all R inner": information_ours}
+    works["Pyro nmc_eig, M = 1,000"] = information_pyro
     print(f"\nInformation of a Gaussian channel, R = {size:,}; truth {truth:.3f} nats\n")
-    print("| | seconds | ratio | peak MB | estimate |\n|---|---|---|---|---|")
-    informations = {"rbpp sandwich, all R inner": information_ours}
-    informations["Pyro nmc_eig, M = 1,000"] = information_pyro
-    results = {name: [work(size) for _ in range(runs)] for name, work in informations.items()}
-    ours = [seconds for seconds, _ in results["rbpp sandwich, all R inner"]]
-    for name, work in informations.items():
-        seconds = [value for value, _ in results[name]]
-        print(row(name, seconds, ours, alone(work, size), results[name][0][1]))
+    print(table(works, size, runs, "estimate"))
 
 
 if __name__ == "__main__":
