@@ -136,7 +136,7 @@ def _assessed(arguments: argparse.Namespace, given: dict[str, Any]) -> Any:
     paths = {role: data for role, data in given.items() if data is not None}
     where = "ray" if arguments.engine == "ray" else "local"
     engine: Any = "cavi" if where == "ray" else arguments.engine
-    gpus = int(arguments.device == "cuda" and arguments.embedding_model is not None)
+    gpus = int(arguments.device == "cuda")
     streamed = not arguments.demo and streams(arguments, list(paths.values()))
     with engine_map(where, arguments.address, gpus_per_task=gpus) as mapper:
         if streamed:

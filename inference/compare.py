@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
 
     anchor = [] if arguments.anchor is None else [arguments.anchor]
     streamed = streams(arguments, [*arguments.versions, arguments.reference, *anchor])
-    gpus = int(arguments.device == "cuda" and arguments.embedding_model is not None)
+    gpus = int(arguments.device == "cuda")
     with engine_map(arguments.engine, arguments.address, gpus_per_task=gpus) as mapper:
         common: dict[str, Any] = {
             "versions": arguments.versions,

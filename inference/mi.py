@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
         chains=arguments.chains,
         components=arguments.components,
         seed=arguments.seed,
+        device=arguments.device,
     )
     data = result.to_inference_data({"seed": arguments.seed})
     return command.Outcome(

@@ -25,7 +25,11 @@ from rbpp.mixtures.posterior import fit_mixture
 from rbpp.mixtures.standardisation import standardisation
 from rbpp.mixtures.stream import part_statistics
 from rbpp.mixtures.sufficient import natural_parameters
+from rbpp.paired.candidates import MARGINS, pair_densities
+from rbpp.paired.mutual_information import mutual_information
 from rbpp.randomness import generator
+from rbpp.sources.own_mixtures import fit_own
+from rbpp.sources.shared_mixture import fit_shared
 from rbpp.theory.information import sandwich
 
 FACTORIES = {
@@ -92,6 +96,19 @@ def divergences():
     kl_bounds(p, q)
 
 
+def sources():
+    data = rows()
+    group = torch.arange(80, device=data.device) // 2
+    fit_own([data[:60], data[40:]], groups=[None, group], chains=2)
+    fit_shared(data, 4, restarts=2)
+
+
+def pairs():
+    data = rows()
+    fold = torch.arange(len(data), device=data.device) % 5
+    pair_densities(data, 1, fold, 3, MARGINS, 0)
+
+
 @pytest.mark.parametrize(
     "work",
     [
@@ -100,8 +117,10 @@ def divergences():
         divergences,
         lambda: sandwich(torch.randn(50, 50, generator=generator(0), device="cpu")),
         lambda: fit_mixture(rows(), 2, restarts=2, draws=50),
+        sources,
+        pairs,
     ],
-    ids=["cavi", "stream", "divergences", "sandwich", "fit_mixture"],
+    ids=["cavi", "stream", "divergences", "sandwich", "fit_mixture", "sources", "pairs"],
 )
 def test_tensors_are_made_where_the_rows_are(work, monkeypatch):
     for name in ("rows", "mixture"):  # made before: they are the user's
@@ -114,3 +133,17 @@ def test_tensors_are_made_where_the_rows_are(work, monkeypatch):
 def test_a_tensor_on_the_default_device_would_show():
     with Elsewhere(), pytest.raises((RuntimeError, NotImplementedError)):
         bool((rows().sum() + torch.ones(2)).any())
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda data: fit_shared(data, 4, device="meta"),
+        lambda data: fit_own([data], groups=[None], chains=1, device="meta"),
+        lambda data: mutual_information(data[:, 0], data[:, 1], device="meta"),
+    ],
+    ids=["fit_shared", "fit_own", "mutual_information"],
+)
+def test_rows_go_to_the_device_that_is_named(work):
+    with pytest.raises((RuntimeError, NotImplementedError), match="(?i)meta"):
+        work(rows())

@@ -6,7 +6,7 @@ components shared by all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -232,6 +232,11 @@ class VariationalMixture:
     def scale_tril(self) -> Tensor:
         """Lower C with C Cᵀ = Ψ⁻¹, as `WishartCholesky` takes it: (…, K, d, d)."""
         return wishart_factor(self.scale)
+
+    def to(self, device: torch.device | str) -> VariationalMixture:
+        """The same posterior on a device."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{n: v.to(device) for n, v in found.items() if v is not None})
 
     def select(self, index: Any) -> VariationalMixture:
         """The members of the batch at `index` (anything that indexes the leading dimensions)."""

@@ -65,7 +65,7 @@ def pair_densities(
             starts = generator(spawn(seed, "starts", name))
             growing[name] = growing_mixtures(values, dim_x, fold, name, own, largest, starts)
     found: list[PairDensity] = []
-    for grown in _race(growing).values():
+    for grown in _race(growing, rows.device).values():
         found += grown
         if len(grown) > 1:
             found.append(stacked(grown))
@@ -93,11 +93,13 @@ def _largest(count: int, dimension: int, components: int) -> int:
     return max(1, min(components, int(share * count / parameters)))
 
 
-def _race(growing: dict[str, Iterator[PairDensity]]) -> dict[str, list[PairDensity]]:
+def _race(
+    growing: dict[str, Iterator[PairDensity]], device: torch.device
+) -> dict[str, list[PairDensity]]:
     """Mixtures in each coordinates, grown side by side; what falls far behind stops growing."""
     found: dict[str, list[PairDensity]] = {name: [] for name in growing}
     running = list(growing)
-    with block_threads(torch.device("cpu")) as apply:
+    with block_threads(device) as apply:
         while running:
             # Each margins' generator is its own: side by side they draw what they would alone.
             steps = apply(lambda name: (name, next(growing[name], None)), running)

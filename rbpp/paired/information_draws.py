@@ -88,9 +88,9 @@ def information_draws(
         seed: of the draws.
     """
     count = len(fold)
-    advantage = advantages(found)
-    fitted = torch.stack([one.fitted_ratio for one in found])
-    held_out = torch.stack([one.held_out_ratio for one in found])
+    advantage = advantages(found).cpu()
+    fitted = torch.stack([one.fitted_ratio for one in found]).cpu()
+    held_out = torch.stack([one.held_out_ratio for one in found]).cpu()
     ladder = _ladder(found, advantage)
     averaged = torch.tensor([one.components == 0 for one in found])
     single = torch.tensor([one.components == 1 for one in found])
@@ -117,7 +117,7 @@ def information_draws(
         choices.append(choice)
     choice = torch.cat(choices)
     weight = torch.bincount(choice, minlength=len(found)).double() / draws
-    error = _fold_error(fitted - held_out, fold)
+    error = _fold_error(fitted - held_out, fold.cpu())
     models = [
         PairModel(
             one.margins,

@@ -31,17 +31,21 @@ _MANY_COORDINATES = 12
 def uniform_scores(rows: Tensor) -> Tensor:
     """Ranks / (n + 1) of every coordinate of rows (n, d), in (0, 1)."""
     ranks = np.stack([rankdata(column) for column in rows.mT.cpu().numpy()], -1)
-    return torch.as_tensor(ranks / (len(ranks) + 1)).to(rows)
+    return _like(rows, ranks / (len(ranks) + 1))
 
 
 def normal_scores(rows: Tensor) -> Tensor:
     """Φ⁻¹ of the uniform scores, (n, d)."""
-    return torch.as_tensor(ndtri(uniform_scores(rows).cpu().numpy())).to(rows)
+    return _like(rows, ndtri(uniform_scores(rows).cpu().numpy()))
 
 
 def student_scores(rows: Tensor, freedom: float) -> Tensor:
     """Quantiles of Student's t at the uniform scores, (n, d)."""
-    return torch.as_tensor(stdtrit(freedom, uniform_scores(rows).cpu().numpy())).to(rows)
+    return _like(rows, stdtrit(freedom, uniform_scores(rows).cpu().numpy()))
+
+
+def _like(rows: Tensor, values: np.ndarray) -> Tensor:
+    return torch.as_tensor(values, dtype=rows.dtype, device=rows.device)
 
 
 def normal_log_density(values: Tensor) -> Tensor:
@@ -124,7 +128,7 @@ def student_pair_density(values: Tensor, dim_x: int, fold: Tensor, freedom: floa
         left_out = fold == index
         own = fit_student(values[~left_out], freedom, start=scale)
         held_out[:, left_out] = densities(values[left_out], own)
-    one = torch.ones(1, 1).to(values)
+    one = values.new_ones(1, 1)
     margin = student_log_density(values.mT.unsqueeze(-1), one, freedom).sum(0)
     name = f"{STUDENT_SCORES}, {freedom:g} degrees"
     return PairDensity(name, 1, densities(values, scale), held_out, margin)
@@ -135,7 +139,7 @@ def fit_student(
 ) -> Tensor:
     """Maximum-likelihood scale matrix (d, d) of a centred multivariate t from rows (n, d)."""
     dimension = values.shape[-1]
-    scale = torch.eye(dimension).to(values) if start is None else start
+    scale = values.new_ones(dimension).diag() if start is None else start
     for _ in range(iterations):
         weight = (freedom + dimension) / (freedom + _squared_length(values, scale))
         new = (values.mT * weight) @ values / len(values)

@@ -140,6 +140,7 @@ def mutual_information(
     components: int = _LARGEST,
     margins: Sequence[str] = MARGINS,
     seed: int = 0,
+    device: str = "cpu",
 ) -> MutualInformation:
     """Posterior of I(X; Y) = E log p(x, y) / p(x) p(y) in nats, from paired rows alone (A.5).
 
@@ -151,6 +152,7 @@ def mutual_information(
         margins: coordinates considered: `"raw"`, `"normal scores"`, `"t scores"`. Information does
             not depend on them, the quality of a mixture does.
         seed: decides every random number.
+        device: of the fits; draws are made, and the result is, on the CPU.
 
     Raises:
         ValueError: if the rows are not paired, too few, not finite, constant, tied or repeated, if
@@ -164,6 +166,7 @@ def mutual_information(
     True
     """
     rows, dim_x = paired_rows(x, y)
+    rows = rows.to(device)
     for name, value in (("draws", draws), ("chains", chains), ("components", components)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"Expected {name} ≥ 1; got {value!r}")
@@ -199,7 +202,7 @@ class _Chain:
 def _chain(
     rows: Tensor, dim_x: int, draws: int, components: int, margins: Collection[str], seed: int
 ) -> _Chain:
-    fold = random_folds(len(rows), FOLDS, generator(spawn(seed, "folds")))
+    fold = random_folds(len(rows), FOLDS, generator(spawn(seed, "folds"))).to(rows.device)
     found = pair_densities(rows, dim_x, fold, components, margins, seed)
     dim_y = rows.shape[-1] - dim_x
     drawn = information_draws(found, fold, dim_x, dim_y, draws, spawn(seed, "draws"))
@@ -215,7 +218,7 @@ def _log_densities(rows: Tensor, chosen: PairDensity) -> tuple[Estimate, Estimat
     density = chosen.held_out[0]
     if chosen.margins not in (RAW, NORMAL_SCORES):  # scores of t: in normal scores like the others
         density = density - chosen.margin_log_density + normal_log_density(values).sum(-1)
-    return _average(density), _average(neighbour_log_density(values))
+    return _average(density.cpu()), _average(neighbour_log_density(values))
 
 
 def _average(values: Tensor) -> Estimate:
@@ -226,10 +229,10 @@ def _average(values: Tensor) -> Estimate:
 def _pareto_k(model: PairDensity | None, rows: Tensor, seed: int) -> Tensor:
     """k̂ of the variational posterior of a mixture, nan where there is none."""
     if model is None or model.fit is None or model.prior is None:
-        return rows.new_tensor(math.nan)
+        return torch.tensor(math.nan, dtype=rows.dtype)
     values = coordinates(rows, model.margins)
-    drawn = model.fit.draw(_JUDGED_DRAWS, generator(spawn(seed, "judged")))
+    drawn = model.fit.draw(_JUDGED_DRAWS, generator(spawn(seed, "judged"), rows.device))
     prior = log_prob(model.prior.parameters(model.components), drawn)
     joint = prior + drawn.mixture().log_prob_rows(values).sum(-1)
     # One component is conjugate and its posterior exact: ratios equal up to rounding have no tail.
-    return pareto_smooth((joint - model.fit.log_prob(drawn)).round(decimals=6))[1]
+    return pareto_smooth((joint - model.fit.log_prob(drawn)).round(decimals=6))[1].cpu()

@@ -85,7 +85,7 @@ def assess(
         draws: draws per chain. Entropies, KL divergences and the KL gap have
             `rbpp.sources.own_mixtures.REFITS` distinct ones, which are repeated.
         seed: decides every random number.
-        device: where an embedding model runs.
+        device: where an embedding model runs and mixtures are fitted.
         cache: folder of cached embeddings.
         mapper: over what is independent (shards of text, sources, dimensions of the sensitivity
             table), such as that of a cluster.
@@ -177,8 +177,9 @@ def assess_rows(
         chains=chains,
         draws=draws,
         seed=seed,
+        device=device,
         mapper=mapper,
-        pairs={"model": embedding_model, "device": device, "cache": cache, "quiet": quiet},
+        pairs={"model": embedding_model, "cache": cache, "quiet": quiet},
     )[0]
 
 
@@ -190,6 +191,7 @@ def assess_scene(
     chains: int = 4,
     draws: int = 250,
     seed: int = 0,
+    device: str = "cpu",
     mapper: Map = map,
     pairs: dict[str, Any] | None = None,
 ) -> tuple[Assessment, tuple[VariationalMixture, Shares]]:
@@ -197,8 +199,8 @@ def assess_scene(
 
     Args:
         scene: the sources.
-        components, engine, chains, draws, seed, mapper: as for `assess`.
-        pairs: options of `rbpp.sources.paired_terms.paired_terms`.
+        components, engine, chains, draws, seed, device, mapper: as for `assess`.
+        pairs: other options of `rbpp.sources.paired_terms.paired_terms`.
     """
     if chains < 1 or draws < 2:
         raise ValueError(f"Expected chains ≥ 1 and draws ≥ 2; got {chains} and {draws}")
@@ -211,20 +213,26 @@ def assess_scene(
         draws=draws,
         seed=seed,
         engine=engine,
+        device=device,
     )
     terms, errors = share_terms(scene, fit, shares, seed)
-    density, density_errors, mixtures = _density_terms(scene, chains, draws, seed, mapper)
+    density, density_errors, mixtures = _density_terms(scene, chains, draws, seed, device, mapper)
     learned = learned_terms(scene, terms, chains=chains, draws=draws, seed=seed)
     terms |= density | learned.terms
     errors |= density_errors | learned.errors
     audit: list[dict[str, Any]] = []
     for paired in (rows for rows in scene.sources if rows.paired):
         own, finding = paired_terms(
-            paired, chains=chains, draws=draws, seed=spawn(seed, "pairs"), **(pairs or {})
+            paired,
+            chains=chains,
+            draws=draws,
+            seed=spawn(seed, "pairs"),
+            device=device,
+            **(pairs or {}),
         )
         terms |= own
         audit.append(finding)
-    sensitivity = _sensitivity(scene, components, seed, terms, mapper)
+    sensitivity = _sensitivity(scene, components, seed, terms, device, mapper)
     data = container.inference_data(
         {
             **{name: value.numpy() for name, value in terms.items()},
@@ -264,7 +272,7 @@ def assess_scene(
 
 
 def _density_terms(
-    scene: Scene, chains: int, draws: int, seed: int, mapper: Map
+    scene: Scene, chains: int, draws: int, seed: int, device: str, mapper: Map
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], OwnMixtures]:
     """Entropies, KL divergences and the KL gap of the sources' own mixtures, with their errors.
 
@@ -277,6 +285,7 @@ def _density_terms(
         groups=scene.groups,
         chains=chains,
         seed=spawn(seed, "densities"),
+        device=device,
         mapper=mapper,
     )
     found: dict[str, tuple[Tensor, Tensor]] = {}
@@ -309,12 +318,17 @@ def _minus(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple
 
 
 def _sensitivity(
-    scene: Scene, components: int | None, seed: int, terms: dict[str, Tensor], mapper: Map
+    scene: Scene,
+    components: int | None,
+    seed: int,
+    terms: dict[str, Tensor],
+    device: str,
+    mapper: Map,
 ) -> Any:
     """The shares again with other numbers of principal components."""
     chosen = scene.projection.dimension
     others = [dimension for dimension in _SENSITIVITY if dimension < chosen]
-    work = partial(_terms_in, scene=scene, components=components, seed=seed)
+    work = partial(_terms_in, scene=scene, components=components, seed=seed, device=device)
     found = {**dict(zip(others, mapper(work, others), strict=True)), chosen: terms}
     return pd.DataFrame(
         [
@@ -327,7 +341,9 @@ def _sensitivity(
 
 
 def _terms_in(
-    dimension: int, *, scene: Scene, components: int | None, seed: int
+    dimension: int, *, scene: Scene, components: int | None, seed: int, device: str
 ) -> dict[str, Tensor]:
-    fit, shares, _ = shared_posterior(scene, dimension, components, chains=2, draws=100, seed=seed)
+    fit, shares, _ = shared_posterior(
+        scene, dimension, components, chains=2, draws=100, seed=seed, device=device
+    )
     return share_terms(scene, fit, shares, seed)[0]

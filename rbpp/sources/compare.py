@@ -186,6 +186,7 @@ def compare_rows(
         groups=[group_index(rows) for rows in [*real, *made]],
         chains=chains,
         seed=spawn(seed, "densities"),
+        device=device,
         mapper=mapper,
     )
     work = partial(
@@ -198,6 +199,7 @@ def compare_rows(
         chains=chains,
         draws=draws,
         seed=seed,
+        device=device,
     )
     places = range(len(real), len(vectors))
     found = mapper(work, places) if shares else [({}, {})] * len(named)
@@ -334,6 +336,7 @@ def _share_terms(
     chains: int,
     draws: int,
     seed: int,
+    device: str,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Terms of the shared mixture of the reference, source 0, and the version at `place`."""
     pair = (0, place)
@@ -350,6 +353,7 @@ def _share_terms(
         chains=chains,
         draws=draws,
         seed=seed,
+        device=device,
     )
     return share_terms(scene, fit, shares, seed)
 

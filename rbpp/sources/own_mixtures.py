@@ -67,6 +67,7 @@ def fit_own(
     groups: list[Tensor | None],
     chains: int = 4,
     seed: int = 0,
+    device: str = "cpu",
     mapper: Map = map,
 ) -> OwnMixtures:
     """Fit a mixture to each source, and refit it under the Bayesian bootstrap.
@@ -77,20 +78,29 @@ def fit_own(
             bootstrap weight.
         chains: restarts.
         seed: decides the starts and the weights.
+        device: of the fits; the result is on the CPU.
         mapper: over sources, such as that of a cluster.
     """
-    work = partial(_fit_one, sources=sources, groups=groups, chains=chains, seed=seed)
+    work = partial(
+        _fit_one, sources=sources, groups=groups, chains=chains, seed=seed, device=device
+    )
     found = zip(*mapper(work, range(len(sources))), strict=True)
     fits, points, own, counts = (list(part) for part in found)
     return OwnMixtures(fits, points, own, counts)
 
 
 def _fit_one(
-    index: int, *, sources: list[Tensor], groups: list[Tensor | None], chains: int, seed: int
+    index: int,
+    *,
+    sources: list[Tensor],
+    groups: list[Tensor | None],
+    chains: int,
+    seed: int,
+    device: str,
 ) -> tuple[VariationalMixture, Tensor, Tensor, int]:
     """Refits of one source, draws from them, their log density, and the number of components."""
-    rows, group = sources[index], groups[index]
-    random = new_generator(spawn(seed, "own", index))
+    rows, group = sources[index].to(device), groups[index]
+    random = new_generator(spawn(seed, "own", index), rows.device)
     components = max(1, min(LARGEST_COUNT, len(rows) // ROWS_PER_COMPONENT))
     start = cavi(
         rows,
@@ -101,15 +111,15 @@ def _fit_one(
         tolerance=1e-4,
         max_iterations=100,
     )
-    unit = group if group is not None else torch.arange(len(rows))
+    unit = torch.arange(len(rows), device=device) if group is None else group.to(device)
     fit = _refits(rows, unit, start, random)
     drawn = sample_predictive(fit, POINTS, random)
-    return fit, drawn, log_predictive(fit, drawn), components
+    return fit.to("cpu"), drawn.cpu(), log_predictive(fit, drawn).cpu(), components
 
 
 def bootstrap_weights(unit: Tensor, draws: int, generator: torch.Generator) -> Tensor:
     """Weights (draw, n) of the Bayesian bootstrap, of mean 1: Dirichlet(1, …, 1) over units."""
-    ones = torch.ones(draws, int(unit.max()) + 1, dtype=torch.float64)
+    ones = torch.ones(draws, int(unit.max()) + 1, dtype=torch.float64, device=unit.device)
     weights = torch._standard_gamma(ones, generator=generator)[:, unit]
     return weights / weights.mean(-1, keepdim=True)
 
@@ -124,7 +134,10 @@ def sample_predictive(fit: VariationalMixture, count: int, generator: torch.Gene
         weights.reshape(-1, weights.shape[-1]), count, replacement=True, generator=generator
     )
     chosen = chosen.T.reshape(count, *batch)
-    normal = torch.randn(count, *batch, d, dtype=fit.mean.dtype, generator=generator)
+    mean = fit.mean
+    normal = torch.randn(
+        (count, *batch, d), dtype=mean.dtype, device=mean.device, generator=generator
+    )
 
     def of_chosen(values: Tensor) -> Tensor:
         """The chosen component's values (count, batch…, …) of values (batch…, K, …)."""
@@ -135,9 +148,9 @@ def sample_predictive(fit: VariationalMixture, count: int, generator: torch.Gene
 
     freedom = of_chosen(student.df)
     mixing = torch._standard_gamma(freedom / 2, generator=generator) * 2 / freedom
-    mean = of_chosen(student.loc).squeeze(-2)
+    centre = of_chosen(student.loc).squeeze(-2)
     scale = of_chosen(student.scale_tril).squeeze(-3)
-    return mean + (scale @ normal.unsqueeze(-1)).squeeze(-1) / mixing.sqrt()
+    return centre + (scale @ normal.unsqueeze(-1)).squeeze(-1) / mixing.sqrt()
 
 
 def log_predictive(fit: VariationalMixture, points: Tensor) -> Tensor:
@@ -149,7 +162,7 @@ def log_predictive(fit: VariationalMixture, points: Tensor) -> Tensor:
     law = fit.predictive()
     student: Any = law.component_distribution
     d, components = fit.dimension, fit.components
-    identity = torch.eye(d, dtype=points.dtype).expand_as(student.scale_tril)
+    identity = torch.eye(d, dtype=points.dtype, device=points.device).expand_as(student.scale_tril)
     whiten = torch.linalg.solve_triangular(student.scale_tril, identity, upper=False)
     rows = points.movedim(0, -1)
     place = (whiten.flatten(-3, -2) @ rows).unflatten(-2, (components, d))

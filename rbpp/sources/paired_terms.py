@@ -40,7 +40,8 @@ def paired_terms(
         rows: with `prompt` and `output` among their paired fields.
         chains, draws: shape of the terms.
         seed: decides every random number.
-        model, device, cache, quiet: as for `rbpp.data.embed.embed`.
+        model, cache, quiet: as for `rbpp.data.embed.embed`.
+        device: where the embedding model runs and mixtures are fitted.
 
     Returns:
         `information_prompt_output` and `information_gain` (chain, draw) in nats, and a line for
@@ -71,11 +72,15 @@ def paired_terms(
             )
             projected = principal_components([vectors])(vectors)
             coordinates.append(torch.as_tensor(projected[:, :DIMENSION]))
-        information = mutual_information(*coordinates, draws=draws, chains=chains, seed=seed)
+        information = mutual_information(
+            *coordinates, draws=draws, chains=chains, seed=seed, device=device
+        )
     except ValueError as error:
         line["message"] = f"no ΔI and no I(p; M(p)): {error}"
         return {}, line
-    mixtures = fit_own([coordinates[1]], groups=[None], chains=chains, seed=spawn(seed, "pairs"))
+    mixtures = fit_own(
+        [coordinates[1]], groups=[None], chains=chains, seed=spawn(seed, "pairs"), device=device
+    )
     entropy = mixtures.entropy(0)[0][:, torch.arange(draws) % REFITS]
     shared = information.draws
     line["message"] = (

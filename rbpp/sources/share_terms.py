@@ -37,6 +37,7 @@ def shared_posterior(
     draws: int,
     seed: int,
     engine: Engine = "cavi",
+    device: str = "cpu",
 ) -> tuple[VariationalMixture, Shares, Tensor]:
     """The shared mixture, the shares, and the rows' responsibilities (chain, n, K).
 
@@ -49,7 +50,7 @@ def shared_posterior(
             first `SHARED_DIMENSION`.
         components: K, or `component_rule` of the rows.
         chains, draws, seed: of the posterior.
-        engine: that fits the components; see `rbpp.sources.shared_mixture.fit_shared`.
+        engine, device: that fit the components; see `rbpp.sources.shared_mixture.fit_shared`.
     """
     made, task = scene.index("synthetic"), scene.reference
     scores = scene.contrasts
@@ -59,7 +60,9 @@ def shared_posterior(
     number = components if components is not None else component_rule(len(rows))
     if number < 4 or number > len(rows):
         raise ValueError(f"Expected components from 4 to the {len(rows)} rows; got {number}")
-    fit = fit_shared(rows, number, restarts=chains, seed=spawn(seed, "shared"), engine=engine)
+    fit = fit_shared(
+        rows, number, restarts=chains, seed=spawn(seed, "shared"), engine=engine, device=device
+    )
     members = fit.expected().responsibilities(rows)
     order = common_order(fit, members, source == made)
     fit = reordered(fit, order)

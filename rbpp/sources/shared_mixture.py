@@ -49,6 +49,7 @@ def fit_shared(
     restarts: int = 4,
     seed: int = 0,
     engine: Engine = "cavi",
+    device: str = "cpu",
 ) -> VariationalMixture:
     """Variational posterior of the shared mixture, from restarts that look where sources differ.
 
@@ -63,21 +64,23 @@ def fit_shared(
         seed: decides the starts.
         engine: `"cavi"`, coordinate ascent, or `"svi"`, Pyro's stochastic gradients, which starts
             where the other does and takes some thirty times as long.
+        device: of the fit; the result is on the CPU.
 
     Raises:
         ValueError: as `rbpp.mixtures.cavi`, and on another engine.
     """
     if engine not in get_args(Engine):
         raise ValueError(f"Expected an engine of {', '.join(get_args(Engine))}; got {engine}")
-    prior = default_prior(rows, components, concentration=CONCENTRATION)
     labels = torch.stack(
         [_labels(rows, components, restart, spawn(seed, restart)) for restart in range(restarts)]
-    )
+    ).to(device)
+    rows = rows.to(device)
+    prior = default_prior(rows, components, concentration=CONCENTRATION)
     starts = _from_labels(rows, labels, prior, components)
     if engine == "svi":
         from rbpp.sources.shared_svi import fit_by_svi
 
-        return fit_by_svi(rows, prior, starts, seed=spawn(seed, "svi"))
+        return fit_by_svi(rows, prior, starts, seed=spawn(seed, "svi")).to("cpu")
     return cavi(
         rows,
         prior,
@@ -86,7 +89,7 @@ def fit_shared(
         initial=starts,
         tolerance=1e-5,
         max_iterations=150,
-    )
+    ).to("cpu")
 
 
 def common_order(fit: VariationalMixture, members: Tensor, heaviest: Tensor) -> Tensor:
@@ -142,7 +145,7 @@ def _labels(rows: Tensor, components: int, restart: int, seed: int) -> Tensor:
     end = max(2, round(_ENDS[restart % len(_ENDS)] * len(values)))
     labels[order[:end]] = components - 2
     labels[order[-end:]] = components - 1
-    return torch.as_tensor(labels, dtype=torch.long)
+    return torch.as_tensor(labels, dtype=torch.long, device=rows.device)
 
 
 def _from_labels(

@@ -111,7 +111,16 @@ _IN_MEMORY = (
 def stream_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What both programs hand on where sources are streamed."""
     sizes = {name: getattr(arguments, name) for name in ("chunk_rows", "sample_rows")}
-    named = ("embedding_field", "dimension", "components", "chains", "draws", "seed", "quiet")
+    named = (
+        "embedding_field",
+        "dimension",
+        "components",
+        "chains",
+        "draws",
+        "seed",
+        "device",
+        "quiet",
+    )
     return {
         **{name: value for name, value in sizes.items() if value is not None},
         **{name: getattr(arguments, name) for name in named},

@@ -55,7 +55,7 @@ def assess_streams(
         seed: decides every random number.
         mapper: over parts of the sources, and what else is independent.
         quiet: no progress bar.
-        options: `components`, `engine`, `chains` and `draws` of `rbpp.assess`.
+        options: `components`, `engine`, `chains`, `draws` and `device` of `rbpp.assess`.
 
     Returns:
         Terms, answers and tables as of `rbpp.assess`, whose `rows` are those of the samples.
