@@ -145,5 +145,5 @@ def test_a_tensor_on_the_default_device_would_show():
     ids=["fit_shared", "fit_own", "mutual_information"],
 )
 def test_rows_go_to_the_device_that_is_named(work):
-    with pytest.raises((RuntimeError, NotImplementedError), match="(?i)meta"):
+    with pytest.raises((RuntimeError, NotImplementedError), match=r"(?i)meta"):
         work(rows())
