@@ -31,6 +31,19 @@ def factor_above(rows: int = 5, answers: int = 6):
         pyro.deterministic("synthetic", output, event_dim=1)
 
 
+def drawn_letter(anchors: int = 3, letters: int = 3):
+    """All sites are letters, and the prompt is drawn given the anchors."""
+    bias = pyro.sample("bias", dist.Dirichlet(torch.ones(letters)))
+    with pyro.plate("anchors", anchors):
+        anchor = pyro.sample("anchor", dist.Categorical(bias.unsqueeze(-2)).to_event(1))
+    counts = torch.nn.functional.one_hot(anchor, letters).sum(-3, keepdim=True)
+    prompt = pyro.sample("prompt", dist.Categorical(logits=counts.double()).to_event(1))
+    slips = 0.8 * torch.eye(letters) + 0.2 / letters
+    with pyro.plate("outputs", 4):
+        output = pyro.sample("output", dist.Categorical(slips[prompt]).to_event(1))
+        pyro.sample("synthetic", dist.Categorical(slips[output]).to_event(1))
+
+
 def echo():
     """The output repeats the prompt exactly: infinitely much information."""
     with pyro.plate("anchors", 4):

@@ -101,7 +101,8 @@ def entry(
         ],
     }
     if math.isnan(probability):
-        reasons = dict.fromkeys(missing.values())
+        # One reason of several terms, or one part of such a reason, is said once.
+        reasons = dict.fromkeys(part for text in missing.values() for part in text.split("; "))
         row["assumptions"].append(f"unknown: not every term is there ({'; '.join(reasons)})")
     return row
 

@@ -58,7 +58,7 @@ def flow(replicas: Replicas, values: Values, *, pairs: int, resolution: float) -
     few = {name: value[:, :pairs] for name, value in values.items()}
     found.terms["entropy_anchor"] = _entropy(replicas, values, "anchor", resolution)
     _prompt_to_output(replicas, values, few, found, resolution)
-    _factors(replicas, values, found, resolution)
+    _factors(replicas, values, few, found, resolution)
     _anchor_to_output(replicas, few, found)
     _curated(replicas, values, found, resolution)
     return found
@@ -191,7 +191,9 @@ def _integrated(scores: Tensor, sides: Bracket) -> Bracket:
     return Bracket(lower, sides.upper, "contrast", sides.upper_by, value)
 
 
-def _factors(replicas: Replicas, values: Values, found: Flow, resolution: float) -> None:
+def _factors(
+    replicas: Replicas, values: Values, few: Values, found: Flow, resolution: float
+) -> None:
     kind = factor_kind(replicas)
     if kind == "above":
         found.terms["entropy_model_factor"] = _entropy(replicas, values, "model_factor", resolution)
@@ -216,18 +218,31 @@ def _factors(replicas: Replicas, values: Values, found: Flow, resolution: float)
     if site.random:
         low = _entropy(replicas, values, name, resolution)
         high = _gaussian_entropy(replicas, values, name, resolution)
-        if high is None:
+        if high is not None:
+            term = Bracket(low.lower, high, low.lower_by, "Gaussian of the same covariance", high)
+            found.notes["entropy_prompt_factor"] = (
+                f"site {name} is random: the value is an upper side"
+            )
+        elif site.discrete:
+            # H(e_p) = H(e_p | above) + I(above; e_p): letters have no Gaussian above them.
+            above = {key: few[key] for key in ("anchor", "prompt") if key != name}
+            term = plus(low, Bracket(*sandwich(replicas.pairs(few, name, above))))
+            if not bool(term.upper.value.isfinite().all()):
+                found.missing["entropy_prompt_factor"] = (
+                    f"site {name} is random given what is above it, and its letters differ too "
+                    f"much between {_count(few)} draws for its entropy to be bounded from above"
+                )
+                return
+        else:
             found.missing["entropy_prompt_factor"] = (
                 f"site {name} is random given what is above it, and has too many coordinates "
                 f"({site.coordinates}) for its entropy to be bounded from {_count(values)} draws"
             )
             return
-        term = Bracket(low.lower, high, low.lower_by, "Gaussian of the same covariance", high)
-        found.notes["entropy_prompt_factor"] = f"site {name} is random: the value is an upper side"
     else:
         term = found.terms["entropy_anchor"]
-        few = {key: value[:, :_JACOBIAN_DRAWS] for key, value in values.items()}
-        volume = log_volume_of_prompt(replicas, few, name)
+        draws = {key: value[:, :_JACOBIAN_DRAWS] for key, value in values.items()}
+        volume = log_volume_of_prompt(replicas, draws, name)
         if volume is not None:
             term = plus(term, exactly(mean_estimate(volume), "Jacobian"))
         else:

@@ -30,6 +30,23 @@ NAMES = {
     "bound_ggmi_corrected": "Theorem 4.10, corrected (ours)",
 }
 
+_FLOW = ("entropy_model_factor", "entropy_prompt_factor")
+_TASK = ("generalization_error",)
+# What a process or a learner may not give, of what a statement is made of.
+RESTS_ON = {
+    "bound_lemma_3_1": (*_TASK, "task_divergence", "generation_divergence"),
+    "bound_lemma_4_4": ("estimation_gap",),
+    "bound_information_flow": _FLOW,
+    "information_step": _FLOW,
+    "bound_chain_rule": (),
+    "bound_lemma_4_6": ("estimation_gap", *_FLOW),
+    "bound_synthetic": (*_TASK, "task_divergence", "generation_divergence", *_FLOW),
+    "bound_synthetic_sharp": (*_TASK, "total_divergence"),
+    "bound_anchor": ("generalization_error_anchor",),
+    "bound_ggmi": ("entropy_synthetic",),
+    "bound_ggmi_corrected": ("entropy_synthetic",),
+}
+
 
 def audit_chain(chain: Chain, findings: Sequence[Finding] = ()) -> list[dict[str, Any]]:
     """One entry per statement of the paper, and per statement that repairs or sharpens one.
@@ -70,7 +87,7 @@ def audit_chain(chain: Chain, findings: Sequence[Finding] = ()) -> list[dict[str
         entry(
             Statement(name, INEQUALITIES[right], right, f"slack_{right}", assumptions[right]),
             chain.terms,
-            chain.missing,
+            _missing(chain, right),
         )
         for right, name in NAMES.items()
     ]
@@ -78,6 +95,12 @@ def audit_chain(chain: Chain, findings: Sequence[Finding] = ()) -> list[dict[str
         step = entries[list(NAMES).index("information_step")]
         step |= {"verdict": "unknown", "probability_holds": math.nan}
     return entries
+
+
+def _missing(chain: Chain, right: str) -> dict[str, str]:
+    """Reasons of what a statement lacks; all there are where none of its own terms has one."""
+    own = {name: reason for name, reason in chain.missing.items() if name in RESTS_ON[right]}
+    return own or dict(chain.missing)
 
 
 def _factor_known(chain: Chain) -> list[Assumption]:

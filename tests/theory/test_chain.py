@@ -73,6 +73,27 @@ def test_a_users_own_process_gets_the_same_table(name):
     assert posterior["ggmi_mcse"].attrs["units"] == "nats"
 
 
+def test_a_drawn_prompt_of_letters_has_its_entropy():
+    chain = chain_terms(processes.drawn_letter, **SMALL | {"replicates": 512, "pairs": 512})
+    bias = chain.world["bias"].reshape(-1, 3).double()
+    anchors = torch.cartesian_prod(*[torch.arange(3)] * 3)
+    counts = torch.nn.functional.one_hot(anchors, 3).sum(1).double()
+    prompt = bias[:, anchors].prod(-1) @ counts.softmax(-1)
+    truth = -(prompt * prompt.log()).sum(-1)
+    found = chain.terms["entropy_prompt_factor"]
+    assert ((found.value - truth).abs() < ERRORS * found.standard_error).all()
+    assert (found.standard_error < 0.1).all()
+    assert chain.terms["bound_lemma_4_6"].value.isfinite().all()
+
+
+def test_a_statement_names_only_what_it_lacks_itself():
+    rows = {
+        row["statement"]: row["assumptions"] for row in audit_chain(small_chain("noisy_prompt"))
+    }
+    lacks = "not every term is there (the process has no site target)"
+    assert rows["Theorem 4.7, sharp (ours)"][-1] == f"unknown: {lacks}"
+
+
 def test_terms_without_their_sites_are_missing_by_name_and_not_an_error():
     chain = small_chain("recipe")
     assert "unprompted" in chain.missing["generation_divergence"]
