@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # As many as there are by default: one batch, so that what is known of small runs stays as it was.
 WORLDS_AT_ONCE = 12
 LEARNERS = ("auto", "mixture", "point", "finite")
+_NOISE = 0.1
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +85,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     learner.add_argument(
         "--learner-noise",
         type=float,
-        default=0.1,
         metavar="τ",
         help="noise of a point learner, or share of replaced letters of a finite one (0.1)",
     )
@@ -143,7 +143,8 @@ def _chain(arguments: argparse.Namespace, process: Process) -> Chain:
         "process": process.source,
         "code": _digest(process.source),
         "knobs": process.knobs,
-        **{name: getattr(arguments, name) for name in (*measured, "learner", "learner_noise")},
+        **{name: getattr(arguments, name) for name in (*measured, "learner")},
+        "learner_noise": _noise(arguments),
     }
     journal = Journal(arguments.checkpoint, work)
     gpus = int(arguments.device == "cuda")
@@ -182,17 +183,24 @@ def _learner(arguments: argparse.Namespace, components: int | None) -> Learner |
     from rbpp.theory.learners import mixture_learner, point_learner
 
     name = arguments.learner
-    if name == "mixture" or (name == "auto" and components is not None):
+    noisy = arguments.learner_noise is not None
+    mixture = name == "mixture" or (name == "auto" and components is not None)
+    if noisy and (mixture or name not in LEARNERS):
+        kind = "a mixture" if mixture else name
+        raise ValueError(f"--learner-noise: only point and finite learners have it; got {kind}")
+    if mixture:
         return mixture_learner(components)
     if components is not None:
         raise ValueError(f"--components: only a mixture has them; got --learner {name}")
-    if name == "auto":
-        return None
     if name == "point":
-        return point_learner(arguments.learner_noise)
-    if name == "finite":
-        return None if arguments.learner_noise == 0.1 else _finite(arguments, finite_learner)
-    return _guide(name)
+        return point_learner(_noise(arguments))
+    if name == "finite" or (name == "auto" and noisy):
+        return _finite(arguments, finite_learner)
+    return None if name == "auto" else _guide(name)
+
+
+def _noise(arguments: argparse.Namespace) -> float:
+    return _NOISE if arguments.learner_noise is None else float(arguments.learner_noise)
 
 
 def _finite(arguments: argparse.Namespace, make: Any) -> Learner:
@@ -203,8 +211,9 @@ def _finite(arguments: argparse.Namespace, make: Any) -> Learner:
     process = load_process(arguments.process, **parse_settings(arguments.set))
     letters = Replicas(process).sites["synthetic"].letters
     if letters is None:
-        raise ValueError("--learner finite: expected letters at site synthetic; got numbers")
-    learner: Learner = make(letters, arguments.learner_noise)
+        wanted = "--learner finite" if arguments.learner == "finite" else "--learner-noise"
+        raise ValueError(f"{wanted}: expected letters at site synthetic; got numbers")
+    learner: Learner = make(letters, _noise(arguments))
     return learner
 
 

@@ -111,6 +111,14 @@ def test_learners_can_be_chosen(capsys, tmp_path):
     assert "Pyro guide guide" in described[f"{tmp_path / 'guide.py'}:guide"]
 
 
+def test_the_noise_of_the_learner_of_letters_counts(capsys):
+    found = []
+    for options in ([], ["--learner", "finite"], ["--learner-noise", "0.5"]):
+        _, printed = run(capsys, "finite_alphabet", *SMALL, *options, "--json")
+        found.append(json.loads(printed.out)["terms"]["information_synthetic_learner"]["mean"])
+    assert found[0] == found[1] > found[2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -119,7 +127,9 @@ def test_learners_can_be_chosen(capsys, tmp_path):
         (["linear_gaussian", "--learner", "oracle"], "oracle"),
         (["linear_gaussian", "--components", "0"], "components ≥ 1"),
         (["linear_gaussian", "--learner", "point", "--components", "2"], "only a mixture"),
-        (["linear_gaussian", "--learner", "finite", "--learner-noise", "0.2"], "letters"),
+        (["linear_gaussian", "--learner", "finite"], "--learner finite: expected letters"),
+        (["linear_gaussian", "--learner-noise", "0.2"], "--learner-noise: expected letters"),
+        (["linear_gaussian", "--learner", "mixture", "--learner-noise", "0.2"], "got a mixture"),
         (["linear_gaussian", "--resolution", "-1"], "resolution"),
         (["linear_gaussian", "--sub-gaussian", "0"], "sub_gaussian"),
         (["linear_gaussian", "--sub-gaussian", "some"], "estimate"),
