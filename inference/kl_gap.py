@@ -13,21 +13,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vary",
         default="K",
-        help="the swept knob: K, J, L or any knob of gaussian_mixture; several with commas",
+        help="the swept knob: K, J, L or any knob of gaussian_mixture; several with commas (K)",
     )
     parser.add_argument(
-        "--values", default="2..15", type=parse_values, help="its values, as 2..15 or 2,5,8"
+        "--values", default="2..15", type=parse_values, help="its values, as 2..15 or 2,5,8 (2..15)"
     )
-    parser.add_argument("--worlds", type=int, default=100, help="worlds at each value")
+    parser.add_argument("--worlds", type=int, default=100, help="worlds at each value (100)")
     parser.add_argument(
-        "--posterior-draws", type=int, default=8, help="posterior draws of each fitted mixture"
+        "--posterior-draws", type=int, default=8, help="posterior draws of each fitted mixture (8)"
     )
     parser.add_argument(
-        "--points", type=int, default=512, help="quasi-random points of each divergence"
+        "--points", type=int, default=512, help="quasi-random points of each divergence (512)"
     )
     parser.add_argument(
         "--histogram-redraws",
-        type=int,
+        type=options.whole_number,
         default=0,
         metavar="N",
         help="add the reference script's histogram estimator, averaged over N redraws (paper: 100)",

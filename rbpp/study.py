@@ -256,6 +256,8 @@ def sweep(
         raise ValueError(f"Expected distinct values of {knob}; got {list(values)}")
     if posterior_draws < 1:
         raise ValueError(f"Expected one or more posterior draws; got {posterior_draws}")
+    if histogram_redraws < 0:
+        raise ValueError(f"Expected 0 or more histogram redraws; got {histogram_redraws}")
     swept = {knob, PAPER_KNOBS.get(knob, knob)}
     if both := {name for name in knobs if PAPER_KNOBS.get(name, name) in swept}:
         raise ValueError(f"Expected {knob} either swept or set; got {both.pop()} set as well")

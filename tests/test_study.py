@@ -128,6 +128,8 @@ def test_sweep_refuses(knob, values, message):
 def test_sweep_refuses_no_draws_and_a_knob_both_swept_and_set():
     with pytest.raises(ValueError, match="one or more posterior draws; got 0"):
         study.sweep("K", [2], worlds=2, posterior_draws=0)
+    with pytest.raises(ValueError, match="0 or more histogram redraws; got -1"):
+        study.sweep("K", [2], worlds=2, histogram_redraws=-1)
     for name in ("K", "anchor_components"):
         with pytest.raises(ValueError, match="K either swept or set"):
             study.sweep("K", [2], **FEW, **{name: 3})

@@ -38,6 +38,7 @@ def test_json_is_one_object_with_a_term_per_value_and_world(capsys):
         (["--vary", "Q"], "one of the knobs"),
         (["--set", "K=3"], "either swept or set"),
         (["--worlds", "0"], "one or more worlds"),
+        (["--histogram-redraws", "-1"], "whole number of 0 or more; got -1"),
     ],
 )
 def test_refuses_in_one_line(options, message, capsys):
