@@ -83,7 +83,16 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
 def _numbers(path: Path, name: str, field: str | None) -> np.ndarray:
     from rbpp.data.rows import read_rows
 
-    rows = read_rows(path, name, embedding_field=field)
+    try:
+        rows = read_rows(path, name, embedding_field=field)
+    except ValueError as error:
+        option, columns = f"--{name.lower()}-field", str(error).rpartition("the file has ")[2]
+        if "--embedding-field" not in str(error):  # an option of other programs
+            raise
+        raise ValueError(
+            f"{path}: Expected rows of numbers, or the name of the field with the vectors of "
+            f"{name} ({option}); got no name, and the file has {columns}"
+        ) from error
     if rows.embedding is None:
         raise ValueError(f"{path}: Expected rows of numbers for {name}; got text")
     return rows.embedding

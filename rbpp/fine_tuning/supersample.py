@@ -11,7 +11,7 @@ import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -186,10 +186,14 @@ def _refuse(
 
 def _load(path: Path) -> Any:
     """An array, or a dictionary of them; never a pickle."""
-    with path.open("rb"):  # a missing or unreadable file says so itself
-        pass
+    # A missing or unreadable file says so itself; NumPy leaves a damaged one open.
+    with path.open("rb") as file:
+        return _arrays(path, file)
+
+
+def _arrays(path: Path, file: BinaryIO) -> Any:
     try:
-        loaded = np.load(path, allow_pickle=False)
+        loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return loaded
         with loaded:

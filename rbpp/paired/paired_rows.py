@@ -16,6 +16,8 @@ _LEAST_DISTINCT = 0.5
 _MOST_REPEATED = 0.01
 # Correlation matrices with a smaller eigenvalue are singular up to rounding.
 _LEAST_EIGENVALUE = 1e-10
+# Sizes whose squares, summed over rows, neither overflow nor vanish.
+_SIZES = 1e-100, 1e100
 
 
 def paired_rows(x: Any, y: Any) -> tuple[Tensor, int]:
@@ -75,9 +77,16 @@ def _matrix(name: str, values: Any) -> np.ndarray:
 
 
 def _check_columns(name: str, side: np.ndarray) -> None:
+    least, most = _SIZES
     for column, values in enumerate(side.T):
+        size = np.abs(values).max()
+        if size > most or 0 < size < least:
+            raise ValueError(
+                f"Expected values of {name} between {least:g} and {most:g} in size; got up to "
+                f"{size:g} in column {column}: their information is the same in another unit"
+            )
         distinct = len(np.unique(values))
-        if distinct == 1 or np.ptp(values) <= 1e-12 * np.abs(values).max():
+        if distinct == 1 or np.ptp(values) <= 1e-12 * size:
             raise ValueError(
                 f"Expected {name} to vary in every column; got {values[0]:g} throughout column "
                 f"{column}"

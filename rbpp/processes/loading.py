@@ -216,7 +216,7 @@ def _module_from_path(path: Path) -> ModuleType:
     except ImportError:  # says itself what to install
         sys.modules.pop(name, None)
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends by itself is no process
         sys.modules.pop(name, None)
         raise ValueError(f"Expected {path} to load; got {type(error).__name__}: {error}") from error
     return module

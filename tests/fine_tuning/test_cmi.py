@@ -261,11 +261,14 @@ def test_bad_files_are_named(tmp_path, capsys):
     np.save(pickled, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     text = tmp_path / "text.npz"
     text.write_text("no numbers")
+    cut = tmp_path / "cut.npz"
+    cut.write_bytes(saved(tmp_path, losses=GOOD_LOSSES, masks=GOOD_MASKS).read_bytes()[:-50])
     alone = saved(tmp_path, losses=GOOD_LOSSES).rename(tmp_path / "alone.npz")
     for arguments, message in (
         ([str(tmp_path / "absent.npz")], "absent.npz"),
         ([str(pickled)], "pickled.npy"),
         ([str(text)], "text.npz"),
+        ([str(cut)], "cut.npz"),
         ([str(alone)], "array masks; got losses"),
         ([str(saved(tmp_path, losses=GOOD_LOSSES, masks=GOOD_MASKS[:2]))], "supersample.npz"),
     ):

@@ -222,6 +222,8 @@ BAD = {
     "nan": (bad(x=with_value(math.nan)), "finite x; got nan in row 7, column 1"),
     "infinite": (bad(x=with_value(math.inf)), "finite x; got inf in row 7, column 1"),
     "constant": (bad(y=np.full(200, 3.0)), "y to vary in every column; got 3 throughout column 0"),
+    "huge": (bad(x=normal_pair(200)[0] * 1e200), "values of x between .* in column 0"),
+    "tiny": (bad(y=normal_pair(200)[1] * 1e-300), "values of y between .* in column 0"),
     "discrete": (bad(y=COUNTS), "continuous columns of y; got 5 distinct values in the 200 rows"),
     "text": (bad(x=["a"] * 200), "x of real numbers; got dtype <U1"),
     "ragged": (bad(x=[[1.0], [1.0, 2.0]] * 100), "x of rows of one length|x of real numbers"),
@@ -388,16 +390,27 @@ def test_command(tmp_path, capsys):
     assert (tmp_path / "figures" / "mi.png").stat().st_size > 0
 
 
-@pytest.mark.parametrize("problem", ["unpaired", "text", "missing"])
+@pytest.mark.parametrize("problem", ["unpaired", "text", "missing", "unnamed"])
 def test_command_names_bad_files(tmp_path, capsys, problem):
     x, y = normal_pair(100)
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "y.npy", y[:99])
     (tmp_path / "text.csv").write_text("word\n" + "\n".join(f"word {i}" for i in range(100)))
-    other = {"unpaired": "y.npy", "text": "text.csv", "missing": "absent.npy"}[problem]
+    np.savez(tmp_path / "several.npz", x=x, y=x)
+    other = {
+        "unpaired": "y.npy",
+        "text": "text.csv",
+        "missing": "absent.npy",
+        "unnamed": "several.npz",
+    }[problem]
     assert main(["mi", str(tmp_path / "x.npy"), str(tmp_path / other)]) == 2
     error = capsys.readouterr().err
-    expected = {"unpaired": "100 and 99", "text": "got text", "missing": "absent.npy"}[problem]
+    expected = {
+        "unpaired": "100 and 99",
+        "text": "got text",
+        "missing": "absent.npy",
+        "unnamed": "the vectors of Y (--y-field); got no name, and the file has 'x', 'y'",
+    }[problem]
     assert expected in error
     assert len(error.strip().splitlines()) == 1
 

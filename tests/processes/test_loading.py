@@ -112,10 +112,14 @@ def test_file_with_a_syntax_error(tmp_path):
         load_process(path)
 
 
-def test_file_that_stops(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [("1 / 0\n", "ZeroDivisionError"), ("raise SystemExit(3)\n", "SystemExit: 3")],
+)
+def test_file_that_stops(tmp_path, text, error):
     path = tmp_path / "stops.py"
-    path.write_text("1 / 0\n")
-    with pytest.raises(ValueError, match=r"stops\.py to load; got ZeroDivisionError"):
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"stops\.py to load; got {error}"):
         load_process(path)
 
 
