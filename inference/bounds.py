@@ -119,8 +119,8 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
         audit=audit,
         settings={**chain.settings, "process": process.name, "knobs": process.knobs},
         figures={
-            "terms": lambda: bound_figures.plot_terms(data),
-            "bounds": lambda: bound_figures.plot_bounds(data),
+            "terms": lambda: bound_figures.plot_terms(data, arguments.hdi_prob),
+            "bounds": lambda: bound_figures.plot_bounds(data, arguments.hdi_prob),
         },
         extra=extra,
         notes=chain_notes(chain),

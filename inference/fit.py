@@ -161,7 +161,11 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
             "digest": posterior.digest,
             **found.made,
         },
-        figures={"fit": lambda: plots.plot_forest(data, ["entropy", "effective_components"])},
+        figures={
+            "fit": lambda: plots.plot_forest(
+                data, ["entropy", "effective_components"], arguments.hdi_prob
+            )
+        },
     )
 
 

@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
             "dim_y": result.dim_y,
             "margins": result.margins,
         },
-        figures={"mi": lambda: plots.plot_forest(data, ["mutual_information"])},
+        figures={"mi": lambda: plots.plot_forest(data, ["mutual_information"], arguments.hdi_prob)},
     )
 
 

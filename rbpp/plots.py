@@ -176,6 +176,9 @@ def plot_forest(
     labels = [textwrap.fill(str(label), _LABEL_WIDTH) for label in described]
     axis.set_yticks(range(len(shown)), labels, fontsize=8)
     axis.axvline(0, color="0.4", linewidth=0.8, linestyle=":")
+    units = {data["posterior"][name].attrs.get("units", "") for name in shown} - {"1"}
+    if len(units) == 1:
+        axis.set_xlabel(units.pop(), fontsize=8)
     return axis
 
 

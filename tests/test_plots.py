@@ -63,6 +63,7 @@ def test_forest_shows_the_named_terms_that_have_a_value():
     data = inference_data({"kl_gap": draws, "information_gain": np.full((1, 20), np.nan)})
     axis = plots.plot_forest(data, ["kl_gap", "information_gain", "absent"])
     assert len(axis.get_yticklabels()) == 1
+    assert axis.get_xlabel() == "nats"
     wide, narrow = (
         plots.plot_forest(data, ["kl_gap"], hdi_prob=p).collections[0] for p in (0.9, 0.3)
     )

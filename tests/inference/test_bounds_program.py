@@ -146,6 +146,28 @@ def test_bad_input_is_one_line_and_status_two(capsys, arguments, message):
     assert len(printed.err.strip().splitlines()) == 1
 
 
+def test_the_figure_has_the_verdicts_of_the_audit():
+    posterior = {
+        "information_output_learner": [[1.0, 1.0]],
+        "information_step": [[0.5, 0.5]],
+        "slack_information_step": [[-0.5, -0.5]],
+        "slack_information_step_mcse": [[0.01, 0.01]],
+        "information_synthetic_learner": [[1.0, 1.0]],
+        "bound_chain_rule": [[0.9, 0.9]],
+        "slack_bound_chain_rule": [[-0.1, -0.1]],
+        "slack_bound_chain_rule_mcse": [[1.0, 1.0]],
+    }
+    panels = bound_figures.plot_bounds(container.inference_data(posterior))
+    step, chain_rule = (
+        "Lemma 4.5 (proof): violated, P(holds) = 0.00",
+        "Lemma 4.5 (chain rule, ours): violated, P(holds) = 0.46",
+    )
+    assert [axis.get_title(loc="left") for axis in panels.flat] == [step, chain_rule]
+    blind = {"notes": '{"information_model_factor_learner": "an upper side stands for it"}'}
+    panels = bound_figures.plot_bounds(container.inference_data(posterior, attrs=blind))
+    assert [axis.get_title(loc="left") for axis in panels.flat] == [chain_rule]
+
+
 def test_figures_refuse_data_without_bounds():
     with pytest.raises(ValueError, match="bounds"):
         bound_figures.plot_bounds(container.inference_data({"kl_gap": [[1.0, 2.0]]}))
