@@ -183,8 +183,23 @@ class MixturePosterior:
         )
 
 
+def _rows(data: Any) -> Tensor:
+    """Rows (n, d) as a tensor of floats; one that is such already stays where and as it is."""
+    if not isinstance(data, Tensor):
+        try:
+            array = np.asarray(data)
+        except ValueError:
+            raise ValueError("Expected rows of one length; got ragged rows") from None
+        if array.dtype.kind not in "fiu":
+            raise ValueError(f"Expected rows of real numbers; got dtype {array.dtype}")
+        data = torch.tensor(array.astype(np.float32 if array.dtype == np.float32 else np.float64))
+    if data.dim() != 2 or 0 in data.shape:
+        raise ValueError(f"Expected rows (n, d); got shape {tuple(data.shape)}")
+    return data if data.is_floating_point() or data.is_complex() else data.double()
+
+
 def fit_mixture(
-    data: Tensor,
+    data: Any,
     components: int,
     *,
     engine: Engine = "cavi",
@@ -204,7 +219,7 @@ def fit_mixture(
     """Posterior over the Gaussian mixture that rows come from.
 
     Args:
-        data: rows (n, d).
+        data: rows (n, d), a tensor, an array or lists.
         components: K. To infer it, give more than needed with a small `concentration`, such as
             1 / K, or compare several by `rbpp.mixtures.component_count.compare_component_counts`.
         engine: `"cavi"` (conjugate coordinate ascent), `"svi"` (a Pyro autoguide) or `"nuts"`.
@@ -233,8 +248,14 @@ def fit_mixture(
     >>> posterior.mixture.batch_shape
     torch.Size([2, 100])
     """
-    if data.dim() != 2:
-        raise ValueError(f"Expected rows (n, d); got shape {tuple(data.shape)}")
+    data = _rows(data)
+    if mask is None and not bool(data.isfinite().all()):
+        row, column = (~data.isfinite()).nonzero()[0].tolist()
+        raise ValueError(
+            f"Expected finite rows; got {data[row, column].item()} in row {row}, column {column}"
+        )
+    if isinstance(components, bool) or not isinstance(components, int | np.integer):
+        raise ValueError(f"Expected a whole number of components; got {components!r}")
     check_counts(restarts, starts, draws)
     ascent, own = _split_options(engine, options)
     if not own.get("warm_start", True):

@@ -1,6 +1,7 @@
 """What a mixture posterior gives its users: judgement, labels, InferenceData, component counts."""
 
 import arviz as az
+import numpy as np
 import pytest
 import torch
 
@@ -196,3 +197,31 @@ def test_bad_comparisons_are_named(rows, counts, options, message):
 def test_rows_have_two_dimensions(rows):
     with pytest.raises(ValueError, match=r"rows \(n, d\)"):
         fit_mixture(rows.unsqueeze(0), 3)
+
+
+def test_arrays_lists_and_tensors_are_the_same_rows():
+    rows = torch.randn(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    first, *others = (
+        fit_mixture(given, 2, restarts=2, draws=20).draws.means
+        for given in (rows, rows.numpy(), rows.tolist())
+    )
+    assert all(torch.equal(first, other) for other in others)
+
+
+@pytest.mark.parametrize(
+    ("rows", "components", "message"),
+    [
+        ("abc", 2, "rows of real numbers"),
+        ([["a"], ["b"]], 2, "rows of real numbers"),
+        (np.zeros((3, 2), dtype=complex), 2, "rows of real numbers"),
+        ([[1.0], [1.0, 2.0]], 2, "rows of one length"),
+        (np.zeros((0, 2)), 2, r"rows \(n, d\); got shape \(0, 2\)"),
+        (np.arange(4.0), 2, r"rows \(n, d\); got shape \(4,\)"),
+        ([[0.0, 1.0], [np.nan, 2.0]], 2, "finite rows; got nan in row 1, column 0"),
+        (np.eye(4), 1.5, "whole number of components; got 1.5"),
+        (np.eye(4), None, "whole number of components; got None"),
+    ],
+)
+def test_what_are_no_rows_or_components_is_named(rows, components, message):
+    with pytest.raises(ValueError, match=message):
+        fit_mixture(rows, components)
