@@ -23,6 +23,7 @@ from rbpp.sources.shares import (
     source_weights,
     unsampled_components,
 )
+from rbpp.sources.strangeness import Strangeness
 from rbpp.sources.two_groups import Foreign, foreign_rows
 
 _DIVERGENCE_POINTS = 2000
@@ -47,7 +48,7 @@ def shared_posterior(
     Args:
         scene: the sources.
         dimension: principal components that the contrasts see, and of which the mixture sees the
-            first `SHARED_DIMENSION`.
+            first `SHARED_DIMENSION`. Distances from a source are in the whole vectors.
         components: K, or `component_rule` of the rows.
         chains, draws, seed: of the posterior.
         engine, device: that fit the components; see `rbpp.sources.shared_mixture.fit_shared`.
@@ -87,10 +88,11 @@ def shared_posterior(
     )
 
     def foreign(name: str, index: int, other: int, own: list[Tensor]) -> Foreign:
-        """Rows of source `index` that source `other` does not account for."""
+        """Rows of source `index` that source `other` does not account for, by their contrast."""
+        strange = Strangeness(own[other].numpy(), scene.directions(other))
         return foreign_rows(
-            own[other],
-            own[index],
+            torch.as_tensor(strange.own),
+            torch.as_tensor(strange(own[index].numpy(), scene.directions(index))),
             chains=chains,
             draws=draws,
             effect=effects[index],
