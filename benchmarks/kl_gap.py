@@ -28,6 +28,7 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 
 from rbpp import study
 from rbpp.mixtures.mixture import GaussianMixture
+from rbpp.processes.loading import PAPER_KNOBS
 from rbpp.randomness import spawn
 
 WORLDS, REDRAWS, POINTS, BINS, FLOOR = 100, 100, 1000, 50, 1e-10
@@ -88,7 +89,7 @@ def histogram_kl(p: np.ndarray, q: np.ndarray) -> float:
 def paired_run(values: Sequence[int], worlds: int, seed: int) -> dict[str, Sweep]:
     """One pair: at every point of every sweep both procedures, on worlds of the same seed."""
     result = {}
-    for knob in study.PAPER_KNOBS:
+    for knob in PAPER_KNOBS:
         reference = ours = 0.0
         gaps = []
         for value in values:
@@ -126,7 +127,7 @@ def main() -> None:
     )
     print("| sweep | reference, s | rbpp, s | ratio (each pair) | correlation | same sign |")
     print("|---|---|---|---|---|---|")
-    for name in (*study.PAPER_KNOBS, "all"):
+    for name in (*PAPER_KNOBS, "all"):
         parts = [[run[name]] if name != "all" else list(run.values()) for run in runs]
         reference = [sum(part.reference for part in run) for run in parts]
         ours = [sum(part.ours for part in run) for run in parts]

@@ -24,6 +24,8 @@ def model(
     concentration: float = 1.0,
 ) -> Tensor:
     """Knobs: q; sizes; the share of letters that curation may change; how even the tables are."""
+    if letters < 2:
+        raise ValueError(f"Expected letters ≥ 2; got {letters}")
     if not 0 <= curation_noise <= 1:
         raise ValueError(f"Expected curation_noise between 0 and 1; got {curation_noise}")
 

@@ -24,6 +24,7 @@ from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import VariationalMixture, default_prior
 from rbpp.mixtures.divergences import expected_log_ratio, kl_divergence
 from rbpp.mixtures.mixture import GaussianMixture
+from rbpp.processes.loading import PAPER_KNOBS
 from rbpp.processes.process import load_process, simulate
 from rbpp.processes.row_density import row_mixture
 from rbpp.progress import progress
@@ -31,11 +32,6 @@ from rbpp.randomness import generator, spawn
 from rbpp.results import Estimate
 from rbpp.threads import Map
 
-PAPER_KNOBS = {
-    "K": "anchor_components",
-    "J": "unsampled_components",
-    "L": "irrelevant_components",
-}
 # The parts of the generator that K, J and L count.
 PARTS = ("anchor-sampled", "unsampled", "irrelevant")
 HISTOGRAM_BINS, HISTOGRAM_POINTS, HISTOGRAM_FLOOR = 50, 1000, 1e-10

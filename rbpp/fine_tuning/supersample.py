@@ -17,6 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# Of two fine-tunes with the same masks by chance, above which copies are not told from it.
+_CHANCE = 1e-6
+
 
 @dataclass(frozen=True)
 class Supersample:
@@ -75,7 +78,7 @@ def supersample(losses: Any, masks: Any, *, loss_bound: float | None = None) -> 
 
     Raises:
         ValueError: if a shape, a value or the range is not as above; if there is one fine-tune
-            only, or losses or masks are all alike.
+            only, one is a copy of another, or losses or masks are all alike.
 
     >>> supersample([[[0, 1]], [[1, 0]]], [[0], [1]]).held_out.tolist()
     [[1.0], [1.0]]
@@ -104,6 +107,7 @@ def supersample(losses: Any, masks: Any, *, loss_bound: float | None = None) -> 
         raise ValueError(
             f"Expected masks that a fair coin decided; got {columns.flat[0]:g} everywhere"
         )
+    _refuse_copies(values, columns)
     return _by_role(
         torch.as_tensor(values / bound), torch.as_tensor(columns).to(torch.int64), bound
     )
@@ -147,6 +151,21 @@ def read_supersample(
         return supersample(values, columns, loss_bound=loss_bound)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _refuse_copies(values: np.ndarray, masks: np.ndarray) -> None:
+    """A fine-tune that is there twice would count as two."""
+    count, pairs = masks.shape
+    if count * count * 2.0**-pairs > _CHANCE:  # coins of few pairs fall alike by themselves
+        return
+    first: dict[bytes, int] = {}
+    for index, (own, mask) in enumerate(zip(values, masks, strict=True)):
+        other = first.setdefault(own.tobytes() + mask.tobytes(), index)
+        if other != index:
+            raise ValueError(
+                f"Expected fine-tunes that differ; got the losses and masks of fine-tune {other} "
+                f"again in {index}: drop the copy"
+            )
 
 
 def _by_role(columns: Tensor, masks: Tensor, loss_bound: float) -> Supersample:

@@ -151,11 +151,18 @@ def default_prior(
     centred = rows - mean.unsqueeze(-2)
     covariance = (centred * share).mT @ centred
     variance = covariance.diagonal(dim1=-2, dim2=-1)
+    if not bool(variance.isfinite().all()):
+        where = (~variance.isfinite()).nonzero()[0].tolist()
+        raise ValueError(
+            f"Expected rows whose squares {data.dtype} can hold; got values of up to "
+            f"{rows[..., where[-1]].abs().max():.3g} in coordinate {where[-1]}: rescale them"
+        )
     noise = (torch.finfo(data.dtype).eps * (1 + mean.abs())).square()
     if bool((variance <= noise).any()):
         where = (variance <= noise).nonzero()[0].tolist()
         raise ValueError(
-            f"Expected rows that vary; got a constant coordinate {where[-1]} of the data"
+            f"Expected rows that vary; got a constant coordinate {where[-1]} of the data, "
+            f"{mean[tuple(where)]:.3g} up to rounding"
         )
     dimension = data.shape[-1]
     # Collinear rows have a singular covariance: lean a little towards its diagonal.

@@ -195,6 +195,11 @@ def _rows(data: Any) -> Tensor:
         data = torch.tensor(array.astype(np.float32 if array.dtype == np.float32 else np.float64))
     if data.dim() != 2 or 0 in data.shape:
         raise ValueError(f"Expected rows (n, d); got shape {tuple(data.shape)}")
+    if len(data) < data.shape[1]:
+        raise ValueError(
+            f"Expected at least as many rows as dimensions; got {len(data)} rows of "
+            f"{data.shape[1]} dimensions"
+        )
     return data if data.is_floating_point() or data.is_complex() else data.double()
 
 

@@ -16,6 +16,14 @@ from typing import Any
 
 from rbpp.distributed import FILE_MODULE
 
+# What the paper calls knobs of `gaussian_mixture`.
+PAPER_KNOBS = {
+    "K": "anchor_components",
+    "J": "unsampled_components",
+    "L": "irrelevant_components",
+}
+# Functions of a module that an error lists.
+_SHOWN = 8
 DEFAULT_ATTRIBUTE = "model"
 
 
@@ -75,10 +83,11 @@ def find_model(reference: str | Path | Callable[..., Any]) -> tuple[str, Callabl
             and value.__module__ == module.__name__
             and not name.startswith("_")
         ]
+        shown = [*functions[:_SHOWN], *["…"] * (len(functions) > _SHOWN)]
         raise ValueError(
             f"Expected a callable named {attribute!r} in {place}; got "
             f"{'none' if model is None else repr(model)} (functions there: "
-            f"{', '.join(functions) or 'none'}; name one as {place}:FUNCTION)"
+            f"{', '.join(shown) or 'none'}; name one as {place}:FUNCTION)"
         )
     if path is None:
         return attribute, model, place
@@ -120,6 +129,8 @@ def resolve_knobs(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict
         if name not in defaults:
             closest = difflib.get_close_matches(name, defaults, 1)
             hint = f"; did you mean {closest[0]}?" if closest else ""
+            if PAPER_KNOBS.get(name) in defaults:
+                hint = f"; the paper's {name} is {PAPER_KNOBS[name]}"
             raise ValueError(
                 f"Expected one of the knobs {', '.join(defaults) or '(none)'}; got {name!r}{hint}"
             )
@@ -195,7 +206,9 @@ def _module_from_name(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise ValueError(f"Expected an importable module; got {name!r}") from None
+            there = Path(f"{name}.py")
+            hint = f"; a file is named with its ending, {there}:NAME" if there.is_file() else ""
+            raise ValueError(f"Expected an importable module; got {name!r}{hint}") from None
         raise
 
 

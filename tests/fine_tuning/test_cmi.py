@@ -245,6 +245,12 @@ BAD = {
     "mask between": (GOOD_LOSSES, changed(GOOD_MASKS, (0, 1), 0.5), {}, "masks of 0 and 1"),
     "one loss": (0 * GOOD_LOSSES, GOOD_MASKS, {}, "losses that differ; got 0 everywhere"),
     "one mask": (GOOD_LOSSES, np.ones((3, 2)), {}, "fair coin"),
+    "copy": (
+        np.random.default_rng(0).random((3, 40, 2))[[0, 1, 2, 1]],
+        np.random.default_rng(1).integers(0, 2, (3, 40))[[0, 1, 2, 1]],
+        {},
+        "losses and masks of fine-tune 1 again in 3",
+    ),
     "words": (np.array([[["a", "b"]]] * 3), GOOD_MASKS, {}, "array of numbers"),
 }
 

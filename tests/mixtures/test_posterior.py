@@ -212,6 +212,7 @@ def test_arrays_lists_and_tensors_are_the_same_rows():
     ("rows", "components", "message"),
     [
         ("abc", 2, "rows of real numbers"),
+        (np.eye(5)[:4], 2, "at least as many rows as dimensions; got 4 rows of 5"),
         ([["a"], ["b"]], 2, "rows of real numbers"),
         (np.zeros((3, 2), dtype=complex), 2, "rows of real numbers"),
         ([[1.0], [1.0, 2.0]], 2, "rows of one length"),

@@ -94,6 +94,7 @@ def test_callable_and_process():
         ("no_such_thing", "one of .*linear_gaussian.*a path to a .py file"),
         ("missing.py", "missing.py, which does not exist"),
         ("no.such.module:model", "importable module"),
+        ("os:path", r"functions there: (\w+, ){8}…; name one as os:FUNCTION"),
         ("{own}:third", "functions there: model, second"),
         ("{own}:constant", "callable named 'constant'"),
         ("{own}:needs", "'rows' without"),
@@ -103,6 +104,18 @@ def test_callable_and_process():
 def test_what_cannot_be_loaded_is_named(reference, message, own_file):
     with pytest.raises(ValueError, match=message):
         load_process(reference.replace("{own}", str(own_file)))
+
+
+def test_a_file_without_its_ending_is_hinted_at(tmp_path, monkeypatch):
+    (tmp_path / "of_mine.py").write_text("def model(): ...\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"importable module.*named with its ending, of_mine\.py"):
+        load_process("of_mine:model")
+
+
+def test_letters_of_the_paper_are_told_what_they_are_called():
+    with pytest.raises(ValueError, match="got 'J'; the paper's J is unsampled_components"):
+        load_process("gaussian_mixture", J=3)
 
 
 def test_file_with_a_syntax_error(tmp_path):
