@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 # coordinate is read from are sharper in 100 than in 30 (1,000 code tasks with 5 % role-play among
 # them against 1,000 without: area under the ROC curve of the share of neighbours 0.978 and 0.990).
 LATENT_DIMENSIONS = 100
-# How vectors were made that are to be compared by angle: their length says how many of a text's
-# words are among the many texts', and short ones lie near each other whatever they are about.
-LATENT_SEMANTICS = "TF-IDF and truncated SVD"
 # Texts that a model sees at once, and texts of a task.
 _BATCH, _SHARD = 64, 256
 
@@ -124,7 +121,7 @@ def _latent_semantics(texts: Sequence[Sequence[str]], seed: int) -> tuple[list[n
     kept = min(LATENT_DIMENSIONS, weights.shape[1] - 1, weights.shape[0] - 1)
     vectors = TruncatedSVD(kept, random_state=seed % 2**32).fit_transform(weights)
     ends = np.cumsum([len(source) for source in texts])[:-1]
-    return np.split(vectors, ends), f"{LATENT_SEMANTICS} to {kept} dimensions"
+    return np.split(vectors, ends), f"TF-IDF and truncated SVD to {kept} dimensions"
 
 
 def _encode(texts: list[str], *, model: str, mark: str, device: str) -> np.ndarray:

@@ -13,8 +13,6 @@ from rbpp.mixtures.conjugate import VariationalMixture
 from rbpp.sources import findings
 from rbpp.sources.scene import PairContrast, Scene
 from rbpp.sources.shares import Shares
-from rbpp.sources.strangeness import Strangeness
-from rbpp.sources.two_groups import Foreign
 
 
 @dataclass(frozen=True)
@@ -25,17 +23,15 @@ class Placement:
         projection: the principal components.
         contrast: of the synthetic rows against the task.
         before: of the rows before curation against the task, or None.
-        strange: by role, strangeness of its rows to what may account for them.
         task: the role that stands for the task.
         fit: the shared mixture.
         shares: its posterior.
-        curves: by role, strangeness of the sample in order, and the probability at each.
+        curves: by role, scores of the sample in order, and the probability at each.
     """
 
     projection: Projection
     contrast: PairContrast
     before: PairContrast | None
-    strange: dict[str, Strangeness]
     task: str
     fit: VariationalMixture
     shares: Shares
@@ -54,11 +50,11 @@ class Placement:
             value.numpy() for value in findings.chances(self.shares, members)
         )
         if role == "synthetic":
-            off_task = self._chance(role, score, vectors)
+            off_task = np.interp(score, *self.curves[role])
         elif role == "output" and self.before is not None:
-            off_task = self._chance(role, self.before(vectors), vectors)
+            off_task = np.interp(self.before(vectors), *self.curves[role])
         if role == self.task:
-            uncovered = self._chance(role, -score, vectors)
+            uncovered = np.interp(score, *self.curves[role])
         return {
             "off_task": off_task,
             "novel": unsampled * (1 - off_task),
@@ -70,37 +66,26 @@ class Placement:
             "y": score,
         }
 
-    def _chance(self, role: str, score: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        return np.interp(self.strange[role](score, vectors), *self.curves[role])
-
 
 def placement_of(scene: Scene, fit: VariationalMixture, shares: Shares) -> Placement:
-    """From an assessed scene of vectors as given, its shared mixture and shares."""
+    """From an assessed scene, its shared mixture and shares."""
     made, task = scene.index("synthetic"), scene.reference
     dimension = scene.projection.dimension
-    first, second = scene.contrasts[task].numpy(), scene.contrasts[made].numpy()
-    strange, curves = {}, {}
-
-    def follow(role: str, own: np.ndarray, other: int, others: np.ndarray, found: Foreign) -> None:
-        """A role by its contrast, and that of the source that may account for it."""
-        strange[role] = Strangeness(others, scene.vectors[other])
-        score = strange[role](own, scene.vectors[scene.index(role)])
-        curves[role] = _curve(score, found.probability)
-
-    follow("synthetic", second, task, first, shares.irrelevant)
-    follow(scene.roles[task], -first, made, -second, shares.uncovered)
+    curves = {
+        "synthetic": _curve(scene.contrasts[made], shares.irrelevant.probability),
+        scene.roles[task]: _curve(scene.contrasts[task], shares.uncovered.probability),
+    }
     before = None
     if shares.irrelevant_output is not None:
         pair = (scene.vectors[task], scene.vectors[scene.index("output")])
         before = PairContrast(scene.projection, pair, dimension)
-        follow("output", before.own[1], task, before.own[0], shares.irrelevant_output)
+        scores = torch.as_tensor(before.own[1])
+        curves["output"] = _curve(scores, shares.irrelevant_output.probability)
     contrast = PairContrast(scene.projection, (scene.vectors[task], scene.vectors[made]), dimension)
-    return Placement(
-        scene.projection, contrast, before, strange, scene.roles[task], fit, shares, curves
-    )
+    return Placement(scene.projection, contrast, before, scene.roles[task], fit, shares, curves)
 
 
-def _curve(scores: np.ndarray, probability: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def _curve(scores: Tensor, probability: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Scores in order, each once, with the mean probability there."""
-    place, inverse, count = np.unique(scores, return_inverse=True, return_counts=True)
+    place, inverse, count = np.unique(scores.numpy(), return_inverse=True, return_counts=True)
     return place, np.bincount(inverse, probability.double().numpy()) / count

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp.data.embed import LATENT_SEMANTICS, embed
+from rbpp.data.embed import embed
 from rbpp.data.reduce import DEPTHS, Contrast, Projection, principal_components
 from rbpp.data.rows import Rows
 from rbpp.threads import Map
@@ -63,13 +63,6 @@ class Scene:
                 for rows, contrast in zip(self.coordinates, contrasts, strict=True)
             ]
         )
-
-    def directions(self, index: int) -> np.ndarray:
-        """Vectors (n, D) of a source for distances: of unit length where angles are meant."""
-        vectors = self.vectors[index]
-        if not self.embedding.startswith(LATENT_SEMANTICS):
-            return vectors
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
 
     @property
     def reference(self) -> int:

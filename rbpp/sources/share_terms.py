@@ -23,7 +23,6 @@ from rbpp.sources.shares import (
     source_weights,
     unsampled_components,
 )
-from rbpp.sources.strangeness import Strangeness
 from rbpp.sources.two_groups import Foreign, foreign_rows
 
 _DIVERGENCE_POINTS = 2000
@@ -48,7 +47,7 @@ def shared_posterior(
     Args:
         scene: the sources.
         dimension: principal components that the contrasts see, and of which the mixture sees the
-            first `SHARED_DIMENSION`. Distances from a source are in the whole vectors.
+            first `SHARED_DIMENSION`.
         components: K, or `component_rule` of the rows.
         chains, draws, seed: of the posterior.
         engine, device: that fit the components; see `rbpp.sources.shared_mixture.fit_shared`.
@@ -88,11 +87,10 @@ def shared_posterior(
     )
 
     def foreign(name: str, index: int, other: int, own: list[Tensor]) -> Foreign:
-        """Rows of source `index` that source `other` does not account for, by their contrast."""
-        strange = Strangeness(own[other].numpy(), scene.directions(other))
+        """Rows of source `index` that source `other` does not account for."""
         return foreign_rows(
-            torch.as_tensor(strange.own),
-            torch.as_tensor(strange(own[index].numpy(), scene.directions(index))),
+            own[other],
+            own[index],
             chains=chains,
             draws=draws,
             effect=effects[index],
