@@ -70,7 +70,14 @@ def embed(
         )
     texts = [rows.text for rows in sources if rows.text is not None]
     if model is None:
-        return _latent_semantics(texts, seed)
+        vectors, how = _latent_semantics(texts, seed)
+        for rows, part in zip(sources, vectors, strict=True):
+            if np.abs(part - part[0]).max() < 1e-9:
+                raise ValueError(
+                    f"{rows.origin} ({rows.source}): Expected rows that share words with others; "
+                    f"got {len(rows)} that cannot be told apart by theirs"
+                )
+        return vectors, how
     folder = Path(cache) if cache is not None else _default_cache()
     mark = _fingerprint(model)
     work = partial(_encode, model=model, mark=mark, device=device)

@@ -86,20 +86,20 @@ def _read_path(path: Path, longest_line: int) -> list[Table]:
 
 def _read_folder(folder: Path, longest_line: int) -> list[Table]:
     if (folder / "dataset_dict.json").exists():
-        splits = json.loads((folder / "dataset_dict.json").read_text()).get("splits", [])
+        splits = _described(folder / "dataset_dict.json", "splits")
         if len(splits) != 1:
             raise ValueError(
                 f"{folder}: Expected one data set; got the splits {', '.join(splits)}: "
                 f"give {folder / splits[0] if splits else folder} or another of them"
             )
-        return _read_folder(folder / splits[0], longest_line)
+        return _read_path(folder / splits[0], longest_line)
     if (folder / "state.json").exists() and (folder / "dataset_info.json").exists():
-        state = json.loads((folder / "state.json").read_text())
-        if state.get("_indices_data_files"):
+        if _described(folder / "state.json", "_indices_data_files"):
             raise ValueError(f"{folder}: Expected a data set saved with flatten_indices()")
-        return [
-            _read_arrow(folder / entry["filename"], longest_line) for entry in state["_data_files"]
-        ]
+        files = _described(folder / "state.json", "_data_files")
+        if not files or not all(isinstance(entry, dict) and "filename" in entry for entry in files):
+            raise ValueError(f"{folder / 'state.json'}: Expected the names of data files; got none")
+        return [_read_arrow(folder / entry["filename"], longest_line) for entry in files]
     shards = sorted(
         path
         for path in folder.iterdir()
@@ -110,6 +110,16 @@ def _read_folder(folder: Path, longest_line: int) -> list[Table]:
     return [table for shard in shards for table in _read_path(shard, longest_line)]
 
 
+def _described(path: Path, name: str) -> list[Any]:
+    """A list in one of the files that describe a data set on disk, empty where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: Expected JSON; got {error} (is the file cut?)") from error
+    found = content.get(name) if isinstance(content, dict) else None
+    return found if isinstance(found, list) else []
+
+
 def _read_json(path: Path, longest_line: int) -> Table:
     size = path.stat().st_size
     if size > LARGEST_JSON:
@@ -118,15 +128,19 @@ def _read_json(path: Path, longest_line: int) -> Table:
             "write one object a line (.jsonl) or Parquet"
         )
     try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+        text = path.read_bytes().decode("utf-8-sig")
+        content = json.loads(text)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: Expected UTF-8; got {error}") from error
     except json.JSONDecodeError as error:
-        cut = " (the file ends early: is it cut?)" if error.pos >= size - 2 else ""
+        # A text that never ends is reported where it starts.
+        early = error.msg.startswith("Unterminated") or error.pos >= len(text) - 2
+        cut = " (the file ends early: is it cut?)" if early else ""
         raise ValueError(
-            f"{path}, line {error.lineno}: Expected JSON; got {error.msg} "
-            f"at column {error.colno}{cut}"
+            f"{path}, line {error.lineno}: Expected JSON; got {_json_fault(error)}{cut}"
         ) from error
+    except (ValueError, RecursionError) as error:  # a number of too many digits, nested too deep
+        raise ValueError(f"{path}: Expected JSON; got {_first_line(error)}") from error
     if isinstance(content, dict):
         rows = [value for value in content.values() if isinstance(value, list)]
         if len(content) == 1 and rows:
@@ -150,8 +164,11 @@ def _read_json_lines(path: Path, longest_line: int) -> Table:
         except json.JSONDecodeError as error:
             cut = "" if line.endswith("\n") else " (the last line: is the file cut?)"
             raise ValueError(
-                f"{path}, line {number}: Expected one JSON value; got {error.msg} "
-                f"at column {error.colno}{cut}"
+                f"{path}, line {number}: Expected one JSON value; got {_json_fault(error)}{cut}"
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"{path}, line {number}: Expected one JSON value; got {_first_line(error)}"
             ) from error
         numbers.append(number)
     return _from_rows(rows, str(path), numbers, "line")
@@ -184,9 +201,7 @@ def _read_csv(path: Path, longest_line: int) -> Table:
         ) from error
     finally:
         csv.field_size_limit(previous)
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise ValueError(f"{path}: Expected distinct fields in the header; got {repeated[0]} twice")
+    _refuse_repeated(header, f"{path}: Expected distinct fields in the header")
     columns = {name: [row[place] for row in rows] for place, name in enumerate(header)}
     return Table(str(path), columns, numbers, "line")
 
@@ -243,7 +258,11 @@ def _from_object(data: Any) -> Table:
     if isinstance(data, Table):
         return data
     if hasattr(data, "detach") and hasattr(data, "cpu"):  # a tensor, wherever it lives
-        data = data.detach().cpu().numpy()
+        data = data.detach().cpu()
+        # NumPy has no bfloat16, which float32 holds without loss.
+        data = (data.float() if "bfloat16" in str(data.dtype) else data).numpy()
+    if np.ma.is_masked(data):
+        raise ValueError(f"{kind}: Expected rows without masked values; got some")
     if isinstance(data, np.ndarray):
         if data.ndim == 0:
             raise ValueError(f"{kind}: Expected rows; got a single number")
@@ -252,6 +271,7 @@ def _from_object(data: Any) -> Table:
     if hasattr(data, "column_names") and hasattr(data, "to_list"):  # datasets.Dataset
         return _from_rows(data.to_list(), kind, range(1, len(data) + 1), "row")
     if hasattr(data, "columns") and hasattr(data, "to_dict"):  # a data frame
+        _refuse_repeated([str(name) for name in data.columns], f"{kind}: Expected distinct fields")
         columns = {str(name): data[name].to_list() for name in data.columns}
         return Table(kind, columns, range(1, len(data) + 1))
     if isinstance(data, list | tuple):
@@ -293,6 +313,7 @@ def _kind(row: Any) -> str | None:
 
 
 def _from_arrow(content: Any, origin: str) -> Table:
+    _refuse_repeated(content.column_names, f"{origin}: Expected distinct fields")
     columns = {
         name: content.column(place).to_pylist() for place, name in enumerate(content.column_names)
     }
@@ -321,6 +342,16 @@ def _lines(path: Path, longest_line: int) -> Iterator[tuple[int, str]]:
 
 def _count(rows: Any) -> range:
     return range(1, len(rows) + 1)
+
+
+def _refuse_repeated(names: Sequence[str], expected: str) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{expected}; got {repeated[0]} twice")
+
+
+def _json_fault(error: json.JSONDecodeError) -> str:
+    return f"{error.msg.removesuffix(' starting at')} at column {error.colno}"
 
 
 def _first_line(error: BaseException) -> str:

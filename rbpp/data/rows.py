@@ -78,6 +78,8 @@ def read_rows(
     >>> read_rows([{"id": "a", "text": "one"}, {"id": "b", "text": "two"}], "anchor").ids
     ['a', 'b']
     """
+    if isinstance(text_fields, str):  # one name is a sequence of names, of a letter each
+        text_fields = [text_fields]
     tables = [table for table in read_tables(data) if len(table)]
     origin = str(data) if len(tables) != 1 else tables[0].origin
     if not tables:
@@ -103,6 +105,12 @@ def read_rows(
 def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | None]:
     """The field to read where the user named none and only one can be meant."""
     first = {name: values[0] for name, values in table.columns.items() if name not in named}
+    if len(first) == 1:
+        (name,) = first
+        values = table.columns[name]
+        # The only array is what is meant, whatever it holds: reading it says what is wrong with it.
+        if isinstance(values, np.ndarray) and values.dtype.kind not in "UO":
+            return [], name
     if first and all(_is_number(value) for value in first.values()):
         return [], None
     texts = [name for name, value in first.items() if isinstance(value, str)]
@@ -200,7 +208,7 @@ def _vector(table: Table, index: int, where: str, value: Any) -> np.ndarray:
             pass
     try:
         row = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         row = np.empty(())
     if row.ndim != 1:
         got = "nothing" if value is None else f"{str(value)[:40]!r}"
@@ -218,21 +226,25 @@ def _number_columns(table: Table, labels: set[str | None]) -> np.ndarray:
         for index, value in enumerate(values):
             try:
                 numbers.append(float(value))
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 raise ValueError(
-                    f"{table.place(index)}, field {name!r}: Expected a number; got {value!r}"
+                    f"{table.place(index)}, field {name!r}: Expected a number; "
+                    f"got {str(value)[:40]!r}"
                 ) from None
         columns.append(_vectors(table, name, np.asarray(numbers)))
     return np.concatenate(columns, 1)
 
 
 def _is_number(value: Any) -> bool:
-    if isinstance(value, list | np.ndarray):
+    # NumPy turns a complex number to a real one, and loses what is imaginary.
+    if isinstance(value, list | np.ndarray | np.complexfloating):
         return False
     try:
         float(value)
     except (TypeError, ValueError):
         return False
+    except OverflowError:  # a number, for which there is no place: said where it is read
+        return True
     return True
 
 

@@ -64,6 +64,12 @@ def test_texts_without_a_common_word_still_have_vectors():
     assert np.isfinite(vectors).all()
 
 
+def test_a_source_that_shares_no_word_is_named():
+    strange = read_rows(["αα", "ββ", "γγ"], "synthetic")
+    with pytest.raises(ValueError, match=r"\(synthetic\): Expected rows that share words"):
+        embed([read_rows(["a b", "b c", "a c d", "d a"], "anchor"), strange])
+
+
 def test_embeddings_are_handed_through():
     given = np.arange(6.0).reshape(3, 2)
     (vectors,), how = embed([rows(given)])

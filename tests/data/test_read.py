@@ -189,6 +189,15 @@ def test_repeated_ids_are_one_group_when_said_so():
     assert read.ids == ["p", "p#2", "q"]
 
 
+def test_one_text_field_may_be_named_without_a_list():
+    assert read_rows(RECORDS, "anchor", text_fields="text").text[0] == "first, row"
+
+
+def test_half_precision_of_pytorch_is_read():
+    rows = read_rows(torch.tensor([[1.0, 2.5], [3.0, 4.0]], dtype=torch.bfloat16), "anchor")
+    np.testing.assert_array_equal(rows.embedding, [[1.0, 2.5], [3.0, 4.0]])
+
+
 def test_id_field_renames_the_rows():
     rows = [{"key": "k", "text": "a"}, {"key": "l", "text": "b"}]
     read = read_rows(rows, "synthetic", text_fields=["text"], id_field="key")
@@ -316,6 +325,66 @@ BAD = {
         ["row 2, field 'v'", "got nothing"],
     ),
     "three axes": (lambda f: np.zeros((2, 2, 2)), {}, ["shape (2, 2, 2)"]),
+    "booleans": (lambda f: save(f, "x.npy", x=VECTORS > 2), {}, ["x.npy", "numbers; got bool"]),
+    "column of booleans": (lambda f: VECTORS[:, 0] > 2, {}, ["Expected numbers; got bool"]),
+    "dates": (
+        lambda f: save(f, "x.npy", x=VECTORS.astype("datetime64[s]")),
+        {},
+        ["x.npy, field 'embedding'", "Expected numbers; got datetime64"],
+    ),
+    "no dimension": (lambda f: save(f, "x.npy", x=VECTORS[:, :0]), {}, ["x.npy", "dimension 0"]),
+    "column of complex numbers": (lambda f: VECTORS[:, 0] + 0j, {}, ["got complex128"]),
+    "complex columns": (
+        lambda f: save(f, "x.npz", a=VECTORS[:, 0] + 1j, b=VECTORS[:, 1]),
+        {},
+        ["x.npz", "--embedding-field", "'a', 'b'"],
+    ),
+    "masked array": (lambda f: np.ma.masked_less(VECTORS, 2), {}, ["masked values"]),
+    "a number too large": (
+        lambda f: write(f, "x.jsonl", "[1, 2]\n[1" + 400 * "0" + ", 2]\n"),
+        {},
+        ["x.jsonl, line 2", "Expected a vector of numbers"],
+    ),
+    "a number too large in a column": (
+        lambda f: [{"a": 1, "b": 2}, {"a": 10**400, "b": 2}],
+        {},
+        ["row 2, field 'a'", "Expected a number; got '1000"],
+    ),
+    "a number of too many digits": (
+        lambda f: write(f, "x.jsonl", "[1, 2]\n[" + 5000 * "1" + ", 2]\n"),
+        {},
+        ["x.jsonl, line 2", "digits"],
+    ),
+    "nested too deep": (
+        lambda f: write(f, "x.json", 100_000 * "["),
+        {},
+        ["x.json: Expected JSON", "recursion"],
+    ),
+    "cut json text": (
+        lambda f: write(f, "x.json", json.dumps(RECORDS)[:100]),
+        {},
+        ["x.json, line 1", "Unterminated string at column 92 (the file ends early: is it cut?)"],
+    ),
+    "frame with a field twice": (
+        lambda f: pd.DataFrame(VECTORS, columns=["a", "a"]),
+        {},
+        ["Expected distinct fields; got a twice"],
+    ),
+    "data set without files": (
+        lambda f: write(as_dataset(f), "state.json", "{}").parent,
+        {},
+        ["state.json: Expected the names of data files"],
+    ),
+    "data set with a cut state": (
+        lambda f: write(as_dataset(f), "state.json", '{"_data').parent,
+        {},
+        ["state.json: Expected JSON", "is the file cut?"],
+    ),
+    "data set without its split": (
+        lambda f: write(f, "dataset_dict.json", '{"splits": ["train"]}').parent,
+        {},
+        ["train: Expected a file or folder; got no such path"],
+    ),
     "complex numbers": (lambda f: np.zeros((2, 2), complex), {}, ["Expected numbers; got complex"]),
     "repeated ids": (
         lambda f: write(f, "x.jsonl", json_lines([{"id": 7, "t": "a"}, {"id": 7, "t": "b"}])),
