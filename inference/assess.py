@@ -89,6 +89,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> command.Outcome:
     """Read, assess, and write what was asked for."""
+    command.check_writable("--rows", arguments.rows)
+    command.check_writable("--report", arguments.report)
     corpus = None
     if arguments.demo:
         from rbpp.data.demo_corpus import demo_corpus

@@ -75,10 +75,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> command.Outcome:
     """Read, compare, and decide the exit status."""
     from rbpp.distributed import engine_map
-    from rbpp.sources.compare import compare, fails
+    from rbpp.sources.compare import check_condition, compare, fails, name_versions
     from rbpp.sources.report_figures import plot_ranking
     from rbpp.sources.streamed import compare_streams
 
+    names = list(name_versions(arguments.versions))
+    for condition in arguments.fail_if:  # before the work and not after it
+        check_condition(condition, names)
     anchor = [] if arguments.anchor is None else [arguments.anchor]
     streamed = streams(arguments, [*arguments.versions, arguments.reference, *anchor])
     gpus = int(arguments.device == "cuda")

@@ -251,23 +251,33 @@ def _first_line(path: Path) -> str:
 
 def _check_places(output: Path | None, figures: Path | None) -> None:
     """Fail before the work and not after it."""
-    if output is not None:
-        if output.is_dir():
-            raise ValueError(f"--output: expected a file to write; got the folder {output}")
-        existed = output.exists()
-        try:
-            with output.open("ab"):
-                pass
-        except OSError as error:
-            raise ValueError(f"--output: cannot write {output}: {error.strerror}") from error
-        if not existed:
-            output.unlink()
+    check_writable("--output", output)
     if figures is not None:
         try:
             figures.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"--figures: cannot make {figures}: {error.strerror}") from error
         os.environ.setdefault("MPLBACKEND", "Agg")  # no window for a file
+
+
+def check_writable(option: str, path: Path | None) -> None:
+    """Refuse a file that cannot be written, before the work; nothing is left of the trial.
+
+    Raises:
+        ValueError: naming the option and the file.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise ValueError(f"{option}: expected a file to write; got the folder {path}")
+    existed = path.exists()
+    try:
+        with path.open("ab"):
+            pass
+    except OSError as error:
+        raise ValueError(f"{option}: cannot write {path}: {error.strerror}") from error
+    if not existed:
+        path.unlink()
 
 
 def _save_figures(figures: Mapping[str, Any], folder: Path) -> list[Path]:

@@ -13,13 +13,15 @@ inside components too: weights on shared components lose it.
 
 from __future__ import annotations
 
+import difflib
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -108,7 +110,8 @@ def compare(
         mapper: over versions and shards of text, such as that of a cluster.
 
     Raises:
-        ValueError: as `assess`; and on fewer than two versions or two of one name.
+        ValueError: as `assess`; and on fewer than two versions or two of one name, or a width or
+            probability outside its range.
     """
     named = name_versions(versions)
     options: dict[str, Any] = {
@@ -169,6 +172,13 @@ def compare_rows(
         real: target rows, then anchors if there are any.
         projection: principal components of more rows than these; by default of these.
     """
+    if chains < 1 or draws < 2:
+        raise ValueError(f"Expected chains ≥ 1 and draws ≥ 2; got {chains} and {draws}")
+    if not 0 < hdi_prob < 1:
+        raise ValueError(f"Expected hdi_prob between 0 and 1; got {hdi_prob}")
+    for kind, width in (("share", equivalent_share), ("nats", equivalent_nats)):
+        if not 0 <= width < math.inf:
+            raise ValueError(f"Expected an equivalent {kind} of 0 or more; got {width}")
     made = list(named.values())
     vectors, embedding = embed(
         [*real, *made],
@@ -256,6 +266,47 @@ def fails(comparison: Comparison, condition: str) -> list[str]:
     Raises:
         ValueError: if the condition cannot be read, or names an unknown term or version.
     """
+    asked = check_condition(condition, list(comparison.data))
+    found = []
+    for name in asked.versions:
+        posterior = container.group_datasets(comparison.data[name])["posterior"]
+        if asked.term not in posterior:
+            terms = [str(term) for term in posterior if not str(term).endswith("_mcse")]
+            closest = difflib.get_close_matches(asked.term, terms, n=1)
+            hint = f": did you mean {closest[0]!r}?" if closest else ""
+            raise ValueError(
+                f"Expected one of the terms {', '.join(terms)}; got {asked.term!r}{hint}"
+            )
+        draws = posterior[asked.term].values
+        holds = draws > asked.value if asked.sign == ">" else draws < asked.value
+        if holds.mean() >= asked.probability:
+            found.append(name)
+    return found
+
+
+class Condition(NamedTuple):
+    """`TERM SIGN VALUE with PROBABILITY`, of these versions."""
+
+    versions: list[str]
+    term: str
+    sign: str
+    value: float
+    probability: float
+
+
+def check_condition(condition: str, versions: list[str]) -> Condition:
+    """The condition of `fails`, read before there is a comparison to ask.
+
+    Args:
+        condition: as for `fails`.
+        versions: the names of all.
+
+    Raises:
+        ValueError: if the condition cannot be read, or names an unknown version.
+
+    >>> check_condition("new: irrelevant_share > 0.1 with 0.9", ["old", "new"]).versions
+    ['new']
+    """
     match = _CONDITION.fullmatch(condition)
     if match is None:
         raise ValueError(
@@ -269,27 +320,20 @@ def fails(comparison: Comparison, condition: str) -> list[str]:
         raise ValueError(
             f"Expected a probability above 0, up to 1; got {required} in {condition!r}"
         )
-    chosen = list(comparison.data) if match["version"] is None else [match["version"].strip()]
-    found = []
-    for name in chosen:
-        if name not in comparison.data:
-            known = ", ".join(comparison.data)
-            raise ValueError(f"Expected one of the versions {known}; got {name!r}")
-        posterior = container.group_datasets(comparison.data[name])["posterior"]
-        if match["term"] not in posterior:
-            known = ", ".join(str(term) for term in posterior if not str(term).endswith("_mcse"))
-            raise ValueError(f"Expected one of the terms {known}; got {match['term']!r}")
-        draws = posterior[match["term"]].values
-        holds = draws > value if match["sign"] == ">" else draws < value
-        if holds.mean() >= required:
-            found.append(name)
-    return found
+    chosen = versions if match["version"] is None else [match["version"].strip()]
+    if chosen[0] not in versions:
+        raise ValueError(f"Expected one of the versions {', '.join(versions)}; got {chosen[0]!r}")
+    return Condition(chosen, match["term"], match["sign"], value, required)
 
 
 def name_versions(versions: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
     """Versions by name; files by their stems."""
     if isinstance(versions, Mapping):
         named = dict(versions)
+    elif not isinstance(versions, list | tuple):  # one version: its letters or rows are none
+        raise ValueError(
+            f"Expected versions by name or a list of them; got <{type(versions).__name__}>"
+        )
     else:
         names = [
             Path(data).stem if isinstance(data, str | Path) else f"version {place}"

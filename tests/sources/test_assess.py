@@ -349,6 +349,10 @@ def test_generated_beside_filtered_is_what_was_curated(files, capsys):
             ["--anchor", "{anchor}", "--synthetic", "{synthetic}", "--text-field", "headline"],
             "Expected a field 'headline'",
         ),
+        # Before the work: files that are absent are not missed.
+        (["--rows", "absent/x.parquet"], "--rows: cannot write absent/x.parquet"),
+        (["--report", "absent/x.html"], "--report: cannot write absent/x.html"),
+        (["--report", "."], "--report: expected a file to write; got the folder ."),
     ],
 )
 def test_command_ends_with_one_line_on_bad_input(files, arguments, message, capsys):

@@ -126,6 +126,7 @@ def test_conditions_hold_for_the_versions_they_should(found, condition):
         ("irrelevant_share > 0.1 with 0", "probability above 0, up to 1"),
         ("irrelevant_share > - with 0.5", "Expected numbers"),
         ("wrong > 0.1 with 0.9", "Expected one of the terms"),
+        ("irelevant_share > 0.1 with 0.9", "did you mean 'irrelevant_share'"),
         ("other: irrelevant_share > 0.1 with 0.9", "Expected one of the versions"),
     ],
 )
@@ -137,6 +138,28 @@ def test_conditions_that_cannot_be_read_are_refused(found, condition, message):
 def test_one_version_is_not_compared():
     with pytest.raises(ValueError, match="at least 2 versions"):
         compare({"one": TARGET}, TARGET)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"chains": 0}, "Expected chains ≥ 1"),
+        ({"draws": 1}, "draws ≥ 2"),
+        ({"hdi_prob": 2}, "Expected hdi_prob between 0 and 1; got 2"),
+        ({"hdi_prob": float("nan")}, "Expected hdi_prob"),
+        ({"equivalent_share": -1}, "Expected an equivalent share of 0 or more; got -1"),
+        ({"equivalent_nats": float("nan")}, "Expected an equivalent nats"),
+    ],
+)
+def test_numbers_outside_their_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        compare(VERSIONS, TARGET, **options)
+
+
+@pytest.mark.parametrize("versions", ["good.npy", TARGET])
+def test_one_version_is_not_taken_for_several(versions):
+    with pytest.raises(ValueError, match="Expected versions by name or a list of them"):
+        compare(versions, TARGET)
 
 
 @pytest.fixture(scope="module")
@@ -180,3 +203,10 @@ def test_command_ends_with_one_line_on_bad_input(files, capsys):
     arguments = [files[0], files[1], "--reference", files[-1], "--fail-if", "x", "--no-shares"]
     assert command.main(["compare", *arguments, "--chains", "1"]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("condition", ["nonsense", "none: irrelevant_share > 0.1 with 0.9"])
+def test_command_refuses_a_condition_before_it_reads(condition, capsys):
+    arguments = ["absent.npy", "other.npy", "--reference", "absent.npy", "--fail-if", condition]
+    assert command.main(["compare", *arguments]) == 2
+    assert "absent.npy: Expected a file" not in capsys.readouterr().err
