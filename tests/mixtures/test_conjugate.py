@@ -123,9 +123,7 @@ def test_rows_that_do_not_vary_have_no_default_prior():
     with pytest.raises(ValueError, match=r"constant coordinate 1 of the data, 3\.3 up"):
         default_prior(rows, 2)
     rows[:, 1] = 1e200 * rows[:, 0]
-    with pytest.raises(
-        ValueError, match=r"float64 can hold; got .*e\+200 in coordinate 1"
-    ):
+    with pytest.raises(ValueError, match=r"float64 can hold; got .*e\+200 in coordinate 1"):
         default_prior(rows, 2)
     with pytest.raises(ValueError, match="components ≥ 1"):
         default_prior(rows, 0)
