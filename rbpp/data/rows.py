@@ -12,6 +12,9 @@ import numpy as np
 
 from rbpp.data.read import Table, read_tables
 
+# Covariances are sums of squares.
+_LARGEST = 1e150
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -196,6 +199,13 @@ def _vectors(table: Table, name: str, values: Sequence[Any] | np.ndarray) -> np.
         raise ValueError(
             f"{table.place(index)}, {where}: Expected finite numbers; got {value} "
             f"({int(wrong.sum())} of {len(wrong)} rows have some)"
+        )
+    largest = np.abs(matrix).max(1).astype(np.float64)
+    if (largest > _LARGEST).any():
+        index = int((largest > _LARGEST).argmax())
+        raise ValueError(
+            f"{table.place(index)}, {where}: Expected numbers up to {_LARGEST:g}, whose squares "
+            f"are numbers too; got {largest[index]:g}"
         )
     return matrix
 

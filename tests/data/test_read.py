@@ -308,6 +308,11 @@ BAD = {
         {"embedding_field": "v"},
         ["x.jsonl, line 2, field 'v'", "nan", "1 of 10 rows"],
     ),
+    "squares beyond numbers": (
+        lambda f: np.array([[0.0, 1.0], [1.0, -1e200]]),
+        {},
+        ["row 2", "Expected numbers up to 1e+150", "got 1e+200"],
+    ),
     "infinite array": (lambda f: np.array([[0.0], [np.inf]]), {}, ["row 2", "inf"]),
     "mixed dimensions": (
         lambda f: [{"v": [1.0, 2.0]}, {"v": [1.0]}],
