@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -127,7 +128,7 @@ def _projection(
         raise ValueError("Expected rows that vary; got all vectors identical")
     chosen = dimension_rule(counts, available)
     if dimension is not None:
-        if not 1 <= dimension <= available:
+        if not isinstance(dimension, Integral) or not 1 <= dimension <= available:
             raise ValueError(
                 f"Expected a dimension from 1 to the {available} directions in which the rows "
                 f"vary; got {dimension}"

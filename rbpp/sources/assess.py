@@ -26,7 +26,7 @@ from rbpp.sources.assessment import Assessment
 from rbpp.sources.learned_terms import learned_terms
 from rbpp.sources.own_mixtures import REFITS, OwnMixtures, fit_own
 from rbpp.sources.paired_terms import paired_terms
-from rbpp.sources.scene import Scene, lay_out
+from rbpp.sources.scene import Scene, check_draws, lay_out
 from rbpp.sources.share_terms import share_terms, shared_posterior
 from rbpp.sources.shared_mixture import Engine
 from rbpp.sources.shares import Shares
@@ -202,8 +202,7 @@ def assess_scene(
         components, engine, chains, draws, seed, device, mapper: as for `assess`.
         pairs: other options of `rbpp.sources.paired_terms.paired_terms`.
     """
-    if chains < 1 or draws < 2:
-        raise ValueError(f"Expected chains ≥ 1 and draws ≥ 2; got {chains} and {draws}")
+    check_draws(chains, draws)
     shared = min(SHARED_DIMENSION, scene.projection.dimension)
     fit, shares, members = shared_posterior(
         scene,

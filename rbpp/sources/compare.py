@@ -34,7 +34,7 @@ from rbpp.data.rows import Rows, read_rows
 from rbpp.progress import progress
 from rbpp.randomness import spawn
 from rbpp.sources.own_mixtures import OwnMixtures, fit_own
-from rbpp.sources.scene import arrange, group_index
+from rbpp.sources.scene import arrange, check_draws, group_index
 from rbpp.sources.share_terms import share_terms, shared_posterior
 from rbpp.threads import Map
 from rbpp.variables import VARIABLES
@@ -172,8 +172,7 @@ def compare_rows(
         real: target rows, then anchors if there are any.
         projection: principal components of more rows than these; by default of these.
     """
-    if chains < 1 or draws < 2:
-        raise ValueError(f"Expected chains ≥ 1 and draws ≥ 2; got {chains} and {draws}")
+    check_draws(chains, draws)
     if not 0 < hdi_prob < 1:
         raise ValueError(f"Expected hdi_prob between 0 and 1; got {hdi_prob}")
     for kind, width in (("share", equivalent_share), ("nats", equivalent_nats)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,13 @@ def lay_out(
         quiet=quiet,
     )
     return arrange(ordered, vectors, principal_components(vectors, dimension), embedding)
+
+
+def check_draws(chains: int, draws: int) -> None:
+    """Raises ValueError unless both are whole numbers, of one chain and two draws at least."""
+    whole = isinstance(chains, Integral) and isinstance(draws, Integral)
+    if not whole or chains < 1 or draws < 2:
+        raise ValueError(f"Expected whole chains ≥ 1 and draws ≥ 2; got {chains} and {draws}")
 
 
 def check_roles(roles: list[str]) -> None:

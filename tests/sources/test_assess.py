@@ -279,6 +279,8 @@ BAD = {
         lambda: assess(ANCHOR, SYNTHETIC, engine="gibbs"),
         "Expected an engine of cavi, svi; got gibbs",
     ),
+    "half a draw": (lambda: assess(ANCHOR, SYNTHETIC, draws=2.5), "whole chains ≥ 1 and draws ≥ 2"),
+    "half a dimension": (lambda: assess(ANCHOR, SYNTHETIC, dimension=2.5), "vary; got 2.5"),
     "one draw": (lambda: assess(ANCHOR, SYNTHETIC, draws=1), "draws ≥ 2"),
     "a prompt alone": (
         lambda: assess(ANCHOR, SYNTHETIC, prompt_field="p"),

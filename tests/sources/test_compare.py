@@ -143,7 +143,7 @@ def test_one_version_is_not_compared():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"chains": 0}, "Expected chains ≥ 1"),
+        ({"chains": 0}, "Expected whole chains ≥ 1"),
         ({"draws": 1}, "draws ≥ 2"),
         ({"hdi_prob": 2}, "Expected hdi_prob between 0 and 1; got 2"),
         ({"hdi_prob": float("nan")}, "Expected hdi_prob"),
