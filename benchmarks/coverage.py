@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from models.linear_gaussian import loadings  # noqa: E402
+from rbpp.estimate import Estimate  # noqa: E402
 from rbpp.processes.process import load_process  # noqa: E402
 from rbpp.randomness import spawn  # noqa: E402
-from rbpp.results import Estimate  # noqa: E402
 from rbpp.theory import exact  # noqa: E402
 from rbpp.theory.bounds import prompting_factor, prompting_inefficiency  # noqa: E402
 from rbpp.theory.chain import Chain, chain_terms  # noqa: E402

@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rbpp.container import highest_density_interval
 from rbpp.fine_tuning.cmi import (
     bounds_of_pairs,
     bounds_of_pool,
@@ -26,6 +25,7 @@ from rbpp.fine_tuning.cmi import (
 )
 from rbpp.fine_tuning.fine_tunes import draw_bounds, plug_in_bounds
 from rbpp.fine_tuning.supersample import Supersample, supersample
+from rbpp.inference_data import highest_density_interval
 
 SHOWN = (
     "generalization_gap",

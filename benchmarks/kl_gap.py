@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
-from rbpp import study
+from rbpp import kl_gap_study as study
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.processes.loading import PAPER_KNOBS
 from rbpp.randomness import spawn

@@ -102,7 +102,7 @@ def planted(clean: list[str], foreign: list[str], share: float, size: int, seed:
     """A run with `foreign` rows in the synthetic data (part irrelevant) or target (uncovered)."""
     from sklearn.metrics import roc_auc_score
 
-    from rbpp.container import highest_density_interval
+    from rbpp.inference_data import highest_density_interval
 
     random = np.random.default_rng([seed, size])
     order = random.permutation(len(clean))
@@ -181,7 +181,7 @@ def ranking(
         model: embeds the headlines; TF-IDF without it.
         settings: by the name of a line, `real` (a draw of the real rows) and options of `compare`.
     """
-    from rbpp.container import group_datasets
+    from rbpp.inference_data import group_datasets
     from rbpp.sources.compare import compare
 
     folder = data / "synque_sentiment"

@@ -13,7 +13,7 @@ import argparse
 
 import numpy as np
 
-from rbpp import study
+from rbpp import kl_gap_study as study
 from rbpp.randomness import generator
 
 

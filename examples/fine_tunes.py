@@ -20,9 +20,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from rbpp.container import term_table
 from rbpp.fine_tuning.fine_tunes import fine_tune_bounds
 from rbpp.fine_tuning.supersample import supersample
+from rbpp.inference_data import term_table
 from rbpp.mixtures.divergences import total_variation
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.randomness import generator, spawn

@@ -6,7 +6,8 @@ python examples/paper_figures.py [FOLDER] [--worlds 100]
 import argparse
 from pathlib import Path
 
-from rbpp import plots, study
+from rbpp import kl_gap_study as study
+from rbpp import plots
 
 
 def main(folder: Path, worlds: int = 100, values: range = range(2, 16)) -> list[Path]:

@@ -131,16 +131,16 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
 
 def _assessed(arguments: argparse.Namespace, given: dict[str, Any]) -> Any:
     """The assessment, with the table of all rows written where it was asked for."""
-    from rbpp.distributed import engine_map
     from rbpp.sources.assess import assess
     from rbpp.sources.streamed import assess_streams
+    from rbpp.workers import open_workers
 
     paths = {role: data for role, data in given.items() if data is not None}
     where = "ray" if arguments.engine == "ray" else "local"
     engine: Any = "cavi" if where == "ray" else arguments.engine
     gpus = int(arguments.device == "cuda")
     streamed = not arguments.demo and streams(arguments, list(paths.values()))
-    with engine_map(where, arguments.address, gpus_per_task=gpus) as mapper:
+    with open_workers(where, arguments.address, gpus_per_task=gpus) as mapper:
         if streamed:
             return assess_streams(
                 paths,
@@ -176,7 +176,7 @@ def _figures(result: Any) -> dict[str, Any]:
 
 def _check(result: Any, truth: float) -> dict[str, Any]:
     """Whether the interval holds the off-task share that the generator recorded."""
-    from rbpp.container import term_table
+    from rbpp.inference_data import term_table
 
     found = term_table(result.data)["irrelevant_share"]
     low, high = found["hdi_low"], found["hdi_high"]

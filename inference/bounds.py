@@ -134,9 +134,9 @@ _CONSTANTS = ("loss_bound", "sub_gaussian", "layers", "contraction", "resolution
 
 def _chain(arguments: argparse.Namespace, process: Process) -> Chain:
     """The terms, by whoever works on the batches of worlds."""
-    from rbpp.distributed import engine_map
-    from rbpp.journal import Journal
+    from rbpp.checkpoint import Checkpoint
     from rbpp.theory.chain import chain_terms
+    from rbpp.workers import open_workers
 
     measured = (*_SIZES, "loss_bound", "resolution", "components", "anchor_components")
     work = {
@@ -146,9 +146,9 @@ def _chain(arguments: argparse.Namespace, process: Process) -> Chain:
         **{name: getattr(arguments, name) for name in (*measured, "learner")},
         "learner_noise": _noise(arguments),
     }
-    journal = Journal(arguments.checkpoint, work)
+    checkpoint = Checkpoint(arguments.checkpoint, work)
     gpus = int(arguments.device == "cuda")
-    with engine_map(arguments.engine, arguments.address, gpus_per_task=gpus) as mapper:
+    with open_workers(arguments.engine, arguments.address, gpus_per_task=gpus) as mapper:
         return chain_terms(
             process,
             learner=_learner(arguments, arguments.components),
@@ -156,7 +156,7 @@ def _chain(arguments: argparse.Namespace, process: Process) -> Chain:
             **{name: getattr(arguments, name) for name in (*_SIZES, *_CONSTANTS)},
             device=arguments.device,
             mapper=mapper,
-            journal=journal,
+            checkpoint=checkpoint,
             quiet=arguments.quiet,
         )
 

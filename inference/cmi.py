@@ -87,8 +87,8 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
 
 def comparison_table(found: FineTuneBounds) -> str:
     """Every bound beside its other estimates, one a line."""
-    from rbpp.container import term_table
     from rbpp.display import align
+    from rbpp.inference_data import term_table
 
     terms = term_table(found.data)
     columns = ("plug_in", "corrected", "null", "null_plug_in", "slack")

@@ -74,10 +74,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> command.Outcome:
     """Read, compare, and decide the exit status."""
-    from rbpp.distributed import engine_map
     from rbpp.sources.compare import check_condition, compare, fails, name_versions
     from rbpp.sources.report_figures import plot_ranking
     from rbpp.sources.streamed import compare_streams
+    from rbpp.workers import open_workers
 
     names = list(name_versions(arguments.versions))
     for condition in arguments.fail_if:  # before the work and not after it
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
     anchor = [] if arguments.anchor is None else [arguments.anchor]
     streamed = streams(arguments, [*arguments.versions, arguments.reference, *anchor])
     gpus = int(arguments.device == "cuda")
-    with engine_map(arguments.engine, arguments.address, gpus_per_task=gpus) as mapper:
+    with open_workers(arguments.engine, arguments.address, gpus_per_task=gpus) as mapper:
         common: dict[str, Any] = {
             "versions": arguments.versions,
             "reference": arguments.reference,

@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
     import torch
 
     from rbpp import plots
-    from rbpp.container import add_terms
+    from rbpp.inference_data import add_terms
     from rbpp.mixtures.divergences import entropy
     from rbpp.randomness import generator, spawn
 
@@ -213,10 +213,10 @@ _PASSES = ("stochastic_passes", "incremental_passes", "passes")
 
 def _of_stream(arguments: argparse.Namespace) -> Fitted:
     """The fit of rows that are read in chunks, here or by the workers of a cluster."""
-    from rbpp.distributed import engine_map
-    from rbpp.journal import Journal
+    from rbpp.checkpoint import Checkpoint
     from rbpp.mixtures.chunks import CHUNK_ROWS, row_chunks
     from rbpp.mixtures.stream_posterior import fit_mixture_stream
+    from rbpp.workers import open_workers
 
     engine = "ray" if arguments.engine == "ray" else "local"
     chunk_rows = arguments.chunk_rows or CHUNK_ROWS
@@ -243,7 +243,7 @@ def _of_stream(arguments: argparse.Namespace) -> Fitted:
         "parts": len(stream),
     }
     on_gpu = arguments.device == "cuda"
-    with engine_map(engine, arguments.address, gpus_per_task=int(on_gpu)) as mapper:
+    with open_workers(engine, arguments.address, gpus_per_task=int(on_gpu)) as mapper:
         posterior, summary = fit_mixture_stream(
             stream,
             arguments.components[0],
@@ -252,7 +252,7 @@ def _of_stream(arguments: argparse.Namespace) -> Fitted:
             device="cpu" if engine == "ray" else arguments.device,
             part_device=arguments.device,
             mapper=mapper,
-            journal=Journal(arguments.checkpoint, work),
+            checkpoint=Checkpoint(arguments.checkpoint, work),
             quiet=arguments.quiet,
         )
     return Fitted(posterior, summary.count, {"embedding": "as given", "stream": True})

@@ -55,10 +55,11 @@ def parse_values(text: str) -> list[int]:
 
 def run(arguments: argparse.Namespace) -> command.Outcome:
     """Sweep every named knob, and draw its column of the figure."""
-    from rbpp import plots, study
-    from rbpp.distributed import engine_map
-    from rbpp.journal import Journal
+    from rbpp import kl_gap_study as study
+    from rbpp import plots
+    from rbpp.checkpoint import Checkpoint
     from rbpp.processes.loading import parse_settings
+    from rbpp.workers import open_workers
 
     names = arguments.vary.split(",")
     if len(set(names)) != len(names):
@@ -71,9 +72,9 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
         "seed": arguments.seed,
         **parse_settings(arguments.set),
     }
-    journal = Journal(arguments.checkpoint, settings)
+    checkpoint = Checkpoint(arguments.checkpoint, settings)
     gpus = int(arguments.device == "cuda")
-    with engine_map(arguments.engine, arguments.address, gpus_per_task=gpus) as mapper:
+    with open_workers(arguments.engine, arguments.address, gpus_per_task=gpus) as mapper:
         sweeps = {
             knob: study.sweep(
                 knob,
@@ -82,7 +83,7 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
                 device=arguments.device,
                 quiet=arguments.quiet,
                 mapper=mapper,
-                journal=journal,
+                checkpoint=checkpoint,
             )
             for knob in names
         }

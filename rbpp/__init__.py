@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from rbpp.estimate import Estimate as Estimate
     from rbpp.mixtures.divergences import entropy as entropy
     from rbpp.mixtures.divergences import jensen_shannon as jensen_shannon
     from rbpp.mixtures.divergences import kl_divergence as kl_divergence
@@ -24,13 +25,12 @@ if TYPE_CHECKING:
     from rbpp.processes.process import load_process as load_process
     from rbpp.processes.process import simulate as simulate
     from rbpp.randomness import generator as generator
-    from rbpp.results import Estimate as Estimate
     from rbpp.sources.assess import assess as assess
     from rbpp.sources.compare import compare as compare
     from rbpp.theory.chain import chain_terms as chain_terms
 
 _MODULES = {
-    "Estimate": "rbpp.results",
+    "Estimate": "rbpp.estimate",
     "GaussianMixture": "rbpp.mixtures.mixture",
     "MixturePosterior": "rbpp.mixtures.posterior",
     "assess": "rbpp.sources.assess",

@@ -16,6 +16,7 @@ import ast
 import contextlib
 import difflib
 import importlib.util
+import json
 import os
 import sys
 import warnings
@@ -23,14 +24,32 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import rbpp
 from rbpp import options
 
+if TYPE_CHECKING:
+    from rbpp.result import Result
+
 # Ended by the user: what a shell reports for a program stopped by an interrupt.
 INTERRUPTED = 130
 _OWN_OPTIONS = {"json", "output", "figures", "quiet"}
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a program returns where its result alone does not say all.
+
+    Attributes:
+        result: of the job, or several by name, each written to a file of its own.
+        exit_status: of the command.
+        written: files that the program wrote by itself.
+    """
+
+    result: Result | Mapping[str, Result]
+    exit_status: int = 0
+    written: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -132,16 +151,16 @@ def _main(arguments: list[str]) -> int:
             return 2
 
 
-def _run(
-    name: str, run: Callable[[argparse.Namespace], Outcome], parsed: argparse.Namespace
-) -> int:
+def _run(name: str, run: Callable[[argparse.Namespace], Any], parsed: argparse.Namespace) -> int:
     parsed.device = options.resolve_device(parsed.device)
     _check_places(parsed.output, parsed.figures)
     # Whatever a library prints must not end up inside the one JSON object.
     with contextlib.redirect_stdout(sys.stderr) if parsed.json else contextlib.nullcontext():
         outcome = run(parsed)
+    if not isinstance(outcome, Outcome):
+        return _report(name, outcome if isinstance(outcome, Done) else Done(outcome), parsed)
 
-    from rbpp import container, display
+    from rbpp import display, inference_data
 
     settings = {
         "program": name,
@@ -158,9 +177,9 @@ def _run(
     terms, units = {}, {}
     for key, data in found.items():
         shown = display.convert(data, parsed.units, rows)
-        table = container.term_table(shown, parsed.hdi_prob)
+        table = inference_data.term_table(shown, parsed.hdi_prob)
         terms.update({f"{key}/{name}" if key else name: term for name, term in table.items()})
-        for label, term in container.group_datasets(shown)["posterior"].items():
+        for label, term in inference_data.group_datasets(shown)["posterior"].items():
             units[f"{key}/{label}" if key else str(label)] = term.attrs.get("units", "")
     written = []
     if parsed.output is not None:
@@ -171,7 +190,7 @@ def _run(
         for key, data in found.items():
             path = parsed.output
             path = path.with_stem(f"{path.stem}_{key}") if key else path
-            container.write(container.with_attrs(data, **encoded), path)
+            inference_data.write(inference_data.with_attrs(data, **encoded), path)
             written.append(path)
     if parsed.figures is not None:
         written += _save_figures(outcome.figures, parsed.figures)
@@ -200,6 +219,64 @@ def _run(
             parts.append("\n".join(f"written: {path}" for path in written))
         print("\n\n".join(parts), flush=True)
     return outcome.exit_status
+
+
+def _report(name: str, done: Done, parsed: argparse.Namespace) -> int:
+    """Write the files that were asked for, and print the result."""
+    several = done.result if isinstance(done.result, Mapping) else {"": done.result}
+    settings = {
+        "program": name,
+        **{key: value for key, value in vars(parsed).items() if key not in _OWN_OPTIONS},
+    }
+    per_row = getattr(parsed, "per_row", False)
+    if per_row and not any(result.rows for result in several.values()):
+        raise ValueError("--per-row: there is no data set here whose rows could be counted")
+    shown: dict[str, Any] = {
+        "hdi_prob": parsed.hdi_prob,
+        "units": parsed.units,
+        "per_row": per_row,
+    }
+    written = list(done.written)
+    if parsed.output is not None:
+        if all(result.idata is None for result in several.values()):
+            raise ValueError(f"--output: rbpp {name} has no InferenceData to write")
+        for key, result in several.items():
+            path = parsed.output
+            path = path.with_stem(f"{path.stem}_{key}") if key else path
+            result.save(path, settings=settings)
+            written.append(path)
+    if parsed.figures is not None:
+        for result in several.values():
+            written += _save_figures(result.figures(), parsed.figures)
+    if parsed.json:
+        print(_joined_json(several, settings, shown), flush=True)
+    elif not parsed.quiet:
+        parts = [result.text(**shown) for result in several.values()]
+        if written:
+            parts.append("\n".join(f"written: {path}" for path in written))
+        print("\n\n".join(part for part in parts if part), flush=True)
+    return done.exit_status
+
+
+def _joined_json(
+    several: Mapping[str, Result], settings: Mapping[str, Any], shown: Mapping[str, Any]
+) -> str:
+    """One JSON object of one result, or of several whose terms are named KEY/NAME."""
+    objects = {
+        key: json.loads(result.to_json(**shown, settings=settings))
+        for key, result in several.items()
+    }
+    if list(objects) == [""]:
+        whole = objects[""]
+    else:
+        whole = dict(next(iter(objects.values())))
+        whole["terms"] = {
+            f"{key}/{name}": term
+            for key, one in objects.items()
+            for name, term in one["terms"].items()
+        }
+        whole["audit"] = [entry for one in objects.values() for entry in one["audit"]]
+    return json.dumps(whole, ensure_ascii=False)
 
 
 def _parser(name: str, program: ModuleType) -> argparse.ArgumentParser:

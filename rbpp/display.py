@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
-from rbpp.container import Term, group_datasets, replace_posterior
+from rbpp.inference_data import InferenceData, Term, replace_group, terms_group, terms_of
 from rbpp.variables import VARIABLES
 
 Units = Literal["nats", "bits"]
@@ -17,7 +17,9 @@ _COMPARED = {"left", "right", "slack", "slack_sd", "slack_mcse"}
 _VERSIONED = ("torch", "pyro-ppl", "arviz", "xarray", "numpy")
 
 
-def convert(data: Any, units: Units = "nats", rows: Mapping[str, int] | None = None) -> Any:
+def convert(
+    data: InferenceData, units: Units = "nats", rows: Mapping[str, int] | None = None
+) -> InferenceData:
     """A copy of `data` whose information is in `units`, and per row where `rows` is given.
 
     Only variables in nats change, their Monte Carlo errors with them; shares, distances and losses
@@ -29,13 +31,13 @@ def convert(data: Any, units: Units = "nats", rows: Mapping[str, int] | None = N
         rows: row count of the data sets `anchor` and `synthetic`, to divide by, or of a variable's
             own rows under its name.
     """
-    posterior = group_datasets(data)["posterior"]
+    terms = terms_of(data)
     converted = {}
-    for name, term in posterior.data_vars.items():
+    for name, term in terms.data_vars.items():
         if term.attrs.get("units") == "nats":
             scale, shown = _scale(str(name), units, rows)
             converted[name] = (term * scale).assign_attrs({**term.attrs, "units": shown})
-    return replace_posterior(data, posterior.assign(converted))
+    return replace_group(data, terms_group(data), terms.assign(converted))
 
 
 def convert_audit(
@@ -74,7 +76,7 @@ def _scale(name: str, units: Units, rows: Mapping[str, int] | None) -> tuple[flo
 def format_terms(
     table: Mapping[str, Term], hdi_prob: float, units: Mapping[str, str] | None = None
 ) -> str:
-    """The terms of `rbpp.container.term_table`, one a line.
+    """The terms of `rbpp.inference_data.term_table`, one a line.
 
     Args:
         table: NAME to its numbers.
@@ -91,34 +93,31 @@ def format_terms(
 
 
 def format_audit(audit: Sequence[Mapping[str, Any]]) -> str:
-    """Audit entries, one a line under the names of their fields; lists in them follow, indented.
-
-    A message is a line of its own, and says in words what was measured.
-    """
-    if all("message" in entry for entry in audit):
-        return _format_messages(audit)
-    fields: dict[str, None] = {}
-    for entry in audit:
-        fields.update({key: None for key, value in entry.items() if not _is_nested(value)})
-    lines = [list(fields)]
-    for entry in audit:
-        lines.append([_short(entry.get(key)) for key in fields])
-    head, *rest = align(lines).split("\n")
-    text = [head]
+    """Checks as JSON has them, a line each; what was seen and what it rests on follow, indented."""
+    head = [[_short(entry.get(key)) for key in ("statement", "verdict")] for entry in audit]
+    first, *rest = align([["check", "verdict"], *head]).split("\n")
+    text = [first]
     for line, entry in zip(rest, audit, strict=True):
         text.append(line)
-        for key, value in entry.items():
-            if _is_nested(value) and value:
-                text.extend(f"    {part}" for part in _nested(key, value))
+        if "slack" in entry:
+            text.append(f"    {_compared(entry)}")
+        if entry.get("message"):
+            text.append(f"    {' '.join(str(entry['message']).split())}")
+        for one in entry.get("assumptions", ()):
+            seen = f" ({one['message']})" if one.get("message") else ""
+            text.append(f"    {one['verdict']}: {one['statement']}{seen}")
     return "\n".join(text)
 
 
-def _format_messages(audit: Sequence[Mapping[str, Any]]) -> str:
-    head = [[_short(entry.get(key)) for key in ("name", "holds")] for entry in audit]
-    lines = align([["audit", "holds"], *head]).split("\n")
-    for place in range(len(audit), 0, -1):
-        lines.insert(place + 1, f"    {audit[place - 1]['message']}")
-    return "\n".join(lines)
+def _compared(entry: Mapping[str, Any]) -> str:
+    """Both sides of a bound and its slack, in the units that they were converted to."""
+    left, right = entry.get("bounds", "left"), entry.get("by", "right")
+    spread = entry.get("slack_sd")
+    noise = "" if spread is None or math.isnan(spread) else f" ± {_short(spread)}"
+    return (
+        f"{left} {_short(entry.get('left'))} ≤ {right} {_short(entry.get('right'))}, slack "
+        f"{_short(entry['slack'])}{noise}, P(holds) {_short(entry.get('probability_holds'))}"
+    )
 
 
 def align(lines: Sequence[Sequence[str]]) -> str:
@@ -182,23 +181,9 @@ def _plain(value: Any) -> Any:
 def _short(value: Any) -> str:
     if value is None:
         return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
+    if isinstance(value, float) and math.isnan(value):
+        return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, Mapping | list | tuple)
-
-
-def _nested(key: str, value: Any) -> list[str]:
-    if isinstance(value, Mapping):
-        return [f"{key}: {_fields(value)}"]
-    return [_fields(item) if isinstance(item, Mapping) else str(item) for item in value]
-
-
-def _fields(value: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_short(item)}" for name, item in value.items())
 
 
 def _is_number(cell: str) -> bool:

@@ -77,7 +77,7 @@ def add_draws(parser: argparse._ActionsContainer, default: int = 1000) -> None:
 
 
 def add_engine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """`--engine ray`, for programs whose work splits; `rbpp.distributed.engine_map` takes both."""
+    """`--engine ray`, for programs whose work splits; `rbpp.workers.open_workers` takes both."""
     group = parser.add_argument_group("where the work is done")
     group.add_argument(
         "--engine",
@@ -99,7 +99,7 @@ def add_address(parser: argparse._ActionsContainer) -> None:
 
 
 def add_checkpoint(parser: argparse._ActionsContainer) -> None:
-    """`--checkpoint`: the folder of a `rbpp.journal.Journal`."""
+    """`--checkpoint`: the folder of a `rbpp.checkpoint.Checkpoint`."""
     parser.add_argument(
         "--checkpoint",
         metavar="DIR",

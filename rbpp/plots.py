@@ -36,7 +36,7 @@ def plot_kl_gap(sweeps: Mapping[str, Any], axes: np.ndarray | None = None) -> np
     the posterior interval (94 %) of the median world. Heavy tails are why these are quantiles.
 
     Args:
-        sweeps: InferenceData of `rbpp.study.sweep` by knob name.
+        sweeps: InferenceData of `rbpp.kl_gap_study.sweep` by knob name.
         axes: array (panels, knobs) to draw on; made where absent.
     """
     posteriors = {knob: data["posterior"] for knob, data in sweeps.items()}
@@ -91,7 +91,7 @@ def plot_chain(data: Any, axis: Axes | None = None, draws: int = 25) -> Axes:
     ellipses fan out, the component is uncertain.
 
     Args:
-        data: InferenceData of `rbpp.study.world_posterior`.
+        data: InferenceData of `rbpp.kl_gap_study.world_posterior`.
         axis: axes to draw on; made where absent.
         draws: posterior draws shown per chain.
     """
@@ -125,7 +125,7 @@ def plot_parts(data: Any, axis: Axes | None = None) -> Axes:
     Anchor-sampled (K) and unsampled (J) components make up the task; irrelevant ones (L) do not.
 
     Args:
-        data: InferenceData of `rbpp.study.world_posterior`.
+        data: InferenceData of `rbpp.kl_gap_study.world_posterior`.
         axis: axes to draw on; made where absent.
     """
     axis = axis or pyplot.subplots(figsize=(5.2, 4.6), layout="constrained")[1]
@@ -161,7 +161,7 @@ def plot_forest(
         hdi_prob: probability of the interval.
         axis: axes to draw on; made where absent.
     """
-    from rbpp.container import term_table
+    from rbpp.inference_data import term_table
 
     table = term_table(data, hdi_prob)
     shown = [name for name in names if name in table and table[name]["mean"] is not None]

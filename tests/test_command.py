@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from rbpp import command, options
-from rbpp.container import read
+from rbpp.checks import Check
 from rbpp.display import align, convert_audit, format_audit, to_json
+from rbpp.inference_data import read
 
 PROGRAM = '''
 """A small program.
@@ -27,7 +28,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rbpp import command, options
-from rbpp.container import inference_data
+from rbpp import inference_data
 
 
 def configure(parser):
@@ -57,7 +58,7 @@ def run(arguments):
     print("a library's chatter")
     draws = np.random.default_rng(arguments.seed).normal(2, 1, (2, 500))
     text = "nothing to report" if arguments.fail == "text" else None
-    data = inference_data(
+    data = inference_data.make(
         {
             "information_gain": draws,
             "information_gain_mcse": np.full((2, 500), 0.1),
@@ -374,35 +375,21 @@ def test_columns_align():
     assert table.splitlines() == ["term  mean  note", "a      1.5  x", "ΔH       –  yy"]
 
 
-def test_audit_shows_every_field_and_nested_assumptions():
-    text = format_audit(
-        [
-            {"bound": "Lemma 4.5", "holds": True, "assumptions": [{"markov": "consistent"}]},
-            {"bound": "Theorem 4.10", "slack": -1.0, "holds": False, "assumptions": ["noise"]},
-        ]
-    )
-    assert text.splitlines() == [
-        "bound         holds  slack",
-        "Lemma 4.5     yes        –",
-        "    markov consistent",
-        "Theorem 4.10  no        -1",
-        "    noise",
+def test_checks_are_printed_with_what_was_seen_and_what_they_rest_on():
+    rests_on = Check("rows are independent", "unknown", "not looked at")
+    bound = {"bounds": "ggmi", "left": 1.0, "by": "bound_ggmi", "right": 0.5}
+    slack = {"slack": -0.5, "slack_sd": 0.25, "probability_holds": 0.01}
+    checks = [
+        Check("Lemma 4.5", "holds", "in every world", assumptions=(rests_on,)),
+        Check("Theorem 4.10", "violated", measured={**bound, **slack}),
     ]
-
-
-def test_audit_of_messages_says_them_below_their_names():
-    text = format_audit(
-        [
-            {"name": "rows", "holds": True, "measured": {"least": 30}, "message": "30 or more"},
-            {"name": "seen", "holds": None, "measured": 0.5, "message": "half of it"},
-        ]
-    )
-    assert text.splitlines() == [
-        "audit  holds",
-        "rows   yes",
-        "    30 or more",
-        "seen   –",
-        "    half of it",
+    assert format_audit([check.to_json() for check in checks]).splitlines() == [
+        "check         verdict",
+        "Lemma 4.5     holds",
+        "    in every world",
+        "    unknown: rows are independent (not looked at)",
+        "Theorem 4.10  violated",
+        "    ggmi 1 ≤ bound_ggmi 0.5, slack -0.5 ± 0.25, P(holds) 0.01",
     ]
 
 

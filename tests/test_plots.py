@@ -6,8 +6,8 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.patches import Ellipse
 
-from rbpp import plots, study
-from rbpp.container import inference_data
+from rbpp import inference_data, plots
+from rbpp import kl_gap_study as study
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_an_ellipse_is_one_standard_deviation_along_the_principal_axes():
 
 def test_forest_shows_the_named_terms_that_have_a_value():
     draws = np.linspace(0, 1, 20).reshape(1, 20)
-    data = inference_data({"kl_gap": draws, "information_gain": np.full((1, 20), np.nan)})
+    data = inference_data.make({"kl_gap": draws, "information_gain": np.full((1, 20), np.nan)})
     axis = plots.plot_forest(data, ["kl_gap", "information_gain", "absent"])
     assert len(axis.get_yticklabels()) == 1
     assert axis.get_xlabel() == "nats"

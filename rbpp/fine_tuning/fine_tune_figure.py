@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from rbpp.container import group_datasets, highest_density_interval
+from rbpp.inference_data import group_datasets, highest_density_interval
 from rbpp.plots import ANCHOR_COLOUR, SYNTHETIC_COLOUR
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rbpp import container
+from rbpp import inference_data
 from rbpp.fine_tuning.cmi import (
     CONDITIONAL_BOUNDS,
     POOLED_BOUNDS,
@@ -117,7 +117,7 @@ def fine_tune_bounds(
         "permutations": permutations,
     }
     return FineTuneBounds(
-        container.inference_data(
+        inference_data.make(
             posterior,
             constant_data={
                 "seed": seed,

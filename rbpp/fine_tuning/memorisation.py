@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rbpp.fine_tuning.supersample import Supersample
+from rbpp.internals import standard_gamma
 
 # Prior probability that no row at all is memorised (a = b everywhere). Otherwise the share of rows
 # with a = b is uniform on [0, 1].
@@ -73,7 +74,7 @@ def row_losses(
         kernel = _choose(evidence * weights, row_of, generator)
         counted = torch.bincount(kernel, minlength=len(same)).to(torch.float64)
         share = _share_of_same(float(counted[same].sum()), rows, generator)
-        weights = torch._standard_gamma(prior + counted, generator=generator)
+        weights = standard_gamma(prior + counted, generator=generator)
         weights = torch.where(
             same,
             share * weights / weights[same].sum(),
@@ -105,7 +106,7 @@ def _share_of_same(agreeing: float, rows: int, generator: torch.Generator) -> fl
         if float(torch.rand((), generator=generator, dtype=torch.float64)) >= leave:
             return 1.0
     shape = torch.tensor([1 + agreeing, 1 + rows - agreeing], dtype=torch.float64)
-    first, second = torch._standard_gamma(shape, generator=generator).tolist()
+    first, second = standard_gamma(shape, generator=generator).tolist()
     return float(first / (first + second))
 
 

@@ -18,11 +18,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from rbpp.estimate import Estimate
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.posterior import ASCENT_OPTIONS, MixturePosterior, fit_mixture
 from rbpp.mixtures.psis import pareto_smooth
 from rbpp.randomness import generator, spawn
-from rbpp.results import Estimate
 
 
 @dataclass(frozen=True)

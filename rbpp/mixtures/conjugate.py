@@ -136,7 +136,7 @@ def default_prior(
     tensor([1.])
 
     Fraley and Raftery, Bayesian regularization for normal mixture estimation and model-based
-    clustering, Journal of Classification 24 (2007).
+    clustering, Checkpoint of Classification 24 (2007).
     """
     if components < 1:
         raise ValueError(f"Expected components ≥ 1; got {components}")

@@ -16,8 +16,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from rbpp.estimate import Estimate
 from rbpp.mixtures.mixture import GaussianMixture
-from rbpp.results import Estimate
 from rbpp.threads import block_elements
 
 SCRAMBLINGS = 8  # a standard error with 7 degrees of freedom; more would leave each too few points

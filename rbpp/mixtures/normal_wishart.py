@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Dirichlet
 
+from rbpp.internals import standard_gamma
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.mixtures.wishart import PrecisionNormal, WishartCholesky
 
@@ -69,7 +70,7 @@ class Draws(NamedTuple):
 def draw(parameters: Parameters, count: int, generator: torch.Generator) -> Draws:
     """Draws of the conjugate law, with leading dimensions (count, …)."""
     concentration = parameters.concentration
-    gamma = torch._standard_gamma(
+    gamma = standard_gamma(
         concentration.expand(count, *concentration.shape).contiguous(), generator=generator
     )
     # A weight that underflows would have the log −∞, and the draw no density.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp.container import inference_data
+from rbpp import inference_data
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, row_weights
 from rbpp.mixtures.fitted_prior import fitted_prior
@@ -157,7 +157,7 @@ class MixturePosterior:
             if source is not None:
                 observed["row_source"] = _array(source)
         constant = {"engine": self.engine, "digest": self.digest, "components": self.components}
-        return inference_data(
+        return inference_data.make(
             {
                 "weight": _array(weights),
                 "mean": _array(self.draws.means),

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp.journal import Journal
+from rbpp.checkpoint import Checkpoint
 from rbpp.mixtures.ascent import ascend, update
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.chunks import Chunk, Part, Stream
@@ -68,7 +68,7 @@ def fit_stream(
     part_device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     mapper: Map = map,
-    journal: Journal | None = None,
+    checkpoint: Checkpoint | None = None,
     quiet: bool = True,
 ) -> VariationalMixture:
     """Posterior of a Gaussian mixture from a stream of rows.
@@ -97,7 +97,7 @@ def fit_stream(
         dtype: precision of the passes over the rows, by default that of the rows, on a GPU float32.
             Statistics and parameters are always accumulated in float64.
         mapper: `map`, or one that works on several parts at once, such as that of a cluster.
-        journal: keeps what every pass gave; a run with the same journal goes on from there.
+        checkpoint: keeps what every pass gave; a run with the same checkpoint goes on from there.
         quiet: no progress bar.
 
     Returns:
@@ -108,16 +108,16 @@ def fit_stream(
         ValueError: on an empty stream, unusable chunks or counts out of range.
     """
     _check_counts(restarts, starts, stochastic_passes, incremental_passes, steps, passes)
-    journal = journal or Journal()
+    checkpoint = checkpoint or Checkpoint()
     if summary is None:
         summary = kept_summary(
-            stream, sample_rows=sample_rows, seed=seed, mapper=mapper, journal=journal
+            stream, sample_rows=sample_rows, seed=seed, mapper=mapper, checkpoint=checkpoint
         )
     if prior is None:
         prior = stream_prior(summary, components, concentration)
     device = torch.device(device)
     parameters = _starts(
-        summary, prior, components, source_count, restarts, starts, seed, mapper, journal
+        summary, prior, components, source_count, restarts, starts, seed, mapper, checkpoint
     )
     spread = summary.covariance.diagonal().sqrt()
     units = Standardisation(summary.mean, torch.where(spread > 0, spread, 1.0))
@@ -135,7 +135,7 @@ def fit_stream(
         found = mapper(partial(work, natural=natural, members=which), parts)
         return reduce(add, progress(found, len(parts), label, quiet or not label))
 
-    stepping = _Stepping(stream, steps, gather, inside, members, summary.weight, journal, quiet)
+    stepping = _Stepping(stream, steps, gather, inside, members, summary.weight, checkpoint, quiet)
     parameters = stepping.stochastic(parameters, stochastic_passes)
     parameters = stepping.incremental(parameters, incremental_passes)
     fit = VariationalMixture(**parameters._asdict(), elbo=members * torch.nan)
@@ -143,7 +143,7 @@ def fit_stream(
         number = count(1)
 
         def whole(natural: Tensor, which: Tensor) -> Statistics:
-            arrays = journal.once(
+            arrays = checkpoint.once(
                 f"exact-{next(number):03}",
                 lambda: gather(stream, natural, which, "exact pass").arrays(),
             )
@@ -222,11 +222,11 @@ def chunk_statistics(
 
 
 def kept_summary(
-    stream: Stream, *, sample_rows: int, seed: int, mapper: Map, journal: Journal
+    stream: Stream, *, sample_rows: int, seed: int, mapper: Map, checkpoint: Checkpoint
 ) -> StreamSummary:
-    """`summarise`, once per journal."""
+    """`summarise`, once per checkpoint."""
     return StreamSummary.from_arrays(
-        journal.once(
+        checkpoint.once(
             "summary",
             lambda: summarise(
                 stream, sample_rows=sample_rows, seed=spawn(seed, "sample"), mapper=mapper
@@ -259,13 +259,13 @@ class _Stepping:
         prior: Parameters,
         members: Tensor,
         weight: float,
-        journal: Journal,
+        checkpoint: Checkpoint,
         quiet: bool,
     ) -> None:
         size = -(-len(stream) // steps)
         self.windows = [stream[first : first + size] for first in range(0, len(stream), size)]
         self.gather, self.prior, self.members = gather, prior, members
-        self.weight, self.journal, self.quiet = weight, journal, quiet
+        self.weight, self.checkpoint, self.quiet = weight, checkpoint, quiet
         self.moments: Tensor | None = None  # what the current parameters were updated from
         self.step = 0
 
@@ -273,7 +273,7 @@ class _Stepping:
         """Natural-gradient steps, one a window."""
         for number in range(1, passes + 1):
             work = partial(self._stochastic_pass, parameters)
-            arrays = self.journal.once(f"stochastic-{number:03}", work)
+            arrays = self.checkpoint.once(f"stochastic-{number:03}", work)
             self.moments = torch.from_numpy(arrays["moments"]).to(self.members.device)
             self.step = int(arrays["step"])
             parameters = update(self.prior, self.moments)
@@ -299,7 +299,7 @@ class _Stepping:
         memory: Tensor | None = None
         for number in range(1, passes + 1):
             work = partial(self._incremental_pass, parameters, memory)
-            arrays = self.journal.once(f"incremental-{number:03}", work)
+            arrays = self.checkpoint.once(f"incremental-{number:03}", work)
             memory = torch.from_numpy(arrays["memory"]).to(self.members.device)
             self.moments = memory.sum(0)
             parameters = update(self.prior, self.moments)
@@ -339,7 +339,7 @@ def _starts(
     starts: int,
     seed: int,
     mapper: Map,
-    journal: Journal,
+    checkpoint: Checkpoint,
 ) -> Parameters:
     """Where the restarts begin: the best of several fits to the sample, each."""
     work = partial(
@@ -359,7 +359,7 @@ def _starts(
             for name in Parameters._fields
         }
 
-    arrays = journal.once("starts", all_restarts)
+    arrays = checkpoint.once("starts", all_restarts)
     return Parameters(**{name: torch.from_numpy(arrays[name]) for name in Parameters._fields})
 
 

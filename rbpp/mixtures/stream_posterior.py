@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rbpp.journal import Journal
+from rbpp.checkpoint import Checkpoint
 from rbpp.mixtures.chunks import Stream
 from rbpp.mixtures.conjugate import MixturePrior, default_prior
 from rbpp.mixtures.fitted_prior import fitted_prior
@@ -31,7 +31,7 @@ def fit_mixture_stream(
     sample_rows: int = SAMPLE_ROWS,
     seed: int = 0,
     mapper: Map = map,
-    journal: Journal | None = None,
+    checkpoint: Checkpoint | None = None,
     **options: Any,
 ) -> tuple[MixturePosterior, StreamSummary]:
     """Posterior of a Gaussian mixture from a stream, and what the stream holds.
@@ -42,7 +42,7 @@ def fit_mixture_stream(
     Args:
         stream: parts of rows, of one source.
         components, concentration, restarts, starts, draws, seed: as for `fit_mixture`.
-        sample_rows, mapper, journal: as for `fit_stream`.
+        sample_rows, mapper, checkpoint: as for `fit_stream`.
         options: further ones of `fit_stream`.
 
     Raises:
@@ -55,9 +55,9 @@ def fit_mixture_stream(
     (torch.Size([4, 100]), 100)
     """
     check_counts(restarts, starts, draws)
-    journal = journal or Journal()
+    checkpoint = checkpoint or Checkpoint()
     summary = kept_summary(
-        stream, sample_rows=sample_rows, seed=seed, mapper=mapper, journal=journal
+        stream, sample_rows=sample_rows, seed=seed, mapper=mapper, checkpoint=checkpoint
     )
     prior = _prior(summary, components, concentration, starts, seed)
     fit = fit_stream(
@@ -69,7 +69,7 @@ def fit_mixture_stream(
         starts=starts,
         seed=seed,
         mapper=mapper,
-        journal=journal,
+        checkpoint=checkpoint,
         **options,
     )
     fit = replace(fit, **{name: v.double() for name, v in fit.parameters._asdict().items()})

@@ -49,7 +49,7 @@ class StreamSummary:
     digest: str = ""
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """As named arrays, for a journal."""
+        """As named arrays, for a checkpoint."""
         values = {name: value for name, value in vars(self).items() if value is not None}
         return {name: np.asarray(value) for name, value in values.items()}
 

@@ -56,7 +56,7 @@ class Statistics:
         return Statistics(*(getattr(self, name).to(device) for name in _FIELDS))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """As named arrays, for a journal."""
+        """As named arrays, for a checkpoint."""
         return {name: getattr(self, name).cpu().numpy() for name in _FIELDS}
 
     @classmethod

@@ -16,6 +16,8 @@ from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 from torch.distributions import Transform, biject_to, constraints, transform_to
 
+from rbpp.internals import standard_gamma
+
 _LARGEST_LOG = 300.0  # a leap of a sampler must not overflow to infinity
 
 
@@ -152,7 +154,7 @@ class WishartCholesky(TorchDistribution):
         }
         index = torch.arange(dimension, **options)
         half = ((self.degrees_of_freedom.unsqueeze(-1) - index) / 2).expand(*shape, dimension)
-        diagonal = (2 * torch._standard_gamma(half, generator=generator)).sqrt()
+        diagonal = (2 * standard_gamma(half, generator=generator)).sqrt()
         # Underflow of a gamma draw with a tiny shape would make the factor singular.
         diagonal = diagonal.clamp_min(torch.finfo(diagonal.dtype).tiny ** 0.5)
         noise = torch.randn(*shape, dimension, dimension, generator=generator, **options)

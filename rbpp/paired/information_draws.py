@@ -18,6 +18,7 @@ import torch
 from scipy.special import digamma
 from torch import Tensor
 
+from rbpp.internals import standard_gamma
 from rbpp.paired.candidates import advantages
 from rbpp.paired.joint_mixture import PairDensity
 from rbpp.randomness import generator
@@ -101,7 +102,7 @@ def information_draws(
     source = generator(seed)
     values, choices = [], []
     for size in _block_sizes(draws, count):
-        share = torch._standard_gamma(torch.ones(size, count).to(fitted), generator=source)
+        share = standard_gamma(torch.ones(size, count).to(fitted), generator=source)
         share = share / share.sum(-1, keepdim=True)
         choice = _choices(share @ advantage.mT, advantage, ladder, least)
         noise = torch.randn(size, generator=source, dtype=fitted.dtype)

@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp.container import inference_data
+from rbpp import inference_data
+from rbpp.estimate import Estimate
 from rbpp.mixtures.normal_wishart import log_prob
 from rbpp.mixtures.psis import pareto_smooth
 from rbpp.paired.candidates import MARGINS, advantages, coordinates, pair_densities
@@ -33,7 +34,6 @@ from rbpp.paired.joint_mixture import PairDensity, neighbour_log_density, random
 from rbpp.paired.margins import NORMAL_SCORES, RAW, normal_log_density
 from rbpp.paired.paired_rows import paired_rows
 from rbpp.randomness import generator, spawn
-from rbpp.results import Estimate
 
 _LARGEST = 128
 _JUDGED_DRAWS = 200
@@ -112,7 +112,7 @@ class MutualInformation:
             f"model_{name}": np.array([getattr(model, name) for model in self.models])
             for name in ("margins", "components", "weight", "held_out", "fitted", "advantage")
         }
-        return inference_data(
+        return inference_data.make(
             {
                 "mutual_information": self.draws,
                 "mutual_information_mcse": self.standard_error,

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import MixtureSameFamily, MultivariateNormal
 
+from rbpp.internals import compact_scale_tril, site_is_subsample
 from rbpp.randomness import seeded
 
 # The plate that holds the rows of a site; the free sites of the chain need none.
@@ -150,7 +150,7 @@ def _draw_mixture(mixture: MixtureSameFamily) -> Tensor:
     uniform = torch.rand_like(cumulative[..., :1]) * cumulative[..., -1:]
     index = (uniform > cumulative[..., :-1]).sum(-1)[..., None, None]
     means = normals.loc
-    scales = normals._unbroadcasted_scale_tril.expand(*means.shape, means.shape[-1])
+    scales = compact_scale_tril(normals).expand(*means.shape, means.shape[-1])
     chosen = means.gather(-2, index.expand(*index.shape[:-1], means.shape[-1])).squeeze(-2)
     scale = scales.gather(-3, index[..., None].expand(*index.shape[:-2], 1, *scales.shape[-2:]))
     normal = torch.randn_like(chosen)

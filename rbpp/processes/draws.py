@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rbpp.container import inference_data
+from rbpp import inference_data
 from rbpp.processes.process import Simulation, Site
 
 
@@ -27,7 +27,7 @@ def simulation_data(simulation: Simulation) -> Any:
             chain[name] = value.expand(worlds, *value.shape[1:])
     dims = {name: _dimensions(process.sites[name]) for name in world}
     dims |= {name: ["replicate", *_dimensions(process.sites[name])] for name in chain}
-    return inference_data(
+    return inference_data.make(
         world,
         posterior_predictive={name: value[None] for name, value in chain.items()},
         constant_data={**process.knobs, "seed": simulation.seed},

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rbpp.distributed import FILE_MODULE
+from rbpp.workers import FILE_MODULE
 
 # What the paper calls knobs of `gaussian_mixture`.
 PAPER_KNOBS = {

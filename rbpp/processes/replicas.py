@@ -16,6 +16,7 @@ from pyro import poutine
 from pyro.distributions import Delta
 from torch import Tensor
 
+from rbpp.internals import site_is_subsample
 from rbpp.processes.batching import CHAIN_SITES, running
 from rbpp.processes.pair_density import pair_log_density
 from rbpp.randomness import spawn
@@ -202,7 +203,7 @@ class Replicas:
     ) -> Any:
         conditioned = poutine.condition(self.model, data=dict(values))
         # A plate that is made twice under one name, to enter it twice, is no site seen twice.
-        conditioned = poutine.block(conditioned, hide_fn=poutine.util.site_is_subsample)
+        conditioned = poutine.block(conditioned, hide_fn=site_is_subsample)
         seed = spawn(self.seed, label)
         with torch.set_grad_enabled(gradient), running(seed, self.device):
             if replicates is None:
@@ -217,7 +218,7 @@ def _sample_sites(trace: Any) -> dict[str, Any]:
     return {
         name: site
         for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not poutine.util.site_is_subsample(site)
+        if site["type"] == "sample" and not site_is_subsample(site)
     }
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rbpp import container
+from rbpp import inference_data
 from rbpp.data.reduce import SHARED_DIMENSION
 from rbpp.data.rows import Rows, read_rows
 from rbpp.mixtures.conjugate import VariationalMixture
@@ -232,7 +232,7 @@ def assess_scene(
         terms |= own
         audit.append(finding)
     sensitivity = _sensitivity(scene, components, seed, terms, device, mapper)
-    data = container.inference_data(
+    data = inference_data.make(
         {
             **{name: value.numpy() for name, value in terms.items()},
             **{f"{name}_mcse": value.numpy() for name, value in errors.items()},

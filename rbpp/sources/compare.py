@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp import container
+from rbpp import inference_data
 from rbpp.data.embed import embed
 from rbpp.data.reduce import Projection, principal_components
 from rbpp.data.rows import Rows, read_rows
@@ -219,7 +219,7 @@ def compare_rows(
         terms[name], errors[name] = density | own, density_errors | own_errors
     longest = draws if shares else None
     data = {
-        name: container.inference_data(
+        name: inference_data.make(
             _same_draws(
                 {**terms[name], **{f"{k}_mcse": v for k, v in errors[name].items()}}, longest
             ),
@@ -268,7 +268,7 @@ def fails(comparison: Comparison, condition: str) -> list[str]:
     asked = check_condition(condition, list(comparison.data))
     found = []
     for name in asked.versions:
-        posterior = container.group_datasets(comparison.data[name])["posterior"]
+        posterior = inference_data.group_datasets(comparison.data[name])["posterior"]
         if asked.term not in posterior:
             terms = [str(term) for term in posterior if not str(term).endswith("_mcse")]
             closest = difflib.get_close_matches(asked.term, terms, n=1)
@@ -419,7 +419,7 @@ def _ranking(scores: dict[str, Tensor], hdi_prob: float) -> list[dict[str, Any]]
     ranks = draws.argsort(0, descending=True).argsort(0) + 1
     lines = []
     for name, own, rank in zip(scores, draws, ranks, strict=True):
-        low, high = container.highest_density_interval(own.numpy(), hdi_prob)
+        low, high = inference_data.highest_density_interval(own.numpy(), hdi_prob)
         lines.append(
             {
                 "name": name,
@@ -450,7 +450,7 @@ def _difference(
     width = equivalent[variable.units]
     draws = (one - two).flatten()
     gain = draws if variable.larger_is == "better" else -draws
-    low, high = container.highest_density_interval(draws.numpy(), hdi_prob)
+    low, high = inference_data.highest_density_interval(draws.numpy(), hdi_prob)
     return {
         "term": term,
         "first": first,

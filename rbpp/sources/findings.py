@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rbpp.container import highest_density_interval
+from rbpp.inference_data import highest_density_interval
 from rbpp.mixtures.conjugate import VariationalMixture
 from rbpp.sources.own_mixtures import OwnMixtures
 from rbpp.sources.scene import Scene

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rbpp.results import Estimate
+from rbpp.estimate import Estimate
 from rbpp.sources.learned_information import MOST_ROWS, PAIRS, Learner
 from rbpp.theory.audit import probability_holds, verdict
 

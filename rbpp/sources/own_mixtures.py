@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rbpp.internals import standard_gamma
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import VariationalMixture, default_prior
 from rbpp.randomness import generator as new_generator
@@ -120,7 +121,7 @@ def _fit_one(
 def bootstrap_weights(unit: Tensor, draws: int, generator: torch.Generator) -> Tensor:
     """Weights (draw, n) of the Bayesian bootstrap, of mean 1: Dirichlet(1, …, 1) over units."""
     ones = torch.ones(draws, int(unit.max()) + 1, dtype=torch.float64, device=unit.device)
-    weights = torch._standard_gamma(ones, generator=generator)[:, unit]
+    weights = standard_gamma(ones, generator=generator)[:, unit]
     return weights / weights.mean(-1, keepdim=True)
 
 
@@ -147,7 +148,7 @@ def sample_predictive(fit: VariationalMixture, count: int, generator: torch.Gene
         return values.expand(count, *values.shape).gather(len(batch) + 1, place.expand(shape))
 
     freedom = of_chosen(student.df)
-    mixing = torch._standard_gamma(freedom / 2, generator=generator) * 2 / freedom
+    mixing = standard_gamma(freedom / 2, generator=generator) * 2 / freedom
     centre = of_chosen(student.loc).squeeze(-2)
     scale = of_chosen(student.scale_tril).squeeze(-3)
     return centre + (scale @ normal.unsqueeze(-1)).squeeze(-1) / mixing.sqrt()

@@ -21,8 +21,8 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from rbpp import plots
-from rbpp.container import term_table
 from rbpp.display import versions
+from rbpp.inference_data import term_table
 from rbpp.sources.assessment import Assessment
 from rbpp.sources.report_figures import plot_map
 

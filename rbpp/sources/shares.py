@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rbpp.internals import standard_gamma
 from rbpp.sources.two_groups import Foreign
 from rbpp.threads import one_thread
 
@@ -110,7 +111,7 @@ def source_weights(
     kept, factors = [], []
 
     def gamma(shape: Tensor, rates: Tensor) -> Tensor:
-        return torch._standard_gamma(shape, generator=generator) / rates
+        return standard_gamma(shape, generator=generator) / rates
 
     for step in range(_BURN_IN + draws):
         noise = torch.randn(counts.shape, generator=generator, dtype=counts.dtype)

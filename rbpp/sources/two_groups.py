@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rbpp.internals import standard_gamma
 from rbpp.threads import one_thread
 
 # Parts of the reference that a source may be confined to. Below a fifth it is its own place.
@@ -234,7 +235,7 @@ def _places(reference: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
 def _bootstrap(shape: tuple[int, int], effect: float, generator: torch.Generator) -> Tensor:
     """Cumulative weights (walker, m + 1) of rows whose counts vary `effect` times too much."""
     concentration = torch.full(shape, 1 / effect, dtype=torch.float64)
-    cumulative = torch._standard_gamma(concentration, generator=generator).cumsum(-1)
+    cumulative = standard_gamma(concentration, generator=generator).cumsum(-1)
     return torch.nn.functional.pad(cumulative / cumulative[:, -1:], (1, 0))
 
 
@@ -268,5 +269,5 @@ def _prior() -> Tensor:
 
 def _dirichlet(shape: Tensor, generator: torch.Generator) -> Tensor:
     # Gammas of small shape underflow to zero: both of two at once would have no ratio.
-    weights = torch._standard_gamma(shape, generator=generator).clamp_min(1e-300)
+    weights = standard_gamma(shape, generator=generator).clamp_min(1e-300)
     return weights / weights.sum(-1, keepdim=True)

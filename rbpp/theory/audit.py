@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from rbpp.results import Estimate
+from rbpp.estimate import Estimate
 from rbpp.theory.information import mean_estimate
 
 Verdict = Literal["holds", "violated", "violated in some worlds", "unknown"]

@@ -10,8 +10,8 @@ import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from rbpp.container import group_datasets, highest_density_interval
-from rbpp.results import Estimate
+from rbpp.estimate import Estimate
+from rbpp.inference_data import group_datasets, highest_density_interval
 from rbpp.theory.audit import probability_holds, verdict
 from rbpp.variables import VARIABLES
 

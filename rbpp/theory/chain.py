@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp.journal import Journal
+from rbpp.checkpoint import Checkpoint
+from rbpp.estimate import Estimate
 from rbpp.progress import progress
-from rbpp.results import Estimate
 from rbpp.theory import composition
 from rbpp.theory.information import Bracket, statement
 from rbpp.theory.learners import Learner
@@ -72,7 +72,7 @@ def chain_terms(
     device: str = "cpu",
     worlds_at_once: int | None = None,
     mapper: Map = map,
-    journal: Journal | None = None,
+    checkpoint: Checkpoint | None = None,
     quiet: bool = True,
 ) -> Chain:
     """Every term and bound of a process that meets the contract.
@@ -94,7 +94,7 @@ def chain_terms(
         worlds_at_once: worlds of a batch, by default all. Draws depend on it, and on nothing that
             decides who works on a batch; a mixture's number of components is chosen by batch.
         mapper: `map`, or one that works on several batches at once, such as that of a cluster.
-        journal: keeps what every batch gave; a run with the same journal goes on from there.
+        checkpoint: keeps what every batch gave; a run with the same checkpoint goes on from there.
         quiet: no progress bar.
 
     Raises:
@@ -124,7 +124,7 @@ def chain_terms(
         device=device,
         quiet=quiet or len(batches) > 1,
     )
-    steps = (journal or Journal()).each(
+    steps = (checkpoint or Checkpoint()).each(
         mapper, work, batches, lambda batch: f"worlds-{batch.number:04}"
     )
     shown = progress(steps, len(batches), "worlds", quiet or len(batches) == 1)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rbpp.results import Estimate
+from rbpp.estimate import Estimate
 from rbpp.theory import bounds, exact
 from rbpp.theory.factors import Kind
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from rbpp.elementwise import exp_
+from rbpp.estimate import Estimate
 from rbpp.processes.replicas import Replicas, Values
-from rbpp.results import Estimate
 from rbpp.theory.factors import factor_kind
 from rbpp.theory.information import Bracket, cross_entropy, mean_estimate, sandwich
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from rbpp.internals import standard_gamma
 from rbpp.theory import bounds
 
 _TABLES = {
@@ -233,7 +234,7 @@ def random_chains(
 
     def table(*shape: int) -> Tensor:
         alpha = torch.full((count, *shape, size), concentration, dtype=torch.float64)
-        gamma = torch._standard_gamma(alpha, generator=generator)
+        gamma = standard_gamma(alpha, generator=generator)
         gamma = gamma.clamp_min(torch.finfo(gamma.dtype).tiny)
         return gamma / gamma.sum(-1, keepdim=True)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from rbpp.estimate import Estimate
 from rbpp.processes.replicas import Replicas, Site, Values
-from rbpp.results import Estimate
 from rbpp.theory import bounds
 from rbpp.theory.curated import curated_entropy
 from rbpp.theory.factors import factor_kind, is_additive, log_volume_of_prompt

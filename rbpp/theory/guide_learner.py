@@ -17,6 +17,7 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import biject_to
 
+from rbpp.internals import site_is_subsample
 from rbpp.randomness import seeded
 from rbpp.theory.learners import Learner, Prepared
 
@@ -168,7 +169,7 @@ def _latents(trace: Any) -> list[tuple[str, Any]]:
     sites = [
         (name, site)
         for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not poutine.util.site_is_subsample(site)
+        if site["type"] == "sample" and not site_is_subsample(site)
     ]
     if not sites:
         raise ValueError("Expected a guide with sample sites, which are W; got none")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rbpp.elementwise import exp_
-from rbpp.results import Estimate
+from rbpp.estimate import Estimate
 from rbpp.threads import block_elements
 
 # A lower side within this distance of log R is cut by it: the truth may be anything above.

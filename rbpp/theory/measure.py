@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rbpp.estimate import Estimate
 from rbpp.processes.replicas import Replicas, Values
 from rbpp.progress import progress
 from rbpp.randomness import generator, spawn
-from rbpp.results import Estimate
 from rbpp.theory.factors import factor_kind
 from rbpp.theory.finite_learner import finite_learner
 from rbpp.theory.flow import Flow, exactly, flow, is_copy

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp.results import Estimate
+from rbpp.estimate import Estimate
 from rbpp.theory.information import Bracket
 
 Value = TypeVar("Value")
@@ -41,7 +41,7 @@ class Measured:
     facts: dict[str, Any]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """As a journal keeps it."""
+        """As a checkpoint keeps it."""
         estimates = {f"primitives/{name}": found for name, found in self.primitives.items()}
         for name, bracket in self.brackets.items():
             estimates |= {f"lower/{name}": bracket.lower, f"upper/{name}": bracket.upper}

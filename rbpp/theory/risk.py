@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rbpp.estimate import Estimate
 from rbpp.processes.replicas import Replicas, Values
-from rbpp.results import Estimate
 from rbpp.theory.factors import factor_kind
 from rbpp.theory.flow import is_copy
 from rbpp.theory.information import mean_estimate

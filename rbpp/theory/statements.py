@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from rbpp.container import inference_data
+from rbpp import inference_data
+from rbpp.estimate import Estimate
 from rbpp.processes.contract import Finding
-from rbpp.results import Estimate
 from rbpp.theory.audit import Assumption, Statement, entry, judged, number
 from rbpp.theory.chain import Chain
 from rbpp.theory.composition import INEQUALITIES
@@ -133,7 +133,7 @@ def to_inference_data(chain: Chain) -> Any:
         if value.shape[0] == chain.settings["worlds"] and name not in posterior:
             posterior[name] = value.squeeze(1).cpu().numpy()[None]
     attrs = {"estimators": chain.estimators, "missing": chain.missing, "notes": chain.notes}
-    return inference_data(posterior, constant_data=chain.settings, attrs=attrs)
+    return inference_data.make(posterior, constant_data=chain.settings, attrs=attrs)
 
 
 def _add(posterior: dict[str, Any], name: str, estimate: Estimate) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rbpp.estimate import Estimate
 from rbpp.processes.replicas import Replicas, Values
-from rbpp.results import Estimate
 from rbpp.theory.factors import factor_kind, output_with_factor
 from rbpp.theory.information import Bracket, golden_formula, mean_estimate, sandwich
 from rbpp.theory.learners import FOLDS, Learned, Prepared, divergences

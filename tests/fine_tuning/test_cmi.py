@@ -12,7 +12,6 @@ import torch
 from scipy.optimize import brentq
 
 from rbpp import command
-from rbpp.container import highest_density_interval, read, term_table
 from rbpp.fine_tuning.cmi import (
     CONDITIONAL_BOUNDS,
     LOG2,
@@ -33,6 +32,7 @@ from rbpp.fine_tuning.fine_tune_figure import plot_fine_tune_bounds
 from rbpp.fine_tuning.fine_tunes import BOUNDS, draw_bounds, fine_tune_bounds, plug_in_bounds
 from rbpp.fine_tuning.pooled_losses import pooled_losses
 from rbpp.fine_tuning.supersample import Supersample, read_supersample, supersample
+from rbpp.inference_data import highest_density_interval, read, term_table
 from rbpp.randomness import generator
 
 LEARNERS = {"none": 1.0, "half": 0.5, "memorises": 0.0}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rbpp import command, container
+from rbpp import command, inference_data
 from rbpp.theory import bound_figures
 
 USERS = Path(__file__).parent.parent / "processes_by_users.py"
@@ -55,7 +55,7 @@ def test_json_has_every_variable_of_the_design_with_its_audit(capsys, tmp_path):
     assert markov.startswith("holds: anchor → prompt")
     assert "sandwich" in found["estimators"]["information_synthetic_learner"]
     assert found["settings"]["sub_gaussian"] == 0.5
-    posterior = container.read(path)["posterior"]
+    posterior = inference_data.read(path)["posterior"]
     assert posterior["ggmi"].shape == (1, 2)
     assert posterior["task_map"].shape[:2] == (1, 2)
     assert (tmp_path / "terms.png").stat().st_size > 10_000
@@ -157,17 +157,17 @@ def test_the_figure_has_the_verdicts_of_the_audit():
         "slack_bound_chain_rule": [[-0.1, -0.1]],
         "slack_bound_chain_rule_mcse": [[1.0, 1.0]],
     }
-    panels = bound_figures.plot_bounds(container.inference_data(posterior))
+    panels = bound_figures.plot_bounds(inference_data.make(posterior))
     step, chain_rule = (
         "Lemma 4.5 (proof): violated, P(holds) = 0.00",
         "Lemma 4.5 (chain rule, ours): violated, P(holds) = 0.46",
     )
     assert [axis.get_title(loc="left") for axis in panels.flat] == [step, chain_rule]
     blind = {"notes": '{"information_model_factor_learner": "an upper side stands for it"}'}
-    panels = bound_figures.plot_bounds(container.inference_data(posterior, attrs=blind))
+    panels = bound_figures.plot_bounds(inference_data.make(posterior, attrs=blind))
     assert [axis.get_title(loc="left") for axis in panels.flat] == [chain_rule]
 
 
 def test_figures_refuse_data_without_bounds():
     with pytest.raises(ValueError, match="bounds"):
-        bound_figures.plot_bounds(container.inference_data({"kl_gap": [[1.0, 2.0]]}))
+        bound_figures.plot_bounds(inference_data.make({"kl_gap": [[1.0, 2.0]]}))

@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from rbpp.command import main
-from rbpp.container import read
+from rbpp.inference_data import read
 
 FAST = ["--restarts", "2", "--draws", "100", "--points", "64", "--device", "cpu"]
 # Two unit Gaussians far apart: h = log 2 + log(2πe), as their rows never overlap.

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rbpp import command, container
+from rbpp import command, inference_data
 
 FEW = ["--values", "2,3", "--worlds", "3", "--posterior-draws", "2", "--points", "64"]
 
@@ -13,7 +13,7 @@ def test_several_knobs_give_a_file_each_and_one_figure(tmp_path, capsys):
     options = ["--output", str(tmp_path / "gap.nc"), "--figures", str(tmp_path / "figures")]
     assert command.main(["kl-gap", "--vary", "K,L", *FEW, *options]) == 0
     for knob in "KL":
-        data = container.read(tmp_path / f"gap_{knob}.nc")
+        data = inference_data.read(tmp_path / f"gap_{knob}.nc")
         assert data["posterior"]["kl_gap"].dims == ("chain", "draw", knob, "world")
     assert (tmp_path / "figures" / "kl_gap.png").stat().st_size > 10_000
     assert "posterior sd" in capsys.readouterr().out

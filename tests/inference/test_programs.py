@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rbpp import command
-from rbpp.container import read
+from rbpp.inference_data import read
 from rbpp.variables import VARIABLES
 
 SMALL_FIT = "--draws 20 --chains 2"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rbpp import command
-from rbpp.container import read
+from rbpp.inference_data import read
 from rbpp.processes.process import load_process, simulate
 
 SHIPPED = [

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from rbpp.container import read, write
+from rbpp.inference_data import read, write
 from rbpp.mixtures.component_count import compare_component_counts, leave_one_out
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.normal_wishart import Draws

@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from rbpp.journal import Journal
+from rbpp.checkpoint import Checkpoint
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.chunks import Chunk, row_chunks, tensor_chunks
 from rbpp.mixtures.conjugate import default_prior
@@ -258,9 +258,9 @@ def test_a_run_that_was_cut_off_ends_with_the_same_numbers(tmp_path, done):
         return map(function, items)
 
     with pytest.raises(KeyboardInterrupt):
-        fit_stream(stream, 4, **options, mapper=cut_off, journal=Journal(tmp_path))
+        fit_stream(stream, 4, **options, mapper=cut_off, checkpoint=Checkpoint(tmp_path))
     before = len(reads)
-    again = fit_stream(stream, 4, **options, journal=Journal(tmp_path))
+    again = fit_stream(stream, 4, **options, checkpoint=Checkpoint(tmp_path))
     whole = fit_stream(stream, 4, **options)
     assert before == done + 1
     for name in ("mean", "scale", "concentration", "elbo", "iterations"):

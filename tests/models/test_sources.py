@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from rbpp.container import highest_density_interval, term_table
 from rbpp.data.rows import read_rows
+from rbpp.inference_data import highest_density_interval, term_table
 from rbpp.processes.process import load_process, simulate
 from rbpp.sources.assess import assess
 from rbpp.sources.scene import lay_out

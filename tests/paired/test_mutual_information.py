@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rbpp.command import main
-from rbpp.container import read
+from rbpp.inference_data import read
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import VariationalMixture, default_prior
 from rbpp.paired.information_draws import normal_optimism

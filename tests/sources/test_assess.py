@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from rbpp import command
-from rbpp.container import group_datasets, term_table
+from rbpp.inference_data import group_datasets, term_table
 from rbpp.sources import shared_svi
 from rbpp.sources.assess import assess
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rbpp import command
-from rbpp.container import group_datasets
+from rbpp.inference_data import group_datasets
 from rbpp.sources.compare import compare, fails
 from rbpp.sources.report_figures import plot_ranking
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from rbpp import command
-from rbpp.container import term_table
 from rbpp.data.rows import read_rows
+from rbpp.inference_data import term_table
 from rbpp.processes.process import load_process, simulate
 from rbpp.randomness import generator
 from rbpp.sources import learned_information, learned_terms

@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from rbpp import command
-from rbpp.container import group_datasets
+from rbpp.inference_data import group_datasets
 from rbpp.sources.assess import assess
 from rbpp.sources.compare import compare
 from rbpp.sources.streamed import assess_streams, compare_streams

@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from rbpp.container import highest_density_interval
 from rbpp.data.reduce import contrast
+from rbpp.inference_data import highest_density_interval
 from rbpp.randomness import generator
 from rbpp.sources.two_groups import foreign_rows
 

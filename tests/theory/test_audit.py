@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rbpp.results import Estimate
+from rbpp.estimate import Estimate
 from rbpp.theory.audit import (
     Assumption,
     Statement,

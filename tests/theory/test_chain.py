@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from benchmarks import coverage
+from rbpp.estimate import Estimate
 from rbpp.processes.process import load_process
 from rbpp.processes.replicas import Replicas
-from rbpp.results import Estimate
 from rbpp.theory.chain import chain_terms
 from rbpp.theory.composition import propagate
 from rbpp.theory.factors import factor_kind, is_additive

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from rbpp.estimate import Estimate
 from rbpp.randomness import generator
-from rbpp.results import Estimate
 from rbpp.theory import information
 from rbpp.theory.information import (
     Bracket,

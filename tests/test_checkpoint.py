@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rbpp.journal import Journal
+from rbpp.checkpoint import Checkpoint
 
 
 def test_a_step_is_done_once(tmp_path):
@@ -14,51 +14,54 @@ def test_a_step_is_done_once(tmp_path):
         return {"value": np.array([1.5, np.nan]), "label": np.asarray("text")}
 
     for _ in range(2):
-        journal = Journal(tmp_path / "journal", {"seed": 0})
-        found = journal.once("step", work)
+        checkpoint = Checkpoint(tmp_path / "checkpoint", {"seed": 0})
+        found = checkpoint.once("step", work)
         np.testing.assert_array_equal(found["value"], [1.5, np.nan])
         assert found["label"].item() == "text"
     assert len(calls) == 1
-    assert {path.name for path in (tmp_path / "journal").iterdir()} == {"settings.json", "step.npz"}
+    assert {path.name for path in (tmp_path / "checkpoint").iterdir()} == {
+        "settings.json",
+        "step.npz",
+    }
 
 
 def test_a_step_that_fails_leaves_nothing(tmp_path):
-    journal = Journal(tmp_path)
+    checkpoint = Checkpoint(tmp_path)
 
     def fail():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        journal.once("step", fail)
+        checkpoint.once("step", fail)
     assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
 
 
 def other_settings(folder):
-    Journal(folder, {"seed": 0, "components": 2})
-    Journal(folder, {"seed": 0, "components": 3})
+    Checkpoint(folder, {"seed": 0, "components": 2})
+    Checkpoint(folder, {"seed": 0, "components": 3})
 
 
 def other_files(folder):
     (folder / "notes.txt").write_text("mine")
-    Journal(folder)
+    Checkpoint(folder)
 
 
 def a_file(folder):
     (folder / "file").write_text("")
-    Journal(folder / "file")
+    Checkpoint(folder / "file")
 
 
 def objects(folder):
     """An array of objects would be unpickled: it is not."""
-    journal = Journal(folder)
+    checkpoint = Checkpoint(folder)
     np.savez(folder / "step.npz", value=np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    journal.once("step", dict)
+    checkpoint.once("step", dict)
 
 
 def cut_short(folder):
-    journal = Journal(folder)
+    checkpoint = Checkpoint(folder)
     (folder / "step.npz").write_bytes(b"PK")
-    journal.once("step", dict)
+    checkpoint.once("step", dict)
 
 
 @pytest.mark.parametrize(

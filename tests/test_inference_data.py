@@ -1,4 +1,4 @@
-"""The container under whichever ArviZ is installed; nothing here needs torch."""
+"""InferenceData under whichever ArviZ is installed; nothing here needs torch."""
 
 import subprocess
 import sys
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from rbpp.container import (
+from rbpp import inference_data
+from rbpp.inference_data import (
     add_terms,
     group_datasets,
     highest_density_interval,
-    inference_data,
     read,
     term_table,
     with_attrs,
@@ -49,7 +49,7 @@ def rng():
 def data(rng):
     """All groups, with a scalar term, a term per world, and parameters."""
     shape = (CHAINS, DRAWS)
-    return inference_data(
+    return inference_data.make(
         {
             "ggmi": rng.normal(2, 1, shape),
             "ggmi_mcse": np.full(shape, 0.25),
@@ -128,7 +128,9 @@ def test_indexing_by_group_and_variable(data):
 
 def test_mcse_takes_the_dimensions_of_its_term(rng):
     values = rng.normal(size=(1, 5, WORLDS))
-    data = inference_data({"kl_gap": values, "kl_gap_mcse": values}, dims={"kl_gap": ["world"]})
+    data = inference_data.make(
+        {"kl_gap": values, "kl_gap_mcse": values}, dims={"kl_gap": ["world"]}
+    )
     assert data["posterior"]["kl_gap_mcse"].dims == ("chain", "draw", "world")
 
 
@@ -141,7 +143,7 @@ def test_summary(data):
 
 def test_rhat_tells_restarts_that_disagree(rng):
     agree = rng.normal(size=(CHAINS, DRAWS))
-    data = inference_data({"ggmi": agree, "kl_gap": agree + 10 * np.arange(CHAINS)[:, None]})
+    data = inference_data.make({"ggmi": agree, "kl_gap": agree + 10 * np.arange(CHAINS)[:, None]})
     rhat = az.rhat(data)
     rhat = rhat["posterior"] if "posterior" in getattr(rhat, "children", {}) else rhat
     assert float(rhat["ggmi"]) < 1.05
@@ -255,7 +257,7 @@ def test_reading_no_file_says_so(tmp_path):
 )
 def test_bad_arrays_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
-        inference_data(**arguments)
+        inference_data.make(**arguments)
 
 
 def test_terms_table_against_numpy_and_arviz(data):
@@ -294,7 +296,7 @@ def test_probability_outside_its_range(data, probability):
 
 
 def test_one_draw_has_no_spread():
-    data = inference_data({"ggmi": 1.5, "ggmi_mcse": 0.1})
+    data = inference_data.make({"ggmi": 1.5, "ggmi_mcse": 0.1})
     assert term_table(data)["ggmi"] == {
         "mean": 1.5,
         "sd": None,
@@ -307,13 +309,13 @@ def test_one_draw_has_no_spread():
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_draw_that_is_no_number_gives_no_number(bad):
     draws = np.array([[1.0, bad, 2.0]])
-    term = term_table(inference_data({"ggmi": draws}))["ggmi"]
+    term = term_table(inference_data.make({"ggmi": draws}))["ggmi"]
     assert set(term.values()) == {None}
 
 
 def test_terms_of_two_dimensions_carry_both_labels(rng):
     values = rng.normal(size=(1, 6, 2, 3))
-    data = inference_data(
+    data = inference_data.make(
         {"kl_gap": values}, dims={"kl_gap": ["K", "world"]}, coords={"K": [2, 15]}
     )
     table = term_table(data)
@@ -341,14 +343,14 @@ def test_add_terms_refuses_what_no_table_would_show(data):
 def test_tensors_are_taken_as_they_are():
     torch = pytest.importorskip("torch")
     tensor = torch.ones(1, 3, dtype=torch.float32, requires_grad=True)
-    array = inference_data({"ggmi": tensor})["posterior"]["ggmi"]
+    array = inference_data.make({"ggmi": tensor})["posterior"]["ggmi"]
     assert array.dtype == np.float32
 
 
 def test_torch_is_not_imported():
     program = (
-        "import sys, rbpp, rbpp.container, rbpp.variables, rbpp.display, rbpp.command\n"
-        "rbpp.container.term_table(rbpp.container.inference_data({'ggmi': 1.0}))\n"
+        "import sys, rbpp, rbpp.inference_data, rbpp.variables, rbpp.display, rbpp.command\n"
+        "rbpp.inference_data.term_table(rbpp.inference_data.make({'ggmi': 1.0}))\n"
         "assert 'torch' not in sys.modules and 'pyro' not in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)

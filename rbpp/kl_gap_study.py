@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp.container import inference_data
-from rbpp.journal import Journal
+from rbpp import inference_data
+from rbpp.checkpoint import Checkpoint
+from rbpp.estimate import Estimate
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import VariationalMixture, default_prior
 from rbpp.mixtures.divergences import expected_log_ratio, kl_divergence
@@ -29,7 +30,6 @@ from rbpp.processes.process import load_process, simulate
 from rbpp.processes.row_density import row_mixture
 from rbpp.progress import progress
 from rbpp.randomness import generator, spawn
-from rbpp.results import Estimate
 from rbpp.threads import Map
 
 # The parts of the generator that K, J and L count.
@@ -222,7 +222,7 @@ def sweep(
     device: str = "cpu",
     quiet: bool = False,
     mapper: Map = map,
-    journal: Journal | None = None,
+    checkpoint: Checkpoint | None = None,
     **knobs: Any,
 ) -> Any:
     """One column of Figure 4: the KL gaps as one knob moves, the others at their defaults.
@@ -237,7 +237,7 @@ def sweep(
         device: where mixtures are fitted and divergences computed.
         quiet: no progress bar even on a terminal.
         mapper: over values and batches of worlds.
-        journal: keeps what is done; a run with the same journal goes on from there.
+        checkpoint: keeps what is done; a run with the same checkpoint goes on from there.
         knobs: other knobs of the process.
 
     Returns:
@@ -269,7 +269,7 @@ def sweep(
     )
     sizes = [min(WORLDS_AT_ONCE, worlds - done) for done in range(0, worlds, WORLDS_AT_ONCE)]
     batches = [_Batch(value, *part) for value in values for part in enumerate(sizes or [worlds])]
-    found = (journal or Journal()).each(
+    found = (checkpoint or Checkpoint()).each(
         mapper, work, batches, lambda batch: f"{knob}-{batch.value}-{batch.number}"
     )
     by_batch = list(progress(found, len(batches), f"kl-gap, {knob}", quiet))
@@ -281,7 +281,7 @@ def sweep(
         )[None]
         for name in by_batch[0]
     }
-    return inference_data(
+    return inference_data.make(
         posterior=posterior,
         constant_data={"worlds": worlds, "points": points, "seed": seed, **knobs},
         dims={name: [knob, "world"] for name in posterior},
@@ -388,7 +388,7 @@ def world_posterior(*, posterior_draws: int = 100, seed: int = 0, **knobs: Any) 
     dims["generator_part"] = ["generator_component"]
     dims["generator_mean"] = ["generator_component", "dim"]
     dims["generator_covariance"] = ["generator_component", "dim", "other_dim"]
-    return inference_data(
+    return inference_data.make(
         posterior,
         observed_data={
             "anchor": worlds.anchor[0].numpy(),

@@ -1,6 +1,6 @@
 """Work that goes on where it stopped: results of named steps, kept in a folder.
 
-A step that is in the journal is read and not done again. All else of a computation follows from
+A step that is in the checkpoint is read and not done again. All else of a computation follows from
 its steps and its seed, so that a run that was cut off ends with the numbers of one that was not.
 Files are arrays and JSON, written whole or not at all, and nothing in them is executed.
 """
@@ -21,11 +21,11 @@ Item = TypeVar("Item")
 Arrays = Mapping[str, np.ndarray]
 
 
-class Journal:
+class Checkpoint:
     """Steps that are done, by name.
 
     Args:
-        folder: of the journal, made where it is absent; None keeps nothing.
+        folder: of the checkpoint, made where it is absent; None keeps nothing.
         settings: what the steps depend on, as JSON has it. A folder of other settings is refused.
 
     Raises:
@@ -59,7 +59,7 @@ class Journal:
     def once(self, name: str, work: Callable[[], Arrays]) -> dict[str, np.ndarray]:
         """The arrays of a step: read if it was done, else made by `work` and kept.
 
-        >>> Journal().once("step", lambda: {"value": np.ones(1)})
+        >>> Checkpoint().once("step", lambda: {"value": np.ones(1)})
         {'value': array([1.])}
         """
         if self.folder is None:
@@ -81,7 +81,7 @@ class Journal:
         """The arrays of a step for every item, in order; those not done go through the mapper.
 
         >>> work = lambda item: {"value": np.asarray(item)}
-        >>> [step["value"].item() for step in Journal().each(map, work, [1, 2], str)]
+        >>> [step["value"].item() for step in Checkpoint().each(map, work, [1, 2], str)]
         [1, 2]
         """
         made = iter(mapper(work, [item for item in items if not self._done(name(item))]))

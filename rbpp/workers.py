@@ -17,6 +17,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from rbpp.internals import ray_on_loopback
+
 if TYPE_CHECKING:
     from rbpp.threads import Item, Map, Result
 
@@ -31,7 +33,7 @@ _PATIENCE = 10.0
 
 
 @contextmanager
-def engine_map(
+def open_workers(
     engine: str, address: str | None = None, *, gpus_per_task: float = 0
 ) -> Iterator[Map]:
     """The `map` of an engine: the built-in one, or that of a Ray cluster.
@@ -78,32 +80,15 @@ def _connect(ray: Any, address: str | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "error"}
     address = address or os.environ.get("RAY_ADDRESS")
     if address is None:
-        with _on_loopback():
+        with ray_on_loopback():
             ray.init(include_dashboard=False, **quiet)
         return
     try:
-        with _on_loopback() if _reach(address) else nullcontext():
+        with ray_on_loopback() if _reach(address) else nullcontext():
             ray.init(address=address, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"Expected a Ray cluster at {address}; got {line}") from error
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """A cluster that is started within listens on 127.0.0.1 alone, and is sought there.
-
-    Whoever reaches a port of Ray runs what he likes. Ray does so by itself on macOS and Windows,
-    and elsewhere replaces 127.0.0.1, where it is asked for, by the address of the machine.
-    """
-    from ray._private import ray_constants
-
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _reach(address: str) -> bool:

@@ -13,40 +13,62 @@ import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
 
+from rbpp.files import written_whole
 from rbpp.variables import VARIABLES
 
 # Groups whose arrays begin with (chain, draw); the others hold what there is one of.
-SAMPLED_GROUPS = ("posterior", "sample_stats", "log_likelihood", "posterior_predictive")
+SAMPLED_GROUPS = (
+    "posterior",
+    "prior",
+    "sample_stats",
+    "log_likelihood",
+    "posterior_predictive",
+    "prior_predictive",
+)
 FIXED_GROUPS = ("observed_data", "constant_data")
 
 Term = dict[str, float | None]
 
 
-def inference_data(
-    posterior: Mapping[str, Any],
+class InferenceData(Protocol):
+    """`arviz.InferenceData` of ArviZ 0.x or `xarray.DataTree` of 1.x: groups of datasets."""
+
+    @property
+    def attrs(self) -> dict[Any, Any]:
+        """Attributes of the whole."""
+
+    def __getitem__(self, group: str) -> Any:
+        """The dataset of a group."""
+
+
+def make(
+    posterior: Mapping[str, Any] | None = None,
     *,
+    prior: Mapping[str, Any] | None = None,
     sample_stats: Mapping[str, Any] | None = None,
     log_likelihood: Mapping[str, Any] | None = None,
     posterior_predictive: Mapping[str, Any] | None = None,
+    prior_predictive: Mapping[str, Any] | None = None,
     observed_data: Mapping[str, Any] | None = None,
     constant_data: Mapping[str, Any] | None = None,
     dims: Mapping[str, Sequence[str]] | None = None,
     coords: Mapping[str, Any] | None = None,
     attrs: Mapping[str, Any] | None = None,
-) -> Any:
+) -> InferenceData:
     """Posterior draws with their companions, as ArviZ wants them.
 
     Args:
         posterior: name to array (chain, draw, …); a plain number is one chain of one draw.
+        prior: the same of draws that no data has conditioned.
         sample_stats: `lp`, `log_q`, `elbo`, `pareto_k`: (chain, draw, …), or (chain,) for one value
             per restart.
         log_likelihood: (chain, draw, row), what `az.loo` reads.
-        posterior_predictive: (chain, draw, …).
+        posterior_predictive, prior_predictive: (chain, draw, …).
         observed_data: arrays as they were observed.
         constant_data: knobs and settings: numbers, strings, booleans, arrays; `None` is left out.
         dims: variable name to the names of its dimensions, without `chain` and `draw`.
@@ -60,7 +82,7 @@ def inference_data(
         ValueError: if an array lacks the leading (chain, draw), differs in them from the others, or
             does not have the dimensions that `dims` names.
 
-    >>> data = inference_data({"kl_gap": [[0.5, 0.7]]}, constant_data={"seed": 0})
+    >>> data = make({"kl_gap": [[0.5, 0.7]]}, constant_data={"seed": 0})
     >>> data["posterior"]["kl_gap"].attrs["equation"]
     'Section 4.4'
     """
@@ -69,9 +91,11 @@ def inference_data(
     groups = {}
     for group, values in (
         ("posterior", posterior),
+        ("prior", prior),
         ("sample_stats", sample_stats),
         ("log_likelihood", log_likelihood),
         ("posterior_predictive", posterior_predictive),
+        ("prior_predictive", prior_predictive),
         ("observed_data", observed_data),
         ("constant_data", constant_data),
     ):
@@ -81,21 +105,21 @@ def inference_data(
 
 
 def add_terms(
-    data: Any,
+    data: InferenceData,
     terms: Mapping[str, Any],
     *,
     dims: Mapping[str, Sequence[str]] | None = None,
     coords: Mapping[str, Any] | None = None,
-) -> Any:
+) -> InferenceData:
     """A copy of `data` whose posterior group also has `terms`; equal names are replaced.
 
     Args:
-        data: what `inference_data` or `read` returned.
+        data: what `make` or `read` returned.
         terms: name to array (chain, draw, …), of the chains and draws that `data` has.
-        dims, coords: as in `inference_data`.
+        dims, coords: as in `make`.
 
     Raises:
-        ValueError: as `inference_data`, and if `rbpp.variables` does not describe a term: without
+        ValueError: as `make`, and if `rbpp.variables` does not describe a term: without
             its units no table would show it.
     """
     unknown = sorted(set(terms) - set(VARIABLES))
@@ -106,48 +130,55 @@ def add_terms(
     added = _dataset("posterior", terms, dict(dims or {}), dict(coords or {}), sizes)
     kept = before.drop_vars([name for name in added.data_vars if name in before.data_vars])
     merged = xr.merge([kept, added], combine_attrs="override", join="exact", compat="equals")
-    return replace_posterior(data, merged)
+    return replace_group(data, "posterior", merged)
 
 
-def replace_posterior(data: Any, posterior: xr.Dataset) -> Any:
-    """A copy of `data` with another posterior group."""
-    return _container({**group_datasets(data), "posterior": posterior}, data.attrs)
+def replace_group(data: InferenceData, group: str, values: xr.Dataset) -> InferenceData:
+    """A copy of `data` with another dataset for one group."""
+    return _container({**group_datasets(data), group: values}, data.attrs)
 
 
-def with_attrs(data: Any, **attrs: Any) -> Any:
-    """A copy of `data` with further attributes of the whole; see `inference_data`."""
+def terms_group(data: InferenceData) -> str:
+    """The group that the terms are in: `posterior`, or `prior` where no data was observed."""
+    return "posterior" if "posterior" in group_datasets(data) else "prior"
+
+
+def terms_of(data: InferenceData) -> xr.Dataset:
+    """The dataset of the group that the terms are in."""
+    return group_datasets(data)[terms_group(data)]
+
+
+def with_attrs(data: InferenceData, **attrs: Any) -> InferenceData:
+    """A copy of `data` with further attributes of the whole; see `make`."""
     added = {key: _plain(value) for key, value in attrs.items()}
     return _container(group_datasets(data), {**data.attrs, **added})
 
 
-def group_datasets(data: Any) -> dict[str, xr.Dataset]:
+def group_datasets(data: InferenceData) -> dict[str, xr.Dataset]:
     """The groups of InferenceData or DataTree as plain datasets, by name."""
     if isinstance(data, xr.DataTree):
         return {name: child.to_dataset() for name, child in data.children.items()}
-    return {name: data[name] for name in data.groups()}
+    groups: Any = data
+    return {name: groups[name] for name in groups.groups()}
 
 
-def write(data: Any, path: str | os.PathLike[str]) -> None:
+def write(data: InferenceData, path: str | os.PathLike[str]) -> None:
     """Write `data` to a NetCDF file, whole or not at all.
 
     Raises:
         OSError: if the file cannot be written.
     """
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.partial")
     tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs=dict(data.attrs)), **group_datasets(data)})
-    try:
-        tree.to_netcdf(partial, engine="h5netcdf")
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as aside:
+        tree.to_netcdf(aside, engine="h5netcdf")
 
 
-def read(path: str | os.PathLike[str]) -> Any:
+def read(path: str | os.PathLike[str]) -> InferenceData:
     """Read what `write` wrote, into memory.
 
     Raises:
-        ValueError: if the file is no NetCDF file or has no posterior group with chains and draws.
+        ValueError: if the file is no NetCDF file, or has neither a posterior nor a prior group with
+            chains and draws.
         OSError: if there is no such file.
     """
     target = Path(path)
@@ -159,23 +190,25 @@ def read(path: str | os.PathLike[str]) -> Any:
             attrs = dict(tree.attrs)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"Expected a NetCDF file of rbpp; got {target}: {error}") from error
-    if "posterior" not in groups or not {"chain", "draw"} <= set(groups["posterior"].dims):
+    sampled = groups.get("posterior", groups.get("prior", xr.Dataset()))
+    if not {"chain", "draw"} <= set(sampled.dims):
         raise ValueError(
-            f"Expected a group `posterior` with dimensions chain and draw in {target}; got "
-            f"groups {sorted(groups) or 'none'}"
+            f"Expected a group `posterior` or `prior` with dimensions chain and draw in {target}; "
+            f"got groups {sorted(groups) or 'none'}"
         )
     return _container(groups, attrs)
 
 
-def term_table(data: Any, hdi_prob: float = 0.94) -> dict[str, Term]:
-    """Every term of the posterior group in numbers: what a table or JSON shows of it.
+def term_table(data: InferenceData, hdi_prob: float = 0.94, *, prefix: str = "") -> dict[str, Term]:
+    """Every term in numbers, of the posterior or else the prior group: what tables and JSON show.
 
-    A term is a posterior variable that has `units`; `NAME_mcse` belongs to NAME. A term with more
+    A term is a variable that has `units`; `NAME_mcse` belongs to NAME. A term with more
     dimensions has one entry per element, NAME[label, …], as ArviZ writes it.
 
     Args:
         data: InferenceData with the terms.
         hdi_prob: probability of the highest-density interval, in (0, 1).
+        prefix: dimension whose label stands before the name, as label/NAME.
 
     Returns:
         NAME to `mean` and `sd` over all draws of all chains, `hdi_low`, `hdi_high`, and `mcse`, the
@@ -185,19 +218,22 @@ def term_table(data: Any, hdi_prob: float = 0.94) -> dict[str, Term]:
     Raises:
         ValueError: if `hdi_prob` is not inside (0, 1).
 
-    >>> term_table(inference_data({"kl_gap": [[1.0, 2.0, 3.0]]}), 0.5)["kl_gap"]["mean"]
+    >>> term_table(make({"kl_gap": [[1.0, 2.0, 3.0]]}), 0.5)["kl_gap"]["mean"]
     2.0
     """
     if not 0 < hdi_prob < 1:
         raise ValueError(f"Expected hdi_prob between 0 and 1; got {hdi_prob}")
-    posterior = group_datasets(data)["posterior"]
+    posterior = terms_of(data)
     table: dict[str, Term] = {}
     for name in map(str, posterior.data_vars):
         if name.endswith("_mcse") or "units" not in posterior[name].attrs:
             continue
         errors = posterior.get(f"{name}_mcse")
-        for label, draws, error in _elements(posterior[name], errors):
-            table[name + label] = {**_spread(draws, hdi_prob), "mcse": _root_mean_square(error)}
+        for before, label, draws, error in _elements(posterior[name], errors, prefix):
+            table[before + name + label] = {
+                **_spread(draws, hdi_prob),
+                "mcse": _root_mean_square(error),
+            }
     return table
 
 
@@ -217,7 +253,7 @@ def highest_density_interval(draws: np.ndarray, probability: float) -> tuple[flo
     return float(ordered[low]), float(ordered[low + inside])
 
 
-def _container(groups: Mapping[str, xr.Dataset], attrs: Mapping[Any, Any]) -> Any:
+def _container(groups: Mapping[str, xr.Dataset], attrs: Mapping[Any, Any]) -> InferenceData:
     if int(version("arviz").split(".")[0]) >= 1:
         return xr.DataTree.from_dict({"/": xr.Dataset(attrs=dict(attrs)), **groups})
     with warnings.catch_warnings():  # ArviZ 0.23 announces 1.0 whenever it is imported
@@ -309,26 +345,30 @@ def _plain(value: Any) -> Any:
 
 
 def _elements(
-    term: xr.DataArray, errors: xr.DataArray | None
-) -> list[tuple[str, np.ndarray, np.ndarray | None]]:
-    """Label, draws and errors of each element of a term: one of label '' where it is a scalar."""
-    own: list[Hashable] = [name for name in term.dims if name not in ("chain", "draw")]
+    term: xr.DataArray, errors: xr.DataArray | None, prefix: str
+) -> list[tuple[str, str, np.ndarray, np.ndarray | None]]:
+    """Labels before and after the name, draws and errors of each element of a term.
+
+    Draws that stand in a dimension of their own in place of `draw` (`refit`) count as draws.
+    """
+    sampled = [name for name in ("chain", "draw", "refit") if name in term.dims]
+    own: list[Hashable] = [name for name in term.dims if name not in sampled]
     shape = [term.sizes[name] for name in own]
 
     def flat(array: xr.DataArray) -> np.ndarray:
-        return array.transpose(*own, "chain", "draw").values.reshape(math.prod(shape), -1)
+        return array.transpose(*own, *sampled).values.reshape(math.prod(shape), -1)
 
     draws, error = flat(term), None if errors is None else flat(errors)
-    labels = []
-    for index in np.ndindex(*shape):
-        parts = [
-            str(term.coords[name].values[i]) if name in term.coords else str(i)
+    found = []
+    for place, index in enumerate(np.ndindex(*shape)):
+        labels = {
+            name: str(term.coords[name].values[i]) if name in term.coords else str(i)
             for name, i in zip(own, index, strict=True)
-        ]
-        labels.append(f"[{', '.join(parts)}]" if own else "")
-    return [
-        (label, draws[i], None if error is None else error[i]) for i, label in enumerate(labels)
-    ]
+        }
+        before = f"{labels.pop(prefix)}/" if prefix in labels else ""
+        after = f"[{', '.join(labels.values())}]" if labels else ""
+        found.append((before, after, draws[place], None if error is None else error[place]))
+    return found
 
 
 def _spread(draws: np.ndarray, hdi_prob: float) -> Term:

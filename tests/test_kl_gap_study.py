@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from rbpp import study
-from rbpp.journal import Journal
+from rbpp import kl_gap_study as study
+from rbpp.checkpoint import Checkpoint
 from rbpp.mixtures.divergences import kl_divergence
 from rbpp.randomness import generator
 
@@ -172,7 +172,7 @@ def test_a_sweep_goes_on_where_it_was_cut_off(tmp_path):
             yield function(item)
             done.append(item)
 
-    options = {**FEW, "quiet": True, "journal": Journal(tmp_path)}
+    options = {**FEW, "quiet": True, "checkpoint": Checkpoint(tmp_path)}
     with pytest.raises(KeyboardInterrupt):
         study.sweep("L", [0, 2, 3], **options, mapper=cut_off)
     again = study.sweep(

@@ -13,13 +13,14 @@ import pandas as pd
 import pytest
 import torch
 
-from rbpp import command, study
+from rbpp import command
+from rbpp import kl_gap_study as study
+from rbpp.checkpoint import Checkpoint
 from rbpp.data.embed import embed
 from rbpp.data.rows import Rows
-from rbpp.distributed import engine_map
-from rbpp.journal import Journal
 from rbpp.mixtures.chunks import row_chunks
 from rbpp.mixtures.stream_posterior import fit_mixture_stream
+from rbpp.workers import open_workers
 
 SWEEP = {"worlds": 2, "posterior_draws": 2, "points": 64, "seed": 3}
 VALUES = [2, 3, 4]
@@ -37,7 +38,7 @@ def ray():
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.delenv("RAY_ADDRESS", raising=False)
-        with engine_map("ray"):
+        with open_workers("ray"):
             yield ray
         assert not ray.is_initialized()
 
@@ -64,9 +65,9 @@ def rows(tmp_path_factory):
     return path
 
 
-def fitted(rows, mapper=map, journal=None):
+def fitted(rows, mapper=map, checkpoint=None):
     return fit_mixture_stream(
-        row_chunks(rows, chunk_rows=100), 3, **FIT, mapper=mapper, journal=journal
+        row_chunks(rows, chunk_rows=100), 3, **FIT, mapper=mapper, checkpoint=checkpoint
     )[0]
 
 
@@ -77,8 +78,8 @@ def assert_same_fit(found, expected):
     torch.testing.assert_close(found.elbo, expected.elbo, rtol=1e-12, atol=0)
 
 
-def swept(mapper=map, journal=None):
-    return study.sweep("K", VALUES, **SWEEP, mapper=mapper, journal=journal)["posterior"]
+def swept(mapper=map, checkpoint=None):
+    return study.sweep("K", VALUES, **SWEEP, mapper=mapper, checkpoint=checkpoint)["posterior"]
 
 
 def assert_same_sweep(found, expected):
@@ -92,7 +93,7 @@ def test_an_address_without_cluster_is_named(address):
     assert not ray.is_initialized()  # this comes before the cluster of this file: that one is used
     with (
         pytest.raises(ValueError, match=f"Expected a Ray cluster at {address}; got "),
-        engine_map("ray", address),
+        open_workers("ray", address),
     ):
         pass
 
@@ -113,7 +114,7 @@ def test_results_come_in_order_and_errors_as_themselves(ray):
             raise ValueError("Expected another item; got 30")
         return item, os.getpid()
 
-    with engine_map("ray") as mapper:
+    with open_workers("ray") as mapper:
         found = list(mapper(work, range(30)))
         assert [item for item, _ in found] == list(range(30))
         assert os.getpid() not in {process for _, process in found}
@@ -134,13 +135,13 @@ def test_an_address_without_ray_is_refused(rows, capsys):
 
 @pytest.mark.usefixtures("workers")
 def test_a_streamed_fit_has_the_numbers_of_one_process(rows):
-    with engine_map("ray") as mapper:
+    with open_workers("ray") as mapper:
         assert_same_fit(fitted(rows, mapper), fitted(rows))
 
 
 @pytest.mark.usefixtures("workers")
 def test_a_sweep_has_the_numbers_of_one_process():
-    with engine_map("ray") as mapper:
+    with open_workers("ray") as mapper:
         assert_same_sweep(swept(mapper), swept())
 
 
@@ -161,7 +162,7 @@ def test_a_worker_that_is_killed_loses_nothing(rows, tmp_path):
 
         return mapped
 
-    with engine_map("ray") as mapper:
+    with open_workers("ray") as mapper:
         found = fitted(rows, dying(mapper))
     assert mark.exists()
     assert_same_fit(found, fitted(rows))
@@ -181,10 +182,10 @@ def test_a_sweep_that_was_cut_off_goes_on(tmp_path):
         done.extend(items)
         return mapper(function, items)
 
-    with engine_map("ray") as mapper:
+    with open_workers("ray") as mapper:
         with pytest.raises(KeyboardInterrupt):
-            swept(cut_off, Journal(tmp_path, SWEEP))
-        found = swept(recorded, Journal(tmp_path, SWEEP))
+            swept(cut_off, Checkpoint(tmp_path, SWEEP))
+        found = swept(recorded, Checkpoint(tmp_path, SWEEP))
     assert [batch.value for batch in done] == VALUES[2:]
     assert_same_sweep(found, swept())
 
@@ -263,7 +264,7 @@ def test_shards_of_text_are_embedded_by_the_workers(ray, tmp_path):
 
         return mapped
 
-    with engine_map("ray") as mapper:
+    with open_workers("ray") as mapper:
         (vectors,), _ = embed(
             [rows], model="name", cache=tmp_path, mapper=with_package(mapper), quiet=True
         )
@@ -274,16 +275,16 @@ def test_shards_of_text_are_embedded_by_the_workers(ray, tmp_path):
 # Ends itself, as a machine that loses power would, where the second exact pass begins.
 DRIVER = """
 import os, signal, sys
-from rbpp import command, journal
+from rbpp import command, checkpoint
 
-once = journal.Journal.once
+once = checkpoint.Checkpoint.once
 
 def until(self, name, work):
     if name == "exact-002":
         os.kill(os.getpid(), signal.SIGKILL)
     return once(self, name, work)
 
-journal.Journal.once = until
+checkpoint.Checkpoint.once = until
 command.main(sys.argv[1:])
 """
 

@@ -1,0 +1,85 @@
+"""What was looked at, and what was found: one shape for every entry of every audit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Verdict = Literal["holds", "violated", "undecided", "unknown"]
+VERDICTS: tuple[Verdict, ...] = ("violated", "undecided", "unknown", "holds")  # worst first
+
+
+@dataclass(frozen=True)
+class Check:
+    """One statement and its verdict.
+
+    Attributes:
+        statement: what has to be so, or the name of a lemma.
+        verdict: `"holds"`; `"violated"`; `"undecided"`, looked at and not decided at this
+            precision; `"unknown"`, could not be looked at.
+        message: what was seen, in words, and what to do about it.
+        measured: the numbers behind the verdict, by name; nan where there is none.
+        assumptions: checks of what the statement rests on.
+        required: whether results depend on it; else it is an assumption of some of them only.
+
+    >>> Check("masks are fair coins", "holds", "seen", {"share": 0.501}).to_json()
+    {'statement': 'masks are fair coins', 'verdict': 'holds', 'message': 'seen', 'share': 0.501}
+    """
+
+    statement: str
+    verdict: Verdict
+    message: str = ""
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    assumptions: tuple[Check, ...] = ()
+    required: bool = True
+
+    def __post_init__(self) -> None:
+        if self.verdict not in VERDICTS:
+            raise ValueError(f"Expected a verdict of {', '.join(VERDICTS)}; got {self.verdict!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry as every program prints it: `measured` stands beside the first three keys."""
+        entry: dict[str, Any] = {
+            "statement": self.statement,
+            "verdict": self.verdict,
+            "message": self.message,
+            **self.measured,
+        }
+        if self.assumptions:
+            entry["assumptions"] = [one.to_json() for one in self.assumptions]
+        if not self.required:
+            entry["required"] = False
+        return entry
+
+    def __str__(self) -> str:
+        return f"{self.verdict}: {self.statement}" + (f" ({self.message})" if self.message else "")
+
+
+def verdict_of(holds: bool | None) -> Verdict:
+    """The verdict of a plain yes or no; None is `"unknown"`."""
+    return "unknown" if holds is None else "holds" if holds else "violated"
+
+
+def verdict_of_probability(probability: float, sure: float = 0.95) -> Verdict:
+    """The verdict of a statement that holds with this probability; nan is `"unknown"`.
+
+    >>> verdict_of_probability(0.99), verdict_of_probability(0.5), verdict_of_probability(0.01)
+    ('holds', 'undecided', 'violated')
+    """
+    if math.isnan(probability):
+        return "unknown"
+    if probability >= sure:
+        return "holds"
+    return "violated" if probability <= 1 - sure else "undecided"
+
+
+def worst(checks: Iterable[Check]) -> Check | None:
+    """The check with the worst verdict, the first of several; None if there is none."""
+    return min(checks, key=lambda check: VERDICTS.index(check.verdict), default=None)
+
+
+def violations(checks: Iterable[Check], *, required: bool = True) -> list[Check]:
+    """The violated ones, by default only those that results depend on."""
+    return [c for c in checks if c.verdict == "violated" and (c.required or not required)]

@@ -1,0 +1,300 @@
+"""A number with its Monte Carlo error: what an estimator returns, and how such numbers combine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Direction = Literal["exact", "unbiased", "lower", "upper", "biased"]
+
+_OPPOSITE: dict[Direction, Direction] = {"lower": "upper", "upper": "lower"}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A Monte Carlo estimate with its error, and bounds of it where an estimator gives them.
+
+    `+` and `−` combine two estimates. Their errors count as independent, so the squares add up.
+    Two estimates from the same draws are not independent: each then carries its per-draw values in
+    `samples` under one name `draws`, and the error is that of the per-draw sum or difference.
+
+    Attributes:
+        value: the estimate; its shape is the batch shape of what was estimated.
+        standard_error: Monte Carlo standard error, same shape as `value`; zero where exact.
+        count: number of Monte Carlo draws behind every entry of `value`.
+        direction: what the expectation of `value` is: the quantity itself (`"unbiased"`), a lower
+            or an upper bound of it, something of unknown sign beside it (`"biased"`), or the
+            quantity without any Monte Carlo (`"exact"`).
+        lower, upper: bounds of the same quantity, where an estimator gives them.
+        method: which estimator gave the value, in the field's words.
+        limit: the largest value that the estimator can return, such as log R of a contrast of R
+            pairs; infinite where there is no such limit.
+        samples: per-draw values whose mean is `value`, (draws, …); None where they are not kept.
+        draws: name of the draws behind `samples`; equal names mean the same draws.
+
+    >>> one = Estimate(torch.tensor(2.0), torch.tensor(0.3), 100)
+    >>> other = Estimate(torch.tensor(0.5), torch.tensor(0.4), 50)
+    >>> (one - other).value.item(), (one - other).standard_error.item(), (one - other).count
+    (1.5, 0.5, 50)
+    """
+
+    value: Tensor
+    standard_error: Tensor
+    count: int = 1
+    direction: Direction = "unbiased"
+    lower: Estimate | None = None
+    upper: Estimate | None = None
+    method: str = ""
+    limit: float = math.inf
+    samples: Tensor | None = None
+    draws: str = ""
+
+    def __post_init__(self) -> None:
+        if self.value.shape != self.standard_error.shape:
+            raise ValueError(
+                "Expected value and standard_error of one shape; got "
+                f"{tuple(self.value.shape)} and {tuple(self.standard_error.shape)}"
+            )
+
+    def __add__(self, other: Estimate | Tensor | float) -> Estimate:
+        if not isinstance(other, Estimate):
+            return self._affine(1.0, other)
+        return _sum(self, other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Estimate | Tensor | float) -> Estimate:
+        return self + (-other)
+
+    def __rsub__(self, other: Tensor | float) -> Estimate:
+        return (-self) + other
+
+    def __neg__(self) -> Estimate:
+        return self * -1.0
+
+    def __mul__(self, factor: float) -> Estimate:
+        """The estimate in other units: `factor` is a constant, without error."""
+        return self._affine(factor, 0.0)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float) -> Estimate:
+        return self * (1 / divisor)
+
+    def mean(self, dim: int | tuple[int, ...] | None = None) -> Estimate:
+        """The mean over batch entries with independent errors, by default over all of them.
+
+        The error is Monte Carlo error alone. How much the entries differ is another matter:
+        `mean_estimate(estimate.value)` has that in its error.
+        """
+        dims = tuple(range(self.value.dim())) if dim is None else dim
+        total = self.standard_error.square().sum(dims).sqrt()
+        averaged = self.value.mean(dims)
+        return Estimate(
+            averaged,
+            total * (averaged.numel() / max(1, self.value.numel())),
+            self.count,
+            self.direction,
+            None if self.lower is None else self.lower.mean(dim),
+            None if self.upper is None else self.upper.mean(dim),
+            self.method,
+            self.limit,
+        )
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Estimate:
+        """Apply a function of layout (indexing, reshaping, `.cpu()`) to value, error and sides."""
+        return replace(
+            self,
+            value=function(self.value),
+            standard_error=function(self.standard_error),
+            lower=None if self.lower is None else self.lower.map(function),
+            upper=None if self.upper is None else self.upper.map(function),
+            samples=None,
+            draws="",
+        )
+
+    def between(self, lower: Estimate, upper: Estimate) -> Estimate:
+        """The same value with these two sides."""
+        return replace(self, lower=lower, upper=upper)
+
+    def interval(self, z: float = 1.96) -> tuple[Tensor, Tensor]:
+        """The estimate plus and minus `z` standard errors."""
+        return self.value - z * self.standard_error, self.value + z * self.standard_error
+
+    def _affine(self, factor: float, shift: Tensor | float) -> Estimate:
+        """factor · estimate + shift, of a constant factor and a constant shift."""
+        swap = factor < 0
+        lower, upper = (self.upper, self.lower) if swap else (self.lower, self.upper)
+        value = factor * self.value + shift
+        error = (abs(factor) * self.standard_error).expand(value.shape)
+        plain = not isinstance(shift, Tensor) or shift.dim() == 0
+        return Estimate(
+            value,
+            error,
+            self.count,
+            _OPPOSITE.get(self.direction, self.direction) if swap else self.direction,
+            None if lower is None else lower._affine(factor, shift),
+            None if upper is None else upper._affine(factor, shift),
+            self.method,
+            math.inf,
+            factor * self.samples + shift if self.samples is not None and plain else None,
+            self.draws if plain else "",
+        )
+
+
+def exactly(value: Tensor, method: str = "") -> Estimate:
+    """An estimate without Monte Carlo error.
+
+    >>> exactly(torch.tensor(1.0)).standard_error.item()
+    0.0
+    """
+    return Estimate(value, torch.zeros_like(value), 1, "exact", method=method)
+
+
+def mean_estimate(
+    values: Tensor, direction: Direction = "unbiased", *, method: str = "", draws: str = ""
+) -> Estimate:
+    """Mean over the last axis of independent values (…, R), with its standard error.
+
+    Args:
+        values: (…, R), R at least 2.
+        direction: of the mean; see `Estimate`.
+        method: which estimator gave the values.
+        draws: name of the draws, so that differences to estimates of the same draws have the error
+            that they have; the values are then kept.
+
+    Raises:
+        ValueError: if there are fewer than two values.
+
+    >>> mean_estimate(torch.tensor([1.0, 3.0])).value.item()
+    2.0
+    """
+    count = values.shape[-1]
+    if count < 2:
+        raise ValueError(f"Expected at least 2 values to average; got {count}")
+    return Estimate(
+        values.mean(-1),
+        _error_of_mean(values, -1),
+        count,
+        direction,
+        method=method,
+        samples=values.movedim(-1, 0) if draws else None,
+        draws=draws,
+    )
+
+
+def delta_method(
+    function: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]],
+    estimates: Mapping[str, Estimate],
+) -> dict[str, Estimate]:
+    """Functions of estimates with independent errors, with the error that follows.
+
+    The error of f is sqrt(Σ (∂f/∂x · error of x)²), with the derivatives by autograd. A term that
+    enters f twice then counts as the one number that it is.
+
+    Args:
+        function: from named values of one shape to named values of the same shape, entry by entry.
+        estimates: what it is a function of. A value that is nan makes what depends on it nan.
+
+    >>> two = Estimate(torch.tensor([2.0]), torch.tensor([0.1]))
+    >>> found = delta_method(lambda term: {"square": term["x"] ** 2}, {"x": two})["square"]
+    >>> round(found.standard_error.item(), 6)
+    0.4
+    """
+    variables = {
+        name: estimate.value.double().detach().clone().requires_grad_(True)
+        for name, estimate in estimates.items()
+    }
+    errors = [estimate.standard_error.double().detach() for estimate in estimates.values()]
+    with torch.enable_grad():
+        found = function(variables)
+    fewest = min(estimate.count for estimate in estimates.values())
+    result = {}
+    for name, value in found.items():
+        square = torch.zeros_like(value).detach()
+        if value.requires_grad:
+            gradients = torch.autograd.grad(
+                value.sum(), list(variables.values()), retain_graph=True, allow_unused=True
+            )
+            for gradient, error in zip(gradients, errors, strict=True):
+                if gradient is not None:
+                    part = (gradient * error).square()
+                    # A root has no derivative at zero, and an error of zero adds nothing.
+                    square = square + torch.where(error == 0, 0.0, part)
+        own = estimates[name].count if name in estimates else fewest
+        result[name] = Estimate(value.detach(), square.sqrt(), own)
+    return result
+
+
+def stack(estimates: Sequence[Estimate], dim: int = 0) -> Estimate:
+    """Several estimates of one kind along a new dimension; sides where all have them."""
+    first = estimates[0]
+    lowers = [one.lower for one in estimates if one.lower is not None]
+    uppers = [one.upper for one in estimates if one.upper is not None]
+    return Estimate(
+        torch.stack([one.value for one in estimates], dim),
+        torch.stack([one.standard_error for one in estimates], dim),
+        min(one.count for one in estimates),
+        _common([one.direction for one in estimates]),
+        stack(lowers, dim) if len(lowers) == len(estimates) else None,
+        stack(uppers, dim) if len(uppers) == len(estimates) else None,
+        first.method,
+        min(one.limit for one in estimates),
+    )
+
+
+def _sum(first: Estimate, second: Estimate) -> Estimate:
+    value = first.value + second.value
+    samples, draws = None, ""
+    same = bool(first.draws) and first.draws == second.draws
+    if same and first.samples is not None and second.samples is not None:
+        samples, draws = first.samples + second.samples, first.draws
+        error = _error_of_mean(samples, 0)
+    else:
+        error = (first.standard_error.square() + second.standard_error.square()).sqrt()
+    return Estimate(
+        value,
+        error.expand(value.shape),
+        min(first.count, second.count)
+        if "exact" not in (first.direction, second.direction)
+        else max(first.count, second.count),
+        _common([first.direction, second.direction]),
+        _side(first, second, "lower"),
+        _side(first, second, "upper"),
+        ", ".join(dict.fromkeys(name for name in (first.method, second.method) if name)),
+        math.inf,
+        samples,
+        draws,
+    )
+
+
+def _side(first: Estimate, second: Estimate, name: Literal["lower", "upper"]) -> Estimate | None:
+    """The sum's side: of both sides, or of one side and a value that stands for its own side."""
+    one, other = getattr(first, name), getattr(second, name)
+    if one is None and other is None:
+        return None
+    stand_in = ("exact", "unbiased", name)
+    if one is None:
+        one = first if first.direction in stand_in else None
+    if other is None:
+        other = second if second.direction in stand_in else None
+    return None if one is None or other is None else _sum(one, other)
+
+
+def _common(directions: Sequence[Direction]) -> Direction:
+    """Direction of a sum of terms with these directions."""
+    signed = set(directions) - {"exact", "unbiased"}
+    if not signed:
+        return "exact" if set(directions) == {"exact"} else "unbiased"
+    return signed.pop() if len(signed) == 1 else "biased"
+
+
+def _error_of_mean(values: Tensor, dim: int) -> Tensor:
+    error = values.std(dim) / math.sqrt(values.shape[dim])
+    # An infinite value makes the mean infinite and its deviation nan: the error is unknown.
+    return torch.where(error.isnan(), math.inf, error)

@@ -1,0 +1,41 @@
+"""Interfaces of torch, Pyro and Ray that they do not document, all in one place.
+
+Each has a reason. Where a release changes one, this file is the only one to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from pyro.poutine.util import site_is_subsample as site_is_subsample
+from torch import Tensor
+from torch.distributions import MultivariateNormal
+
+
+def standard_gamma(shape: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Gamma draws of rate 1; `torch.distributions.Gamma` takes no generator."""
+    return torch._standard_gamma(shape, generator=generator)
+
+
+def compact_scale_tril(normal: MultivariateNormal) -> Tensor:
+    """The scale factor before it is expanded to the batch shape, which copies nothing."""
+    return normal._unbroadcasted_scale_tril
+
+
+@contextmanager
+def ray_on_loopback() -> Iterator[None]:
+    """A Ray cluster that is started within listens on 127.0.0.1 alone, and is sought there.
+
+    Whoever reaches a port of Ray runs what they like. Ray uses the loopback interface by itself on
+    macOS and Windows; elsewhere it replaces 127.0.0.1 by the address of the machine.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before

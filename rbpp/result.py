@@ -1,0 +1,229 @@
+"""What every job returns: terms with their draws, checks, and what the numbers depend on."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rbpp import display, inference_data
+from rbpp.checks import Check, violations
+from rbpp.display import Units
+from rbpp.inference_data import InferenceData, Term
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rbpp.estimate import Estimate
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Result:
+    """The base of every job's result. Information is in nats and per data set.
+
+    Attributes:
+        idata: `arviz.InferenceData`, or `xarray.DataTree` under ArviZ 1.x. The terms are in the
+            group `posterior`, or in `prior` where no data was observed; None where a job has none.
+        checks: what was looked at, and what was found.
+        settings: what the numbers depend on.
+        headline: the answer in a few plain sentences.
+        notes: what a table of numbers cannot say of its terms, a line each.
+        rows: row counts of the data sets `anchor` and `synthetic`, or of a term's own rows under
+            its name, by which `per_row` divides.
+    """
+
+    idata: InferenceData | None = None
+    checks: tuple[Check, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    headline: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    rows: Mapping[str, int] = field(default_factory=dict)
+
+    # Dimension whose label stands before a term's name in tables and JSON.
+    label_before: ClassVar[str] = ""
+
+    @cached_property
+    def terms(self) -> dict[str, Estimate]:
+        """Name to value and Monte Carlo error, (chain, draw, …); sides where a term has them."""
+        from rbpp.estimate import Estimate, exactly
+
+        if self.idata is None:
+            return {}
+        import torch
+
+        dataset = inference_data.terms_of(self.idata)
+
+        def estimate(name: str) -> Estimate:
+            value = torch.as_tensor(dataset[name].values.copy())
+            error = dataset.get(f"{name}_mcse")
+            if error is None:
+                return exactly(value)
+            return Estimate(value, torch.as_tensor(error.values.copy()).expand(value.shape))
+
+        names = [
+            name
+            for name in map(str, dataset.data_vars)
+            if "units" in dataset[name].attrs and not name.endswith("_mcse")
+        ]
+        sides = {f"{name}_{side}" for name in names for side in ("lower", "upper")}
+        found = {name: estimate(name) for name in names if name not in sides}
+        for name, value in found.items():
+            if f"{name}_lower" in names and f"{name}_upper" in names:
+                lower, upper = estimate(f"{name}_lower"), estimate(f"{name}_upper")
+                found[name] = value.between(lower, upper)
+        return found
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of rbpp and of the libraries that the numbers depend on."""
+        return display.versions()
+
+    def figures(self) -> Mapping[str, Callable[[], Any]]:
+        """Name to a function that draws the figure and returns its axes."""
+        return {}
+
+    def details(self) -> Mapping[str, Any]:
+        """Further keys of the JSON object, which this kind of result has."""
+        return {}
+
+    def in_units(self, units: Units = "nats", *, per_row: bool = False) -> InferenceData | None:
+        """InferenceData with information in other units.
+
+        Args:
+            units: nats or bits.
+            per_row: divide by the number of rows.
+
+        Raises:
+            ValueError: if rows are asked for and the result knows no number of rows.
+        """
+        if self.idata is None:
+            return None
+        return display.convert(self.idata, units, self._divisors(per_row))
+
+    def table(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> dict[str, Term]:
+        """Every term in numbers; see `rbpp.inference_data.term_table`."""
+        shown = self.in_units(units, per_row=per_row)
+        if shown is None:
+            return {}
+        return inference_data.term_table(shown, hdi_prob, prefix=self.label_before)
+
+    def summary(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> pd.DataFrame:
+        """Every term in numbers, a row each.
+
+        Args:
+            hdi_prob: probability of the highest-density interval.
+            units: nats or bits.
+            per_row: information per row instead of per data set.
+
+        Returns:
+            Columns `mean`, `sd`, `hdi_low`, `hdi_high`, `mcse`.
+        """
+        import pandas as pd
+
+        return pd.DataFrame.from_dict(self.table(hdi_prob, units, per_row=per_row), orient="index")
+
+    def to_json(
+        self,
+        hdi_prob: float = 0.94,
+        units: Units = "nats",
+        *,
+        per_row: bool = False,
+        settings: Mapping[str, Any] | None = None,
+    ) -> str:
+        """What the command prints with `--json`: one object; nan is null.
+
+        Args:
+            hdi_prob, units, per_row: as for `summary`.
+            settings: further settings, such as those of a command line.
+        """
+        report = {
+            "terms": self.table(hdi_prob, units, per_row=per_row),
+            "hdi_prob": hdi_prob,
+            "audit": self.audit(units, per_row=per_row),
+            "settings": {**(settings or {}), **self.settings},
+            "versions": self.versions,
+            **self.details(),
+        }
+        return display.to_json(report)
+
+    def audit(self, units: Units = "nats", *, per_row: bool = False) -> list[dict[str, Any]]:
+        """The checks as JSON has them, in the units of the terms that they compare."""
+        entries = [check.to_json() for check in self.checks]
+        return display.convert_audit(entries, units, self._divisors(per_row))
+
+    def save(
+        self, path: str | os.PathLike[str], *, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write InferenceData with settings, checks and versions as attributes, to NetCDF.
+
+        Args:
+            path: of the file, which is written whole or not at all.
+            settings: further settings, such as those of a command line.
+
+        Raises:
+            ValueError: if the result has no InferenceData.
+            OSError: if the file cannot be written.
+        """
+        if self.idata is None:
+            raise ValueError("Expected a result with InferenceData to write; got one without")
+        attrs = {
+            "settings": {**(settings or {}), **self.settings},
+            "audit": self.audit(),
+            "versions": self.versions,
+        }
+        encoded = {key: display.to_json(value) for key, value in attrs.items()}
+        inference_data.write(inference_data.with_attrs(self.idata, **encoded), path)
+
+    def text(self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False) -> str:
+        """What the command prints: headline, terms, notes and checks as plain text."""
+        parts = ["\n".join(self.headline)] if self.headline else []
+        body = self._body(hdi_prob, units, per_row=per_row)
+        parts += [body] if body else []
+        if self.notes:
+            parts.append("\n".join(self.notes))
+        if self.checks:
+            parts.append(display.format_audit(self.audit(units, per_row=per_row)))
+        return "\n\n".join(parts)
+
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str:
+        """The table of terms; a kind of result that has a better table of its own returns that."""
+        shown = self.in_units(units, per_row=per_row)
+        if shown is None:
+            return ""
+        dataset = inference_data.terms_of(shown)
+        named = {str(name): str(term.attrs.get("units", "")) for name, term in dataset.items()}
+        return display.format_terms(
+            inference_data.term_table(shown, hdi_prob, prefix=self.label_before), hdi_prob, named
+        )
+
+    def _divisors(self, per_row: bool) -> Mapping[str, int] | None:
+        if per_row and not self.rows:
+            raise ValueError("Expected rows to divide by; got a result without any data set")
+        return self.rows if per_row else None
+
+    def __repr__(self) -> str:
+        broken = len(violations(self.checks, required=False))
+        return (
+            f"<{type(self).__name__}: {len(self.table())} terms, {len(self.checks)} checks, "
+            f"{broken} violated>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Headline, terms and checks, for a notebook."""
+        import pandas as pd
+
+        parts = [f"<p>{html.escape(line)}</p>" for line in self.headline]
+        if self.idata is not None:
+            parts.append(self.summary().to_html(float_format="{:.4g}".format, na_rep="–"))
+        if self.checks:
+            entries = [(c.verdict, c.statement, c.message) for c in self.checks]
+            frame = pd.DataFrame(entries, columns=["verdict", "statement", "message"])
+            parts.append(frame.to_html(index=False))
+        return "\n".join(parts)

@@ -1,0 +1,80 @@
+"""What every job's result can do, of a small one."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rbpp import inference_data
+from rbpp.checks import Check
+from rbpp.result import Result
+
+
+@pytest.fixture
+def result():
+    rng = np.random.default_rng(0)
+    draws = {name: rng.normal(size=(2, 50)) for name in ("ggmi", "ggmi_lower", "ggmi_upper")}
+    return Result(
+        idata=inference_data.make({**draws, "ggmi_mcse": np.full((2, 50), 0.1)}),
+        checks=(Check("Lemma 4.4", "violated", "seen <here>"),),
+        settings={"seed": 3},
+        headline=("The gain is unclear.",),
+        rows={"synthetic": 10},
+    )
+
+
+def test_terms_carry_errors_and_sides(result):
+    ggmi = result.terms["ggmi"]
+    assert ggmi.value.shape == (2, 50)
+    assert float(ggmi.standard_error[0, 0]) == pytest.approx(0.1)
+    assert ggmi.lower.value.shape == (2, 50)
+    assert list(result.terms) == ["ggmi"]
+
+
+def test_summary_json_and_table_agree(result):
+    summary = result.summary(0.9)
+    found = json.loads(result.to_json(0.9))
+    assert found["terms"]["ggmi"]["mean"] == pytest.approx(summary.loc["ggmi", "mean"])
+    assert found["audit"] == [
+        {"statement": "Lemma 4.4", "verdict": "violated", "message": "seen <here>"}
+    ]
+    assert found["settings"]["seed"] == 3
+    assert found["hdi_prob"] == 0.9
+    assert "rbpp" in found["versions"]
+
+
+def test_units_and_rows(result):
+    whole = result.summary().loc["ggmi", "mean"]
+    bits = result.summary(units="bits", per_row=True).loc["ggmi", "mean"]
+    assert bits == pytest.approx(whole / np.log(2) / 10)
+    with pytest.raises(ValueError, match="Expected rows to divide by"):
+        Result(idata=result.idata).summary(per_row=True)
+
+
+def test_what_is_saved_is_read(result, tmp_path):
+    result.save(tmp_path / "x.nc", settings={"program": "test"})
+    back = inference_data.read(tmp_path / "x.nc")
+    assert json.loads(back.attrs["settings"]) == {"program": "test", "seed": 3}
+    assert json.loads(back.attrs["audit"])[0]["verdict"] == "violated"
+    with pytest.raises(ValueError, match="one without"):
+        Result().save(tmp_path / "y.nc")
+
+
+def test_notebook_shows_headline_terms_and_checks_escaped(result):
+    page = result._repr_html_()
+    assert "The gain is unclear." in page
+    assert "ggmi" in page
+    assert "seen &lt;here&gt;" in page
+    assert repr(result) == "<Result: 3 terms, 1 checks, 1 violated>"
+
+
+def test_text_has_all_parts(result):
+    text = result.text()
+    for part in ("The gain is unclear.", "ggmi", "Lemma 4.4", "seen <here>"):
+        assert part in text
+
+
+def test_terms_of_a_prior_are_terms():
+    result = Result(idata=inference_data.make(prior={"ggmi": [[1.0, 2.0]]}))
+    assert result.summary().loc["ggmi", "mean"] == 1.5
+    assert result.terms["ggmi"].value.shape == (1, 2)
