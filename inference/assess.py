@@ -70,14 +70,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_fits(parser)
     add_stream(parser)
-    parser.add_argument(
-        "--engine",
-        choices=["cavi", "svi", "ray"],
-        default="cavi",
-        help="of the shared mixture: coordinate ascent, or Pyro's stochastic gradients; or the "
-        "first, with all that is independent done by the workers of a Ray cluster (cavi)",
+    options.add_engine(
+        parser,
+        ("cavi", "svi"),
+        "of the shared mixture: coordinate ascent, or Pyro's stochastic gradients",
     )
-    options.add_address(parser)
+    options.add_workers(parser)
     parser.add_argument(
         "--rows", metavar="FILE.parquet", type=Path, help="write the table of all rows here"
     )
@@ -133,28 +131,24 @@ def _assessed(arguments: argparse.Namespace, given: dict[str, Any]) -> Any:
     """The assessment, with the table of all rows written where it was asked for."""
     from rbpp.sources.assess import assess
     from rbpp.sources.streamed import assess_streams
-    from rbpp.workers import open_workers
 
     paths = {role: data for role, data in given.items() if data is not None}
-    where = "ray" if arguments.engine == "ray" else "local"
-    engine: Any = "cavi" if where == "ray" else arguments.engine
-    gpus = int(arguments.device == "cuda")
     streamed = not arguments.demo and streams(arguments, list(paths.values()))
-    with open_workers(where, arguments.address, gpus_per_task=gpus) as mapper:
+    with options.open_compute(arguments) as compute:
         if streamed:
             return assess_streams(
                 paths,
                 rows_file=arguments.rows,
-                engine=engine,
-                mapper=mapper,
+                engine=arguments.engine,
+                mapper=compute.workers,
                 **stream_options(arguments),
             )
         result = assess(
             **given,
             prompt_field=arguments.prompt_field,
             output_field=arguments.output_field,
-            engine=engine,
-            mapper=mapper,
+            engine=arguments.engine,
+            mapper=compute.workers,
             **read_options(arguments),
         )
     if arguments.rows is not None:

@@ -88,7 +88,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="τ",
         help="noise of a point learner, or share of replaced letters of a finite one (0.1)",
     )
-    work = options.add_engine(parser)
+    work = options.add_workers(parser)
     options.add_checkpoint(work)
     work.add_argument(
         "--worlds-at-once",
@@ -134,9 +134,7 @@ _CONSTANTS = ("loss_bound", "sub_gaussian", "layers", "contraction", "resolution
 
 def _chain(arguments: argparse.Namespace, process: Process) -> Chain:
     """The terms, by whoever works on the batches of worlds."""
-    from rbpp.checkpoint import Checkpoint
     from rbpp.theory.chain import chain_terms
-    from rbpp.workers import open_workers
 
     measured = (*_SIZES, "loss_bound", "resolution", "components", "anchor_components")
     work = {
@@ -146,17 +144,15 @@ def _chain(arguments: argparse.Namespace, process: Process) -> Chain:
         **{name: getattr(arguments, name) for name in (*measured, "learner")},
         "learner_noise": _noise(arguments),
     }
-    checkpoint = Checkpoint(arguments.checkpoint, work)
-    gpus = int(arguments.device == "cuda")
-    with open_workers(arguments.engine, arguments.address, gpus_per_task=gpus) as mapper:
+    with options.open_compute(arguments, work) as compute:
         return chain_terms(
             process,
             learner=_learner(arguments, arguments.components),
             anchor_learner=_learner(arguments, arguments.anchor_components or arguments.components),
             **{name: getattr(arguments, name) for name in (*_SIZES, *_CONSTANTS)},
             device=arguments.device,
-            mapper=mapper,
-            checkpoint=checkpoint,
+            mapper=compute.workers,
+            checkpoint=compute.checkpoint,
             quiet=arguments.quiet,
         )
 

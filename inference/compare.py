@@ -69,7 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_fields(parser)
     add_fits(parser)
     add_stream(parser)
-    options.add_engine(parser)
+    options.add_workers(parser)
 
 
 def run(arguments: argparse.Namespace) -> command.Outcome:
@@ -77,15 +77,13 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
     from rbpp.sources.compare import check_condition, compare, fails, name_versions
     from rbpp.sources.report_figures import plot_ranking
     from rbpp.sources.streamed import compare_streams
-    from rbpp.workers import open_workers
 
     names = list(name_versions(arguments.versions))
     for condition in arguments.fail_if:  # before the work and not after it
         check_condition(condition, names)
     anchor = [] if arguments.anchor is None else [arguments.anchor]
     streamed = streams(arguments, [*arguments.versions, arguments.reference, *anchor])
-    gpus = int(arguments.device == "cuda")
-    with open_workers(arguments.engine, arguments.address, gpus_per_task=gpus) as mapper:
+    with options.open_compute(arguments) as compute:
         common: dict[str, Any] = {
             "versions": arguments.versions,
             "reference": arguments.reference,
@@ -94,7 +92,7 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
             "equivalent_nats": arguments.equivalent_nats,
             "shares": not arguments.no_shares,
             "hdi_prob": arguments.hdi_prob,
-            "mapper": mapper,
+            "mapper": compute.workers,
         }
         if streamed:
             result = compare_streams(**common, **stream_options(arguments))

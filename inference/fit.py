@@ -6,7 +6,7 @@ principal components, and then every term is one of these coordinates. Restarts 
 R-hat between them is above 1.05, or Pareto k of the approximation above 0.7, the audit says so.
 
 Rows larger than memory, .npy, Parquet or Arrow, are read in chunks (--stream, and by itself from
-1 GiB on), on one machine or on those of a Ray cluster (--engine ray); Pareto k is not judged then.
+1 GiB on), on one machine or on those of a Ray cluster (--workers ray); Pareto k is not judged then.
 """
 
 from __future__ import annotations
@@ -42,12 +42,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="how many; of several, as 2..8 or 2,4,8, the one that predicts held-out rows best",
     )
-    parser.add_argument(
-        "--engine",
-        choices=["cavi", "svi", "nuts", "ray"],
-        default="cavi",
-        help="coordinate ascent, stochastic gradients, sampling, or coordinate ascent whose passes "
-        "over the rows are the tasks of a Ray cluster (cavi)",
+    options.add_engine(
+        parser,
+        ("cavi", "svi", "nuts"),
+        "coordinate ascent, stochastic gradients or sampling",
     )
     parser.add_argument("--embedding-field", metavar="F", help="the field with a vector per row")
     parser.add_argument(
@@ -116,7 +114,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="most readings with a step for all rows (20)",
     )
     options.add_checkpoint(large)
-    options.add_address(large)
+    options.add_workers(parser)
 
 
 def run(arguments: argparse.Namespace) -> command.Outcome:
@@ -213,12 +211,9 @@ _PASSES = ("stochastic_passes", "incremental_passes", "passes")
 
 def _of_stream(arguments: argparse.Namespace) -> Fitted:
     """The fit of rows that are read in chunks, here or by the workers of a cluster."""
-    from rbpp.checkpoint import Checkpoint
     from rbpp.mixtures.chunks import CHUNK_ROWS, row_chunks
     from rbpp.mixtures.stream_posterior import fit_mixture_stream
-    from rbpp.workers import open_workers
 
-    engine = "ray" if arguments.engine == "ray" else "local"
     chunk_rows = arguments.chunk_rows or CHUNK_ROWS
     stream = row_chunks(
         arguments.data.resolve(),  # workers have another current folder
@@ -242,17 +237,16 @@ def _of_stream(arguments: argparse.Namespace) -> Fitted:
         "chunk_rows": chunk_rows,
         "parts": len(stream),
     }
-    on_gpu = arguments.device == "cuda"
-    with open_workers(engine, arguments.address, gpus_per_task=int(on_gpu)) as mapper:
+    with options.open_compute(arguments, work) as compute:
         posterior, summary = fit_mixture_stream(
             stream,
             arguments.components[0],
             **settings,
             draws=arguments.draws,
-            device="cpu" if engine == "ray" else arguments.device,
+            device="cpu" if arguments.workers == "ray" else arguments.device,
             part_device=arguments.device,
-            mapper=mapper,
-            checkpoint=Checkpoint(arguments.checkpoint, work),
+            mapper=compute.workers,
+            checkpoint=compute.checkpoint,
             quiet=arguments.quiet,
         )
     return Fitted(posterior, summary.count, {"embedding": "as given", "stream": True})
@@ -263,7 +257,7 @@ def _streams(arguments: argparse.Namespace) -> bool:
     from rbpp.mixtures.chunks import is_large
 
     asked = {
-        "--engine ray": arguments.engine == "ray",
+        "--workers ray": arguments.workers == "ray",
         "--stream": arguments.stream,
         "--weight-field": arguments.weight_field is not None,
         "--checkpoint": arguments.checkpoint is not None,

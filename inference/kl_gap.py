@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="add the reference script's histogram estimator, averaged over N redraws (paper: 100)",
     )
     options.add_knobs(parser)
-    options.add_checkpoint(options.add_engine(parser))
+    options.add_checkpoint(options.add_workers(parser))
 
 
 def parse_values(text: str) -> list[int]:
@@ -57,9 +57,7 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
     """Sweep every named knob, and draw its column of the figure."""
     from rbpp import kl_gap_study as study
     from rbpp import plots
-    from rbpp.checkpoint import Checkpoint
     from rbpp.processes.loading import parse_settings
-    from rbpp.workers import open_workers
 
     names = arguments.vary.split(",")
     if len(set(names)) != len(names):
@@ -72,9 +70,7 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
         "seed": arguments.seed,
         **parse_settings(arguments.set),
     }
-    checkpoint = Checkpoint(arguments.checkpoint, settings)
-    gpus = int(arguments.device == "cuda")
-    with open_workers(arguments.engine, arguments.address, gpus_per_task=gpus) as mapper:
+    with options.open_compute(arguments, settings) as compute:
         sweeps = {
             knob: study.sweep(
                 knob,
@@ -82,8 +78,8 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
                 **settings,
                 device=arguments.device,
                 quiet=arguments.quiet,
-                mapper=mapper,
-                checkpoint=checkpoint,
+                mapper=compute.workers,
+                checkpoint=compute.checkpoint,
             )
             for knob in names
         }

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rbpp.compute import Compute
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -76,26 +83,101 @@ def add_draws(parser: argparse._ActionsContainer, default: int = 1000) -> None:
     )
 
 
-def add_engine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """`--engine ray`, for programs whose work splits; `rbpp.workers.open_workers` takes both."""
+def add_workers(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """`--workers` and `--address`, for programs whose work splits; `open_compute` takes both."""
     group = parser.add_argument_group("where the work is done")
     group.add_argument(
-        "--engine",
+        "--workers",
         choices=["local", "ray"],
         default="local",
         help="this process, or the workers of a Ray cluster; the numbers are the same (local)",
     )
-    add_address(group)
-    return group
-
-
-def add_address(parser: argparse._ActionsContainer) -> None:
-    """`--address` of the cluster."""
-    parser.add_argument(
+    group.add_argument(
         "--address",
         metavar="A",
         help="of the Ray cluster; without it RAY_ADDRESS, or one started on this machine",
     )
+    if not any("--engine" in action.option_strings for action in parser._actions):
+        group.add_argument(
+            "--engine", action=_Engine, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
+    return group
+
+
+def add_engine(parser: argparse._ActionsContainer, engines: Sequence[str], text: str) -> None:
+    """`--engine`: which inference; before `add_workers`.
+
+    Args:
+        parser: of the program, or a group of it.
+        engines: names, the default first.
+        text: its help.
+    """
+    shown = "{" + ",".join(engines) + "}"
+    parser.add_argument(
+        "--engine",
+        action=_Engine,
+        engines=tuple(engines),
+        default=engines[0],
+        metavar=shown,
+        help=f"{text} ({engines[0]})",
+    )
+
+
+class _Engine(argparse.Action):
+    """`--engine ray` and `--engine local` are former spellings of `--workers`."""
+
+    def __init__(self, *args: Any, engines: tuple[str, ...] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.engines = engines
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if values in self.engines:
+            setattr(namespace, self.dest, values)
+        elif values in ("local", "ray"):
+            note = f"{parser.prog}: note: --engine {values} is now --workers {values}"
+            print(note, file=sys.stderr)
+            namespace.workers = values
+        else:
+            known = ", ".join(self.engines) or "none (see --workers)"
+            raise argparse.ArgumentError(self, f"expected one of {known}; got {values}")
+
+
+@contextmanager
+def open_compute(
+    arguments: argparse.Namespace, work: Mapping[str, Any] | None = None
+) -> Iterator[Compute]:
+    """How the program is computed, by its options; a cluster that is started ends with the context.
+
+    Args:
+        arguments: with `seed`, `device` and `quiet`, and `workers`, `address` and `checkpoint`
+            where the program has them.
+        work: what the steps in a checkpoint depend on.
+
+    Raises:
+        ValueError: if an address is given without a cluster, or there is no cluster at it.
+    """
+    from rbpp.checkpoint import Checkpoint
+    from rbpp.compute import Compute
+    from rbpp.workers import open_workers
+
+    where, address = getattr(arguments, "workers", "local"), getattr(arguments, "address", None)
+    if address is not None and where != "ray":
+        raise ValueError(f"--address: expected --workers ray with it; got {where}")
+    gpus = int(arguments.device == "cuda")
+    with open_workers(where, address, gpus_per_task=gpus) as workers:
+        yield Compute(
+            device=arguments.device,
+            workers=workers,
+            progress=not arguments.quiet,
+            checkpoint=Checkpoint(getattr(arguments, "checkpoint", None), work),
+            seed=arguments.seed,
+        )
 
 
 def add_checkpoint(parser: argparse._ActionsContainer) -> None:

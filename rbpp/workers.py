@@ -34,12 +34,12 @@ _PATIENCE = 10.0
 
 @contextmanager
 def open_workers(
-    engine: str, address: str | None = None, *, gpus_per_task: float = 0
+    where: str, address: str | None = None, *, gpus_per_task: float = 0
 ) -> Iterator[Map]:
-    """The `map` of an engine: the built-in one, or that of a Ray cluster.
+    """The `map` of the workers: the built-in one, or that of a Ray cluster.
 
     Args:
-        engine: `"local"`, or `"ray"`.
+        where: `"local"`, or `"ray"`.
         address: of the cluster; without it the one in `RAY_ADDRESS`, or one that is started on this
             machine, on its loopback interface, and ends with the context. A cluster that the
             program is connected to already is used and left as it is.
@@ -49,9 +49,9 @@ def open_workers(
         ValueError: if there is no cluster at the address.
         ImportError: naming the extra to install.
     """
-    if engine != "ray":
+    if where != "ray":
         if address is not None:
-            raise ValueError(f"--address: expected --engine ray with it; got {engine}")
+            raise ValueError(f"Expected an address with Ray workers alone; got {where}")
         yield map
         return
     ray = _import_ray()
@@ -72,7 +72,7 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise ImportError("--engine ray needs: pip install 'rbpp[ray]'") from None
+        raise ImportError("Ray workers need: pip install 'rbpp[ray]'") from None
     return ray
 
 

@@ -405,3 +405,13 @@ def test_checks_are_printed_with_what_was_seen_and_what_they_rest_on():
 )
 def test_json_of_what_programs_hold(value, text):
     assert to_json(value) == text
+
+
+def test_the_former_spelling_of_workers_is_taken_with_a_note(capsys):
+    arguments = ["kl-gap", "--worlds", "2", "--values", "2", "--json"]
+    assert command.main([*arguments, "--engine", "local"]) == 0
+    captured = capsys.readouterr()
+    assert "note: --engine local is now --workers local" in captured.err
+    assert json.loads(captured.out)["settings"]["workers"] == "local"
+    assert command.main([*arguments, "--engine", "cavi"]) == 2
+    assert "expected one of none (see --workers); got cavi" in capsys.readouterr().err

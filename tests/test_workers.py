@@ -130,7 +130,7 @@ def test_a_cluster_of_our_own_is_on_loopback(ray):
 
 def test_an_address_without_ray_is_refused(rows, capsys):
     assert command.main(["fit", str(rows), "--stream", *NUMBERS, "--address", "a:1"]) == 2
-    assert "--address: expected --engine ray with it; got local" in capsys.readouterr().err
+    assert "--address: expected --workers ray with it; got local" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("workers")
@@ -193,7 +193,7 @@ def test_a_sweep_that_was_cut_off_goes_on(tmp_path):
 def test_bounds_of_a_users_file_have_the_numbers_of_one_process(ray, tmp_path, capsys):
     process = f"{Path(__file__).parent / 'processes_by_users.py'}:recipe"
     arguments = ["bounds", process, *BOUNDS, "--worlds", "2", "--worlds-at-once", "1", "--json"]
-    cluster = ["--engine", "ray", "--checkpoint", str(tmp_path / "checkpoint")]
+    cluster = ["--workers", "ray", "--checkpoint", str(tmp_path / "checkpoint")]
     found = []
     for options in (cluster, cluster, []):
         assert command.main([*arguments, *options]) == 0
@@ -213,9 +213,9 @@ def test_a_streamed_assessment_has_the_numbers_of_one_process(tmp_path, capsys):
     files = [f"--{name}={tmp_path / name}.npy" for name in ("target", "synthetic")]
     sizes = ["--stream", "--sample-rows", "40", "--chunk-rows", "25", "--chains", "2"]
     found, tables = [], []
-    for engine in ("ray", "cavi"):
-        rows = tmp_path / f"{engine}.parquet"
-        options = ["--draws", "20", "--engine", engine, "--rows", str(rows), "--json"]
+    for workers in ("ray", "local"):
+        rows = tmp_path / f"{workers}.parquet"
+        options = ["--draws", "20", "--workers", workers, "--rows", str(rows), "--json"]
         assert command.main(["assess", *files, *sizes, *options]) == 0
         found.append(json.loads(capsys.readouterr().out))
         tables.append(pd.read_parquet(rows))
@@ -234,8 +234,8 @@ def test_a_comparison_has_the_numbers_of_one_process(tmp_path, capsys):
     near, far, real = (str(tmp_path / f"{name}.npy") for name in ("near", "far", "real"))
     arguments = ["compare", near, far, "--reference", real, "--chains", "2", "--draws", "20"]
     found = []
-    for engine in ("ray", "local"):
-        assert command.main([*arguments, "--engine", engine, "--json"]) == 0
+    for workers in ("ray", "local"):
+        assert command.main([*arguments, "--workers", workers, "--json"]) == 0
         found.append(json.loads(capsys.readouterr().out))
     there, here = found
     assert_same_terms(there["terms"], here["terms"])
@@ -293,7 +293,7 @@ def test_a_driver_that_is_killed_goes_on(ray, rows, tmp_path, capsys):
     checkpoint = tmp_path / "checkpoint"
     arguments = ["fit", str(rows), *NUMBERS, "--chunk-rows", "100", "--json", "--quiet"]
     cluster = [
-        *("--engine", "ray", "--address", ray.get_runtime_context().gcs_address),
+        *("--workers", "ray", "--address", ray.get_runtime_context().gcs_address),
         *("--checkpoint", str(checkpoint)),
     ]
     done = subprocess.run([sys.executable, "-c", DRIVER, *arguments, *cluster])

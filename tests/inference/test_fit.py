@@ -238,7 +238,7 @@ def test_table_names_components_and_audit(rows, capsys, tmp_path):
         (["ROWS", "--components", "2", "--stream", "--dimension", "1"], "got --dimension"),
         (["ROWS", "--components", "2..3", "--stream"], "got several numbers of --components"),
         (["ROWS", "--components", "2", "--stream", "--engine", "svi"], "got --engine svi"),
-        (["ROWS", "--components", "2", "--stream", "--address", "a:1"], "--engine ray with it"),
+        (["ROWS", "--components", "2", "--stream", "--address", "a:1"], "--workers ray with it"),
         (["ROWS", "--components", "2", "--weight-field", "w"], "file with columns"),
         (["nan.npy", "--components", "2", "--stream"], "nan.npy, row 1"),
         (["text.jsonl", "--components", "2", "--stream"], ".npy, .parquet or .arrow"),
