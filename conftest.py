@@ -1,11 +1,16 @@
-"""What every test and doctest gets: fixed seeds, and a check that it left global state alone."""
+"""What every test and doctest gets: fixed seeds, and a check that it left global state alone.
+
+Tests whose assertions depend on random numbers use the fixture `margin`, and are marked `random` by
+it. `make robust` runs them with other seeds, vector instructions and numbers of threads.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +28,63 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # Where torch is absent, the tests of what needs none of it still run.
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 SHARED_DATA = Path(__file__).resolve().parent.parent / "shared" / "data"
+# Added to every seed of a run, and where the margins of its assertions are written.
+SEED_SHIFT = int(os.environ.get("RBPP_SEED_SHIFT", "0"))
+MARGINS_FILE = os.environ.get("RBPP_MARGINS")
+
+
+def shift_seeds(shift: int) -> None:
+    """Add `shift` to every seed that tests and library give to NumPy and torch."""
+    numpy_generator = np.random.default_rng
+    np.random.default_rng = lambda seed=None: numpy_generator(
+        seed + shift if isinstance(seed, int) else seed
+    )
+    if not HAS_TORCH:
+        return
+    import torch
+
+    class ShiftedGenerator(torch.Generator):
+        def manual_seed(self, seed: int) -> torch.Generator:
+            return super().manual_seed((seed + shift) % 2**63)
+
+    torch.Generator = ShiftedGenerator  # type: ignore[misc]
+    from rbpp import randomness
+
+    seeded = randomness.seeded
+    randomness.seeded = lambda seed: seeded((seed + shift) % 2**63)
+
+
+if SEED_SHIFT:
+    shift_seeds(SEED_SHIFT)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that use `margin` are marked `random`."""
+    for item in items:
+        if "margin" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.random)
+
+
+@pytest.fixture
+def margin(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Assert that a random number keeps inside a limit: `margin(limit - found)`, at least 0.
+
+    `make margins` runs every such assertion with 20 seeds and refuses those whose mean is below
+    three standard deviations; `tests/margins.json` has what it measured.
+    """
+    place = iter(range(1000))
+
+    def keeps(slack: Any) -> None:
+        values = [float(value) for value in np.atleast_1d(np.asarray(slack, dtype=float)).ravel()]
+        number = next(place)
+        if MARGINS_FILE:
+            entry = {"test": request.node.nodeid, "place": number, "slack": min(values)}
+            with open(MARGINS_FILE, "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+            return
+        assert min(values) >= 0, f"beyond its limit by {-min(values):.3g} (assertion {number})"
+
+    return keeps
 
 
 def global_state() -> dict[str, Any]:
