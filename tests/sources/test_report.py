@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rbpp.plots import COMPONENT_COLOURS, plot_map
 from rbpp.sources.assess import assess
 from rbpp.sources.report import render, write_report
-from rbpp.sources.report_figures import COMPONENT_COLOURS, plot_map
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 FLAGS = (
