@@ -115,7 +115,7 @@ class Table:
         from rich.table import Table as Grid
         from rich.text import Text
 
-        grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
         heading, *rest = self.lines
         for position, name in enumerate(heading):
             right = _is_right([line[position] for line in rest], position)

@@ -10,17 +10,21 @@ import csv
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow.dataset
 
 # A row of text or of numbers is far smaller; a longer line is a file without line breaks or a
 # broken one, and reading it whole would take the machine's memory before any error.
 LONGEST_LINE = 2**26
 LARGEST_JSON = 2**31
 
+_COLUMNAR = {".parquet", ".arrow", ".feather"}
 # What stands beside the shards in folders that other programs write.
 _NOT_SHARDS = {".md", ".crc", ".lock", ""}
 
@@ -53,9 +57,10 @@ def read_tables(data: Any, *, longest_line: int = LONGEST_LINE) -> list[Table]:
     """Tables of a file, a folder of shards, or a Python object.
 
     Args:
-        data: a path to `.json`, `.jsonl`, `.csv`, `.tsv`, `.txt`, `.parquet`, `.arrow`, `.npy`,
-            `.npz`, to a folder of those, or to a `datasets` dataset on disk; or an array, a tensor,
-            a data frame, a `datasets.Dataset`, a list of texts, of records or of vectors.
+        data: a path to `.json`, `.jsonl`, `.csv`, `.tsv`, `.txt`, `.parquet`, `.arrow`,
+            `.feather`, `.npy`, `.npz`, to a folder of those, to Parquet or Arrow files in folders
+            NAME=VALUE, or to a `datasets` dataset on disk; or an array, a tensor, a data frame, a
+            `datasets.Dataset`, a list of texts, of records or of vectors.
         longest_line: bytes that a line of JSON Lines, CSV or text may have.
 
     Raises:
@@ -99,12 +104,22 @@ def _read_folder(folder: Path, longest_line: int) -> list[Table]:
         files = _described(folder / "state.json", "_data_files")
         if not files or not all(isinstance(entry, dict) and "filename" in entry for entry in files):
             raise ValueError(f"{folder / 'state.json'}: Expected the names of data files; got none")
-        return [_read_arrow(folder / entry["filename"], longest_line) for entry in files]
+        return [_read_columns(folder / entry["filename"], longest_line) for entry in files]
     shards = sorted(
         path
         for path in folder.iterdir()
         if path.name[0] not in "._" and path.suffix.lower() not in _NOT_SHARDS and path.is_file()
     )
+    partitions = [
+        path for path in sorted(folder.rglob("*=*/*")) if path.suffix.lower() in _COLUMNAR
+    ]
+    if shards and partitions:
+        raise ValueError(
+            f"{folder}: Expected data files in it or in folders NAME=VALUE; got both: "
+            f"{shards[0].name} and {partitions[0].relative_to(folder)}"
+        )
+    if partitions:
+        return _read_partitions(folder, partitions)
     if not shards:
         raise ValueError(f"{folder}: Expected a folder with data files; got none")
     return [table for shard in shards for table in _read_path(shard, longest_line)]
@@ -214,29 +229,67 @@ def _read_text(path: Path, longest_line: int) -> Table:
     )
 
 
-def _read_parquet(path: Path, longest_line: int) -> Table:
+def open_dataset(path: Path) -> pyarrow.dataset.Dataset:
+    """The rows of a Parquet, Arrow or Feather file, of which nothing is read yet.
+
+    `to_table` reads it whole, `to_batches` in parts, both with only the columns that are named.
+    Arrow streams, which `datasets` saves, are mapped into memory, and read where they are used.
+
+    Raises:
+        ValueError: naming the file, if it is none of these.
+    """
     import pyarrow
-    import pyarrow.parquet
+    import pyarrow.dataset
 
+    parquet = path.suffix.lower() == ".parquet"
     try:
-        return _from_arrow(pyarrow.parquet.read_table(path), str(path))
+        try:
+            return pyarrow.dataset.dataset(path, format="parquet" if parquet else "ipc")
+        except pyarrow.ArrowInvalid:
+            if parquet:
+                raise
+            with pyarrow.memory_map(str(path)) as source:
+                return pyarrow.dataset.dataset(pyarrow.ipc.open_stream(source).read_all())
     except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: Expected a Parquet file; got {_first_line(error)}") from error
+        kind = "a Parquet" if parquet else "an Arrow"
+        raise ValueError(f"{path}: Expected {kind} file; got {_first_line(error)}") from error
 
 
-def _read_arrow(path: Path, longest_line: int) -> Table:
+def _read_columns(path: Path, longest_line: int) -> Table:
     import pyarrow
 
+    dataset = open_dataset(path)
     try:
-        with pyarrow.OSFile(str(path)) as source:
-            try:
-                content = pyarrow.ipc.open_stream(source).read_all()
-            except pyarrow.ArrowInvalid:
-                source.seek(0)
-                content = pyarrow.ipc.open_file(source).read_all()
+        return _from_arrow(dataset.to_table(), str(path))
+    except (pyarrow.ArrowException, OSError) as error:  # its end is whole, its middle is not
+        raise ValueError(f"{path}: Expected a whole file; got {_first_line(error)}") from error
+
+
+def _read_partitions(folder: Path, shards: Sequence[Path]) -> list[Table]:
+    """Shards in folders NAME=VALUE, as Spark and others write them: each NAME is a column."""
+    import pyarrow
+    import pyarrow.dataset
+
+    kinds = {"parquet" if shard.suffix.lower() == ".parquet" else "ipc" for shard in shards}
+    if len(kinds) > 1:
+        raise ValueError(f"{folder}: Expected files of one format; got Parquet and Arrow")
+    tables = []
+    try:
+        dataset = pyarrow.dataset.dataset(
+            [str(shard) for shard in shards],
+            format=kinds.pop(),
+            partitioning=pyarrow.dataset.partitioning(flavor="hive"),
+            partition_base_dir=str(folder),
+        )
+        # File by file: the columns that only some of them have are kept, and rows have a place.
+        for fragment in dataset.get_fragments():
+            table = _from_arrow(fragment.to_table(), fragment.path)
+            keys = pyarrow.dataset.get_partition_keys(fragment.partition_expression)
+            folders = {name: [value] * len(table) for name, value in keys.items()}
+            tables.append(replace(table, columns={**table.columns, **folders}))
     except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: Expected an Arrow file; got {_first_line(error)}") from error
-    return _from_arrow(content, str(path))
+        raise ValueError(f"{folder}: Expected whole files; got {_first_line(error)}") from error
+    return tables
 
 
 def _read_array(path: Path, longest_line: int) -> Table:
@@ -365,8 +418,9 @@ _READERS: dict[str, Callable[[Path, int], Table]] = {
     ".csv": _read_csv,
     ".tsv": _read_csv,
     ".txt": _read_text,
-    ".parquet": _read_parquet,
-    ".arrow": _read_arrow,
+    ".parquet": _read_columns,
+    ".arrow": _read_columns,
+    ".feather": _read_columns,
     ".npy": _read_array,
     ".npz": _read_array,
 }
