@@ -53,7 +53,7 @@ class Table:
         return f"{self.origin}, {self.unit} {self.numbers[index]}"
 
 
-def read_tables(data: Any, *, longest_line: int = LONGEST_LINE) -> list[Table]:
+def read_tables(data: Any) -> list[Table]:
     """Tables of a file, a folder of shards, or a Python object.
 
     Args:
@@ -61,7 +61,6 @@ def read_tables(data: Any, *, longest_line: int = LONGEST_LINE) -> list[Table]:
             `.feather`, `.npy`, `.npz`, to a folder of those, to Parquet or Arrow files in folders
             NAME=VALUE, or to a `datasets` dataset on disk; or an array, a tensor, a data frame, a
             `datasets.Dataset`, a list of texts, of records or of vectors.
-        longest_line: bytes that a line of JSON Lines, CSV or text may have.
 
     Raises:
         ValueError: naming the file and the row that cannot be read.
@@ -70,26 +69,26 @@ def read_tables(data: Any, *, longest_line: int = LONGEST_LINE) -> list[Table]:
     {'text': ['first', 'second']}
     """
     if isinstance(data, str | Path):
-        return _read_path(Path(data), longest_line)
+        return _read_path(Path(data))
     return [_from_object(data)]
 
 
-def _read_path(path: Path, longest_line: int) -> list[Table]:
+def _read_path(path: Path) -> list[Table]:
     if not path.exists():
         raise ValueError(f"{path}: Expected a file or folder; got no such path")
     if path.is_dir():
-        return _read_folder(path, longest_line)
+        return _read_folder(path)
     suffix = path.suffix.lower()
     if suffix not in _READERS:
         known = ", ".join(_READERS)
         raise ValueError(f"{path}: Expected a file of {known}; got {suffix or 'no suffix'}")
     try:
-        return [_READERS[suffix](path, longest_line)]
+        return [_READERS[suffix](path)]
     except OSError as error:
         raise ValueError(f"{path}: Expected a readable file; got {error}") from error
 
 
-def _read_folder(folder: Path, longest_line: int) -> list[Table]:
+def _read_folder(folder: Path) -> list[Table]:
     if (folder / "dataset_dict.json").exists():
         splits = _described(folder / "dataset_dict.json", "splits")
         if len(splits) != 1:
@@ -97,14 +96,14 @@ def _read_folder(folder: Path, longest_line: int) -> list[Table]:
                 f"{folder}: Expected one data set; got the splits {', '.join(splits)}: "
                 f"give {folder / splits[0] if splits else folder} or another of them"
             )
-        return _read_path(folder / splits[0], longest_line)
+        return _read_path(folder / splits[0])
     if (folder / "state.json").exists() and (folder / "dataset_info.json").exists():
         if _described(folder / "state.json", "_indices_data_files"):
             raise ValueError(f"{folder}: Expected a data set saved with flatten_indices()")
         files = _described(folder / "state.json", "_data_files")
         if not files or not all(isinstance(entry, dict) and "filename" in entry for entry in files):
             raise ValueError(f"{folder / 'state.json'}: Expected the names of data files; got none")
-        return [_read_columns(folder / entry["filename"], longest_line) for entry in files]
+        return [_read_columns(folder / entry["filename"]) for entry in files]
     shards = sorted(
         path
         for path in folder.iterdir()
@@ -122,7 +121,7 @@ def _read_folder(folder: Path, longest_line: int) -> list[Table]:
         return _read_partitions(folder, partitions)
     if not shards:
         raise ValueError(f"{folder}: Expected a folder with data files; got none")
-    return [table for shard in shards for table in _read_path(shard, longest_line)]
+    return [table for shard in shards for table in _read_path(shard)]
 
 
 def _described(path: Path, name: str) -> list[Any]:
@@ -135,7 +134,7 @@ def _described(path: Path, name: str) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _read_json(path: Path, longest_line: int) -> Table:
+def _read_json(path: Path) -> Table:
     size = path.stat().st_size
     if size > LARGEST_JSON:
         raise ValueError(
@@ -168,10 +167,10 @@ def _read_json(path: Path, longest_line: int) -> Table:
     return _from_rows(content, str(path), range(1, len(content) + 1), "row")
 
 
-def _read_json_lines(path: Path, longest_line: int) -> Table:
+def _read_json_lines(path: Path) -> Table:
     rows: list[Any] = []
     numbers: list[int] = []
-    for number, line in _lines(path, longest_line):
+    for number, line in _lines(path):
         if not line.strip():
             continue
         try:
@@ -189,12 +188,10 @@ def _read_json_lines(path: Path, longest_line: int) -> Table:
     return _from_rows(rows, str(path), numbers, "line")
 
 
-def _read_csv(path: Path, longest_line: int) -> Table:
+def _read_csv(path: Path) -> Table:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.reader(
-        (line for _, line in _lines(path, longest_line)), delimiter=delimiter, strict=True
-    )
-    previous = csv.field_size_limit(longest_line)
+    reader = csv.reader((line for _, line in _lines(path)), delimiter=delimiter, strict=True)
+    previous = csv.field_size_limit(LONGEST_LINE)
     rows: list[list[str]] = []
     numbers: list[int] = []
     header: list[str] = []
@@ -221,8 +218,8 @@ def _read_csv(path: Path, longest_line: int) -> Table:
     return Table(str(path), columns, numbers, "line")
 
 
-def _read_text(path: Path, longest_line: int) -> Table:
-    lines = [(number, line.rstrip("\r\n")) for number, line in _lines(path, longest_line)]
+def _read_text(path: Path) -> Table:
+    lines = [(number, line.rstrip("\r\n")) for number, line in _lines(path)]
     kept = [(number, line) for number, line in lines if line.strip()]
     return Table(
         str(path), {"text": [line for _, line in kept]}, [number for number, _ in kept], "line"
@@ -255,7 +252,7 @@ def open_dataset(path: Path) -> pyarrow.dataset.Dataset:
         raise ValueError(f"{path}: Expected {kind} file; got {_first_line(error)}") from error
 
 
-def _read_columns(path: Path, longest_line: int) -> Table:
+def _read_columns(path: Path) -> Table:
     import pyarrow
 
     dataset = open_dataset(path)
@@ -292,7 +289,7 @@ def _read_partitions(folder: Path, shards: Sequence[Path]) -> list[Table]:
     return tables
 
 
-def _read_array(path: Path, longest_line: int) -> Table:
+def _read_array(path: Path) -> Table:
     try:
         with path.open("rb") as source:  # NumPy leaves open what it refuses
             content = np.load(source, allow_pickle=False)
@@ -373,15 +370,15 @@ def _from_arrow(content: Any, origin: str) -> Table:
     return Table(origin, columns, range(1, content.num_rows + 1))
 
 
-def _lines(path: Path, longest_line: int) -> Iterator[tuple[int, str]]:
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Decoded lines with their numbers; refuses one that is too long before reading it whole."""
     with path.open("rb") as source:
         number = 0
-        while line := source.readline(longest_line + 1):
+        while line := source.readline(LONGEST_LINE + 1):
             number += 1
-            if len(line) > longest_line:
+            if len(line) > LONGEST_LINE:
                 raise ValueError(
-                    f"{path}, line {number}: Expected at most {longest_line} bytes; got more"
+                    f"{path}, line {number}: Expected at most {LONGEST_LINE} bytes; got more"
                 )
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -411,7 +408,7 @@ def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-_READERS: dict[str, Callable[[Path, int], Table]] = {
+_READERS: dict[str, Callable[[Path], Table]] = {
     ".json": _read_json,
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,
