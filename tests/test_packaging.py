@@ -135,3 +135,19 @@ def test_constraints_pin_every_requirement():
     required = re.findall(r'^    "([a-z0-9-]+)(?:\[[a-z]+\])?[><=]', project, re.MULTILINE)
     assert len(required) > 15
     assert set(required) - pinned == set()
+
+
+def test_what_others_run_are_targets_of_the_makefile():
+    """The workflows and the hooks run `make`, and a step of theirs can be run by hand."""
+    targets = set(re.findall(r"^(\w+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
+    hooks = CHECKOUT / ".pre-commit-config.yaml"
+    for path in (*(CHECKOUT / ".github" / "workflows").glob("*.yml"), hooks):
+        runs = re.findall(r"(?:run|entry): make (.*)", path.read_text())
+        named = {word for line in runs for word in line.split() if "=" not in word}
+        assert named, path
+        assert named <= targets, path
+
+
+def test_the_version_is_cited():
+    cited = (CHECKOUT / "CITATION.cff").read_text()
+    assert f"version: {rbpp.__version__}\n" in cited
