@@ -263,8 +263,9 @@ def test_a_table_is_as_wide_as_the_terminal(small, monkeypatch):
 
 def test_text_set_by_a_program_is_printed_as_it_is(small, monkeypatch):
     assert "nothing to report\n" in on_a_terminal(monkeypatch, "--fail", "text")
-    show(["[b]no markup[/b] " + 30 * "long "])
-    assert "[b]no markup[/b] " + 30 * "long " in sys.stdout.getvalue()
+    line = "[b]no markup[/b]" + 30 * " long"
+    show([line])
+    assert f"{line}\n" in sys.stdout.getvalue()
 
 
 def test_output_holds_draws_in_nats_with_settings_and_audit(small, capsys, tmp_path):
