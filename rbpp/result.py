@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rbpp import display, inference_data
-from rbpp.checks import Check, violations
+from rbpp.checks import VERDICTS, Check, violations
 from rbpp.display import Table, Units
 from rbpp.inference_data import InferenceData, Term
 
@@ -227,7 +227,8 @@ class Result:
         if self.idata is not None:
             parts.append(self.summary().to_html(float_format="{:.4g}".format, na_rep="–"))
         if self.checks:
-            entries = [(c.verdict, c.statement, c.message) for c in self.checks]
+            ordered = sorted(self.checks, key=lambda check: VERDICTS.index(check.verdict))
+            entries = [(c.verdict, c.statement, c.message) for c in ordered]
             frame = pd.DataFrame(entries, columns=["verdict", "statement", "message"])
             parts.append(frame.to_html(index=False))
         return "\n".join(parts)
