@@ -3,7 +3,7 @@ PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test slow lowest lint format typecheck bench install clean
+.PHONY: demo test slow lowest container lint format typecheck bench dist install clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED) ## the main job on real text, the paper's figures, and every term and bound of its simulation
@@ -23,6 +23,13 @@ lowest: ## the tests with the lower bounds of pyproject.toml, in an environment 
 	.venv-lowest/bin/python -m pip install --quiet -c constraints-lowest.txt -e '.[dev]'
 	.venv-lowest/bin/python -m pytest -W ignore
 
+container: ## InferenceData under ArviZ 1.x and without torch: PYTHON is 3.12 or later
+	test -x .venv-newer/bin/python || $(PYTHON) -m venv .venv-newer
+	.venv-newer/bin/python -m pip install --quiet --disable-pip-version-check \
+		'arviz>=1,<2' h5netcdf h5py hypothesis matplotlib numpy pytest rich xarray
+	PYTHONPATH=. .venv-newer/bin/python -m pytest \
+		tests/test_inference_data.py rbpp/inference_data.py rbpp/variables.py rbpp/display.py
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,6 +43,9 @@ typecheck: $(INSTALLED)
 
 bench: $(INSTALLED) ## side by side with the peers; see benchmarks/README.md
 	$(BIN)/python benchmarks/run.py
+
+dist: $(INSTALLED) ## the wheel and the source archive, in dist/
+	$(BIN)/python -m build
 
 install: $(INSTALLED)
 

@@ -25,6 +25,10 @@ hypothesis.settings.register_profile("search", max_examples=1000, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+if importlib.util.find_spec("rich") is not None:
+    # Draws from `random` when it is first imported, which scikit-learn does in whichever test.
+    import rich.style  # noqa: F401
+
 # Where torch is absent, the tests of what needs none of it still run.
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 SHARED_DATA = Path(__file__).resolve().parent.parent / "shared" / "data"

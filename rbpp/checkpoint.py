@@ -8,14 +8,14 @@ Files are arrays and JSON, written whole or not at all, and nothing in them is e
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+
+from rbpp.files import written_whole
 
 Item = TypeVar("Item")
 Arrays = Mapping[str, np.ndarray]
@@ -49,7 +49,8 @@ class Checkpoint:
                     f"Expected an empty folder or an earlier checkpoint; got other files in "
                     f"{self.folder}"
                 )
-            _write_whole(place, lambda file: file.write(text.encode()))
+            with written_whole(place) as aside:
+                aside.write_text(text, encoding="utf-8")
         elif (before := place.read_text(encoding="utf-8")) != text:
             raise ValueError(
                 f"Expected the checkpoint {self.folder} to be of the same work; got "
@@ -68,7 +69,8 @@ class Checkpoint:
         if path.exists():
             return _read(path)
         made = dict(work())
-        _write_whole(path, lambda file: np.savez(file, allow_pickle=False, **made))
+        with written_whole(path) as aside, aside.open("wb") as file:
+            np.savez(file, allow_pickle=False, **made)
         return made
 
     def each(
@@ -98,15 +100,6 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             return {name: file[name] for name in file.files}
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: Expected a step of a checkpoint; got {error}") from error
-
-
-def _write_whole(path: Path, write: Callable[[Any], Any]) -> None:
-    """Written aside, flushed to the disk, then moved: a reader never sees half a file."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(file.name, path)
 
 
 def _difference(before: str, now: str) -> str:

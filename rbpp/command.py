@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import rbpp
 from rbpp import options
+from rbpp.files import written_whole
 
 if TYPE_CHECKING:
     from rbpp.result import Result
@@ -147,7 +148,8 @@ def _main(arguments: list[str]) -> int:
         except BrokenPipeError:
             raise
         except (ValueError, OSError, ImportError) as error:
-            print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+            message = options.name_option(parser, " ".join(str(error).split()))
+            print(f"{parser.prog}: {message}", file=sys.stderr)
             return 2
 
 
@@ -206,7 +208,7 @@ def _run(name: str, run: Callable[[argparse.Namespace], Any], parsed: argparse.N
         }
         print(display.to_json(report), flush=True)
     elif not parsed.quiet:
-        parts = []
+        parts: list[Any] = []
         if outcome.text is not None:
             parts.append(outcome.text)
         elif terms:
@@ -215,9 +217,7 @@ def _run(name: str, run: Callable[[argparse.Namespace], Any], parsed: argparse.N
             parts.append(outcome.notes)
         if audit:
             parts.append(display.format_audit(audit))
-        if written:
-            parts.append("\n".join(f"written: {path}" for path in written))
-        print("\n\n".join(parts), flush=True)
+        display.show([*parts, *_written(written)])
     return outcome.exit_status
 
 
@@ -251,11 +251,18 @@ def _report(name: str, done: Done, parsed: argparse.Namespace) -> int:
     if parsed.json:
         print(_joined_json(several, settings, shown), flush=True)
     elif not parsed.quiet:
-        parts = [result.text(**shown) for result in several.values()]
-        if written:
-            parts.append("\n".join(f"written: {path}" for path in written))
-        print("\n\n".join(part for part in parts if part), flush=True)
+        from rbpp import display
+
+        parts: list[Any] = []
+        for key, result in several.items():
+            parts += [f"{key}:"] if key else []
+            parts += result.parts(**shown)
+        display.show([*parts, *_written(written)])
     return done.exit_status
+
+
+def _written(paths: Sequence[Path]) -> list[str]:
+    return ["\n".join(f"written: {path}" for path in paths)] if paths else []
 
 
 def _joined_json(
@@ -364,7 +371,8 @@ def _save_figures(figures: Mapping[str, Any], folder: Path) -> list[Path]:
         axes = axes if hasattr(axes, "figure") or not hasattr(axes, "flat") else axes.flat[0]
         figure = axes if hasattr(axes, "savefig") else axes.figure
         path = folder / f"{name}.png"
-        figure.savefig(path, dpi=150)
+        with written_whole(path) as aside:
+            figure.savefig(aside, format="png", dpi=150)
         from matplotlib import pyplot
 
         pyplot.close(figure)

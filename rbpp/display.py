@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
+from rbpp import terminal
+from rbpp.checks import VERDICTS
 from rbpp.inference_data import InferenceData, Term, replace_group, terms_group, terms_of
 from rbpp.variables import VARIABLES
 
 Units = Literal["nats", "bits"]
 _COMPARED = {"left", "right", "slack", "slack_sd", "slack_mcse"}
+_STYLES = {
+    "violated": "bold red",
+    "undecided": "yellow",
+    "unknown": "yellow",
+    "holds": "green",
+}
 _VERSIONED = ("torch", "pyro-ppl", "arviz", "xarray", "numpy")
 
 
@@ -73,9 +83,74 @@ def _scale(name: str, units: Units, rows: Mapping[str, int] | None) -> tuple[flo
     return factor / (count or 1), units if count is None else f"{units} per row"
 
 
+@dataclass(frozen=True)
+class Table:
+    """Rows of text: aligned columns as a string, and a table with colours on a terminal.
+
+    Attributes:
+        lines: cells by line, the heading first.
+        below: for every line but the heading, what stands under it.
+        verdicts: position of the column whose words are verdicts; None where there is none.
+
+    >>> print(Table([["term", "mean"], ["kl_gap", "0.5"], ["ggmi", "-12"]]))
+    term    mean
+    kl_gap   0.5
+    ggmi     -12
+    """
+
+    lines: Sequence[Sequence[str]]
+    below: Sequence[Sequence[str]] = ()
+    verdicts: int | None = None
+
+    def __str__(self) -> str:
+        first, *rest = align(self.lines).split("\n")
+        below = self.below or [()] * len(rest)
+        text = [first]
+        for line, under in zip(rest, below, strict=True):
+            text += [line, *(f"    {one}" for one in under)]
+        return "\n".join(text)
+
+    def __rich__(self) -> Any:
+        from rich import box
+        from rich.table import Table as Grid
+        from rich.text import Text
+
+        grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+        heading, *rest = self.lines
+        for position, name in enumerate(heading):
+            right = _is_right([line[position] for line in rest], position)
+            fixed = right or position == self.verdicts
+            grid.add_column(
+                Text(name), justify="right" if right else "left", no_wrap=fixed, overflow="fold"
+            )
+        for line, under in zip(rest, self.below or [()] * len(rest), strict=True):
+            cells = [Text(cell) for cell in line]
+            for one in under:
+                cells[0].append(f"\n  {one}", style="dim")
+            if self.verdicts is not None:
+                cells[self.verdicts].stylize(_STYLES.get(line[self.verdicts], ""))
+            grid.add_row(*cells)
+        return grid
+
+
+def show(parts: Sequence[str | Table]) -> None:
+    """Print to standard output: plain text, or on a terminal with its width and colours."""
+    if not sys.stdout.isatty():
+        print("\n\n".join(map(str, parts)), flush=True)
+        return
+    console = terminal.console(sys.stdout)
+    for place, part in enumerate(parts):
+        if place:
+            console.print()
+        if isinstance(part, Table):
+            console.print(part)
+        else:  # set by whoever wrote it: the terminal breaks what is too long
+            console.print(part, markup=False, soft_wrap=True)
+
+
 def format_terms(
     table: Mapping[str, Term], hdi_prob: float, units: Mapping[str, str] | None = None
-) -> str:
+) -> Table:
     """The terms of `rbpp.inference_data.term_table`, one a line.
 
     Args:
@@ -89,24 +164,32 @@ def format_terms(
         numbers = [term[key] for key in ("mean", "sd", "hdi_low", "hdi_high", "mcse")]
         unit = (units or {}).get(name.partition("[")[0], "")
         lines.append([name, *map(_short, numbers), "" if unit == "1" else unit])
-    return align(lines)
+    return Table(lines)
 
 
-def format_audit(audit: Sequence[Mapping[str, Any]]) -> str:
-    """Checks as JSON has them, a line each; what was seen and what it rests on follow, indented."""
-    head = [[_short(entry.get(key)) for key in ("statement", "verdict")] for entry in audit]
-    first, *rest = align([["check", "verdict"], *head]).split("\n")
-    text = [first]
-    for line, entry in zip(rest, audit, strict=True):
-        text.append(line)
-        if "slack" in entry:
-            text.append(f"    {_compared(entry)}")
-        if entry.get("message"):
-            text.append(f"    {' '.join(str(entry['message']).split())}")
-        for one in entry.get("assumptions", ()):
-            seen = f" ({one['message']})" if one.get("message") else ""
-            text.append(f"    {one['verdict']}: {one['statement']}{seen}")
-    return "\n".join(text)
+def format_audit(audit: Sequence[Mapping[str, Any]]) -> Table:
+    """Checks as JSON has them, a line each, the violated first.
+
+    What was seen and what a check rests on stand below its line.
+    """
+    ordered = sorted(audit, key=_severity)
+    head = [[_short(entry.get(key)) for key in ("statement", "verdict")] for entry in ordered]
+    return Table([["check", "verdict"], *head], [_seen(entry) for entry in ordered], verdicts=1)
+
+
+def _severity(entry: Mapping[str, Any]) -> int:
+    verdict = entry.get("verdict")
+    return VERDICTS.index(verdict) if verdict in VERDICTS else len(VERDICTS)
+
+
+def _seen(entry: Mapping[str, Any]) -> list[str]:
+    seen = [_compared(entry)] if "slack" in entry else []
+    if entry.get("message"):
+        seen.append(" ".join(str(entry["message"]).split()))
+    for one in entry.get("assumptions", ()):
+        message = f" ({one['message']})" if one.get("message") else ""
+        seen.append(f"{one['verdict']}: {one['statement']}{message}")
+    return seen
 
 
 def _compared(entry: Mapping[str, Any]) -> str:
@@ -121,18 +204,12 @@ def _compared(entry: Mapping[str, Any]) -> str:
 
 
 def align(lines: Sequence[Sequence[str]]) -> str:
-    """Columns side by side: the first and whatever is no number to the left, numbers to the right.
-
-    >>> print(align([["term", "mean"], ["kl_gap", "0.5"], ["ggmi", "-12"]]))
-    term    mean
-    kl_gap   0.5
-    ggmi     -12
-    """
+    """Columns side by side: numbers to the right, the first column and words to the left."""
     columns = list(zip(*lines, strict=True))
     padded = []
     for position, column in enumerate(columns):
         wide = max(map(_width, column))
-        right = position > 0 and all(_is_number(cell) for cell in column[1:])
+        right = _is_right(column[1:], position)
         padded.append(
             [
                 (" " * (wide - _width(c)) + c) if right else c + " " * (wide - _width(c))
@@ -184,6 +261,10 @@ def _short(value: Any) -> str:
     if isinstance(value, float) and math.isnan(value):
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _is_right(cells: Sequence[str], position: int) -> bool:
+    return position > 0 and all(map(_is_number, cells))
 
 
 def _is_number(cell: str) -> bool:

@@ -20,7 +20,12 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: if the folder cannot be written to, or the disk is full.
     """
     target = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    try:
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.name}.", suffix=".part", dir=target.parent
+        )
+    except OSError as error:  # named by the file that was meant, not by the one beside it
+        raise type(error)(error.errno, error.strerror, str(target)) from None
     os.close(handle)
     aside = Path(name)
     try:

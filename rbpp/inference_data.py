@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import xarray as xr
 
+from rbpp import validate
 from rbpp.files import written_whole
 from rbpp.variables import VARIABLES
 
@@ -221,8 +222,7 @@ def term_table(data: InferenceData, hdi_prob: float = 0.94, *, prefix: str = "")
     >>> term_table(make({"kl_gap": [[1.0, 2.0, 3.0]]}), 0.5)["kl_gap"]["mean"]
     2.0
     """
-    if not 0 < hdi_prob < 1:
-        raise ValueError(f"Expected hdi_prob between 0 and 1; got {hdi_prob}")
+    validate.probability("hdi_prob", hdi_prob)
     posterior = terms_of(data)
     table: dict[str, Term] = {}
     for name in map(str, posterior.data_vars):

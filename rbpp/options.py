@@ -6,15 +6,22 @@ Types raise `argparse.ArgumentTypeError`, which names the option for them.
 from __future__ import annotations
 
 import argparse
-import math
+import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from rbpp import validate
 
 if TYPE_CHECKING:
     from rbpp.compute import Compute
+
+Fields = TypeVar("Fields")
+Number = TypeVar("Number", int, float)
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -207,25 +214,125 @@ def resolve_device(requested: str) -> str:
     return "cpu"
 
 
+def name_option(parser: argparse.ArgumentParser, message: str) -> str:
+    """A message of the library that begins with an argument, with the option in its place.
+
+    The library refuses `draws`, the user wrote `--draws`. Only the wordings of `rbpp.validate`
+    count: in "Expected rows that vary" the rows are no argument. Options that name files are none
+    of the library's numbers.
+
+    >>> parser = argparse.ArgumentParser()
+    >>> _ = parser.add_argument("--draws", type=int)
+    >>> name_option(parser, "Expected draws to be a whole number of 1 or more; got 0")
+    'Expected --draws to be a whole number of 1 or more; got 0'
+    """
+    found = re.match(r"Expected (\w+) (?=to be|between|above|below|from)", message)
+    if found is None:
+        return message
+    for action in parser._actions:
+        if action.dest == found[1] and action.type is not Path:
+            shown = max(action.option_strings, key=len, default=action.metavar or action.dest)
+            return f"Expected {shown} {message[found.end() :]}"
+    return message
+
+
+def add_fields_of(parser: argparse.ArgumentParser, kind: type[Any], title: str) -> None:
+    """An option for every field of a frozen dataclass, so that its default stands in one place.
+
+    A field `worlds: int = 12` becomes `--worlds`, a whole number, 12 where it is absent. Types are
+    `int`, `float`, `str`, `Path`, `bool`, `Literal` of words, and each of them or None. Of a
+    field's `metadata` are taken:
+
+        help: its help, to which the default is added;
+        metavar: what stands for its value;
+        option: the spelling, if it is not the field's name;
+        least, most: of a whole number, 1 or more where nothing is said;
+        above, least: of a number;
+        parse: a function from text that takes the place of the type.
+
+    A field without `help` gets no option.
+
+    Args:
+        parser: of the program.
+        kind: the dataclass; all of its fields have defaults.
+        title: of the group of options.
+
+    Raises:
+        TypeError: if a field is of another type, or without a default.
+    """
+    group = parser.add_argument_group(title)
+    hints = get_type_hints(kind)
+    for one in _optional_fields(kind):
+        if one.default is MISSING:
+            raise TypeError(f"Expected a default for {kind.__name__}.{one.name}; got none")
+        about = dict(one.metadata)
+        name = about.get("option", f"--{one.name.replace('_', '-')}")
+        default = "" if one.default is None or one.default is False else f" ({one.default})"
+        settings = _taken(one.name, _without_none(hints[one.name]), about, one.default)
+        if "metavar" in about:
+            settings["metavar"] = about["metavar"]
+        group.add_argument(
+            name,
+            dest=one.name,
+            default=one.default,
+            help=str(about["help"]).replace("%", "%%") + default,
+            **settings,
+        )
+
+
+def read_fields(arguments: argparse.Namespace, kind: type[Fields]) -> Fields:
+    """The dataclass whose options `add_fields_of` added, with what the user gave.
+
+    Raises:
+        ValueError: if the dataclass refuses a value.
+    """
+    return kind(**{one.name: getattr(arguments, one.name) for one in _optional_fields(kind)})
+
+
+def _optional_fields(kind: type[Any]) -> list[Field[Any]]:
+    return [one for one in fields(kind) if "help" in one.metadata]
+
+
+def _without_none(hint: Any) -> Any:
+    """The type of a value that may be None."""
+    parts = [part for part in get_args(hint) if part is not NoneType]
+    return parts[0] if NoneType in get_args(hint) and len(parts) == 1 else hint
+
+
+def _taken(name: str, kind: Any, about: dict[str, Any], default: Any) -> dict[str, Any]:
+    """How argparse takes values of a type."""
+    limits = {key: about[key] for key in ("least", "most", "above") if key in about}
+    if "parse" in about:
+        return {"type": about["parse"], "metavar": name.upper()}
+    if get_origin(kind) is Literal:
+        return {"choices": list(get_args(kind))}
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction if default else "store_true"}
+    if kind is int:
+        return {"type": lambda text: _checked(validate.count, text, int, **limits), "metavar": "N"}
+    if kind is float:
+        return {
+            "type": lambda text: _checked(validate.number, text, float, **limits),
+            "metavar": "X",
+        }
+    if kind in (str, Path):
+        return {"type": kind, "metavar": name.upper()}
+    raise TypeError(f"Expected {name} of a type that an option has; got {kind}")
+
+
 def seed(text: str) -> int:
     """A whole number that a generator takes."""
-    if not text.isdecimal() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more; got {text}")
-    return int(text)
+    return _checked(validate.count, text, int, least=0, most=2**63 - 1)
 
 
 def positive_integer(text: str) -> int:
     """A count."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more; got {text}")
-    return int(text)
+    return _checked(validate.count, text, int)
 
 
 def whole_number(text: str) -> int:
     """A count that may be none."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more; got {text}")
-    return int(text)
+    return _checked(validate.count, text, int, least=0)
 
 
 def positive_integers(text: str) -> list[int]:
@@ -240,28 +347,30 @@ def positive_integers(text: str) -> list[int]:
     else:
         values = [positive_integer(part) for part in text.split(",")]
     if not values or len(set(values)) < len(values):
-        raise argparse.ArgumentTypeError(f"expected distinct values as 2..8 or 2,5,8; got {text}")
+        raise argparse.ArgumentTypeError(f"Expected distinct values as 2..8 or 2,5,8; got {text}")
     return values
 
 
 def positive_number(text: str) -> float:
     """A scale."""
-    value = _number(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a finite number above 0; got {text}")
-    return value
+    return _checked(validate.number, text, float, above=0)
 
 
 def probability(text: str) -> float:
     """Between 0 and 1, both excluded."""
-    value = _number(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"expected a probability between 0 and 1; got {text}")
-    return value
+    return _checked(validate.probability, text, float)
 
 
-def _number(text: str) -> float:
+def _checked(
+    check: Callable[..., Number], text: str, read: Callable[[str], Number], **limits: float
+) -> Number:
+    """A number of the command line; argparse says which option it is of."""
     try:
-        return float(text)
+        # int() and float() also take what nobody means, as 1_0 and other alphabets' digits.
+        value: Any = read(text) if text.isascii() and "_" not in text else text
     except ValueError:
-        return math.nan
+        value = text
+    try:
+        return check("", value, **limits)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

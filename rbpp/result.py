@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rbpp import display, inference_data
-from rbpp.checks import Check, violations
-from rbpp.display import Units
+from rbpp.checks import VERDICTS, Check, violations
+from rbpp.display import Table, Units
 from rbpp.inference_data import InferenceData, Term
 
 if TYPE_CHECKING:
@@ -182,17 +182,21 @@ class Result:
         inference_data.write(inference_data.with_attrs(self.idata, **encoded), path)
 
     def text(self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False) -> str:
-        """What the command prints: headline, terms, notes and checks as plain text."""
-        parts = ["\n".join(self.headline)] if self.headline else []
-        body = self._body(hdi_prob, units, per_row=per_row)
-        parts += [body] if body else []
-        if self.notes:
-            parts.append("\n".join(self.notes))
-        if self.checks:
-            parts.append(display.format_audit(self.audit(units, per_row=per_row)))
-        return "\n\n".join(parts)
+        """Headline, terms, notes and checks as plain text; see `summary` for the arguments."""
+        return "\n\n".join(map(str, self.parts(hdi_prob, units, per_row=per_row)))
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str:
+    def parts(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> list[str | Table]:
+        """What `text` has, in pieces that the command prints to a terminal with its colours."""
+        body = self._body(hdi_prob, units, per_row=per_row)
+        checks = self.audit(units, per_row=per_row)
+        parts: list[str | Table] = ["\n".join(self.headline), body, "\n".join(self.notes)]
+        if checks:
+            parts.append(display.format_audit(checks))
+        return [part for part in parts if part]
+
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str | Table:
         """The table of terms; a kind of result that has a better table of its own returns that."""
         shown = self.in_units(units, per_row=per_row)
         if shown is None:
@@ -223,7 +227,8 @@ class Result:
         if self.idata is not None:
             parts.append(self.summary().to_html(float_format="{:.4g}".format, na_rep="–"))
         if self.checks:
-            entries = [(c.verdict, c.statement, c.message) for c in self.checks]
+            ordered = sorted(self.checks, key=lambda check: VERDICTS.index(check.verdict))
+            entries = [(c.verdict, c.statement, c.message) for c in ordered]
             frame = pd.DataFrame(entries, columns=["verdict", "statement", "message"])
             parts.append(frame.to_html(index=False))
         return "\n".join(parts)

@@ -1,11 +1,15 @@
-"""Refusals of arguments, in one wording: what was expected, and what came."""
+"""Refusals of arguments, in one wording: what was expected, and what came.
+
+Every function takes the argument's name first. With an empty name the message is without it, for a
+caller that says itself what it is about.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NoReturn
 
 
 def count(name: str, value: Any, least: int = 1, most: float = math.inf) -> int:
@@ -21,7 +25,7 @@ def count(name: str, value: Any, least: int = 1, most: float = math.inf) -> int:
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or not least <= int(value) <= most:
         limit = f"{least} or more" if most == math.inf else f"{least} to {most}"
-        raise ValueError(f"Expected {name} to be a whole number of {limit}; got {value!r}")
+        _refuse(f"{name} to be", f"a whole number of {limit}", value)
     return int(value)
 
 
@@ -35,7 +39,7 @@ def probability(name: str, value: Any) -> float:
     0.94
     """
     if not isinstance(value, Real) or not 0 < float(value) < 1:
-        raise ValueError(f"Expected {name} between 0 and 1; got {value!r}")
+        _refuse(name, "between 0 and 1" if name else "a number between 0 and 1", value)
     return float(value)
 
 
@@ -57,7 +61,7 @@ def number(
     if not math.isfinite(found) or low:
         limit = "" if above is None else f" above {above:g}"
         limit = limit if least is None else f" of {least:g} or more"
-        raise ValueError(f"Expected {name} to be a finite number{limit}; got {value!r}")
+        _refuse(f"{name} to be", f"a finite number{limit}", value)
     return found
 
 
@@ -68,7 +72,10 @@ def choice(name: str, value: Any, allowed: Collection[Any]) -> Any:
         ValueError: naming the argument and the values.
     """
     if value not in allowed:
-        raise ValueError(
-            f"Expected {name} to be one of {', '.join(map(str, allowed))}; got {value!r}"
-        )
+        _refuse(f"{name} to be", f"one of {', '.join(map(str, allowed))}", value)
     return value
+
+
+def _refuse(name: str, wanted: str, value: Any) -> NoReturn:
+    subject = "" if name in ("", " to be") else f"{name} "
+    raise ValueError(f"Expected {subject}{wanted}; got {value!r}")

@@ -1,7 +1,9 @@
 """The command line: what all programs share, on small programs; then every shipped program."""
 
+import io
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 
 from rbpp import command, options
 from rbpp.checks import Check
-from rbpp.display import align, convert_audit, format_audit, to_json
+from rbpp.display import align, convert_audit, format_audit, show, to_json
 from rbpp.inference_data import read
 
 PROGRAM = '''
@@ -19,20 +21,22 @@ PROGRAM = '''
 
 Its second paragraph.
 """
-import argparse
 import sys
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from rbpp import command, options
-from rbpp import inference_data
+from rbpp import command, inference_data, options, validate
+from rbpp.checks import Check
+from rbpp.result import Result
 
 
 def configure(parser):
     parser.add_argument("--fail", default="")
+    parser.add_argument("--posterior-draws", dest="draws", type=int, default=500)
     options.add_per_row(parser)
 
 
@@ -40,6 +44,20 @@ def draw():
     figure = Figure()
     figure.add_subplot().plot([0, 1])
     return figure
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Small(Result):
+    body: str = ""
+
+    def figures(self):
+        return {"one": draw, "two": lambda: draw().axes[0]}
+
+    def details(self):
+        return {"ranking": [{"name": "a", "score": np.array([1.0, np.inf])}]}
+
+    def _body(self, hdi_prob, units, *, per_row):
+        return self.body or super()._body(hdi_prob, units, per_row=per_row)
 
 
 def run(arguments):
@@ -55,29 +73,30 @@ def run(arguments):
     if arguments.fail == "warning":
         warnings.warn("the two sides are\\nfar apart", stacklevel=1)
         warnings.warn("tomorrow", FutureWarning, stacklevel=1)
+    size = (2, validate.count("draws", arguments.draws, 2))
     print("a library's chatter")
-    draws = np.random.default_rng(arguments.seed).normal(2, 1, (2, 500))
-    text = "nothing to report" if arguments.fail == "text" else None
+    draws = np.random.default_rng(arguments.seed).normal(2, 1, size)
     data = inference_data.make(
         {
             "information_gain": draws,
-            "information_gain_mcse": np.full((2, 500), 0.1),
+            "information_gain_mcse": np.full(size, 0.1),
             "kl_gap": draws,
             "irrelevant_share": 0 * draws + 0.5,
             "ggmi": draws * np.nan,
         },
         constant_data={"seed": arguments.seed},
     )
-    return command.Outcome(
-        data=None if arguments.fail == "text" else data,
-        audit=[{"statement": "Lemma 4.5", "holds": np.bool_(True), "slack": np.float64("nan")}],
+    text = arguments.fail == "text"
+    result = Small(
+        idata=None if text else data,
+        checks=(Check("Lemma 4.5", "holds", measured={"slack": np.float64("nan")}),),
         settings={"rows": np.int64(3)},
-        figures={"one": draw, "two": draw()},
-        extra={"ranking": [{"name": "a", "score": np.array([1.0, np.inf])}]},
         rows={} if arguments.fail == "rows" else {"anchor": 5, "synthetic": 10},
-        text=text,
-        exit_status=3 if arguments.fail == "status" else 0,
+        body="nothing to report" if text else "",
     )
+    if arguments.fail == "several":
+        return {"K": result, "J": result}
+    return command.Done(result, exit_status=3 if arguments.fail == "status" else 0)
 
 
 if __name__ == "__main__":
@@ -151,7 +170,9 @@ def test_json_has_exactly_the_contract(small, capsys):
     assert gain["hdi_high"] - gain["hdi_low"] == pytest.approx(1.35, abs=0.25)
     assert found["hdi_prob"] == 0.5
     assert set(found["terms"]["ggmi"].values()) == {None}
-    assert found["audit"] == [{"statement": "Lemma 4.5", "holds": True, "slack": None}]
+    assert found["audit"] == [
+        {"statement": "Lemma 4.5", "verdict": "holds", "message": "", "slack": None}
+    ]
     assert found["settings"]["rows"] == 3
     assert found["settings"]["program"] == "small-program"
     assert found["settings"]["seed"] == 0
@@ -206,6 +227,47 @@ def test_table_shows_terms_units_and_audit(small, capsys):
     assert "Lemma 4.5" in out
 
 
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def on_a_terminal(monkeypatch, *arguments, **environment):
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm", "COLUMNS": "100", **environment}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdout", Terminal())
+    assert run(*arguments) == 0
+    return sys.stdout.getvalue()
+
+
+def test_a_terminal_has_colours_unless_it_shall_not(small, monkeypatch):
+    coloured = on_a_terminal(monkeypatch)
+    plain = on_a_terminal(monkeypatch, NO_COLOR="1")
+    green = "\x1b[32mholds"
+    assert green in coloured
+    assert green not in plain
+    for shown in (coloured, plain):
+        assert "information_gain" in shown
+        assert "Lemma 4.5" in shown
+
+
+def test_a_table_is_as_wide_as_the_terminal(small, monkeypatch):
+    narrow = on_a_terminal(monkeypatch, NO_COLOR="1", COLUMNS="70")
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in narrow.splitlines()]
+    assert max(map(len, lines)) <= 70
+    assert "…" not in narrow
+    assert sum("nats" in line for line in lines) == 3
+
+
+def test_text_set_by_a_program_is_printed_as_it_is(small, monkeypatch):
+    assert "nothing to report\n" in on_a_terminal(monkeypatch, "--fail", "text")
+    line = "[b]no markup[/b]" + 30 * " long"
+    show([line])
+    assert f"{line}\n" in sys.stdout.getvalue()
+
+
 def test_output_holds_draws_in_nats_with_settings_and_audit(small, capsys, tmp_path):
     path = tmp_path / "out.nc"
     terms = report(capsys, "--output", path, "--units", "bits")["terms"]
@@ -230,13 +292,14 @@ def test_quiet_prints_nothing_but_json_stays(small, capsys):
 
 
 def test_several_data_sets_get_a_file_and_a_prefix_each(small, capsys, tmp_path):
-    path = small / "small_program.py"
-    text = path.read_text().replace("else data,", "else {'K': data, 'J': data},")
-    path.write_text(text)
-    found = report(capsys, "--output", tmp_path / "gap.nc")
+    found = report(capsys, "--fail", "several", "--output", tmp_path / "gap.nc")
     assert "K/kl_gap" in found["terms"]
     assert "J/kl_gap" in found["terms"]
     assert {file.name for file in tmp_path.glob("*.nc")} == {"gap_K.nc", "gap_J.nc"}
+    assert len(found["audit"]) == 2
+    assert run("--fail", "several") == 0
+    headings = [line for line in capsys.readouterr().out.splitlines() if line.endswith(":")]
+    assert headings == ["K:", "J:"]
 
 
 def test_text_takes_the_place_of_the_table(small, capsys):
@@ -259,6 +322,8 @@ def test_exit_status_of_the_program(small):
         (["--seed", "-1"], "whole number"),
         (["--seed", "1.5"], "whole number"),
         (["--seed", str(2**63)], "whole number"),
+        (["--seed", "1_0"], "argument --seed: Expected a whole number"),
+        (["--posterior-draws", "1"], "Expected --posterior-draws to be a whole number of 2 or"),
         (["--hdi-prob", "94"], "between 0 and 1"),
         (["--hdi-prob", "nan"], "between 0 and 1"),
         (["--hdi-prob", "x"], "between 0 and 1"),
@@ -375,7 +440,7 @@ def test_columns_align():
     assert table.splitlines() == ["term  mean  note", "a      1.5  x", "ΔH       –  yy"]
 
 
-def test_checks_are_printed_with_what_was_seen_and_what_they_rest_on():
+def test_checks_are_printed_violated_first_with_what_was_seen_and_what_they_rest_on():
     rests_on = Check("rows are independent", "unknown", "not looked at")
     bound = {"bounds": "ggmi", "left": 1.0, "by": "bound_ggmi", "right": 0.5}
     slack = {"slack": -0.5, "slack_sd": 0.25, "probability_holds": 0.01}
@@ -383,13 +448,13 @@ def test_checks_are_printed_with_what_was_seen_and_what_they_rest_on():
         Check("Lemma 4.5", "holds", "in every world", assumptions=(rests_on,)),
         Check("Theorem 4.10", "violated", measured={**bound, **slack}),
     ]
-    assert format_audit([check.to_json() for check in checks]).splitlines() == [
+    assert str(format_audit([check.to_json() for check in checks])).splitlines() == [
         "check         verdict",
+        "Theorem 4.10  violated",
+        "    ggmi 1 ≤ bound_ggmi 0.5, slack -0.5 ± 0.25, P(holds) 0.01",
         "Lemma 4.5     holds",
         "    in every world",
         "    unknown: rows are independent (not looked at)",
-        "Theorem 4.10  violated",
-        "    ggmi 1 ≤ bound_ggmi 0.5, slack -0.5 ± 0.25, P(holds) 0.01",
     ]
 
 

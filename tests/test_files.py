@@ -35,3 +35,10 @@ def test_two_writers_do_not_share_a_file(tmp_path):
         one.write_text("1")
         other.write_text("2")
     assert place.read_text() == "1"
+
+
+def test_a_missing_folder_is_told_by_the_name_of_the_file(tmp_path):
+    place = tmp_path / "absent" / "file"
+    with pytest.raises(FileNotFoundError) as refused, written_whole(place):
+        pass
+    assert refused.value.filename == str(place)

@@ -76,7 +76,8 @@ def test_wheel_has_programs_processes_and_types_and_nothing_else(wheel):
     for folder, inside in (("inference", "rbpp/inference"), ("models", "rbpp/models")):
         for path in (CHECKOUT / folder).glob("*.py"):
             assert f"{inside}/{path.name}" in names
-    assert "rbpp/py.typed" in names
+    for path in ("rbpp/py.typed", "rbpp/sources/report.css", "rbpp/sources/report.html.jinja"):
+        assert path in names
     tops = {name.split("/")[0] for name in names}
     assert tops == {"rbpp", f"rbpp-{rbpp.__version__}.dist-info"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
@@ -135,3 +136,19 @@ def test_constraints_pin_every_requirement():
     required = re.findall(r'^    "([a-z0-9-]+)(?:\[[a-z]+\])?[><=]', project, re.MULTILINE)
     assert len(required) > 15
     assert set(required) - pinned == set()
+
+
+def test_what_others_run_are_targets_of_the_makefile():
+    """The workflows and the hooks run `make`, and a step of theirs can be run by hand."""
+    targets = set(re.findall(r"^(\w+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
+    hooks = CHECKOUT / ".pre-commit-config.yaml"
+    for path in (*(CHECKOUT / ".github" / "workflows").glob("*.yml"), hooks):
+        runs = re.findall(r"(?:run|entry): make (.*)", path.read_text())
+        named = {word for line in runs for word in line.split() if "=" not in word}
+        assert named, path
+        assert named <= targets, path
+
+
+def test_the_version_is_cited():
+    cited = (CHECKOUT / "CITATION.cff").read_text()
+    assert f"version: {rbpp.__version__}\n" in cited

@@ -68,6 +68,14 @@ def test_notebook_shows_headline_terms_and_checks_escaped(result):
     assert repr(result) == "<Result: 3 terms, 1 checks, 1 violated>"
 
 
+def test_violated_checks_are_shown_first():
+    checks = Check("Lemma 4.5", "holds"), Check("Lemma 4.4", "violated")
+    result = Result(checks=checks)
+    for shown in (result.text(), result._repr_html_()):
+        assert shown.index("Lemma 4.4") < shown.index("Lemma 4.5")
+    assert [entry["statement"] for entry in result.audit()] == ["Lemma 4.5", "Lemma 4.4"]
+
+
 def test_text_has_all_parts(result):
     text = result.text()
     for part in ("The gain is unclear.", "ggmi", "Lemma 4.4", "seen <here>"):

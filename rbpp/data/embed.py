@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rbpp.data.rows import Rows
+from rbpp.files import written_whole
 from rbpp.progress import progress
 
 if TYPE_CHECKING:
@@ -175,10 +175,8 @@ def _cached(
     place = {text: index for index, text in enumerate(distinct)}
     vectors = encode(distinct)[[place[text] for text in texts]]
     folder.mkdir(parents=True, exist_ok=True)
-    # Written aside and moved: a reader never sees half a file.
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as part_file:
-        np.save(part_file, vectors, allow_pickle=False)
-    os.replace(part_file.name, path)
+    with written_whole(path) as aside, aside.open("wb") as file:
+        np.save(file, vectors, allow_pickle=False)
     return vectors
 
 

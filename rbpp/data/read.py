@@ -10,17 +10,21 @@ import csv
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow.dataset
 
 # A row of text or of numbers is far smaller; a longer line is a file without line breaks or a
 # broken one, and reading it whole would take the machine's memory before any error.
 LONGEST_LINE = 2**26
 LARGEST_JSON = 2**31
 
+_COLUMNAR = {".parquet", ".arrow", ".feather"}
 # What stands beside the shards in folders that other programs write.
 _NOT_SHARDS = {".md", ".crc", ".lock", ""}
 
@@ -49,14 +53,14 @@ class Table:
         return f"{self.origin}, {self.unit} {self.numbers[index]}"
 
 
-def read_tables(data: Any, *, longest_line: int = LONGEST_LINE) -> list[Table]:
+def read_tables(data: Any) -> list[Table]:
     """Tables of a file, a folder of shards, or a Python object.
 
     Args:
-        data: a path to `.json`, `.jsonl`, `.csv`, `.tsv`, `.txt`, `.parquet`, `.arrow`, `.npy`,
-            `.npz`, to a folder of those, or to a `datasets` dataset on disk; or an array, a tensor,
-            a data frame, a `datasets.Dataset`, a list of texts, of records or of vectors.
-        longest_line: bytes that a line of JSON Lines, CSV or text may have.
+        data: a path to `.json`, `.jsonl`, `.csv`, `.tsv`, `.txt`, `.parquet`, `.arrow`,
+            `.feather`, `.npy`, `.npz`, to a folder of those, to Parquet or Arrow files in folders
+            NAME=VALUE, or to a `datasets` dataset on disk; or an array, a tensor, a data frame, a
+            `datasets.Dataset`, a list of texts, of records or of vectors.
 
     Raises:
         ValueError: naming the file and the row that cannot be read.
@@ -65,26 +69,26 @@ def read_tables(data: Any, *, longest_line: int = LONGEST_LINE) -> list[Table]:
     {'text': ['first', 'second']}
     """
     if isinstance(data, str | Path):
-        return _read_path(Path(data), longest_line)
+        return _read_path(Path(data))
     return [_from_object(data)]
 
 
-def _read_path(path: Path, longest_line: int) -> list[Table]:
+def _read_path(path: Path) -> list[Table]:
     if not path.exists():
         raise ValueError(f"{path}: Expected a file or folder; got no such path")
     if path.is_dir():
-        return _read_folder(path, longest_line)
+        return _read_folder(path)
     suffix = path.suffix.lower()
     if suffix not in _READERS:
         known = ", ".join(_READERS)
         raise ValueError(f"{path}: Expected a file of {known}; got {suffix or 'no suffix'}")
     try:
-        return [_READERS[suffix](path, longest_line)]
+        return [_READERS[suffix](path)]
     except OSError as error:
         raise ValueError(f"{path}: Expected a readable file; got {error}") from error
 
 
-def _read_folder(folder: Path, longest_line: int) -> list[Table]:
+def _read_folder(folder: Path) -> list[Table]:
     if (folder / "dataset_dict.json").exists():
         splits = _described(folder / "dataset_dict.json", "splits")
         if len(splits) != 1:
@@ -92,22 +96,32 @@ def _read_folder(folder: Path, longest_line: int) -> list[Table]:
                 f"{folder}: Expected one data set; got the splits {', '.join(splits)}: "
                 f"give {folder / splits[0] if splits else folder} or another of them"
             )
-        return _read_path(folder / splits[0], longest_line)
+        return _read_path(folder / splits[0])
     if (folder / "state.json").exists() and (folder / "dataset_info.json").exists():
         if _described(folder / "state.json", "_indices_data_files"):
             raise ValueError(f"{folder}: Expected a data set saved with flatten_indices()")
         files = _described(folder / "state.json", "_data_files")
         if not files or not all(isinstance(entry, dict) and "filename" in entry for entry in files):
             raise ValueError(f"{folder / 'state.json'}: Expected the names of data files; got none")
-        return [_read_arrow(folder / entry["filename"], longest_line) for entry in files]
+        return [_read_columns(folder / entry["filename"]) for entry in files]
     shards = sorted(
         path
         for path in folder.iterdir()
         if path.name[0] not in "._" and path.suffix.lower() not in _NOT_SHARDS and path.is_file()
     )
+    partitions = [
+        path for path in sorted(folder.rglob("*=*/*")) if path.suffix.lower() in _COLUMNAR
+    ]
+    if shards and partitions:
+        raise ValueError(
+            f"{folder}: Expected data files in it or in folders NAME=VALUE; got both: "
+            f"{shards[0].name} and {partitions[0].relative_to(folder)}"
+        )
+    if partitions:
+        return _read_partitions(folder, partitions)
     if not shards:
         raise ValueError(f"{folder}: Expected a folder with data files; got none")
-    return [table for shard in shards for table in _read_path(shard, longest_line)]
+    return [table for shard in shards for table in _read_path(shard)]
 
 
 def _described(path: Path, name: str) -> list[Any]:
@@ -120,7 +134,7 @@ def _described(path: Path, name: str) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _read_json(path: Path, longest_line: int) -> Table:
+def _read_json(path: Path) -> Table:
     size = path.stat().st_size
     if size > LARGEST_JSON:
         raise ValueError(
@@ -153,10 +167,10 @@ def _read_json(path: Path, longest_line: int) -> Table:
     return _from_rows(content, str(path), range(1, len(content) + 1), "row")
 
 
-def _read_json_lines(path: Path, longest_line: int) -> Table:
+def _read_json_lines(path: Path) -> Table:
     rows: list[Any] = []
     numbers: list[int] = []
-    for number, line in _lines(path, longest_line):
+    for number, line in _lines(path):
         if not line.strip():
             continue
         try:
@@ -174,12 +188,10 @@ def _read_json_lines(path: Path, longest_line: int) -> Table:
     return _from_rows(rows, str(path), numbers, "line")
 
 
-def _read_csv(path: Path, longest_line: int) -> Table:
+def _read_csv(path: Path) -> Table:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.reader(
-        (line for _, line in _lines(path, longest_line)), delimiter=delimiter, strict=True
-    )
-    previous = csv.field_size_limit(longest_line)
+    reader = csv.reader((line for _, line in _lines(path)), delimiter=delimiter, strict=True)
+    previous = csv.field_size_limit(LONGEST_LINE)
     rows: list[list[str]] = []
     numbers: list[int] = []
     header: list[str] = []
@@ -206,40 +218,78 @@ def _read_csv(path: Path, longest_line: int) -> Table:
     return Table(str(path), columns, numbers, "line")
 
 
-def _read_text(path: Path, longest_line: int) -> Table:
-    lines = [(number, line.rstrip("\r\n")) for number, line in _lines(path, longest_line)]
+def _read_text(path: Path) -> Table:
+    lines = [(number, line.rstrip("\r\n")) for number, line in _lines(path)]
     kept = [(number, line) for number, line in lines if line.strip()]
     return Table(
         str(path), {"text": [line for _, line in kept]}, [number for number, _ in kept], "line"
     )
 
 
-def _read_parquet(path: Path, longest_line: int) -> Table:
+def open_dataset(path: Path) -> pyarrow.dataset.Dataset:
+    """The rows of a Parquet, Arrow or Feather file, of which nothing is read yet.
+
+    `to_table` reads it whole, `to_batches` in parts, both with only the columns that are named.
+    Arrow streams, which `datasets` saves, are mapped into memory, and read where they are used.
+
+    Raises:
+        ValueError: naming the file, if it is none of these.
+    """
     import pyarrow
-    import pyarrow.parquet
+    import pyarrow.dataset
 
+    parquet = path.suffix.lower() == ".parquet"
     try:
-        return _from_arrow(pyarrow.parquet.read_table(path), str(path))
+        try:
+            return pyarrow.dataset.dataset(path, format="parquet" if parquet else "ipc")
+        except pyarrow.ArrowInvalid:
+            if parquet:
+                raise
+            with pyarrow.memory_map(str(path)) as source:
+                return pyarrow.dataset.dataset(pyarrow.ipc.open_stream(source).read_all())
     except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: Expected a Parquet file; got {_first_line(error)}") from error
+        kind = "a Parquet" if parquet else "an Arrow"
+        raise ValueError(f"{path}: Expected {kind} file; got {_first_line(error)}") from error
 
 
-def _read_arrow(path: Path, longest_line: int) -> Table:
+def _read_columns(path: Path) -> Table:
     import pyarrow
 
+    dataset = open_dataset(path)
     try:
-        with pyarrow.OSFile(str(path)) as source:
-            try:
-                content = pyarrow.ipc.open_stream(source).read_all()
-            except pyarrow.ArrowInvalid:
-                source.seek(0)
-                content = pyarrow.ipc.open_file(source).read_all()
+        return _from_arrow(dataset.to_table(), str(path))
+    except (pyarrow.ArrowException, OSError) as error:  # its end is whole, its middle is not
+        raise ValueError(f"{path}: Expected a whole file; got {_first_line(error)}") from error
+
+
+def _read_partitions(folder: Path, shards: Sequence[Path]) -> list[Table]:
+    """Shards in folders NAME=VALUE, as Spark and others write them: each NAME is a column."""
+    import pyarrow
+    import pyarrow.dataset
+
+    kinds = {"parquet" if shard.suffix.lower() == ".parquet" else "ipc" for shard in shards}
+    if len(kinds) > 1:
+        raise ValueError(f"{folder}: Expected files of one format; got Parquet and Arrow")
+    tables = []
+    try:
+        dataset = pyarrow.dataset.dataset(
+            [str(shard) for shard in shards],
+            format=kinds.pop(),
+            partitioning=pyarrow.dataset.partitioning(flavor="hive"),
+            partition_base_dir=str(folder),
+        )
+        # File by file: the columns that only some of them have are kept, and rows have a place.
+        for fragment in dataset.get_fragments():
+            table = _from_arrow(fragment.to_table(), fragment.path)
+            keys = pyarrow.dataset.get_partition_keys(fragment.partition_expression)
+            folders = {name: [value] * len(table) for name, value in keys.items()}
+            tables.append(replace(table, columns={**table.columns, **folders}))
     except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: Expected an Arrow file; got {_first_line(error)}") from error
-    return _from_arrow(content, str(path))
+        raise ValueError(f"{folder}: Expected whole files; got {_first_line(error)}") from error
+    return tables
 
 
-def _read_array(path: Path, longest_line: int) -> Table:
+def _read_array(path: Path) -> Table:
     try:
         with path.open("rb") as source:  # NumPy leaves open what it refuses
             content = np.load(source, allow_pickle=False)
@@ -320,15 +370,15 @@ def _from_arrow(content: Any, origin: str) -> Table:
     return Table(origin, columns, range(1, content.num_rows + 1))
 
 
-def _lines(path: Path, longest_line: int) -> Iterator[tuple[int, str]]:
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Decoded lines with their numbers; refuses one that is too long before reading it whole."""
     with path.open("rb") as source:
         number = 0
-        while line := source.readline(longest_line + 1):
+        while line := source.readline(LONGEST_LINE + 1):
             number += 1
-            if len(line) > longest_line:
+            if len(line) > LONGEST_LINE:
                 raise ValueError(
-                    f"{path}, line {number}: Expected at most {longest_line} bytes; got more"
+                    f"{path}, line {number}: Expected at most {LONGEST_LINE} bytes; got more"
                 )
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -358,15 +408,16 @@ def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-_READERS: dict[str, Callable[[Path, int], Table]] = {
+_READERS: dict[str, Callable[[Path], Table]] = {
     ".json": _read_json,
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,
     ".csv": _read_csv,
     ".tsv": _read_csv,
     ".txt": _read_text,
-    ".parquet": _read_parquet,
-    ".arrow": _read_arrow,
+    ".parquet": _read_columns,
+    ".arrow": _read_columns,
+    ".feather": _read_columns,
     ".npy": _read_array,
     ".npz": _read_array,
 }

@@ -7,6 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from rbpp.checks import Check, verdict_of
+from rbpp.inference_data import InferenceData
+
 
 @dataclass(frozen=True)
 class Assessment:
@@ -53,3 +56,17 @@ class Assessment:
     answers: list[dict[str, Any]]
     settings: dict[str, Any]
     axes: tuple[str, str]
+
+    @property
+    def idata(self) -> InferenceData:
+        """`data`, under the name that every result has."""
+        found: InferenceData = self.data
+        return found
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """`audit` in the form that every result has."""
+        return tuple(
+            Check(str(entry["name"]), verdict_of(entry["holds"]), str(entry["message"]))
+            for entry in self.audit
+        )

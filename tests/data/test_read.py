@@ -10,7 +10,8 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from rbpp.data.read import read_tables
+from rbpp.data import read
+from rbpp.data.read import open_dataset, read_tables
 from rbpp.data.rows import read_rows
 
 RECORDS = [
@@ -74,6 +75,25 @@ def as_parquet(folder: Path) -> Path:
     return path
 
 
+def as_arrow(folder: Path, name: str) -> Path:
+    """Feather is what Arrow's file format is also called."""
+    path = folder / name
+    table = pyarrow.Table.from_pylist(RECORDS)
+    with pyarrow.ipc.new_file(path, table.schema) as file:
+        file.write_table(table)
+    return path
+
+
+def as_partitions(folder: Path) -> Path:
+    """Shards in folders that name a value, as Spark writes them."""
+    for record in RECORDS:
+        shard = folder / "saved" / f"part={record['id']}"
+        shard.mkdir(parents=True)
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([record]), shard / "0.parquet")
+    write(folder / "saved", "_SUCCESS", "")
+    return folder / "saved"
+
+
 class Dataset:
     """The part of `datasets.Dataset` that is used, without the package."""
 
@@ -98,6 +118,9 @@ TABLES = {
     ),
     "csv": as_csv,
     "parquet": as_parquet,
+    "arrow": lambda folder: as_arrow(folder, "rows.arrow"),
+    "feather": lambda folder: as_arrow(folder, "rows.feather"),
+    "partitions": as_partitions,
     "folder of shards": as_shards,
     "datasets on disk": as_dataset,
     "datasets with one split": as_splits,
@@ -208,6 +231,10 @@ def npy_bytes(folder: Path) -> bytes:
     return save(folder, "whole.npy", x=VECTORS).read_bytes()
 
 
+def broken_middle(content: bytes) -> bytes:
+    return content[:4] + b"\xff" * 100 + content[104:]
+
+
 NAN = [[1.0, 2.0], [3.0, float("nan")], [5.0, 6.0]] + [[float(i), 0.0] for i in range(7)]
 # name: (what to read, options, every part the one line must have)
 BAD = {
@@ -245,6 +272,26 @@ BAD = {
         lambda f: write(f, "x.parquet", as_parquet(f).read_bytes()[:-30]),
         {},
         ["x.parquet", "Expected a Parquet file"],
+    ),
+    "cut arrow": (
+        lambda f: write(f, "x.arrow", as_arrow(f, "w.arrow").read_bytes()[:300]),
+        {},
+        ["x.arrow", "Expected an Arrow file"],
+    ),
+    "text called arrow": (
+        lambda f: write(f, "x.feather", "no columns"),
+        {},
+        ["x.feather", "Expected an Arrow file"],
+    ),
+    "parquet with a broken middle": (
+        lambda f: write(f, "x.parquet", broken_middle(as_parquet(f).read_bytes())),
+        {},
+        ["x.parquet", "Expected a whole file"],
+    ),
+    "shards in a folder and in partitions": (
+        lambda f: as_parquet(as_partitions(f)).parent,
+        {},
+        ["Expected data files in it or in folders NAME=VALUE", "part=a/0.parquet"],
     ),
     "cut npz": (
         lambda f: write(f, "x.npz", save(f, "w.npz", a=VECTORS).read_bytes()[:-30]),
@@ -428,12 +475,34 @@ def test_bad_input_ends_in_one_line(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x.jsonl", "x.csv", "x.txt"])
-def test_a_huge_line_is_refused_before_it_is_read(name, tmp_path):
+def test_a_huge_line_is_refused_before_it_is_read(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(read, "LONGEST_LINE", 1000)
     path = write(tmp_path, name, "short\n" + "x" * 2000 + "\n")
     if name == "x.jsonl":
         path = write(tmp_path, name, '"short"\n"' + "x" * 2000 + '"\n')
     with pytest.raises(ValueError, match=r"line 2: Expected at most 1000 bytes"):
-        read_tables(path, longest_line=1000)
+        read_tables(path)
+
+
+def test_names_of_partitions_are_columns_and_no_column_is_lost(tmp_path):
+    folder = as_partitions(tmp_path)
+    extra = pyarrow.table({"text": ["d"], "score": [0.5]})
+    (folder / "part=d").mkdir()
+    pyarrow.parquet.write_table(extra, folder / "part=d" / "0.parquet")
+    tables = read_tables(folder)
+    assert [table.columns["part"] for table in tables] == [["a"], ["b"], ["c"], ["d"]]
+    assert tables[3].columns["score"] == [0.5]
+    assert tables[3].place(0).endswith("part=d/0.parquet, row 1")
+
+
+@pytest.mark.parametrize("name", ["parquet", "arrow", "datasets on disk"])
+def test_a_dataset_is_read_in_parts(name, tmp_path):
+    path = TABLES[name](tmp_path)
+    path = path if path.is_file() else next(path.glob("*.arrow"))
+    parts = open_dataset(path).to_batches(columns=["text"], batch_size=2)
+    assert [text for part in parts for text in part["text"].to_pylist()] == [
+        record["text"] for record in RECORDS
+    ]
 
 
 def test_splits_must_be_chosen(tmp_path):

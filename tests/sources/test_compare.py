@@ -7,8 +7,8 @@ import pytest
 
 from rbpp import command
 from rbpp.inference_data import group_datasets
+from rbpp.plots import plot_ranking
 from rbpp.sources.compare import compare, fails
-from rbpp.sources.report_figures import plot_ranking
 
 CENTRES = np.random.default_rng(0).normal(size=(4, 5)) * 4
 OPTIONS = {"chains": 2, "draws": 40}

@@ -1,26 +1,16 @@
-"""Figures: functions of an InferenceData that return matplotlib axes, and compute nothing new."""
+"""The figures of the paper's simulation: the KL gap, the rows and the parts of the generator."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.patches import Ellipse
 from matplotlib.ticker import MaxNLocator
 
-# Okabe and Ito's colours, told apart by colour-blind readers too.
-PART_COLOURS = {
-    "anchor-sampled": "#0072B2",
-    "unsampled": "#009E73",
-    "irrelevant": "#D55E00",
-}
-ANCHOR_COLOUR, SYNTHETIC_COLOUR = "#0072B2", "#E69F00"
-
-_LABEL_WIDTH = 34  # characters of a term's name on one line
+from rbpp.plots.style import ANCHOR_COLOUR, PART_COLOURS, SYNTHETIC_COLOUR, ellipse
 
 _GAP_PANELS = {
     "kl_gap": "paper's direction\nD(π_anchor ‖ G) − D(π_gen ‖ G)",
@@ -148,45 +138,3 @@ def plot_parts(data: Any, axis: Axes | None = None) -> Axes:
     axis.set(xlabel="dimension 0", ylabel="dimension 1")
     axis.legend(frameon=False)
     return axis
-
-
-def plot_forest(
-    data: Any, names: Sequence[str], hdi_prob: float = 0.94, axis: Axes | None = None
-) -> Axes:
-    """Posterior mean and highest-density interval of the named scalar terms, one a line.
-
-    Args:
-        data: InferenceData whose `posterior` group has the terms.
-        names: variables to show, top to bottom; those without a finite draw are left out.
-        hdi_prob: probability of the interval.
-        axis: axes to draw on; made where absent.
-    """
-    from rbpp.inference_data import term_table
-
-    table = term_table(data, hdi_prob)
-    shown = [name for name in names if name in table and table[name]["mean"] is not None]
-    axis = axis or pyplot.subplots(figsize=(6.4, 0.8 + 0.28 * len(shown)), layout="constrained")[1]
-    for position, name in enumerate(reversed(shown)):
-        mean, low, high = (table[name][part] for part in ("mean", "hdi_low", "hdi_high"))
-        if low is not None and high is not None:
-            axis.hlines(position, low, high, color=ANCHOR_COLOUR)
-        if mean is not None:
-            axis.plot(mean, position, "o", color=ANCHOR_COLOUR, markersize=4)
-    described = [data["posterior"][name].attrs.get("long_name", name) for name in reversed(shown)]
-    labels = [textwrap.fill(str(label), _LABEL_WIDTH) for label in described]
-    axis.set_yticks(range(len(shown)), labels, fontsize=8)
-    axis.axvline(0, color="0.4", linewidth=0.8, linestyle=":")
-    units = {data["posterior"][name].attrs.get("units", "") for name in shown} - {"1"}
-    if len(units) == 1:
-        axis.set_xlabel(units.pop(), fontsize=8)
-    return axis
-
-
-def ellipse(mean: Any, covariance: Any, scale: float = 1, **style: Any) -> Ellipse:
-    """The contour `scale` standard deviations out, in the first two dimensions."""
-    mean, covariance = np.asarray(mean, dtype=float), np.asarray(covariance, dtype=float)
-    values, vectors = np.linalg.eigh(covariance[:2, :2])
-    width, height = 2 * scale * np.sqrt(values)
-    angle = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))
-    style.setdefault("facecolor", "none")
-    return Ellipse((mean[0], mean[1]), width, height, angle=angle, **style)

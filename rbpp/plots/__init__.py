@@ -1,0 +1,22 @@
+"""Figures: functions of results that return matplotlib axes, and compute nothing new."""
+
+from rbpp.plots.sources import COMPONENT_COLOURS, SOURCE_COLOURS, plot_map, plot_ranking
+from rbpp.plots.study import plot_chain, plot_kl_gap, plot_parts
+from rbpp.plots.style import ANCHOR_COLOUR, PART_COLOURS, SYNTHETIC_COLOUR, ellipse, interval
+from rbpp.plots.terms import plot_forest
+
+__all__ = [
+    "ANCHOR_COLOUR",
+    "COMPONENT_COLOURS",
+    "PART_COLOURS",
+    "SOURCE_COLOURS",
+    "SYNTHETIC_COLOUR",
+    "ellipse",
+    "interval",
+    "plot_chain",
+    "plot_forest",
+    "plot_kl_gap",
+    "plot_map",
+    "plot_parts",
+    "plot_ranking",
+]

@@ -1,0 +1,107 @@
+"""The figures of an assessment and of a comparison: axes from their tables, nothing computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from rbpp.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PART_COLOURS,
+    PURPLE,
+    ellipse,
+    interval,
+)
+
+SOURCE_COLOURS = {
+    "anchor": BLUE,
+    "target": GREEN,
+    "synthetic": ORANGE,
+    "output": PURPLE,
+    "unprompted": GREY,
+}
+# The parts of the shared mixture, in the colours of the generator's parts in the other figures.
+COMPONENT_COLOURS = {
+    "shared": PART_COLOURS["anchor-sampled"],
+    "unsampled": PART_COLOURS["unsampled"],
+    "irrelevant": PART_COLOURS["irrelevant"],
+    "uncovered": PURPLE,
+}
+
+
+def plot_map(
+    rows: pd.DataFrame,
+    components: pd.DataFrame,
+    axes: tuple[str, str],
+    axis: Axes | None = None,
+) -> Axes:
+    """The sources in two coordinates, and the components in the colour of their part.
+
+    Args:
+        rows, components, axes: those of `rbpp.sources.assessment.Assessment`.
+        axis: axes to draw on; made where absent.
+    """
+    axis = axis or pyplot.subplots(figsize=(7, 4.6), layout="constrained")[1]
+    for source in [name for name in SOURCE_COLOURS if name in set(rows["source"])]:
+        own = rows[rows["source"] == source]
+        # Thousands of marks as shapes would make the page heavy: they travel as one picture.
+        axis.scatter(
+            own["x"],
+            own["y"],
+            s=7,
+            alpha=0.45,
+            linewidth=0,
+            color=SOURCE_COLOURS[source],
+            label=f"{source} ({len(own)})",
+            rasterized=True,
+        )
+    for number, line in components.iterrows():
+        if line["part"] not in COMPONENT_COLOURS:
+            continue
+        colour = COMPONENT_COLOURS[line["part"]]
+        covariance = [[line["xx"], line["xy"]], [line["xy"], line["yy"]]]
+        axis.add_patch(
+            ellipse(line[["x", "y"]], covariance, 1.5, edgecolor=colour, linewidth=1.2, alpha=0.9)
+        )
+        axis.annotate(
+            str(number), (line["x"], line["y"]), color=colour, ha="center", va="center", fontsize=8
+        )
+    for part, colour in COMPONENT_COLOURS.items():
+        if (components["part"] == part).any():
+            axis.plot([], [], color=colour, label=f"{part} component")
+    axis.set(xlabel=axes[0], ylabel=axes[1])
+    axis.legend(frameon=False, fontsize=8, markerscale=2, loc="best")
+    return axis
+
+
+def plot_ranking(ranking: Sequence[Mapping[str, Any]], axis: Axes | None = None) -> Axes:
+    """The versions of a comparison by score, best above, each with its interval.
+
+    Args:
+        ranking: that of `rbpp.sources.compare.Comparison`, best first.
+        axis: axes to draw on; made where absent.
+    """
+    if axis is None:
+        size = (7, 0.9 + 0.35 * len(ranking))
+        axis = pyplot.subplots(figsize=size, layout="constrained")[1]
+    for place, line in enumerate(ranking):
+        interval(axis, place, (line["hdi_low"], line["hdi_high"]), line["score"], BLUE)
+        axis.text(
+            1.02,
+            place,
+            f"P(best) {line['p_best']:.2f}",
+            transform=axis.get_yaxis_transform(),
+            va="center",
+            fontsize=8,
+        )
+    axis.set_yticks(range(len(ranking)), [line["name"] for line in ranking])
+    axis.set_ylim(len(ranking) - 0.5, -0.5)
+    axis.set_xlabel("score, larger is better")
+    return axis
