@@ -120,7 +120,7 @@ def pairs():
         sources,
         pairs,
     ],
-    ids=["cavi", "stream", "divergences", "sandwich", "fit_mixture", "sources", "pairs"],
+    ids=["cavi", "stream", "divergences", "contrast", "fit_mixture", "sources", "pairs"],
 )
 def test_tensors_are_made_where_the_rows_are(work, monkeypatch):
     for name in ("rows", "mixture"):  # made before: they are the user's

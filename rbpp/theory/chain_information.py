@@ -75,7 +75,7 @@ def _entropy(replicas: Replicas, values: Values, name: str, resolution: float) -
 
 
 def _at_resolution(entropy: Estimate, coordinates: int, resolution: float) -> Estimate:
-    """H ≈ h − coordinates · log Δ; see `lemmas.at_resolution`."""
+    """Entropy of a continuous variable read at Δ per coordinate: H ≈ h − coordinates · log Δ."""
     return entropy - coordinates * math.log(resolution)
 
 

@@ -304,17 +304,6 @@ def theorem_4_10_corrected(
     )
 
 
-def at_resolution(differential_entropy: Value, coordinates: int, resolution: Value) -> Tensor:
-    """Entropy of a continuous variable read at Δ per coordinate: H ≈ h − coordinates · log Δ.
-
-    >>> round(at_resolution(0.0, 2, 0.1).item(), 4)
-    4.6052
-    """
-    resolution = _tensor(resolution)
-    _require("resolution Δ", resolution, resolution > 0, "above 0")
-    return _tensor(differential_entropy) - coordinates * resolution.log()
-
-
 def _tensor(value: Value) -> Tensor:
     return value if isinstance(value, Tensor) else torch.tensor(float(value), dtype=torch.float64)
 

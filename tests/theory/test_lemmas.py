@@ -88,14 +88,6 @@ def test_draws_and_worlds_broadcast():
     assert found.shape == (4, 3)
 
 
-def test_resolution_restores_a_unit():
-    """Ten times finer units and ten times finer resolution: the same entropy."""
-    fine = lemmas.at_resolution(3 * math.log(10), 3, 1.0)
-    assert float(fine) == pytest.approx(float(lemmas.at_resolution(0.0, 3, 0.1)))
-    with pytest.raises(ValueError, match="resolution"):
-        lemmas.at_resolution(1.0, 2, 0.0)
-
-
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
 def test_loss_bound_must_be_a_positive_number(value):
     with pytest.raises(ValueError, match="loss_bound"):
