@@ -22,16 +22,17 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+
 from models.linear_gaussian import loadings  # noqa: E402
+from rbpp.compute import Compute  # noqa: E402
 from rbpp.estimate import Estimate  # noqa: E402
-from rbpp.processes.process import load_process  # noqa: E402
-from rbpp.randomness import spawn  # noqa: E402
-from rbpp.theory import exact  # noqa: E402
-from rbpp.theory.bounds import prompting_factor, prompting_inefficiency  # noqa: E402
-from rbpp.theory.chain import Chain, chain_terms  # noqa: E402
+from rbpp.processes.process import Process, load_process  # noqa: E402
+from rbpp.theory.bounds import estimate_worlds  # noqa: E402
 from rbpp.theory.finite_learner import finite_learner  # noqa: E402
-from rbpp.theory.information import Bracket  # noqa: E402
-from rbpp.theory.learners import point_learner  # noqa: E402
+from rbpp.theory.learners import Learner, point_learner  # noqa: E402
+from rbpp.theory.settings import LemmaConstants, SampleSizes  # noqa: E402
+from rbpp.theory.statements import LemmaSetting, all_terms  # noqa: E402
+from tests import finite_chain as chains  # noqa: E402
 
 LEARNER_NOISE = 0.3
 LETTER_NOISE = 0.2
@@ -103,12 +104,12 @@ def linear_gaussian_truth(
 def finite_truth(world: Mapping[str, Tensor], knobs: Mapping[str, float]) -> dict[str, float]:
     """Every term of one world by enumeration of all data sets, divergences and risks included."""
     chain = finite_chain(world, knobs)
-    found = {name: float(value) for name, value in exact.terms(chain).items()}
+    found = {name: float(value) for name, value in chains.terms(chain).items()}
     term = _derived({name: torch.tensor(value).double() for name, value in found.items()})
     return term | _finite_risks(chain, world, knobs)
 
 
-def finite_chain(world: Mapping[str, Tensor], knobs: Mapping[str, float]) -> exact.FiniteChain:
+def finite_chain(world: Mapping[str, Tensor], knobs: Mapping[str, float]) -> chains.FiniteChain:
     """The tables of `finite_alphabet` over whole data sets."""
     letters, anchors, outputs = (int(knobs[k]) for k in ("letters", "anchors", "outputs"))
     of_anchors, of_outputs = _data_sets(letters, anchors), _data_sets(letters, outputs)
@@ -136,7 +137,7 @@ def finite_chain(world: Mapping[str, Tensor], knobs: Mapping[str, float]) -> exa
     # The prompt's own alphabet: data set j of letters is the prompt that reads so.
     by_prompt = torch.empty_like(index)
     by_prompt[own] = index
-    return exact.FiniteChain(
+    return chains.FiniteChain(
         product(world["task"], of_anchors),
         torch.eye(len(of_anchors), dtype=torch.float64)[own],
         product(world["generator"], of_outputs),
@@ -148,7 +149,7 @@ def finite_chain(world: Mapping[str, Tensor], knobs: Mapping[str, float]) -> exa
 
 
 def _finite_risks(
-    chain: exact.FiniteChain, world: Mapping[str, Tensor], knobs: Mapping[str, float]
+    chain: chains.FiniteChain, world: Mapping[str, Tensor], knobs: Mapping[str, float]
 ) -> dict[str, float]:
     letters, outputs = int(knobs["letters"]), int(knobs["outputs"])
     sets = _data_sets(letters, outputs)
@@ -181,34 +182,39 @@ def _data_sets(letters: int, rows: int) -> Tensor:
 
 
 def _derived(term: dict[str, Tensor]) -> dict[str, float]:
-    pair = term["entropy_prompt_factor"], term["information_prompt_output"]
-    term["prompting_inefficiency"] = prompting_inefficiency(*pair)
-    term["prompting_factor"] = prompting_factor(*pair)
-    term = {**term, **exact.derived(term)}
-    term["information_step"] = (
-        term["information_prompt_learner"] + term["information_model_factor_learner"]
-    )
-    return {name: float(value) for name, value in term.items()}
+    return {name: float(value) for name, value in chains.with_bounds(term).items()}
 
 
-def linear_gaussian(worlds: int, seed: int, **sizes: Any) -> tuple[Chain, list[dict[str, float]]]:
+Truth = Callable[[Mapping[str, Tensor], Mapping[str, float]], dict[str, float]]
+Case = tuple[dict[str, Estimate], list[dict[str, float]]]
+
+
+def linear_gaussian(sizes: SampleSizes, seed: int = 0) -> Case:
     """Estimates and truths of `linear_gaussian` with noisy means as learners."""
-    process = load_process("linear_gaussian")
     learner = point_learner(LEARNER_NOISE)
-    chain = chain_terms(
-        process, worlds=worlds, learner=learner, resolution=RESOLUTION, seed=seed, **sizes
-    )
-    return chain, _truths(chain, process.knobs, linear_gaussian_truth)
+    return _case(load_process("linear_gaussian"), learner, linear_gaussian_truth, sizes, seed)
 
 
-def finite_alphabet(worlds: int, seed: int, **sizes: Any) -> tuple[Chain, list[dict[str, float]]]:
+def finite_alphabet(sizes: SampleSizes, seed: int = 0) -> Case:
     """Estimates and truths of `finite_alphabet` with the most frequent letter as learner."""
     process = load_process("finite_alphabet")
     learner = finite_learner(process.knobs["letters"], LETTER_NOISE)
-    chain = chain_terms(
-        process, worlds=worlds, learner=learner, anchor_learner=learner, seed=seed, **sizes
+    return _case(process, learner, finite_truth, sizes, seed)
+
+
+def _case(process: Process, learner: Learner, truth: Truth, sizes: SampleSizes, seed: int) -> Case:
+    """Terms in all worlds, and the truth in each."""
+    found = estimate_worlds(
+        process,
+        sizes=sizes,
+        constants=LemmaConstants(resolution=RESOLUTION),
+        learner=learner,
+        anchor_learner=learner,
+        compute=Compute(seed=seed),
     )
-    return chain, _truths(chain, process.knobs, finite_truth)
+    setting = LemmaSetting(rows=found.facts.rows, loss_bound=1.0, sub_gaussian=0.5)
+    worlds = worlds_of(found.world, sizes.worlds)
+    return all_terms(found, setting), [truth(world, process.knobs) for world in worlds]
 
 
 def worlds_of(world: Mapping[str, Tensor], count: int) -> list[dict[str, Tensor]]:
@@ -224,60 +230,23 @@ def worlds_of(world: Mapping[str, Tensor], count: int) -> list[dict[str, Tensor]
     ]
 
 
-def _truths(
-    chain: Chain,
-    knobs: Mapping[str, float],
-    truth: Callable[[Mapping[str, Tensor], Mapping[str, float]], dict[str, float]],
-) -> list[dict[str, float]]:
-    return [truth(world, knobs) for world in worlds_of(chain.world, chain.settings["worlds"])]
-
-
-def replications(
-    case: Callable[..., tuple[Chain, list[dict[str, float]]]], worlds: int, seed: int
-) -> tuple[Chain, list[dict[str, float]]]:
-    """As many worlds as wanted, in batches that fit any memory."""
-    merged, truths = Chain(), []
-    for start in range(0, worlds, BATCH):
-        chain, own = case(min(BATCH, worlds - start), spawn(seed, start))
-        truths += own
-        for name, term in chain.terms.items():
-            merged.terms[name] = _joined(merged.terms.get(name), term)
-        for name, sides in chain.sides.items():
-            before = merged.sides.get(name)
-            merged.sides[name] = Bracket(
-                _joined(before.lower if before else None, sides.lower),
-                _joined(before.upper if before else None, sides.upper),
-            )
-    return merged, truths
-
-
-def _joined(before: Estimate | None, added: Estimate) -> Estimate:
-    if before is None:
-        return added
-    return Estimate(
-        torch.cat([before.value, added.value]),
-        torch.cat([before.standard_error, added.standard_error]),
-        added.count,
-    )
-
-
-def coverage(chain: Chain, truths: list[dict[str, float]]) -> list[dict[str, float | str]]:
+def coverage(
+    terms: Mapping[str, Estimate], truths: list[dict[str, float]]
+) -> list[dict[str, float | str]]:
     """Per term: how often estimate ± 1.96 errors, and the two sides so widened, hold the truth."""
     table: list[dict[str, float | str]] = []
     for name in truths[0]:
         true = torch.tensor([truth[name] for truth in truths], dtype=torch.float64)
         known = true.isfinite()  # λ is infinite where the output says nothing of the prompt
-        if name not in chain.terms or not bool(known.any()):
+        if name not in terms or not bool(known.any()):
             continue
-        true = true[known]
-        found = _where(chain.terms[name], known)
+        true, found = true[known], terms[name].map(lambda value, known=known: value[known])
         low, high = found.interval(Z)
         inside = (low <= true + ROUNDING) & (true <= high + ROUNDING)
-        sides = chain.sides.get(name)
         between = math.nan
-        if sides is not None:
-            below = _where(sides.lower, known).interval(Z)[0] <= true + ROUNDING
-            above = true <= _where(sides.upper, known).interval(Z)[1] + ROUNDING
+        if found.lower is not None and found.upper is not None:
+            below = found.lower.interval(Z)[0] <= true + ROUNDING
+            above = true <= found.upper.interval(Z)[1] + ROUNDING
             between = float((below & above).double().mean())
         error = found.value - true
         table.append(
@@ -293,10 +262,6 @@ def coverage(chain: Chain, truths: list[dict[str, float]]) -> list[dict[str, flo
             }
         )
     return table
-
-
-def _where(estimate: Estimate, kept: Tensor) -> Estimate:
-    return Estimate(estimate.value[kept], estimate.standard_error[kept], estimate.count)
 
 
 def _markdown(name: str, table: list[dict[str, float | str]]) -> list[str]:
@@ -346,8 +311,9 @@ def main() -> None:
         "decide, as where one letter is rare, has an error that is itself uncertain.",
         "",
     ]
+    sizes = SampleSizes(worlds=worlds, worlds_at_once=BATCH)
     for name in arguments.cases:
-        lines += _markdown(name, coverage(*replications(CASES[name], worlds, arguments.seed)))
+        lines += _markdown(name, coverage(*CASES[name](sizes, arguments.seed)))
     text = "\n".join(lines)
     print(text)
     if not arguments.quick:

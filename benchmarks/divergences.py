@@ -26,7 +26,7 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 from rbpp.mixtures.divergences import kl_divergence
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.randomness import generator, seeded
-from rbpp.theory.information import sandwich_of_rows
+from rbpp.theory.information import contrastive_bounds_of_rows
 
 Result = tuple[float, str]  # seconds, and a note on what was found
 Work = Callable[[int], Result]
@@ -110,7 +110,7 @@ def information_ours(pairs: int) -> Result:
     """Both sides, every pair an inner draw of every other."""
     a, b = channel(pairs)
     start = time.perf_counter()
-    lower, upper = sandwich_of_rows(channel_rows(a / NOISE, b / NOISE))
+    lower, upper = contrastive_bounds_of_rows(channel_rows(a / NOISE, b / NOISE))
     seconds = time.perf_counter() - start
     return seconds, f"[{lower.value.item():.3f}, {upper.value.item():.3f}]"
 

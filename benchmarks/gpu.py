@@ -31,7 +31,7 @@ from rbpp.mixtures.divergences import kl_divergence
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.options import resolve_device
 from rbpp.randomness import generator
-from rbpp.theory.information import sandwich
+from rbpp.theory.information import contrastive_bounds
 
 WARM, MEASURED = 3, 10  # iterations before and within a measurement
 # What a program waits for: reading a scalar, or copying a tensor, from the device.
@@ -236,12 +236,14 @@ def divergence(pairs: int, device: torch.device) -> Work:
 
 
 def contrast(count: int, device: torch.device) -> Work:
-    """Both sides of the sandwich from a matrix of log densities."""
+    """Both contrastive bounds from a matrix of log densities."""
     matrix = torch.randn(count, count, generator=generator(0), dtype=torch.float64).to(device)
-    seconds = timed(lambda: sandwich(matrix), device, 3)
+    seconds = timed(lambda: contrastive_bounds(matrix), device, 3)
     # Copied, searched for what is not finite and for the largest, shifted, exponentiated, summed,
     # and multiplied by two vectors.
-    return Work(f"sandwich, R {count:,}", torch.float64, seconds, 4 * count**2, 8 * 10 * count**2)
+    return Work(
+        f"contrastive bounds, R {count:,}", torch.float64, seconds, 4 * count**2, 8 * 10 * count**2
+    )
 
 
 def print_copies(count: int, device: torch.device) -> None:

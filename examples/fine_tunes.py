@@ -26,7 +26,7 @@ from rbpp.inference_data import term_table
 from rbpp.mixtures.divergences import total_variation
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.randomness import generator, spawn
-from rbpp.theory import bounds
+from rbpp.theory import lemmas
 
 FINE_TUNES, PAIRS, DIMENSION, HIDDEN, CLASSES = 30, 100, 10, 32, 10
 NOISE = 0.3  # standard deviation on every weight of the learner that I(S; W) is about
@@ -85,11 +85,11 @@ def main(
         float(total_variation(*pair, draws=2048, generator=source).value)
         for pair in ((real, model), (model, prompted))
     )
-    sub_gaussian = bounds.sub_gaussian_constant(1.0)
-    stated = bounds.theorem_4_7(
+    sub_gaussian = lemmas.sub_gaussian_constant(1.0)
+    stated = lemmas.theorem_4_7(
         task, generation, information, pairs, loss_bound=1.0, sub_gaussian=sub_gaussian
     )
-    last_term = bounds.lemma_4_4(information, pairs, sub_gaussian=sub_gaussian)
+    last_term = lemmas.lemma_4_4(information, pairs, sub_gaussian=sub_gaussian)
 
     print(f"{fine_tunes} fine-tunes on {pairs} rows each; losses are 0 or 1\n")
     print(f"{'':36}{'anchors':>22}{'synthetic':>22}")

@@ -7,9 +7,9 @@ follows. Lemma 4.5 counts entropies of whole data sets and is vacuous; the chain
     python examples/how_loose.py
 """
 
-from rbpp.processes.process import load_process
-from rbpp.theory.chain import Chain, chain_terms
-from rbpp.theory.learners import mixture_learner
+import rbpp
+from rbpp.theory.bounds import Bounds
+from rbpp.theory.settings import LearnerChoice, SampleSizes
 
 SETTINGS: tuple[dict[str, float], ...] = (
     {},
@@ -37,19 +37,15 @@ COLUMNS = (
 )
 
 
-def terms(knobs: dict[str, float], worlds: int, replicates: int) -> Chain:
-    """The chain of the default process with some knobs changed."""
-    process = load_process("gaussian_mixture", **knobs)
+def terms(knobs: dict[str, float], worlds: int, replicates: int) -> Bounds:
+    """Terms and bounds of the default process with some knobs changed."""
+    process = rbpp.load_process("gaussian_mixture", **knobs)
     components = sum(int(v) for k, v in process.knobs.items() if k.endswith("_components"))
-    return chain_terms(
+    return rbpp.bounds(
         process,
-        worlds=worlds,
-        replicates=replicates,
-        pairs=32,
-        groups=4,
-        inner=16,
-        learner=mixture_learner(components),
-        anchor_learner=mixture_learner(process.knobs["anchor_components"]),
+        sizes=SampleSizes(worlds=worlds, replicates=replicates, pairs=32, groups=4, inner=16),
+        learner=LearnerChoice("mixture", components),
+        anchor_learner=LearnerChoice("mixture", process.knobs["anchor_components"]),
     )
 
 
@@ -60,14 +56,13 @@ def main(
     found = []
     print(" " * 28, *(f"{heading:>8s}" for heading, _ in COLUMNS))
     for knobs in settings:
-        chain = terms(knobs, worlds, replicates)
+        means = {
+            n: float(t.value.mean()) for n, t in terms(knobs, worlds, replicates).terms.items()
+        }
         name = ", ".join(f"{k}={v:g}" for k, v in knobs.items()) or "default"
-        values = [
-            f"{float(chain.terms[term].value.mean()):8.4g}" if term in chain.terms else "       -"
-            for _, term in COLUMNS
-        ]
+        values = [f"{means[n]:8.4g}" if n in means else "       -" for _, n in COLUMNS]
         print(f"{name:28s}", *values, flush=True)
-        found.append({n: float(term.value.mean()) for n, term in chain.terms.items()})
+        found.append(means)
     return found
 
 

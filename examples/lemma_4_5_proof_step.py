@@ -9,10 +9,16 @@ On random finite chains every term is a finite sum, so nothing below is an estim
     python examples/lemma_4_5_proof_step.py
 """
 
+import sys
+from pathlib import Path
+
 import torch
 
-from rbpp.randomness import generator
-from rbpp.theory import exact
+import rbpp
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # finite chains are the tests'
+
+from tests import finite_chain
 
 ROUNDING = 1e-9
 
@@ -22,15 +28,15 @@ def exclusive_or() -> dict[str, torch.Tensor]:
     half = torch.full((2,), 0.5, dtype=torch.float64)
     copy = torch.eye(2, dtype=torch.float64)
     either = copy[torch.tensor([[0, 1], [1, 0]])]
-    return exact.terms(exact.FiniteChain(half, copy, half, either, copy, copy, copy))
+    return finite_chain.terms(finite_chain.FiniteChain(half, copy, half, either, copy, copy, copy))
 
 
 def random_chains(count: int = 2000, curation: float = 0.0) -> dict[str, torch.Tensor]:
     """Chains of two, three and four letters, additive composition, random learners."""
     parts = [
-        exact.terms(
-            exact.random_chains(
-                count // 3, alphabet=letters, curation=curation, generator=generator(letters)
+        finite_chain.terms(
+            finite_chain.random_chains(
+                count // 3, alphabet=letters, curation=curation, generator=rbpp.generator(letters)
             )
         )
         for letters in (2, 3, 4)

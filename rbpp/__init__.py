@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from rbpp.randomness import generator as generator
     from rbpp.sources.assess import assess as assess
     from rbpp.sources.compare import compare as compare
-    from rbpp.theory.chain import chain_terms as chain_terms
+    from rbpp.theory.bounds import bounds as bounds
 
 _MODULES = {
     "Estimate": "rbpp.estimate",
     "GaussianMixture": "rbpp.mixtures.mixture",
     "MixturePosterior": "rbpp.mixtures.posterior",
     "assess": "rbpp.sources.assess",
-    "chain_terms": "rbpp.theory.chain",
+    "bounds": "rbpp.theory.bounds",
     "check": "rbpp.processes.contract",
     "compare": "rbpp.sources.compare",
     "entropy": "rbpp.mixtures.divergences",

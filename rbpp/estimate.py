@@ -12,6 +12,8 @@ from torch import Tensor
 
 Direction = Literal["exact", "unbiased", "lower", "upper", "biased"]
 
+# A value within this distance of its limit is cut by it (nats, of informations).
+SATURATION_MARGIN = 0.7
 _OPPOSITE: dict[Direction, Direction] = {"lower": "upper", "upper": "lower"}
 
 
@@ -125,6 +127,20 @@ class Estimate:
     def interval(self, z: float = 1.96) -> tuple[Tensor, Tensor]:
         """The estimate plus and minus `z` standard errors."""
         return self.value - z * self.standard_error, self.value + z * self.standard_error
+
+    @property
+    def saturated(self) -> Tensor:
+        """Whether an entry is so near its limit that the truth may be anything above: bool (…)."""
+        return self.value > self.limit - SATURATION_MARGIN
+
+    @property
+    def far_apart(self) -> bool:
+        """Whether the sides leave the value open: in the mean over entries they are further apart
+        than one unit and than half the upper side, or there is no finite upper side."""
+        if self.lower is None or self.upper is None:
+            return False
+        low, high = float(self.lower.value.mean()), float(self.upper.value.mean())
+        return not math.isfinite(high) or high - low > max(1.0, high / 2)
 
     def _affine(self, factor: float, shift: Tensor | float) -> Estimate:
         """factor · estimate + shift, of a constant factor and a constant shift."""

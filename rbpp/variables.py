@@ -324,26 +324,33 @@ _VARIABLES = {
 }
 
 
-def _with_companions(variables: dict[str, Variable]) -> dict[str, Variable]:
-    described = dict(variables)
-    for name, variable in variables.items():
-        if name.startswith("bound_") or name == "information_step":
-            described[f"slack_{name}"] = replace(
-                variable, long_name=f"slack of the {variable.long_name}", larger_is="neither"
-            )
-    for name, variable in variables.items():
-        if variable.units == "nats":
-            for side in ("lower", "upper"):
-                described[f"{name}_{side}"] = replace(
-                    variable, long_name=f"{variable.long_name}: {side} estimate"
-                )
-    for name, variable in list(described.items()):
-        described[f"{name}_mcse"] = replace(
-            variable,
-            long_name=f"{variable.long_name}: Monte Carlo standard error",
-            larger_is="neither",
+VARIABLES: dict[str, Variable] = {}
+
+
+def describe(name: str, variable: Variable, *, bounds: bool = False) -> None:
+    """Describe a variable, and the companions that it may come with.
+
+    Args:
+        name: of the variable.
+        variable: what it means.
+        bounds: whether it bounds another from above, so that there is a slack_NAME.
+    """
+    described = {name: variable}
+    if bounds:
+        described[f"slack_{name}"] = replace(
+            variable, long_name=f"slack of the {variable.long_name}", larger_is="neither"
         )
-    return described
+    if variable.units == "nats":
+        for side in ("lower", "upper"):
+            described[f"{name}_{side}"] = replace(
+                variable, long_name=f"{variable.long_name}: {side} estimate"
+            )
+    for key, one in described.items():
+        VARIABLES[key] = one
+        VARIABLES[f"{key}_mcse"] = replace(
+            one, long_name=f"{one.long_name}: Monte Carlo standard error", larger_is="neither"
+        )
 
 
-VARIABLES: dict[str, Variable] = _with_companions(_VARIABLES)
+for _name, _variable in _VARIABLES.items():
+    describe(_name, _variable, bounds=_name.startswith("bound_") or _name == "information_step")

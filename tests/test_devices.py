@@ -30,7 +30,7 @@ from rbpp.paired.mutual_information import mutual_information
 from rbpp.randomness import generator
 from rbpp.sources.own_mixtures import fit_own
 from rbpp.sources.shared_mixture import fit_shared
-from rbpp.theory.information import sandwich
+from rbpp.theory.information import contrastive_bounds
 
 FACTORIES = {
     getattr(torch, name)
@@ -115,12 +115,12 @@ def pairs():
         ascent,
         a_part,
         divergences,
-        lambda: sandwich(torch.randn(50, 50, generator=generator(0), device="cpu")),
+        lambda: contrastive_bounds(torch.randn(50, 50, generator=generator(0), device="cpu")),
         lambda: fit_mixture(rows(), 2, restarts=2, draws=50),
         sources,
         pairs,
     ],
-    ids=["cavi", "stream", "divergences", "sandwich", "fit_mixture", "sources", "pairs"],
+    ids=["cavi", "stream", "divergences", "contrast", "fit_mixture", "sources", "pairs"],
 )
 def test_tensors_are_made_where_the_rows_are(work, monkeypatch):
     for name in ("rows", "mixture"):  # made before: they are the user's

@@ -11,9 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
+from rbpp.checks import verdict_of_probability
 from rbpp.estimate import Estimate
 from rbpp.sources.learned_information import MOST_ROWS, PAIRS, Learner
-from rbpp.theory.audit import probability_holds, verdict
+from rbpp.theory.audit import probability_holds
 
 LOSS_BOUND = 1.0
 # Standard errors beyond which a shift of risk is one.
@@ -47,7 +48,7 @@ def statement(
     chance = probability_holds(Estimate(slack.flatten(), noise.flatten(), slack.numel()))
     return line(
         name,
-        _HOLDS.get(verdict(chance)),
+        _HOLDS.get(verdict_of_probability(chance)),
         {
             "left": float(terms[left].mean()),
             "right": float(bound.mean()),

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from rbpp.sources.own_mixtures import bootstrap_weights
-from rbpp.theory.learners import Learned, Prepared, mixture_learner
-from rbpp.theory.transfer import learner_information
+from rbpp.theory.learner_information import learner_information
+from rbpp.theory.learners import LearnerPosterior, PreparedLearner, mixture_learner
 
 # Rows beyond which a random subset is learnt from: 320 fits of 1,500 rows take four seconds.
 MOST_ROWS = 2000
 # Principal components that the learner sees, and pilot rows for each of them at least.
 DIMENSION, ROWS_PER_DIMENSION = 8, 4
-# Data sets per estimate of I(S; W), and how many of them enter the sandwich, whose lower side is
-# cut at the log of their number and whose cost is its square.
+# Data sets per estimate of I(S; W), and how many of them are contrastive samples: the
+# lower side cannot exceed the log of their number, and the cost is its square.
 DATA_SETS, PAIRS = 16, 8
 # Draws of the law of S, over all chains: the spread of the estimate is that over these laws.
 LAWS = 12
@@ -42,7 +42,7 @@ class Learner:
         of: rows of the source, of which at most `MOST_ROWS` are used.
     """
 
-    prepared: Prepared
+    prepared: PreparedLearner
     pilot: Tensor
     rows: Tensor
     unit: Tensor
@@ -53,7 +53,7 @@ class Learner:
         """Number of independent units in S."""
         return int(self.unit.max()) + 1
 
-    def learnt(self, count: int) -> Learned:
+    def learnt(self, count: int) -> LearnerPosterior:
         """q(W | S), `count` times over: a W drawn from each is a draw of its own."""
         return self.prepared.fit(self.rows[None, None]).select(torch.zeros(count, dtype=torch.long))
 
@@ -120,7 +120,7 @@ def information(learner: Learner, *, chains: int, draws: int, random: torch.Gene
         learned = learner.prepared.fit(learner.rows[index].unsqueeze(0))
         own_law = learned.select(slice(0, DATA_SETS))
         centres.append(learner_information(own_law, DATA_SETS, random, pairs=PAIRS))
-        whole = learner_information(learned.grouped(1 + laws), DATA_SETS, random, pairs=2).best()
+        whole = learner_information(learned.grouped(1 + laws), DATA_SETS, random, pairs=2)
         logs = whole.value.squeeze(0).clamp_min(_LEAST).log()
         ratios.append(logs[1:] - logs[0])
     ratio = torch.stack(ratios)
@@ -130,9 +130,9 @@ def information(learner: Learner, *, chains: int, draws: int, random: torch.Gene
 
     sides: Sides = {}
     for side, estimates in (
-        ("", [bracket.best() for bracket in centres]),
-        ("_lower", [bracket.lower for bracket in centres]),
-        ("_upper", [bracket.upper for bracket in centres]),
+        ("", centres),
+        ("_lower", [estimate.lower for estimate in centres if estimate.lower is not None]),
+        ("_upper", [estimate.upper for estimate in centres if estimate.upper is not None]),
     ):
         value = torch.cat([estimate.value for estimate in estimates]).unsqueeze(-1)
         error = torch.cat([estimate.standard_error for estimate in estimates]).unsqueeze(-1)

@@ -27,7 +27,7 @@ from rbpp.sources.learned_information import (
 )
 from rbpp.sources.own_mixtures import bootstrap_weights
 from rbpp.sources.scene import Scene
-from rbpp.theory import bounds
+from rbpp.theory import lemmas
 from rbpp.theory.risk import estimated_sub_gaussian
 
 # Fewer rows, or groups of rows, leave a pilot that says nothing.
@@ -214,10 +214,10 @@ def _add_bounds(
     learners: Mapping[str, Learner],
     divergences: Mapping[str, Tensor],
 ) -> None:
-    sigma = bounds.sub_gaussian_constant(LOSS_BOUND)
+    sigma = lemmas.sub_gaussian_constant(LOSS_BOUND)
     for role, sides in found.items():
         upper, upper_error = sides["_upper"]
-        flat = bounds.lemma_4_4(upper, learners[role].units, sub_gaussian=sigma)
+        flat = lemmas.lemma_4_4(upper, learners[role].units, sub_gaussian=sigma)
         error = flat * upper_error / (2 * upper.clamp_min(1e-9))  # d√I = √I dI / 2I
         if role == "anchor":
             terms["bound_anchor"], errors["bound_anchor"] = flat, error
@@ -227,12 +227,12 @@ def _add_bounds(
             pairs["bound_synthetic"] = ("task_divergence", "generation_divergence")
         for name, parts in pairs.items():
             shift = torch.stack([divergences[part].to(flat) for part in parts]).sum(0)
-            terms[name] = bounds.distribution_shift(shift, LOSS_BOUND) + flat
+            terms[name] = lemmas.distribution_shift(shift, LOSS_BOUND) + flat
             errors[name] = error
 
 
 def _add_gain(terms: Terms, errors: Terms, anchor: Sides, made: Sides) -> None:
     for side, other in (("", ""), ("_lower", "_upper"), ("_upper", "_lower")):
         (first, first_error), (second, second_error) = anchor[side], made[other]
-        terms[f"ggmi{side}"] = bounds.ggmi(first, second)
+        terms[f"ggmi{side}"] = lemmas.ggmi(first, second)
         errors[f"ggmi{side}"] = (first_error.square() + second_error.square()).sqrt()

@@ -1,60 +1,36 @@
-"""Figures of a chain's terms and bounds: functions of an InferenceData that compute nothing."""
+"""Figures of terms and bounds: functions of an InferenceData that compute nothing."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from rbpp.estimate import Estimate
-from rbpp.inference_data import group_datasets, highest_density_interval
-from rbpp.theory.audit import probability_holds, verdict
+from rbpp.inference_data import highest_density_interval, terms_of
 from rbpp.variables import VARIABLES
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 _TERM, _SIDES, _HOLDS, _VIOLATED, _BOUNDED = "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#000000"
-
-_BOUNDS = (
-    ("information_synthetic_learner", "bound_information_flow"),
-    ("information_output_learner", "information_step"),
-    ("information_synthetic_learner", "bound_chain_rule"),
-    ("generalization_error", "bound_lemma_3_1"),
-    ("estimation_gap", "bound_lemma_4_4"),
-    ("estimation_gap", "bound_lemma_4_6"),
-    ("generalization_error", "bound_synthetic"),
-    ("generalization_error", "bound_synthetic_sharp"),
-    ("generalization_error_anchor", "bound_anchor"),
-    ("ggmi", "bound_ggmi"),
-    ("ggmi", "bound_ggmi_corrected"),
-)
+_LEARNED = ("information", "curation", "ggmi", "compression")
 
 
 def plot_terms(data: Any, probability: float = 0.94) -> np.ndarray:
     """Forest plot of all terms but bounds, in panels of informations, entropies and rates.
 
-    Point: mean over worlds. Thick line: interval over worlds. Thin line: from the lower side to the
-    upper side of the estimate, where it has two. A label says where the lower side is cut
-    at the logarithm of the pairs in its sandwich, and in how many worlds a term is infinite.
+    Point: mean over worlds. Thick line: interval over worlds. Thin line: from the lower to the
+    upper side of the estimate, where it has both. A label says where the lower side is saturated,
+    and in how many worlds a term is infinite.
     """
-    posterior = group_datasets(data)["posterior"]
-    estimators = json.loads(data.attrs.get("estimators", "{}"))
+    terms = terms_of(data)
+    saturated = json.loads(data.attrs.get("saturated", "[]"))
     panels: dict[str, list[str]] = {"information [nats]": [], "entropy [nats]": [], "rates": []}
-    for name in map(str, posterior.data_vars):
-        if name not in VARIABLES or name.startswith(("bound_", "slack_")):
-            continue
-        if name.endswith(("_mcse", "_lower", "_upper")):
-            continue
-        units = VARIABLES[name].units
-        heading = "rates" if units != "nats" else "entropy [nats]"
-        learned = ("information", "curation", "ggmi", "compression")
-        if units == "nats" and name != "information_gain" and name.startswith(learned):
-            heading = "information [nats]"
-        if np.isfinite(posterior[name].values).any():
-            panels[heading].append(name)
+    for name in map(str, terms.data_vars):
+        if _has_a_line(name) and np.isfinite(terms[name].values).any():
+            panels[_panel(name)].append(name)
     heights = [max(1, len(names)) for names in panels.values()]
     _, axes = pyplot.subplots(
         len(panels),
@@ -66,14 +42,11 @@ def plot_terms(data: Any, probability: float = 0.94) -> np.ndarray:
     for axis, (heading, names) in zip(axes, panels.items(), strict=True):
         for position, name in enumerate(reversed(names)):
             for side in ("_lower", "_upper"):
-                if f"{name}{side}" in posterior:
-                    ends = [posterior[name].values.mean(), posterior[f"{name}{side}"].values.mean()]
+                if f"{name}{side}" in terms:
+                    ends = [terms[name].values.mean(), terms[f"{name}{side}"].values.mean()]
                     axis.plot(ends, [position] * 2, color=_SIDES, linewidth=1.2)
-            _interval(axis, posterior[name].values, position, _TERM, probability)
-        labels = [
-            _label(name, posterior[name].values, estimators.get(name, ""))
-            for name in reversed(names)
-        ]
+            _interval(axis, terms[name].values, position, _TERM, probability)
+        labels = [_label(name, terms[name].values, name in saturated) for name in reversed(names)]
         axis.set_yticks(range(len(names)), labels, fontsize=8)
         axis.set_title(heading, fontsize=9, loc="left")
         axis.axvline(0, color="0.8", linewidth=0.8, zorder=0)
@@ -86,24 +59,28 @@ def plot_terms(data: Any, probability: float = 0.94) -> np.ndarray:
     return np.asarray(axes)
 
 
-def plot_bounds(data: Any, probability: float = 0.94) -> np.ndarray:
-    """Every bound with what it bounds, one panel each; a violated one is named in its title.
+def plot_bounds(
+    data: Any, audit: Sequence[Mapping[str, Any]] | None = None, probability: float = 0.94
+) -> np.ndarray:
+    """Every bound with what it bounds, a panel each, with the verdict of the audit in its title.
 
-    Verdicts are those of the audit: over worlds and, within each, over the Monte Carlo error.
+    Args:
+        data: InferenceData of `rbpp.bounds`.
+        audit: its audit; by default what a written file has of it.
+        probability: of the intervals over worlds.
+
+    Raises:
+        ValueError: if no statement of the audit could be judged.
     """
-    posterior = group_datasets(data)["posterior"]
-    # Where an upper side stands for I(e_M; W), the proof's step cannot be seen to fail.
-    blind = "information_model_factor_learner" in json.loads(data.attrs.get("notes", "{}"))
+    terms = terms_of(data)
+    entries = json.loads(data.attrs.get("audit", "[]")) if audit is None else audit
     there = [
-        (left, right)
-        for left, right in _BOUNDS
-        if left in posterior
-        and right in posterior
-        and np.isfinite(posterior[right].values).any()
-        and not (blind and right == "information_step")
+        entry
+        for entry in entries
+        if entry["verdict"] != "unknown" and {entry.get("bounds"), entry.get("by")} <= set(terms)
     ]
     if not there:
-        raise ValueError("Expected bounds in the posterior group; got none")
+        raise ValueError("Expected an audit with bounds that could be judged; got none")
     columns = min(2, len(there))
     lines = -(-len(there) // columns)
     _, axes = pyplot.subplots(
@@ -115,29 +92,41 @@ def plot_bounds(data: Any, probability: float = 0.94) -> np.ndarray:
     )
     for axis in axes.flat[len(there) :]:
         axis.set_visible(False)
-    for axis, (left, right) in zip(axes.flat, there, strict=False):
-        slack, error = (
-            torch.as_tensor(np.array(posterior[f"slack_{right}{end}"].values))
-            for end in ("", "_mcse")
-        )
-        probability_of_it = probability_holds(Estimate(slack, error, 1))
-        word = verdict(probability_of_it)
-        colour = _HOLDS if word == "holds" else _VIOLATED
-        _interval(axis, posterior[left].values, 0, _BOUNDED, probability)
-        _interval(axis, posterior[right].values, 1, colour, probability)
-        said = word if word == "holds" else f"violated, P(holds) = {probability_of_it:.2f}"
-        axis.set_title(f"{VARIABLES[right].equation}: {said}", fontsize=8, color=colour, loc="left")
+    for axis, entry in zip(axes.flat, there, strict=False):
+        left, right, verdict = entry["bounds"], entry["by"], entry["verdict"]
+        colour = _HOLDS if verdict == "holds" else _VIOLATED
+        _interval(axis, terms[left].values, 0, _BOUNDED, probability)
+        _interval(axis, terms[right].values, 1, colour, probability)
+        title = f"{entry['statement']}: {verdict}"
+        if verdict != "holds":
+            title += f", P(holds) = {entry['probability_holds']:.2f}"
+        axis.set_title(title, fontsize=8, color=colour, loc="left")
         axis.set_yticks([0, 1], [left, right], fontsize=7)
         axis.set_ylim(-0.6, 1.6)
         axis.tick_params(axis="x", labelsize=7)
     return axes
 
 
-def _label(name: str, draws: np.ndarray, estimator: str) -> str:
+def _has_a_line(name: str) -> bool:
+    return (
+        name in VARIABLES
+        and not name.startswith(("bound_", "slack_"))
+        and not name.endswith(("_mcse", "_lower", "_upper"))
+    )
+
+
+def _panel(name: str) -> str:
+    if VARIABLES[name].units != "nats":
+        return "rates"
+    informative = name != "information_gain" and name.startswith(_LEARNED)
+    return "information [nats]" if informative else "entropy [nats]"
+
+
+def _label(name: str, draws: np.ndarray, saturated: bool) -> str:
     infinite = int(np.isinf(draws).sum())
     if infinite:
         return f"{name} (∞ in {infinite} of {draws.size} worlds)"
-    return f"{name} (lower side cut)" if "saturated" in estimator else name
+    return f"{name} (lower side saturated)" if saturated else name
 
 
 def _interval(

@@ -1,366 +1,309 @@
-"""The paper's lemmas and theorems, as pure functions of their terms.
+"""Every term and bound of a process, from draws of it and the densities in its trace.
 
-Every argument is a number or a tensor; leading dimensions broadcast, so that draws of the terms
-give draws of the bounds. Information is in nats and belongs to whole data sets. Nothing is
-estimated here. An information that came out negative within its Monte Carlo error counts as none
-where a root is taken, and a nan term gives a nan bound.
+Worlds are draws from the prior: each term is estimated in every world, with its Monte Carlo error
+beside it. A term that a process does not give is missing with a reason; the rest is reported.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
-Value = Tensor | float
-_ROUNDING = 1e-9  # nats: an information computed as zero
+from rbpp import inference_data
+from rbpp.checks import Check
+from rbpp.compute import Compute
+from rbpp.estimate import Estimate
+from rbpp.processes.contract import require
+from rbpp.processes.process import Process, load_process
+from rbpp.result import Result
+from rbpp.theory import bound_figures
+from rbpp.theory.assumptions import Evidence
+from rbpp.theory.estimate_terms import Batch, estimate_terms
+from rbpp.theory.information import sides_in_words
+from rbpp.theory.learner_choice import choose_learner
+from rbpp.theory.learners import Learner
+from rbpp.theory.settings import LearnerChoice, LemmaConstants, SampleSizes
+from rbpp.theory.statements import LemmaSetting, all_terms, audit
+from rbpp.theory.world_estimates import WorldEstimates, join
+from rbpp.threads import one_thread
+from rbpp.variables import VARIABLES
 
 
-def sub_gaussian_constant(loss_bound: Value) -> Tensor:
-    """σ = C / 2 of a loss in [0, C] (Hoeffding's lemma).
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Bounds(Result):
+    """Terms and bounds of a process, in nats and per data set; `prior` holds a draw per world.
 
-    >>> sub_gaussian_constant(1.0).item()
-    0.5
+    A term NAME has NAME_mcse, and NAME_lower and NAME_upper where an estimator gives sides.
+    slack_NAME is right minus left of a statement whose right side is NAME.
+
+    Attributes:
+        estimators: name to a line on which estimator gave which side.
+        missing: name to the reason why there is no such term.
+        substitutes: name to what a term stands for.
     """
-    loss_bound = _tensor(loss_bound)
-    _require("loss_bound C", loss_bound, loss_bound > 0, "above 0")
-    return loss_bound / 2
+
+    estimators: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    substitutes: Mapping[str, str] = field(default_factory=dict)
+
+    def figures(self) -> Mapping[str, Callable[[], Any]]:
+        """`terms`: all but bounds; `bounds`: every bound beside what it bounds."""
+        return {
+            "terms": lambda: bound_figures.plot_terms(self.idata),
+            "bounds": lambda: bound_figures.plot_bounds(self.idata, self.audit()),
+        }
+
+    def details(self) -> Mapping[str, Any]:
+        """Estimators, reasons of missing terms, and notes, each by name of the term."""
+        return {
+            "estimators": self.estimators,
+            "missing": self.missing,
+            "notes": self.substitutes,
+        }
 
 
-def distribution_shift(divergences: Value, loss_bound: Value) -> Tensor:
-    """C · Σ TV: how much larger the risk on D can be than that under the rows' law (Lemma 3.1).
-
-    Args:
-        divergences: the sum TV(D, D_M) + TV(D_M, D_gen), or the one TV(D, D_gen), in [0, 2].
-        loss_bound: C of a loss in [0, C].
-    """
-    divergences, loss_bound = _tensor(divergences), _tensor(loss_bound)
-    _require("total variation", divergences, ~(divergences < 0), "at least 0")
-    _require("loss_bound C", loss_bound, loss_bound > 0, "above 0")
-    return loss_bound * divergences
-
-
-def lemma_3_1(
-    task_divergence: Value, generation_divergence: Value, estimation_gap: Value, loss_bound: Value
-) -> Tensor:
-    """Generalization error of the post-trained model, split in three (Lemma 3.1):
-
-        Err(π^gen) ≤ C [ TV(D, D_M) + TV(D_M, D_gen) ] + | R_{D_gen}(π) − R̂_{S_gen}(π) |.
-
-    Precondition: loss in [0, C]. TV = sup_A |P(A) − Q(A)|.
-
-    >>> lemma_3_1(0.1, 0.2, -0.05, loss_bound=1.0).item()
-    0.35...
-    """
-    divergences = _tensor(task_divergence) + _tensor(generation_divergence)
-    return distribution_shift(divergences, loss_bound) + _tensor(estimation_gap).abs()
-
-
-def lemma_4_4(
-    information: Value,
-    rows: int,
+def bounds(
+    process: Process | str | Path | Callable[..., Any],
     *,
-    sub_gaussian: Value,
-    layers: int = 0,
-    contraction: Value = 0.5,
-) -> Tensor:
-    """Expected generalization gap of a learner by what it knows of its rows (Lemma 4.4):
-
-        E[R(W) − R̂_S(W)] ≤ exp( −(ℓ/2) log(1/η) ) · sqrt( (2σ²/n) · I(S; W) ).
-
-    Preconditions: the n rows are independent given what they share, the loss is σ-sub-Gaussian
-    under the law of a row for every W, and each of ℓ hidden layers contracts information by η.
-    With ℓ = 0 it is the bound of Xu and Raginsky (2017), and needs no contraction.
+    sizes: SampleSizes | None = None,
+    constants: LemmaConstants | None = None,
+    learner: str | Learner | LearnerChoice = "auto",
+    anchor_learner: str | Learner | LearnerChoice | None = None,
+    seed: int = 0,
+    compute: Compute | None = None,
+) -> Bounds:
+    """Every term and bound of a process, audited.
 
     Args:
-        information: I(S; W) in nats; below 0 (Monte Carlo error) counts as 0.
-        rows: n.
-        sub_gaussian: σ; C/2 for a loss in [0, C].
-        layers: ℓ.
-        contraction: η, in (0, 1); unused where ℓ = 0.
+        process: of `rbpp.load_process`, or what that takes.
+        sizes: how much is drawn.
+        constants: of the lemmas.
+        learner: of W: a name, a name with options, or a learner of `rbpp.theory.learners`. "auto"
+            is a conjugate mixture, or for letters the most frequent one.
+        anchor_learner: of W'; by default that of W.
+        seed: decides every draw.
+        compute: device, workers, progress and checkpoint.
+
+    Returns:
+        Terms and bounds per world; a violated statement is named among the checks and kept.
 
     Raises:
-        ValueError: if a constant is outside its range.
-
-    >>> lemma_4_4(2.0, 100, sub_gaussian=0.5).item()
-    0.1
+        ValueError: if a constant is out of range, the process breaks its contract, or a
+            deterministic map between continuous variables makes an information infinite.
     """
-    information, sub_gaussian = _tensor(information), _tensor(sub_gaussian)
-    contraction = _tensor(contraction)
-    if rows < 1:
-        raise ValueError(f"Expected rows n ≥ 1; got {rows}")
-    if layers < 0 or int(layers) != layers:
-        raise ValueError(f"Expected a whole number of layers ℓ ≥ 0; got {layers}")
-    _require("sub_gaussian σ", sub_gaussian, sub_gaussian > 0, "above 0")
-    _require("contraction η", contraction, (contraction > 0) & (contraction < 1), "inside (0, 1)")
-    compression = torch.exp(layers / 2 * contraction.log())
-    root = (2 * sub_gaussian.square() / rows * information.clamp_min(0)).sqrt()
-    return compression * root
-
-
-def compression_bottleneck(model_factor_learner: Value, prompt_factor_learner: Value) -> Tensor:
-    """B_syn = I(e_M; W) + I(e_p; W) (Definition 4.3)."""
-    return _tensor(model_factor_learner) + _tensor(prompt_factor_learner)
-
-
-def efficiency(curation: Value, prompting: Value) -> Tensor:
-    """δ_{ε,p} = δ_ε + δ_p (Lemma 4.5): what curation leaks, and the inefficiency of the prompt."""
-    return _tensor(curation) + _tensor(prompting)
-
-
-def prompting_factor(entropy_prompt_factor: Value, information_prompt_output: Value) -> Tensor:
-    """λ ≥ 1, the least factor with H(e_p) ≤ λ I(e_p; M(p)) (Lemma E.1).
-
-    Infinite where the output says nothing of a prompt that has an entropy.
-
-    >>> prompting_factor(1.0, 0.25).item(), prompting_factor(1.0, 0.0).item()
-    (4.0, inf)
-    """
-    entropy, information = _tensor(entropy_prompt_factor), _tensor(information_prompt_output)
-    none = information <= _ROUNDING
-    ratio = entropy / torch.where(none, torch.ones_like(information), information)
-    without = torch.where(entropy > _ROUNDING, math.inf, 1.0)
-    factor = torch.where(none, without.to(ratio), ratio.clamp_min(1.0))
-    return torch.where(entropy.isnan() | information.isnan(), math.nan, factor)
-
-
-def prompting_inefficiency(
-    entropy_prompt_factor: Value, information_prompt_output: Value
-) -> Tensor:
-    """δ_p = λ I(e_p; M(p)) − I(h(e_p); M(p)), with I(h(e_p); M(p)) = I(e_p; M(p)).
-
-    It equals max(0, H(e_p) − I(e_p; M(p))): written that way it needs no λ, which is infinite where
-    the output carries nothing of the prompt.
-
-    >>> prompting_inefficiency(1.0, 0.25).item()
-    0.75
-    """
-    difference = _tensor(entropy_prompt_factor) - _tensor(information_prompt_output)
-    return difference.clamp_min(0.0)
-
-
-def information_flow(
-    information_gain: Value, bottleneck: Value, entropy_model_factor: Value, efficiency: Value
-) -> Tensor:
-    """I(S_gen; W) ≤ ΔI + B_syn + H(e_M) + δ_{ε,p} (Lemma 4.5).
-
-    Entropies of continuous variables count at a stated resolution: as differential entropies they
-    change with the unit, and the bound means nothing.
-
-    >>> information_flow(1.0, 0.5, 0.25, 0.25).item()
-    2.0
-    """
-    return (
-        _tensor(information_gain)
-        + _tensor(bottleneck)
-        + _tensor(entropy_model_factor)
-        + _tensor(efficiency)
+    compute = Compute.of(compute, seed)
+    sizes, constants = sizes or SampleSizes(), constants or LemmaConstants()
+    process = process if isinstance(process, Process) else load_process(process)
+    process_checks = require(process, seed=compute.seed)
+    chosen = choose_learner(learner, process)
+    found = estimate_worlds(
+        process,
+        sizes=sizes,
+        constants=constants,
+        learner=chosen,
+        anchor_learner=(
+            chosen if anchor_learner is None else choose_learner(anchor_learner, process)
+        ),
+        compute=compute,
+    )
+    sigma, sigma_from = _sub_gaussian(found, constants)
+    setting = LemmaSetting(
+        rows=found.facts.rows,
+        loss_bound=constants.loss_bound,
+        sub_gaussian=sigma,
+        layers=constants.layers,
+        contraction=constants.contraction,
+    )
+    terms = all_terms(found, setting)
+    notes = {**found.notes, **_notes(terms, found)}
+    mean_sigma = sigma if isinstance(sigma, float) else float(sigma.mean())
+    checks = audit(
+        Evidence(
+            terms=terms,
+            missing=found.missing,
+            notes=notes,
+            facts=found.facts,
+            constants=constants,
+            sigma=mean_sigma,
+            sigma_from=sigma_from,
+            estimated_sigma=(
+                None if found.sub_gaussian is None else found.sub_gaussian * constants.loss_bound
+            ),
+            process_checks=process_checks,
+        )
+    )
+    sided = {n: t for n, t in terms.items() if t.lower is not None or t.upper is not None}
+    estimators = {name: sides_in_words(term) for name, term in sided.items()}
+    attrs = {
+        "estimators": estimators,
+        "missing": found.missing,
+        "notes": notes,
+        "saturated": _saturated(terms),
+    }
+    settings = {
+        "worlds": sizes.worlds,
+        "worlds_at_once": min(sizes.worlds_at_once, sizes.worlds),
+        "replicates": sizes.replicates,
+        "pairs": min(sizes.pairs, sizes.replicates),
+        "groups": sizes.groups,
+        "inner": sizes.inner,
+        "learner": found.facts.learner,
+        "anchor_learner": found.facts.anchor_learner,
+        "loss_bound": constants.loss_bound,
+        "sub_gaussian": mean_sigma,
+        "sub_gaussian_from": sigma_from,
+        "layers": constants.layers,
+        "contraction": constants.contraction,
+        "resolution": constants.resolution,
+        "rows_anchor": found.facts.rows["anchor"],
+        "rows_synthetic": found.facts.rows["synthetic"],
+        "seed": compute.seed,
+    }
+    return Bounds(
+        idata=inference_data.make(
+            prior=_prior_group(terms, found.world, sizes.worlds),
+            constant_data=settings,
+            attrs=attrs,
+        ),
+        checks=checks,
+        settings={**settings, "process": process.name, "knobs": process.knobs},
+        headline=(_headline(checks, sizes.worlds),),
+        notes=_lines(terms, found.missing, notes, estimators),
+        rows=found.facts.rows,
+        estimators=estimators,
+        missing=found.missing,
+        substitutes=notes,
     )
 
 
-def chain_rule(
-    curation: Value, prompt_factor_learner: Value, model_factor_learner_given_prompt: Value
-) -> Tensor:
-    """I(S_gen; W) ≤ δ_ε + I(e_p; W) + I(e_M; W | e_p): the chain-rule bound.
-
-    It needs no entropy, so no resolution, and is never looser than Lemma 4.5 where both exist.
-
-    >>> chain_rule(0.1, 0.2, 0.3).item()
-    0.6...
-    """
-    return (
-        _tensor(curation)
-        + _tensor(prompt_factor_learner)
-        + _tensor(model_factor_learner_given_prompt)
-    )
-
-
-def lemma_4_6(
-    information_bound: Value,
-    rows: int,
+def estimate_worlds(
+    process: Process,
     *,
-    sub_gaussian: Value,
-    layers: int = 0,
-    contraction: Value = 0.5,
-) -> Tensor:
-    """Lemma 4.4 at n synthetic rows, with a bound of I(S_gen; W) in its place (Lemma 4.6).
-
-    Args:
-        information_bound: `information_flow` (the paper's) or `chain_rule` (sharper), in nats.
-        rows, sub_gaussian, layers, contraction: as for `lemma_4_4`.
-    """
-    return lemma_4_4(
-        information_bound,
-        rows,
-        sub_gaussian=sub_gaussian,
-        layers=layers,
-        contraction=contraction,
+    sizes: SampleSizes,
+    constants: LemmaConstants,
+    learner: Learner | None,
+    anchor_learner: Learner | None,
+    compute: Compute,
+) -> WorldEstimates:
+    """The estimated terms of all worlds, by whoever works on batches of them."""
+    batches = world_batches(sizes.worlds, sizes.worlds_at_once)
+    work = partial(
+        _arrays,
+        model=process,
+        sizes=sizes,
+        constants=constants,
+        learner=learner,
+        anchor_learner=anchor_learner,
+        compute=replace(compute.task(), progress=compute.progress and len(batches) == 1),
     )
+    steps = compute.steps(work, batches, lambda batch: f"worlds-{batch.number:04}", "worlds")
+    parts = [WorldEstimates.from_arrays(step) for step in steps]
+    return join(parts, [batch.worlds for batch in batches])
 
 
-def theorem_4_7(
-    task_divergence: Value,
-    generation_divergence: Value,
-    information_bound: Value,
-    rows: int,
-    *,
-    loss_bound: Value,
-    sub_gaussian: Value,
-    layers: int = 0,
-    contraction: Value = 0.5,
-) -> Tensor:
-    """Generalization error of a model post-trained on synthetic rows (Theorem 4.7):
+def world_batches(worlds: int, at_once: int) -> list[Batch]:
+    """All worlds, so many at once.
 
-        E Err(π^gen) ≤ C [ TV(D, D_M) + TV(D_M, D_gen) ]
-                       + exp( −(ℓ/2) log(1/η) ) · sqrt( (2σ²/n) · [ΔI + B_syn + H(e_M) + δ_{ε,p}] ).
-
-    Preconditions: those of Lemmas 3.1 and 4.4; `information_bound` bounds I(S_gen; W).
+    >>> world_batches(5, 2)
+    [Batch(number=0, worlds=2), Batch(number=1, worlds=2), Batch(number=2, worlds=1)]
     """
-    divergences = _tensor(task_divergence) + _tensor(generation_divergence)
-    return distribution_shift(divergences, loss_bound) + lemma_4_6(
-        information_bound, rows, sub_gaussian=sub_gaussian, layers=layers, contraction=contraction
-    )
+    firsts = range(0, worlds, at_once)
+    return [Batch(number, min(at_once, worlds - first)) for number, first in enumerate(firsts)]
 
 
-def sharp_bound(
-    total_divergence: Value,
-    information_bound: Value,
-    rows: int,
-    *,
-    loss_bound: Value,
-    sub_gaussian: Value,
-    layers: int = 0,
-    contraction: Value = 0.5,
-) -> Tensor:
-    """Theorem 4.7 with TV(D, D_gen) and the chain-rule bound: never larger than the theorem.
-
-    TV(D, D_gen) ≤ TV(D, D_M) + TV(D_M, D_gen) by the triangle inequality, and the chain-rule bound
-    is at most that of Lemma 4.5.
-    """
-    return distribution_shift(total_divergence, loss_bound) + lemma_4_6(
-        information_bound, rows, sub_gaussian=sub_gaussian, layers=layers, contraction=contraction
-    )
+@one_thread()  # two threads for tensors this small made 24 seconds of work 128 on a busy machine
+def _arrays(batch: Batch, **options: Any) -> dict[str, np.ndarray]:
+    return estimate_terms(batch, **options).arrays()
 
 
-def lemma_4_8(
-    information_anchor_learner: Value,
-    rows: int,
-    *,
-    sub_gaussian: Value,
-    layers: int = 0,
-    contraction: Value = 0.5,
-) -> Tensor:
-    """Lemma 4.4 for training on the m anchors alone (Lemma 4.8): rows = m, I(S_anchor; W')."""
-    return lemma_4_4(
-        information_anchor_learner,
-        rows,
-        sub_gaussian=sub_gaussian,
-        layers=layers,
-        contraction=contraction,
-    )
+def _sub_gaussian(found: WorldEstimates, constants: LemmaConstants) -> tuple[float | Tensor, str]:
+    """σ and where it comes from."""
+    if constants.sub_gaussian is None:
+        return constants.loss_bound / 2, "range of the loss, C/2"
+    if not isinstance(constants.sub_gaussian, str):
+        return float(constants.sub_gaussian), "given"
+    if found.sub_gaussian is None:
+        raise ValueError(
+            "Expected a learner with a loss to estimate sub_gaussian from; got one without: give σ"
+        )
+    return found.sub_gaussian * constants.loss_bound, "estimate from losses"
 
 
-def ggmi(information_anchor_learner: Value, information_synthetic_learner: Value) -> Tensor:
-    """GGMI, the generalization gain: I(S_anchor; W') − I(S_gen; W) (Definition 4.9)."""
-    return _tensor(information_anchor_learner) - _tensor(information_synthetic_learner)
+def _notes(terms: Mapping[str, Estimate], found: WorldEstimates) -> dict[str, str]:
+    """What composed terms stand for."""
+    notes = {}
+    if found.facts.factor == "absent":
+        notes["information_model_factor_learner"] = (
+            "no site model_factor: I(e_M; W) is at most I(e_M; W | e_p), which stands for it"
+        )
+    factor = terms.get("prompting_factor")
+    if factor is not None and bool(factor.value.isinf().any()):
+        notes["prompting_factor"] = (
+            f"infinite in {int(factor.value.isinf().sum())} of {factor.value.numel()} worlds, "
+            "where I(e_p; M(p)) is 0: no λ there has H(e_p) ≤ λ I(e_p; M(p))"
+        )
+    return notes
 
 
-def anchor_retention(
-    entropy_anchor_given_output: Value, entropy_anchor_given_learner: Value
-) -> Tensor:
-    """α with H(S_anchor | M(p)) = α H(S_anchor | W) (Theorem 4.10).
+def _prior_group(
+    terms: Mapping[str, Estimate], world: Mapping[str, Tensor], worlds: int
+) -> dict[str, np.ndarray]:
+    """Terms with errors and sides, then the parameters of the worlds: (chain, draw, …)."""
+    group: dict[str, np.ndarray] = {}
 
-    Precondition of the theorem: α ≥ 0. Differential entropies can have either sign; at a resolution
-    fine enough both are positive. Where the output leaves nothing open, α = 0.
+    def add(name: str, estimate: Estimate | None) -> None:
+        if estimate is None:
+            return
+        group[name] = estimate.value.cpu().numpy()[None]
+        group[f"{name}_mcse"] = estimate.standard_error.cpu().numpy()[None]
+        add(f"{name}_lower", estimate.lower)
+        add(f"{name}_upper", estimate.upper)
 
-    >>> anchor_retention(0.0, 0.0).item()
-    0.0
-    """
-    output = _tensor(entropy_anchor_given_output)
-    ratio = output / _tensor(entropy_anchor_given_learner)
-    return torch.where(output == 0, torch.zeros_like(ratio), ratio)
-
-
-def theorem_4_10(
-    information_gain: Value,
-    retention: Value,
-    entropy_anchor_given_learner: Value,
-    entropy_gap: Value,
-    entropy_synthetic_given_learner: Value,
-    learner_gap: Value,
-) -> Tensor:
-    """Upper bound of the generalization gain as published (Theorem 4.10):
-
-        GGMI ≤ ΔI − (α + 1) H(S_anchor | W) + 2 ΔH + H(S_gen | W) + ε_{W,p}.
-
-    Precondition: H(S_gen) ≤ H(M(p)) + [I(S_anchor; M(p)) − I(h(e_p); M(p))]. Curation that adds
-    entropy breaks it, and the statement with it: see `theorem_4_10_corrected`.
-
-    Args:
-        information_gain: ΔI.
-        retention: α, with H(S_anchor | M(p)) = α H(S_anchor | W).
-        entropy_anchor_given_learner: H(S_anchor | W).
-        entropy_gap: ΔH = H(S_anchor) − H(S_gen).
-        entropy_synthetic_given_learner: H(S_gen | W).
-        learner_gap: ε_{W,p} = H(S_anchor | W) − H(S_anchor | W').
-    """
-    return theorem_4_10_corrected(
-        information_gain,
-        retention,
-        entropy_anchor_given_learner,
-        entropy_gap,
-        entropy_gap,
-        entropy_synthetic_given_learner,
-        learner_gap,
-    )
+    for name in VARIABLES:
+        if name in terms:
+            add(name, terms[name])
+    for name, value in world.items():
+        if value.shape[0] == worlds and name not in group:
+            group[name] = value.squeeze(1).cpu().numpy()[None]
+    return group
 
 
-def theorem_4_10_corrected(
-    information_gain: Value,
-    retention: Value,
-    entropy_anchor_given_learner: Value,
-    entropy_gap: Value,
-    entropy_gap_output: Value,
-    entropy_synthetic_given_learner: Value,
-    learner_gap: Value,
-) -> Tensor:
-    """Theorem 4.10 with one of its two ΔH read on the model's output, which always holds:
-
-        GGMI ≤ ΔI − (α + 1) H(S_anchor | W) + ΔH + ΔH_M + H(S_gen | W) + ε_{W,p}.
-
-    Its slack is I(S_anchor; M(p)) − I(h(e_p); M(p)) ≥ 0, whatever the curation.
-
-    Args:
-        entropy_gap_output: ΔH_M = H(S_anchor) − H(M(p)); the others as for `theorem_4_10`.
-    """
-    anchor = _tensor(entropy_anchor_given_learner)
-    return (
-        _tensor(information_gain)
-        - (_tensor(retention) + 1) * anchor
-        + _tensor(entropy_gap)
-        + _tensor(entropy_gap_output)
-        + _tensor(entropy_synthetic_given_learner)
-        + _tensor(learner_gap)
-    )
+def _headline(checks: Sequence[Check], worlds: int) -> str:
+    """How many statements hold, and the names of those that do not."""
+    holding = sum(check.verdict == "holds" for check in checks)
+    parts = [f"{holding} of {len(checks)} statements hold in {worlds} worlds"]
+    for verdict in ("violated", "undecided"):
+        names = [check.statement for check in checks if check.verdict == verdict]
+        parts += [f"{verdict}: {', '.join(names)}"] if names else []
+    return "; ".join(parts) + "."
 
 
-def at_resolution(differential_entropy: Value, coordinates: int, resolution: Value) -> Tensor:
-    """Entropy of a continuous variable read at Δ per coordinate: H ≈ h − coordinates · log Δ.
+def _lines(
+    terms: Mapping[str, Estimate],
+    missing: Mapping[str, str],
+    notes: Mapping[str, str],
+    estimators: Mapping[str, str],
+) -> tuple[str, ...]:
+    """What a table of numbers cannot say of its terms, a line each."""
+    lines = {name: f"missing: {reason}" for name, reason in missing.items()}
+    lines |= notes
+    saturated = _saturated(terms)
+    for name, how in estimators.items():
+        if terms[name].far_apart or name in saturated:
+            lines[name] = f"{lines[name]}; {how}" if name in lines else how
+    return tuple(f"{name}: {line}" for name, line in lines.items())
 
-    >>> round(at_resolution(0.0, 2, 0.1).item(), 4)
-    4.6052
-    """
-    resolution = _tensor(resolution)
-    _require("resolution Δ", resolution, resolution > 0, "above 0")
-    return _tensor(differential_entropy) - coordinates * resolution.log()
 
-
-def _tensor(value: Value) -> Tensor:
-    return value if isinstance(value, Tensor) else torch.tensor(float(value), dtype=torch.float64)
-
-
-def _require(name: str, value: Tensor, valid: Tensor, expectation: str) -> None:
-    if not bool(valid.all()) or bool((value == math.inf).any()):
-        wrong = value[~(valid & value.isfinite())].flatten()[0].item()
-        raise ValueError(f"Expected {name} finite and {expectation}; got {wrong}")
+def _saturated(terms: Mapping[str, Estimate]) -> list[str]:
+    """Terms whose lower side is near the limit of its estimator in some world."""
+    return [
+        name
+        for name, term in terms.items()
+        if term.lower is not None and bool(term.lower.saturated.any())
+    ]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rbpp.theory.learners import Learner, Prepared
+from rbpp.theory.learners import Learner, PreparedLearner
 
 
 def finite_learner(
@@ -33,20 +33,20 @@ def finite_learner(
         chosen = torch.nn.functional.one_hot(counts.argmax(-1), letters).double()
         return (1 - noise) * chosen + noise / letters
 
-    def prepare(pilot: Tensor, generator: torch.Generator) -> Prepared:
-        return _PreparedFinite(channel or most_frequent, channel is None)
+    def prepare(pilot: Tensor, generator: torch.Generator) -> PreparedLearner:
+        return _PreparedFiniteLearner(channel or most_frequent, channel is None)
 
     what = "given table" if channel else f"most frequent letter, replaced with probability {noise}"
     return Learner("finite", what, prepare)
 
 
 @dataclass(frozen=True)
-class _PreparedFinite:
+class _PreparedFiniteLearner:
     channel: Callable[[Tensor], Tensor]
     predicts: bool
 
-    def fit(self, data: Tensor) -> _LearnedFinite:
-        return _LearnedFinite(self.channel(data))
+    def fit(self, data: Tensor) -> _FinitePosterior:
+        return _FinitePosterior(self.channel(data))
 
     def loss(self, parameters: Tensor, rows: Tensor) -> Tensor | None:
         if not self.predicts:
@@ -55,18 +55,18 @@ class _PreparedFinite:
 
 
 @dataclass(frozen=True)
-class _LearnedFinite:
+class _FinitePosterior:
     probabilities: Tensor
 
-    def select(self, index: Any) -> _LearnedFinite:
-        return _LearnedFinite(self.probabilities[..., index, :])
+    def select(self, index: Any) -> _FinitePosterior:
+        return _FinitePosterior(self.probabilities[..., index, :])
 
-    def grouped(self, groups: int) -> _LearnedFinite:
-        return _LearnedFinite(self.probabilities.unflatten(1, (groups, -1)))
+    def grouped(self, groups: int) -> _FinitePosterior:
+        return _FinitePosterior(self.probabilities.unflatten(1, (groups, -1)))
 
     def critic(self, parameters: Tensor, members: Tensor) -> Tensor:
-        law = _LearnedFinite(self.probabilities[..., members, :].mean(-2))
-        return law.cross_log_prob(parameters)[0]
+        fitted = _FinitePosterior(self.probabilities[..., members, :].mean(-2))
+        return fitted.cross_log_prob(parameters)[0]
 
     def draw(self, generator: torch.Generator) -> Tensor:
         flat = self.probabilities.flatten(0, -2)
@@ -79,7 +79,7 @@ class _LearnedFinite:
         value = table.gather(-2, index)
         return value, value
 
-    def divergence(self, others: _LearnedFinite) -> Tensor:
+    def divergence(self, others: _FinitePosterior) -> Tensor:
         mean = others.probabilities.mean(-2, keepdim=True)
         ratio = torch.special.xlogy(self.probabilities, self.probabilities)
         return (ratio - torch.special.xlogy(self.probabilities, mean)).sum(-1)

@@ -19,7 +19,7 @@ from torch.distributions import biject_to
 
 from rbpp.internals import site_is_subsample
 from rbpp.randomness import seeded
-from rbpp.theory.learners import Learner, Prepared
+from rbpp.theory.learners import Learner, PreparedLearner
 
 Loss = Callable[[dict[str, Tensor], Tensor], Tensor]
 
@@ -27,33 +27,33 @@ Loss = Callable[[dict[str, Tensor], Tensor], Tensor]
 def guide_learner(guide: Callable[[Tensor], Any], *, loss: Loss | None = None) -> Learner:
     """W is a draw of a Pyro guide.
 
-    The guide must give the same law for the same rows: whatever training it needs happens before,
-    or inside it from a seed of its own. Every sample site of it is part of W.
+    The guide must give the same distribution for the same rows: train it before, or inside it from
+    a seed of its own. Each of its sample sites is part of W.
 
     Args:
         guide: called with the rows (n, d) of one data set.
         loss: (W as site name to value, rows (n, d)) to losses in [0, 1], (n,).
 
-    The golden formula needs sites with a continuous support: its reference law is a Gaussian in
-    Pyro's unconstrained coordinates. Without, the upper side is left to the sandwich.
+    The variational upper bound needs continuous sites: its reference is a Gaussian in Pyro's
+    unconstrained coordinates. With discrete sites only the leave-one-out bound is left.
     """
 
-    def prepare(pilot: Tensor, generator: torch.Generator) -> Prepared:
-        return _PreparedGuide(guide, loss, generator)
+    def prepare(pilot: Tensor, generator: torch.Generator) -> PreparedLearner:
+        return _PreparedGuideLearner(guide, loss, generator)
 
     name = getattr(guide, "__name__", type(guide).__name__)
     return Learner("guide", f"draw of the Pyro guide {name}", prepare)
 
 
 @dataclass(frozen=True)
-class _PreparedGuide:
+class _PreparedGuideLearner:
     guide: Callable[[Tensor], Any]
     own_loss: Loss | None
     generator: torch.Generator
 
-    def fit(self, data: Tensor) -> LearnedGuide:
+    def fit(self, data: Tensor) -> GuidePosterior:
         seed = int(torch.randint(2**62, (), generator=self.generator))
-        return LearnedGuide(self.guide, data, seed)
+        return GuidePosterior(self.guide, data, seed)
 
     def loss(self, parameters: dict[str, Tensor], rows: Tensor) -> Tensor | None:
         if self.own_loss is None:
@@ -69,26 +69,26 @@ class _PreparedGuide:
 
 
 @dataclass(frozen=True)
-class LearnedGuide:
+class GuidePosterior:
     """q(W | S) of data sets (…, R, n, d), by tracing the guide on each."""
 
     guide: Callable[[Tensor], Any]
     data: Tensor
     seed: int
 
-    def select(self, index: Any) -> LearnedGuide:
+    def select(self, index: Any) -> GuidePosterior:
         """The data sets at `index` of the last batch dimension."""
-        return LearnedGuide(self.guide, self.data[..., index, :, :], self.seed)
+        return GuidePosterior(self.guide, self.data[..., index, :, :], self.seed)
 
-    def grouped(self, groups: int) -> LearnedGuide:
+    def grouped(self, groups: int) -> GuidePosterior:
         """Data sets that share something, group by group."""
-        return LearnedGuide(self.guide, self.data.unflatten(1, (groups, -1)), self.seed)
+        return GuidePosterior(self.guide, self.data.unflatten(1, (groups, -1)), self.seed)
 
     def critic(self, parameters: dict[str, Tensor], members: Tensor) -> Tensor:
         """Scores (…, R_W, groups): log of the mean of q(W | S_jk) over the members k of group j."""
         chosen = self.data[..., members, :, :]
         groups, count = chosen.shape[-4:-2]
-        flat = LearnedGuide(self.guide, chosen.flatten(-4, -3), self.seed)
+        flat = GuidePosterior(self.guide, chosen.flatten(-4, -3), self.seed)
         pairs = flat.cross_log_prob(parameters)[0].unflatten(-1, (groups, count))
         return pairs.logsumexp(-1)
 
@@ -120,7 +120,7 @@ class LearnedGuide:
         result = result.reshape(*batch, drawn, count)
         return result, result
 
-    def divergence(self, others: LearnedGuide) -> Tensor:
+    def divergence(self, others: GuidePosterior) -> Tensor:
         """log q(W_i|S_i) − log r(W_i), r a Gaussian in unconstrained coordinates."""
         own, chosen = self._points, others._points
         if own is None or chosen is None:
@@ -132,10 +132,10 @@ class LearnedGuide:
             return torch.full_like(density, math.inf)
         centred = members - members.mean(-2, keepdim=True)
         covariance = centred.mT @ centred / members.shape[-2]
-        law = torch.distributions.MultivariateNormal(
+        reference = torch.distributions.MultivariateNormal(
             members.mean(-2, keepdim=True), covariance.unsqueeze(-3), validate_args=False
         )
-        return density - law.log_prob(where)
+        return density - reference.log_prob(where)
 
     @cached_property
     def _points(self) -> tuple[Tensor, Tensor] | None:

@@ -1,8 +1,8 @@
 """Mutual information from a known conditional density: bounds from both sides. All in nats.
 
-The sandwich contrasts every pair with the others, in one matrix of log densities log p(b_i | a_j),
-and cannot exceed log R from below. The golden formula needs a reference law and no contrast, so it
-has the upper side where the sandwich is saturated.
+The contrastive bounds compare every pair with the others, in one matrix of log densities
+log p(b_i | a_j); the lower one cannot exceed log R. The variational upper bound needs a reference
+distribution and no other pairs, so it bounds from above where the contrastive bounds are saturated.
 """
 
 from __future__ import annotations
@@ -10,38 +10,38 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from rbpp.elementwise import exp_
-from rbpp.estimate import Estimate
+from rbpp.estimate import Estimate, mean_estimate
 from rbpp.threads import block_elements
 
-# A lower side within this distance of log R is cut by it: the truth may be anything above.
-SATURATION_MARGIN = 0.7
 # Of a pass over a matrix of pairs: what stays in a processor's cache (2 MB of float64).
 _BLOCK_ELEMENTS = 2**18
 
 
-def sandwich(log_conditional: Tensor) -> tuple[Estimate, Estimate]:
-    """Lower and upper bound of I(a; b) from the conditional log density of b given a.
+def contrastive_bounds(log_conditional: Tensor) -> tuple[Estimate, Estimate]:
+    """InfoNCE and leave-one-out bound of I(a; b), from the conditional log density of b given a.
 
     With pairs (a_i, b_i), i = 1..R, independent of each other,
 
         lower = mean_i [ log p(b_i|a_i) − log (1/R) Σ_j p(b_i|a_j) ]            ≤ log R
         upper = mean_i [ log p(b_i|a_i) − log (1/(R−1)) Σ_{j≠i} p(b_i|a_j) ]
 
-    (Poole et al. 2019, equations 10 and 17; their expectations bound I from either side.) Density
-    zero (−∞) of b_i under another a_j stays in the sums: the upper side is +∞ where all others are
-    impossible, since then nothing bounds I from above.
+    (Poole et al. 2019, equations 10 and 17.) Their expectations bound I from below and above. A
+    density of zero (−∞) of b_i under another a_j stays in the sums. The upper bound is +∞ where b_i
+    is impossible under all others, since then nothing bounds I from above.
 
     Args:
         log_conditional: (…, R, R), entry [i, j] is log p(b_i | a_j); densities or probabilities.
 
     Returns:
-        (lower, upper), values of shape (…); standard errors by the infinitesimal jackknife over
-        pairs, which accounts for every pair's part in the sums of the others.
+        (lower, upper), values of shape (…). The standard errors are those of the infinitesimal
+        jackknife over pairs, which accounts for every pair's part in the sums of the others. The
+        lower bound has the limit log R.
 
     Raises:
         ValueError: if the matrix is not square, R < 2, an entry is nan or +∞, or a pair is
@@ -50,52 +50,53 @@ def sandwich(log_conditional: Tensor) -> tuple[Estimate, Estimate]:
     Poole, Ozair, van den Oord, Alemi and Tucker, On Variational Bounds of Mutual Information, ICML
     2019 (https://arxiv.org/abs/1905.06922).
 
-    >>> lower, upper = sandwich(torch.zeros(4, 4))  # b is independent of a
+    >>> lower, upper = contrastive_bounds(torch.zeros(4, 4))  # b is independent of a
     >>> lower.value.item(), upper.value.item()
     (0.0, 0.0)
     """
     _check_matrix(log_conditional)
-    return sandwich_of_rows(_copied_rows(log_conditional))
+    return contrastive_bounds_of_rows(_copied_rows(log_conditional))
 
 
-def sandwich_of_rows(blocks: Iterable[Tensor]) -> tuple[Estimate, Estimate]:
-    """`sandwich` of a matrix given as its rows in order, some at a time; memory is one block's.
+def contrastive_bounds_of_rows(blocks: Iterable[Tensor]) -> tuple[Estimate, Estimate]:
+    """`contrastive_bounds` of a matrix that comes as blocks of rows; memory is one block's.
 
     Args:
-        blocks: tensors (…, r, R), together the R rows of the matrix. They are overwritten, and
-            done with when the next is asked for: one buffer can serve all.
+        blocks: tensors (…, r, R), together the R rows of the matrix in order. A block is
+            overwritten, and no longer read once the next is asked for: one buffer can serve all.
 
     >>> matrix = torch.randn(6, 6, generator=generator)
-    >>> torch.equal(sandwich_of_rows(iter(matrix.clone().split(2)))[0].value,
-    ...             sandwich(matrix)[0].value)
+    >>> torch.equal(contrastive_bounds_of_rows(iter(matrix.clone().split(2)))[0].value,
+    ...             contrastive_bounds(matrix)[0].value)
     True
     """
-    return _contrast(_row_sums(blocks))
+    lower, upper = _contrast(_row_sums(blocks))
+    limit = math.log(lower.count)
+    return replace(lower, method="InfoNCE", limit=limit), replace(upper, method="leave-one-out")
 
 
 def cross_entropy(log_conditional: Tensor) -> tuple[Estimate, Estimate]:
-    """−E log (1/R) Σ_j p(b_i | a_j), the entropy of b, with and without its own a.
+    """−E log (1/R) Σ_j p(b_i | a_j), the entropy of b, with and without the term of its own a.
 
-    Without its own a: an upper side of h(b), whatever density the scores are of (Gibbs'
-    inequality). With it, the error of the averages is of the other sign and to first order of the
-    same size.
+    Without that term it is an upper bound of h(b), whatever density the scores belong to (Gibbs'
+    inequality). With that term the error has the other sign and, to first order, the same size.
 
     Args:
-        log_conditional: (…, R, R), as for `sandwich`.
+        log_conditional: (…, R, R), as for `contrastive_bounds`.
 
     Returns:
         (with, without), values of shape (…), errors by the infinitesimal jackknife.
     """
     _check_matrix(log_conditional)
     sums = _row_sums(_copied_rows(log_conditional))
-    # The sandwich of own scores that are zero is what is left of it.
+    # With own scores of zero the contrastive bounds are minus the cross-entropies.
     return _contrast(replace(sums, own=torch.zeros_like(sums.own)))
 
 
 @dataclass(frozen=True)
 class _RowSums:
-    """Of a matrix of pairs: own (…, R), log sums of rows with and without it, and the shares of
-    every column in the rows' sums."""
+    """Of a matrix of pairs: the diagonal `own`, log sums of rows with and without it, and the share
+    of every column in these sums, added up over rows; each (…, R)."""
 
     own: Tensor
     joint: Tensor
@@ -148,27 +149,12 @@ def _row_sums(blocks: Iterable[Tensor]) -> _RowSums:
     return _RowSums(own, joint, shares[..., 0, :], other, shares[..., 1, :])
 
 
-def mean_estimate(values: Tensor, direction: str = "unbiased") -> Estimate:
-    """Mean over the last axis of independent values (…, R), with its standard error.
+def variational_upper_bound(divergences: Tensor) -> Estimate:
+    """Upper bound of I(S; W) by divergences to a reference: E_S KL(q(W|S) ‖ r(W)).
 
-    >>> mean_estimate(torch.tensor([1.0, 3.0])).value.item()
-    2.0
-    """
-    count = values.shape[-1]
-    if count < 2:
-        raise ValueError(f"Expected at least 2 values to average; got {count}")
-    error = values.std(-1) / math.sqrt(count)
-    # An infinite value makes the mean infinite and its deviation nan: the error is unknown.
-    error = torch.where(error.isnan(), math.inf, error)
-    return Estimate(values.mean(-1), error, count, direction)  # type: ignore[arg-type]
-
-
-def golden_formula(divergences: Tensor) -> Estimate:
-    """Upper bound of I(S; W) from divergences to a reference law: E_S KL(q(W|S) ‖ r(W)).
-
-    The formula is an identity with r the marginal law of W, and larger by KL(marginal ‖ r) for any
-    other. It bounds for every r that does not depend on the S it is compared with: fit r to some
-    data sets and average over the others.
+    It is the variational bound of Barber and Agakov. It is an identity with r the marginal of W
+    ("golden formula"), and larger by KL(marginal ‖ r) for any other r. It bounds for every r that
+    does not depend on the S it is compared with: fit r to some data sets, average over the others.
 
     Args:
         divergences: KL(q(W|S_i) ‖ r), or log q(W_i|S_i) − log r(W_i) with W_i ~ q(·|S_i): (…, R).
@@ -178,82 +164,61 @@ def golden_formula(divergences: Tensor) -> Estimate:
 
     Polyanskiy and Wu, Information Theory: From Coding to Learning, 2022, equation 4.3.
     """
-    return mean_estimate(divergences, "upper")
+    return mean_estimate(divergences, "upper", method="variational upper bound")
 
 
-@dataclass(frozen=True)
-class Bracket:
-    """A quantity between two bounds, and which estimator gave which side.
+def midpoint(lower: Estimate, upper: Estimate) -> Estimate:
+    """The middle of two bounds with both as its sides; the lower one where the upper is infinite.
 
-    Attributes:
-        lower, upper: the two sides, of one shape.
-        lower_by, upper_by: names of the estimators.
-        value: best single number between the sides, where something better than the middle is
-            known; else the middle, or the finite side where the other is infinite.
+    The error is the larger of theirs: both come from the same draws.
+
+    >>> zero, two = (Estimate(torch.tensor(v), torch.tensor(0.1)) for v in (0.0, 2.0))
+    >>> midpoint(zero, two).value.item()
+    1.0
     """
-
-    lower: Estimate
-    upper: Estimate
-    lower_by: str = "sandwich"
-    upper_by: str = "sandwich"
-    value: Estimate | None = None
-
-    def best(self) -> Estimate:
-        """`value`, or the middle of the two sides with the larger of their errors."""
-        if self.value is not None:
-            return self.value
-        low, high = self.lower.value, self.upper.value
-        middle = torch.where(high.isfinite(), (low + high) / 2, low)
-        error = torch.maximum(self.lower.standard_error, self.upper.standard_error)
-        error = torch.where(high.isfinite(), error, self.lower.standard_error)
-        return Estimate(middle, error, self.lower.count)
-
-    @property
-    def width(self) -> Tensor:
-        """Distance of the two sides."""
-        return self.upper.value - self.lower.value
+    low, high = lower.value, upper.value
+    bounded = high.isfinite()
+    error = torch.maximum(lower.standard_error, upper.standard_error)
+    return Estimate(
+        torch.where(bounded, (low + high) / 2, low),
+        torch.where(bounded, error, lower.standard_error),
+        lower.count,
+        lower=lower,
+        upper=upper,
+    )
 
 
-def saturated(lower: Estimate, count: int | None = None) -> Tensor:
-    """Whether a lower side is cut by log R, so that the truth may lie far above it: bool (…)."""
-    return lower.value > math.log(count or lower.count) - SATURATION_MARGIN
-
-
-def statement(bracket: Bracket, informative: float = 1.0) -> str:
-    """One line: which estimator gave which side, what is cut, and whether the sides say anything.
-
-    The sides say nothing when they are further apart than `informative` nats and than half the
-    upper side.
-    """
-    low, high = float(bracket.lower.value.mean()), float(bracket.upper.value.mean())
-    parts = [
-        f"lower side {low:.3g} by {bracket.lower_by}",
-        f"upper side {high:.3g} by {bracket.upper_by}",
-    ]
-    if bracket.lower_by == "sandwich" and bool(saturated(bracket.lower).any()):
-        limit = math.log(bracket.lower.count)
-        parts.append(f"the sandwich is saturated near log {bracket.lower.count} = {limit:.3g}")
-    if not math.isfinite(high) or high - low > max(informative, high / 2):
+def sides_in_words(estimate: Estimate) -> str:
+    """One line: which estimator gave which side, and whether the sides say anything."""
+    parts = []
+    for name, side in (("lower", estimate.lower), ("upper", estimate.upper)):
+        if side is not None:
+            parts.append(f"{name} side {float(side.value.mean()):.3g} by {side.method}")
+    lower = estimate.lower
+    if lower is not None and bool(lower.saturated.any()):
+        parts.append(f"the lower side is saturated near its limit {lower.limit:.3g}")
+    if estimate.far_apart:
         parts.append("the sides are too far apart to say more than that it lies between them")
     return "; ".join(parts)
 
 
 def _contrast(sums: _RowSums) -> tuple[Estimate, Estimate]:
-    """Lower and upper side of mean_i [own_i − log mean_j], with their errors."""
+    """Bounds from below and above: mean_i [own_i − log mean_j], with and without j = i."""
     count = sums.own.shape[-1]
-    sides = []
-    for total, shares, terms, direction in (
-        (sums.joint, sums.joint_shares, count, "lower"),
-        (sums.others, sums.others_shares, count - 1, "upper"),
-    ):
+
+    def side(
+        direction: Literal["lower", "upper"], total: Tensor, shares: Tensor, terms: int
+    ) -> Estimate:
         each = sums.own - (total - math.log(terms))
         value = each.mean(-1)
         # Infinitesimal jackknife: how much each a_j weighs in the sums of all b_i counts too.
         influence = each - value.unsqueeze(-1) - (shares - 1)
         error = influence.square().sum(-1).sqrt() / math.sqrt(count * (count - 1))
-        error = torch.where(error.isfinite(), error, math.inf)
-        sides.append(Estimate(value, error, count, direction))  # type: ignore[arg-type]
-    return sides[0], sides[1]
+        return Estimate(value, torch.where(error.isfinite(), error, math.inf), count, direction)
+
+    lower = side("lower", sums.joint, sums.joint_shares, count)
+    upper = side("upper", sums.others, sums.others_shares, count - 1)
+    return lower, upper
 
 
 def _check_matrix(matrix: Tensor) -> None:

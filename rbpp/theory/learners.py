@@ -1,8 +1,9 @@
-"""Learners: what the parameters W are, as a law q(W | S) that can be drawn from and evaluated.
+"""Learners: distributions q(W | S) of parameters W that can be drawn from and evaluated.
 
-A learner sees a pilot data set of the same world first, independent of what it learns from later:
-a pre-trained model to start from, a scale for its loss. After that it is a map from data sets to
-laws, batched over data sets, and I(S; W) is a property of that map and of the law of S.
+A learner first sees a pilot data set of the same world, independent of what it learns from later.
+The pilot gives a pre-trained model to start from and a scale for the loss. After that the learner
+is a map from data sets to distributions, batched over data sets, and I(S; W) is a property of that
+map and of the distribution of S.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from rbpp.mixtures.normal_wishart import draw as draw_conjugate
 from rbpp.theory import matching
 from rbpp.theory.permanent import log_permanent
 
-FOLDS = 8  # of the golden formula's cross-fitting: more cost more fits of r, and gain little
+FOLDS = 8  # of cross-fitting r in the variational bound: more folds cost more and gain little
 _COMPONENT_CHOICES = (1, 2, 3, 4, 5, 6, 8, 10)
 _PILOT_ITERATIONS = 150
 
 
-class Learned(Protocol):
+class LearnerPosterior(Protocol):
     """q(W | S) of a batch of data sets (…, R)."""
 
-    def select(self, index: Any) -> Learned:
+    def select(self, index: Any) -> LearnerPosterior:
         """The data sets at `index` of the last batch dimension."""
 
-    def grouped(self, groups: int) -> Learned:
+    def grouped(self, groups: int) -> LearnerPosterior:
         """R split into groups of data sets that share something: (worlds, groups, R / groups)."""
 
     def draw(self, generator: torch.Generator) -> Any:
@@ -43,20 +44,20 @@ class Learned(Protocol):
         """Bounds from below and above of log q(W_i | S_j) up to a function of W: (…, R_W, R_S)."""
 
     def divergence(self, others: Any) -> Tensor:
-        """KL(q(·|S_i) ‖ r), (…, R), with r the law closest to the `others`, of the same kind."""
+        """KL(q(·|S_i) ‖ r), (…, R), with r of q's family, the closest to the `others`."""
 
     def critic(self, parameters: Any, members: Tensor) -> Tensor:
-        """Score of W_i under the law fitted to the `members` of group j: (…, R_W, groups).
+        """Score of W_i under a distribution fitted to the `members` of group j: (…, R_W, groups).
 
-        Of grouped data sets. Any score makes a contrast of W with the groups a lower bound; that of
-        a law close to the law of W in the group makes it a tight one.
+        For grouped data sets. InfoNCE with any score is a lower bound; it is tight with a score
+        close to the log density of W in the group.
         """
 
 
-class Prepared(Protocol):
+class PreparedLearner(Protocol):
     """A learner that has seen its pilot data."""
 
-    def fit(self, data: Tensor) -> Learned:
+    def fit(self, data: Tensor) -> LearnerPosterior:
         """Learn from data sets (worlds, R, n, d)."""
 
     def loss(self, parameters: Any, rows: Tensor) -> Tensor | None:
@@ -70,12 +71,12 @@ class Learner:
     Attributes:
         name: short name.
         description: one phrase for the report, with what was chosen.
-        prepare: (pilot rows (worlds, n, d), generator) to a `Prepared`.
+        prepare: (pilot rows (worlds, n, d), generator) to a `PreparedLearner`.
     """
 
     name: str
     description: str
-    prepare: Callable[[Tensor, torch.Generator], Prepared]
+    prepare: Callable[[Tensor, torch.Generator], PreparedLearner]
 
 
 def mixture_learner(
@@ -88,8 +89,8 @@ def mixture_learner(
     """W is a draw of the variational posterior of a Gaussian mixture (Dirichlet × normal-Wishart).
 
     Ascent starts from a fit to the pilot data, the pre-trained model, and the prior has the pilot's
-    scale: q(W|S) is then a deterministic function of S, and components keep their names from data
-    set to data set. The order of components is no information: densities are summed over it.
+    scale. So q(W|S) is a deterministic function of S, and components correspond between data sets.
+    The order of components is no information: densities are summed over it.
 
     Args:
         components: K; `None` chooses it by the evidence lower bound of the pilot data.
@@ -100,11 +101,11 @@ def mixture_learner(
     if components is not None and components < 1:
         raise ValueError(f"Expected components ≥ 1; got {components}")
 
-    def prepare(pilot: Tensor, generator: torch.Generator) -> Prepared:
+    def prepare(pilot: Tensor, generator: torch.Generator) -> PreparedLearner:
         rows = pilot.double()
         choices = (components,) if components else _COMPONENT_CHOICES
         best: tuple[float, MixturePrior, VariationalMixture] | None = None
-        worse = 0  # choices in a row without gain: the evidence falls off once there are enough
+        worse = 0  # choices in a row without gain; the evidence falls once there are enough
         for choice in choices:
             if best is not None and (choice > rows.shape[-2] // 2 or worse == 2):
                 break
@@ -119,27 +120,27 @@ def mixture_learner(
                 generator=generator,
             ).best()
             assert fit.elbo is not None
-            # Any of the K! orders would do as well: the evidence of the mixture counts them all.
+            # All K! orders of the components are one mixture: its evidence counts each of them.
             evidence = float(fit.elbo.mean()) + math.lgamma(choice + 1)
             worse += 1
             if best is None or evidence > best[0]:
                 best, worse = (evidence, prior, fit), 0
         assert best is not None
         level = best[2].expected().log_prob_rows(rows).mean(-1)
-        return _PreparedMixture(best[1], best[2], level, max_iterations)
+        return _PreparedMixtureLearner(best[1], best[2], level, max_iterations)
 
     count = f"{components} components" if components else "components chosen on pilot data"
     return Learner("mixture", f"draw of a conjugate mixture posterior, {count}", prepare)
 
 
 @dataclass(frozen=True)
-class _PreparedMixture:
+class _PreparedMixtureLearner:
     prior: MixturePrior
     start: VariationalMixture
     level: Tensor  # (worlds,): mean log density of the pilot, where the loss is one half
     max_iterations: int
 
-    def fit(self, data: Tensor) -> _LearnedMixture:
+    def fit(self, data: Tensor) -> _MixturePosterior:
         data = data.double()
         initial = VariationalMixture(
             *(
@@ -168,8 +169,8 @@ class _PreparedMixture:
             tolerance=1e-5,
         )
         parameters = fit.parameters.map(lambda value: value[0])
-        # Statistics multiply means and precisions: about the pilot's mean they do not cancel.
-        return _LearnedMixture(parameters._replace(mean=parameters.mean - self._origin()))
+        # Statistics multiply means by precisions; centred on the pilot's mean they do not cancel.
+        return _MixturePosterior(parameters._replace(mean=parameters.mean - self._origin()))
 
     def _origin(self) -> Tensor:
         return self.prior.mean[:, None, None]
@@ -181,22 +182,24 @@ class _PreparedMixture:
 
 
 @dataclass(frozen=True)
-class _LearnedMixture:
+class _MixturePosterior:
     parameters: Parameters
 
-    def select(self, index: Any) -> _LearnedMixture:
+    def select(self, index: Any) -> _MixturePosterior:
         axis = self.parameters.mean_precision.dim() - 2
-        return _LearnedMixture(
+        return _MixturePosterior(
             self.parameters.map(lambda value: value[(*[slice(None)] * axis, index)])
         )
 
-    def grouped(self, groups: int) -> _LearnedMixture:
-        return _LearnedMixture(self.parameters.map(lambda value: value.unflatten(1, (groups, -1))))
+    def grouped(self, groups: int) -> _MixturePosterior:
+        return _MixturePosterior(
+            self.parameters.map(lambda value: value.unflatten(1, (groups, -1)))
+        )
 
     def critic(self, parameters: Draws, members: Tensor) -> Tensor:
         expected = matching.expected_statistics(self.parameters)[..., members, :, :].mean(-3)
-        law = _LearnedMixture(matching.match(expected, self.parameters.mean.shape[-1]))
-        return law.cross_log_prob(parameters)[0]
+        fitted = _MixturePosterior(matching.match(expected, self.parameters.mean.shape[-1]))
+        return fitted.cross_log_prob(parameters)[0]
 
     def draw(self, generator: torch.Generator) -> Draws:
         return Draws(*(value[0] for value in draw_conjugate(self.parameters, 1, generator)))
@@ -215,9 +218,9 @@ class _LearnedMixture:
         low, high = (torch.stack(side).reshape(shape) for side in zip(*sides, strict=True))
         return low + total.unsqueeze(-2), high + total.unsqueeze(-2)
 
-    def divergence(self, others: _LearnedMixture) -> Tensor:
-        # With components named alike across data sets, the divergence between named laws bounds
-        # that between unordered ones: forgetting the order is a Markov kernel.
+    def divergence(self, others: _MixturePosterior) -> Tensor:
+        # The divergence of ordered mixtures bounds that of unordered ones: forgetting the order is
+        # a Markov kernel.
         expected = matching.expected_statistics(self.parameters)
         mean = matching.expected_statistics(others.parameters).mean(-3, keepdim=True)
         reference = matching.match(mean, self.parameters.mean.shape[-1])
@@ -249,10 +252,12 @@ def point_learner(
         raise ValueError(f"Expected noise above 0; got {noise}: without it I(S; W) is infinite")
     own_estimate = estimate is not None
 
-    def prepare(pilot: Tensor, generator: torch.Generator) -> Prepared:
+    def prepare(pilot: Tensor, generator: torch.Generator) -> PreparedLearner:
         rows = pilot.double()
         spread = (rows - rows.mean(-2, keepdim=True)).square().sum(-1).mean(-1)
-        return _PreparedPoint(scale, estimate or _mean, loss, None if own_estimate else spread)
+        return _PreparedPointLearner(
+            scale, estimate or _mean, loss, None if own_estimate else spread
+        )
 
     what = getattr(estimate, "__name__", "estimate") if own_estimate else "mean of the rows"
     return Learner("point", f"{what} plus Gaussian noise of scale {noise}", prepare)
@@ -263,15 +268,15 @@ def _mean(rows: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _PreparedPoint:
+class _PreparedPointLearner:
     noise: Tensor
     estimate: Callable[[Tensor], Tensor]
     own_loss: Callable[[Tensor, Tensor], Tensor] | None
     spread: Tensor | None  # (worlds,)
 
-    def fit(self, data: Tensor) -> _LearnedPoint:
+    def fit(self, data: Tensor) -> _PointPosterior:
         centre = self.estimate(data.double())
-        return _LearnedPoint(centre, self.noise.to(centre).expand(centre.shape[-1]))
+        return _PointPosterior(centre, self.noise.to(centre).expand(centre.shape[-1]))
 
     def loss(self, parameters: Tensor, rows: Tensor) -> Tensor | None:
         rows = rows.double()
@@ -284,15 +289,15 @@ class _PreparedPoint:
 
 
 @dataclass(frozen=True)
-class _LearnedPoint:
+class _PointPosterior:
     centre: Tensor
     noise: Tensor
 
-    def select(self, index: Any) -> _LearnedPoint:
-        return _LearnedPoint(self.centre[..., index, :], self.noise)
+    def select(self, index: Any) -> _PointPosterior:
+        return _PointPosterior(self.centre[..., index, :], self.noise)
 
-    def grouped(self, groups: int) -> _LearnedPoint:
-        return _LearnedPoint(self.centre.unflatten(1, (groups, -1)), self.noise)
+    def grouped(self, groups: int) -> _PointPosterior:
+        return _PointPosterior(self.centre.unflatten(1, (groups, -1)), self.noise)
 
     def critic(self, parameters: Tensor, members: Tensor) -> Tensor:
         chosen = (self.centre / self.noise)[..., members, :]
@@ -313,7 +318,7 @@ class _LearnedPoint:
         value = -0.5 * scaled.square().sum(-1)
         return value, value
 
-    def divergence(self, others: _LearnedPoint) -> Tensor:
+    def divergence(self, others: _PointPosterior) -> Tensor:
         # In units of the noise: q is N(f, I), r is N(mean f, I + covariance of f).
         return gaussian_divergence(self.centre / self.noise, others.centre / self.noise)
 
@@ -336,11 +341,12 @@ def _matched_gaussian(members: Tensor) -> tuple[Tensor, Tensor]:
     return torch.linalg.cholesky(centred.mT @ centred / members.shape[-2] + identity), mean
 
 
-def divergences(learned: Learned, count: int) -> tuple[Tensor, Tensor]:
-    """KL(q(·|S_i) ‖ r), (…, R), with r fitted to other data sets (so that it bounds), and to all.
+def divergences(learned: LearnerPosterior, count: int) -> tuple[Tensor, Tensor]:
+    """KL(q(·|S_i) ‖ r), (…, R), with r fitted to the other folds, which bounds, and to all.
 
     Args:
-        learned: laws of R = `count` data sets.
+        learned: q(W | S) of R = `count` data sets.
+        count: R.
     """
     index = torch.arange(count)
     folds = min(FOLDS, count)

@@ -2,7 +2,7 @@
 
 log q(W) = Σ_k T(W_k)·η_k + constant, with the statistics T of a component (Λ, Λμ, μᵀΛμ, log |Λ|,
 log w) and the natural parameters η. All pairs of draws and posteriors then cost one matrix product,
-and the law that is closest to many posteriors, argmin_r Σ_i KL(q_i ‖ r), has their mean E[T].
+and the distribution closest to many posteriors, argmin_r Σ_i KL(q_i ‖ r), has their mean E[T].
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def statistics(draws: Draws) -> Tensor:
 def natural_parameters(parameters: Parameters) -> tuple[Tensor, Tensor, Tensor]:
     """η (…, K, P), the constant of every component (…, K), and that of the weights (…).
 
-    log q(W) = Σ_k [T(W_k)·η_k + constant_k] + constant − (terms of W alone, the same for every q).
+    log q(W) = Σ_k [T(W_k)·η_k + constant_k] + constant − (terms of W alone, equal for every q).
     """
     alpha, mean, kappa, freedom, scale = parameters
     alpha = alpha[..., 0, :]
@@ -78,7 +78,7 @@ def expected_statistics(parameters: Parameters) -> Tensor:
 
 
 def match(mean_statistics: Tensor, dimension: int) -> Parameters:
-    """The conjugate law with given expected statistics (…, K, P): the closest to those averaged.
+    """The conjugate distribution with given expected statistics (…, K, P).
 
     Args:
         mean_statistics: an average of `expected_statistics`.

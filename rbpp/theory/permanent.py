@@ -1,4 +1,4 @@
-"""Log permanents: densities of mixtures do not know the order of their components.
+"""Log permanents: densities of mixtures whose components have no order.
 
 If q factorises over components, the density of an unordered mixture is Σ_σ Π_k q_σ(k)(W_k), up to a
 constant: a permanent. All its terms are positive, so that nothing cancels in its logarithm.
@@ -15,7 +15,7 @@ from torch import Tensor
 
 # 2^K sums per matrix: 10 components cost a thousand, 15 would cost thirty thousand.
 EXACT_COMPONENTS = 10
-_NEGLIGIBLE = 1e-9  # nats: what all other permutations together may add before they are summed
+_NEGLIGIBLE = 1e-9  # nats: below it all other permutations together are left out
 
 
 def log_permanent(log_matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,7 +42,7 @@ def log_permanent(log_matrix: Tensor) -> tuple[Tensor, Tensor]:
         return _greedy(log_matrix), _by_sums(log_matrix)
     flat = log_matrix.reshape(-1, size, size)
     value = flat.diagonal(dim1=-2, dim2=-1).sum(-1)
-    # Components named alike and well apart leave one permutation: its share says so cheaply.
+    # For matched, well separated components one permutation has nearly all: that is cheap to see.
     open_ = ~(_by_sums(flat) - value <= _NEGLIGIBLE)
     if bool(open_.any()):
         value = value.masked_scatter(open_, _by_subsets(flat[open_]))
@@ -51,7 +51,7 @@ def log_permanent(log_matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _by_subsets(log_matrix: Tensor) -> Tensor:
-    """Rows one after the other; the state is the set of columns that they took."""
+    """Row by row; the state is the set of columns taken so far."""
     size = log_matrix.shape[-1]
     state = log_matrix[..., 0, :]  # columns taken by the first row, in order of single-bit masks
     for row, (before, column) in enumerate(_transitions(size), start=1):

@@ -1,321 +1,382 @@
-"""The paper's statements about a chain, each with its assumptions as far as they were measured."""
+"""The statements of the theory, one entry each: bounds, what they bound, and what they rest on.
+
+Terms, slacks, audit, figure and tables are made from these entries: `register` adds another.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from rbpp import inference_data
-from rbpp.estimate import Estimate
-from rbpp.processes.contract import Finding
-from rbpp.theory.audit import Assumption, Statement, entry, judged, number
-from rbpp.theory.chain import Chain
-from rbpp.theory.composition import INEQUALITIES
-from rbpp.variables import VARIABLES
-
-NAMES = {
-    "bound_lemma_3_1": "Lemma 3.1",
-    "bound_lemma_4_4": "Lemma 4.4",
-    "bound_information_flow": "Lemma 4.5",
-    "information_step": "Lemma 4.5, proof step",
-    "bound_chain_rule": "chain-rule bound (ours)",
-    "bound_lemma_4_6": "Lemma 4.6",
-    "bound_synthetic": "Theorem 4.7",
-    "bound_synthetic_sharp": "Theorem 4.7, sharp (ours)",
-    "bound_anchor": "Lemma 4.8",
-    "bound_ggmi": "Theorem 4.10",
-    "bound_ggmi_corrected": "Theorem 4.10, corrected (ours)",
-}
-
-_FLOW = ("entropy_model_factor", "entropy_prompt_factor")
-_TASK = ("generalization_error",)
-# What a process or a learner may not give, of what a statement is made of.
-RESTS_ON = {
-    "bound_lemma_3_1": (*_TASK, "task_divergence", "generation_divergence"),
-    "bound_lemma_4_4": ("estimation_gap",),
-    "bound_information_flow": _FLOW,
-    "information_step": _FLOW,
-    "bound_chain_rule": (),
-    "bound_lemma_4_6": ("estimation_gap", *_FLOW),
-    "bound_synthetic": (*_TASK, "task_divergence", "generation_divergence", *_FLOW),
-    "bound_synthetic_sharp": (*_TASK, "total_divergence"),
-    "bound_anchor": ("generalization_error_anchor",),
-    "bound_ggmi": ("entropy_synthetic",),
-    "bound_ggmi_corrected": ("entropy_synthetic",),
-}
+from rbpp.checks import Check, verdict_of_probability
+from rbpp.estimate import Estimate, delta_method
+from rbpp.theory import assumptions as assume
+from rbpp.theory import lemmas
+from rbpp.theory.assumptions import Assumption, Evidence
+from rbpp.theory.audit import mean_of, probability_holds, root_mean_square, spread_of
+from rbpp.theory.terms import Terms, add_derived, add_identities, require_described
+from rbpp.theory.world_estimates import REST, WorldEstimates
+from rbpp.variables import VARIABLES, Variable, describe
 
 
-def audit_chain(chain: Chain, findings: Sequence[Finding] = ()) -> list[dict[str, Any]]:
-    """One entry per statement of the paper, and per statement that repairs or sharpens one.
+@dataclass(frozen=True, kw_only=True)
+class LemmaSetting:
+    """What the lemmas need besides terms.
+
+    Attributes:
+        rows: rows of the data sets `anchor` and `synthetic`.
+        loss_bound: C.
+        sub_gaussian: σ, a number or one per world.
+        layers, contraction: ℓ and η.
+    """
+
+    rows: Mapping[str, int]
+    loss_bound: float
+    sub_gaussian: float | Tensor
+    layers: int = 0
+    contraction: float = 0.5
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """σ, ℓ and η as the lemmas take them."""
+        names = ("sub_gaussian", "layers", "contraction")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """left ≤ right, for two terms.
+
+    Attributes:
+        name: of the lemma or theorem.
+        left: the term that is bounded.
+        right: the term that bounds it.
+        formula: `right` from the terms and the setting; it may use the right sides of earlier
+            entries.
+        slack: right − left in a form in which large terms have cancelled; the difference if None.
+        needs: terms that not every process and learner gives; their reasons are told.
+        assumptions: what the statement rests on.
+        hidden_by: terms that hide a violation where only an upper bound of them is known.
+        variable: meaning and units of `right`, where `rbpp.variables` does not have it.
+    """
+
+    name: str
+    left: str
+    right: str
+    formula: Callable[[Terms, LemmaSetting], Tensor]
+    slack: Callable[[Terms], Tensor] | None = None
+    needs: Sequence[str] = ()
+    assumptions: Sequence[Assumption] = ()
+    hidden_by: Sequence[str] = ()
+    variable: Variable | None = None
+
+
+# By the name of the right side, in the order of the audit.
+STATEMENTS: dict[str, Statement] = {}
+
+
+def register(statement: Statement) -> None:
+    """Add a statement; terms, audit, figure and tables have it from then on.
+
+    Raises:
+        ValueError: if a side is described neither by the entry nor by `rbpp.variables`.
+    """
+    variable = statement.variable or VARIABLES.get(statement.right)
+    require_described([statement.left, *([] if variable else [statement.right])])
+    assert variable is not None
+    describe(statement.right, variable, bounds=True)
+    STATEMENTS[statement.right] = statement
+
+
+_FACTORS = ("entropy_model_factor", "entropy_prompt_factor")
+_DIVERGENCES = ("task_divergence", "generation_divergence")
+_GAP = (assume.sub_gaussian_loss, assume.layers_contract, assume.independent_rows)
+_LEARNERS = (
+    assume.known_from_both_sides("information_synthetic_learner"),
+    assume.known_from_both_sides("information_anchor_learner"),
+)
+
+
+def _gain(term: Terms) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The first arguments of Theorem 4.10 in both forms."""
+    return (
+        term["information_gain"],
+        term["anchor_retention"],
+        term["entropy_anchor_given_learner"],
+        term["entropy_gap"],
+    )
+
+
+for _statement in (
+    Statement(
+        name="Lemma 3.1",
+        left="generalization_error",
+        right="bound_lemma_3_1",
+        formula=lambda term, setting: lemmas.lemma_3_1(
+            term["task_divergence"],
+            term["generation_divergence"],
+            term["absolute_estimation_gap"],
+            setting.loss_bound,
+        ),
+        needs=("generalization_error", *_DIVERGENCES),
+        assumptions=(assume.loss_in_range, assume.total_variation_direction),
+    ),
+    Statement(
+        name="Lemma 4.4",
+        left="estimation_gap",
+        right="bound_lemma_4_4",
+        formula=lambda term, setting: lemmas.lemma_4_4(
+            term.upper("information_synthetic_learner"),
+            setting.rows["synthetic"],
+            **setting.constants,
+        ),
+        needs=("estimation_gap",),
+        assumptions=(*_GAP, assume.exchangeable_rows, assume.upper_side_used),
+    ),
+    Statement(
+        name="Lemma 4.5",
+        left="information_synthetic_learner",
+        right="bound_information_flow",
+        formula=lambda term, _: lemmas.information_flow(
+            term["information_gain"],
+            term["compression_bottleneck"],
+            term["entropy_model_factor"],
+            term["efficiency"],
+        ),
+        needs=_FACTORS,
+        assumptions=(
+            assume.markov,
+            assume.factors_independent,
+            assume.entropies_count_states,
+            assume.output_of_factors,
+            assume.prompting_factor_exists,
+        ),
+    ),
+    Statement(
+        name="Lemma 4.5, proof step",
+        left="information_output_learner",
+        right="information_step",
+        formula=lambda term, _: (
+            term["information_prompt_learner"] + term["information_model_factor_learner"]
+        ),
+        needs=_FACTORS,
+        assumptions=(assume.factors_independent, assume.model_factor_known),
+        hidden_by=("information_model_factor_learner",),
+    ),
+    Statement(
+        name="chain-rule bound (ours)",
+        left="information_synthetic_learner",
+        right="bound_chain_rule",
+        formula=lambda term, _: lemmas.chain_rule(
+            term["curation_leak"],
+            term["information_prompt_learner"],
+            term["information_model_factor_learner_given_prompt"],
+        ),
+        assumptions=(assume.markov, assume.factors_independent, assume.output_of_factors),
+    ),
+    Statement(
+        name="Lemma 4.6",
+        left="estimation_gap",
+        right="bound_lemma_4_6",
+        formula=lambda term, setting: lemmas.lemma_4_4(
+            term["bound_information_flow"], setting.rows["synthetic"], **setting.constants
+        ),
+        needs=("estimation_gap", *_FACTORS),
+        assumptions=(*_GAP, assume.entropies_count_states),
+    ),
+    Statement(
+        name="Theorem 4.7",
+        left="generalization_error",
+        right="bound_synthetic",
+        formula=lambda term, setting: lemmas.theorem_4_7(
+            term["task_divergence"],
+            term["generation_divergence"],
+            term["bound_information_flow"],
+            setting.rows["synthetic"],
+            loss_bound=setting.loss_bound,
+            **setting.constants,
+        ),
+        needs=("generalization_error", *_DIVERGENCES, *_FACTORS),
+        assumptions=(assume.loss_in_range, *_GAP, assume.entropies_count_states),
+    ),
+    Statement(
+        name="Theorem 4.7, sharp (ours)",
+        left="generalization_error",
+        right="bound_synthetic_sharp",
+        formula=lambda term, setting: lemmas.sharp_bound(
+            term["total_divergence"],
+            torch.maximum(term["bound_chain_rule"], term.upper("information_synthetic_learner")),
+            setting.rows["synthetic"],
+            loss_bound=setting.loss_bound,
+            **setting.constants,
+        ),
+        needs=("generalization_error", "total_divergence"),
+        assumptions=(assume.loss_in_range, *_GAP),
+    ),
+    Statement(
+        name="Lemma 4.8",
+        left="generalization_error_anchor",
+        right="bound_anchor",
+        formula=lambda term, setting: lemmas.lemma_4_4(
+            term.upper("information_anchor_learner"), setting.rows["anchor"], **setting.constants
+        ),
+        needs=("generalization_error_anchor",),
+        assumptions=(
+            assume.sub_gaussian_loss,
+            assume.layers_contract,
+            assume.anchors_are_task_rows,
+        ),
+    ),
+    Statement(
+        name="Theorem 4.10",
+        left="ggmi",
+        right="bound_ggmi",
+        formula=lambda term, _: lemmas.theorem_4_10(
+            *_gain(term),
+            term["entropy_synthetic_given_learner"],
+            term["learner_gap"],
+        ),
+        slack=lambda term: (
+            (term["information_anchor_output"] - term["information_prompt_output"])
+            - (term["entropy_synthetic"] - term["entropy_output"])
+        ),
+        needs=("entropy_synthetic",),
+        assumptions=(
+            assume.markov,
+            assume.prompt_invertible,
+            assume.retention_not_negative,
+            assume.curation_adds_no_entropy,
+            assume.entropies_count_states,
+            *_LEARNERS,
+        ),
+    ),
+    Statement(
+        name="Theorem 4.10, corrected (ours)",
+        left="ggmi",
+        right="bound_ggmi_corrected",
+        formula=lambda term, _: lemmas.theorem_4_10_corrected(
+            *_gain(term),
+            term["entropy_gap_output"],
+            term["entropy_synthetic_given_learner"],
+            term["learner_gap"],
+        ),
+        slack=lambda term: term["information_anchor_output"] - term["information_prompt_output"],
+        needs=("entropy_synthetic",),
+        assumptions=(
+            assume.markov,
+            assume.prompt_invertible,
+            assume.retention_not_negative,
+            assume.entropies_count_states,
+            *_LEARNERS,
+        ),
+    ),
+):
+    register(_statement)
+
+
+def all_terms(found: WorldEstimates, setting: LemmaSetting) -> dict[str, Estimate]:
+    """Every term, bound and slack that follows from what was estimated in the worlds.
+
+    Errors of the estimated terms count as independent and go through the formulas by the delta
+    method. A term that enters a bound twice, or both sides of it, is then the one number it is.
 
     Args:
-        chain: the terms.
-        findings: of `rbpp.processes.contract.check` on the process: Markov structure, rows, prompt.
+        found: the estimates.
+        setting: of the lemmas.
+
+    Raises:
+        ValueError: if a term is not described in `rbpp.variables`.
     """
-    markov = _found(
-        "anchor → prompt → output → synthetic is Markov given the world", "markov", findings
-    )
-    loss, rows, independent = _loss(chain), _rows(chain), _independence(chain)
-    resolution, layers = _resolution(chain), _layers(chain)
-    factor, retention, curation = _factor(chain), _retention(chain), _curation(chain)
-    invertible = _prompt(chain, findings)
-    known = [
-        _known(chain, n) for n in ("information_synthetic_learner", "information_anchor_learner")
-    ]
-    assumptions: dict[str, list[Assumption]] = {
-        "bound_lemma_3_1": [loss, _divergence_direction(chain)],
-        "bound_lemma_4_4": [
-            *layers,
-            rows,
-            *_exchangeable(findings),
-            _saturation(chain, "information_synthetic_learner"),
-        ],
-        "bound_information_flow": [markov, independent, resolution, factor, _prompting(chain)],
-        "information_step": [independent, *_factor_known(chain)],
-        "bound_chain_rule": [markov, independent, factor],
-        "bound_lemma_4_6": [*layers, rows, resolution],
-        "bound_synthetic": [loss, *layers, rows, resolution],
-        "bound_synthetic_sharp": [loss, *layers, rows],
-        "bound_anchor": [*layers, _anchors_on_task(chain)],
-        "bound_ggmi": [markov, invertible, retention, curation, resolution, *known],
-        "bound_ggmi_corrected": [markov, invertible, retention, resolution, *known],
+    require_described(found.terms)
+    uppers = {n: e.upper.value.double() for n, e in found.terms.items() if e.upper is not None}
+
+    def formulas(values: Mapping[str, Tensor]) -> Terms:
+        terms = Terms({n: v for n, v in values.items() if not n.startswith(REST)}, uppers)
+        for name in found.rests:
+            terms[name] = terms["information_synthetic_learner"] - values[REST + name]
+        add_identities(
+            terms,
+            factor=found.facts.factor,
+            prompt_random=found.facts.prompt_random,
+            curated=found.facts.curated,
+        )
+        add_derived(terms)
+        for right, statement in STATEMENTS.items():
+            terms[right] = statement.formula(terms, setting)
+            slack = statement.slack
+            terms[f"slack_{right}"] = (
+                terms[right] - terms[statement.left] if slack is None else slack(terms)
+            )
+        require_described(terms)
+        return terms
+
+    rests = {REST + name: rest for name, rest in found.rests.items()}
+    composed = delta_method(formulas, {**found.terms, **rests})
+    return {
+        name: _completed(name, term, found)
+        for name, term in composed.items()
+        if name not in found.missing and not bool(term.value.isnan().all())
     }
-    entries = [
-        entry(
-            Statement(name, INEQUALITIES[right], right, f"slack_{right}", assumptions[right]),
-            chain.terms,
-            _missing(chain, right),
-        )
-        for right, name in NAMES.items()
-    ]
-    if _factor_known(chain):  # with the upper side in its place the step cannot be seen to fail
-        step = entries[list(NAMES).index("information_step")]
-        step |= {"verdict": "unknown", "probability_holds": math.nan}
-    return entries
 
 
-def _missing(chain: Chain, right: str) -> dict[str, str]:
-    """Reasons of what a statement lacks; all there are where none of its own terms has one."""
-    own = {name: reason for name, reason in chain.missing.items() if name in RESTS_ON[right]}
-    return own or dict(chain.missing)
+def _completed(name: str, term: Estimate, found: WorldEstimates) -> Estimate:
+    """A composed term with what its own estimate has besides value and error."""
+    if found.facts.factor == "absent" and name == "information_model_factor_learner":
+        term = replace(term, direction="upper")
+    own = found.terms.get(name)
+    if own is None:
+        return term
+    return replace(own, value=term.value, standard_error=term.standard_error)
 
 
-def _factor_known(chain: Chain) -> list[Assumption]:
-    """What hinders a verdict on the proof's step: nothing, if the process has e_M."""
-    note = chain.notes.get("information_model_factor_learner")
-    return [] if note is None else [Assumption("I(e_M; W) can be estimated", "unknown", note)]
+def audit(known: Evidence) -> tuple[Check, ...]:
+    """One check per statement."""
+    return tuple(_check(statement, known) for statement in STATEMENTS.values())
 
 
-def _known(chain: Chain, name: str) -> Assumption:
-    line = chain.estimators.get(name, "")
-    verdict = "unknown" if "too far apart" in line else "holds"
-    return Assumption(f"{name} is known from both sides", verdict, line)  # type: ignore[arg-type]
-
-
-def to_inference_data(chain: Chain) -> Any:
-    """The chain as InferenceData: worlds are the draws of one chain.
-
-    A term NAME has NAME_mcse, and NAME_lower and NAME_upper where it was estimated between two
-    sides. `slack_*` are right minus left of the audited statements.
-    """
-    posterior: dict[str, Any] = {}
-    order = [name for name in VARIABLES if name in chain.terms]
-    for name in [*order, *(name for name in chain.terms if name not in order)]:
-        _add(posterior, name, chain.terms[name])
-        sides = chain.sides.get(name)
-        if sides is not None and name in VARIABLES:
-            _add(posterior, f"{name}_lower", sides.lower)
-            _add(posterior, f"{name}_upper", sides.upper)
-    for name, value in chain.world.items():
-        if value.shape[0] == chain.settings["worlds"] and name not in posterior:
-            posterior[name] = value.squeeze(1).cpu().numpy()[None]
-    attrs = {"estimators": chain.estimators, "missing": chain.missing, "notes": chain.notes}
-    return inference_data.make(posterior, constant_data=chain.settings, attrs=attrs)
-
-
-def _add(posterior: dict[str, Any], name: str, estimate: Estimate) -> None:
-    posterior[name] = estimate.value.cpu().numpy()[None]
-    posterior[f"{name}_mcse"] = estimate.standard_error.cpu().numpy()[None]
-
-
-def _loss(chain: Chain) -> Assumption:
-    bound = chain.settings["loss_bound"]
-    text = f"the loss is in [0, C], C = {bound:g}"
-    if chain.facts["losses"] is None:
-        return Assumption(text, "unknown", "the learner has no loss on rows")
-    low, high = (bound * value for value in chain.facts["losses"])
-    verdict = "holds" if low >= 0 and high <= bound * (1 + 1e-9) else "violated"
-    return Assumption(text, verdict, f"losses from {low:.3g} to {high:.3g}")  # type: ignore[arg-type]
-
-
-def _layers(chain: Chain) -> list[Assumption]:
-    sigma, how = chain.settings["sub_gaussian"], chain.settings["sub_gaussian_from"]
-    estimated = chain.facts["estimated_sub_gaussian"]
-    text = f"the loss is σ-sub-Gaussian, σ = {sigma:.3g} ({how})"
-    measured = "no losses to compare with"
-    verdict = "holds" if how.startswith("range") else "unknown"
-    if estimated is not None:
-        found = float(estimated.max())
-        measured = f"from losses {found:.3g}"
-        if how == "given" and found > sigma * 1.02:
-            verdict = "violated"
-        if how.startswith("estimate"):
-            measured += "; an estimate is no bound: rare rows may need more"
-    result = [Assumption(text, verdict, measured)]  # type: ignore[arg-type]
-    count, contraction = chain.settings["layers"], chain.settings["contraction"]
-    if count:
-        text = f"{count} hidden layers contract information by η = {contraction:g} each"
-        result.append(
-            Assumption(text, "unknown", "a property of the user's network, taken as given")
-        )
-    return result
-
-
-def _rows(chain: Chain) -> Assumption:
-    text = f"the n = {chain.rows['synthetic']} rows of S_gen are independent"
-    kind = chain.facts["factor"]
-    shared = "prompt and e_M" if kind == "above" else "prompt"
-    information = chain.terms["information_prompt_output"]
-    return Assumption(
-        text,
-        "holds",
-        f"given the {shared}, by the plate; D_gen is read as their law given it. Marginally they "
-        f"share it: I(e_p; M(p)) = {number(information)} nats",
+def _check(statement: Statement, known: Evidence) -> Check:
+    left, right, slack = (
+        known.terms.get(name)
+        for name in (statement.left, statement.right, f"slack_{statement.right}")
+    )
+    probability = math.nan if slack is None else probability_holds(slack)
+    message = "" if not math.isnan(probability) else _lacking(statement, known)
+    if any(
+        known.terms[name].direction == "upper"
+        for name in statement.hidden_by
+        if name in known.terms
+    ):
+        # With an upper bound in its place a violation could not be seen.
+        probability = math.nan
+    measured: dict[str, Any] = {
+        "bounds": statement.left,
+        "left": mean_of(left),
+        "by": statement.right,
+        "right": mean_of(right),
+        "slack": mean_of(slack),
+        "slack_sd": spread_of(slack),
+        "slack_mcse": math.nan if slack is None else root_mean_square(slack.standard_error),
+        "probability_holds": probability,
+    }
+    rests_on = (assumption(known) for assumption in statement.assumptions)
+    return Check(
+        statement.name,
+        verdict_of_probability(probability),
+        message,
+        measured,
+        tuple(check for check in rests_on if check is not None),
     )
 
 
-def _independence(chain: Chain) -> Assumption:
-    text = "e_M is independent of e_p"
-    kind = chain.facts["factor"]
-    if kind == "absent":
-        return Assumption(text, "holds", "by construction: e_M is what the prompt leaves open")
-    if kind == "above":
-        return Assumption(text, "holds", "sampled without the prompt, if the graph says so")
-    return Assumption(text, "holds", "M(p) = h(e_p) + e_M, with e_M drawn apart from the prompt")
-
-
-def _factor(chain: Chain) -> Assumption:
-    text = "M(p) is a function of e_p and e_M"
-    if chain.facts["factor"] == "above" and chain.facts["output_random"]:
-        return Assumption(text, "violated", "output is sampled beyond prompt and model_factor")
-    note = chain.notes.get("entropy_model_factor") or chain.missing.get("entropy_model_factor", "")
-    return Assumption(text, "holds", note)
-
-
-def _resolution(chain: Chain) -> Assumption:
-    text = "entropies count states"
-    if chain.facts["discrete"]:
-        return Assumption(text, "holds", "letters: entropies are finite sums")
-    low = [
-        name
-        for name in ("entropy_anchor", "information_gain", "entropy_synthetic")
-        if name in chain.terms and bool((chain.terms[name].value < 0).any())
-    ]
-    measured = f"at resolution Δ = {chain.settings['resolution']:g} per coordinate"
-    if low:
-        return Assumption(text, "violated", f"{measured}, {', '.join(low)} < 0: take Δ smaller")
-    return Assumption(text, "holds", measured)
-
-
-def _prompting(chain: Chain) -> Assumption:
-    factor = chain.terms.get("prompting_factor")
-    text = "λ ≥ 1 with H(e_p) ≤ λ I(e_p; M(p)) exists"
-    if factor is None:
-        return Assumption(text, "unknown", chain.missing.get("entropy_prompt_factor", ""))
-    information = chain.terms["information_prompt_output"]
-    none = (information.value <= 2 * information.standard_error) | factor.value.isinf()
-    if bool(none.any()):
-        measured = (
-            f"I(e_p; M(p)) is 0 within its error in {int(none.sum())} of {none.numel()} worlds, "
-            "where λ is infinite or not known; δ_p = max(0, H(e_p) − I(e_p; M(p))) needs none"
-        )
-        return Assumption(
-            text, "violated" if bool(factor.value.isinf().any()) else "unknown", measured
-        )
-    return Assumption(text, "holds", f"λ = {number(factor)}")
-
-
-def _prompt(chain: Chain, findings: Sequence[Finding]) -> Assumption:
-    text = "φ_T is invertible"
-    if findings:
-        return _found(text, "invertible", findings)
-    if chain.facts["prompt_random"]:
-        return Assumption(text, "violated", "the prompt is sampled given the anchors")
-    note = chain.notes.get("entropy_prompt_factor")
-    if note is None:
-        return Assumption(text, "holds", "its Jacobian is finite at every draw")
-    return Assumption(text, "unknown", "a function of the anchors; not differentiable row by row")
-
-
-def _found(text: str, rule: str, findings: Sequence[Finding]) -> Assumption:
-    """What the check of the process says of a rule: the worst of its verdicts."""
-    for verdict, word in (("violated", "violated"), ("inconclusive", "unknown")):
-        for finding in findings:
-            if finding.rule == rule and finding.verdict == verdict:
-                return Assumption(text, word, finding.message)  # type: ignore[arg-type]
-    if any(finding.rule == rule for finding in findings):
-        return Assumption(text, "holds", "nothing against it in graph and interventions")
-    return Assumption(text, "unknown", "not checked here: rbpp check does")
-
-
-def _exchangeable(findings: Sequence[Finding]) -> list[Assumption]:
-    if not findings:
-        return []
-    return [
-        _found("rows do not depend on each other, nor their law on their place", "rows", findings)
-    ]
-
-
-def _retention(chain: Chain) -> Assumption:
-    retention = chain.terms.get("anchor_retention")
-    if retention is None:
-        return Assumption("α ≥ 0", "unknown", "")
-    excess = Estimate(-retention.value, retention.standard_error, retention.count)
-    return judged("α ≥ 0", excess, f"α = {number(retention)}")
-
-
-def _curation(chain: Chain) -> Assumption:
-    text = "H(S_gen) ≤ H(M(p)) + I(S_anchor; M(p)) − I(h(e_p); M(p)): curation adds no entropy"
-    slack = chain.terms.get("slack_bound_ggmi")
-    if slack is None:
-        return Assumption(text, "unknown", chain.missing.get("entropy_synthetic", ""))
-    synthetic, output = chain.terms["entropy_synthetic"], chain.terms["entropy_output"]
-    difference = Estimate(synthetic.value - output.value, slack.standard_error, synthetic.count)
-    excess = Estimate(-slack.value, slack.standard_error, slack.count)
-    return judged(text, excess, f"H(S_gen) − H(M(p)) = {number(difference)} nats")
-
-
-def _anchors_on_task(chain: Chain) -> Assumption:
-    text = f"the m = {chain.rows['anchor']} anchors are rows of the task D"
-    error = chain.terms.get("generalization_error_anchor")
-    gap = chain.terms.get("estimation_gap_anchor")
-    if error is None or gap is None:
-        return Assumption(text, "unknown", chain.missing.get("generalization_error_anchor", ""))
-    noise = (error.standard_error.square() + gap.standard_error.square()).sqrt()
-    difference = Estimate(error.value - gap.value, noise, error.count)
-    away = float(difference.value.abs().mean())
-    differs = away > 4 * float(noise.square().mean().sqrt()) / math.sqrt(noise.numel())
-    return Assumption(
-        text,
-        "violated" if differs else "holds",
-        f"risk of W' on D minus that on the anchors' law: {number(difference)}",
-    )
-
-
-def _saturation(chain: Chain, name: str) -> Assumption:
-    line = chain.estimators.get(name, "")
-    return Assumption("I(S; W) is an upper side of it", "holds", line)
-
-
-def _divergence_direction(chain: Chain) -> Assumption:
-    found = chain.terms.get("generation_divergence")
-    text = "TV = sup_A |P(A) − Q(A)|"
-    if found is None:
-        return Assumption(text, "unknown", chain.missing.get("generation_divergence", ""))
-    curated = not chain.facts["copy"]
-    how = "density ratios; curated rows from above" if curated else "density ratios"
-    terms = torch.stack([estimate.value for estimate in (found,)])
-    return Assumption(text, "holds", f"{how}; TV(D_M, D_gen) = {float(terms.mean()):.3g}")
+def _lacking(statement: Statement, known: Evidence) -> str:
+    """Why a statement cannot be judged: reasons of its own terms, or else all there are."""
+    own = [reason for name, reason in known.missing.items() if name in statement.needs]
+    reasons = own or list(known.missing.values())
+    # One reason of several terms, or one part of such a reason, is said once.
+    parts = dict.fromkeys(part for text in reasons for part in text.split("; "))
+    return f"not every term is there ({'; '.join(parts)})"

@@ -48,16 +48,17 @@ def test_json_has_every_variable_of_the_design_with_its_audit(capsys, tmp_path):
     statements = {row["statement"]: row for row in found["audit"]}
     assert len(statements) == 11
     for row in statements.values():
-        assert row["verdict"] in ("holds", "violated", "violated in some worlds", "unknown")
+        assert row["verdict"] in ("holds", "violated", "undecided", "unknown")
         assert row["assumptions"]
         assert {"left", "right", "slack", "probability_holds"} <= set(row)
     markov = statements["Lemma 4.5"]["assumptions"][0]
-    assert markov.startswith("holds: anchor → prompt")
-    assert "sandwich" in found["estimators"]["information_synthetic_learner"]
+    assert markov["verdict"] == "holds"
+    assert markov["statement"].startswith("anchor → prompt")
+    assert "InfoNCE" in found["estimators"]["information_synthetic_learner"]
     assert found["settings"]["sub_gaussian"] == 0.5
-    posterior = inference_data.read(path)["posterior"]
-    assert posterior["ggmi"].shape == (1, 2)
-    assert posterior["task_map"].shape[:2] == (1, 2)
+    prior = inference_data.read(path)["prior"]
+    assert prior["ggmi"].shape == (1, 2)
+    assert prior["task_map"].shape[:2] == (1, 2)
     assert (tmp_path / "terms.png").stat().st_size > 10_000
     assert (tmp_path / "bounds.png").stat().st_size > 10_000
 
@@ -66,7 +67,7 @@ def test_json_has_every_variable_of_the_design_with_its_audit(capsys, tmp_path):
 def test_table_names_every_statement(capsys, process):
     status, printed = run(capsys, process)
     assert status == 0, printed.err
-    for text in ("Theorem 4.7", "chain-rule bound", "probability_holds", "ggmi", "curation_leak"):
+    for text in ("Theorem 4.7", "chain-rule bound", "P(holds)", "ggmi", "curation_leak"):
         assert text in printed.out
 
 
@@ -126,9 +127,9 @@ def test_the_noise_of_the_learner_of_letters_counts(capsys):
         (["linear_gaussian", "--set", "outptus=3"], "outputs"),
         (["linear_gaussian", "--learner", "oracle"], "oracle"),
         (["linear_gaussian", "--components", "0"], "components ≥ 1"),
-        (["linear_gaussian", "--learner", "point", "--components", "2"], "only a mixture"),
-        (["linear_gaussian", "--learner", "finite"], "--learner finite: expected letters"),
-        (["linear_gaussian", "--learner-noise", "0.2"], "--learner-noise: expected letters"),
+        (["linear_gaussian", "--learner", "point", "--components", "2"], "with a mixture only"),
+        (["linear_gaussian", "--learner", "finite"], "Expected letters at site synthetic"),
+        (["linear_gaussian", "--learner-noise", "0.2"], "Expected letters at site synthetic"),
         (["linear_gaussian", "--learner", "mixture", "--learner-noise", "0.2"], "got a mixture"),
         (["linear_gaussian", "--resolution", "-1"], "resolution"),
         (["linear_gaussian", "--sub-gaussian", "0"], "sub_gaussian"),
@@ -146,26 +147,28 @@ def test_bad_input_is_one_line_and_status_two(capsys, arguments, message):
     assert len(printed.err.strip().splitlines()) == 1
 
 
-def test_the_figure_has_the_verdicts_of_the_audit():
-    posterior = {
-        "information_output_learner": [[1.0, 1.0]],
-        "information_step": [[0.5, 0.5]],
-        "slack_information_step": [[-0.5, -0.5]],
-        "slack_information_step_mcse": [[0.01, 0.01]],
-        "information_synthetic_learner": [[1.0, 1.0]],
-        "bound_chain_rule": [[0.9, 0.9]],
-        "slack_bound_chain_rule": [[-0.1, -0.1]],
-        "slack_bound_chain_rule_mcse": [[1.0, 1.0]],
+def test_the_figure_has_the_verdicts_of_the_audit(capsys, tmp_path):
+    path = tmp_path / "bounds.nc"
+    _, printed = run(capsys, f"{USERS}:recipe", *POINT, "--json", "--output", str(path))
+    verdicts = {row["statement"]: row["verdict"] for row in json.loads(printed.out)["audit"]}
+    panels = bound_figures.plot_bounds(inference_data.read(path))
+    titles = [axis.get_title(loc="left") for axis in panels.flat if axis.get_title(loc="left")]
+    shown = dict(title.partition(", P(holds)")[0].rsplit(": ", 1) for title in titles)
+    assert shown == {name: word for name, word in verdicts.items() if word != "unknown"}
+    assert verdicts["Lemma 4.5, proof step"] == "unknown"
+
+
+def test_a_violated_bound_is_named_in_the_figure():
+    data = inference_data.make(prior={"ggmi": [[1.0, 2.0]], "bound_ggmi": [[0.5, 0.5]]})
+    entry = {
+        "statement": "Theorem 4.10",
+        "verdict": "violated",
+        "bounds": "ggmi",
+        "by": "bound_ggmi",
+        "probability_holds": 0.0,
     }
-    panels = bound_figures.plot_bounds(inference_data.make(posterior))
-    step, chain_rule = (
-        "Lemma 4.5 (proof): violated, P(holds) = 0.00",
-        "Lemma 4.5 (chain rule, ours): violated, P(holds) = 0.46",
-    )
-    assert [axis.get_title(loc="left") for axis in panels.flat] == [step, chain_rule]
-    blind = {"notes": '{"information_model_factor_learner": "an upper side stands for it"}'}
-    panels = bound_figures.plot_bounds(inference_data.make(posterior, attrs=blind))
-    assert [axis.get_title(loc="left") for axis in panels.flat] == [chain_rule]
+    panels = bound_figures.plot_bounds(data, [entry])
+    assert panels.flat[0].get_title(loc="left") == "Theorem 4.10: violated, P(holds) = 0.00"
 
 
 def test_figures_refuse_data_without_bounds():

@@ -9,7 +9,7 @@ from rbpp.paired.mutual_information import mutual_information
 from rbpp.processes import replicas as module
 from rbpp.processes.process import load_process
 from rbpp.processes.replicas import Replicas
-from rbpp.theory.information import sandwich
+from rbpp.theory.information import contrastive_bounds
 from tests import processes_by_users as processes
 
 
@@ -97,7 +97,7 @@ def test_sandwich_and_joint_mixture_agree_on_gaussian_mixture():
     replicas = Replicas(process)
     values = replicas.draw(1500, "test")
     few = {name: value[:, :500] for name, value in values.items()}
-    lower, upper = sandwich(replicas.pairs(few, "output", {"prompt": few["prompt"]}))
+    lower, upper = contrastive_bounds(replicas.pairs(few, "output", {"prompt": few["prompt"]}))
 
     def summary(name):
         rows = replicas.rows(values, "anchor" if name == "prompt" else name)[0, ..., 0]

@@ -18,8 +18,8 @@ from rbpp.sources import learned_information, learned_terms
 from rbpp.sources.assess import assess
 from rbpp.sources.learned_information import information, pilot_dimension, prepare, resampled
 from rbpp.sources.scene import lay_out
-from rbpp.theory.information import sandwich
-from rbpp.theory.transfer import learner_information
+from rbpp.theory.information import contrastive_bounds
+from rbpp.theory.learner_information import learner_information
 
 CENTRES = torch.tensor([[0.0, 0, 0], [7, 0, 0], [0, 7, 0], [0, 0, 7]], dtype=torch.float64)
 WEIGHTS = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
@@ -40,7 +40,7 @@ def ratio_to_truth(count, seed, skew=False):
     learner = prepare(rows_of((count,), source, skew=skew), None, source)
     value, error = information(learner, chains=2, draws=400, random=source)[""]
     fresh = learner.prepared.fit(rows_of((1, 64, len(learner.rows)), source, skew=skew))
-    truth = learner_information(fresh, 64, source, pairs=8).best()
+    truth = learner_information(fresh, 64, source, pairs=8)
     noise = math.hypot(value.std(), error.mean(), truth.standard_error)
     return ((value.mean() - truth.value) / noise).item(), (value.mean() / truth.value).item()
 
@@ -71,7 +71,7 @@ def test_the_value_lies_in_the_sandwich_where_that_is_not_cut():
     )
     low, high = fresh.cross_log_prob(fresh.draw(source))
     assert torch.equal(low, high)
-    below, above = sandwich(low)
+    below, above = contrastive_bounds(low)
     noise = math.hypot(value.std(), error.mean())
     assert below.value - 3 * math.hypot(noise, below.standard_error) < value.mean()
     assert value.mean() < above.value + 3 * math.hypot(noise, above.standard_error)

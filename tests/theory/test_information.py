@@ -1,22 +1,20 @@
-"""The sandwich and the golden formula against informations known in closed form."""
+"""Contrastive and variational bounds against informations known in closed form."""
 
 import math
 
 import pytest
 import torch
 
-from rbpp.estimate import Estimate
+from rbpp.estimate import Estimate, mean_estimate
 from rbpp.randomness import generator
 from rbpp.theory import information
 from rbpp.theory.information import (
-    Bracket,
+    contrastive_bounds,
+    contrastive_bounds_of_rows,
     cross_entropy,
-    golden_formula,
-    mean_estimate,
-    sandwich,
-    sandwich_of_rows,
-    saturated,
-    statement,
+    midpoint,
+    sides_in_words,
+    variational_upper_bound,
 )
 
 # One-sided checks at 4 standard errors: a false alarm in 30,000 runs; seeds are fixed anyway.
@@ -35,9 +33,9 @@ def gaussian_pairs(correlation: float, count: int, batch: tuple[int, ...] = (), 
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
-def test_sandwich_holds_a_gaussian_information_between_its_sides(correlation):
+def test_contrastive_bounds_hold_a_gaussian_information_between_its_sides(correlation):
     matrix, truth = gaussian_pairs(correlation, 400, batch=(20,))
-    lower, upper = sandwich(matrix)
+    lower, upper = contrastive_bounds(matrix)
     for side, sign in ((lower, 1), (upper, -1)):
         mean = side.value.mean()
         error = (side.standard_error.square().mean() / 20).sqrt()
@@ -47,9 +45,9 @@ def test_sandwich_holds_a_gaussian_information_between_its_sides(correlation):
     assert float((upper.value - lower.value).mean()) < 0.05
 
 
-def test_standard_errors_are_those_of_repeated_sandwiches():
+def test_standard_errors_are_those_of_repeated_bounds():
     matrix, _ = gaussian_pairs(0.8, 100, batch=(600,), seed=1)
-    for side in sandwich(matrix):
+    for side in contrastive_bounds(matrix):
         spread, stated = side.value.std(), side.standard_error.square().mean().sqrt()
         # A standard deviation of 600 draws is off by 3 % (one standard error).
         assert abs(float(spread / stated) - 1) < 0.15
@@ -57,22 +55,22 @@ def test_standard_errors_are_those_of_repeated_sandwiches():
 
 def test_lower_side_saturates_at_log_of_the_count_and_upper_stays_above():
     matrix, truth = gaussian_pairs(0.999999, 16, batch=(50,), seed=2)
-    lower, upper = sandwich(matrix)
+    lower, upper = contrastive_bounds(matrix)
     assert float(lower.value.max()) <= math.log(16) + 1e-12
-    assert bool(saturated(lower).all())
+    assert bool(lower.saturated.all())
     assert float(upper.value.mean()) > truth
-    assert not bool(saturated(sandwich(gaussian_pairs(0.5, 16)[0])[0]))
+    assert not bool(contrastive_bounds(gaussian_pairs(0.5, 16)[0])[0].saturated)
 
 
 def test_impossible_pairs_stay_in_the_sums():
     """b copies a of two letters: exactly log 2, and dropping −∞ would give 0."""
     letters = torch.tensor([0, 0, 0, 1, 1, 1])
     matrix = torch.where(letters[:, None] == letters[None, :], 0.0, -math.inf).double()
-    lower, upper = sandwich(matrix)
+    lower, upper = contrastive_bounds(matrix)
     assert float(lower.value) == pytest.approx(math.log(2))
     assert float(upper.value) == pytest.approx(math.log(5 / 2))
     alone = torch.where(torch.eye(3, dtype=torch.bool), 0.0, -math.inf).double()
-    lower, upper = sandwich(alone)
+    lower, upper = contrastive_bounds(alone)
     assert float(lower.value) == pytest.approx(math.log(3))
     assert float(upper.value) == math.inf
     assert float(upper.standard_error) == math.inf
@@ -102,7 +100,7 @@ def test_one_pass_in_blocks_is_the_definition(scale, monkeypatch):
     expected = by_definition(matrix)
     for elements in (1, 6 * 37 * 5, 2**18):
         monkeypatch.setattr(information, "_BLOCK_ELEMENTS", elements)
-        found = *sandwich(matrix), *cross_entropy(matrix)
+        found = *contrastive_bounds(matrix), *cross_entropy(matrix)
         for side, value in zip(found, expected, strict=True):
             torch.testing.assert_close(side.value, value)
             assert bool(side.standard_error.isfinite().all())
@@ -112,7 +110,7 @@ def test_one_pass_in_blocks_is_the_definition(scale, monkeypatch):
 @pytest.mark.parametrize("rows", [4, 6])
 def test_rows_that_are_not_as_many_as_columns_are_refused(rows):
     with pytest.raises(ValueError, match="R rows of R columns"):
-        sandwich_of_rows(torch.zeros(rows, 5).split(2))
+        contrastive_bounds_of_rows(torch.zeros(rows, 5).split(2))
 
 
 def test_cross_entropy_is_between_its_sides():
@@ -141,12 +139,12 @@ def test_cross_entropy_is_between_its_sides():
         (torch.tensor([[0.0, 0.0], [0.0, -math.inf]]), "density zero for pair 1"),
     ],
 )
-def test_refuses_what_has_no_sandwich(matrix, message):
+def test_refuses_what_has_no_bounds(matrix, message):
     with pytest.raises(ValueError, match=message):
-        sandwich(matrix)
+        contrastive_bounds(matrix)
 
 
-def test_golden_formula_bounds_from_above_and_is_tight_at_the_marginal():
+def test_the_variational_formula_bounds_from_above_and_is_tight_at_the_marginal():
     g = generator(3)
     signal, noise = 2.0, 0.5
     truth = 0.5 * math.log(1 + signal**2 / noise**2)
@@ -156,7 +154,7 @@ def test_golden_formula_bounds_from_above_and_is_tight_at_the_marginal():
         return 0.5 * ((noise**2 + centre.square()) / variance - 1 + math.log(variance / noise**2))
 
     for variance, gap in ((signal**2 + noise**2, 0.0), (9.0, None)):
-        found = golden_formula(divergence(variance))
+        found = variational_upper_bound(divergence(variance))
         assert found.direction == "upper"
         mean = float(found.value.mean())
         error = float((found.standard_error.square().mean() / 200).sqrt())
@@ -175,25 +173,25 @@ def test_mean_estimate_says_that_infinite_values_have_no_error():
         mean_estimate(torch.tensor([1.0]))
 
 
-def side(value, count=100):
-    return Estimate(torch.tensor(value), torch.tensor(0.1), count)
+def side(value, method="", limit=math.inf):
+    return Estimate(torch.tensor(value), torch.tensor(0.1), 100, method=method, limit=limit)
 
 
-def test_bracket_takes_the_middle_unless_told_better():
-    bracket = Bracket(side(1.0), side(2.0))
-    assert float(bracket.best().value) == 1.5
-    assert float(bracket.width) == 1.0
-    assert float(Bracket(side(1.0), side(math.inf)).best().value) == 1.0
-    assert float(Bracket(side(1.0), side(2.0), value=side(1.2)).best().value) == pytest.approx(1.2)
+def test_the_midpoint_is_the_lower_side_where_nothing_bounds_from_above():
+    assert float(midpoint(side(1.0), side(2.0)).value) == 1.5
+    assert float(midpoint(side(1.0), side(math.inf)).value) == 1.0
+    assert float(midpoint(side(1.0), side(2.0)).upper.value) == 2.0
 
 
-def test_statement_names_estimators_saturation_and_silence():
-    tight = statement(Bracket(side(1.0), side(1.1)))
-    assert "sandwich" in tight
-    assert "saturated" not in tight
-    assert "too far" not in tight
-    loose = statement(Bracket(side(4.5), side(12.0), upper_by="golden formula"))
-    assert "golden formula" in loose
-    assert "saturated near log 100" in loose
-    assert "too far apart" in loose
-    assert "too far apart" in statement(Bracket(side(0.1), side(math.inf)))
+def test_words_name_estimators_saturation_and_silence():
+    tight = midpoint(side(1.0, "InfoNCE", math.log(100)), side(1.1))
+    assert "InfoNCE" in sides_in_words(tight)
+    assert not bool(tight.lower.saturated)
+    assert not tight.far_apart
+    loose = midpoint(side(4.5, "InfoNCE", math.log(100)), side(12.0, "variational"))
+    said = sides_in_words(loose)
+    for part in ("variational", "saturated near its limit 4.61", "too far apart"):
+        assert part in said
+    assert bool(loose.lower.saturated)
+    assert loose.far_apart
+    assert midpoint(side(0.1), side(math.inf)).far_apart

@@ -13,7 +13,7 @@ from rbpp.randomness import generator
 from rbpp.theory import matching
 from rbpp.theory.finite_learner import finite_learner
 from rbpp.theory.guide_learner import guide_learner
-from rbpp.theory.information import golden_formula, sandwich
+from rbpp.theory.information import contrastive_bounds, variational_upper_bound
 from rbpp.theory.learners import (
     divergences,
     gaussian_divergence,
@@ -57,16 +57,16 @@ def test_sides_of_every_learner_enclose_each_other(name):
     assert low.shape == (2, 24, 24)
     across, within = divergences(learned, data.shape[1])
     assert across.shape == within.shape == (2, 24)
-    lower, golden = sandwich(low)[0], golden_formula(across)
-    allowed = ERRORS * (lower.standard_error + golden.standard_error)
-    assert bool((lower.value < golden.value + allowed).all())
+    lower, upper = contrastive_bounds(low)[0], variational_upper_bound(across)
+    allowed = ERRORS * (lower.standard_error + upper.standard_error)
+    assert bool((lower.value < upper.value + allowed).all())
     assert bool((within.mean(-1) <= across.mean(-1) + 1e-9).all())
     part = learned.select(slice(0, 5))
     assert part.divergence(part).shape == (2, 5)
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_the_same_data_give_the_same_law(name):
+def test_the_same_data_give_the_same_distribution(name):
     data, pilot = mixture_data(worlds=1, replicates=4)
     prepared = LEARNERS[name]().prepare(pilot, generator(1))
     w = prepared.fit(data).draw(generator(2))
@@ -87,7 +87,7 @@ def test_point_learner_meets_its_closed_form():
         assert sign * float(mean - truth) > -ERRORS * float(error)
         assert abs(float(mean - truth)) < 0.05
     low, high = learned.cross_log_prob(learned.draw(g))
-    lower, upper = sandwich(low)[0], sandwich(high)[1]
+    lower, upper = contrastive_bounds(low)[0], contrastive_bounds(high)[1]
     error = float(lower.standard_error.square().mean().sqrt()) / math.sqrt(30)
     assert float(lower.value.mean()) < truth + ERRORS * error
     assert float(upper.value.mean()) > truth - ERRORS * error
@@ -106,7 +106,7 @@ def test_a_guide_is_the_learner_it_says():
     torch.testing.assert_close(found, expected + shift)
 
 
-def test_a_guide_without_continuous_sites_leaves_the_upper_side_to_the_sandwich():
+def test_a_guide_without_continuous_sites_leaves_the_upper_side_to_the_leave_one_out_bound():
     def letters(rows):
         pyro.sample("letter", dist.Bernoulli(torch.sigmoid(rows.mean())))
 
@@ -146,7 +146,7 @@ def test_finite_learner_meets_its_exact_information():
         error = float(values.mean(-1).std()) / math.sqrt(20)
         assert abs(float(values.mean()) - truth) < ERRORS * error + 1e-3
     w = learned.draw(generator(2))
-    lower, upper = (sandwich(side)[k] for k, side in enumerate(learned.cross_log_prob(w)))
+    lower, upper = (contrastive_bounds(side)[k] for k, side in enumerate(learned.cross_log_prob(w)))
     error = float(lower.value.std()) / math.sqrt(20)
     assert float(lower.value.mean()) - ERRORS * error < truth
     assert truth < float(upper.value.mean()) + ERRORS * error

@@ -1,7 +1,7 @@
-"""e_M, the generator's own source of randomness: where a process has it, and how to hold it fixed.
+"""e_M, the generator's own randomness: where a process has it, and how to hold it fixed.
 
-A process may lack the site `model_factor` (then e_M is all that the prompt leaves open), sample it
-above the output, or compute it below: e_M = M(p) − h(e_p), as Definition 4.1 has it.
+A process may have no site `model_factor`: e_M is then all that the prompt leaves open. It may
+sample the site above the output, or compute it below, e_M = M(p) − h(e_p) (Definition 4.1).
 """
 
 from __future__ import annotations
@@ -25,18 +25,24 @@ def factor_kind(replicas: Replicas) -> Kind:
     return "above" if site.random else "below"
 
 
-def output_with_factor(replicas: Replicas, values: Values, factor: Tensor) -> Tensor | None:
-    """The output that has this model factor under the prompts of `values`, if one can tell.
+def sites_above_output(replicas: Replicas) -> tuple[str, ...]:
+    """Sites given which D_gen is the distribution of a row: all above the output."""
+    factor = ("model_factor",) if factor_kind(replicas) == "above" else ()
+    return ("anchor", "prompt", "prompt_factor", *factor)
 
-    For M(p) = h(e_p) + e_M, of numbers or of letters modulo their number: the output is moved by
-    the difference of the factors, and the process is asked whether it now has the factor.
+
+def output_with_factor(replicas: Replicas, values: Values, factor: Tensor) -> Tensor | None:
+    """The output that has this model factor under the prompts of `values`.
+
+    For M(p) = h(e_p) + e_M, of numbers, or of letters modulo their number: shift the output by the
+    difference of the factors, and let the process say whether the factor is now the wanted one.
 
     Args:
         values: draws whose prompts are kept.
         factor: the model factor to have, in the shape of the site.
 
     Returns:
-        The output, or `None` where the composition is not of this kind.
+        The output, or `None` where M(p) is composed otherwise.
     """
     if factor_kind(replicas) != "below" or values["output"].shape != factor.shape:
         return None
@@ -53,10 +59,9 @@ def output_with_factor(replicas: Replicas, values: Values, factor: Tensor) -> Te
 
 
 def is_additive(replicas: Replicas, values: Values) -> bool:
-    """Whether M(p) = h(e_p) + e_M: factors of other data sets move the output as they should.
+    """Whether M(p) = h(e_p) + e_M, tried with the factors of other data sets.
 
-    The factor then has the entropy that the prompt leaves in the output, H(e_M) = H(M(p) | p),
-    since the shift by h(e_p) changes no volume.
+    The entropy of the factor is then H(e_M) = H(M(p) | p), since a shift by h(e_p) keeps volumes.
     """
     if factor_kind(replicas) != "below":
         return False
@@ -67,8 +72,8 @@ def is_additive(replicas: Replicas, values: Values) -> bool:
 def log_volume_of_prompt(replicas: Replicas, values: Values, name: str) -> Tensor | None:
     """log |det ∂prompt/∂anchor| of every data set, (worlds, R): the Jacobian of Appendix C.
 
-    By differentiation through the process, for a prompt with one row per anchor row that depends on
-    that row alone; `None` where the prompt is not of this kind.
+    It differentiates through the process. The prompt must have a row for every anchor row that
+    depends on that row alone; else the result is `None`.
     """
     anchor, prompt = values["anchor"], values[name]
     if not anchor.is_floating_point() or anchor.shape != prompt.shape or anchor.dim() > 5:

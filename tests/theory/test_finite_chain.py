@@ -1,17 +1,17 @@
 """Finite chains by enumeration: the table of the theory's audit, on random chains."""
 
+import finite_chain
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rbpp.randomness import generator
-from rbpp.theory import exact
 
 ROUNDING = 1e-9  # nats; sums of at most a few thousand float64 products
 
 chains = st.builds(
-    lambda seed, size, concentration, curation: exact.random_chains(
+    lambda seed, size, concentration, curation: finite_chain.random_chains(
         50,
         alphabet=size,
         concentration=concentration,
@@ -28,7 +28,7 @@ chains = st.builds(
 @settings(max_examples=40, deadline=None)
 @given(chains)
 def test_what_holds_holds_on_every_chain(chain):
-    term = exact.terms(chain)
+    term = finite_chain.terms(chain)
     information = term["information_synthetic_learner"]
     for name in ("bound_information_flow", "bound_chain_rule"):
         assert bool((information <= term[name] + ROUNDING).all()), name
@@ -44,7 +44,7 @@ def test_what_holds_holds_on_every_chain(chain):
 @settings(max_examples=40, deadline=None)
 @given(chains)
 def test_identities_of_the_theory(chain):
-    term = exact.terms(chain)
+    term = finite_chain.terms(chain)
     identity = (
         term["entropy_gap"]
         + term["entropy_synthetic_given_learner"]
@@ -60,19 +60,21 @@ def test_identities_of_the_theory(chain):
         ("information_anchor_synthetic_learner", "information_prompt_learner"),
     ):
         torch.testing.assert_close(term[anchor], term[prompt], atol=1e-9, rtol=0)
-    gain = exact.conditional_mutual_information(chain.joint("peo"))
+    gain = finite_chain.conditional_mutual_information(chain.joint("peo"))
     torch.testing.assert_close(term["information_gain"], gain, atol=1e-9, rtol=0)
 
 
 def test_the_proof_step_fails_and_the_published_theorem_fails_under_curation():
     """The shares of the theory's table, on chains with its own mixture of alphabets."""
-    chain = exact.random_chains(2000, alphabet=3, curation=0.2, generator=generator(0))
-    term = exact.terms(chain)
+    chain = finite_chain.random_chains(2000, alphabet=3, curation=0.2, generator=generator(0))
+    term = finite_chain.terms(chain)
     step = term["information_output_learner"] - term["information_step"]
     assert 0.2 < float((step > ROUNDING).double().mean()) < 0.9
     assert float(step.max()) > 0.1
     assert float((term["ggmi"] > term["bound_ggmi"] + ROUNDING).double().mean()) > 0.9
-    clean = exact.terms(exact.random_chains(2000, curation=0.0, generator=generator(1)))
+    clean = finite_chain.terms(
+        finite_chain.random_chains(2000, curation=0.0, generator=generator(1))
+    )
     assert bool((clean["ggmi"] <= clean["bound_ggmi"] + ROUNDING).all())
     assert bool((clean["curation_leak"].abs() < ROUNDING).all())
 
@@ -82,7 +84,7 @@ def test_a_chain_by_hand():
     half = torch.full((2,), 0.5, dtype=torch.float64)
     copy = torch.eye(2, dtype=torch.float64)
     either = copy[torch.tensor([[0, 1], [1, 0]])]
-    term = exact.terms(exact.FiniteChain(half, copy, half, either, copy, copy, copy))
+    term = finite_chain.terms(finite_chain.FiniteChain(half, copy, half, either, copy, copy, copy))
     bit = torch.log(torch.tensor(2.0, dtype=torch.float64))
     for name in ("information_prompt_learner", "information_model_factor_learner"):
         assert float(term[name]) == pytest.approx(0, abs=1e-12)
@@ -118,4 +120,4 @@ def test_refuses_tables_that_are_no_chain(change, message):
         "anchor_learner": copy,
     }
     with pytest.raises(ValueError, match=message):
-        exact.FiniteChain(**{**tables, **change})
+        finite_chain.FiniteChain(**{**tables, **change})

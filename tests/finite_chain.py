@@ -6,13 +6,16 @@ chains. An alphabet is that of whole data sets: the anchors, the outputs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from rbpp.internals import standard_gamma
-from rbpp.theory import bounds
+from rbpp.theory.statements import STATEMENTS, LemmaSetting
+from rbpp.theory.terms import Terms, add_derived
+from rbpp.variables import VARIABLES
 
 _TABLES = {
     "anchor": "a",
@@ -30,13 +33,13 @@ class FiniteChain:
     """Probability tables of a chain S_anchor → p → M(p) → S_gen → W, and S_anchor → W'.
 
     Attributes:
-        anchor: (…, A) law of the anchor data set.
-        prompt: (…, A, P) law of the prompt given it; a permutation matrix where φ_T is invertible.
-        model_factor: (…, E) law of e_M, independent of the prompt.
-        output: (…, P, E, O) law of M(p) given prompt and e_M; each row one-hot for M(p) = h + g.
-        synthetic: (…, O, G) law of S_gen given the output: the curation.
-        learner: (…, G, W) law of W given S_gen.
-        anchor_learner: (…, A, V) law of W' given S_anchor.
+        anchor: (…, A) distribution of the anchor data set.
+        prompt: (…, A, P) that of the prompt given it; a permutation matrix if φ_T is invertible.
+        model_factor: (…, E) distribution of e_M, independent of the prompt.
+        output: (…, P, E, O) that of M(p) given prompt and e_M; rows one-hot for M(p) = h + g.
+        synthetic: (…, O, G) distribution of S_gen given the output: the curation.
+        learner: (…, G, W) distribution of W given S_gen.
+        anchor_learner: (…, A, V) distribution of W' given S_anchor.
 
     Raises:
         ValueError: if a table has a negative entry, does not sum to one over its last dimension, or
@@ -73,7 +76,7 @@ class FiniteChain:
                 raise ValueError(f"Expected {name} to hold distributions along its last dimension")
 
     def joint(self, variables: str) -> Tensor:
-        """Joint law of some variables, letters of a p e o s w v: (…, sizes in the order given).
+        """Joint distribution of variables, letters of a p e o s w v: (…, sizes in their order).
 
         >>> uniform = torch.full((2,), 0.5)
         >>> copy = torch.eye(2)
@@ -147,69 +150,18 @@ def terms(chain: FiniteChain) -> dict[str, Tensor]:
     result["curation_leak"] = (
         result["information_synthetic_learner"] - result["information_output_learner"]
     )
-    result["prompting_inefficiency"] = bounds.prompting_inefficiency(
-        result["entropy_prompt_factor"], result["information_prompt_output"]
-    )
-    result |= derived(result)
-    result["information_step"] = (  # the proof's step bounds I(M(p); W) by this
-        result["information_prompt_learner"] + result["information_model_factor_learner"]
-    )
-    return result
+    return with_bounds(result)
 
 
-def derived(term: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What follows from the terms by arithmetic alone, exact or estimated.
-
-    Args:
-        term: the terms that `terms` computes first: entropies, informations, ΔI, δ_ε and δ_p.
-    """
-    anchor = term["entropy_anchor"]
-    result = {
-        "entropy_gap": anchor - term["entropy_synthetic"],
-        "entropy_gap_output": anchor - term["entropy_output"],
-        "entropy_anchor_given_output": anchor - term["information_anchor_output"],
-        "entropy_anchor_given_learner": anchor - term["information_anchor_synthetic_learner"],
-        "entropy_anchor_given_anchor_learner": anchor - term["information_anchor_learner"],
-        "entropy_synthetic_given_learner": (
-            term["entropy_synthetic"] - term["information_synthetic_learner"]
-        ),
-        "compression_bottleneck": bounds.compression_bottleneck(
-            term["information_model_factor_learner"], term["information_prompt_learner"]
-        ),
-        "efficiency": bounds.efficiency(term["curation_leak"], term["prompting_inefficiency"]),
-        "ggmi": bounds.ggmi(
-            term["information_anchor_learner"], term["information_synthetic_learner"]
-        ),
-        "bound_chain_rule": bounds.chain_rule(
-            term["curation_leak"],
-            term["information_prompt_learner"],
-            term["information_model_factor_learner_given_prompt"],
-        ),
-    }
-    result["learner_gap"] = (
-        result["entropy_anchor_given_learner"] - result["entropy_anchor_given_anchor_learner"]
-    )
-    result["anchor_retention"] = bounds.anchor_retention(
-        result["entropy_anchor_given_output"], result["entropy_anchor_given_learner"]
-    )
-    result["bound_information_flow"] = bounds.information_flow(
-        term["information_gain"],
-        result["compression_bottleneck"],
-        term["entropy_model_factor"],
-        result["efficiency"],
-    )
-    gain = (
-        term["information_gain"],
-        result["anchor_retention"],
-        result["entropy_anchor_given_learner"],
-        result["entropy_gap"],
-    )
-    rest = (result["entropy_synthetic_given_learner"], result["learner_gap"])
-    result["bound_ggmi"] = bounds.theorem_4_10(*gain, *rest)
-    result["bound_ggmi_corrected"] = bounds.theorem_4_10_corrected(
-        *gain, result["entropy_gap_output"], *rest
-    )
-    return result
+def with_bounds(term: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The terms, what follows from them, and every bound of an information."""
+    found = Terms(term)
+    add_derived(found)
+    setting = LemmaSetting(rows={}, loss_bound=1.0, sub_gaussian=0.5)
+    for right, statement in STATEMENTS.items():
+        if VARIABLES[right].units == "nats":
+            found[right] = statement.formula(found, setting)
+    return dict(found)
 
 
 def random_chains(
@@ -225,7 +177,7 @@ def random_chains(
     Args:
         count: number of chains, the batch size.
         alphabet: q, the size of every alphabet.
-        concentration: of the Dirichlet laws that the tables are drawn from; small ones are sparse.
+        concentration: of the Dirichlet that the tables are drawn from; small ones are sparse.
         curation: probability that curation replaces an output by a uniform letter; `None` draws the
             whole table at random, 0 is no curation.
         generator: source of the draws.

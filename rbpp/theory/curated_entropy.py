@@ -1,47 +1,67 @@
-"""H(S_gen) where curation is random: what the output was is integrated out. In nats.
+"""H(S_gen) where curation is random, with the output integrated out. In nats.
 
-Given what the prompt decides, rows are independent, and the density of a curated row is an average
-of p(row | row of output) over outputs. One pool of outputs serves all prompts: importance weights
-p(output | prompt) / p(output) make it a pool of every prompt's own, so that its errors are alike
-under all prompts, and cancel where prompts are compared.
+Rows are independent given the prompt. The density of a curated row is an average of
+p(row | row of output) over outputs. One pool of outputs serves all prompts: the importance weights
+p(output | prompt) / p(output) turn it into a pool of each prompt. The error of the pool is then
+alike under all prompts, and cancels where prompts are compared.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from rbpp.elementwise import exp_
-from rbpp.estimate import Estimate
+from rbpp.estimate import Estimate, mean_estimate
 from rbpp.processes.replicas import Replicas, Values
-from rbpp.theory.factors import factor_kind
-from rbpp.theory.information import Bracket, cross_entropy, mean_estimate, sandwich
+from rbpp.theory.information import contrastive_bounds, cross_entropy
+from rbpp.theory.model_factor import factor_kind
 
-# Data sets averaged over, and rows of output in their pool. Their error on linear_gaussian is 0.25
-# nats, half that of drawing every prompt's own pool in the same time.
+# Data sets to average over, and rows of output in the pool that they share. The error on
+# linear_gaussian is 0.25 nats, half of what a pool for each prompt reaches in the same time.
 _DATA_SETS, _POOL_ROWS = 128, 1024
 # In one world: (row, row of output) pairs, and (data set, data set, row) sums over the pool.
 _PAIRS, _SUMS = 2**22, 2**19
 # Densities of pairs kept at once, in all worlds.
 _KEPT = 2**23
-# A pool for every prompt, where the model factor of each row forbids a common one.
+# A pool for each prompt, where every row has a model factor of its own and no pool can be shared.
 _OWN_DATA_SETS, _OWN_POOL_ROWS = 48, 256
 # Settings of the lower side, and rows of output drawn for each.
 _SETTINGS, _FRESH_ROWS, _FRESH_PAIRS = 64, 512, 2**21
 _IDLE = ("target", "unprompted")
-# In place of log 0: no output of the pool could have become this row.
+# Stands for log 0 where no output of the pool could have become this row.
 _UNSEEN = -1e6
+NO_DENSITY = (
+    "site synthetic is a deterministic function of output, other than a copy: the process does not "
+    "give its density"
+)
 
 
-def curated_entropy(replicas: Replicas, values: Values) -> Bracket:
-    """H(S_gen) between two sides, with its value; differential for continuous rows.
+def is_copy(replicas: Replicas, values: Values) -> bool:
+    """Whether the synthetic data are the output as it is: ε = 0."""
+    same = values["synthetic"].shape == values["output"].shape
+    return (
+        not replicas.sites["synthetic"].random
+        and same
+        and bool((values["synthetic"] == values["output"]).all())
+    )
 
-    Upper side: −E log q(S_gen), with q an average over prompts made without S_gen, and so above
+
+def hides_density(replicas: Replicas, values: Values) -> bool:
+    """Whether curation is a deterministic function of the output other than a copy."""
+    return not replicas.sites["synthetic"].random and not is_copy(replicas, values)
+
+
+def curated_entropy(replicas: Replicas, values: Values) -> Estimate:
+    """H(S_gen) with both sides; differential for continuous rows.
+
+    Upper side: −E log q(S_gen), where q averages over prompts other than that of S_gen. It bounds
     H(S_gen) whatever q is (Gibbs' inequality). Lower side: H(S_gen | above), from averages that
-    contain the very output a row was made from, plus what a contrast finds of I(above; S_gen).
-    Value: midway between the averages with and without S_gen's own prompt, whose errors cancel to
+    contain the output which the row was made from, plus the InfoNCE bound of I(above; S_gen).
+    Value: midway between the averages with and without the prompt of S_gen, whose errors cancel to
     first order, both corrected for the size of the pool.
 
     Args:
@@ -50,32 +70,38 @@ def curated_entropy(replicas: Replicas, values: Values) -> Bracket:
     """
     scores, optimism = prompt_scores(replicas, values)
     upper = cross_entropy(scores)[1]
-    found = sandwich(scores)[0]
-    given = _entropy_given_above(replicas, values)
-    error = (given.standard_error.square() + found.standard_error.square()).sqrt()
-    lower = torch.minimum(given.value + found.value.clamp_min(0), upper.value)
+    contrast = contrastive_bounds(scores)[0]
+    above = replace(contrast, value=contrast.value.clamp_min(0), limit=math.inf)
+    lower = _entropy_given_above(replicas, values) + above
+    lower = replace(
+        lower,
+        value=torch.minimum(lower.value, upper.value),
+        direction="lower",
+        method="contrast of prompts",
+    )
     with_own, without = cross_entropy(scores + optimism)
     middle = (with_own.value + without.value) / 2
-    # The pool's bias, as far as its second order shows it. Where that is no longer small against
-    # the Monte Carlo error there is more of it, and the lower side errs by about as much.
+    # The second order of the pool's bias. Where it is not small against the Monte Carlo error,
+    # higher orders matter too, and the lower side is off by about as much: take the middle.
     bias, noise = upper.value - without.value, without.standard_error
     share = bias.square() / (bias.square() + (noise / 2).square()).clamp_min(1e-300)
-    value = torch.lerp(middle, lower, share / 2)
-    return Bracket(
-        Estimate(lower, error, given.count, "lower"),
-        upper,
-        "contrast of prompts",
-        "average over prompts",
-        Estimate(value, (noise.square() + (bias / 2).square()).sqrt(), upper.count),
+    value = torch.lerp(middle, lower.value, share / 2)
+    error = (noise.square() + (bias / 2).square()).sqrt()
+    return Estimate(
+        value,
+        error,
+        upper.count,
+        lower=lower,
+        upper=replace(upper, method="average over prompts"),
     )
 
 
 def prompt_scores(replicas: Replicas, values: Values) -> tuple[Tensor, Tensor]:
-    """log q(S_i | what is above the output in data set j), and how much it is too low: (worlds, R,
-    R).
+    """log q(S_i | what is above the output in data set j), and its bias: (worlds, R, R).
 
-    Every q is normalised in S_i, and made without S_i for j ≠ i. The logarithm of an average over a
-    pool is too low by half its relative variance, Σ (w f)² / (Σ w f)² a row.
+    Every q is normalised in S_i, and does not depend on S_i for j ≠ i. The logarithm of an average
+    over a pool is too low by half its relative variance, Σ (w f)² / (Σ w f)² for every row; the
+    second result is that bias, as a positive number.
     """
     rows = replicas.sites["output"].rows
     if _has_row_factors(replicas):
@@ -86,7 +112,7 @@ def prompt_scores(replicas: Replicas, values: Values) -> tuple[Tensor, Tensor]:
     few = {name: value[:, :count] for name, value in values.items()}
     pool, log_weight = make(replicas, few, max(1, pool_rows // rows))
     total = log_square = None
-    # Rows of output have one law: each may have become every row of S. Some shifts at a time.
+    # Rows of output have one distribution: each may have become any row of S. Some shifts at once.
     kept = max(1, _KEPT // (few["output"].shape[:4].numel() * pool.shape[1]))
     for shifts in torch.arange(rows).split(kept):
         parts = [_shifted(replicas, few, pool, log_weight, int(shift)) for shift in shifts]
@@ -107,7 +133,7 @@ def prompt_scores(replicas: Replicas, values: Values) -> tuple[Tensor, Tensor]:
 def _shifted(
     replicas: Replicas, few: Values, pool: Tensor, log_weight: Tensor, shift: int
 ) -> tuple[Tensor, Tensor]:
-    """log p(row of S | row of the pool `shift` places before), (worlds, rows, R, P), and the
+    """log p(row of S | the row of the pool `shift` places before), (worlds, rows, R, P), and the
     weights of those rows of the pool, (worlds, rows, P, R)."""
     swapped = {"output": pool.roll(shift, dims=3)}
     density = replicas.pairs(few, "synthetic", swapped, per_row=True)
@@ -121,21 +147,21 @@ def _added(total: Tensor | None, part: Tensor) -> Tensor:
 def _common_pool(replicas: Replicas, few: Values, count: int) -> tuple[Tensor, Tensor]:
     """Outputs (worlds, P, 1, rows) + event of fresh prompts, and log weights (worlds, P, R, rows).
 
-    A weight is p(output | above_j) over the pool's own law, the average over its prompts.
+    A weight is p(output | above_j) over the density of the pool, an average over its prompts.
     """
     idle: Values = {name: few[name][:, :1] for name in _IDLE if name in few}
     fresh = replicas.draw(count, "curated pool", given=idle)
     names = _above(replicas)
     own = replicas.pairs(fresh, "output", {name: fresh[name] for name in names}, per_row=True)
-    law = own.logsumexp(2, keepdim=True)
+    pooled = own.logsumexp(2, keepdim=True)
     weight = replicas.pairs(fresh, "output", {name: few[name] for name in names}, per_row=True)
-    weight = weight - law
+    weight = weight - pooled
     total = weight.logsumexp((1, 3), keepdim=True)
     return fresh["output"], weight - total.clamp_min(_UNSEEN)
 
 
 def _own_pools(replicas: Replicas, few: Values, count: int) -> tuple[Tensor, Tensor]:
-    """The same with `count` outputs drawn for every prompt, which weigh for no other."""
+    """The same with `count` outputs for each prompt, of weight zero under the other prompts."""
     settings = few["output"].shape[1]
     pool = _fresh_outputs(replicas, few, count, "curated pools")
     mine = torch.eye(settings, dtype=pool.dtype, device=pool.device).repeat_interleave(count, 0)
@@ -147,25 +173,25 @@ def _fresh_outputs(replicas: Replicas, few: Values, count: int, label: str) -> T
     """`count` outputs for each data set, given what is above them: (worlds, R · count, 1, rows)."""
     held = {name: few[name] for name in ("anchor", *_above(replicas)) if name in few}
     given = {name: value.repeat_interleave(count, 1) for name, value in held.items()}
-    # What has no part in them is not worth drawing again.
+    # These sites have no part in the output: a draw of them would be wasted.
     given |= {name: few[name][:, :1] for name in _IDLE if name in few}
     return replicas.draw(few["output"].shape[1] * count, label, given=given)["output"]
 
 
 def _above(replicas: Replicas) -> tuple[str, ...]:
-    """What rows are independent given: prompt and, where all rows share it, the model factor."""
+    """Sites given which rows are independent: the prompt, and a model factor that rows share."""
     shared = factor_kind(replicas) == "above" and not _has_row_factors(replicas)
     names = ("prompt", "prompt_factor", *(("model_factor",) if shared else ()))
     return tuple(name for name in names if name in replicas.sites)
 
 
 def _has_row_factors(replicas: Replicas) -> bool:
-    """Whether the model factor is above the output, one to a row."""
+    """Whether the model factor is above the output, one for each row."""
     return factor_kind(replicas) == "above" and replicas.sites["model_factor"].rows > 1
 
 
 def _entropy_given_above(replicas: Replicas, values: Values) -> Estimate:
-    """A lower side of H(S_gen | above), by averages over outputs that contain the true one."""
+    """A lower bound of H(S_gen | above), by averages over outputs that contain the true one."""
     rows = replicas.sites["output"].rows
     settings = _FRESH_PAIRS // (_FRESH_ROWS * rows)
     settings = min(max(8, settings), _SETTINGS, values["output"].shape[1])

@@ -10,7 +10,7 @@ import torch
 from benchmarks import coverage
 from rbpp.processes.process import load_process
 from rbpp.processes.replicas import Replicas
-from rbpp.theory.curated import curated_entropy
+from rbpp.theory.curated_entropy import curated_entropy
 
 WORLDS = 8
 # Errors of the mean over worlds; beyond 4 once in 16,000.
@@ -41,14 +41,14 @@ def revised_truth(shared: bool) -> float:
     return 0.5 * (ROWS * math.log(2 * math.pi * math.e) + float(torch.logdet(covariance)))
 
 
-def check(bracket, truth):
+def check(found, truth):
     """The value is right, and the sides are on their sides, in the mean over worlds."""
     count = len(truth)
-    for side, sign in ((bracket.lower, 1), (bracket.best(), 0), (bracket.upper, -1)):
+    for side, sign in ((found.lower, 1), (found, 0), (found.upper, -1)):
         error = float(side.standard_error.square().mean().sqrt()) / math.sqrt(count)
         bias = float((side.value - truth).mean())
         assert (sign * bias if sign else abs(bias)) < ERRORS * error, (sign, bias, error)
-    width = float((bracket.upper.value - bracket.lower.value).mean())
+    width = float((found.upper.value - found.lower.value).mean())
     assert width < 0.1 * abs(float(truth.mean())) + 0.5
 
 
@@ -70,24 +70,24 @@ def test_model_factors_above_the_output_are_integrated_out(shared):
 def test_entropies_of_shipped_processes(name, truth, knobs):
     process = load_process(name, **knobs)
     replicas = Replicas(process, worlds=WORLDS)
-    bracket = curated_entropy(replicas, replicas.draw(128, "test"))
+    found = curated_entropy(replicas, replicas.draw(128, "test"))
     worlds = coverage.worlds_of(replicas.world, WORLDS)
     exact = torch.tensor([truth(world, process.knobs)["entropy_synthetic"] for world in worlds])
     site = replicas.sites["synthetic"]
     if not site.discrete:  # the truth is at the benchmark's resolution
         exact = exact + site.coordinates * math.log(coverage.RESOLUTION)
-    check(bracket, exact)
+    check(found, exact)
 
 
 def test_a_pool_too_small_shows_in_the_error():
     """Revision far narrower than the outputs lie apart: the sides part, and the error says so."""
     process = load_process("linear_gaussian", curation_noise=0.1, outputs=4)
     replicas = Replicas(process, worlds=WORLDS)
-    bracket = curated_entropy(replicas, replicas.draw(64, "test"))
+    found = curated_entropy(replicas, replicas.draw(64, "test"))
     worlds = coverage.worlds_of(replicas.world, WORLDS)
     exact = torch.tensor(
         [coverage.linear_gaussian_truth(w, process.knobs)["entropy_synthetic"] for w in worlds]
     ) + 8 * math.log(coverage.RESOLUTION)
-    low, high = bracket.best().interval(3.0)
+    low, high = found.interval(3.0)
     assert bool(((low < exact) & (exact < high)).all())
-    assert float((bracket.upper.value - bracket.lower.value).mean()) > 1.0
+    assert float((found.upper.value - found.lower.value).mean()) > 1.0

@@ -1,0 +1,252 @@
+"""Terms of the chain that need no learner: entropies, ΔI, and what the prompt tells of the output.
+
+All in nats and per data set; entropies of continuous sites at the stated resolution. Each term has
+two sides where it is not estimated without bias, or is missing with a reason.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from rbpp.estimate import Estimate, exactly, mean_estimate
+from rbpp.processes.replicas import Replicas, Values
+from rbpp.theory.curated_entropy import NO_DENSITY, curated_entropy, hides_density
+from rbpp.theory.information import contrastive_bounds, midpoint
+from rbpp.theory.model_factor import factor_kind, is_additive, log_volume_of_prompt
+from rbpp.theory.terms import EstimatedTerms
+
+# Draws of what lies between two sites, to integrate their density over it.
+INTERMEDIATE_DRAWS = 32
+_JACOBIAN_DRAWS = 64
+_PROMPT_SITES = ("prompt", "prompt_factor")
+
+
+def chain_information(
+    replicas: Replicas, values: Values, *, pairs: int, resolution: float
+) -> EstimatedTerms:
+    """Entropies and informations along anchor → prompt → output → synthetic.
+
+    Args:
+        replicas: the process in its worlds.
+        values: draws of it, at least `pairs` replicates.
+        pairs: contrastive samples; lower sides of informations cannot exceed log(pairs).
+        resolution: Δ per coordinate, for continuous sites.
+
+    Raises:
+        ValueError: where the output is a deterministic function of the prompt between continuous
+            variables, so that the prompt tells infinitely much of it.
+    """
+    _refuse_infinite(replicas)
+    found = EstimatedTerms()
+    few = {name: value[:, :pairs] for name, value in values.items()}
+    found.terms["entropy_anchor"] = _entropy(replicas, values, "anchor", resolution)
+    _prompt_to_output(replicas, values, few, found, resolution)
+    _model_factor(replicas, values, found, resolution)
+    _prompt_factor(replicas, values, few, found, resolution)
+    _anchor_to_output(replicas, few, found)
+    _synthetic(replicas, values, found, resolution)
+    return found
+
+
+def _refuse_infinite(replicas: Replicas) -> None:
+    output = replicas.sites["output"]
+    if output.random or output.discrete:
+        return
+    upstream = "prompt and model_factor" if factor_kind(replicas) == "above" else "prompt"
+    raise ValueError(
+        f"Expected a finite I(prompt; output); got infinitely much: site 'output' is a "
+        f"deterministic function of {upstream} between continuous variables. Sample 'output' "
+        f"around that value, with noise at the resolution that matters to you"
+    )
+
+
+def _entropy(replicas: Replicas, values: Values, name: str, resolution: float) -> Estimate:
+    """−E log p(site | what is above it), at the resolution if it is continuous."""
+    site = replicas.sites[name]
+    if not site.random:
+        zero = values["anchor"].new_zeros(replicas.worlds, dtype=torch.float64)
+        return exactly(zero, "given what is above it")
+    found = mean_estimate(-replicas.log_density(values, name), method="log density")
+    return found if site.discrete else _at_resolution(found, site.coordinates, resolution)
+
+
+def _at_resolution(entropy: Estimate, coordinates: int, resolution: float) -> Estimate:
+    """Entropy of a continuous variable read at Δ per coordinate: H ≈ h − coordinates · log Δ."""
+    return entropy - coordinates * math.log(resolution)
+
+
+def _prompt_to_output(
+    replicas: Replicas, values: Values, few: Values, found: EstimatedTerms, resolution: float
+) -> None:
+    given_all = _entropy(replicas, values, "output", resolution)
+    prompt = {name: few[name] for name in _PROMPT_SITES if name in few}
+
+    def information(sites: Values) -> Estimate:
+        return midpoint(*contrastive_bounds(replicas.pairs(few, "output", sites)))
+
+    if factor_kind(replicas) != "above":
+        about_prompt = information(prompt)
+        gain = given_all
+    else:
+        factor = {"model_factor": few["model_factor"]}
+        both, about_factor = information({**prompt, **factor}), information(factor)
+        scores = _integrated_pairs(replicas, few, ("anchor", *_PROMPT_SITES), "factor")
+        about_prompt = _integrated(scores, both - about_factor)
+        gain = given_all + about_factor
+    found.terms["information_gain"] = gain
+    found.terms["information_prompt_output"] = about_prompt
+    found.terms["entropy_output"] = gain + about_prompt
+
+
+def _integrated_pairs(replicas: Replicas, few: Values, held: tuple[str, ...], label: str) -> Tensor:
+    """log mean_k p(output_i | held_j, fresh draw k of what is between them): (worlds, R, R)."""
+    given = {name: few[name] for name in held if name in few}
+    idle: Values = {name: few[name] for name in ("target", "unprompted") if name in few}
+    total = None
+    for index in range(INTERMEDIATE_DRAWS):
+        count = few["output"].shape[1]
+        fresh = replicas.draw(count, f"{label} {index}", given={**given, **idle})
+        between = {n: fresh[n] for n in (*_PROMPT_SITES, "model_factor") if n in fresh}
+        part = replicas.pairs(few, "output", between)
+        total = part if total is None else torch.logaddexp(total, part)
+    assert total is not None
+    return total - math.log(INTERMEDIATE_DRAWS)
+
+
+def _integrated(scores: Tensor, sides: Estimate) -> Estimate:
+    """An information from scores that only estimate a density.
+
+    InfoNCE bounds from below whatever the scores are. From above the given upper side does. The
+    value is the middle of the contrastive bounds of the scores, kept between both.
+    """
+    assert sides.lower is not None
+    assert sides.upper is not None
+    possible = scores.diagonal(dim1=-2, dim2=-1) > -math.inf
+    floor = scores.masked_fill(scores == -math.inf, -1e6)  # possible, but not among the few draws
+    middle = midpoint(*contrastive_bounds(torch.where(possible.unsqueeze(-1), scores, floor)))
+    assert middle.lower is not None
+    lower = replace(
+        middle.lower,
+        value=torch.maximum(middle.lower.value, sides.lower.value.clamp_min(0)),
+    )
+    kept = torch.minimum(torch.maximum(middle.value, lower.value), sides.upper.value)
+    return replace(middle, value=kept, lower=lower, upper=sides.upper)
+
+
+def _model_factor(
+    replicas: Replicas, values: Values, found: EstimatedTerms, resolution: float
+) -> None:
+    name, kind = "entropy_model_factor", factor_kind(replicas)
+    if kind == "above":
+        found.terms[name] = _entropy(replicas, values, "model_factor", resolution)
+    elif kind == "absent":
+        found.terms[name] = found.terms["information_gain"]
+        found.notes[name] = (
+            "no site model_factor: e_M is all that the prompt leaves open, and H(e_M) is at least "
+            "H(M(p) | p), which stands for it"
+        )
+    elif is_additive(replicas, values):
+        found.terms[name] = found.terms["information_gain"]
+        found.notes[name] = (
+            "M(p) = h(e_p) + e_M: the factor has the entropy that the prompt leaves in the output"
+        )
+    else:
+        found.missing[name] = (
+            "site model_factor is computed from output otherwise than as output − h(prompt): the "
+            "process does not give its density"
+        )
+
+
+def _prompt_factor(
+    replicas: Replicas, values: Values, few: Values, found: EstimatedTerms, resolution: float
+) -> None:
+    term = "entropy_prompt_factor"
+    name = "prompt_factor" if "prompt_factor" in replicas.sites else "prompt"
+    site = replicas.sites[name]
+    if not site.random:
+        found.terms[term] = found.terms["entropy_anchor"]
+        draws = {key: value[:, :_JACOBIAN_DRAWS] for key, value in values.items()}
+        volume = log_volume_of_prompt(replicas, draws, name)
+        if volume is not None:
+            found.terms[term] += mean_estimate(volume, method="Jacobian")
+        else:
+            found.notes[term] = (
+                f"site {name} is a function of the anchors: H(S_anchor) stands for its entropy, "
+                "which is that if the function is invertible and at most that if not"
+            )
+        return
+    given_above = _entropy(replicas, values, name, resolution)
+    gaussian = _gaussian_entropy(replicas, values, name, resolution)
+    if gaussian is not None:
+        found.terms[term] = gaussian.between(given_above, gaussian)
+        found.notes[term] = f"site {name} is random: the value is an upper side"
+        return
+    drawn = f"site {name} is random given what is above it, and"
+    if not site.discrete:
+        found.missing[term] = (
+            f"{drawn} has too many coordinates ({site.coordinates}) for its entropy to be bounded "
+            f"from {_count(values)} draws"
+        )
+        return
+    # H(e_p) = H(e_p | above) + I(above; e_p): letters have no Gaussian above them.
+    above = {key: few[key] for key in ("anchor", "prompt") if key != name}
+    entropy = given_above + midpoint(*contrastive_bounds(replicas.pairs(few, name, above)))
+    if entropy.upper is not None and bool(entropy.upper.value.isfinite().all()):
+        found.terms[term] = entropy
+    else:
+        found.missing[term] = (
+            f"{drawn} its letters differ too much between {_count(few)} draws for its entropy to "
+            "be bounded from above"
+        )
+
+
+def _gaussian_entropy(
+    replicas: Replicas, values: Values, name: str, resolution: float
+) -> Estimate | None:
+    """Entropy of the Gaussian with the site's covariance, an upper bound of the site's entropy."""
+    site, count = replicas.sites[name], _count(values)
+    if site.discrete or count < 4 * site.coordinates:
+        return None
+    flat = values[name].reshape(replicas.worlds, count, -1)
+    centred = flat - flat.mean(1, keepdim=True)
+    covariance = centred.mT @ centred / (count - 1)
+    size = flat.shape[-1]
+    value = 0.5 * (size * math.log(2 * math.pi * math.e) + torch.logdet(covariance))
+    error = torch.full_like(value, math.sqrt(size / (2 * count)))  # of half a log determinant
+    method = "Gaussian of the same covariance"
+    return _at_resolution(Estimate(value, error, count, "upper", method=method), size, resolution)
+
+
+def _count(values: Values) -> int:
+    return values["anchor"].shape[1]
+
+
+def _anchor_to_output(replicas: Replicas, few: Values, found: EstimatedTerms) -> None:
+    information = found.terms["information_prompt_output"]
+    if replicas.sites["prompt"].random:
+        assert information.upper is not None
+        zero = exactly(torch.zeros_like(information.value), "zero")
+        ceiling = replace(information.upper, method="data processing")
+        scores = _integrated_pairs(replicas, few, ("anchor",), "between")
+        information = _integrated(scores, information.between(zero, ceiling))
+    found.terms["information_anchor_output"] = information
+
+
+def _synthetic(
+    replicas: Replicas, values: Values, found: EstimatedTerms, resolution: float
+) -> None:
+    """H(S_gen): that of the output without curation, an average over outputs with it."""
+    name, site = "entropy_synthetic", replicas.sites["synthetic"]
+    if hides_density(replicas, values):
+        found.missing[name] = NO_DENSITY
+    elif not site.random:
+        found.terms[name] = found.terms["entropy_output"]
+    else:
+        entropy = curated_entropy(replicas, values)
+        found.terms[name] = (
+            entropy if site.discrete else _at_resolution(entropy, site.coordinates, resolution)
+        )

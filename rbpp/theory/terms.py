@@ -1,0 +1,153 @@
+"""Terms of a chain: what estimators return, and what follows from it by arithmetic.
+
+A term is known by its name in `rbpp.variables`. One that is not described there is an error: no
+table would show it. Information is in nats and per data set.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from rbpp.estimate import Estimate
+from rbpp.theory import lemmas
+from rbpp.theory.model_factor import Kind
+from rbpp.variables import VARIABLES
+
+
+@dataclass
+class EstimatedTerms:
+    """What an estimator found.
+
+    Attributes:
+        terms: name to estimate.
+        missing: name to the reason why there is no such term.
+        notes: name to what the estimate stands for, where that needs saying.
+    """
+
+    terms: dict[str, Estimate] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def __ior__(self, other: EstimatedTerms) -> EstimatedTerms:
+        self.terms |= other.terms
+        self.missing |= other.missing
+        self.notes |= other.notes
+        return self
+
+
+class Terms(dict[str, Tensor]):
+    """Values of terms by name; a term that is described but not there is nan.
+
+    Args:
+        values: name to value; all of one shape.
+        uppers: upper sides of some of them, for bounds that stay bounds only with those.
+
+    >>> terms = Terms({"ggmi": torch.tensor(1.0)})
+    >>> terms["entropy_gap"].item()
+    nan
+    """
+
+    def __init__(
+        self, values: Mapping[str, Tensor], uppers: Mapping[str, Tensor] | None = None
+    ) -> None:
+        super().__init__(values)
+        self.uppers = uppers or {}
+
+    def __missing__(self, name: str) -> Tensor:
+        require_described([name])
+        return torch.full_like(next(iter(self.values())), math.nan).detach()
+
+    def upper(self, name: str) -> Tensor:
+        """The upper side where there is one, with the derivative of the term itself."""
+        value = self[name]
+        return value if name not in self.uppers else value + (self.uppers[name] - value).detach()
+
+
+def require_described(names: Collection[str]) -> None:
+    """Refuse terms that `rbpp.variables` does not describe.
+
+    Raises:
+        ValueError: naming them.
+    """
+    unknown = sorted(set(names) - set(VARIABLES))
+    if unknown:
+        raise ValueError(f"Expected terms that rbpp.variables describes; got {', '.join(unknown)}")
+
+
+# By arithmetic alone, in this order: each may use those before it.
+DERIVED: dict[str, Callable[[Terms], Tensor]] = {
+    "prompting_inefficiency": lambda t: lemmas.prompting_inefficiency(
+        t["entropy_prompt_factor"], t["information_prompt_output"]
+    ),
+    "prompting_factor": lambda t: lemmas.prompting_factor(
+        t["entropy_prompt_factor"], t["information_prompt_output"]
+    ),
+    "entropy_gap": lambda t: t["entropy_anchor"] - t["entropy_synthetic"],
+    "entropy_gap_output": lambda t: t["entropy_anchor"] - t["entropy_output"],
+    "entropy_anchor_given_output": lambda t: t["entropy_anchor"] - t["information_anchor_output"],
+    "entropy_anchor_given_learner": lambda t: (
+        t["entropy_anchor"] - t["information_anchor_synthetic_learner"]
+    ),
+    "entropy_anchor_given_anchor_learner": lambda t: (
+        t["entropy_anchor"] - t["information_anchor_learner"]
+    ),
+    "entropy_synthetic_given_learner": lambda t: (
+        t["entropy_synthetic"] - t["information_synthetic_learner"]
+    ),
+    "compression_bottleneck": lambda t: lemmas.compression_bottleneck(
+        t["information_model_factor_learner"], t["information_prompt_learner"]
+    ),
+    "efficiency": lambda t: lemmas.efficiency(t["curation_leak"], t["prompting_inefficiency"]),
+    "ggmi": lambda t: lemmas.ggmi(
+        t["information_anchor_learner"], t["information_synthetic_learner"]
+    ),
+    "learner_gap": lambda t: (
+        t["entropy_anchor_given_learner"] - t["entropy_anchor_given_anchor_learner"]
+    ),
+    "anchor_retention": lambda t: lemmas.anchor_retention(
+        t["entropy_anchor_given_output"], t["entropy_anchor_given_learner"]
+    ),
+    "information_output_learner": lambda t: t["information_synthetic_learner"] - t["curation_leak"],
+}
+
+
+def add_derived(terms: Terms) -> None:
+    """Add whatever follows from the terms by arithmetic, estimated or exact."""
+    for name, formula in DERIVED.items():
+        terms[name] = formula(terms)
+
+
+def add_identities(terms: Terms, *, factor: Kind, prompt_random: bool, curated: bool) -> None:
+    """Add the terms that equal others in this kind of process.
+
+    Args:
+        terms: as estimated.
+        factor: where the process has the model factor.
+        prompt_random: whether the prompt is more than a function of the anchors.
+        curated: whether S_gen is other than the output.
+    """
+    terms["entropy_output"] = terms["information_gain"] + terms["information_prompt_output"]
+    if not curated:
+        terms["entropy_synthetic"] = terms["entropy_output"]
+    if not prompt_random:
+        # The prompt is a function of the anchors: downstream it carries what they carry.
+        terms["information_anchor_output"] = terms["information_prompt_output"]
+        terms["information_anchor_synthetic_learner"] = terms["information_prompt_learner"]
+    if factor == "above":
+        return
+    if "entropy_model_factor" in terms:
+        terms["entropy_model_factor"] = terms["information_gain"]
+    # e_M is all that the prompt leaves open: the chain rule of I(M(p); W).
+    rest = (
+        terms["information_synthetic_learner"]
+        - terms["curation_leak"]
+        - terms["information_prompt_learner"]
+    )
+    terms["information_model_factor_learner_given_prompt"] = rest
+    if factor == "absent":
+        terms["information_model_factor_learner"] = rest

@@ -1,0 +1,184 @@
+"""Total variation between distributions of rows, TV(p, q) = sup_A |P(A) − Q(A)|, from densities.
+
+D is the distribution of rows of the site `target`, D_M that of `unprompted`, D_gen that of a row of
+S_gen given all that is above the output; divergences from D_gen are averages over that.
+
+Estimators are siblings of one signature, `(replicas, values, first, second) -> Estimate`, the
+distributions being named by their sites. `total_variation` says which one serves which pair.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from rbpp.estimate import Estimate, mean_estimate
+from rbpp.processes.replicas import Replicas, Values
+from rbpp.theory.curated_entropy import NO_DENSITY, hides_density, is_copy
+from rbpp.theory.model_factor import sites_above_output
+from rbpp.theory.terms import EstimatedTerms
+
+# Prompts, and rows from either distribution.
+_SETTINGS = 16
+_POINTS = 512
+# For curated rows: fewer, since the density of each is an average over as many outputs.
+_CURATED_SETTINGS, _CURATED_POINTS, _CURATION_DRAWS = 8, 256, 400
+_PASS_ELEMENTS = 2**22
+# Sites of rows that depend on nothing else in the chain.
+_FREE = ("target", "unprompted")
+_NAMES = {
+    "task_divergence": ("target", "unprompted"),
+    "generation_divergence": ("unprompted", "synthetic"),
+    "total_divergence": ("target", "synthetic"),
+}
+
+
+def total_variations(replicas: Replicas, values: Values) -> EstimatedTerms:
+    """TV(D, D_M), TV(D_M, D_gen) and TV(D, D_gen), or why one is missing."""
+    found = EstimatedTerms()
+    for name, (first, second) in _NAMES.items():
+        lacking = [reason for site in (first, second) if (reason := _lacking(replicas, site))]
+        if not lacking and second == "synthetic" and hides_density(replicas, values):
+            lacking = [NO_DENSITY]
+        if lacking:
+            found.missing[name] = "; ".join(lacking)
+        else:
+            found.terms[name] = total_variation(replicas, values, first, second)
+    return found
+
+
+def total_variation(replicas: Replicas, values: Values, first: str, second: str) -> Estimate:
+    """TV of the distributions of rows of two sites, by the estimator that serves them."""
+    if second != "synthetic":
+        return between_free_rows(replicas, values, first, second)
+    if is_copy(replicas, values):
+        return between_free_and_output_rows(replicas, values, first, "output")
+    return between_free_and_curated_rows(replicas, values, first, second)
+
+
+def between_free_rows(replicas: Replicas, values: Values, first: str, second: str) -> Estimate:
+    """TV(p, q) = E_{½(p+q)} |p − q| / (p + q), an average of numbers in [0, 1] of rows of both."""
+    sides = []
+    for source in (first, second):
+        points = _points(replicas, values, source, 2 * _POINTS)
+        logs = [_log_density_at(replicas, values, name, points) for name in (first, second)]
+        sides.append(mean_estimate(_symmetric(*logs).squeeze(1), method="density ratios"))
+    return (sides[0] + sides[1]) / 2
+
+
+def between_free_and_output_rows(
+    replicas: Replicas, values: Values, first: str, second: str
+) -> Estimate:
+    """The same formula for a distribution and the output given its prompt; a mean over prompts."""
+    settings = min(_SETTINGS, values["anchor"].shape[1])
+    free = _points(replicas, values, first, _POINTS)
+    own = values[second][:, :settings].unsqueeze(0)
+    sides = []
+    for points in (free, own):
+        logs = [_log_density_at(replicas, values, name, points) for name in (first, second)]
+        sides.append(_symmetric(*logs).mean(-1))
+    each = mean_estimate((sides[0] + sides[1]) / 2, method="density ratios")
+    return _with_shared_rows(each, 0.25, free.shape[0] * free.shape[4])
+
+
+def between_free_and_curated_rows(
+    replicas: Replicas, values: Values, first: str, second: str
+) -> Estimate:
+    """TV(p, q) = E_p (1 − q/p)₊ with an unbiased estimate of q, the output being integrated out.
+
+    By Jensen's inequality the estimate is too large in expectation, never too small.
+    """
+    points = _points(replicas, values, first, _CURATED_POINTS)
+    log_free = _log_density_at(replicas, values, first, points)  # (worlds, 1, N)
+    fixed = _fixed(replicas, values, "output")
+    settings = min(_CURATED_SETTINGS, next(iter(fixed.values())).shape[2])
+    draws = max(1, _CURATION_DRAWS // replicas.sites["output"].rows)
+    given = {
+        key: value[0, :, :settings].repeat_interleave(draws, 1) for key, value in fixed.items()
+    }
+    given |= {key: values[key][:, :1] for key in _FREE if key in values}  # no part in the output
+    outputs = replicas.draw(settings * draws, f"curated {first}", given=given)["output"]
+    log_curated = _log_average(replicas, outputs, points, second, settings)
+    ratio = (log_curated - log_free).nan_to_num(-math.inf)
+    each = (-torch.expm1(ratio)).clamp_min(0).mean(-1)
+    method = "density ratios; curated rows from above"
+    return _with_shared_rows(mean_estimate(each, "upper", method=method), 1.0, log_free.shape[-1])
+
+
+def _log_average(
+    replicas: Replicas, outputs: Tensor, points: Tensor, name: str, settings: int
+) -> Tensor:
+    """log mean over rows of output of the density of curated rows at points: (worlds, P, N)."""
+    rows = replicas.sites["output"].rows
+    draws = outputs.shape[1] // settings
+    # One point against every row of output at a time, the points as further runs of the process.
+    flat = points.movedim(0, 2).flatten(2, 4).movedim(2, 0)  # (N, worlds, 1) + event
+    flat = flat.unsqueeze(3).unsqueeze(3)
+    logs = []
+    for chunk in flat.split(max(1, _PASS_ELEMENTS // outputs.numel())):
+        found = replicas.row_log_density({"output": outputs.unsqueeze(0), name: chunk}, name)
+        found = found.expand(-1, -1, -1, rows)
+        logs.append(found.unflatten(2, (settings, draws)).flatten(3).logsumexp(-1))
+    return torch.cat(logs).movedim(0, -1) - math.log(draws * rows)
+
+
+def _with_shared_rows(each: Estimate, weight: float, count: int) -> Estimate:
+    """Prompts share `count` rows: add their error to that of the spread over prompts.
+
+    A mean of numbers in [0, 1] has a variance of at most ¼ / count.
+    """
+    shared = torch.full_like(each.value, math.sqrt(weight * 0.25 / count))
+    return each + Estimate(torch.zeros_like(each.value), shared, each.count)
+
+
+def _lacking(replicas: Replicas, name: str) -> str:
+    """Why the rows of a free site have no density, if so."""
+    if name not in _FREE:
+        return ""
+    if name not in replicas.sites:
+        return f"the process has no site {name}"
+    random = replicas.sites[name].random
+    return "" if random else f"site {name} is deterministic: it has no density"
+
+
+def _points(replicas: Replicas, values: Values, name: str, count: int) -> Tensor:
+    """`count` rows (or a few more) of a site, in whole plates: (groups, worlds, 1, 1, n)."""
+    rows = replicas.sites[name].rows
+    groups = min(-(-count // rows), values[name].shape[1])
+    return values[name][:, -groups:].movedim(1, 0).unsqueeze(2)
+
+
+def _in_plate(points: Tensor, rows: int) -> Tensor:
+    """Points (groups, worlds, P, 1, n) + event regrouped into plates of another size."""
+    groups, worlds, settings, _, count = points.shape[:5]
+    event = points.shape[5:]
+    flat = points.movedim(0, 2).reshape(worlds, settings, groups * count, *event)
+    whole = -(-flat.shape[2] // rows) * rows
+    index = torch.arange(whole, device=flat.device) % flat.shape[2]
+    regrouped = flat[:, :, index].reshape(worlds, settings, whole // rows, 1, rows, *event)
+    return regrouped.movedim(2, 0)
+
+
+def _log_density_at(replicas: Replicas, values: Values, name: str, points: Tensor) -> Tensor:
+    """log density of rows of site `name` at points (G, worlds, P, 1, n): (worlds, P, N)."""
+    count = points.shape[0] * points.shape[4]
+    placed = _in_plate(points, replicas.sites[name].rows)
+    found = replicas.row_log_density({**_fixed(replicas, values, name), name: placed}, name)
+    return found.movedim(0, 2).flatten(2)[..., :count]
+
+
+def _fixed(replicas: Replicas, values: Values, name: str) -> Values:
+    """What a row of a distribution is conditional on, for a few prompts."""
+    if name in _FREE:
+        return {}
+    settings = min(_SETTINGS, values["anchor"].shape[1])
+    names = [key for key in sites_above_output(replicas) if key in values]
+    return {key: values[key][:, :settings].unsqueeze(0) for key in names}
+
+
+def _symmetric(first: Tensor, second: Tensor) -> Tensor:
+    """|p − q| / (p + q) from log densities; zero where both densities vanish."""
+    difference = torch.where(first == second, 0.0, first - second)
+    return torch.tanh(difference.abs() / 2)

@@ -1,0 +1,214 @@
+"""What was estimated in some worlds, before anything is derived from it: to keep, and to join."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rbpp.estimate import Estimate
+from rbpp.theory.model_factor import Kind
+from rbpp.theory.terms import EstimatedTerms
+
+Value = TypeVar("Value")
+REST = "rest_"  # before the name of a term, in the delta method
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessFacts:
+    """What the terms and the audit need to know of a process and its learners.
+
+    Attributes:
+        factor: where the process has the model factor.
+        prompt_random: whether the prompt is more than a function of the anchors.
+        curated: whether S_gen is other than the output.
+        discrete: whether rows of S_gen are letters or counts.
+        output_random: whether the output is sampled.
+        losses: smallest and largest loss in [0, 1] of W on fresh rows, where it has a loss.
+        rows: rows of the data sets `anchor` and `synthetic`.
+        learner, anchor_learner: what they are, in words.
+    """
+
+    factor: Kind
+    prompt_random: bool
+    curated: bool
+    discrete: bool
+    output_random: bool
+    losses: tuple[float, float] | None
+    rows: dict[str, int]
+    learner: str
+    anchor_learner: str
+
+
+@dataclass(kw_only=True)
+class WorldEstimates(EstimatedTerms):
+    """Estimates in some worlds, each (worlds,).
+
+    Attributes:
+        rests: for an information of W that is I(S_gen; W) minus an estimate of its own, that
+            estimate: its error is independent of that of I(S_gen; W), the information's is not.
+        world: parameters of the worlds, (worlds, …), or (1, …) where they are the same in all.
+        sub_gaussian: σ of the losses in [0, 1], where there are losses.
+        facts: of the process and its learners.
+    """
+
+    rests: dict[str, Estimate] = field(default_factory=dict)
+    world: dict[str, Tensor] = field(default_factory=dict)
+    sub_gaussian: Tensor | None = None
+    facts: ProcessFacts
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As a checkpoint keeps it."""
+        arrays = {f"world/{name}": value for name, value in self.world.items()}
+        described: dict[str, Any] = {}
+        for kind in ("terms", "rests"):
+            for name, estimate in getattr(self, kind).items():
+                _flatten(f"{kind}/{name}", estimate, arrays, described)
+        if self.sub_gaussian is not None:
+            arrays["sub_gaussian"] = self.sub_gaussian
+        text = {
+            "estimates": described,
+            "missing": self.missing,
+            "notes": self.notes,
+            "facts": asdict(self.facts),
+        }
+        kept = {name: value.cpu().numpy() for name, value in arrays.items()}
+        return {**kept, "text": np.asarray(json.dumps(text))}
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, np.ndarray]) -> WorldEstimates:
+        """What `arrays` was made from, on the CPU."""
+        text = json.loads(str(arrays["text"]))
+        tensors = {name: torch.from_numpy(v) for name, v in arrays.items() if name != "text"}
+        estimates = {
+            name: _unflatten(name, tensors, text["estimates"])
+            for name in text["estimates"]
+            if not name.endswith((_LOWER, _UPPER))
+        }
+        losses = text["facts"].pop("losses")
+        return WorldEstimates(
+            terms=_below("terms/", estimates),
+            rests=_below("rests/", estimates),
+            world=_below("world/", tensors),
+            sub_gaussian=tensors.get("sub_gaussian"),
+            missing=text["missing"],
+            notes=text["notes"],
+            facts=ProcessFacts(**text["facts"], losses=None if losses is None else tuple(losses)),
+        )
+
+
+def join(parts: Sequence[WorldEstimates], worlds: Sequence[int]) -> WorldEstimates:
+    """The worlds of all parts, in order; a term that only some parts have is nan in the others.
+
+    Args:
+        parts: of one process.
+        worlds: how many every part has.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    losses = [part.facts.losses for part in parts if part.facts.losses is not None]
+    lows, highs = zip(*losses, strict=True) if losses else ((), ())
+    spreads = [part.sub_gaussian for part in parts if part.sub_gaussian is not None]
+    facts = asdict(parts[0].facts) | {"losses": (min(lows), max(highs)) if losses else None}
+    return WorldEstimates(
+        terms={name: _joined(of, worlds) for name, of in _by_name([p.terms for p in parts])},
+        rests={name: _joined(of, worlds) for name, of in _by_name([p.rests for p in parts])},
+        world={name: _values(of, worlds) for name, of in _by_name([p.world for p in parts])},
+        sub_gaussian=torch.cat(spreads) if spreads else None,
+        missing={
+            name: reason
+            for name, reason in parts[0].missing.items()
+            if all(name in part.missing for part in parts)
+        },
+        notes={name: note for part in reversed(parts) for name, note in part.notes.items()},
+        facts=ProcessFacts(**facts),
+    )
+
+
+_LOWER, _UPPER = "/lower", "/upper"
+_PLAIN = ("count", "direction", "method", "limit", "draws")
+
+
+def _flatten(
+    name: str, estimate: Estimate, arrays: dict[str, Tensor], described: dict[str, Any]
+) -> None:
+    arrays |= {f"value/{name}": estimate.value, f"error/{name}": estimate.standard_error}
+    if estimate.samples is not None:
+        arrays[f"samples/{name}"] = estimate.samples
+    described[name] = {key: getattr(estimate, key) for key in _PLAIN}
+    for end, side in ((_LOWER, estimate.lower), (_UPPER, estimate.upper)):
+        if side is not None:
+            _flatten(name + end, side, arrays, described)
+
+
+def _unflatten(name: str, tensors: Mapping[str, Tensor], described: Mapping[str, Any]) -> Estimate:
+    def side(end: str) -> Estimate | None:
+        known = name + end in described
+        return _unflatten(name + end, tensors, described) if known else None
+
+    return Estimate(
+        tensors[f"value/{name}"],
+        tensors[f"error/{name}"],
+        lower=side(_LOWER),
+        upper=side(_UPPER),
+        samples=tensors.get(f"samples/{name}"),
+        **described[name],
+    )
+
+
+def _by_name(
+    parts: Sequence[Mapping[str, Value]],
+) -> Iterator[tuple[str, list[Value | None]]]:
+    """Every name, in order of first appearance, with what each part has of it."""
+    for name in dict.fromkeys(name for part in parts for name in part):
+        yield name, [part.get(name) for part in parts]
+
+
+def _joined(parts: Sequence[Estimate | None], worlds: Sequence[int]) -> Estimate:
+    known = [part for part in parts if part is not None]
+    values, errors = [], []
+    for part, count in zip(parts, worlds, strict=True):
+        nothing = torch.full((count,), math.nan, dtype=known[0].value.dtype)
+        values.append(nothing if part is None else part.value)
+        errors.append(nothing if part is None else part.standard_error)
+    samples = [part.samples for part in known if part.samples is not None]
+    whole = len(samples) == len(parts)
+    return Estimate(
+        torch.cat(values),
+        torch.cat(errors),
+        known[0].count,
+        known[0].direction,
+        lower=_joined_side([part and part.lower for part in parts], worlds),
+        upper=_joined_side([part and part.upper for part in parts], worlds),
+        method=" or ".join(dict.fromkeys(part.method for part in known)),
+        limit=min(part.limit for part in known),
+        samples=torch.cat(samples, -1) if whole else None,
+        draws=known[0].draws if whole else "",
+    )
+
+
+def _joined_side(parts: Sequence[Estimate | None], worlds: Sequence[int]) -> Estimate | None:
+    return None if all(part is None for part in parts) else _joined(parts, worlds)
+
+
+def _values(parts: Sequence[Tensor | None], worlds: Sequence[int]) -> Tensor:
+    """Values of a site of the world: one of all worlds, where a part has one for its several."""
+    known = [part for part in parts if part is not None]
+    pairs = zip(parts, worlds, strict=True)
+    if len(known) < len(parts) or any(
+        len(part) < count for part, count in pairs if part is not None
+    ):
+        return known[0]
+    return torch.cat(known)
+
+
+def _below(prefix: str, named: Mapping[str, Value]) -> dict[str, Value]:
+    return {
+        name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)
+    }
