@@ -112,7 +112,7 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
     findings = require(process, seed=arguments.seed)
     chain = _chain(arguments, process)
     data = to_inference_data(chain)
-    audit = audit_chain(chain, findings)
+    audit = audit_chain(chain, findings.checks)
     extra = {"estimators": chain.estimators, "missing": chain.missing, "notes": chain.notes}
     return command.Outcome(
         data=data,

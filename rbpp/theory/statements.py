@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from rbpp import inference_data
+from rbpp.checks import Check, worst
 from rbpp.estimate import Estimate
-from rbpp.processes.contract import Finding
 from rbpp.theory.audit import Assumption, Statement, entry, judged, number
 from rbpp.theory.chain import Chain
 from rbpp.theory.composition import INEQUALITIES
@@ -48,7 +48,7 @@ RESTS_ON = {
 }
 
 
-def audit_chain(chain: Chain, findings: Sequence[Finding] = ()) -> list[dict[str, Any]]:
+def audit_chain(chain: Chain, findings: Sequence[Check] = ()) -> list[dict[str, Any]]:
     """One entry per statement of the paper, and per statement that repairs or sharpens one.
 
     Args:
@@ -238,7 +238,7 @@ def _prompting(chain: Chain) -> Assumption:
     return Assumption(text, "holds", f"λ = {number(factor)}")
 
 
-def _prompt(chain: Chain, findings: Sequence[Finding]) -> Assumption:
+def _prompt(chain: Chain, findings: Sequence[Check]) -> Assumption:
     text = "φ_T is invertible"
     if findings:
         return _found(text, "invertible", findings)
@@ -250,18 +250,17 @@ def _prompt(chain: Chain, findings: Sequence[Finding]) -> Assumption:
     return Assumption(text, "unknown", "a function of the anchors; not differentiable row by row")
 
 
-def _found(text: str, rule: str, findings: Sequence[Finding]) -> Assumption:
+def _found(text: str, rule: str, findings: Sequence[Check]) -> Assumption:
     """What the check of the process says of a rule: the worst of its verdicts."""
-    for verdict, word in (("violated", "violated"), ("inconclusive", "unknown")):
-        for finding in findings:
-            if finding.rule == rule and finding.verdict == verdict:
-                return Assumption(text, word, finding.message)  # type: ignore[arg-type]
-    if any(finding.rule == rule for finding in findings):
+    found = worst(finding for finding in findings if finding.measured.get("rule") == rule)
+    if found is not None and found.verdict == "holds":
         return Assumption(text, "holds", "nothing against it in graph and interventions")
+    if found is not None:
+        return Assumption(text, found.verdict, found.message)  # type: ignore[arg-type]
     return Assumption(text, "unknown", "not checked here: rbpp check does")
 
 
-def _exchangeable(findings: Sequence[Finding]) -> list[Assumption]:
+def _exchangeable(findings: Sequence[Check]) -> list[Assumption]:
     if not findings:
         return []
     return [
