@@ -1,8 +1,9 @@
 """Hold a generation process to its contract: sites, plates, Markov structure, batches.
 
-PROCESS is the name of a shipped process, the path of a .py file, or module:attribute. Each rule is
-consistent, violated, or inconclusive where the check could not see. Exit status: 0 if nothing that
-the contract demands is violated, 2 otherwise. Rules marked * are assumptions of some results only.
+PROCESS is the name of a shipped process, the path of a .py file, or module:attribute. Each rule
+holds, is violated, or is unknown where the check could not see. Exit status: 0 if nothing that the
+contract demands is violated, 2 otherwise. The rule `invertible` is an assumption of some results
+only.
 """
 
 from __future__ import annotations
@@ -26,41 +27,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> command.Outcome:
+def run(arguments: argparse.Namespace) -> command.Done:
     """Check every rule."""
-    from rbpp.display import align
-    from rbpp.processes.contract import check, violations
+    from rbpp.processes.contract import check
     from rbpp.processes.process import load_process, parse_settings
 
     process = load_process(arguments.process, **parse_settings(arguments.set))
-    findings = check(process, tries=arguments.tries, seed=arguments.seed)
-    lines = [
-        [f.rule + ("" if f.required else " *"), f.place, f.verdict, " ".join(f.message.split())]
-        for f in findings
-    ]
-    broken = violations(findings)
-    if broken:
-        reasons = "; ".join(f"{f.rule} ({f.place}): {' '.join(f.message.split())}" for f in broken)
+    contract = check(process, tries=arguments.tries, seed=arguments.seed)
+    if contract.violated:
+        reasons = contract.reasons()
         print(f"rbpp check: {process.name} violates the contract: {reasons}", file=sys.stderr)
-    return command.Outcome(
-        audit=[
-            {
-                "rule": f.rule,
-                "place": f.place,
-                "verdict": f.verdict,
-                "message": f.message,
-                "measured": f.measured,
-                "required": f.required,
-            }
-            for f in findings
-        ]
-        if arguments.json
-        else [],
-        settings={"process": process.name, "source": process.source, "knobs": process.knobs},
-        extra={"violated": len(broken)},
-        text=align([["rule", "place", "verdict", "what was seen"], *lines]),
-        exit_status=2 if broken else 0,
-    )
+    return command.Done(contract, exit_status=2 if contract.violated else 0)
 
 
 if __name__ == "__main__":

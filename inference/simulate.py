@@ -1,8 +1,8 @@
 """Draws of a generation process: worlds, and data sets in each.
 
 PROCESS is the name of a shipped process, the path of a .py file, or module:attribute. With
---output the draws are written as InferenceData: one draw per world, the chain's sites in group
-posterior_predictive. Knobs are set by --set NAME=VALUE; --knobs lists them.
+--output the draws are written as InferenceData: the worlds in group prior, one draw each, the
+chain's sites in prior_predictive. Knobs are set by --set NAME=VALUE; --knobs lists them.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rbpp import command, options
 
 if TYPE_CHECKING:
-    from rbpp.processes.process import Simulation
+    from rbpp.result import Result
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,62 +34,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--knobs", action="store_true", help="list the knobs and stop")
 
 
-def run(arguments: argparse.Namespace) -> command.Outcome:
+def run(arguments: argparse.Namespace) -> Result:
     """Draw, and summarise each site."""
-    from rbpp.display import align
-    from rbpp.processes.process import load_process, parse_settings, simulate
+    from rbpp.processes.process import load_process, parse_settings
+    from rbpp.processes.simulation import knobs_of, simulate
 
     process = load_process(arguments.process, **parse_settings(arguments.set))
-    settings = {"process": process.name, "source": process.source, "knobs": process.knobs}
     if arguments.knobs:
-        lines = [["knob", "value"], *([name, repr(v)] for name, v in process.knobs.items())]
-        return command.Outcome(settings=settings, text=align(lines))
-
-    from rbpp.processes.draws import simulation_data
-
-    simulation = simulate(
-        process,
-        worlds=arguments.worlds,
-        replicates=arguments.replicates,
-        seed=arguments.seed,
-        device=arguments.device,
-    )
-    summaries = _summaries(simulation)
-    shown = [
-        [f"{v:.5g}" if isinstance(v, float) else str(v) for v in s.values()] for s in summaries
-    ]
-    return command.Outcome(
-        data=simulation_data(simulation),
-        settings=settings,
-        extra={"sites": summaries},
-        text=align([list(summaries[0]), *shown]),
-    )
-
-
-def _summaries(simulation: Simulation) -> list[dict[str, Any]]:
-    """One line per site: where it stands, its shape, its moments over all draws."""
-    process = simulation.process
-    summaries = []
-    for name, site in process.sites.items():
-        groups = {
-            "chain": simulation.sites,
-            "world": simulation.world,
-            "derived": simulation.derived,
-        }
-        role = next(role for role, group in groups.items() if name in group)
-        value = groups[role][name].double()
-        summaries.append(
-            {
-                "site": name,
-                "role": role,
-                "kind": "computed" if site.deterministic else "drawn",
-                "plate": " in ".join(site.plates) or "-",
-                "shape": "×".join(map(str, site.shape)) or "1",
-                "mean": value.mean().item(),
-                "sd": value.std(correction=0).item(),
-            }
+        return knobs_of(process)
+    with options.open_compute(arguments) as compute:
+        return simulate(
+            process,
+            worlds=arguments.worlds,
+            replicates=arguments.replicates,
+            seed=arguments.seed,
+            compute=compute,
         )
-    return summaries
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rbpp.paired.mutual_information import mutual_information as mutual_information
     from rbpp.processes.contract import check as check
     from rbpp.processes.process import load_process as load_process
-    from rbpp.processes.process import simulate as simulate
+    from rbpp.processes.simulation import simulate as simulate
     from rbpp.randomness import generator as generator
     from rbpp.sources.assess import assess as assess
     from rbpp.sources.compare import compare as compare
@@ -44,7 +44,7 @@ _MODULES = {
     "kl_divergence": "rbpp.mixtures.divergences",
     "load_process": "rbpp.processes.process",
     "mutual_information": "rbpp.paired.mutual_information",
-    "simulate": "rbpp.processes.process",
+    "simulate": "rbpp.processes.simulation",
     "total_variation": "rbpp.mixtures.divergences",
 }
 

@@ -25,9 +25,10 @@ from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import VariationalMixture, default_prior
 from rbpp.mixtures.divergences import expected_log_ratio, kl_divergence
 from rbpp.mixtures.mixture import GaussianMixture
-from rbpp.processes.loading import PAPER_KNOBS
-from rbpp.processes.process import load_process, simulate
+from rbpp.processes.loading import PAPER_KNOBS, knob_name
+from rbpp.processes.process import load_process
 from rbpp.processes.row_density import row_mixture
+from rbpp.processes.simulation import simulate_tensors
 from rbpp.progress import progress
 from rbpp.randomness import generator, spawn
 from rbpp.threads import Map
@@ -74,10 +75,8 @@ def sample_worlds(count: int, *, seed: int = 0, **knobs: Any) -> Worlds:
         seed: decides the worlds; the same seed and knobs give the same worlds.
         knobs: knobs of the process, by name or by the paper's letter (K, J, L).
     """
-    process = load_process(
-        "gaussian_mixture", **{PAPER_KNOBS.get(name, name): value for name, value in knobs.items()}
-    )
-    drawn = simulate(process, worlds=count, seed=seed)
+    process = load_process("gaussian_mixture", **knobs)
+    drawn = simulate_tensors(process, worlds=count, seed=seed)
     sizes = (process.knobs[name] for name in PAPER_KNOBS.values())
     return Worlds(
         drawn.sites["anchor"].squeeze(1),
@@ -254,8 +253,7 @@ def sweep(
         raise ValueError(f"Expected one or more posterior draws; got {posterior_draws}")
     if histogram_redraws < 0:
         raise ValueError(f"Expected 0 or more histogram redraws; got {histogram_redraws}")
-    swept = {knob, PAPER_KNOBS.get(knob, knob)}
-    if both := {name for name in knobs if PAPER_KNOBS.get(name, name) in swept}:
+    if both := {name for name in knobs if knob_name(name) == knob_name(knob)}:
         raise ValueError(f"Expected {knob} either swept or set; got {both.pop()} set as well")
     work = partial(
         _one_batch,

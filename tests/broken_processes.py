@@ -242,8 +242,8 @@ def dropped_dimension() -> None:
     chain(output=lambda anchor, prompt: prompt.mean(-2) * scale.sum(-2))
 
 
-def lost_place_of_the_plate() -> None:
-    """Draws alike in any batch, but one dimension short of what plates around it expect."""
+def prompt_of_one_row() -> None:
+    """Not broken: a drawn prompt outside plates that has one dimension less in a batch."""
     chain(
         prompt=lambda anchor: pyro.sample("prompt", unit(anchor.mean(-2))),
         output=lambda anchor, prompt: prompt.unsqueeze(-2),
@@ -290,8 +290,7 @@ BROKEN: dict[str, tuple[Callable[[], None], str, str]] = {
     "neighbouring rows": (neighbouring_rows, "rows", "output → synthetic"),
     "centred rows": (centred_rows, "rows", "output → synthetic"),
     "left index": (indexed_from_the_left, "batch", "output"),
-    "dropped dimension": (dropped_dimension, "batch", "dropped_dimension"),
-    "lost place": (lost_place_of_the_plate, "batch", "prompt"),
+    "dropped dimension": (dropped_dimension, "batch", "output"),
     "mixed replicates": (silent_mixing_of_replicates, "batch", "output"),
 }
 

@@ -1,131 +1,158 @@
-"""The contract of a generation process, checked: consistent, violated, or inconclusive.
+"""The contract of a generation process, checked rule by rule.
 
 A run, a trace, the dependency graph and interventions each see a part. A check can find a
-violation; it cannot prove that there is none, and where it could not look it says inconclusive.
+violation; it cannot prove that there is none, and where it could not look it says unknown.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rbpp.processes.batching import CHAIN_SITES, ROW_PLATES, Given
-from rbpp.processes.graph import Graph, read_graph
+from rbpp import validate
+from rbpp.checks import Check, Verdict, violations
+from rbpp.processes.batch_rule import check_batch
+from rbpp.processes.graph import Graph
+from rbpp.processes.handlers import ALLOWED_PARENTS, CHAIN_SITES, ROW_PLATES, Run
 from rbpp.processes.interventions import (
     Responses,
+    Tries,
     differences,
-    draw,
     evidence,
-    hold,
     intervene,
-    intervene_on_rows,
+    plain_run,
 )
-from rbpp.processes.process import Process, log_density, simulate
-from rbpp.processes.replicas import Replicas
+from rbpp.processes.process import Process, load_process
 from rbpp.processes.trace_rules import (
-    Finding,
-    Verdict,
     chain_of,
     check_events,
     check_plates,
     check_sites,
     check_sizes,
     check_values,
-    run_once,
+    finding,
+    first_run,
     world_of,
 )
-from rbpp.randomness import spawn
+from rbpp.result import Result
 from rbpp.threads import one_thread
 
-# What a site of the chain may be computed from, besides the world.
-ALLOWED_PARENTS: dict[str, frozenset[str]] = {
-    "anchor": frozenset(),
-    "prompt": frozenset({"anchor"}),
-    "prompt_factor": frozenset({"prompt"}),
-    "model_factor": frozenset(),
-    "output": frozenset({"prompt", "prompt_factor", "model_factor"}),
-    "synthetic": frozenset({"output"}),
-    "target": frozenset(),
-    "unprompted": frozenset(),
-}
 # e_M may also be read off the output afterwards, where the composition can be inverted.
 READ_OFF_PARENTS = frozenset({"output", "prompt", "prompt_factor"})
 CHAIN = "anchor → prompt → output → synthetic"
 TRIES = 25  # 25 tries caught a Python branch that 3 missed
-BATCH_TOLERANCE = 1e-6  # relative: sums of log densities in another order
 LARGEST_JACOBIAN = 1024  # columns
 
 
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Contract(Result):
+    """What the check of a process found: a `Check` per rule and place, and no terms.
+
+    `measured` of each has `rule`, `place` and the number behind the verdict. Checks that are not
+    `required` are assumptions of some results only.
+    """
+
+    @property
+    def violated(self) -> list[Check]:
+        """Violations of what the contract demands."""
+        return violations(self.checks)
+
+    def details(self) -> Mapping[str, Any]:
+        """The number of violations, with `--json`."""
+        return {"violated": len(self.violated)}
+
+    def reasons(self) -> str:
+        """Every violation in one line: rule, place and what was seen."""
+        return "; ".join(
+            f"{c.measured['rule']} ({c.measured['place']}): {' '.join(c.message.split())}"
+            for c in self.violated
+        )
+
+
 @one_thread()
-def check(process: Process, *, tries: int = TRIES, seed: int = 0) -> list[Finding]:
+def check(
+    process: str | Path | Callable[..., Any] | Process, *, tries: int = TRIES, seed: int = 0
+) -> Contract:
     """Hold a process to the contract, rule by rule.
 
     Rules that others rest on come first: where one of them is violated the rest is not run, and the
-    list says so. An edge in the graph that no intervention confirms (a zero coefficient) is
-    inconclusive, and so is a graph with places that it cannot see through.
+    checks say so. An edge in the graph that no intervention confirms (a zero coefficient) is
+    unknown, and so is a graph with places that it cannot see through.
 
     Args:
-        process: what to check.
+        process: what to check: a process, or what `load_process` takes.
         tries: interventions per site.
         seed: decides them.
 
     Raises:
         ValueError: if `tries` is not positive.
     """
-    if tries < 1:
-        raise ValueError(f"Expected one or more tries; got {tries}")
-    findings, run = run_once(process.name, process, seed)
-    if run is not None:
-        findings += check_sites(process, run, seed)
-        if not violations(findings):
-            for rule in (check_plates, check_sizes, check_events, check_values):
-                findings += rule(run)
-        if not violations(findings):
-            graph = read_graph(process, seed)
-            responses = intervene(process, chain_of(run), tries, seed)
-            return [
-                *findings,
-                *_randomness(process, seed),
-                *_world(run, graph, responses),
-                *_markov(run, graph, responses),
-                *_rows(process, run, tries, seed),
-                *_batch(process, run, seed),
-                *_invertible(process, run, responses, seed),
-            ]
-    unseen = "not looked at: what is violated above has to be right first"
-    return [*findings, Finding("markov", CHAIN, "inconclusive", unseen)]
+    validate.count("tries", tries)
+    process = load_process(process)
+    checks = tuple(_checks(process, tries, seed))
+    met = "violates" if violations(checks) else "is not seen to violate"
+    return Contract(
+        checks=checks,
+        headline=(f"{process.name} {met} the contract of a process.",),
+        settings=process.settings,
+    )
 
 
-def violations(findings: Iterable[Finding], *, required: bool = True) -> list[Finding]:
-    """The violated ones, by default only those of rules that the contract demands."""
-    return [f for f in findings if f.verdict == "violated" and (f.required or not required)]
-
-
-def require(process: Process, *, tries: int = TRIES, seed: int = 0) -> list[Finding]:
+def require(process: Process, *, tries: int = TRIES, seed: int = 0) -> Contract:
     """`check`, refusing a process that violates the contract.
 
     Raises:
         ValueError: naming every violated rule, its place and what was seen.
     """
-    findings = check(process, tries=tries, seed=seed)
-    broken = violations(findings)
-    if broken:
-        reasons = "; ".join(f"{f.rule} ({f.place}): {f.message}" for f in broken)
-        raise ValueError(f"Expected {process.name} to meet the contract of a process; {reasons}")
-    return findings
+    contract = check(process, tries=tries, seed=seed)
+    if contract.violated:
+        raise ValueError(
+            f"Expected {process.name} to meet the contract of a process; {contract.reasons()}"
+        )
+    return contract
 
 
-def _randomness(process: Process, seed: int) -> Iterator[Finding]:
+def _checks(process: Process, tries: int, seed: int) -> list[Check]:
+    """Every rule; the plain runs of `Tries` serve several of them."""
+    runs = Tries(process, seed)
+    found, run = first_run(process.name, runs)
+    if run is not None:
+        found += check_sites(runs, run)
+        if not violations(found):
+            for rule in (check_plates, check_sizes, check_events, check_values):
+                found += rule(run)
+        if not violations(found):
+            found += _randomness(runs)
+        if not violations(found):
+            graph, plates = process.graph, _row_plates(run)
+            targets = {name: names for names in plates.values() for name in names}
+            responses, by_row = intervene(runs, chain_of(run), targets, tries)
+            return [
+                *found,
+                *_world(run, graph, responses),
+                *_markov(run, graph, responses),
+                *_rows(run, plates, by_row),
+                *check_batch(process, run, seed),
+                *_invertible(runs, run, responses),
+            ]
+    unseen = "not looked at: what is violated above has to be right first"
+    return [*found, finding("markov", CHAIN, "unknown", unseen)]
+
+
+def _randomness(runs: Tries) -> Iterator[Check]:
     """Rule `randomness`: with every site held, nothing is left to chance."""
-    for attempt in range(3):
-        values = draw(process, spawn(seed, "randomness", attempt)).values
-        first, second = (evidence(draw(process, again, values), values) for again in (1, 2))
-        for name, change in differences(first, second).items():
-            yield Finding(
+    for attempt in range(runs.kept - 1):
+        base = runs.base(attempt)
+        again = plain_run(runs.model, 1, base.values)
+        changes = differences(evidence(base, base.values), evidence(again, base.values))
+        for name, change in changes.items():
+            yield finding(
                 "randomness",
                 name,
                 "violated",
@@ -134,10 +161,10 @@ def _randomness(process: Process, seed: int) -> Iterator[Finding]:
                 change,
             )
             return
-    yield Finding("randomness", "every site", "consistent", "all randomness is in sites")
+    yield finding("randomness", "every site", "holds", "all randomness is in sites")
 
 
-def _world(run: Given, graph: Graph, responses: Responses) -> Iterator[Finding]:
+def _world(run: Run, graph: Graph, responses: Responses) -> Iterator[Check]:
     """Rule `world`: whatever is no site of the chain does not depend on it."""
     fine = True
     for name in world_of(run):
@@ -147,19 +174,19 @@ def _world(run: Given, graph: Graph, responses: Responses) -> Iterator[Finding]:
             if not seen and source not in parents:
                 continue
             fine = False
-            yield Finding(
+            yield finding(
                 "world",
                 f"{source} → {name}",
-                "violated" if seen else "inconclusive",
+                "violated" if seen else "unknown",
                 f"{name} counts as part of the world, but depends on {source}: the free sites of "
                 "the chain are prompt, prompt_factor and model_factor",
                 responses.largest.get((source, name), math.nan),
             )
     if fine:
-        yield Finding("world", ", ".join(world_of(run)) or "none", "consistent", "above the chain")
+        yield finding("world", ", ".join(world_of(run)) or "none", "holds", "above the chain")
 
 
-def _markov(run: Given, graph: Graph, responses: Responses) -> Iterator[Finding]:
+def _markov(run: Run, graph: Graph, responses: Responses) -> Iterator[Check]:
     """Rule `markov`: anchor → prompt → output → synthetic given the world, and no edge besides."""
     chain = chain_of(run)
     fine, unseen_by_graph = True, []
@@ -181,7 +208,7 @@ def _markov(run: Given, graph: Graph, responses: Responses) -> Iterator[Finding]
             fine = False
             tried = responses.tries.get(source, 0)
             if seen:
-                yield Finding(
+                yield finding(
                     "markov",
                     edge,
                     "violated",
@@ -190,10 +217,10 @@ def _markov(run: Given, graph: Graph, responses: Responses) -> Iterator[Finding]
                     responses.largest[source, target],
                 )
             else:
-                yield Finding(
+                yield finding(
                     "markov",
                     edge,
-                    "inconclusive",
+                    "unknown",
                     f"an edge of the graph, though {target} responded in none of {tried} tries: a "
                     "coefficient of zero, or a branch seldom taken",
                 )
@@ -202,24 +229,24 @@ def _markov(run: Given, graph: Graph, responses: Responses) -> Iterator[Finding]
     blind = _blind_spots(run, graph, responses, unseen_by_graph)
     tried = min(responses.tries.values(), default=0)
     if blind:
-        yield Finding(
+        yield finding(
             "markov",
             CHAIN,
-            "inconclusive",
+            "unknown",
             f"{blind}; {tried} tries per site showed "
             + ("what is listed here" if not fine else "nothing against it"),
         )
-    elif fine and not any(finding.required for finding in broken_links):
-        yield Finding(
+    elif fine and not any(link.required for link in broken_links):
+        yield finding(
             "markov",
             CHAIN,
-            "consistent",
+            "holds",
             f"no other edge in the graph, nor in {tried} tries per site",
             float(tried),
         )
 
 
-def _links(run: Given, graph: Graph, responses: Responses) -> Iterator[Finding]:
+def _links(run: Run, graph: Graph, responses: Responses) -> Iterator[Check]:
     """The edges that make it a chain."""
     links = (("anchor", "prompt"), ("prompt", "output"), ("output", "synthetic"))
     for source, target in links:
@@ -232,16 +259,16 @@ def _links(run: Given, graph: Graph, responses: Responses) -> Iterator[Finding]:
         tried = responses.tries.get(source, 0)
         # An output that ignores its prompt is a generator too: its information is zero.
         optional = target == "output"
-        yield Finding(
+        yield finding(
             "markov",
             f"{source} → {target}",
-            "inconclusive" if in_graph or optional or not tried else "violated",
+            "unknown" if in_graph or optional or not tried else "violated",
             f"{target} responded to {source} in none of {tried} tries",
             required=not optional,
         )
 
 
-def _blind_spots(run: Given, graph: Graph, responses: Responses, unseen_by_graph: list[str]) -> str:
+def _blind_spots(run: Run, graph: Graph, responses: Responses, unseen_by_graph: list[str]) -> str:
     """What the check could not see, in words; empty if it saw everything that it looks at."""
     reasons = []
     if graph.parents is None:
@@ -270,25 +297,25 @@ def _blind_spots(run: Given, graph: Graph, responses: Responses, unseen_by_graph
     return "; ".join(reasons)
 
 
-def _rows(process: Process, run: Given, tries: int, seed: int) -> Iterator[Finding]:
-    """Rule `rows`: given the chain above, a row has nothing to do with other rows of its plate."""
+def _row_plates(run: Run) -> dict[str, list[str]]:
+    """Sites whose rows must not depend on each other, by their plate."""
     plates: dict[str, list[str]] = {}
     for name in chain_of(run):
         for frame in run.plates[name]:
+            # The prompt may mix rows of the anchors: it is one text.
+            free = name in ("prompt", "prompt_factor")
             if frame.name in ROW_PLATES.values() and frame.dim == -1:
-                plates.setdefault(frame.name, []).append(name)
-    # The prompt may mix rows of the anchors: it is one text.
-    plates = {
-        plate: [name for name in names if name not in ("prompt", "prompt_factor")]
-        for plate, names in plates.items()
-    }
-    targets = {name: names for names in plates.values() for name in names}
-    responses = intervene_on_rows(process, targets, tries, seed)
+                plates.setdefault(frame.name, []).extend([] if free else [name])
+    return plates
+
+
+def _rows(run: Run, plates: Mapping[str, list[str]], responses: Responses) -> Iterator[Check]:
+    """Rule `rows`: given the chain above, a row has nothing to do with other rows of its plate."""
     for plate, names in plates.items():
         coupled = [pair for pair in responses.count if pair[0] in names]
         tried = min(responses.tries.get(name, 0) for name in names)
         for source, target in coupled:
-            yield Finding(
+            yield finding(
                 "rows",
                 f"{source} → {target}",
                 "violated",
@@ -298,125 +325,61 @@ def _rows(process: Process, run: Given, tries: int, seed: int) -> Iterator[Findi
                 responses.largest[source, target],
             )
         if all(run.values[name].shape[0] == 1 for name in names):
-            yield Finding("rows", plate, "consistent", "a single row")
+            yield finding("rows", plate, "holds", "a single row")
         elif not tried:
-            yield Finding("rows", plate, "inconclusive", "no try could change a row")
+            yield finding("rows", plate, "unknown", "no try could change a row")
         elif not coupled:
             message = f"changing one row changed no other row in {tried} tries"
-            yield Finding("rows", plate, "consistent", message, float(tried))
+            yield finding("rows", plate, "holds", message, float(tried))
 
 
-def _batch(process: Process, run: Given, seed: int) -> Iterator[Finding]:
-    """Rule `batch`: many worlds and replicates at once are what they are one by one."""
-    worlds, replicates = 2, 3
-    known = evidence(run, run.values)
-    sampled = [
-        name
-        for name in [*chain_of(run), *world_of(run)]
-        if name not in run.deterministic and known[name] is not None
-    ]
-    try:
-        simulation = simulate(process, worlds=worlds, replicates=replicates, seed=seed)
-        densities = log_density(process, simulation.values, sampled)
-        if None not in known.values():  # rule `density` has it
-            Replicas(process, worlds=worlds, seed=seed).draw(replicates, "check")
-    except (ValueError, RuntimeError, IndexError) as error:
-        # Pyro's own error lists all shapes over many lines; what a reader needs is the site.
-        mismatch = re.search(r"[Ss]hape mismatch inside plate\(.*?\) at site (\S+)", str(error))
-        message = (
-            f"loses a dimension in a batch of {worlds} worlds and {replicates} replicates: index "
-            "dimensions from the right, keep reduced ones"
-        )
-        name = mismatch.group(1) if mismatch else process.name
-        yield Finding("batch", name, "violated", message if mismatch else str(error))
-        return
-    largest = 0.0
-    for world in range(worlds):
-        for replicate in range(replicates):
-            values = {
-                name: value[world, replicate if value.shape[1] > 1 else 0]
-                for name, value in simulation.values.items()
-            }
-            alone = evidence(draw(process, 0, values), values)
-            for name in [*chain_of(run), *world_of(run)]:
-                single = alone[name]
-                if single is None:
-                    continue  # rule `density` has it
-                if name in run.deterministic:
-                    gap = (single - values[name]).abs().max()
-                else:
-                    density = densities[name].expand(worlds, replicates)[world, replicate]
-                    gap = (single.sum() - density).abs() / (1 + density.abs())
-                if not float(gap) < BATCH_TOLERANCE:
-                    yield Finding(
-                        "batch",
-                        name,
-                        "violated",
-                        f"differs in a batch of {worlds} worlds and {replicates} replicates from "
-                        "the same values alone: index dimensions from the right, keep reduced ones",
-                        float(gap),
-                    )
-                    return
-                largest = max(largest, float(gap))
-    for name in chain_of(run):
-        value = simulation.sites[name]
-        drawn = name not in run.deterministic and value.is_floating_point()
-        if drawn and bool((value == value[:, :1]).all()):
-            message = "the same in every replicate of a world: draw it with pyro.sample"
-            yield Finding("batch", name, "violated", message)
-            return
-    message = "a batch of worlds and replicates agrees with running them one by one"
-    yield Finding("batch", process.name, "consistent", message, largest)
-
-
-def _invertible(process: Process, run: Given, responses: Responses, seed: int) -> Iterator[Finding]:
+def _invertible(runs: Tries, run: Run, responses: Responses) -> Iterator[Check]:
     """Assumption `invertible`: φ_T maps different anchors to different prompts."""
 
-    def finding(verdict: Verdict, message: str, measured: float = math.nan) -> Finding:
-        return Finding("invertible", "anchor → prompt", verdict, message, measured, required=False)
+    def found(verdict: Verdict, message: str, measured: float = math.nan) -> Check:
+        place = "anchor → prompt"
+        return finding("invertible", place, verdict, message, measured, required=False)
 
     anchor, prompt = run.values["anchor"], run.values["prompt"]
     tried = responses.tries.get("anchor", 0)
     changed = responses.count.get(("anchor", "prompt"), 0)
     if "prompt" not in run.deterministic:
-        yield finding("violated", "the prompt is drawn given the anchors: φ_T has no inverse")
+        yield found("violated", "the prompt is drawn given the anchors: φ_T has no inverse")
     elif changed < tried:
         message = f"{tried - changed} of {tried} different anchors gave the same prompt"
-        yield finding("violated", message, changed / tried)
+        yield found("violated", message, changed / tried)
     elif not (anchor.is_floating_point() and prompt.is_floating_point()):
-        yield finding(
-            "consistent", f"{tried} of {tried} different anchors gave another prompt", 1.0
-        )
+        yield found("holds", f"{tried} of {tried} different anchors gave another prompt", 1.0)
     elif prompt.numel() < anchor.numel():
         message = f"a prompt of {prompt.numel()} numbers from anchors of {anchor.numel()}"
-        yield finding("violated", message, prompt.numel() / anchor.numel())
+        yield found("violated", message, prompt.numel() / anchor.numel())
     elif anchor.numel() > LARGEST_JACOBIAN:
         message = f"the Jacobian is too large to look at; {tried} anchors gave different prompts"
-        yield finding("inconclusive", message)
+        yield found("unknown", message)
     else:
         try:
-            ranks = [_rank(process, spawn(seed, "rank", attempt)) for attempt in range(3)]
+            ranks = [_rank(runs, attempt) for attempt in range(3)]
         except RuntimeError as error:
-            yield finding("inconclusive", f"the prompt has no derivative: {error}")
+            yield found("unknown", f"the prompt has no derivative: {error}")
             return
-        verdict: Verdict = "consistent" if min(ranks) == anchor.numel() else "violated"
+        verdict: Verdict = "holds" if min(ranks) == anchor.numel() else "violated"
         message = f"Jacobian of rank {min(ranks)} of {anchor.numel()} at 3 draws"
-        yield finding(verdict, message, min(ranks) / anchor.numel())
+        yield found(verdict, message, min(ranks) / anchor.numel())
 
 
-def _rank(process: Process, seed: int) -> int:
+def _rank(runs: Tries, attempt: int) -> int:
     """Rank of ∂ prompt / ∂ anchor at a draw."""
-    values = draw(process, seed).values
+    values = runs.base(attempt).values
 
     def prompt(anchor: Tensor) -> Tensor:
         held = {name: value for name, value in values.items() if name != "prompt"}
-        return hold(process, {**held, "anchor": anchor}).computed["prompt"].flatten()
+        return Run({**held, "anchor": anchor}, until=["prompt"]).of(runs.model).computed["prompt"]
 
     jacobian = torch.autograd.functional.jacobian(prompt, values["anchor"])
-    return int(torch.linalg.matrix_rank(jacobian.reshape(jacobian.shape[0], -1)))
+    return int(torch.linalg.matrix_rank(jacobian.reshape(values["prompt"].numel(), -1)))
 
 
-def _chain_parents(name: str, run: Given, graph: Graph) -> set[str] | None:
+def _chain_parents(name: str, run: Run, graph: Graph) -> set[str] | None:
     """Chain sites that a site was computed from, directly or through other deterministic sites."""
     if graph.parents is None:
         return None
@@ -431,7 +394,7 @@ def _chain_parents(name: str, run: Given, graph: Graph) -> set[str] | None:
     return found
 
 
-def _hint(source: str, run: Given) -> str:
+def _hint(source: str, run: Run) -> str:
     """What to change where the author computes on with a value instead of its site."""
     computed = [
         name

@@ -21,7 +21,7 @@ from pyro.infer.inspect import get_model_relations
 from pyro.ops.provenance import get_provenance
 from torch.overrides import TorchFunctionMode
 
-from rbpp.processes.batching import running
+from rbpp.processes.handlers import running
 
 # Torch functions that turn the values of a tensor into something that is no tensor.
 _LEAVES_TENSORS = {

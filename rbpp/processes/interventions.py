@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rbpp.processes.batching import CHAIN_SITES, Given, running
+from rbpp.processes.handlers import CHAIN_SITES, Run
 from rbpp.randomness import spawn
 
 Values = dict[str, Tensor]
+Evidence = dict[str, Tensor | None]
 # A held run repeats the same arithmetic on the same numbers: what differs by more has a cause.
 _TOLERANCE = 1e-9
 # Tries whose new value happens to be the old one, or stops the model, are repeated this often.
@@ -44,27 +45,61 @@ class Responses:
             self.count[source, name] = self.count.get((source, name), 0) + 1
             self.largest[source, name] = max(self.largest.get((source, name), 0.0), change)
 
+    def waiting(self, sources: Iterable[str], tries: int) -> list[str]:
+        """The sources that were changed less often."""
+        return [name for name in sources if self.tries.get(name, 0) < tries]
 
-def draw(model: Callable[[], Any], seed: int, given: Mapping[str, Tensor] | None = None) -> Given:
-    """A plain run of the model, sites in `given` held at their values."""
+
+class Tries:
+    """Plain runs that the rules of the contract share: each draws world and chain anew.
+
+    Args:
+        model: the process.
+        seed: decides them.
+        kept: how many of the first runs are remembered.
+    """
+
+    def __init__(self, model: Callable[[], Any], seed: int, kept: int = 4) -> None:
+        self.model, self.seed, self.kept = model, seed, kept
+        self._runs: dict[int, Run] = {}
+
+    def base(self, attempt: int) -> Run:
+        """The run of a try."""
+        if attempt in self._runs:
+            return self._runs[attempt]
+        run = plain_run(self.model, spawn(self.seed, "base", attempt))
+        if attempt < self.kept:
+            self._runs[attempt] = run
+        return run
+
+    def other(self, attempt: int) -> Values:
+        """Values to change it to: another draw in that world; in every second try, of another
+        world, which is further away, so that more branches are taken."""
+        base = self.base(attempt)
+        world = {
+            name: value
+            for name, value in base.values.items()
+            if name not in CHAIN_SITES and name not in base.deterministic
+        }
+        same_world = attempt % 2 == 0
+        seed = spawn(self.seed, "other", attempt)
+        return plain_run(self.model, seed, world if same_world else None).values
+
+
+def plain_run(
+    model: Callable[[], Any], seed: int = 0, held: Mapping[str, Tensor] | None = None
+) -> Run:
+    """A run of the model as it is, to its end, some sites held."""
     with torch.no_grad():
-        return hold(model, given or {}, seed)
+        return Run(held).of(model, seed)
 
 
-def hold(model: Callable[[], Any], given: Mapping[str, Tensor], seed: int = 0) -> Given:
-    """`draw` with gradients."""
-    run = Given(given, ["\0"], {})  # a site that never comes: the run goes to its end
-    with running(seed), run:
-        model()
-    return run
-
-
-def evidence(run: Given, values: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
-    """What each site says of `values` in a held run: its log density, or what it computed.
+def evidence(run: Run, values: Mapping[str, Tensor]) -> Evidence:
+    """What each site says of `values` in a run: its log density, or what it computed.
 
     None where the value is outside the support or has no density.
     """
-    found: dict[str, Tensor | None] = {}
+    found: Evidence = {}
     for name, distribution in run.distributions.items():
         if name in run.deterministic:
             found[name] = run.computed[name]
@@ -76,72 +111,50 @@ def evidence(run: Given, values: Mapping[str, Tensor]) -> dict[str, Tensor | Non
     return found
 
 
-def intervene(model: Callable[[], Any], sources: Iterable[str], tries: int, seed: int) -> Responses:
-    """Change one of `sources` at a time, all others held, and note which sites respond.
+def intervene(
+    runs: Tries, sources: Iterable[str], row_targets: Mapping[str, Iterable[str]], tries: int
+) -> tuple[Responses, Responses]:
+    """Change one site or row at a time, all others held, and note what responds.
 
-    Every try has its own draw of world and chain. The new value is another draw in that world, and
-    in every second try a draw of another world: further away, so that more branches are taken.
+    Args:
+        runs: the draws that are changed, shared by all changes of a try.
+        sources: sites to change as a whole; any other site may respond.
+        row_targets: sites to change in one row, and the sites that may respond in *other* rows.
+        tries: changes of each.
+
+    Returns:
+        Responses to changed sites and to changed rows; a site of a single row has none.
     """
-    responses = Responses()
+    whole, by_row = Responses(), Responses()
     names = tuple(sources)
+    several = [name for name in row_targets if runs.base(0).values[name].shape[0] > 1]
     for attempt in range(_REPEATS * tries):
-        waiting = [name for name in names if responses.tries.get(name, 0) < tries]
-        if not waiting:
+        waiting, waiting_rows = whole.waiting(names, tries), by_row.waiting(several, tries)
+        if not waiting and not waiting_rows:
             break
-        base, other = _base_and_other(model, attempt, seed)
-        before = evidence(draw(model, 0, base), base)
+        run, other = runs.base(attempt), runs.other(attempt)
+        base = {
+            name: value
+            for name, value in run.values.items()
+            if name in CHAIN_SITES or name not in run.deterministic
+        }
+        before = evidence(run, base)
         for source in waiting:
-            if not _differ(base[source], other[source]):
-                continue
-            after = _after(model, {**base, source: other[source]}, base)
-            if after is None:
-                continue
-            changes = differences(before, after)
-            changes.pop(source, None)
-            responses.note(source, changes)
-    return responses
-
-
-def intervene_on_rows(
-    model: Callable[[], Any], targets: Mapping[str, Iterable[str]], tries: int, seed: int
-) -> Responses:
-    """Change one row of a site at a time, and note which `targets` respond in *other* rows."""
-    responses = Responses()
-    names = tuple(targets)
-    for attempt in range(_REPEATS * tries):
-        waiting = [name for name in names if responses.tries.get(name, 0) < tries]
-        if not waiting:
-            break
-        base, other = _base_and_other(model, attempt, spawn(seed, "rows"))
-        if all(base[name].shape[0] < 2 for name in waiting):
-            break
-        before = evidence(draw(model, 0, base), base)
-        for source in waiting:
+            changes = _changed_site(runs.model, source, base, other, before)
+            if changes is not None:
+                whole.note(source, changes)
+        for source in waiting_rows:
             rows = base[source].shape[0]
             row = attempt % rows
-            if rows < 2 or not _differ(base[source][row], other[source][row]):
-                continue
-            changed = base[source].clone()
-            changed[row] = other[source][row]
+            changed = _with_row(base[source], other[source], row)
             held = {**base, source: changed}
-            after = _after(model, held, held)
-            if after is None:
-                continue
-            changes = {}
-            for name in targets[source]:
-                first, second = before.get(name), after.get(name)
-                if first is not None and second is not None and len(first) == rows:
-                    kept = torch.arange(rows) != row
-                    first, second = first[kept], second[kept]
-                if (change := _change(first, second)) > 0:
-                    changes[name] = change
-            responses.note(source, changes)
-    return responses
+            after = None if changed is base[source] else _after(runs.model, held, held)
+            if after is not None:
+                by_row.note(source, _changed_rows(before, after, row_targets[source], row, rows))
+    return whole, by_row
 
 
-def differences(
-    before: Mapping[str, Tensor | None], after: Mapping[str, Tensor | None]
-) -> dict[str, float]:
+def differences(before: Evidence, after: Evidence) -> dict[str, float]:
     """By how much each site of `before` differs in `after`; sites that agree are left out."""
     return {
         name: change
@@ -150,35 +163,52 @@ def differences(
     }
 
 
-def _base_and_other(model: Callable[[], Any], attempt: int, seed: int) -> tuple[Values, Values]:
-    base = draw(model, spawn(seed, "base", attempt))
-    world = {
-        name: value
-        for name, value in base.values.items()
-        if name not in CHAIN_SITES and name not in base.deterministic
-    }
-    same_world = attempt % 2 == 0
-    other = draw(model, spawn(seed, "other", attempt), world if same_world else None)
-    chain = {
-        name: value
-        for name, value in base.values.items()
-        if name in CHAIN_SITES or name not in base.deterministic
-    }
-    return chain, other.values
+def _changed_site(
+    model: Callable[[], Any], source: str, base: Values, other: Values, before: Evidence
+) -> dict[str, float] | None:
+    """Responses to another value of a site; None where the try says nothing."""
+    if not _change(base[source], other[source]):
+        return None
+    after = _after(model, {**base, source: other[source]}, base)
+    if after is None:
+        return None
+    changes = differences(before, after)
+    changes.pop(source, None)
+    return changes
+
+
+def _with_row(value: Tensor, other: Tensor, row: int) -> Tensor:
+    """The value with one row of another; itself where they agree in it."""
+    if not _change(value[row], other[row]):
+        return value
+    changed = value.clone()
+    changed[row] = other[row]
+    return changed
+
+
+def _changed_rows(
+    before: Evidence, after: Evidence, targets: Iterable[str], row: int, rows: int
+) -> dict[str, float]:
+    """Responses in rows other than `row`, of targets with as many `rows`."""
+    changes = {}
+    for name in targets:
+        first, second = before.get(name), after.get(name)
+        if first is not None and second is not None and first.shape[:1] == (rows,):
+            kept = torch.arange(rows) != row
+            first, second = first[kept], second[kept]
+        if (change := _change(first, second)) > 0:
+            changes[name] = change
+    return changes
 
 
 def _after(
     model: Callable[[], Any], held: Mapping[str, Tensor], values: Mapping[str, Tensor]
-) -> dict[str, Tensor | None] | None:
+) -> Evidence | None:
     """Evidence of a held run; none where the change stops the model: that try says nothing."""
     try:
-        return evidence(draw(model, 0, held), values)
+        return evidence(plain_run(model, 0, held), values)
     except (ValueError, RuntimeError, IndexError, ArithmeticError):
         return None
-
-
-def _differ(first: Tensor, second: Tensor) -> bool:
-    return _change(first, second) > 0
 
 
 def _change(first: Tensor | None, second: Tensor | None) -> float:

@@ -114,7 +114,7 @@ def knob_defaults(model: Callable[..., Any]) -> dict[str, Any]:
 
 
 def resolve_knobs(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """`defaults` with `given` in their place, each of its default's type.
+    """`defaults` with `given` in their place, by name or the paper's letter, of the default's type.
 
     Text is parsed where the default is not text, so that command lines and Python agree.
 
@@ -124,18 +124,24 @@ def resolve_knobs(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict
     >>> resolve_knobs({"outputs": 200, "noise": 0.0}, {"outputs": "50"})
     {'outputs': 50, 'noise': 0.0}
     """
-    knobs = dict(defaults)
-    for name, value in given.items():
+    found: dict[str, Any] = {}
+    for letter, value in given.items():
+        name = letter if letter in defaults else knob_name(letter)
         if name not in defaults:
             closest = difflib.get_close_matches(name, defaults, 1)
             hint = f"; did you mean {closest[0]}?" if closest else ""
-            if PAPER_KNOBS.get(name) in defaults:
-                hint = f"; the paper's {name} is {PAPER_KNOBS[name]}"
             raise ValueError(
-                f"Expected one of the knobs {', '.join(defaults) or '(none)'}; got {name!r}{hint}"
+                f"Expected one of the knobs {', '.join(defaults) or '(none)'}; got {letter!r}{hint}"
             )
-        knobs[name] = _coerce(name, value, defaults[name])
-    return knobs
+        if name in found:
+            raise ValueError(f"Expected knob {name} once; got it by the paper's letter as well")
+        found[name] = _coerce(name, value, defaults[name])
+    return {**defaults, **found}
+
+
+def knob_name(name: str) -> str:
+    """The knob that the paper's letter stands for, where it is one."""
+    return PAPER_KNOBS.get(name, name)
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, str]:

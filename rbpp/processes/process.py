@@ -1,45 +1,32 @@
-"""Generation processes: Pyro models of anchor → prompt → output → synthetic, run in batches.
+"""Generation processes: Pyro models of anchor → prompt → output → synthetic, and how they run.
 
 A process is written for one world and one data set. Here it runs for many at once: dimension −4 is
 the world, −3 the data set ("replicate") drawn in it, −2 and −1 are the process's own plates. World
-sites are drawn once per world and shared by its replicates.
+sites are drawn once per world and shared by its replicates. `draw` and `hold` are all that runs a
+process: simulations, the check of the contract and the bounds stand on them.
 
-Values go in and out as in a plain run of the model, with (world, replicate) in front.
+A value has one of two layouts: `plain`, as a plain run of the model has it, with (world, replicate)
+in front; `batched`, as Pyro needs it, with dimensions of size one for plates that it is not in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from pyro.distributions import Delta
 from torch import Tensor
 
-from rbpp.processes.batching import (
-    CHAIN_SITES,
-    INNER_DIMENSIONS,
-    Batch,
-    Given,
-    Reached,
-    Record,
-    running,
-)
-from rbpp.processes.graph import read_graph
+from rbpp.processes.graph import Graph, read_graph
+from rbpp.processes.handlers import ALLOWED_PARENTS, CHAIN_SITES, INNER_DIMENSIONS, Run
 from rbpp.processes.loading import find_model, knob_defaults, parse_settings, resolve_knobs
 
-__all__ = [
-    "Process",
-    "Simulation",
-    "Site",
-    "load_process",
-    "log_density",
-    "parse_settings",
-    "run_given",
-    "simulate",
-]
+__all__ = ["Process", "Site", "draw", "hold", "load_process", "parse_settings"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +40,10 @@ class Site:
         shape: shape of its value in a plain run.
         batch_dimensions: how many leading dimensions of `shape` are plates; the rest is the event.
         padding: dimensions of size one that a batched run has between its batch and `shape`.
+        shared: whether all replicates of a world have the same value.
+        random: whether it is sampled, and from more than one point.
+        discrete: whether its values are letters or counts.
+        letters: number of values of a letter, where it has finitely many.
     """
 
     name: str
@@ -61,11 +52,42 @@ class Site:
     shape: tuple[int, ...]
     batch_dimensions: int
     padding: int
+    shared: bool
+    random: bool
+    discrete: bool
+    letters: int | None
 
     @property
     def in_chain(self) -> bool:
         """Whether the site is one of the chain's; every other sample site is the world's."""
         return self.name in CHAIN_SITES
+
+    @property
+    def rows(self) -> int:
+        """Size of its plate; 1 for a free site."""
+        return self.shape[self.batch_dimensions - 1] if self.plates and self.batch_dimensions else 1
+
+    @property
+    def coordinates(self) -> int:
+        """Numbers per data set."""
+        return math.prod(self.shape)
+
+    def batched(self, value: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
+        """A plain value (…, *shape) as a batched run has it."""
+        shape = self.shape if shape is None else shape
+        outer = value.shape[: value.dim() - len(shape)]
+        return value.reshape(*outer, *(1,) * self.padding, *shape)
+
+    def plain(self, value: Tensor) -> Tensor:
+        """A batched value as (worlds or 1, replicates or 1, *shape)."""
+        if value.dim() == len(self.shape):
+            return value[None, None]
+        if tuple(value.shape[2:]) != (1,) * self.padding + self.shape:
+            raise ValueError(
+                f"Expected site {self.name!r} of shape {self.shape} in every run; got "
+                f"{tuple(value.shape[2 + self.padding :])}"
+            )
+        return value.reshape(*value.shape[:2], *self.shape)
 
 
 @dataclass(frozen=True)
@@ -90,41 +112,45 @@ class Process:
         return _describe_sites(self)
 
     @cached_property
+    def graph(self) -> Graph:
+        """The dependency graph as one run shows it."""
+        return read_graph(self)
+
+    @cached_property
     def parents(self) -> dict[str, list[str]]:
         """For every site the sites that it was computed from, deterministic ones included.
 
-        An edge through `.item()` or NumPy is missing. Where the graph cannot be read at all, every
-        site counts as computed from all before it.
+        An edge through `.item()` or NumPy is missing. Where the graph cannot be read at all, a site
+        counts as computed from all before it that the contract allows.
         """
-        parents = read_graph(self).parents
-        if parents is None:
-            names = list(self.sites)
-            return {name: names[:place] for place, name in enumerate(names)}
-        return parents
-
-
-@dataclass(frozen=True)
-class Simulation:
-    """Draws of a process.
-
-    Attributes:
-        sites: values of the chain's sites, each (worlds, replicates, *shape of a plain run).
-        world: values of every other sample site, each (worlds, 1, *shape of a plain run).
-        derived: values of other deterministic sites, (worlds, replicates or 1, *shape).
-        process: what was simulated.
-        seed: what decided the draws.
-    """
-
-    sites: dict[str, Tensor]
-    world: dict[str, Tensor]
-    derived: dict[str, Tensor]
-    process: Process
-    seed: int
+        if self.graph.parents is not None:
+            return self.graph.parents
+        names = list(self.sites)
+        return {
+            name: [
+                above
+                for above in names[:place]
+                if not {name, above} <= set(CHAIN_SITES) or above in ALLOWED_PARENTS[name]
+            ]
+            for place, name in enumerate(names)
+        }
 
     @property
-    def values(self) -> dict[str, Tensor]:
-        """Chain and world together: what `log_density` takes."""
-        return {**self.world, **self.sites}
+    def settings(self) -> dict[str, Any]:
+        """What identifies it among the settings of a result."""
+        return {"process": self.name, "source": self.source, "knobs": self.knobs}
+
+    def site(self, name: str) -> Site:
+        """One site.
+
+        Raises:
+            ValueError: if there is none of that name.
+        """
+        if name not in self.sites:
+            raise ValueError(
+                f"Expected a site of {self.name} ({', '.join(self.sites)}); got {name!r}"
+            )
+        return self.sites[name]
 
 
 def load_process(reference: str | Path | Callable[..., Any] | Process, **knobs: Any) -> Process:
@@ -133,186 +159,196 @@ def load_process(reference: str | Path | Callable[..., Any] | Process, **knobs: 
     Args:
         reference: a callable, the name of a shipped process, the path of a file (its `model`, or
             `path.py:function`), or `module:attribute`.
-        knobs: keyword arguments of the model, text being parsed to the type of the default.
+        knobs: keyword arguments of the model, by name or by the paper's letter (K, J, L), text
+            being parsed to the type of the default.
 
     Raises:
         ValueError: if there is no such process or knob, or a value is of another type.
 
-    >>> load_process("gaussian_mixture", outputs=50).knobs["outputs"]
-    50
+    >>> load_process("gaussian_mixture", outputs=50, K=3).knobs["anchor_components"]
+    3
     """
     if isinstance(reference, Process):
-        return Process(
-            reference.name,
-            reference.model,
-            resolve_knobs(reference.knobs, knobs),
-            reference.source,
-        )
+        if not knobs:
+            return reference
+        name, model, source = reference.name, reference.model, reference.source
+        return Process(name, model, resolve_knobs(reference.knobs, knobs), source)
     name, model, source = find_model(reference)
     return Process(name, model, resolve_knobs(knob_defaults(model), knobs), source)
 
 
-def simulate(
+def draw(
     process: Process,
+    outer: tuple[int, int],
+    seed: int,
     *,
-    worlds: int = 1,
-    replicates: int = 1,
-    seed: int = 0,
+    held: Mapping[str, Tensor] | None = None,
+    until: Collection[str] | None = None,
     device: torch.device | str = "cpu",
-) -> Simulation:
-    """Draw `worlds` worlds and `replicates` data sets in each, all in one batched run in float64.
+    fast_mixtures: bool = False,
+) -> Run:
+    """A run that draws all sites not held, for `outer` (worlds, replicates).
 
     Args:
-        process: what to simulate.
-        worlds: number of independent worlds.
-        replicates: number of data sets, independent given their world.
+        process: what to run.
+        outer: numbers of worlds and of replicates in each.
         seed: decides every draw; global random state is left as it was.
+        held: batched values of sites, their leading dimensions those of `outer` or 1: worlds that
+            were drawn before, from the prior or from a posterior, or parts of the chain.
+        until: sites to stop at; sites after the last of them are not drawn.
+        device: where tensors that the model makes are put.
+        fast_mixtures: see `rbpp.processes.handlers.Run`.
+    """
+    run = Run(
+        held,
+        outer=outer,
+        batch_dimensions={name: site.batch_dimensions for name, site in process.sites.items()},
+        until=until,
+        fast_mixtures=fast_mixtures,
+    )
+    with torch.no_grad():
+        return run.of(process, seed, device)
+
+
+def hold(
+    process: Process,
+    held: Mapping[str, Tensor],
+    requested: Collection[str],
+    *,
+    plate_sizes: Mapping[str, int] | None = None,
+    device: torch.device | str = "cpu",
+) -> Run:
+    """A run up to the last requested site, with all held that these depend on: nothing is drawn.
+
+    Args:
+        process: what to run.
+        held: batched values; leading dimensions broadcast.
+        requested: sites whose distribution or computed value is wanted.
+        plate_sizes: plate to another number of rows.
         device: where tensors that the model makes are put.
 
     Raises:
-        ValueError: if a count is not positive, or the process cannot run in a batch.
+        ValueError: if a sample site that a requested one depends on is not held.
     """
-    for name, count in (("worlds", worlds), ("replicates", replicates)):
-        if count < 1:
-            raise ValueError(f"Expected one or more {name}; got {count}")
-    sites = process.sites
-    run = Batch(worlds, replicates, {name: site.batch_dimensions for name, site in sites.items()})
-    with running(seed, device), run:
-        process()
-    groups: dict[str, dict[str, Tensor]] = {"sites": {}, "world": {}, "derived": {}}
-    for name, value in run.values.items():
-        if name not in sites:
-            raise ValueError(
-                f"Expected the same sites in every run of {process.name}; got {name!r} in some"
-            )
-        site = sites[name]
-        group = "sites" if site.in_chain else "derived" if site.deterministic else "world"
-        value = _drop_padding(site, value)
-        if group != "derived":
-            value = value.expand(worlds, replicates if site.in_chain else 1, *site.shape)
-        groups[group][name] = value
-    return Simulation(**groups, process=process, seed=seed)
+    needed_sites(process, held, requested)
+    return Run(held, plate_sizes=plate_sizes, until=requested).of(process, 0, device)
 
 
-def log_density(
-    process: Process,
-    values: Mapping[str, Tensor],
-    sites: Iterable[str],
-    *,
-    per_row: bool = False,
-) -> dict[str, Tensor]:
-    """Conditional log density of each of `sites` given what stands above it, in nats.
-
-    Values are (…, *shape of a plain run); their leading dimensions broadcast, so that one call
-    evaluates every pair: outputs (1, R, n, d) under prompts (R, 1, m, d) give log p(b_i | a_j).
-    A deterministic site that is given takes that value instead of being computed. A site in a row
-    plate may have any number of rows, where its rows do not depend on other rows' values.
-
-    Args:
-        process: the model that has the densities.
-        values: world, conditioning sites and the sites themselves, by name.
-        sites: sample sites to evaluate.
-        per_row: keep the rows apart instead of summing over them.
-
-    Returns:
-        For each site the log density summed over its rows and other plates, shape the broadcast of
-        leading dimensions; with `per_row`, (…, rows).
+def needed_sites(process: Process, held: Collection[str], requested: Collection[str]) -> set[str]:
+    """Sites that the requested ones are computed from, as far up as the held ones.
 
     Raises:
-        ValueError: if a site is unknown, deterministic (it has no density) or given no value, or a
-            site that it depends on is missing from `values`.
+        ValueError: where a sample site among them is not held: it would be drawn anew.
     """
-    requested = list(dict.fromkeys(sites))
-    for name in requested:
-        site = _known(process, name)
-        if site.deterministic:
-            raise ValueError(
-                f"Expected a sample site; got {name!r}, which is deterministic in "
-                f"{process.name} and has no density"
-            )
-        if name not in values:
-            raise ValueError(f"Expected a value of {name!r} to evaluate its density; got none")
-    run = run_given(process, values, requested)
-    result = {}
-    for name in requested:
-        site = process.sites[name]
-        density = run.distributions[name].log_prob(run.values[name])
-        inner = site.padding + site.batch_dimensions
-        rows = 1 if per_row and site.batch_dimensions else 0
-        summed = list(range(-inner, -rows)) if inner > rows else []
-        result[name] = density.sum(summed) if summed else density
-    return result
+    pending, needed = list(requested), set(requested)
+    while pending:
+        for parent in process.parents[pending.pop()]:
+            if parent in needed:
+                continue
+            needed.add(parent)
+            if parent in held:
+                continue
+            if not process.sites[parent].deterministic:
+                raise ValueError(
+                    f"Expected a value of {parent!r}, on which {', '.join(map(repr, requested))} "
+                    f"of {process.name} depends; got values of {', '.join(held) or 'none'}"
+                )
+            pending.append(parent)
+    return needed
 
 
 def _describe_sites(process: Process) -> dict[str, Site]:
     """The sites of a plain run, and where a batched run puts its padding."""
-    plain = Record()
+    plain = _plain_run(process)
+    outer = (2, 3)  # different, so that a swap of the two shows
+    inside = {name: _batch_dimensions(plain, name) for name in plain.values}
+    batched = _batched_run(process, outer, inside)
+    if list(plain.values) != list(batched.values):
+        raise ValueError(
+            f"Expected the same sites in every run of {process.name}; got {list(plain.values)} "
+            f"and {list(batched.values)}"
+        )
+    return {name: _describe(process, name, plain, batched, outer) for name in plain.values}
+
+
+def _plain_run(process: Process) -> Run:
     try:
-        with running(0), torch.no_grad(), plain:
-            process()
+        with torch.no_grad():
+            return Run().of(process)
     except ValueError:  # a knob out of range, mostly: the model has said so
         raise
     except Exception as error:
         raise ValueError(
             f"Expected {process.name} to run with these knobs; got {type(error).__name__}: {error}"
         ) from error
-    batch_dimensions = {name: _batch_dimensions(plain, name) for name in plain.values}
-    worlds, replicates = 2, 3  # different, so that a swap of the two shows
-    batched = Batch(worlds, replicates, batch_dimensions)
+
+
+def _batched_run(process: Process, outer: tuple[int, int], inside: Mapping[str, int]) -> Run:
+    run = Run(outer=outer, batch_dimensions=inside)
     try:
-        with running(0), torch.no_grad(), batched:
-            process()
+        with torch.no_grad():
+            return run.of(process)
     except (ValueError, RuntimeError, IndexError) as error:
-        last = next(reversed(batched.values), "its start")
+        last = next(reversed(run.values), "its start")
         raise ValueError(
             f"Expected {process.name} to run for many worlds and replicates at once (index "
             f"dimensions from the right, keep reduced ones); got, after site {last!r}: {error}"
         ) from error
-    if list(plain.values) != list(batched.values):
+
+
+def _describe(
+    process: Process, name: str, plain: Run, batched: Run, outer: tuple[int, int]
+) -> Site:
+    value, shape = batched.values[name], tuple(plain.values[name].shape)
+    deterministic = name in plain.deterministic
+    inside = _batch_dimensions(plain, name)
+    extra = value.dim() - len(shape)
+    _refuse_shape(process, name, tuple(value.shape), shape, outer)
+    replicated = extra > 0 and value.shape[1] != 1
+    if replicated and not deterministic and name not in CHAIN_SITES:
         raise ValueError(
-            f"Expected the same sites in every run of {process.name}; got {list(plain.values)} "
-            f"and {list(batched.values)}"
+            f"Expected site {name!r} of {process.name} to be part of the world, shared by "
+            "replicates; got one that depends on the chain. The free sites of the chain are "
+            "prompt, prompt_factor and model_factor"
         )
-    sites = {}
-    for name, value in batched.values.items():
-        shape = tuple(plain.values[name].shape)
-        extra = value.dim() - len(shape)
-        padding = extra - 2 if extra else INNER_DIMENSIONS - batch_dimensions[name]
-        front = tuple(value.shape[:2]) if extra >= 2 else ()
-        if (
-            extra == 1
-            or tuple(value.shape[extra:]) != shape
-            or any(size != 1 for size in value.shape[2:extra])
-            or any(
-                size not in (1, many)
-                for size, many in zip(front, (worlds, replicates), strict=False)
-            )
-        ):
-            raise ValueError(
-                f"Expected site {name!r} of {process.name} to have shape ({worlds} worlds, "
-                f"{replicates} replicates, 1…, {', '.join(map(str, shape))}) in a batch; got "
-                f"{tuple(value.shape)}: index dimensions from the right, keep reduced ones"
-            )
-        deterministic = name in plain.deterministic
-        if front and front[1] != 1 and not deterministic and name not in CHAIN_SITES:
-            raise ValueError(
-                f"Expected site {name!r} of {process.name} to be part of the world, shared by "
-                "replicates; got one that depends on the chain. The free sites of the chain are "
-                "prompt, prompt_factor and model_factor"
-            )
-        plates = sorted(plain.plates[name], key=lambda frame: -frame.dim)
-        sites[name] = Site(
-            name,
-            deterministic,
-            tuple(frame.name for frame in plates),
-            shape,
-            batch_dimensions[name],
-            padding,
-        )
-    return sites
+    distribution = plain.distributions[name]
+    random = not isinstance(getattr(distribution, "base_dist", distribution), Delta)
+    discrete, letters = _support(distribution) if random else (False, None)
+    return Site(
+        name=name,
+        deterministic=deterministic,
+        plates=tuple(f.name for f in sorted(plain.plates[name], key=lambda frame: -frame.dim)),
+        shape=shape,
+        batch_dimensions=inside,
+        padding=extra - 2 if extra else INNER_DIMENSIONS - inside,
+        shared=not replicated and name not in CHAIN_SITES,
+        random=random,
+        discrete=discrete or not value.is_floating_point(),
+        letters=letters,
+    )
 
 
-def _batch_dimensions(run: Record, name: str) -> int:
+def _refuse_shape(
+    process: Process,
+    name: str,
+    found: tuple[int, ...],
+    shape: tuple[int, ...],
+    outer: tuple[int, int],
+) -> None:
+    """A batched value has (worlds or 1, replicates or 1, 1…) before its plain shape, or nothing."""
+    extra = len(found) - len(shape)
+    in_front = extra >= 2 and all(n in (1, many) for n, many in zip(found, outer, strict=False))
+    padded = all(size == 1 for size in found[2:extra])
+    if found[max(extra, 0) :] == shape and (extra == 0 or (in_front and padded)):
+        return
+    raise ValueError(
+        f"Expected site {name!r} of {process.name} to have shape ({outer[0]} worlds, "
+        f"{outer[1]} replicates, 1…, {', '.join(map(str, shape))}) in a batch; got "
+        f"{found}: index dimensions from the right, keep reduced ones"
+    )
+
+
+def _batch_dimensions(run: Run, name: str) -> int:
     """Leading dimensions of a plain value that are plates, not event."""
     distribution, value = run.distributions[name], run.values[name]
     if name not in run.deterministic:
@@ -324,81 +360,12 @@ def _batch_dimensions(run: Record, name: str) -> int:
     return min(deepest, value.dim())
 
 
-def _drop_padding(site: Site, value: Tensor) -> Tensor:
-    """(world, replicate, *shape) of a raw batched value."""
-    if value.dim() == len(site.shape):
-        return value[None, None]
-    if tuple(value.shape[2:]) != (1,) * site.padding + site.shape:
-        raise ValueError(
-            f"Expected site {site.name!r} of shape {site.shape} in every run; got "
-            f"{tuple(value.shape[2 + site.padding :])}"
-        )
-    return value.reshape(*value.shape[:2], *site.shape)
-
-
-def _known(process: Process, name: str) -> Site:
-    if name not in process.sites:
-        raise ValueError(
-            f"Expected a site of {process.name} ({', '.join(process.sites)}); got {name!r}"
-        )
-    return process.sites[name]
-
-
-def run_given(
-    process: Process,
-    values: Mapping[str, Tensor],
-    requested: Sequence[str],
-    plate_sizes: Mapping[str, int] | None = None,
-) -> Given:
-    """A run with `values` held, up to the last requested site, its plates at other sizes."""
-    raw, plate_sizes = {}, dict(plate_sizes or {})
-    needed = _needed(process, values, requested)
-    # Requested sites first: their plate takes the number of rows given, whoever else is in it.
-    for name in sorted(values, key=lambda name: name not in requested):
-        value, site = values[name], _known(process, name)
-        shape = site.shape
-        trailing = tuple(value.shape[max(0, value.dim() - len(shape)) :])
-        if site.plates and site.batch_dimensions == 1 and len(trailing) == len(shape):
-            if name in requested:
-                plate_sizes.setdefault(site.plates[0], trailing[0])
-            shape = (plate_sizes.get(site.plates[0], shape[0]), *shape[1:])
-        if trailing == site.shape != shape and name not in needed:
-            continue  # another number of rows than its plate has here, and nothing asks for them
-        if trailing != shape:
-            raise ValueError(
-                f"Expected values of {name!r} of shape (…, {', '.join(map(str, shape))}); "
-                f"got {tuple(value.shape)}"
-            )
-        outer = value.shape[: value.dim() - len(shape)]
-        raw[name] = value.reshape(*outer, *(1,) * site.padding, *shape)
-    run = Given(raw, requested, plate_sizes)
-    with running(0, next(iter(raw.values())).device if raw else "cpu"):
-        try:
-            with run:
-                process()
-        except Reached:
-            pass
-    return run
-
-
-def _needed(process: Process, values: Mapping[str, Tensor], requested: Sequence[str]) -> set[str]:
-    """Sites that the requested ones are computed from, as far up as the given ones.
-
-    Raises:
-        ValueError: where a sample site among them is not given: it would be drawn anew.
-    """
-    pending, needed = list(requested), set(requested)
-    while pending:
-        for parent in process.parents[pending.pop()]:
-            if parent in needed:
-                continue
-            needed.add(parent)
-            if parent in values:
-                continue
-            if not process.sites[parent].deterministic:
-                raise ValueError(
-                    f"Expected a value of {parent!r}, on which {', '.join(map(repr, requested))} "
-                    f"of {process.name} depends; got values of {', '.join(values) or 'none'}"
-                )
-            pending.append(parent)
-    return needed
+def _support(distribution: Any) -> tuple[bool, int | None]:
+    """Whether values are discrete, and how many there are of a letter."""
+    try:
+        support = distribution.support
+    except NotImplementedError:  # what can only be sampled may not say
+        return False, None
+    bound = getattr(getattr(support, "base_constraint", support), "upper_bound", None)
+    letters = bound + 1 if support.is_discrete and isinstance(bound, int) else None
+    return support.is_discrete, letters

@@ -1,25 +1,24 @@
 """A process in fixed worlds, run as often as needed: replicates, parts held fixed, densities.
 
-Every value keeps the shape that Pyro gives it, (worlds, replicates, 1, rows) + event: the last two
-dimensions belong to the process, the first two to its runs.
+Every value keeps the shape that Pyro gives it, (worlds, replicates, 1, rows) + event: the first two
+dimensions belong to the runs of the process, the others to itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import pyro
 import torch
-from pyro import poutine
-from pyro.distributions import Delta
 from torch import Tensor
 
-from rbpp.internals import site_is_subsample
-from rbpp.processes.batching import CHAIN_SITES, running
-from rbpp.processes.pair_density import pair_log_density
+from rbpp import validate
+from rbpp.processes.density import site_log_density, sum_over_plates
+from rbpp.processes.handlers import REQUIRED_SITES
+from rbpp.processes.process import Process, Site, draw, hold, load_process
 from rbpp.randomness import spawn
+
+__all__ = ["Replicas", "Site", "Values"]
 
 Values = dict[str, Tensor]
 
@@ -28,63 +27,42 @@ Values = dict[str, Tensor]
 _PASS_ELEMENTS = 2**20
 
 
-@dataclass(frozen=True)
-class Site:
-    """What one trace says of a site.
-
-    Attributes:
-        random: whether it is sampled; else it is a deterministic function of others.
-        discrete: whether its values are letters or counts.
-        rows: size of its plate; 1 for a free site.
-        coordinates: numbers per data set.
-        letters: number of values of a letter, where it has finitely many.
-    """
-
-    random: bool
-    discrete: bool
-    rows: int
-    coordinates: int
-    letters: int | None = None
-
-
 class Replicas:
     """Worlds of a process and what can be drawn and evaluated in them.
 
     Args:
-        model: the process with its knobs bound, a callable without arguments.
+        model: the process, or a callable without arguments.
         worlds: number of worlds, drawn from the process; every other term is conditional on them.
         seed: decides the worlds, and with a label every draw in them.
         device: where the process runs.
+        world: worlds to use instead of drawing them, such as draws from a posterior: a value
+            (worlds, *shape of a plain run) of every sample site outside the chain.
 
     Raises:
-        ValueError: if a site of the contract is missing, or loses the leading dimensions.
+        ValueError: if a site of the contract is missing or loses the leading dimensions, or worlds
+            are given incompletely or in another number.
     """
 
     def __init__(
         self,
-        model: Callable[[], Any],
+        model: Process | Callable[[], Any],
         *,
         worlds: int = 1,
         seed: int = 0,
         device: str | torch.device = "cpu",
+        world: Mapping[str, Tensor] | None = None,
     ) -> None:
-        if worlds < 1:
-            raise ValueError(f"Expected worlds ≥ 1; got {worlds}")
-        self.model, self.worlds, self.seed, self.device = model, worlds, seed, device
-        trace = self._trace({}, replicates=1, label="worlds")
-        sites = _sample_sites(trace)
-        missing = [n for n in ("anchor", "prompt", "output", "synthetic") if n not in sites]
+        self.process = load_process(model)
+        self.worlds, self.seed, self.device = validate.count("worlds", worlds), seed, device
+        described = self.process.sites
+        missing = [name for name in REQUIRED_SITES if name not in described]
         if missing:
             raise ValueError(
                 f"Expected the sites anchor, prompt, output and synthetic; got none named "
-                f"{' or '.join(missing)} (sites: {', '.join(sites)})"
+                f"{' or '.join(missing)} (sites: {', '.join(described)})"
             )
-        self.world = {
-            name: site["value"].detach() for name, site in sites.items() if name not in CHAIN_SITES
-        }
-        self.sites = {
-            name: self._describe(name, sites[name]) for name in CHAIN_SITES if name in sites
-        }
+        self.sites = {name: site for name, site in described.items() if site.in_chain}
+        self.world = self._world({} if world is None else self._given(world))
 
     def draw(self, count: int, label: str, *, given: Mapping[str, Tensor] | None = None) -> Values:
         """`count` replicates per world of every site of the contract.
@@ -95,23 +73,10 @@ class Replicas:
             given: values to hold fixed, with a replicate dimension of R or 1; sites upstream of
                 them are drawn too, but mean nothing.
         """
-        held = dict(given or {})
-        trace = self._trace({**self.world, **held}, replicates=count, label=label)
-        sites = _sample_sites(trace)
-        values = {name: sites[name]["value"].detach() for name in self.sites}
-        for name, value in values.items():
-            if (
-                value.dim() < 4
-                or value.shape[0] not in (1, self.worlds)
-                or (value.shape[1] not in (1, count))
-            ):
-                raise ValueError(
-                    f"Expected site {name!r} to keep the leading dimensions of worlds and "
-                    f"replicates, ({self.worlds}, {count}, …); got shape {tuple(value.shape)}: "
-                    "index dimensions from the right"
-                )
-            values[name] = value.expand(self.worlds, count, *value.shape[2:])
-        return values
+        held = {**self.world, **(given or {})}
+        outer, seed = (self.worlds, count), spawn(self.seed, label)
+        run = draw(self.process, outer, seed, held=held, until=self.sites, device=self.device)
+        return {name: self._replicated(name, run.values[name], count) for name in self.sites}
 
     def log_density(self, values: Mapping[str, Tensor], name: str) -> Tensor:
         """Log density of a site given the other values, summed over its rows: (…, worlds, R)."""
@@ -123,13 +88,13 @@ class Replicas:
         A deterministic site has density one where it agrees with the others, and zero elsewhere: a
         probability if it is discrete, and no density at all if it is continuous.
         """
-        trace = self._trace({**self.world, **values}, label="density")
-        site = _sample_sites(trace)[name]
         with torch.no_grad():
             if not self.sites[name].random:
-                computed = self.computed(values, name)
-                return _agreement(computed, values[name]).log()
-            return pair_log_density(site["fn"], site["value"]).double().flatten(-2)
+                return _agreement(self.computed(values, name), values[name]).log()
+            run = hold(self.process, {**self.world, **values}, [name], device=self.device)
+            site, density = self.sites[name], site_log_density(run, name).double()
+            found = sum_over_plates(site, density, per_row=True)
+            return found if site.batch_dimensions else found.unsqueeze(-1)
 
     def pairs(
         self,
@@ -175,59 +140,46 @@ class Replicas:
     ) -> Tensor:
         """A deterministic site as the other values determine it, differentiable on request."""
         others = {key: value for key, value in values.items() if key != name}
-        trace = self._trace({**self.world, **others}, label="density", gradient=gradient)
-        return _sample_sites(trace)[name]["value"]
+        with torch.set_grad_enabled(gradient):
+            run = hold(self.process, {**self.world, **others}, [name], device=self.device)
+        return run.values[name]
 
-    def _describe(self, name: str, site: dict[str, Any]) -> Site:
-        value, law = site["value"], site["fn"]
-        base = law.base_dist if hasattr(law, "base_dist") else law
-        random = not isinstance(base, Delta)
-        rows = value.shape[3] if value.dim() > 3 and site["cond_indep_stack"] else 1
-        framed = [frame for frame in site["cond_indep_stack"] if frame.dim in (-1, -2)]
-        coordinates = value.numel() // self.worlds
-        return Site(
-            random=random,
-            discrete=not value.is_floating_point() or (random and law.support.is_discrete),
-            rows=rows if framed else 1,
-            coordinates=coordinates,
-            letters=_letters(law) if random else None,
-        )
+    def _world(self, held: Values) -> Values:
+        """Every site that the replicates of a world share, drawn where it is not held."""
+        names = [name for name, site in self.process.sites.items() if site.shared]
+        if not names:
+            return {}
+        outer, seed = (self.worlds, 1), spawn(self.seed, "worlds")
+        run = draw(self.process, outer, seed, held=held, until=names, device=self.device)
+        return {name: run.values[name] for name in names}
 
-    def _trace(
-        self,
-        values: Mapping[str, Tensor],
-        *,
-        replicates: int | None = None,
-        label: str,
-        gradient: bool = False,
-    ) -> Any:
-        conditioned = poutine.condition(self.model, data=dict(values))
-        # A plate that is made twice under one name, to enter it twice, is no site seen twice.
-        conditioned = poutine.block(conditioned, hide_fn=site_is_subsample)
-        seed = spawn(self.seed, label)
-        with torch.set_grad_enabled(gradient), running(seed, self.device):
-            if replicates is None:
-                return poutine.trace(conditioned).get_trace()
-            outer = pyro.plate("_worlds", self.worlds, dim=-4)
-            inner = pyro.plate("_replicates", replicates, dim=-3)
-            with outer, inner:
-                return poutine.trace(conditioned).get_trace()
+    def _given(self, world: Mapping[str, Tensor]) -> Values:
+        """Worlds in the layout of a batched run."""
+        sites = self.process.sites
+        names = [n for n, site in sites.items() if site.shared and not site.deterministic]
+        if set(world) != set(names):
+            raise ValueError(
+                f"Expected worlds with the sites {', '.join(names) or '(none)'}; got "
+                f"{', '.join(world) or 'none'}"
+            )
+        for name, value in world.items():
+            shape = (self.worlds, *sites[name].shape)
+            if tuple(value.shape) != shape:
+                raise ValueError(
+                    f"Expected worlds with {name!r} of shape {shape}; got {tuple(value.shape)}"
+                )
+        return {n: sites[n].batched(v.unsqueeze(1)).to(self.device) for n, v in world.items()}
 
-
-def _sample_sites(trace: Any) -> dict[str, Any]:
-    return {
-        name: site
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not site_is_subsample(site)
-    }
-
-
-def _letters(law: Any) -> int | None:
-    support = law.support
-    bound = getattr(getattr(support, "base_constraint", support), "upper_bound", None)
-    if not support.is_discrete or bound is None or not isinstance(bound, int):
-        return None
-    return bound + 1
+    def _replicated(self, name: str, value: Tensor, count: int) -> Tensor:
+        """A drawn value of every world and replicate, also where it is the same in several."""
+        kept = value.dim() >= 4 and value.shape[0] in (1, self.worlds)
+        if not kept or value.shape[1] not in (1, count):
+            raise ValueError(
+                f"Expected site {name!r} to keep the leading dimensions of worlds and "
+                f"replicates, ({self.worlds}, {count}, …); got shape {tuple(value.shape)}: "
+                "index dimensions from the right"
+            )
+        return value.expand(self.worlds, count, *value.shape[2:])
 
 
 def _agreement(computed: Tensor, given: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ from torch.distributions import (
 )
 
 from rbpp.mixtures.mixture import GaussianMixture
-from rbpp.processes.batching import ROW_PLATES
-from rbpp.processes.process import Process, run_given
+from rbpp.processes.density import run_given
+from rbpp.processes.handlers import ROW_PLATES
+from rbpp.processes.process import Process
 
 
 def row_mixture(process: Process, values: Mapping[str, Tensor], site: str) -> GaussianMixture:

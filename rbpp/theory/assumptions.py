@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
 
-from rbpp.checks import Check, Verdict, verdict_of
+from rbpp.checks import Check, Verdict, verdict_of, worst
 from rbpp.estimate import Estimate
 from rbpp.theory.audit import check_at_most_zero, number, root_mean_square
 from rbpp.theory.information import sides_in_words
@@ -40,7 +39,7 @@ class Evidence:
     sigma: float
     sigma_from: str
     estimated_sigma: Tensor | None = None
-    process_checks: Sequence[Any] = ()
+    process_checks: Sequence[Check] = ()
 
 
 # None where there is nothing to assume.
@@ -253,14 +252,11 @@ def _remark(known: Evidence, name: str) -> str:
     return known.notes.get(name) or known.missing.get(name, "")
 
 
-def _of_process(text: str, rule: str, findings: Sequence[Any]) -> Check:
+def _of_process(text: str, rule: str, checks: Sequence[Check]) -> Check:
     """What the check of the process says of a rule: the worst of its verdicts."""
-    own = [finding for finding in findings if finding.rule == rule]
-    if not own:
+    found = worst(check for check in checks if check.measured.get("rule") == rule)
+    if found is None:
         return Check(text, "unknown", "not checked here: rbpp check does")
-    words: tuple[tuple[str, Verdict], ...] = (("violated", "violated"), ("inconclusive", "unknown"))
-    for word, verdict in words:
-        for finding in own:
-            if finding.verdict == word:
-                return Check(text, verdict, finding.message)
-    return Check(text, "holds", "nothing against it in graph and interventions")
+    if found.verdict == "holds":
+        return Check(text, "holds", "nothing against it in graph and interventions")
+    return Check(text, found.verdict, found.message)

@@ -100,7 +100,7 @@ def bounds(
     compute = Compute.of(compute, seed)
     sizes, constants = sizes or SampleSizes(), constants or LemmaConstants()
     process = process if isinstance(process, Process) else load_process(process)
-    process_checks = require(process, seed=compute.seed)
+    process_checks = require(process, seed=compute.seed).checks
     chosen = choose_learner(learner, process)
     found = estimate_worlds(
         process,

@@ -37,7 +37,7 @@ def test_json_is_one_object_with_a_term_per_value_and_world(capsys):
         (["--vary", "K,K"], "every knob once"),
         (["--vary", "Q"], "one of the knobs"),
         (["--set", "K=3"], "either swept or set"),
-        (["--worlds", "0"], "one or more worlds"),
+        (["--worlds", "0"], "worlds to be a whole number of 1 or more"),
         (["--histogram-redraws", "-1"], "whole number of 0 or more; got -1"),
     ],
 )

@@ -11,7 +11,8 @@ import pytest
 
 from rbpp import command
 from rbpp.inference_data import read
-from rbpp.processes.process import load_process, simulate
+from rbpp.processes.process import load_process
+from rbpp.processes.simulation import simulate
 
 SHIPPED = [
     "gaussian_mixture",
@@ -64,11 +65,11 @@ def test_simulate_writes_the_draws(name, tmp_path, capsys):
     data = read(target)
     expected = simulate(load_process(name), worlds=3, replicates=2, seed=5)
     for site, value in expected.sites.items():
-        stored = data["posterior_predictive"][site]
+        stored = data["prior_predictive"][site]
         assert stored.dims[:3] == ("chain", "draw", "replicate")
         np.testing.assert_array_equal(stored.values[0], value.numpy())
     for site, value in expected.world.items():
-        np.testing.assert_array_equal(data["posterior"][site].values[0], value[:, 0].numpy())
+        np.testing.assert_array_equal(data["prior"][site].values[0], value[:, 0].numpy())
     assert int(data["constant_data"]["seed"]) == 5
     assert int(data["constant_data"]["outputs"]) == expected.process.knobs["outputs"]
 
@@ -76,10 +77,10 @@ def test_simulate_writes_the_draws(name, tmp_path, capsys):
 def test_parts_and_dimensions_of_the_default_process(tmp_path, capsys):
     target = tmp_path / "draws.nc"
     assert call(capsys, "simulate", "gaussian_mixture", "--output", str(target))[0] == 0
-    posterior = read(target)["posterior"]
-    assert posterior["means"].dims == ("chain", "draw", "component", "dim")
-    assert posterior["part"].values.ravel().tolist() == [0, 0, 1, 1, 2, 2]
-    synthetic = read(target)["posterior_predictive"]["synthetic"]
+    prior = read(target)["prior"]
+    assert prior["means"].dims == ("chain", "draw", "component", "dim")
+    assert prior["part"].values.ravel().tolist() == [0, 0, 1, 1, 2, 2]
+    synthetic = read(target)["prior_predictive"]["synthetic"]
     assert synthetic.dims == ("chain", "draw", "replicate", "outputs", "dim")
 
 
@@ -121,7 +122,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, message, capsys):
 def test_check_prints_every_rule(own, capsys):
     status, out, err = call(capsys, "check", own, "--tries", "3")
     assert (status, err) == (0, "")
-    rules = {line.split()[0] for line in out.splitlines()[1:]}
+    rules = {line.partition(",")[0] for line in out.splitlines() if "  holds" in line}
     assert rules == {
         "runs", "sites", "plate", "size", "event", "values", "randomness", "world", "markov",
         "rows", "batch", "invertible",
@@ -139,6 +140,8 @@ def test_check_of_a_violation_is_status_2_in_json_too(own, capsys):
     (found,) = [entry for entry in report["audit"] if entry["verdict"] == "violated"]
     assert (found["rule"], found["place"]) == ("markov", "anchor → synthetic")
     assert found["measured"] > 0
+    assert found["statement"].startswith("markov, anchor → synthetic: ")
+    assert {entry["verdict"] for entry in report["audit"]} <= {"holds", "violated", "unknown"}
 
 
 def test_program_files_run_by_themselves(own):

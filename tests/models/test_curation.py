@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from rbpp.processes.process import load_process, log_density, simulate
+from rbpp.processes.density import log_density
+from rbpp.processes.process import load_process
+from rbpp.processes.simulation import simulate
 
 
 @pytest.mark.parametrize("softness", [0.0, 0.2])

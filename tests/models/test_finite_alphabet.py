@@ -5,7 +5,9 @@ import itertools
 import pytest
 import torch
 
-from rbpp.processes.process import load_process, log_density, simulate
+from rbpp.processes.density import log_density
+from rbpp.processes.process import load_process
+from rbpp.processes.simulation import simulate
 
 
 def letters(*shape):

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rbpp.processes.process import load_process, simulate
+from rbpp.processes.process import load_process
 from rbpp.processes.row_density import row_mixture
+from rbpp.processes.simulation import simulate
 
 
 def test_parts_are_named_and_in_order():

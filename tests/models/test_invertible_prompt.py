@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from rbpp.processes.density import log_density
 from rbpp.processes.loading import find_model
-from rbpp.processes.process import load_process, log_density, simulate
+from rbpp.processes.process import load_process
 from rbpp.processes.row_density import row_mixture
+from rbpp.processes.simulation import simulate
 
 
 def grid(low, high, count):

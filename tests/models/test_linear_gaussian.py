@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
+from rbpp.processes.density import log_density
 from rbpp.processes.loading import find_model
-from rbpp.processes.process import load_process, log_density, simulate
+from rbpp.processes.process import load_process
+from rbpp.processes.simulation import simulate
 
 KNOBS = {"anchors": 2, "outputs": 3, "prompt_noise": 0.4, "curation_noise": 0.6}
 

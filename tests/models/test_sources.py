@@ -5,7 +5,8 @@ import torch
 
 from rbpp.data.rows import read_rows
 from rbpp.inference_data import highest_density_interval, term_table
-from rbpp.processes.process import load_process, simulate
+from rbpp.processes.process import load_process
+from rbpp.processes.simulation import simulate
 from rbpp.sources.assess import assess
 from rbpp.sources.scene import lay_out
 from rbpp.sources.share_terms import share_terms, shared_posterior

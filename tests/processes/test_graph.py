@@ -6,7 +6,7 @@ import torch
 from broken_processes import by_numpy, sound, unreadable_graph
 
 from rbpp.processes.graph import read_graph
-from rbpp.processes.interventions import draw, evidence, intervene, intervene_on_rows
+from rbpp.processes.interventions import Tries, evidence, intervene, plain_run
 from rbpp.processes.process import load_process
 
 
@@ -51,7 +51,7 @@ def test_unreadable_graph_says_why():
 
 
 def test_interventions_find_direct_edges_only():
-    responses = intervene(sound, ["anchor", "prompt", "output"], tries=3, seed=0)
+    responses = intervene(Tries(sound, 0), ["anchor", "prompt", "output"], {}, tries=3)[0]
     assert responses.tries == {"anchor": 3, "prompt": 3, "output": 3}
     assert responses.count == {
         ("anchor", "prompt"): 3,
@@ -65,10 +65,10 @@ def test_size_of_a_response_is_the_change_of_the_log_density():
         first = pyro.sample("anchor", dist.Normal(0.0, 1.0))
         pyro.sample("output", dist.Normal(3 * first, 1.0))
 
-    responses = intervene(model, ["anchor"], tries=1, seed=0)
+    responses = intervene(Tries(model, 0), ["anchor"], {}, tries=1)[0]
     (largest,) = responses.largest.values()
     assert 0 < largest < 100
-    run = draw(model, 0)
+    run = plain_run(model, 0)
     expected = dist.Normal(3 * run.values["anchor"], 1.0).log_prob(run.values["output"])
     torch.testing.assert_close(evidence(run, run.values)["output"], expected)
 
@@ -78,7 +78,7 @@ def test_discrete_sites_are_changed_as_often_as_asked():
         first = pyro.sample("anchor", dist.Bernoulli(0.5))
         pyro.sample("output", dist.Normal(first, 1.0))
 
-    responses = intervene(model, ["anchor"], tries=10, seed=0)
+    responses = intervene(Tries(model, 0), ["anchor"], {}, tries=10)[0]
     assert responses.tries == {"anchor": 10}  # half of the draws are the value that is there
     assert responses.count == {("anchor", "output"): 10}
 
@@ -91,6 +91,6 @@ def test_rows_respond_only_where_they_are_coupled():
             pyro.deterministic("coupled", output.cumsum(-2), event_dim=1)
 
     targets = {"output": ["synthetic", "coupled"]}
-    responses = intervene_on_rows(model, targets, tries=4, seed=0)
+    responses = intervene(Tries(model, 0), [], targets, tries=4)[1]
     # Changing the last row leaves every sum before it as it was.
     assert responses.count == {("output", "coupled"): 3}

@@ -113,9 +113,21 @@ def test_a_file_without_its_ending_is_hinted_at(tmp_path, monkeypatch):
         load_process("of_mine:model")
 
 
-def test_letters_of_the_paper_are_told_what_they_are_called():
-    with pytest.raises(ValueError, match="got 'J'; the paper's J is unsampled_components"):
-        load_process("gaussian_mixture", J=3)
+def test_letters_of_the_paper_are_knobs():
+    knobs = load_process("gaussian_mixture", K=3, J="4", L=0).knobs
+    named = ("anchor_components", "unsampled_components", "irrelevant_components")
+    assert [knobs[name] for name in named] == [3, 4, 0]
+    with pytest.raises(ValueError, match="knob unsampled_components once"):
+        load_process("gaussian_mixture", J=3, unsampled_components=4)
+    with pytest.raises(ValueError, match=r"one of the knobs .*got 'K'"):
+        load_process("linear_gaussian", K=3)
+
+
+def test_a_knob_of_that_letter_comes_first():
+    def model(K: int = 1, anchor_components: int = 2):
+        return K
+
+    assert load_process(model, K=5).knobs == {"K": 5, "anchor_components": 2}
 
 
 def test_file_with_a_syntax_error(tmp_path):

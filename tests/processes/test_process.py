@@ -13,10 +13,13 @@ from broken_processes import (
 )
 from torch.distributions import Independent, MixtureSameFamily, MultivariateNormal, Normal
 
-from rbpp.processes.batching import CHAIN_SITES, running
-from rbpp.processes.interventions import draw, evidence
-from rbpp.processes.process import load_process, log_density, simulate
+from rbpp.compute import Compute
+from rbpp.processes.density import log_density
+from rbpp.processes.handlers import CHAIN_SITES, running
+from rbpp.processes.interventions import evidence, plain_run
+from rbpp.processes.process import load_process
 from rbpp.processes.row_density import row_mixture
+from rbpp.processes.simulation import simulate
 
 SHIPPED = [
     "gaussian_mixture",
@@ -30,7 +33,7 @@ SHIPPED = [
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shapes_are_those_of_a_plain_run(name):
     process = load_process(name)
-    plain = draw(process, 0)
+    plain = plain_run(process, 0)
     simulation = simulate(process, worlds=3, replicates=4)
     for site, value in simulation.sites.items():
         assert value.shape == (3, 4, *plain.values[site].shape)
@@ -53,7 +56,7 @@ def test_log_density_is_that_of_plain_runs(name):
                 site: value[world, min(replicate, value.shape[1] - 1)]
                 for site, value in simulation.values.items()
             }
-            alone = evidence(draw(process, 0, values), values)
+            alone = evidence(plain_run(process, 0, values), values)
             for site in sampled:
                 expected = alone[site].sum()
                 found = densities[site].expand(2, 3)[world, replicate]
@@ -172,12 +175,12 @@ def test_device_is_where_the_model_makes_its_tensors():
     for device in ("meta", "cpu"):
         with running(0, device):
             assert torch.zeros(()).device.type == device
-    assert simulate(load_process(sound), device="cpu").sites["anchor"].device.type == "cpu"
+    assert simulate(sound, compute=Compute(device="cpu")).sites["anchor"].device.type == "cpu"
 
 
 @pytest.mark.parametrize("counts", [{"worlds": 0}, {"replicates": 0}, {"worlds": -1}])
 def test_counts_are_positive(counts):
-    with pytest.raises(ValueError, match="one or more"):
+    with pytest.raises(ValueError, match="whole number of 1 or more"):
         simulate(load_process("linear_gaussian"), **counts)
 
 
@@ -202,7 +205,7 @@ def test_mixture_draws_are_those_of_torch():
     held = {name: value[0, 0] for name, value in values.items() if name not in ("output",)}
     held.pop("synthetic")
     with running(1):
-        theirs = draw(process, 1, held).values["output"][None, None]
+        theirs = plain_run(process, 1, held).values["output"][None, None]
     probabilities = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
     quantiles = []
     for output in (values["output"], theirs):

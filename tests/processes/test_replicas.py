@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rbpp.paired.mutual_information import mutual_information
+from rbpp.processes import density
 from rbpp.processes import replicas as module
 from rbpp.processes.process import load_process
 from rbpp.processes.replicas import Replicas
@@ -70,7 +71,7 @@ def test_one_product_gives_the_density_that_pyro_gives(monkeypatch):
     replicas = Replicas(load_process("gaussian_mixture", outputs=20), worlds=2)
     values = replicas.draw(5, "test")
     fast = replicas.pairs(values, "output", {"prompt": values["prompt"]})
-    monkeypatch.setattr(module, "pair_log_density", lambda law, value: law.log_prob(value))
+    monkeypatch.setattr(density, "_mixture_of_pairs", lambda law, value: None)
     slow = replicas.pairs(values, "output", {"prompt": values["prompt"]})
     torch.testing.assert_close(fast, slow)
 
@@ -111,5 +112,5 @@ def test_sandwich_and_joint_mixture_agree_on_gaussian_mixture():
 
 
 def test_worlds_must_be_counted_from_one():
-    with pytest.raises(ValueError, match="worlds ≥ 1"):
+    with pytest.raises(ValueError, match="worlds to be a whole number of 1 or more"):
         Replicas(processes.recipe, worlds=0)

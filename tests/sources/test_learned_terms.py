@@ -12,7 +12,8 @@ import torch
 from rbpp import command
 from rbpp.data.rows import read_rows
 from rbpp.inference_data import term_table
-from rbpp.processes.process import load_process, simulate
+from rbpp.processes.process import load_process
+from rbpp.processes.simulation import simulate
 from rbpp.randomness import generator
 from rbpp.sources import learned_information, learned_terms
 from rbpp.sources.assess import assess
