@@ -75,8 +75,8 @@ def fit_mixture(
 ) -> Mixture:
     """Fit a mixture to weighted rows by EM from k-means; ν is chosen by likelihood in each step.
 
-    Scale matrices shrink to the scale within components by as much as d + 2 rows weigh, so that a
-    component of few rows stays proper.
+    Scale matrices shrink to the shape of the scale within components, at each one's own size, by as
+    much as d + 2 rows weigh: a component of few rows stays proper, a narrow one stays narrow.
 
     Args:
         rows: (n, d), roughly whitened.
@@ -98,7 +98,10 @@ def fit_mixture(
         scatter = (centred * pulled[:, :, None]).transpose(0, 2, 1) @ centred
         prior = dimension + 2.0
         within = scatter.sum(0) / total + 1e-6 * np.eye(dimension)
-        scales = (scatter + prior * within) / (mass + prior)[:, None, None]
+        size_of = np.einsum("kde,ed->k", scatter, np.linalg.inv(within)) / dimension
+        size_of = (size_of + 1) / (mass + 1)
+        target = size_of[:, None, None] * within
+        scales = (scatter + prior * target) / (mass + prior)[:, None, None]
         cholesky = np.linalg.cholesky(scales)
         found = Mixture(
             np.log((mass + 1.0) / (total + components)),
