@@ -15,6 +15,7 @@ from rbpp.assessment.stacking import stack
 from rbpp.assessment.weighted_rows import Array, WeightedRows, weighted_rows
 
 MOST_COMPONENTS = 8
+ROWS_PER_COMPONENT = 3
 # Beyond this a candidate says nothing more: the lower bound stops at log n long before it.
 LIMIT = 30.0
 
@@ -70,7 +71,7 @@ def log_ratio(
     """Fit log p/q of two samples of rows.
 
     One mixture is fitted to the pooled rows without labels and adapted to each sample in closed
-    form, more and less flexibly, also on normal scores of each axis and on the distance from the
+    form, more and less flexibly, also on normal scores of each column and on the distance from the
     centre. A logistic regression with coefficients in [0, 1.5] combines these log ratios. All
     values are out of fold, by folds of whole units.
 
@@ -107,12 +108,13 @@ def log_ratio(
     fold = np.concatenate([one.folds(FOLDS, generators[0]), other.folds(FOLDS, generators[1])])
     source = np.repeat([0, 1], [len(one.rows), len(other.rows)])
     weight = np.concatenate([one.weight, other.weight])
-    rows = whitened(np.concatenate([one.rows, other.rows]), weight)
+    pooled = np.concatenate([one.rows, other.rows])
+    rows = whitened(pooled, weight)
     count = one.count + other.count
-    components = int(count / (6 * max(rows.shape[1], 4)))
+    components = int(count / (ROWS_PER_COMPONENT * max(rows.shape[1], 4)))
     components = min(MOST_COMPONENTS, max(1, components))
     radius = np.log(np.sqrt(np.square(rows).sum(1)) + 1e-9)[:, None]
-    scores = whitened(normal_scores(rows, weight), weight)
+    scores = whitened(normal_scores(pooled, weight), weight)
     views = ((rows, components), (scores, components), (whitened(radius, weight), 3))
     found = []
     for index, (view, most) in enumerate(views):
@@ -140,20 +142,27 @@ def log_ratio(
 
 def whitened(rows: Array, weight: Array) -> Array:
     """(n, at most d): rows on their principal axes at variance 1; axes without variance go."""
+    return whitened_with_volume(rows, weight)[0]
+
+
+def whitened_with_volume(rows: Array, weight: Array) -> tuple[Array, float]:
+    """Whitened rows, and log |det| of the map back from the axes that are kept."""
     share = weight / weight.sum()
-    # In units of each column first: columns of very different scales lose no digits.
     centred = rows - share @ rows
+    # In units of each column first: columns of very different scales lose no digits.
     scale = np.sqrt(share @ np.square(centred))
-    centred = centred[:, scale > 0] / scale[scale > 0]
+    moving = scale > 1e-12 * np.abs(rows).max(axis=0, initial=1e-300)
+    if not moving.any():
+        return np.zeros((len(rows), 1)), -np.inf
+    centred = centred[:, moving] / scale[moving]
     values, axes = np.linalg.eigh((centred * share[:, None]).T @ centred)
-    kept = values > 1e-10 * max(values.max(initial=0), 1e-300)
-    if not kept.any():
-        return np.zeros((len(rows), 1))
-    return centred @ (axes[:, kept] / np.sqrt(values[kept]))
+    kept = values > 1e-10 * values.max()
+    log_volume = float(np.log(scale[moving]).sum() + 0.5 * np.log(values[kept]).sum())
+    return centred @ (axes[:, kept] / np.sqrt(values[kept])), log_volume
 
 
 def normal_scores(rows: Array, weight: Array) -> Array:
-    """Φ⁻¹ of each axis' weighted ranks; equal values share their middle rank."""
+    """Φ⁻¹ of each column's weighted ranks; equal values share their middle rank."""
     found = np.empty_like(rows)
     for axis in range(rows.shape[1]):
         _, inverse = np.unique(rows[:, axis], return_inverse=True)
