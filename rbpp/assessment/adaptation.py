@@ -11,8 +11,8 @@ from rbpp.assessment.pooled_mixture import Mixture, log_kernel, pull
 from rbpp.assessment.weighted_rows import Array, Index
 
 FOLDS = 8
-# What a fit for the rows of fold f sees, as fold numbers after f: all others, and two parts of three.
-# 3/7 of the training rows in two ways give the learning curve its second point.
+# What a fit for the rows of fold f sees, as fold numbers after f: all others, and two parts of
+# three. 3/7 of the training rows in two ways give the learning curve its second point.
 TRAINING = (range(1, 8), range(1, 4), range(4, 7))
 # Prior weight, in rows, of the pooled value of a mean; two, since shifts are small or large.
 WEAK, STRONG = 5.0, 40.0
@@ -75,7 +75,7 @@ def candidates(
 
 @dataclass(frozen=True)
 class _Adapted:
-    """Parameters (J, F, 2, K, …) in the standardized space of each component; None is the pool's."""
+    """Parameters (J, F, 2, K, …) in each component's standard units; None is the pool's."""
 
     log_weights: Array | None = None
     shift: Array | None = None

@@ -27,8 +27,8 @@ class LogRatio:
     Attributes:
         first: rows, units and weights of the sample of P.
         second: of the sample of Q.
-        at_first: (J, n1), log p/q at rows of P: J = 0 by fits on 7/8 of the rows, the others by fits
-            on 3/7 of those, for the learning curve.
+        at_first: (J, n1), log p/q at rows of P: J = 0 by fits on 7/8 of the rows, the others by
+            fits on 3/7 of those, for the learning curve.
         at_second: (J, n2), log p/q at rows of Q.
         occupancy: (2, K), rows of each sample in each component of the pooled mixture.
         coefficients: (C,), of the candidate log ratios, mean over folds.
@@ -104,8 +104,11 @@ def log_ratio(
             raise ValueError(
                 f"Expected {2 * FOLDS} or more independent units in {name}; got {sample.units}"
             )
-    generators = [np.random.default_rng([seed, stream]) for stream in range(3)]
-    fold = np.concatenate([one.folds(FOLDS, generators[0]), other.folds(FOLDS, generators[1])])
+    # One seed for both sides: row i of two paired files, a row and its rewrite, share a fold.
+    fold = np.concatenate(
+        [sample.folds(FOLDS, np.random.default_rng([seed, 0])) for sample in (one, other)]
+    )
+    generator = np.random.default_rng([seed, 1])
     source = np.repeat([0, 1], [len(one.rows), len(other.rows)])
     weight = np.concatenate([one.weight, other.weight])
     pooled = np.concatenate([one.rows, other.rows])
@@ -119,7 +122,7 @@ def log_ratio(
     found = []
     for index, (view, most) in enumerate(views):
         for size in sorted({1, most}):
-            mixture = fit_mixture(view, weight, size, generators[2])
+            mixture = fit_mixture(view, weight, size, generator)
             values, mass = candidates(mixture, view, source, fold, weight)
             found.append(values)
             if index == 0:

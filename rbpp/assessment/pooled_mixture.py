@@ -85,7 +85,7 @@ def fit_mixture(
         generator: of the starting centres.
         steps: of EM.
     """
-    size, dimension = rows.shape
+    dimension = rows.shape[1]
     total = weight.sum()
     member = _start(rows, weight, components, generator)
     factor = np.ones_like(member)
@@ -126,25 +126,28 @@ def fit_mixture(
     return found
 
 
-def _start(
-    rows: Array, weight: Array, components: int, generator: np.random.Generator
-) -> Array:
+def _start(rows: Array, weight: Array, components: int, generator: np.random.Generator) -> Array:
     """(K, n): memberships of 0 or 1 by k-means++ and a few of Lloyd's steps."""
-    cumulative = np.cumsum(weight)
-    centres = rows[[np.searchsorted(cumulative, generator.random() * cumulative[-1])]]
-    nearest = np.square(rows - centres[0]).sum(1)
+    # Sorted, copies lie side by side and are chosen as the one row that they weigh; and the order
+    # in which files come does not matter.
+    order = np.lexsort(rows.T)
+    ordered, mass = rows[order], weight[order]
+
+    def draw(probability: Array) -> Array:
+        cumulative = np.cumsum(probability)
+        place = np.searchsorted(cumulative, generator.random() * cumulative[-1])
+        return ordered[[min(int(place), len(ordered) - 1)]]
+
+    centres = draw(mass)
+    nearest = np.square(ordered - centres).sum(1)
     for _ in range(components - 1):
-        cumulative = np.cumsum(nearest * weight)
-        chosen = np.searchsorted(cumulative, generator.random() * cumulative[-1])
-        chosen = min(int(chosen), len(rows) - 1)
-        centres = np.concatenate([centres, rows[[chosen]]])
-        nearest = np.minimum(nearest, np.square(rows - rows[chosen]).sum(1))
-    member = np.empty((components, len(rows)))
+        centre = draw(nearest * mass)
+        centres = np.concatenate([centres, centre])
+        nearest = np.minimum(nearest, np.square(ordered - centre).sum(1))
     for _ in range(5):
         distance = np.square(centres).sum(1)[:, None] - 2 * centres @ rows.T
-        member = (np.arange(components)[:, None] == distance.argmin(0)).astype(np.float64)
-        mass = (member * weight).sum(1)
-        centres = np.where(
-            mass[:, None] > 0, (member * weight) @ rows / np.maximum(mass, 1e-9)[:, None], centres
-        )
+        member = (np.arange(components)[:, None] == distance.argmin(0)) * 1.0
+        size = (member * weight).sum(1)[:, None]
+        moved = (member * weight) @ rows / np.maximum(size, 1e-9)
+        centres = np.where(size > 0, moved, centres)
     return member

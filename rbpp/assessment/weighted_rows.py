@@ -70,7 +70,8 @@ def weighted_rows(name: str, rows: Any, unit: Any = None, weight: Any = None) ->
     for kind, value in (("weight", weights), ("unit", labels)):
         if value.shape != (size,):
             raise ValueError(
-                f"Expected one {kind} for each of the {size} rows of {name}; got shape {value.shape}"
+                f"Expected one {kind} for each of the {size} rows of {name}; "
+                f"got shape {value.shape}"
             )
     if not np.isfinite(weights).all() or (weights < 0).any():
         raise ValueError(f"Expected finite weights of 0 or more for {name}; got {weights.min():g}")
