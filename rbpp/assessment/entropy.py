@@ -12,7 +12,7 @@ from rbpp import validate
 from rbpp.assessment.adaptation import FOLDS, TRAINING
 from rbpp.assessment.log_ratio import whitened_with_volume
 from rbpp.assessment.pooled_mixture import fit_mixture
-from rbpp.assessment.weighted_rows import Array, WeightedRows, weighted_rows
+from rbpp.assessment.weighted_rows import Array, Index, WeightedRows, weighted_rows
 
 COMPONENTS = (1, 3, 8)
 STEPS = 12
@@ -118,7 +118,7 @@ def _with_density(sample: WeightedRows) -> tuple[Array, float]:
     return table, log_volume
 
 
-def _held_out(table: Array, weight: Array, fold: Array, generator: np.random.Generator) -> Array:
+def _held_out(table: Array, weight: Array, fold: Index, generator: np.random.Generator) -> Array:
     """(J, C, n): log densities of rows by C mixtures that did not see their fold."""
     dimension = table.shape[1]
     most = max(1.0, weight.sum() * 7 / 8 / (3 * max(dimension, 4)))
@@ -134,7 +134,7 @@ def _held_out(table: Array, weight: Array, fold: Array, generator: np.random.Gen
     return found
 
 
-def _stacked(log_density: Array, weight: Array, fold: Array, steps: int = 50) -> Array:
+def _stacked(log_density: Array, weight: Array, fold: Index, steps: int = 50) -> Array:
     """(n,): log Σ_c a_c p_c(x), with a that maximizes the likelihood of the other folds' rows."""
     count = len(log_density)
     others = (fold != np.arange(FOLDS)[:, None]) * weight

@@ -159,6 +159,8 @@ def whitened_with_volume(rows: Array, weight: Array) -> tuple[Array, float]:
         return np.zeros((len(rows), 1)), -np.inf
     centred = centred[:, moving] / scale[moving]
     values, axes = np.linalg.eigh((centred * share[:, None]).T @ centred)
+    # An eigenvector's sign is arbitrary, and must not hang on the order of rows.
+    axes = axes * np.where((1 / np.sqrt(1 + np.arange(len(values)))) @ axes < 0, -1.0, 1.0)
     kept = values > 1e-10 * values.max()
     log_volume = float(np.log(scale[moving]).sum() + 0.5 * np.log(values[kept]).sum())
     return centred @ (axes[:, kept] / np.sqrt(values[kept])), log_volume
