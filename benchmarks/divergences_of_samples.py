@@ -31,6 +31,7 @@ KNOWN = ("gauss", "t5", "scales", "low rank", "sinh", "t4 mixture")
 NEW = ("log-gamma", "banana")
 CHANGES = ("shift", "scale", "weights", "missing", "one shifted", "one scaled")
 TRUTH_ROWS = 30_000
+FEWEST_VALUES = 4
 SIZES = ((100, 100), (100, 300), (300, 300), (100, 1000), (300, 1000), (1000, 1000))
 SIZES += ((100, 3000), (300, 3000), (1000, 3000), (3000, 3000))
 
@@ -378,7 +379,9 @@ def table(readings: list[Reading]) -> str:
         "| case | values | bias | rmse | median abs. error | 94 % interval holds "
         "| lower bound holds | no upper end | median width |\n|---|---|---|---|---|---|---|---|---|"
     )
-    lines = sorted((row(name, found) for name, found in groups.items()), key=lambda line: line[0])
+    # Two values say nothing of a cover: a quick run leaves out the single cells of one law.
+    kept = {name: found for name, found in groups.items() if len(found) >= FEWEST_VALUES}
+    lines = sorted((row(name, found) for name, found in kept.items()), key=lambda line: line[0])
     return "\n".join([head, *(text for _, text in lines)])
 
 
