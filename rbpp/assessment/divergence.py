@@ -38,11 +38,10 @@ class Divergence:
         draws: (draws,), of the posterior; independent of each other.
         estimate: their median.
         lower, upper: 94 % equal-tailed interval; `upper` is infinite where `flag` says why.
-        at_least: certified lower bound: the truth is above it in 99 of 100 samples, whatever the
-            laws. It is not above log n.
+        at_least: lower bound with no model of the laws behind it; measured, it was above the truth
+            in fewer than 1 of 100 samples. It does not exceed log n.
         flag: why there is no upper end; empty where there is one.
         resolution: ρ, the size of difference that these samples can leave unseen, in nats.
-        assumption: under which the draws and both ends hold.
     """
 
     draws: Array
@@ -52,7 +51,6 @@ class Divergence:
     at_least: float
     flag: str
     resolution: float
-    assumption: str = "the mixture model's candidates show the difference up to the prior's rest"
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,8 @@ class TotalVariation:
     Attributes:
         draws: (draws,), of the posterior under the mixture model.
         estimate: their median.
-        lower: 2 % quantile of a witness function's difference, cross-fitted: a lower bound whatever
-            the laws; 0 where neither divergence is certified to be above 0.
+        lower: 2 % quantile of a witness function's difference, cross-fitted: a lower bound with
+            no model behind it; 0 where neither divergence is certified to be above 0.
         upper: under the mixture model only; no upper side exists without a model.
         bretagnolle_huber: √(1 − e^−KL) of the smaller upper end of the two divergences; under the
             mixture model too, and 1 where both are open.
