@@ -1,0 +1,148 @@
+"""Differential entropy of a sample of rows, in nats, by cross-fitted mixtures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import logsumexp
+
+from rbpp import validate
+from rbpp.assessment.adaptation import FOLDS, TRAINING
+from rbpp.assessment.log_ratio import whitened_with_volume
+from rbpp.assessment.pooled_mixture import fit_mixture
+from rbpp.assessment.weighted_rows import Array, Index, WeightedRows, weighted_rows
+
+COMPONENTS = (1, 3, 8)
+STEPS = 12
+# Parametric, or nearly so: a slower rate overcorrects where fits on fewer rows merge components.
+RATES = (0.7, 1.2)
+PROBABILITY = 0.94
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """h = −E log p(x) of one row, in nats, with respect to Lebesgue measure of the columns' units.
+
+    Rows multiplied by c have h + d log c: a caller that rescaled the rows adds −d log c to be back
+    in the units of the file. n independent rows have n h.
+
+    Attributes:
+        draws: (draws,), of the posterior.
+        estimate: their median.
+        lower, upper: 94 % equal-tailed interval.
+        held_out: −Σ w log p̂(x) of rows that the fits did not see: above h on the mean.
+        resolution: held_out − estimate: by how much the learning curve was extrapolated, in nats.
+    """
+
+    draws: Array
+    estimate: float
+    lower: float
+    upper: float
+    held_out: float
+    resolution: float
+
+
+def entropy_of_sample(
+    rows: Any, *, unit: Any = None, weight: Any = None, draws: int = 1000, seed: int = 0
+) -> Entropy:
+    """Differential entropy h = −E log p(x) of one row, in nats.
+
+    Mixtures of 1, 3 and 8 components are fitted without the rows of one fold, averaged with the
+    weights that suit the other folds' held-out rows best, and read at that fold: an upper estimate,
+    since −E log p̂ = h + KL(p ‖ p̂). Fits on 3/7 of the rows give the learning curve that takes the
+    second term away. Draws are of the Bayesian bootstrap over units times the curve's rate.
+
+    Args:
+        rows: (n, d).
+        unit: labels of independent units of rows; by default each row is one.
+        weight: what each row counts; by default 1.
+        draws: number of posterior draws.
+        seed: of folds, fits and draws.
+
+    Raises:
+        ValueError: for equal rows of two units, or rows in a subspace: a law with atoms, or on a
+            plane, has no density, and its differential entropy is −∞.
+
+    >>> rows = np.random.default_rng(0).standard_normal((2000, 1))
+    >>> found = entropy_of_sample(rows)
+    >>> bool(abs(found.estimate - 0.5 * np.log(2 * np.pi * np.e)) < 0.05)
+    True
+    """
+    validate.count("draws", draws, least=100)
+    sample = weighted_rows("rows", rows, unit, weight)
+    if sample.units < 2 * FOLDS:
+        raise ValueError(
+            f"Expected {2 * FOLDS} or more independent units in rows; got {sample.units}"
+        )
+    table, log_volume = _with_density(sample)
+    generators = [np.random.default_rng([seed, stream]) for stream in range(3)]
+    fold = sample.folds(FOLDS, generators[0])
+    densities = _held_out(table, sample.weight, fold, generators[1])
+    log_density = np.stack([_stacked(each, sample.weight, fold) for each in densities])
+    seen = -sample.bootstrap(draws, generators[2]) @ log_density.T + log_volume
+    growth = np.maximum(seen[:, 1:].mean(1) - seen[:, 0], 0)
+    found = seen[:, 0] - growth / ((7 / 3) ** generators[2].uniform(*RATES, draws) - 1)
+    lower, upper = np.quantile(found, [(1 - PROBABILITY) / 2, (1 + PROBABILITY) / 2])
+    held_out = log_volume - float(log_density[0] @ sample.weight / sample.weight.sum())
+    estimate = float(np.median(found))
+    return Entropy(
+        draws=found,
+        estimate=estimate,
+        lower=float(lower),
+        upper=float(upper),
+        held_out=held_out,
+        resolution=held_out - estimate,
+    )
+
+
+def _with_density(sample: WeightedRows) -> tuple[Array, float]:
+    """Whitened rows, and log |det| of what was divided out; refuse laws without a density."""
+    _, inverse = np.unique(sample.rows, axis=0, return_inverse=True)
+    inverse = inverse.reshape(-1)
+    pairs = len(np.unique(np.stack([inverse, sample.unit]), axis=1).T)
+    repeated = pairs - (int(inverse.max()) + 1)
+    if repeated:
+        raise ValueError(
+            "Expected rows of a law with a density, whose differential entropy is finite; got "
+            f"{repeated} rows that repeat another unit's (an atom: the entropy is −∞)"
+        )
+    table, log_volume = whitened_with_volume(sample.rows, sample.weight)
+    dimension = sample.rows.shape[1]
+    if table.shape[1] < dimension:
+        raise ValueError(
+            "Expected rows of a law with a density, whose differential entropy is finite; got "
+            f"rows in {table.shape[1]} of {dimension} dimensions (the entropy is −∞)"
+        )
+    return table, log_volume
+
+
+def _held_out(table: Array, weight: Array, fold: Index, generator: np.random.Generator) -> Array:
+    """(J, C, n): log densities of rows by C mixtures that did not see their fold."""
+    dimension = table.shape[1]
+    most = max(1.0, weight.sum() * 7 / 8 / (3 * max(dimension, 4)))
+    sizes = [size for size in COMPONENTS if size <= most]
+    found = np.empty((len(TRAINING), len(sizes), len(table)))
+    for held_out in range(FOLDS):
+        chosen = fold == held_out
+        for index, steps in enumerate(TRAINING):
+            seen = np.isin(fold, [(held_out + step) % FOLDS for step in steps])
+            for place, size in enumerate(sizes):
+                mixture = fit_mixture(table[seen], weight[seen], size, generator, STEPS)
+                found[index, place, chosen] = mixture.log_density(table[chosen])
+    return found
+
+
+def _stacked(log_density: Array, weight: Array, fold: Index, steps: int = 50) -> Array:
+    """(n,): log Σ_c a_c p_c(x), with a that maximizes the likelihood of the other folds' rows."""
+    count = len(log_density)
+    others = (fold != np.arange(FOLDS)[:, None]) * weight
+    share = np.full((FOLDS, count), 1 / count)
+    for _ in range(steps):
+        joint = np.log(share)[:, :, None] + log_density
+        member = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
+        share = np.einsum("fcn,fn->fc", member, others) + 1.0
+        share = share / share.sum(1, keepdims=True)
+    joint = np.log(share).T[:, fold] + log_density
+    return logsumexp(joint, axis=0)

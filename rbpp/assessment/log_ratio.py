@@ -1,0 +1,177 @@
+"""The log density ratio of two samples, cross-fitted so that it reads 0 for one law."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtri
+
+from rbpp.assessment.adaptation import FOLDS, candidates
+from rbpp.assessment.pooled_mixture import fit_mixture
+from rbpp.assessment.stacking import stack
+from rbpp.assessment.weighted_rows import Array, WeightedRows, weighted_rows
+
+MOST_COMPONENTS = 8
+ROWS_PER_COMPONENT = 3
+# Beyond this a candidate says nothing more: the lower bound stops at log n long before it.
+LIMIT = 30.0
+
+
+@dataclass(frozen=True)
+class LogRatio:
+    """log p/q of two samples at their own rows, each value by a fit that did not see the row.
+
+    Attributes:
+        first: rows, units and weights of the sample of P.
+        second: of the sample of Q.
+        at_first: (J, n1), log p/q at rows of P: J = 0 by fits on 7/8 of the rows, the others by
+            fits on 3/7 of those, for the learning curve.
+        at_second: (J, n2), log p/q at rows of Q.
+        occupancy: (2, K), rows of each sample in each component of the pooled mixture.
+        coefficients: (C,), of the candidate log ratios, mean over folds.
+    """
+
+    first: WeightedRows
+    second: WeightedRows
+    at_first: Array
+    at_second: Array
+    occupancy: Array
+    coefficients: Array
+
+    @property
+    def dimension(self) -> int:
+        """d, the number of columns."""
+        return self.first.rows.shape[1]
+
+    @property
+    def resolution(self) -> float:
+        """ρ = min(1, d max(2, K)(1/n1 + 1/n2)/2) nats: differences of this size can stay unseen.
+
+        It is the mean Kullback–Leibler divergence by which the means of K components, estimated
+        from n1 and n2 rows of one law, differ.
+        """
+        components = max(2, self.occupancy.shape[1])
+        rate = 1 / self.first.count + 1 / self.second.count
+        return min(1.0, self.dimension * components * rate / 2)
+
+
+def log_ratio(
+    first: Any,
+    second: Any,
+    *,
+    first_unit: Any = None,
+    second_unit: Any = None,
+    first_weight: Any = None,
+    second_weight: Any = None,
+    seed: int = 0,
+) -> LogRatio:
+    """Fit log p/q of two samples of rows.
+
+    One mixture is fitted to the pooled rows without labels and adapted to each sample in closed
+    form, more and less flexibly, also on normal scores of each column and on the distance from the
+    centre. A logistic regression with coefficients in [0, 1.5] combines these log ratios. All
+    values are out of fold, by folds of whole units.
+
+    Args:
+        first: (n1, d), rows of P.
+        second: (n2, d), rows of Q.
+        first_unit, second_unit: labels of the independent units of rows, such as the prompt that a
+            row comes from; by default each row is one.
+        first_weight, second_weight: what each row counts; by default 1. Copies of one row may share
+            a weight of 1.
+        seed: of folds and of the pooled mixture's start.
+
+    Raises:
+        ValueError: for rows, weights or units of a wrong shape, or fewer than 16 units in a sample.
+
+    >>> rows = np.random.default_rng(0).standard_normal((400, 2))
+    >>> ratio = log_ratio(rows[:200], rows[200:])
+    >>> bool(abs(ratio.at_first[0].mean()) < 0.05)
+    True
+    """
+    one = weighted_rows("first", first, first_unit, first_weight)
+    other = weighted_rows("second", second, second_unit, second_weight)
+    if one.rows.shape[1] != other.rows.shape[1]:
+        raise ValueError(
+            "Expected two samples of one dimension; got "
+            f"{one.rows.shape[1]} and {other.rows.shape[1]}"
+        )
+    for name, sample in (("first", one), ("second", other)):
+        if sample.units < 2 * FOLDS:
+            raise ValueError(
+                f"Expected {2 * FOLDS} or more independent units in {name}; got {sample.units}"
+            )
+    # One seed for both sides: row i of two paired files, a row and its rewrite, share a fold.
+    fold = np.concatenate(
+        [sample.folds(FOLDS, np.random.default_rng([seed, 0])) for sample in (one, other)]
+    )
+    generator = np.random.default_rng([seed, 1])
+    source = np.repeat([0, 1], [len(one.rows), len(other.rows)])
+    weight = np.concatenate([one.weight, other.weight])
+    pooled = np.concatenate([one.rows, other.rows])
+    rows = whitened(pooled, weight)
+    count = one.count + other.count
+    components = int(count / (ROWS_PER_COMPONENT * max(rows.shape[1], 4)))
+    components = min(MOST_COMPONENTS, max(1, components))
+    radius = np.log(np.sqrt(np.square(rows).sum(1)) + 1e-9)[:, None]
+    scores = whitened(normal_scores(pooled, weight), weight)
+    views = ((rows, components), (scores, components), (whitened(radius, weight), 3))
+    found = []
+    for index, (view, most) in enumerate(views):
+        for size in sorted({1, most}):
+            mixture = fit_mixture(view, weight, size, generator)
+            values, mass = candidates(mixture, view, source, fold, weight)
+            found.append(values)
+            if index == 0:
+                occupancy = mass
+    features = np.clip(np.concatenate(found, axis=2), -LIMIT, LIMIT)
+    label = np.where(source == 0, 1.0, -1.0)
+    others = (fold != np.arange(FOLDS)[:, None]) * weight
+    offset = math.log(one.weight.sum() / other.weight.sum())
+    beta = stack(features, label, others, offset)
+    values = np.einsum("jnc,jnc->jn", features, beta[:, fold])
+    return LogRatio(
+        first=one,
+        second=other,
+        at_first=values[:, source == 0],
+        at_second=values[:, source == 1],
+        occupancy=occupancy,
+        coefficients=beta[0].mean(0),
+    )
+
+
+def whitened(rows: Array, weight: Array) -> Array:
+    """(n, at most d): rows on their principal axes at variance 1; axes without variance go."""
+    return whitened_with_volume(rows, weight)[0]
+
+
+def whitened_with_volume(rows: Array, weight: Array) -> tuple[Array, float]:
+    """Whitened rows, and log |det| of the map back from the axes that are kept."""
+    share = weight / weight.sum()
+    centred = rows - share @ rows
+    # In units of each column first: columns of very different scales lose no digits.
+    scale = np.sqrt(share @ np.square(centred))
+    moving = scale > 1e-12 * np.abs(rows).max(axis=0, initial=1e-300)
+    if not moving.any():
+        return np.zeros((len(rows), 1)), -np.inf
+    centred = centred[:, moving] / scale[moving]
+    values, axes = np.linalg.eigh((centred * share[:, None]).T @ centred)
+    # An eigenvector's sign is arbitrary, and must not hang on the order of rows.
+    axes = axes * np.where((1 / np.sqrt(1 + np.arange(len(values)))) @ axes < 0, -1.0, 1.0)
+    kept = values > 1e-10 * values.max()
+    log_volume = float(np.log(scale[moving]).sum() + 0.5 * np.log(values[kept]).sum())
+    return centred @ (axes[:, kept] / np.sqrt(values[kept])), log_volume
+
+
+def normal_scores(rows: Array, weight: Array) -> Array:
+    """Φ⁻¹ of each column's weighted ranks; equal values share their middle rank."""
+    found = np.empty_like(rows)
+    for axis in range(rows.shape[1]):
+        _, inverse = np.unique(rows[:, axis], return_inverse=True)
+        mass = np.bincount(inverse.reshape(-1), weights=weight)
+        middle = np.cumsum(mass) - mass / 2
+        found[:, axis] = ndtri(middle / mass.sum())[inverse.reshape(-1)]
+    return found

@@ -1,0 +1,215 @@
+"""Divergences and entropies of samples: one law, closed forms, certified bounds, refusals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from rbpp.assessment.divergence import (
+    kl_divergence_of_samples,
+    kl_gap_of_samples,
+    total_variation_of_samples,
+)
+from rbpp.assessment.entropy import entropy_of_sample
+from rbpp.assessment.log_ratio import LogRatio, log_ratio
+
+SHIFT = 1.0
+# Of two normal laws of variance 1 whose means differ by 1: KL = 1/2, TV = 2 Φ(1/2) − 1.
+KL, TV = 0.5, 0.3829
+
+
+def normal(rows: int, dimension: int, shift: float = 0.0, seed: int = 0) -> np.ndarray:
+    found = np.random.default_rng(seed).standard_normal((rows, dimension))
+    found[:, 0] += shift
+    return found
+
+
+@pytest.fixture(scope="module")
+def shifted() -> LogRatio:
+    return log_ratio(normal(500, 3, SHIFT), normal(500, 3, seed=1))
+
+
+@pytest.fixture(scope="module")
+def alike() -> LogRatio:
+    return log_ratio(normal(200, 4, seed=2), normal(500, 4, seed=1))
+
+
+@pytest.mark.parametrize(("rows", "dimension"), [((100, 300), 2), ((300, 300), 8)])
+def test_one_law_reads_zero(rows: tuple[int, int], dimension: int) -> None:
+    ratio = log_ratio(normal(rows[0], dimension, seed=5), normal(rows[1], dimension, seed=6))
+    for direction in ("forward", "reverse"):
+        found = kl_divergence_of_samples(ratio, direction)
+        assert found.estimate < ratio.resolution
+        assert found.lower == 0 <= found.upper < 0.6
+        assert found.at_least == 0
+    variation = total_variation_of_samples(ratio)
+    assert variation.lower == 0
+    # Pinsker: the total variation of a divergence as small as the resolution.
+    assert variation.estimate < math.sqrt(ratio.resolution / 2)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+def test_a_shift_reads_its_closed_form(shifted: LogRatio, direction) -> None:  # type: ignore[no-untyped-def]
+    found = kl_divergence_of_samples(shifted, direction)
+    # log p/q has deviation 1: with 500 rows a side the error is √(1/500 + (e − 1)/500) ≈ 0.074.
+    assert abs(found.estimate - KL) < 3 * 0.074
+    assert found.lower <= KL <= found.upper
+    assert 0.2 < found.at_least < KL
+    assert not found.flag
+
+
+def test_total_variation_of_a_shift(shifted: LogRatio) -> None:
+    found = total_variation_of_samples(shifted)
+    assert abs(found.estimate - TV) < 3 * math.sqrt(0.5 / 500)
+    assert found.lower < TV < min(found.upper, found.bretagnolle_huber)
+
+
+def test_parts_apart_have_a_lower_end_only() -> None:
+    far = 6.0
+    found = kl_divergence_of_samples(log_ratio(normal(300, 2, far), normal(300, 2, seed=1)))
+    assert found.flag
+    assert found.upper == math.inf
+    assert 2 < found.at_least < math.log(300) < far**2 / 2
+    assert found.lower == found.at_least
+
+
+def test_labels_exchanged_exchange_the_directions(shifted: LogRatio) -> None:
+    exchanged = log_ratio(normal(500, 3, seed=1), normal(500, 3, SHIFT))
+    forward = kl_divergence_of_samples(shifted, "forward").estimate
+    reverse = kl_divergence_of_samples(exchanged, "reverse").estimate
+    assert abs(forward - reverse) < 0.05
+    assert abs((exchanged.at_first[0] + shifted.at_second[0]).mean()) < 0.1
+
+
+def test_draws_are_distinct_and_follow_the_seed(shifted: LogRatio) -> None:
+    found = kl_divergence_of_samples(shifted, draws=200, seed=1)
+    assert len(np.unique(found.draws)) == 200
+    assert (found.draws == kl_divergence_of_samples(shifted, draws=200, seed=1).draws).all()
+    assert (found.draws != kl_divergence_of_samples(shifted, draws=200, seed=2).draws).all()
+
+
+def test_the_seed_of_the_fit_moves_its_folds() -> None:
+    rows = normal(100, 2, SHIFT), normal(100, 2, seed=1)
+    assert (log_ratio(*rows, seed=1).at_first != log_ratio(*rows, seed=2).at_first).any()
+
+
+@pytest.mark.parametrize("side", ["first", "second"])
+def test_groups_widen(side: str) -> None:
+    # 40 units of 5 rows that all but repeat: 40 independent rows, not 200.
+    noise = 0.01 * normal(200, 2, seed=3)
+    grouped = np.repeat(normal(40, 2, SHIFT), 5, axis=0) + noise
+    other = normal(200, 2, seed=1)
+    samples = (grouped, other) if side == "first" else (other, grouped)
+    units = {f"{side}_unit": np.repeat(np.arange(40), 5)}
+    alone, together = log_ratio(*samples), log_ratio(*samples, **units)
+    assert together.resolution > 1.5 * alone.resolution
+    widths = [np.std(kl_divergence_of_samples(one).draws) for one in (alone, together)]
+    assert widths[1] > widths[0]
+
+
+@pytest.mark.parametrize("side", ["first", "second"])
+def test_copies_that_share_a_weight_are_one_row(side: str) -> None:
+    first, second = normal(120, 2, SHIFT), normal(150, 2, seed=1)
+    kept = first if side == "first" else second
+    copied = np.concatenate([kept, kept[:30]])
+    unit = np.concatenate([np.arange(len(kept)), np.arange(30)])
+    weight = np.where(unit < 30, 0.5, 1.0)
+    samples = (copied, second) if side == "first" else (first, copied)
+    shared = log_ratio(*samples, **{f"{side}_unit": unit, f"{side}_weight": weight})
+    dropped = log_ratio(first, second)
+    assert shared.resolution == pytest.approx(dropped.resolution)
+    found, wanted = (kl_divergence_of_samples(one) for one in (shared, dropped))
+    assert abs(found.estimate - wanted.estimate) < 1e-3
+    # A weight of 0 is a row that is not there, to the last digit.
+    weight = np.concatenate([np.ones(len(kept)), np.zeros(30)])
+    without = log_ratio(*samples, **{f"{side}_weight": weight})
+    assert np.array_equal(without.at_first, dropped.at_first)
+
+
+def test_units_of_length_do_not_matter(shifted: LogRatio) -> None:
+    scale = np.array([1e-3, 1.0, 1e4])
+    found = log_ratio(normal(500, 3, SHIFT) * scale, normal(500, 3, seed=1) * scale)
+    assert np.allclose(found.at_first[0], shifted.at_first[0], atol=0.05)
+
+
+def test_gap_of_draws_that_share_the_target(alike: LogRatio) -> None:
+    target = normal(500, 4, seed=1)
+    far = log_ratio(normal(500, 4, SHIFT, seed=7), target)
+    gap = kl_gap_of_samples(far, alike)
+    assert gap.lower <= KL <= gap.upper
+    assert abs(gap.estimate - KL) < 3 * 0.074
+    assert np.array_equal(gap.draws, gap.anchor.draws - gap.synthetic.draws)
+    assert not (gap.draws == kl_gap_of_samples(far, alike, seed=1).draws).all()
+    assert len(kl_gap_of_samples(far, alike, draws=150).draws) == 150
+    none = kl_gap_of_samples(alike, alike)
+    assert none.lower <= 0 <= none.upper
+    assert abs(none.estimate) < 0.05
+    apart = log_ratio(normal(300, 4, 8.0), target)
+    assert kl_gap_of_samples(apart, alike).upper == math.inf
+    assert kl_gap_of_samples(alike, apart).lower == -math.inf
+
+
+def test_gap_refuses_two_targets(shifted: LogRatio, alike: LogRatio) -> None:
+    with pytest.raises(ValueError, match="same rows of the target"):
+        kl_gap_of_samples(shifted, alike)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"first": np.zeros(30)}, "first of shape"),
+        ({"first": np.full((30, 2), np.nan)}, "first of finite numbers; got 60"),
+        ({"first": normal(30, 3)}, "one dimension; got 3 and 2"),
+        ({"first": normal(15, 2)}, "16 or more independent units in first; got 15"),
+        ({"second_unit": np.zeros(30)}, "16 or more independent units in second; got 1"),
+        ({"first_unit": np.zeros(3)}, "one unit for each of the 30 rows"),
+        ({"first_weight": -np.ones(30)}, "weights of 0 or more for first; got -1"),
+    ],
+)
+def test_refusals(arguments: dict, message: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(ValueError, match=message):
+        log_ratio(**{"first": normal(30, 2), "second": normal(30, 2, seed=1), **arguments})
+
+
+def test_refusals_of_draws(shifted: LogRatio) -> None:
+    with pytest.raises(ValueError, match="direction"):
+        kl_divergence_of_samples(shifted, "backward")  # type: ignore[arg-type]
+    for call in (kl_divergence_of_samples, total_variation_of_samples):
+        with pytest.raises(ValueError, match="draws"):
+            call(shifted, draws=0)
+
+
+def test_entropy_of_a_normal_law_and_its_units() -> None:
+    rows = normal(300, 2, seed=4)
+    truth = math.log(2 * math.pi * math.e)
+    found = entropy_of_sample(rows)
+    # −log p has deviation 1 in two dimensions: the error is 1/√300.
+    assert abs(found.estimate - truth) < 3 / math.sqrt(300)
+    assert found.lower <= truth <= found.upper
+    assert found.held_out >= found.estimate
+    scaled = entropy_of_sample(10 * rows)
+    assert scaled.estimate - 2 * math.log(10) == pytest.approx(found.estimate, abs=1e-6)
+    assert entropy_of_sample(rows, seed=1).estimate != found.estimate
+    assert len(entropy_of_sample(rows, draws=120).draws) == 120
+
+
+def test_entropy_counts_units_and_weights() -> None:
+    rows = normal(100, 1, seed=4)
+    copied, unit = np.concatenate([rows, rows]), np.tile(np.arange(100), 2)
+    found = entropy_of_sample(copied, unit=unit, weight=np.full(200, 0.5))
+    assert abs(found.estimate - entropy_of_sample(rows).estimate) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.repeat(normal(50, 2), 2, axis=0), "50 rows that repeat another unit's"),
+        (normal(50, 2)[:, [0, 0, 1]], "rows in 2 of 3 dimensions"),
+        (np.linspace(0, 1, 50)[:, None] * [1.0, 0.0], "rows in 1 of 2 dimensions"),
+    ],
+)
+def test_entropy_refuses_laws_without_a_density(rows: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        entropy_of_sample(rows)
