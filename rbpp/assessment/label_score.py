@@ -145,11 +145,12 @@ def consensus(
 
 
 def encode_labels(
-    sets: Sequence[np.ndarray], real: np.ndarray | None
+    sets: Sequence[Any], real: Any, known: Sequence[str] | None = None
 ) -> tuple[list[np.ndarray], np.ndarray | None, list[str]]:
     """Labels as whole numbers, and their names; numbers and texts of one spelling are one label.
 
-    1, 1.0 and "1" are one label. A missing label (None, nan, "") is −1.
+    1, 1.0 and "1" are one label. A missing label (None, nan, "") is −1. `known` are all names that
+    there may be, in their order; without it they are those that occur, sorted.
 
     Raises:
         ValueError: if there is one label only, no label is shared between the sets and the real
@@ -158,7 +159,10 @@ def encode_labels(
     spelled = [_spelled(one) for one in sets]
     real_spelled = None if real is None else _spelled(real)
     everything = spelled if real_spelled is None else [*spelled, real_spelled]
-    names = sorted({name for one in everything for name in one if name})
+    occurring = {name for one in everything for name in one if name}
+    names = sorted(occurring) if known is None else list(known)
+    if new := occurring - set(names):
+        raise ValueError(f"Expected the labels {_some(set(names))}; got {_some(new)} too")
     rows = sum(sum(1 for name in one if name) for one in everything)
     if rows == 0:
         raise ValueError("Expected labels; got none but missing ones")

@@ -60,9 +60,7 @@ def wrong_labels(
     else:
         if len(real) < 10:
             raise ValueError(f"Expected at least 10 rows to learn labels from; got {len(real)}")
-        log_p = label_score.log_probabilities(
-            real, real_labels, rows, classes, origin=real.mean(0)
-        )
+        log_p = label_score.log_probabilities(real, real_labels, rows, classes, origin=real.mean(0))
     probability, rate = probability_wrong(log_p, labels)
     return LabelFindings(
         probability_wrong=probability.numpy(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from rbpp.assessment.ranking_probabilities import (
     pairwise,
     probability_best,
     probability_trained_best,
+    row_difference_sd,
 )
 from rbpp.assessment.set_scores import Learn, SetScore, score_set, set_draws
 from rbpp.checks import Check
@@ -68,6 +69,7 @@ class Ranking:
         checks: what may mislead.
         scores: by name, with the influence of each row.
         draws: of the scores, (K, draws).
+        real_weights: of the real rows in a score, (m,), with sum 1.
         target: label probabilities that stand for the real rows' labels, (m, labels), by the
             consensus of all sets where a row has none; None without labels.
         label_names: names of the labels.
@@ -81,6 +83,7 @@ class Ranking:
     checks: list[Check]
     scores: dict[str, SetScore]
     draws: np.ndarray
+    real_weights: np.ndarray
     target: np.ndarray | None = None
     label_names: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
@@ -183,45 +186,54 @@ def rank_sets(
     )
 
 
-def prepare(sets: Mapping[str, Source], real: Source) -> Prepared:
-    """Check the sources and turn them into tensors; see `rank_sets` for what is refused."""
-    if len(sets) < 2:
-        raise ValueError(f"Expected at least two sets to rank; got {len(sets)}")
+def prepare(
+    sets: Mapping[str, Source], real: Source, least: int = 2, label_names: list[str] | None = None
+) -> Prepared:
+    """Check the sources and turn them into tensors; see `rank_sets` for what is refused.
+
+    `label_names` are those of earlier results, whose order is kept and which have every label.
+    """
+    if len(sets) < least:
+        raise ValueError(f"Expected {least} sets or more to rank; got {len(sets)}")
     names, sources = list(sets), list(sets.values())
     everything = [("the real rows", real), *((f"set {n!r}", s) for n, s in sets.items())]
     rows = [_matrix(source.rows, who) for who, source in everything]
     width = rows[0].shape[1]
     for (who, _), one in zip(everything, rows, strict=True):
         if one.shape[1] != width:
-            raise ValueError(f"Expected {width} columns as the real rows have; {who} has {one.shape[1]}")
+            raise ValueError(
+                f"Expected {width} columns as the real rows have; {who} has {one.shape[1]}"
+            )
     if float((rows[0] - rows[0].mean(0)).square().sum()) == 0:
         raise ValueError("Expected real rows that differ; got copies of one row")
     units = [_units(s.units, len(x), who) for (who, s), x in zip(everything, rows, strict=True)]
     kind = _kind(sources, real)
-    label_names: list[str] = []
+    names_of_labels: list[str] = []
     missing = [0] * len(sets)
     second: list[Tensor]
     if kind == "labels":
-        for (who, source), one in zip(everything, rows, strict=True):
+        for (who, source), x in zip(everything, rows, strict=True):
             if source.labels is not None or source is not real:
-                _same_length(source.labels, len(one), who, "labels")
-        coded, real_coded, label_names = label_score.encode_labels(
-            [s.labels for s in sources], real.labels
+                _same_length(source.labels, len(x), who, "labels")
+        coded, real_coded, names_of_labels = label_score.encode_labels(
+            [s.labels for s in sources], real.labels, label_names or None
         )
-        missing = [int((one < 0).sum()) for one in coded]
-        for place, one in enumerate(coded):
-            keep = one >= 0
+        missing = [int((codes < 0).sum()) for codes in coded]
+        for place, codes in enumerate(coded):
+            keep = codes >= 0
             if not keep.any():
                 raise ValueError(f"Expected labels in set {names[place]!r}; got missing ones alone")
             rows[place + 1] = rows[place + 1][torch.as_tensor(keep)]
             own = units[place + 1]
             units[place + 1] = None if own is None else np.unique(own[keep], return_inverse=True)[1]
-            coded[place] = one[keep]
+            coded[place] = codes[keep]
         if real_coded is None:
             real_coded = np.full(len(rows[0]), -1)
-        second = [torch.as_tensor(one) for one in [real_coded, *coded]]
+        second = [torch.as_tensor(codes) for codes in [real_coded, *coded]]
     elif kind == "outputs":
-        second = [_matrix(source.outputs, f"outputs of {who}", column=True) for who, source in everything]
+        second = [
+            _matrix(source.outputs, f"outputs of {who}", column=True) for who, source in everything
+        ]
         for (who, _), one, two in zip(everything, rows, second, strict=True):
             if len(one) != len(two) or two.shape[1] != second[0].shape[1]:
                 raise ValueError(
@@ -241,7 +253,7 @@ def prepare(sets: Mapping[str, Source], real: Source) -> Prepared:
         real_units=units[0],
         voters=[s.generator or f"set {n}" for n, s in sets.items()],
         copies=_copies(rows[1:], second[1:]),
-        label_names=label_names,
+        label_names=names_of_labels,
         missing=missing,
     )
 
@@ -261,7 +273,9 @@ def learner_of(
 
     def learn(index: Tensor, weights: Tensor) -> Tensor:
         if kind == "labels":
-            log_p = label_score.log_probabilities(rows[index], second[index], real, classes, weights)
+            log_p = label_score.log_probabilities(
+                rows[index], second[index], real, classes, weights
+            )
             assert target is not None
             return label_score.row_scores(log_p, target)
         if kind == "outputs":
@@ -279,7 +293,7 @@ def summarise(
     sizes: list[int],
     real_weights: np.ndarray,
     real_units: np.ndarray | None,
-    units: list[np.ndarray | None],
+    units: Sequence[np.ndarray | None],
     copies: np.ndarray,
     *,
     draws: int,
@@ -302,8 +316,8 @@ def summarise(
         own = np.random.default_rng(spawn(seed, "bootstrap", int(copy)))
         all_draws[members] += set_draws(first, units[members[0]], draws, own)
         equal_draws[members] += own.normal(size=draws) * first.equal_sd
-    row_sd = float((values - values.mean(0)).std())
-    between = discrepancy.variance(score[np.unique(copies, return_index=True)[1]], row_sd)
+    distinct = np.unique(copies, return_index=True)[1]
+    between = discrepancy.variance(score[distinct], row_difference_sd(values[distinct]))
     pairs = pairwise(score, all_draws, copies, between, equivalent)
     best = probability_best(all_draws, copies)
     best_equal = probability_best(equal_draws, copies)
@@ -335,6 +349,7 @@ def summarise(
         checks=[],
         scores=dict(scores),
         draws=all_draws,
+        real_weights=real_weights,
         settings={
             "equal_size": max(one.size for one in scores.values()),
             "draws": draws,
@@ -397,7 +412,9 @@ def _targets(
                 "Expected labels of real rows, or sets that differ and stand in for them; "
                 "got copies of one set"
             )
-        agreed = label_score.consensus([predictions[k] for k in others], [voters[k] for k in others])
+        agreed = label_score.consensus(
+            [predictions[k] for k in others], [voters[k] for k in others]
+        )
         targets.append(torch.where(known[:, None], one_hot, agreed.double()))
     agreed = label_score.consensus(predictions, voters)
     labelled = known.numpy()

@@ -44,7 +44,9 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _rows(prepared: Prepared) -> Check:
-    few = {n: len(r) for n, r in zip(prepared.names, prepared.rows, strict=True) if len(r) < _FEW_ROWS}
+    few = {
+        n: len(r) for n, r in zip(prepared.names, prepared.rows, strict=True) if len(r) < _FEW_ROWS
+    }
     return Check(
         "every set has enough rows to be ranked",
         "violated" if few else "holds",
@@ -68,7 +70,9 @@ def _sizes(lines: list[dict[str, Any]]) -> Check:
         if same
         else f"{best['name']} is best as it is ({best['rows']} rows), {equal['name']} at equal size"
     )
-    return Check("the best set is the best at equal size too", "holds" if same else "undecided", message)
+    return Check(
+        "the best set is the best at equal size too", "holds" if same else "undecided", message
+    )
 
 
 def _repeats(prepared: Prepared) -> list[Check]:
@@ -107,7 +111,9 @@ def _repeats(prepared: Prepared) -> list[Check]:
 def _labels(prepared: Prepared, target: Tensor) -> list[Check]:
     names = prepared.label_names
     shares = target.mean(0).numpy()
-    lacking, few, unlike = {}, {}, {}
+    lacking: dict[str, list[str]] = {}
+    few: dict[str, list[str]] = {}
+    unlike: dict[str, float] = {}
     for name, labels in zip(prepared.names, prepared.second, strict=True):
         counts = np.bincount(labels.numpy(), minlength=len(names))
         lost = [names[c] for c in np.flatnonzero((counts == 0) & (shares > 1e-3))]
@@ -119,14 +125,14 @@ def _labels(prepared: Prepared, target: Tensor) -> list[Check]:
     foreign = [
         names[c]
         for c in np.flatnonzero(shares <= 1e-12)
-        if any(bool((labels == c).any()) for labels in prepared.second)
+        if any(int(c) in labels.tolist() for labels in prepared.second)
     ]
     skewed = [name for name, distance in unlike.items() if distance > 0.25]
     return [
         Check(
             "every set has the labels of the real rows",
             "violated" if lacking else "holds",
-            "; ".join(f"{n} lacks {_listed(l)}" for n, l in list(lacking.items())[:5]),
+            "; ".join(f"{n} lacks {_listed(some)}" for n, some in list(lacking.items())[:5]),
             {"lacking": lacking} if lacking else {},
         ),
         Check(
@@ -137,7 +143,7 @@ def _labels(prepared: Prepared, target: Tensor) -> list[Check]:
         Check(
             f"every label has {_FEW_OF_A_LABEL} rows or more",
             "undecided" if few else "holds",
-            "; ".join(f"{n} has few of {_listed(l)}" for n, l in list(few.items())[:5]),
+            "; ".join(f"{n} has few of {_listed(some)}" for n, some in list(few.items())[:5]),
             {"few": few} if few else {},
         ),
         Check(

@@ -12,8 +12,8 @@ from scipy.special import ndtr
 class Discrepancy:
     """How far the score may be from what training gives, in standard deviations of a difference.
 
-    With K sets whose scores have the standard deviation `between`, and `row` that of the real rows'
-    scores within a set,
+    With K sets whose scores have the standard deviation `between`, and `row` that over real rows of
+    the difference of two sets,
 
         variance = ((K − 1) (c · between)² + n₀ (a · row)²) / (K − 1 + n₀):
 
@@ -30,6 +30,14 @@ class Discrepancy:
         between = np.var(scores, ddof=1) if sets > 1 else 0.0
         total = (sets - 1) * self.between**2 * between + self.prior_sets * (self.row * row_sd) ** 2
         return float(total / (sets - 1 + self.prior_sets))
+
+
+def row_difference_sd(values: np.ndarray) -> float:
+    """Standard deviation over real rows of the difference of two sets, from (K, m) scores."""
+    if len(values) < 2:
+        return 0.0
+    apart = (values - values.mean(0)).var(1).sum() / (len(values) - 1)
+    return float(np.sqrt(2 * apart))
 
 
 def probability_best(draws: np.ndarray, copies: np.ndarray) -> np.ndarray:
@@ -69,7 +77,8 @@ def pairwise(
     """
     count = len(scores)
     found = {
-        name: np.zeros((count, count)) for name in "sd p_better p_equivalent p_worse p_larger".split()
+        name: np.zeros((count, count))
+        for name in "sd p_better p_equivalent p_worse p_larger".split()
     }
     same = copies[:, None] == copies[None, :]
     for place in range(count):
@@ -82,7 +91,9 @@ def pairwise(
     mean = np.where(same, 0.0, scores[:, None] - scores[None, :])
     found["p_larger"][same] = 0.5
     spread = np.sqrt(found["sd"] ** 2 + discrepancy)
-    found["p_trained_better"] = ndtr(np.divide(mean, spread, out=np.zeros_like(mean), where=spread > 0))
+    found["p_trained_better"] = ndtr(
+        np.divide(mean, spread, out=np.zeros_like(mean), where=spread > 0)
+    )
     return {"mean": mean, **found}
 
 
