@@ -146,7 +146,7 @@ def rank_sets(
     validate.number("equivalent", equivalent, least=0)
     compute = Compute.of(compute, seed)
     prepared = prepare(sets, real)
-    targets, weights, all_target = _targets(prepared, compute)
+    targets, weights, all_target, agreed = _targets(prepared, compute)
     sizes = [len(rows) for rows in prepared.rows]
     size = min([n for n in sizes if n >= _LEAST_EQUAL_SIZE] or sizes)
 
@@ -177,7 +177,7 @@ def rank_sets(
         seed=compute.seed,
     )
     _beside_real_rows(ranking.lines, prepared, compute.seed)
-    checks = ranking_checks.checks(prepared, all_target, ranking.lines)
+    checks = ranking_checks.checks(prepared, all_target, ranking.lines, agreed)
     return replace(
         ranking,
         checks=checks,
@@ -382,17 +382,20 @@ def _real_draws(
 
 def _targets(
     prepared: Prepared, compute: Compute
-) -> tuple[list[Tensor] | None, np.ndarray, Tensor | None]:
-    """Label probabilities of the real rows for each set, weights of the real rows, and for all."""
+) -> tuple[list[Tensor] | None, np.ndarray, Tensor | None, float]:
+    """Label probabilities of the real rows for each set, weights of the real rows, and for all.
+
+    Last how far the sets agree on the labels.
+    """
     count = len(prepared.real)
     weights = np.full(count, 1 / count)
     if prepared.kind != "labels":
-        return None, weights, None
+        return None, weights, None, float("nan")
     classes = len(prepared.label_names)
     known = prepared.real_second >= 0
     one_hot = torch.nn.functional.one_hot(prepared.real_second.clamp(min=0), classes).double()
     if bool(known.all()):
-        return [one_hot] * len(prepared.rows), weights, one_hot
+        return [one_hot] * len(prepared.rows), weights, one_hot, float("nan")
 
     def predict(place: int) -> Tensor:
         log_p = label_score.log_probabilities(
@@ -421,7 +424,8 @@ def _targets(
     if labelled.any():
         share = max(_LABELLED_SHARE, labelled.mean())
         weights = np.where(labelled, share / labelled.sum(), (1 - share) / (~labelled).sum())
-    return targets, weights, torch.where(known[:, None], one_hot, agreed.double())
+    target = torch.where(known[:, None], one_hot, agreed.double())
+    return targets, weights, target, label_score.agreement(predictions, voters)
 
 
 def _voters(prepared: Prepared) -> list[str]:

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from rbpp.assessment.ranking import Prepared
 
 _FEW_ROWS, _FEW_REAL_ROWS, _FEW_OF_A_LABEL, _FEW_VOTERS = 20, 30, 5, 6
-# Of a consensus: mean over rows of the likeliest label's share above that of a fair guess, of what
-# there is above it.
-_FLAT = 0.1
+# Fleiss' kappa below which votes agree slightly at most (Landis and Koch, 1977).
+_FLAT = 0.2
 
 
 def row_digests(rows: Tensor, second: Tensor) -> list[bytes]:
@@ -28,13 +27,22 @@ def row_digests(rows: Tensor, second: Tensor) -> list[bytes]:
     return [hashlib.blake2b(row.tobytes(), digest_size=12).digest() for row in joined + 0.0]
 
 
-def checks(prepared: Prepared, target: Tensor | None, lines: list[dict[str, Any]]) -> list[Check]:
-    """All checks of a ranking; `target` are label probabilities of the real rows."""
+def checks(
+    prepared: Prepared, target: Tensor | None, lines: list[dict[str, Any]], agreement: float
+) -> list[Check]:
+    """All checks of a ranking.
+
+    Args:
+        prepared: the sources.
+        target: label probabilities of the real rows.
+        lines: of the ranking.
+        agreement: of the sets on labels of the real rows, see `label_score.agreement`.
+    """
     found = [_rows(prepared), _real_rows(prepared), *_repeats(prepared), _sizes(lines)]
     if prepared.kind == "labels" and target is not None:
         found += [*_labels(prepared, target), _disagreement(prepared, target)]
         if bool((prepared.real_second < 0).any()):
-            found.append(_consensus(prepared, target))
+            found.append(_consensus(prepared, agreement))
     return found
 
 
@@ -183,17 +191,14 @@ def _disagreement(prepared: Prepared, target: Tensor) -> Check:
     )
 
 
-def _consensus(prepared: Prepared, target: Tensor) -> Check:
+def _consensus(prepared: Prepared, agreement: float) -> Check:
     voters = len({v for v, c in zip(prepared.voters, prepared.copies, strict=True)})
     voters = min(voters, len(set(prepared.copies.tolist())))
-    unlabelled = target[prepared.real_second < 0]
-    guess = 1 / target.shape[1]
-    sharp = float((unlabelled.max(1).values.mean() - guess) / (1 - guess))
     verdict: Verdict = "holds"
     messages = []
     if voters < _FEW_VOTERS:
         messages.append(f"{voters} voters, of which {_FEW_VOTERS} or more are wanted")
-    if sharp < _FLAT:
+    if not agreement >= _FLAT:
         messages.append("the sets do not agree on labels of the real rows")
     if messages:
         verdict = "violated"
@@ -201,5 +206,9 @@ def _consensus(prepared: Prepared, target: Tensor) -> Check:
         "the consensus of the sets stands for labels that the real rows lack",
         verdict,
         "; ".join(messages),
-        {"voters": voters, "agreement": sharp, "without_label": len(unlabelled)},
+        {
+            "voters": voters,
+            "agreement": agreement,
+            "without_label": int((prepared.real_second < 0).sum()),
+        },
     )

@@ -100,7 +100,9 @@ def test_output_score_is_the_matrix_t_predictive() -> None:
         at = one - x.mean(0)
         wide = 1 + 1 / 60 + at @ np.linalg.solve(precision, at)
         freedom = s + 59
-        law = stats.multivariate_t(ridge.predict(one[None])[0], wide * scatter / freedom, df=freedom)
+        law = stats.multivariate_t(
+            ridge.predict(one[None])[0], wide * scatter / freedom, df=freedom
+        )
         expected.append(law.logpdf(two))
     found = output_score.log_densities(*map(torch.as_tensor, (x, y, real_x, real_y)))
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-8)
@@ -118,7 +120,8 @@ def test_density_score_integrates_to_one() -> None:
 
 @pytest.mark.parametrize("kind", ["labels", "outputs", "texts"])
 def test_first_order_bootstrap_has_the_spread_of_refits(kind: str) -> None:
-    x, y = classes(0, 200)
+    # At a perfect set the derivative vanishes and what is left is of second order.
+    x, y = classes(0, 200, wrong=0.3)
     real, real_y = classes(1, 100)
     inputs, target = torch.as_tensor(x), torch.as_tensor(real)
     source = np.random.default_rng(2)
@@ -141,9 +144,9 @@ def test_first_order_bootstrap_has_the_spread_of_refits(kind: str) -> None:
     everything = torch.arange(200)
     refits = [
         float(learn(everything, torch.as_tensor(200 * source.dirichlet(np.ones(200)))).mean())
-        for _ in range(300)
+        for _ in range(150)
     ]
-    # A standard deviation of 300 refits has an error of 4 %; three of them, and 8 % of curvature.
+    # The standard deviation of 150 refits has an error of 6 %; three of them.
     assert found == pytest.approx(np.std(refits), rel=0.2)
 
 
@@ -221,7 +224,7 @@ def test_better_rows_win_against_more_rows(seed: int) -> None:
     source = np.random.default_rng(seed)
     sets = {
         "perfect": Source(source.normal(size=(300, 16))),
-        "bad": Source(source.normal(size=(3000, 16)) + 0.3),
+        "bad": Source(source.normal(size=(1500, 16)) + 0.3),
     }
     ranking = rank_sets(sets, Source(source.normal(size=(400, 16))))
     assert ranking.settings["equal_size"] == 300
@@ -250,9 +253,12 @@ def test_one_law_and_unequal_sizes_are_not_told_apart_at_equal_size() -> None:
     outside = 0
     for seed in range(20):
         source = np.random.default_rng(seed)
-        few, many = [(60, 600), (100, 1000), (300, 900)][seed % 3]
-        sets = {"few": Source(source.normal(size=(few, 6))), "many": Source(source.normal(size=(many, 6)))}
-        found = rank_sets(sets, Source(source.normal(size=(200, 6))), draws=500)
+        few, many = [(60, 300), (100, 500), (100, 300)][seed % 3]
+        sets = {
+            "few": Source(source.normal(size=(few, 6))),
+            "many": Source(source.normal(size=(many, 6))),
+        }
+        found = rank_sets(sets, Source(source.normal(size=(100, 6))), draws=300)
         outside += not 0.1 <= line(found, "few")["p_best_equal_size"] <= 0.9
     assert outside <= 2
 
@@ -397,7 +403,9 @@ def test_two_rows_are_ranked_and_named() -> None:
     assert ranking.lines[-1]["name"] == "two"
     assert verdict(ranking, "enough rows to be ranked") == "violated"
     assert ranking.settings["equal_size"] == 60
-    few = rank_sets({"a": GOOD, "b": Source(*classes(1, 60))}, Source(REAL.rows[:3], REAL.labels[:3]))
+    few = rank_sets(
+        {"a": GOOD, "b": Source(*classes(1, 60))}, Source(REAL.rows[:3], REAL.labels[:3])
+    )
     assert verdict(few, "enough real rows") == "violated"
     assert few.lines[0]["real_rows"] == 0
 
@@ -422,10 +430,10 @@ def test_missing_labels_repeats_and_rows_of_the_reference_are_named() -> None:
 
 
 def test_more_than_two_hundred_sets() -> None:
-    sets = {str(k): Source(*classes(k, 30, wrong=k / 400)) for k in range(210)}
+    sets = {str(k): Source(*classes(k, 30, wrong=k / 400)) for k in range(205)}
     ranking = rank_sets(sets, Source(classes(999, 40)[0]), draws=100)
     assert sum(one["p_best"] for one in ranking.lines) == pytest.approx(1)
-    assert ranking.pairs["mean"].shape == (210, 210)
+    assert ranking.pairs["mean"].shape == (205, 205)
 
 
 def test_seed_draws_and_width_change_the_intervals() -> None:
@@ -453,9 +461,11 @@ def test_a_new_set_is_ranked_against_stored_results(labelled: bool) -> None:
     whole = rank_sets(sets | new, real)
     assert len(found.lines) == 8
     # With real labels it is the same number; the consensus is now without the new set's vote.
-    tolerance = 1e-5 if labelled else 0.03
+    tolerance = 1e-5 if labelled else 0.05
     for name in (*sets, "new"):
-        assert line(found, name)["score"] == pytest.approx(line(whole, name)["score"], abs=tolerance)
+        assert line(found, name)["score"] == pytest.approx(
+            line(whole, name)["score"], abs=tolerance
+        )
         assert line(found, name)["sd"] == pytest.approx(line(whole, name)["sd"], rel=0.25)
 
 
