@@ -14,7 +14,8 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.neural_network import MLPRegressor
 
-from rbpp.assessment.ranking import Ranking, Source, rank_sets
+from rbpp.assessment.ranking import Ranking, rank_sets
+from rbpp.assessment.ranking_sources import Source
 
 
 def report(quick: bool) -> None:
@@ -104,7 +105,8 @@ def better_first(repeat: int) -> None:
     ):
         found = np.array([make(seed)["better"] for seed in range(times)])
         print(
-            f"- {name}: first with p ≥ .95 in {(found >= 0.95).sum()} of {times}, least {found.min():.3f}"
+            f"- {name}: first with p ≥ .95 in {(found >= 0.95).sum()} of {times}, "
+            f"least {found.min():.3f}"
         )
 
 
@@ -160,6 +162,17 @@ def task_of_outputs(
     return made, real, test
 
 
+def network(seed: int) -> MLPRegressor:
+    return MLPRegressor(
+        hidden_layer_sizes=(64,),
+        max_iter=150,
+        alpha=1e-2,
+        early_stopping=True,
+        learning_rate_init=5e-3,
+        random_state=seed,
+    )
+
+
 def compare_outputs(seed: int, columns: int | None = None) -> dict[str, float]:
     """Spearman of scores with minus the test error of neural networks trained on each set."""
     sets, real, test = task_of_outputs(seed)
@@ -172,11 +185,7 @@ def compare_outputs(seed: int, columns: int | None = None) -> dict[str, float]:
         model.fit(x, y)  # type: ignore[attr-defined]
         return -float(np.square(model.predict(at[0]).reshape(at[1].shape) - at[1]).mean())  # type: ignore[attr-defined]
 
-    trained = [
-        np.mean([error(MLPRegressor(hidden_layer_sizes=(64,), max_iter=150, alpha=1e-2, early_stopping=True, learning_rate_init=5e-3,
-                                    random_state=k), test, x, y) for k in range(2)])
-        for x, y in sets
-    ]  # fmt: skip
+    trained = [np.mean([error(network(k), test, x, y) for k in range(2)]) for x, y in sets]
     ranked = rank_sets(
         {str(k): Source(x, outputs=y) for k, (x, y) in enumerate(sets)},
         Source(real[0], outputs=real[1]),

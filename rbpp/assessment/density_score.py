@@ -1,4 +1,4 @@
-"""What the texts of a set say of real texts: their predictive density under a shrunk kernel estimate.
+"""What the texts of a set say of real texts: their density under a shrunk kernel estimate.
 
 It predicts little of what training gives (docs/ranking.md): it is for sets that have nothing else.
 """

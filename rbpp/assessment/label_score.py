@@ -1,8 +1,8 @@
 """What the labels of one set teach about the labels of real rows: log-loss of a shrunk Gaussian.
 
 The classes of a set are Gaussians with one covariance, which a prior of `PRIOR_ROWS` isotropic rows
-shrinks in the embedding as it is. Weak shrinkage, or axes whitened by the real rows, give directions
-without meaning a weight in sets of a few hundred rows and rank worse.
+shrinks in the embedding as it is. Weak shrinkage, or axes whitened by the real rows, give weight to
+directions without meaning in sets of a few hundred rows, and rank worse.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch import Tensor
 PRIOR_ROWS, PRIOR_ROWS_OF_MEAN = 3000.0, 2.0
 # No real row costs more nats than this; a label that the set lacks costs it.
 FLOOR = -10.0
-# The mean of shrunk predictions is flatter than what the sets know together: raised to this power, it
-# does not reward a set for being flat itself. 2, 4 and 8 rank real sets alike.
+# The mean of shrunk predictions is flatter than what the sets know together. Raised to this power
+# it does not reward a set for being flat itself. 2, 4 and 8 rank real sets alike.
 _SHARPNESS = 4.0
 # An identifier is no label: more labels than this share of the rows are refused.
 _MOST_LABELS = 0.5
@@ -130,8 +130,8 @@ def consensus(
 ) -> Tensor:
     """The label of real rows that the sets agree on, (m, K).
 
-    It is proportional to the fourth power of the mean of the voters' predictions, a voter's being the mean of
-    those of its sets.
+    It is proportional to the fourth power of the voters' mean prediction; a voter's prediction is
+    the mean of those of its sets.
 
     Args:
         predictions: log p(label | text) of each set, (m, K).

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from rbpp.assessment.labels import wrong_labels
+from rbpp.assessment.ranking_sources import Prepared, row_digests
 from rbpp.checks import Check, Verdict
-
-if TYPE_CHECKING:
-    from rbpp.assessment.ranking import Prepared
 
 _FEW_ROWS, _FEW_REAL_ROWS, _FEW_OF_A_LABEL, _FEW_VOTERS = 20, 30, 5, 6
 # Fleiss' kappa below which votes agree slightly at most (Landis and Koch, 1977).
 _FLAT = 0.2
-
-
-def row_digests(rows: Tensor, second: Tensor) -> list[bytes]:
-    """A digest of each row with its label or output; equal rows have equal ones."""
-    joined = np.concatenate([rows.numpy(), second.double().numpy().reshape(len(rows), -1)], 1)
-    return [hashlib.blake2b(row.tobytes(), digest_size=12).digest() for row in joined + 0.0]
 
 
 def checks(

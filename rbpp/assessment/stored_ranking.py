@@ -13,12 +13,10 @@ import torch
 from rbpp.assessment.ranking import (
     EQUIVALENT_NATS,
     Ranking,
-    Source,
-    learner_of,
-    prepare,
     summarise,
 )
 from rbpp.assessment.ranking_probabilities import Discrepancy
+from rbpp.assessment.ranking_sources import Source, learner_of, prepare
 from rbpp.assessment.set_scores import SetScore, score_set
 from rbpp.randomness import spawn
 
@@ -91,8 +89,8 @@ def rank_against(
     ):
         if record["digests"][what] != found:
             raise ValueError(
-                f"Expected the {what} of the stored results, digest {record['digests'][what][:12]}; "
-                f"got another, {found[:12]}"
+                f"Expected the {what} of the stored results, with digest "
+                f"{record['digests'][what][:12]}; got another, {found[:12]}"
             )
     if twice := sorted(set(sets) & set(record["sets"])):
         raise ValueError(f"Expected names that the stored results lack; got {', '.join(twice)}")
