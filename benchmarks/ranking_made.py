@@ -239,9 +239,9 @@ def _timed(kind: str, sets: int, queue: multiprocessing.Queue) -> None:
 
 
 def speed() -> None:
-    print(
-        "\n## Speed\n\n| sets × rows × columns | kind | seconds | processor seconds | peak GB |\n|---|---|---|---|---|"
-    )
+    print("\n## Speed\n")
+    print("| sets × rows × columns | kind | seconds | processor seconds | peak GB |")
+    print("|---|---|---|---|---|")
     context = multiprocessing.get_context("spawn")
     for kind, sets in (("labels", 32), ("consensus", 32), ("texts", 32), ("consensus", 220)):
         queue = context.Queue()

@@ -17,8 +17,8 @@ class Discrepancy:
 
         variance = ((K − 1) (c · between)² + n₀ (a · row)²) / (K − 1 + n₀):
 
-    few sets say little about how far apart sets lie. The defaults are those with which said and found
-    agree best over five tasks (docs/ranking.md).
+    few sets say little about how far apart sets lie. With the defaults, said and found agree over
+    five tasks (docs/ranking.md).
     """
 
     between: float = 2.5
