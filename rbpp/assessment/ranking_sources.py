@@ -1,0 +1,216 @@
+"""What is ranked: rows of sets and real rows, checked once and turned into tensors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rbpp.assessment import density_score, label_score, output_score
+from rbpp.assessment.set_scores import Learn
+
+Kind = Literal["labels", "outputs", "texts"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows of one set, or the real rows.
+
+    Attributes:
+        rows: embeddings of the text or of the prompt, (n, d), taken as they are.
+        labels: (n,), text or numbers; a missing one is None, nan or "".
+        outputs: embeddings of the outputs, or numbers, (n, q) or (n,).
+        units: (n,): rows of one unit, such as one document, are drawn together.
+        generator: what made the set. Sets of one generator share one vote in the consensus.
+    """
+
+    rows: Any
+    labels: Any = None
+    outputs: Any = None
+    units: Any = None
+    generator: str | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Sources as tensors of one kind of score."""
+
+    kind: Kind
+    names: list[str]
+    rows: list[Tensor]
+    second: list[Tensor]  # labels as whole numbers, outputs, or nothing
+    real: Tensor
+    real_second: Tensor
+    units: list[np.ndarray | None]
+    real_units: np.ndarray | None
+    voters: list[str]
+    copies: np.ndarray
+    label_names: list[str]
+    missing: list[int]
+
+
+def prepare(
+    sets: Mapping[str, Source], real: Source, least: int = 2, label_names: list[str] | None = None
+) -> Prepared:
+    """Check the sources and turn them into tensors; see `rank_sets` for what is refused.
+
+    `label_names` are those of earlier results, whose order is kept and which have every label.
+    """
+    if len(sets) < least:
+        raise ValueError(f"Expected {least} sets or more to rank; got {len(sets)}")
+    names, sources = list(sets), list(sets.values())
+    everything = [("the real rows", real), *((f"set {n!r}", s) for n, s in sets.items())]
+    rows = [_matrix(source.rows, who) for who, source in everything]
+    width = rows[0].shape[1]
+    for (who, _), one in zip(everything, rows, strict=True):
+        if one.shape[1] != width:
+            raise ValueError(
+                f"Expected {width} columns as the real rows have; {who} has {one.shape[1]}"
+            )
+    if float((rows[0] - rows[0].mean(0)).square().sum()) == 0:
+        raise ValueError("Expected real rows that differ; got copies of one row")
+    units = [_units(s.units, len(x), who) for (who, s), x in zip(everything, rows, strict=True)]
+    kind = _kind(sources, real)
+    names_of_labels: list[str] = []
+    missing = [0] * len(sets)
+    second: list[Tensor]
+    if kind == "labels":
+        for (who, source), x in zip(everything, rows, strict=True):
+            if source.labels is not None or source is not real:
+                _same_length(source.labels, len(x), who, "labels")
+        coded, real_coded, names_of_labels = label_score.encode_labels(
+            [s.labels for s in sources], real.labels, label_names or None
+        )
+        missing = [int((codes < 0).sum()) for codes in coded]
+        for place, codes in enumerate(coded):
+            keep = codes >= 0
+            if not keep.any():
+                raise ValueError(f"Expected labels in set {names[place]!r}; got missing ones alone")
+            rows[place + 1] = rows[place + 1][torch.as_tensor(keep)]
+            own = units[place + 1]
+            units[place + 1] = None if own is None else np.unique(own[keep], return_inverse=True)[1]
+            coded[place] = codes[keep]
+        if real_coded is None:
+            real_coded = np.full(len(rows[0]), -1)
+        second = [torch.as_tensor(codes) for codes in [real_coded, *coded]]
+    elif kind == "outputs":
+        second = [
+            _matrix(source.outputs, f"outputs of {who}", column=True) for who, source in everything
+        ]
+        for (who, _), one, two in zip(everything, rows, second, strict=True):
+            if len(one) != len(two) or two.shape[1] != second[0].shape[1]:
+                raise ValueError(
+                    f"Expected outputs of {who} of shape ({len(one)}, {second[0].shape[1]}); "
+                    f"got {tuple(two.shape)}"
+                )
+    else:
+        second = [one.new_zeros(len(one), 0) for one in rows]
+    return Prepared(
+        kind=kind,
+        names=names,
+        rows=rows[1:],
+        second=second[1:],
+        real=rows[0],
+        real_second=second[0],
+        units=units[1:],
+        real_units=units[0],
+        voters=[s.generator or f"set {n}" for n, s in sets.items()],
+        copies=_copies(rows[1:], second[1:]),
+        label_names=names_of_labels,
+        missing=missing,
+    )
+
+
+def learner(prepared: Prepared, place: int, target: Tensor | None) -> Learn:
+    """What real rows score when rows of one set, with weights, are learned from."""
+    rows, second = prepared.rows[place], prepared.second[place]
+    return learner_of(prepared.kind, rows, second, prepared.real, prepared.real_second,
+                      len(prepared.label_names), target)  # fmt: skip
+
+
+def learner_of(
+    kind: Kind, rows: Tensor, second: Tensor, real: Tensor, real_second: Tensor, classes: int,
+    target: Tensor | None,
+) -> Learn:  # fmt: skip
+    """The same of rows that are no set."""
+
+    def learn(index: Tensor, weights: Tensor) -> Tensor:
+        if kind == "labels":
+            log_p = label_score.log_probabilities(
+                rows[index], second[index], real, classes, weights
+            )
+            assert target is not None
+            return label_score.row_scores(log_p, target)
+        if kind == "outputs":
+            return output_score.log_densities(
+                rows[index], second[index], real, real_second, weights
+            )
+        return density_score.log_densities(rows[index], real, weights)
+
+    return learn
+
+
+def row_digests(rows: Tensor, second: Tensor) -> list[bytes]:
+    """A digest of each row with its label or output; equal rows have equal ones."""
+    joined = np.concatenate([rows.numpy(), second.double().numpy().reshape(len(rows), -1)], 1)
+    return [hashlib.blake2b(row.tobytes(), digest_size=12).digest() for row in joined + 0.0]
+
+
+def _kind(sources: list[Source], real: Source) -> Kind:
+    kinds: tuple[Kind, ...] = ("outputs", "labels")
+    for kind in kinds:
+        have = [getattr(source, kind) is not None for source in sources]
+        real_has = getattr(real, kind) is not None
+        if any(have) and not all(have):
+            raise ValueError(
+                f"Expected {kind} in every set or in none; got {sum(have)} of {len(have)} with them"
+            )
+        if real_has and not any(have):
+            raise ValueError(f"Expected {kind} in the sets as the real rows have them; got none")
+        if kind == "outputs" and any(have) and not real_has:
+            raise ValueError("Expected outputs of the real rows as the sets have them; got none")
+        if any(have):
+            return kind
+    return "texts"
+
+
+def _matrix(values: Any, who: str, column: bool = False) -> Tensor:
+    found = np.asarray(values, dtype=np.float64)
+    if column and found.ndim == 1:
+        found = found[:, None]
+    if found.ndim != 2 or found.shape[1] == 0:
+        raise ValueError(f"Expected {who} of shape (rows, columns); got {found.shape}")
+    if len(found) < 2:
+        raise ValueError(f"Expected at least 2 rows in {who}; got {len(found)}")
+    if not np.isfinite(found).all():
+        row = int(np.flatnonzero(~np.isfinite(found).all(1))[0])
+        raise ValueError(f"Expected finite numbers in {who}; row {row} has others")
+    return torch.as_tensor(found)
+
+
+def _units(units: Any, count: int, who: str) -> np.ndarray | None:
+    if units is None:
+        return None
+    _same_length(units, count, who, "units")
+    return np.unique(np.asarray(units).astype(str), return_inverse=True)[1]
+
+
+def _same_length(values: Any, count: int, who: str, what: str) -> None:
+    if values is None or len(values) != count:
+        got = "none" if values is None else len(values)
+        raise ValueError(f"Expected {count} {what} in {who}; got {got}")
+
+
+def _copies(rows: list[Tensor], second: list[Tensor]) -> np.ndarray:
+    """One number for all sets that have the same rows in any order, (K,)."""
+    place: dict[bytes, int] = {}
+    found = []
+    for one, two in zip(rows, second, strict=True):
+        digest = b"".join(sorted(row_digests(one, two)))
+        found.append(place.setdefault(digest, len(place)))
+    return np.array(found)

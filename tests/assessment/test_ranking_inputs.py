@@ -1,0 +1,185 @@
+"""Bad input of a ranking, what its checks name, and stored results."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rbpp.assessment.ranking import Ranking, rank_sets
+from rbpp.assessment.ranking_sources import Source
+from rbpp.assessment.stored_ranking import rank_against, store
+
+
+def classes(
+    seed: int, rows: int, means: np.ndarray | None = None, wrong: float = 0.0, dimension: int = 8
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of three Gaussians, a share of whose labels is another one."""
+    source = np.random.default_rng(seed)
+    if means is None:
+        means = np.eye(3, dimension) * 2.5
+    labels = np.arange(rows) % len(means)
+    x = means[labels] + source.normal(size=(rows, dimension))
+    changed = source.random(rows) < wrong
+    labels = np.where(changed, (labels + source.integers(1, len(means), rows)) % len(means), labels)
+    return x, labels
+
+
+def line(ranking: Ranking, name: str) -> dict[str, Any]:
+    return next(one for one in ranking.lines if one["name"] == name)
+
+
+def verdict(ranking: Ranking, statement: str) -> str:
+    (found,) = [check.verdict for check in ranking.checks if statement in check.statement]
+    return found
+
+
+# ---- bad input ---------------------------------------------------------------------------------
+
+GOOD = Source(*classes(0, 60))
+REAL = Source(*classes(9, 60))
+
+
+@pytest.mark.parametrize(
+    ("sets", "real", "message"),
+    [
+        ({"a": GOOD}, REAL, "2 sets or more"),
+        ({"a": GOOD, "b": Source(GOOD.rows)}, REAL, "labels in every set or in none"),
+        ({"a": Source(GOOD.rows), "b": Source(GOOD.rows)}, REAL, "labels in the sets"),
+        ({"a": GOOD, "b": Source(GOOD.rows[:, :3], GOOD.labels)}, REAL, "columns"),
+        ({"a": GOOD, "b": Source(GOOD.rows[:1], GOOD.labels[:1])}, REAL, "at least 2 rows"),
+        ({"a": GOOD, "b": GOOD}, Source(REAL.rows[:1], REAL.labels[:1]), "at least 2 rows"),
+        ({"a": GOOD, "b": Source(GOOD.rows * np.nan, GOOD.labels)}, REAL, "finite"),
+        ({"a": GOOD, "b": Source(GOOD.rows, GOOD.labels[:5])}, REAL, "60 labels"),
+        ({"a": GOOD, "b": GOOD}, Source(REAL.rows, ["x", "y", "z"] * 20), "share"),
+        (
+            {"a": Source(GOOD.rows, [1] * 60), "b": Source(GOOD.rows, [1] * 60)},
+            Source(REAL.rows),
+            "at least two labels",
+        ),
+        (
+            {"a": GOOD, "b": Source(GOOD.rows, [f"id{k}" for k in range(60)])},
+            REAL,
+            "looks like an identifier",
+        ),
+        ({"a": GOOD, "b": Source(GOOD.rows, [None] * 60)}, REAL, "missing ones alone"),
+        ({"a": GOOD, "b": GOOD}, Source(REAL.rows), "copies of one set"),
+        ({"a": GOOD, "b": GOOD}, Source(np.ones((60, 8)), REAL.labels), "copies of one row"),
+        (
+            {"a": Source(GOOD.rows, outputs=GOOD.rows), "b": Source(GOOD.rows, outputs=GOOD.rows)},
+            Source(REAL.rows),
+            "outputs of the real rows",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_input_is_named(sets: dict[str, Source], real: Source, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rank_sets(sets, real)
+
+
+def test_labels_as_text_and_as_numbers_are_the_same() -> None:
+    x, y = classes(1, 60)
+    sets = {"a": GOOD, "b": Source(x, [f"{label}.0" for label in y])}
+    numbers = rank_sets({"a": GOOD, "b": Source(x, y)}, REAL)
+    assert rank_sets(sets, REAL).lines == numbers.lines
+    assert rank_sets(sets, Source(REAL.rows, REAL.labels.astype(float))).lines == numbers.lines
+
+
+def test_a_label_that_a_set_lacks_costs_ten_nats() -> None:
+    x, y = classes(1, 300)
+    lacking = Source(x[y < 2], y[y < 2])
+    ranking = rank_sets({"a": GOOD, "b": lacking}, REAL)
+    assert ranking.scores["b"].values[REAL.labels == 2].tolist() == [-10.0] * 20
+    assert verdict(ranking, "every set has the labels") == "violated"
+    extra = rank_sets({"a": GOOD, "b": Source(x, np.where(y == 2, 7, y))}, REAL)
+    assert verdict(extra, "the real rows have the labels") == "violated"
+
+
+def test_two_rows_are_ranked_and_named() -> None:
+    two = Source(GOOD.rows[:2], GOOD.labels[:2])
+    ranking = rank_sets({"a": GOOD, "two": two}, REAL)
+    assert ranking.lines[-1]["name"] == "two"
+    assert verdict(ranking, "enough rows to be ranked") == "violated"
+    assert ranking.settings["equal_size"] == 60
+    few = rank_sets(
+        {"a": GOOD, "b": Source(*classes(1, 60))}, Source(REAL.rows[:3], REAL.labels[:3])
+    )
+    assert verdict(few, "enough real rows") == "violated"
+    assert few.lines[0]["real_rows"] == 0
+
+
+def test_missing_labels_repeats_and_rows_of_the_reference_are_named() -> None:
+    x, y = classes(1, 60)
+    some = y.astype(object)
+    some[:10] = None
+    sets = {
+        "missing": Source(x, some),
+        "real": REAL,
+        "repeats": Source(np.tile(x[:30], (2, 1)), np.tile(y[:30], 2)),
+        "skewed": Source(np.tile(x, (1, 1)), np.where(np.arange(60) < 50, 0, y)),
+    }
+    ranking = rank_sets(sets, REAL)
+    messages = {check.statement: check.message for check in ranking.checks}
+    assert "missing: 10 rows" in messages["every row has a label"]
+    assert line(ranking, "missing")["rows"] == 50
+    assert "real would" in messages["no set has rows of the real rows that judge it"]
+    assert "in repeats" in messages["no rows of a set repeat"]
+    assert "skewed" in messages["the labels are balanced as in the real rows"]
+
+
+def test_more_than_two_hundred_sets() -> None:
+    sets = {str(k): Source(*classes(k, 30, wrong=k / 400)) for k in range(205)}
+    ranking = rank_sets(sets, Source(classes(999, 40)[0]), draws=100)
+    assert sum(one["p_best"] for one in ranking.lines) == pytest.approx(1)
+    assert ranking.pairs["mean"].shape == (205, 205)
+
+
+def test_seed_draws_and_width_change_the_intervals() -> None:
+    sets = {"a": GOOD, "b": Source(*classes(1, 60))}
+    base = line(rank_sets(sets, REAL), "a")
+    assert line(rank_sets(sets, REAL), "a") == base
+    assert line(rank_sets(sets, REAL, seed=1), "a")["sd"] != base["sd"]
+    assert line(rank_sets(sets, REAL, draws=100), "a")["sd"] != base["sd"]
+    assert line(rank_sets(sets, REAL, hdi_prob=0.5), "a")["hdi_low"] > base["hdi_low"]
+    wide = rank_sets(sets, REAL, equivalent=10.0)
+    assert wide.pairs["p_equivalent"][0, 1] == 1
+
+
+# ---- stored results ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_new_set_is_ranked_against_stored_results(labelled: bool) -> None:
+    wrong = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    sets = {str(w): Source(*classes(k, 150, wrong=w)) for k, w in enumerate(wrong)}
+    new = {"new": Source(*classes(50, 150, wrong=0.25))}
+    real = REAL if labelled else Source(REAL.rows)
+    record = json.loads(json.dumps(store(rank_sets(sets, real), real, "model 1")))
+    found = rank_against(record, new, real, "model 1")
+    whole = rank_sets(sets | new, real)
+    assert len(found.lines) == 8
+    # With real labels it is the same number; the consensus is now without the new set's vote.
+    tolerance = 1e-5 if labelled else 0.05
+    for name in (*sets, "new"):
+        assert line(found, name)["score"] == pytest.approx(
+            line(whole, name)["score"], abs=tolerance
+        )
+        assert line(found, name)["sd"] == pytest.approx(line(whole, name)["sd"], rel=0.25)
+
+
+def test_other_references_embeddings_and_labels_are_refused() -> None:
+    sets = {"a": GOOD, "b": Source(*classes(1, 60))}
+    record = store(rank_sets(sets, REAL), REAL, "model 1")
+    new = {"new": Source(*classes(2, 60))}
+    with pytest.raises(ValueError, match="embedding of the stored"):
+        rank_against(record, new, REAL, "model 2")
+    with pytest.raises(ValueError, match="reference of the stored"):
+        rank_against(record, new, Source(REAL.rows + 1, REAL.labels), "model 1")
+    with pytest.raises(ValueError, match="names that the stored results lack"):
+        rank_against(record, {"a": GOOD}, REAL, "model 1")
+    with pytest.raises(ValueError, match="Expected the labels"):
+        rank_against(record, {"new": Source(GOOD.rows, GOOD.labels + 1)}, REAL, "model 1")
+    with pytest.raises(ValueError, match="version"):
+        rank_against({"version": 0}, new, REAL, "model 1")
