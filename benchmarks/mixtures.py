@@ -250,7 +250,7 @@ def elbo_of_peer(data: torch.Tensor, prior: Any, fit: BayesianGaussianMixture) -
     """Our ELBO at scikit-learn's parameters."""
     freedom = torch.as_tensor(fit.degrees_of_freedom_)
     initial = VariationalMixture(
-        torch.as_tensor(np.asarray(fit.weight_concentration_)).unsqueeze(-2),
+        torch.as_tensor(np.asarray(fit.weight_concentration_)),
         torch.as_tensor(fit.means_),
         torch.as_tensor(fit.mean_precision_),
         freedom,

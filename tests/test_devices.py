@@ -67,8 +67,7 @@ def mixture():
 
 def ascent():
     data = rows()
-    labels = (data[:, 0] > 2).long()
-    options = {"source": labels, "source_count": 2, "sample_weights": data.new_ones(len(data))}
+    options = {"sample_weights": data.new_ones(len(data))}
     prior = default_prior(data, 3)
     for dtype in (torch.float32, torch.float64):
         fit = cavi(

@@ -30,8 +30,6 @@ def cavi(
     prior: MixturePrior,
     components: int,
     *,
-    source: Tensor | None = None,
-    source_count: int = 1,
     sample_weights: Tensor | None = None,
     mask: Tensor | None = None,
     restarts: int = 1,
@@ -52,9 +50,6 @@ def cavi(
         data: rows (…, n, d) in floating point; the leading dimensions are data sets.
         prior: broadcasts over the data sets.
         components: K.
-        source: integer label in [0, S) of every row (…, n); each source has weights of its own over
-            the shared components.
-        source_count: S.
         sample_weights: non-negative weights (…, n); weight 2 is the row twice.
         mask: (…, n), False for rows that do not count, whatever they hold.
         restarts: independent starts of every data set.
@@ -81,28 +76,26 @@ def cavi(
     >>> start = torch.Generator().manual_seed(0)
     >>> fit = cavi(rows, default_prior(rows, 2), 2, generator=start).best()
     >>> (fit.concentration - 1).round().sort().values
-    tensor([[30., 70.]])
+    tensor([30., 70.])
     """
-    weights = _check(data, prior, components, source, source_count, sample_weights, mask)
+    weights = _check(data, prior, components, sample_weights, mask)
     batch = data.shape[:-2]
     sets = batch.numel()
     flat_rows = data.reshape(sets, *data.shape[-2:])
     if weights is not None:
         weights = weights.reshape(sets, -1)
-    if source is not None:
-        source = source.to(data.device).expand(data.shape[:-1]).reshape(sets, -1)
     units = standardisation(flat_rows, weights)
     dtype = dtype or (torch.float32 if data.is_cuda else data.dtype)
-    rows = _standardised(flat_rows, weights, source, source_count, units, dtype)
+    rows = _standardised(flat_rows, weights, units, dtype)
     members = torch.arange(sets, device=data.device).repeat_interleave(restarts)
     own_units = units.select(members)
-    prior_parameters = _flat(prior.parameters(components, source_count), batch).select(members)
+    prior_parameters = _flat(prior.parameters(components), batch).select(members)
     prior_parameters = own_units.parameters(prior_parameters.map(Tensor.double))
     if initial is None and generator is None:
         raise ValueError("Expected a generator for the starts, or initial; got neither")
     with block_threads(data.device) as mapper:
         if initial is not None:
-            parameters = _from_initial(initial, restarts, batch, components, source_count)
+            parameters = _from_initial(initial, restarts, batch, components)
             parameters = own_units.parameters(parameters)
         else:
             assert generator is not None
@@ -152,12 +145,12 @@ def start(
 ) -> Parameters:
     """First parameters of every fit: one update from near-hard k-means++ responsibilities."""
     centres = kmeans_centres(rows.columns, rows.weights, members, components, generator, mapper)
-    natural = centre_parameters(centres.mT.double(), rows.source_count)
+    natural = centre_parameters(centres.mT.double())
     found = statistics(rows, natural, members, chunk_rows, mapper)
     return update(prior, found.moments)
 
 
-def centre_parameters(centres: Tensor, source_count: int) -> Tensor:
+def centre_parameters(centres: Tensor) -> Tensor:
     """Natural parameters (…, K, P) that give every row to its nearest centre (…, K, d)."""
     dimension = centres.shape[-1]
     row, column = torch.triu_indices(dimension, dimension, device=centres.device)
@@ -167,7 +160,7 @@ def centre_parameters(centres: Tensor, source_count: int) -> Tensor:
         [
             quadratic.expand(*centres.shape[:-1], -1),
             _START_PRECISION * centres,
-            constant.expand(*centres.shape[:-1], source_count),
+            constant,
         ],
         -1,
     )
@@ -177,8 +170,6 @@ def _check(
     data: Tensor,
     prior: MixturePrior,
     components: int,
-    source: Tensor | None,
-    source_count: int,
     sample_weights: Tensor | None,
     mask: Tensor | None,
 ) -> Tensor | None:
@@ -197,16 +188,6 @@ def _check(
         raise ValueError(
             f"Expected components from 1 to the {data.shape[-2]} rows; got components={components}"
         )
-    if (source is None) != (source_count == 1) and source is None:
-        raise ValueError(f"Expected source labels for source_count={source_count}; got none")
-    if source is not None:
-        inside = (source >= 0) & (source < source_count)
-        if source.is_floating_point() or not bool(inside.all()):
-            raise ValueError(f"Expected integer source labels below {source_count}; got others")
-        if source.shape[-1] != data.shape[-2]:
-            raise ValueError(
-                f"Expected a source label for each of {data.shape[-2]} rows; got {source.shape[-1]}"
-            )
     if sample_weights is None and mask is None:
         return None
     return row_weights(data, sample_weights, mask)
@@ -215,8 +196,6 @@ def _check(
 def _standardised(
     data: Tensor,
     weights: Tensor | None,
-    source: Tensor | None,
-    source_count: int,
     units: Standardisation,
     dtype: torch.dtype,
 ) -> Rows:
@@ -224,12 +203,12 @@ def _standardised(
     if weights is not None:
         weights = weights.to(dtype)
         columns = torch.where(weights.unsqueeze(-2) > 0, columns, torch.zeros_like(columns))
-    return Rows(columns, weights, source, source_count)
+    return Rows(columns, weights)
 
 
 def _flat(parameters: Parameters, batch: torch.Size) -> Parameters:
     """Parameters of a batch that broadcasts to `batch`, as (D, …)."""
-    trailing = (2, 2, 1, 1, 3)
+    trailing = (1, 2, 1, 1, 3)
     values = []
     for value, kept in zip(parameters, trailing, strict=True):
         own = value.shape[value.dim() - kept :]
@@ -242,13 +221,11 @@ def _from_initial(
     restarts: int,
     batch: torch.Size,
     components: int,
-    source_count: int,
 ) -> Parameters:
     expected = torch.Size((restarts, *batch))
-    if initial.components != components or initial.source_count != source_count:
+    if initial.components != components:
         raise ValueError(
-            f"Expected an initial posterior of {components} components and {source_count} sources; "
-            f"got {initial.components} and {initial.source_count}"
+            f"Expected an initial posterior of {components} components; got {initial.components}"
         )
     try:
         flat = _flat(initial.parameters.map(Tensor.double), expected)

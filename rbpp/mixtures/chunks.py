@@ -19,11 +19,10 @@ from torch import Tensor
 
 
 class Chunk(NamedTuple):
-    """Rows (n, d), with a weight and a source label (n,) each, or None."""
+    """Rows (n, d), with a weight (n,) each, or None."""
 
     rows: Tensor
     weights: Tensor | None = None
-    source: Tensor | None = None
 
 
 Part = Callable[[], Iterable[Chunk]]

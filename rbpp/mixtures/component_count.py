@@ -72,7 +72,7 @@ def compare_component_counts(
         raise ValueError(f"Expected method folds or psis; got {method}")
     if method == "folds" and not 2 <= folds <= len(data):
         raise ValueError(f"Expected folds from 2 to the {len(data)} rows; got {folds}")
-    for name in ("sample_weights", "mask", "source"):
+    for name in ("sample_weights", "mask"):
         if options.get(name) is not None:
             raise ValueError(f"Expected rows without {name} for a comparison by rows; got some")
     fits = [fit_mixture(data, count, **options) for count in counts]

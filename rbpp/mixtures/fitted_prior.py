@@ -28,8 +28,6 @@ def fitted_prior(
     components: int,
     *,
     concentration: float = 1.0,
-    source: Tensor | None = None,
-    source_count: int = 1,
     sample_weights: Tensor | None = None,
     mask: Tensor | None = None,
     starts: int = 5,
@@ -42,7 +40,7 @@ def fitted_prior(
     Args:
         data: rows (n, d) of one data set.
         components, concentration: as for `default_prior`.
-        source, source_count, sample_weights, mask, tolerance, chunk_rows: as for `cavi`.
+        sample_weights, mask, tolerance, chunk_rows: as for `cavi`.
         starts: k-means++ starts of the first fit; the later ones go on from the best.
         generator: source of the starts.
 
@@ -62,8 +60,6 @@ def fitted_prior(
             data,
             prior,
             components,
-            source=source,
-            source_count=source_count,
             sample_weights=sample_weights,
             mask=mask,
             restarts=starts if fit is None else 1,

@@ -1,11 +1,10 @@
 """The conjugate family of Gaussian mixtures: Dirichlet weights × normal-Wishart components.
 
-    w_s ~ Dirichlet(α_s),   Λ_k ~ Wishart(ν_k, Ψ_k⁻¹),   μ_k | Λ_k ~ N(m_k, (κ_k Λ_k)⁻¹)
+    w ~ Dirichlet(α),   Λ_k ~ Wishart(ν_k, Ψ_k⁻¹),   μ_k | Λ_k ~ N(m_k, (κ_k Λ_k)⁻¹)
 
-with one Dirichlet per source s over one shared set of components. Ψ is in units of a sum of
-squares: Ψ / (ν − d − 1) is the mean of the covariance Λ⁻¹. Draws, densities, expectations and
-divergence here are functions of `Parameters` with any leading dimensions; `conjugate` has what
-users hold.
+Ψ is in units of a sum of squares: Ψ / (ν − d − 1) is the mean of the covariance Λ⁻¹. Draws,
+densities, expectations and divergence here are functions of `Parameters` with any leading
+dimensions; `conjugate` has what users hold.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from rbpp.mixtures.wishart import PrecisionNormal, WishartCholesky
 class Parameters(NamedTuple):
     """Parameters of the conjugate family, of a prior or of a posterior.
 
-    Shapes: concentration α (…, S, K), mean m (…, K, d), mean_precision κ (…, K),
+    Shapes: concentration α (…, K), mean m (…, K, d), mean_precision κ (…, K),
     degrees_of_freedom ν (…, K), scale Ψ (…, K, d, d).
     """
 
@@ -51,16 +50,16 @@ class Parameters(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Draws of a mixture: weights (…, S, K), means (…, K, d), precision_cholesky (…, K, d, d)."""
+    """Draws of a mixture: weights (…, K), means (…, K, d), precision_cholesky (…, K, d, d)."""
 
     weights: Tensor
     means: Tensor
     precision_cholesky: Tensor
 
-    def mixture(self, source: int = 0) -> GaussianMixture:
-        """The mixtures of one source, with the draws as batch."""
+    def mixture(self) -> GaussianMixture:
+        """The mixtures, with the draws as batch."""
         return GaussianMixture(
-            self.weights[..., source, :],
+            self.weights,
             self.means,
             precision_cholesky=self.precision_cholesky,
             validate_args=False,
@@ -97,11 +96,11 @@ def log_prob(parameters: Parameters, draws: Draws) -> Tensor:
         draws.precision_cholesky * parameters.mean_precision.sqrt()[..., None, None],
         validate_args=False,
     ).log_prob(draws.means)
-    return weights.sum(-1) + (precision + means).sum(-1)
+    return weights + (precision + means).sum(-1)
 
 
 class Expectations(NamedTuple):
-    """E log w (…, S, K), E log |Λ| (…, K), Ψ⁻¹ (…, K, d, d) and log |Ψ| (…, K)."""
+    """E log w (…, K), E log |Λ| (…, K), Ψ⁻¹ (…, K, d, d) and log |Ψ| (…, K)."""
 
     log_weights: Tensor
     log_det_precision: Tensor
@@ -155,7 +154,7 @@ def kl_divergence(q: Parameters, p: Parameters, expected: Expectations | None = 
         + 2 * _log_normalizer(p, _inverse(p.scale)[1])
         - 2 * _log_normalizer(q, expected.log_det_scale)
     )
-    return weights.sum(-1) + 0.5 * (normal + wishart).sum(-1)
+    return weights + 0.5 * (normal + wishart).sum(-1)
 
 
 def wishart_factor(scale: Tensor) -> Tensor:

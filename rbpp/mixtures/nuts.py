@@ -26,7 +26,6 @@ def nuts(
     components: int,
     starts: Iterable[Draws],
     *,
-    source_count: int = 1,
     warmup: int = 300,
     draws: int = 1000,
     seed: int = 0,
@@ -38,7 +37,6 @@ def nuts(
         prior: in the same units.
         components: K.
         starts: first values of every chain, without leading dimensions.
-        source_count: S.
         warmup: adaptation steps, dropped.
         draws: posterior draws per chain.
         seed: of all chains.
@@ -55,11 +53,11 @@ def nuts(
                 ignore_jit_warnings=True,
             )
             sampler = MCMC(kernel, num_samples=draws, warmup_steps=warmup, disable_progbar=True)
-            pyro.poutine.trace(mixture_model).get_trace(data, prior, components, source_count)
+            pyro.poutine.trace(mixture_model).get_trace(data, prior, components)
             # Checked once above; checks at every step, and Python at every step, double the time.
             with pyro.validation_enabled(False), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                sampler.run(data, prior, components, source_count)
+                sampler.run(data, prior, components)
         samples = sampler.get_samples()
         found.append(Draws(samples["weights"], samples["mean"], samples["precision_cholesky"]))
     return Drawn(Draws(*(torch.stack(values) for values in zip(*found, strict=True))), None, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -35,7 +35,7 @@ class MixturePosterior:
     """Posterior draws of a mixture, with what judges them. Leading dimensions (chain, draw).
 
     Attributes:
-        draws: weights (chain, draw, S, K), means (…, K, d), precision_cholesky (…, K, d, d).
+        draws: weights (chain, draw, K), means (…, K, d), precision_cholesky (…, K, d, d).
         log_prob: log joint density of draw and rows in nats (chain, draw); nan where not asked for.
         log_q: log density under the approximation (chain, draw), or None for `nuts`.
         elbo: per chain (chain,), nan for `nuts`. That of `cavi` is its mean-field bound in closed
@@ -60,22 +60,13 @@ class MixturePosterior:
 
     @cached_property
     def mixture(self) -> GaussianMixture:
-        """The mixtures of the first source, batch (chain, draw)."""
-        return self.draws.mixture(0)
-
-    def of_source(self, source: int) -> GaussianMixture:
-        """The mixtures of one source, batch (chain, draw)."""
-        return self.draws.mixture(source)
+        """The mixtures, batch (chain, draw)."""
+        return self.draws.mixture()
 
     @property
     def components(self) -> int:
         """Number of components K."""
         return self.draws.means.shape[-2]
-
-    @property
-    def source_count(self) -> int:
-        """Number of sources S."""
-        return self.draws.weights.shape[-2]
 
     @cached_property
     def log_weights(self) -> Tensor:
@@ -112,54 +103,40 @@ class MixturePosterior:
             reference = Draws(*(value.flatten(0, 1)[best] for value in self.draws))
         return replace(self, draws=relabelled(self.draws, reference), posterior=None)
 
-    def log_likelihood(self, rows: Tensor, source: Tensor | None = None) -> Tensor:
-        """Log density of every row (n, d) under every draw: (chain, draw, n), in nats.
-
-        Args:
-            rows: (n, d).
-            source: label of every row (n,), where the posterior has several sources.
-        """
-        return _log_likelihood(self.draws, rows.to(self.draws.means), source)
+    def log_likelihood(self, rows: Tensor) -> Tensor:
+        """Log density of every row (n, d) under every draw: (chain, draw, n), in nats."""
+        return self.mixture.log_prob_rows(rows.to(self.draws.means))
 
     def to_inference_data(
         self,
         rows: Tensor | None = None,
-        source: Tensor | None = None,
         *,
-        source_names: Sequence[str] | None = None,
         settings: dict[str, Any] | None = None,
     ) -> Any:
         """InferenceData with the mixture's parameters in `posterior`, and `sample_stats`.
 
         Args:
             rows: with them come `observed_data` and `log_likelihood`, which `az.loo` needs.
-            source: label of every row, where the posterior has several sources.
-            source_names: coordinates of the dimension `source`.
             settings: what else to keep in `constant_data`.
         """
-        several = self.source_count > 1
-        weights = self.draws.weights if several else self.draws.weights.squeeze(-2)
         dims = {
-            "weight": ["source", "component"] if several else ["component"],
+            "weight": ["component"],
             "mean": ["component", "dim"],
             "covariance": ["component", "dim", "dim_other"],
             "row": ["observation"],
             "rows": ["observation", "dim"],
-            "row_source": ["observation"],
         }
         stats = {"lp": self.log_prob, "elbo": self.elbo, "pareto_k": self.pareto_k}
         if self.log_q is not None:
             stats["log_q"] = self.log_q
         likelihood = observed = None
         if rows is not None:
-            likelihood = {"row": _array(self.log_likelihood(rows, source))}
+            likelihood = {"row": _array(self.log_likelihood(rows))}
             observed = {"rows": _array(rows)}
-            if source is not None:
-                observed["row_source"] = _array(source)
         constant = {"engine": self.engine, "digest": self.digest, "components": self.components}
         return inference_data.make(
             {
-                "weight": _array(weights),
+                "weight": _array(self.draws.weights),
                 "mean": _array(self.draws.means),
                 "covariance": _array(self.mixture.covariances),
             },
@@ -168,7 +145,6 @@ class MixturePosterior:
             observed_data=observed,
             constant_data={**constant, **(settings or {})},
             dims=dims if rows is not None else {k: v for k, v in dims.items() if k[:3] != "row"},
-            coords={"source": list(source_names)} if several and source_names else None,
         )
 
     def _take(self, index: Tensor) -> MixturePosterior:
@@ -210,8 +186,6 @@ def fit_mixture(
     engine: Engine = "cavi",
     prior: MixturePrior | None = None,
     concentration: float = 1.0,
-    source: Tensor | None = None,
-    source_count: int = 1,
     sample_weights: Tensor | None = None,
     mask: Tensor | None = None,
     restarts: int = 4,
@@ -230,9 +204,6 @@ def fit_mixture(
         engine: `"cavi"` (conjugate coordinate ascent), `"svi"` (a Pyro autoguide) or `"nuts"`.
         prior: by default `fitted_prior`, weak and at the scale that the rows ask for.
         concentration: of the default prior's weights.
-        source: integer label of every row (n,): each source has weights of its own over the shared
-            components.
-        source_count: S.
         sample_weights: non-negative weight of every row (n,).
         mask: False for rows to leave out (n,).
         restarts: independent chains.
@@ -265,13 +236,11 @@ def fit_mixture(
     ascent, own = _split_options(engine, options)
     if not own.get("warm_start", True):
         ascent["max_iterations"] = 1
-    labels: dict[str, Any] = {"source": source, "source_count": source_count}
     if prior is None:
         prior = fitted_prior(
             data,
             components,
             concentration=concentration,
-            **labels,
             sample_weights=sample_weights,
             mask=mask,
             starts=starts,
@@ -282,7 +251,6 @@ def fit_mixture(
         data,
         prior,
         components,
-        **labels,
         sample_weights=sample_weights,
         mask=mask,
         restarts=restarts * starts,
@@ -297,15 +265,14 @@ def fit_mixture(
         weights = row_weights(data, sample_weights, mask).double()
         kept = weights > 0
         data, weights = data[kept], weights[kept]
-        source = None if source is None else source[kept]
-    observed = MixtureData(data.double(), source, weights)
+    observed = MixtureData(data.double(), weights)
     if engine == "cavi":
         found = fits.draw(draws, generator(spawn(seed, "draws"), data.device))
         drawn = Drawn(Draws(*(value.movedim(0, 1) for value in found)), None, None)
         drawn = drawn._replace(log_q=fits.log_prob(found).mT)
     else:
         run: Callable[..., Drawn] = svi if engine == "svi" else nuts
-        drawn = by_gradient(run, observed, prior, components, source_count, fits, draws, seed, own)
+        drawn = by_gradient(run, observed, prior, components, fits, draws, seed, own)
     joint = torch.full(drawn.draws.means.shape[:2], torch.nan, dtype=torch.float64)
     if judge:
         joint = _log_joint(drawn.draws, prior, observed).cpu()
@@ -362,7 +329,6 @@ def by_gradient(
     observed: MixtureData,
     prior: MixturePrior,
     components: int,
-    source_count: int,
     fits: VariationalMixture,
     draws: int,
     seed: int,
@@ -375,7 +341,6 @@ def by_gradient(
         observed: rows in units of their own.
         prior: in the same units.
         components: K.
-        source_count: S.
         fits: start of every chain, without other leading dimensions.
         draws: per chain.
         seed: of the engine and the draws.
@@ -400,7 +365,6 @@ def by_gradient(
         units.prior(prior),
         components,
         starts,
-        source_count=source_count,
         draws=draws,
         seed=seed,
         **options,
@@ -413,28 +377,17 @@ def by_gradient(
 
 def _log_joint(draws: Draws, prior: MixturePrior, observed: MixtureData) -> Tensor:
     """Log prior of the draw plus the weighted log likelihood of the rows, (chain, draw)."""
-    components, source_count = draws.means.shape[-2], draws.weights.shape[-2]
-    before = log_prob(prior.parameters(components, source_count).map(Tensor.double), draws)
+    mixture, components = draws.mixture(), draws.means.shape[-2]
+    before = log_prob(prior.parameters(components).map(Tensor.double), draws)
     step = max(1, _DRAWS_PER_BLOCK // before.numel())
     total = before
     for start in range(0, len(observed.rows), step):
         part = slice(start, start + step)
-        source = None if observed.source is None else observed.source[part]
-        likelihood = _log_likelihood(draws, observed.rows[part], source)
+        likelihood = mixture.log_prob_rows(observed.rows[part])
         if observed.weights is not None:
             likelihood = likelihood * observed.weights[part]
         total = total + likelihood.sum(-1)
     return total
-
-
-def _log_likelihood(draws: Draws, rows: Tensor, source: Tensor | None) -> Tensor:
-    if source is None:
-        return draws.mixture(0).log_prob_rows(rows)
-    result = rows.new_empty(*draws.means.shape[:-2], len(rows))
-    for label in source.unique().tolist():
-        chosen = source == label
-        result[..., chosen] = draws.mixture(label).log_prob_rows(rows[chosen])
-    return result
 
 
 def _array(value: Tensor) -> np.ndarray:

@@ -28,7 +28,7 @@ def relabelled(draws: Draws, reference: Draws) -> Draws:
     index = torch.as_tensor(order, device=cost.device).reshape(cost.shape[:-1])
     weights, means, precision = draws
     return Draws(
-        weights.gather(-1, index.unsqueeze(-2).expand_as(weights)),
+        weights.gather(-1, index),
         means.gather(-2, index.unsqueeze(-1).expand_as(means)),
         precision.gather(-3, index[..., None, None].expand_as(precision)),
     )

@@ -54,7 +54,6 @@ def fit_stream(
     summary: StreamSummary | None = None,
     prior: MixturePrior | None = None,
     concentration: float = 1.0,
-    source_count: int = 1,
     restarts: int = 1,
     starts: int = 5,
     stochastic_passes: int = 1,
@@ -82,7 +81,6 @@ def fit_stream(
         summary: of the stream, where it is known.
         prior: by default the `default_prior` of the whole stream.
         concentration: of the default prior's weights.
-        source_count: S; chunks then carry labels.
         restarts: independent fits, each started from the best of `starts` fits to the sample.
         starts: k-means++ starts per restart.
         stochastic_passes, incremental_passes: readings that step after every window of parts.
@@ -116,20 +114,16 @@ def fit_stream(
     if prior is None:
         prior = stream_prior(summary, components, concentration)
     device = torch.device(device)
-    parameters = _starts(
-        summary, prior, components, source_count, restarts, starts, seed, mapper, checkpoint
-    )
+    parameters = _starts(summary, prior, components, restarts, starts, seed, mapper, checkpoint)
     spread = summary.covariance.diagonal().sqrt()
     units = Standardisation(summary.mean, torch.where(spread > 0, spread, 1.0))
-    inside = units.parameters(prior.parameters(components, source_count).map(Tensor.double))
+    inside = units.parameters(prior.parameters(components).map(Tensor.double))
     inside = inside.map(lambda value: value.expand(restarts, *value.shape).to(device))
     parameters = units.parameters(parameters).map(lambda value: value.to(device))
     members = torch.zeros(restarts, dtype=torch.long, device=device)
     part_device = device if part_device is None else torch.device(part_device)
     dtype = dtype or (torch.float32 if part_device.type == "cuda" else None)
-    work = partial(
-        part_statistics, units=units, source_count=source_count, device=part_device, dtype=dtype
-    )
+    work = partial(part_statistics, units=units, device=part_device, dtype=dtype)
 
     def gather(parts: Stream, natural: Tensor, which: Tensor, label: str = "") -> Statistics:
         found = mapper(partial(work, natural=natural, members=which), parts)
@@ -175,7 +169,6 @@ def part_statistics(
     units: Standardisation,
     natural: Tensor,
     members: Tensor,
-    source_count: int = 1,
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> Statistics:
@@ -189,7 +182,7 @@ def part_statistics(
     inside, which = natural.to(device), members.to(device)
     with block_threads(device) as mapper:
         found = (
-            chunk_statistics(chunk, units, inside, which, source_count, device, dtype, mapper)
+            chunk_statistics(chunk, units, inside, which, device, dtype, mapper)
             for chunk in part()
             if len(chunk.rows)
         )
@@ -206,7 +199,6 @@ def chunk_statistics(
     units: Standardisation,
     natural: Tensor,
     members: Tensor,
-    source_count: int,
     device: torch.device,
     dtype: torch.dtype | None,
     mapper: Map = map,
@@ -216,8 +208,7 @@ def chunk_statistics(
     given = chunk.rows.to(device)
     columns = units.rows(given).to(dtype).mT.unsqueeze(0).contiguous()
     weights = None if chunk.weights is None else chunk.weights.to(columns).unsqueeze(0)
-    source = None if chunk.source is None else chunk.source.to(device).unsqueeze(0)
-    rows = Rows(columns, weights, source, source_count, store=False)
+    rows = Rows(columns, weights, store=False)
     return statistics(rows, natural, members, mapper=mapper)
 
 
@@ -334,7 +325,6 @@ def _starts(
     summary: StreamSummary,
     prior: MixturePrior,
     components: int,
-    source_count: int,
     restarts: int,
     starts: int,
     seed: int,
@@ -347,7 +337,6 @@ def _starts(
         summary=summary,
         prior=prior,
         components=components,
-        source_count=source_count,
         starts=starts,
         seed=seed,
     )
@@ -369,7 +358,6 @@ def _start(
     summary: StreamSummary,
     prior: MixturePrior,
     components: int,
-    source_count: int,
     starts: int,
     seed: int,
 ) -> Parameters:
@@ -377,8 +365,6 @@ def _start(
         summary.sample,
         prior.to(summary.sample),
         components,
-        source=summary.source,
-        source_count=source_count,
         restarts=starts,
         generator=new_generator(spawn(seed, "start", restart)),
     ).best_of(starts)

@@ -40,7 +40,7 @@ def fit_mixture_stream(
     `pareto_k` are nan: they would take as many readings of the rows as there are draws.
 
     Args:
-        stream: parts of rows, of one source.
+        stream: parts of rows.
         components, concentration, restarts, starts, draws, seed: as for `fit_mixture`.
         sample_rows, mapper, checkpoint: as for `fit_stream`.
         options: further ones of `fit_stream`.

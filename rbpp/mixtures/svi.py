@@ -50,7 +50,6 @@ def svi(
     components: int,
     starts: Iterable[Draws],
     *,
-    source_count: int = 1,
     guide: str = "AutoNormal",
     steps: int = 2000,
     learning_rate: float = 0.02,
@@ -66,7 +65,6 @@ def svi(
         prior: in the same units.
         components: K.
         starts: one set of first values per chain, without leading dimensions.
-        source_count: S.
         guide: name of an autoguide of `pyro.infer.autoguide`, such as `"AutoMultivariateNormal"`.
         steps, learning_rate, particles: of the optimiser; the rate falls tenfold over the steps.
         batch_rows: rows per step; fewer than n are subsampled at every step.
@@ -88,7 +86,7 @@ def svi(
         ):
             fitted, loss = fit_autoguide(
                 mixture_model,
-                (data, prior, components, source_count, batch_rows),
+                (data, prior, components, batch_rows),
                 guide=guide,
                 values=dict(zip(("weights", "mean", "precision_cholesky"), first, strict=True)),
                 hide=("component",),
@@ -97,9 +95,7 @@ def svi(
                 particles=particles,
                 max_plate_nesting=MAX_PLATE_NESTING,
             )
-            values, log_q = draw_autoguide(
-                fitted, (data, prior, components, source_count), LATENTS, draws
-            )
+            values, log_q = draw_autoguide(fitted, (data, prior, components), LATENTS, draws)
         found.append(Draws(values["weights"], values["mean"], values["precision_cholesky"]))
         densities.append(log_q)
         losses.append(loss)

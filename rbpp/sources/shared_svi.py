@@ -52,7 +52,6 @@ def fit_by_svi(
         MixtureData(rows.double()),
         prior,
         starts.components,
-        1,
         starts,
         _DRAWS,
         seed,

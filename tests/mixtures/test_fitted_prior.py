@@ -62,7 +62,6 @@ def test_rows_that_repeat_keep_a_floor():
         {"concentration": 0.01},
         {"sample_weights": torch.linspace(0, 2, 60)},
         {"mask": torch.arange(60) < 40},
-        {"source": torch.arange(60) % 2, "source_count": 2, "concentration": 0.01},
         {"starts": 1},
     ],
 )

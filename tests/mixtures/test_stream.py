@@ -69,27 +69,23 @@ def test_a_stochastic_pass_comes_close():
     assert found.elbo.item() > start.elbo.item()
 
 
-def test_weights_and_sources_of_chunks_count():
+def test_weights_of_chunks_count():
     rows = clusters(100)
-    label = torch.arange(300) % 2
     times = torch.randint(1, 4, (300,), generator=generator(0))
 
     weighted = stream_of(
-        Chunk(rows[part], times[part].double(), label[part])
+        Chunk(rows[part], times[part].double())
         for part in (slice(start, start + 70) for start in range(0, 300, 70))
     )
-    fit = fit_stream(weighted, 3, source_count=2, sample_rows=300)
+    fit = fit_stream(weighted, 3, sample_rows=300)
     whole = cavi(
         rows,
         default_prior(rows, 3, sample_weights=times.double()),
         3,
-        source=label,
-        source_count=2,
         sample_weights=times.double(),
         restarts=3,
         generator=generator(0),
     ).best()
-    assert fit.concentration.shape == (1, 2, 3)
     assert fit.elbo.item() == pytest.approx(whole.elbo.item(), abs=1e-3)
 
 
