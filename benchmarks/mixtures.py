@@ -32,8 +32,8 @@ import numpy as np
 import torch
 from sklearn.mixture import BayesianGaussianMixture
 
+from rbpp.data.stream import row_stream
 from rbpp.mixtures.cavi import cavi
-from rbpp.mixtures.chunks import row_chunks
 from rbpp.mixtures.conjugate import VariationalMixture, default_prior
 from rbpp.mixtures.posterior import fit_mixture
 from rbpp.mixtures.stream import fit_stream
@@ -414,7 +414,7 @@ def stream(settings: dict[str, Any]) -> dict[str, Any]:
         del shard, part
         fit, used = timed(
             lambda: fit_stream(
-                row_chunks(path),
+                row_stream(path),
                 32,
                 stochastic_passes=1,
                 passes=2,

@@ -32,8 +32,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from rbpp.data.stream import row_stream
 from rbpp.mixtures.cavi import cavi
-from rbpp.mixtures.chunks import row_chunks
 from rbpp.mixtures.conjugate import VariationalMixture
 from rbpp.mixtures.divergences import entropy
 from rbpp.mixtures.mixture import GaussianMixture
@@ -117,7 +117,7 @@ def streamed(rows: int, path: str, held_out: str) -> dict[str, Any]:
     mapper = TimedMap()
     begin, cpu = time.perf_counter(), time.process_time()
     posterior, summary = fit_mixture_stream(
-        row_chunks(path), COMPONENTS, restarts=1, draws=DRAWS, passes=2, tolerance=0, mapper=mapper
+        row_stream(path), COMPONENTS, restarts=1, draws=DRAWS, passes=2, tolerance=0, mapper=mapper
     )
     total, cpu = time.perf_counter() - begin, time.process_time() - cpu
     peak = peak_megabytes()

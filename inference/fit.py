@@ -211,11 +211,11 @@ _PASSES = ("stochastic_passes", "incremental_passes", "passes")
 
 def _of_stream(arguments: argparse.Namespace) -> Fitted:
     """The fit of rows that are read in chunks, here or by the workers of a cluster."""
-    from rbpp.mixtures.chunks import CHUNK_ROWS, row_chunks
+    from rbpp.data.stream import CHUNK_ROWS, row_stream
     from rbpp.mixtures.stream_posterior import fit_mixture_stream
 
     chunk_rows = arguments.chunk_rows or CHUNK_ROWS
-    stream = row_chunks(
+    stream = row_stream(
         arguments.data.resolve(),  # workers have another current folder
         field=arguments.embedding_field,
         weight_field=arguments.weight_field,
@@ -254,7 +254,7 @@ def _of_stream(arguments: argparse.Namespace) -> Fitted:
 
 def _streams(arguments: argparse.Namespace) -> bool:
     """Whether the rows are read in chunks: asked for, needed, or better for their size."""
-    from rbpp.mixtures.chunks import is_large
+    from rbpp.data.stream import is_large
 
     asked = {
         "--workers ray": arguments.workers == "ray",

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from rbpp.data.stream import tensor_stream
 from rbpp.mixtures.cavi import cavi
-from rbpp.mixtures.chunks import tensor_chunks
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.divergences import (
     entropy,
@@ -81,7 +81,7 @@ def a_part():
     data = rows()
     prior = default_prior(data, 3).parameters(3).map(lambda value: value.unsqueeze(0))
     natural = natural_parameters(prior, expectations(prior))
-    (part,) = tensor_chunks(data, 200)
+    (part,) = tensor_stream(data, 200)
     members = torch.zeros(1, dtype=torch.long, device=data.device)
     part_statistics(part, units=standardisation(data), natural=natural, members=members)
 

@@ -18,7 +18,7 @@ from rbpp import kl_gap_study as study
 from rbpp.checkpoint import Checkpoint
 from rbpp.data.embed import embed
 from rbpp.data.rows import Rows
-from rbpp.mixtures.chunks import row_chunks
+from rbpp.data.stream import row_stream
 from rbpp.mixtures.stream_posterior import fit_mixture_stream
 from rbpp.workers import open_workers
 
@@ -67,7 +67,7 @@ def rows(tmp_path_factory):
 
 def fitted(rows, mapper=map, checkpoint=None):
     return fit_mixture_stream(
-        row_chunks(rows, chunk_rows=100), 3, **FIT, mapper=mapper, checkpoint=checkpoint
+        row_stream(rows, chunk_rows=100), 3, **FIT, mapper=mapper, checkpoint=checkpoint
     )[0]
 
 

@@ -25,13 +25,13 @@ import torch
 from torch import Tensor
 
 from rbpp.checkpoint import Checkpoint
+from rbpp.data.moments import StreamSummary, summarise
+from rbpp.data.stream import Chunk, Part, Stream
 from rbpp.mixtures.ascent import ascend, update
 from rbpp.mixtures.cavi import cavi
-from rbpp.mixtures.chunks import Chunk, Part, Stream
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_prior
 from rbpp.mixtures.normal_wishart import Parameters, expectations
 from rbpp.mixtures.standardisation import Standardisation
-from rbpp.mixtures.stream_summary import StreamSummary, summarise
 from rbpp.mixtures.sufficient import Rows, Statistics, natural_parameters, statistics
 from rbpp.progress import progress
 from rbpp.randomness import generator as new_generator

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from rbpp.checkpoint import Checkpoint
-from rbpp.mixtures.chunks import Stream
+from rbpp.data.moments import StreamSummary
+from rbpp.data.stream import Stream
 from rbpp.mixtures.conjugate import MixturePrior, default_prior
 from rbpp.mixtures.fitted_prior import fitted_prior
 from rbpp.mixtures.normal_wishart import Draws
 from rbpp.mixtures.posterior import MixturePosterior, check_counts
 from rbpp.mixtures.stream import SAMPLE_ROWS, fit_stream, kept_summary, stream_prior
-from rbpp.mixtures.stream_summary import StreamSummary
 from rbpp.randomness import generator, spawn
 from rbpp.threads import Map
 
@@ -48,9 +48,9 @@ def fit_mixture_stream(
     Raises:
         ValueError: on unusable rows or options.
 
-    >>> from rbpp.mixtures.chunks import tensor_chunks
+    >>> from rbpp.data.stream import tensor_stream
     >>> rows = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
-    >>> posterior, summary = fit_mixture_stream(tensor_chunks(rows, 30), 2, draws=100)
+    >>> posterior, summary = fit_mixture_stream(tensor_stream(rows, 30), 2, draws=100)
     >>> posterior.mixture.batch_shape, summary.count
     (torch.Size([4, 100]), 100)
     """

@@ -241,7 +241,7 @@ def test_table_names_components_and_audit(rows, capsys, tmp_path):
         (["ROWS", "--components", "2", "--stream", "--address", "a:1"], "--workers ray with it"),
         (["ROWS", "--components", "2", "--weight-field", "w"], "file with columns"),
         (["nan.npy", "--components", "2", "--stream"], "nan.npy, row 1"),
-        (["text.jsonl", "--components", "2", "--stream"], ".npy, .parquet or .arrow"),
+        (["text.jsonl", "--components", "2", "--stream"], ".npy, .parquet, .feather or .arrow"),
     ],
 )
 def test_bad_input_is_one_line(rows, capsys, tmp_path, monkeypatch, arguments, message):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp.mixtures.chunks import Chunk, Part, Stream
+from rbpp.data.stream import Chunk, Part, Stream
 from rbpp.randomness import generator, spawn
 from rbpp.threads import Map
 
