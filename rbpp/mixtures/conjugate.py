@@ -17,15 +17,13 @@ from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.mixtures.normal_wishart import (
     Draws,
     Parameters,
+    Standardisation,
     draw,
     kl_divergence,
     log_prob,
     normalized,
     wishart_factor,
 )
-from rbpp.mixtures.wishart import WishartCholesky
-
-__all__ = ["MixturePrior", "VariationalMixture", "WishartCholesky", "default_prior", "row_weights"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,16 @@ class MixturePrior:
     def to(self, like: Tensor) -> MixturePrior:
         """The prior in the precision, and on the device, of a tensor."""
         return MixturePrior(*(getattr(self, field.name).to(like) for field in fields(self)))
+
+    def standardised(self, units: Standardisation) -> MixturePrior:
+        """The prior of the standardised rows of one data set, in float64."""
+        return MixturePrior(
+            concentration=self.concentration.double(),
+            mean=(self.mean.double() - units.centre) / units.spread,
+            mean_precision=self.mean_precision.double(),
+            degrees_of_freedom=self.degrees_of_freedom.double(),
+            scale=self.scale.double() / (units.spread.unsqueeze(-1) * units.spread.unsqueeze(-2)),
+        )
 
     def parameters(self, components: int) -> Parameters:
         """The prior as parameters of K components, by broadcasting."""
@@ -237,6 +245,10 @@ class VariationalMixture:
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{n: v.to(device) for n, v in found.items() if v is not None})
 
+    def double(self) -> VariationalMixture:
+        """The same posterior with its parameters in float64."""
+        return replace(self, **self.parameters.map(Tensor.double)._asdict())
+
     def select(self, index: Any) -> VariationalMixture:
         """The members of the batch at `index` (anything that indexes the leading dimensions)."""
         elbo, converged, iterations = (
@@ -257,11 +269,7 @@ class VariationalMixture:
 
     def best(self) -> VariationalMixture:
         """Per data set the restart of highest ELBO: drops the leading dimension."""
-        if self.elbo is None:
-            raise ValueError("Expected a fitted posterior with its ELBO; got one without")
-        choice = self.elbo.argmax(0)
-        grid = torch.arange(choice.numel(), device=choice.device).reshape(choice.shape)
-        return self.select((choice, *torch.unravel_index(grid, choice.shape)))
+        return self.best_of(1 if self.elbo is None else len(self.elbo)).select(0)
 
     def best_of(self, starts: int) -> VariationalMixture:
         """Of every `starts` successive restarts the one of highest ELBO: (restarts / starts, …)."""
@@ -295,7 +303,7 @@ class VariationalMixture:
         )
 
     def predictive(self) -> MixtureSameFamily:
-        """Posterior predictive law of a row, a mixture of Student's t in closed form."""
+        """Posterior predictive distribution of a row, a mixture of Student's t in closed form."""
         freedom = self.degrees_of_freedom - self.dimension + 1
         factor = (self.mean_precision + 1) / (self.mean_precision * freedom)
         return MixtureSameFamily(

@@ -7,7 +7,6 @@ have weights the components are summed out without Pyro.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyro
@@ -15,9 +14,8 @@ import pyro.distributions as dist
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
-from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture
-from rbpp.mixtures.normal_wishart import Parameters, expectations, wishart_factor
-from rbpp.mixtures.sufficient import features, natural_parameters
+from rbpp.mixtures.conjugate import MixturePrior
+from rbpp.mixtures.normal_wishart import Parameters, wishart_factor
 from rbpp.mixtures.wishart import PrecisionNormal, WishartCholesky
 
 LATENTS = ("weights", "precision_cholesky", "mean")
@@ -52,9 +50,9 @@ def mixture_model(
         batch_rows: rows per step; fewer than n subsample, and the plate scales the likelihood up.
     """
     parameters = prior.parameters(components)
-    weights, mean, precision = _sample_globals(parameters)
+    weights, mean, precision = sample_globals(parameters)
     with pyro.plate("rows", len(data.rows), subsample_size=batch_rows) as index:
-        rows, scale = _batch(data, index)
+        rows, scale = batch(data, index)
         # One more dimension on the left of the components, for the rows.
         means, precisions = mean.unsqueeze(-3), precision.unsqueeze(-4)
         if scale is not None:
@@ -78,48 +76,7 @@ def mixture_model(
         pyro.sample("row", law, obs=rows)
 
 
-def conjugate_guide(
-    posterior: VariationalMixture, *, assignments: bool = False
-) -> Callable[..., None]:
-    """The variational posterior of `rbpp.mixtures.cavi` as a Pyro guide of `mixture_model`.
-
-    Args:
-        posterior: of one data set, without leading dimensions.
-        assignments: also guide `component` by its optimal responsibilities (rows without weights
-            only). Then `TraceEnum_ELBO` estimates the mean-field ELBO that coordinate ascent
-            maximises; without, the tighter one with the assignments summed out, as for autoguides.
-
-    Raises:
-        ValueError: if the posterior has leading dimensions.
-    """
-    if posterior.batch_shape:
-        raise ValueError(
-            f"Expected the posterior of one data set; got batch shape {posterior.batch_shape}: "
-            "use best() or select()"
-        )
-    parameters = posterior.parameters
-
-    def guide(
-        data: MixtureData,
-        prior: MixturePrior,
-        components: int,
-        batch_rows: int | None = None,
-    ) -> None:
-        _sample_globals(parameters)
-        if not assignments:
-            return
-        with pyro.plate("rows", len(data.rows), subsample_size=batch_rows) as index:
-            rows, _ = _batch(data, index)
-            natural = natural_parameters(parameters, expectations(parameters))
-            logits = (natural @ features(rows.mT)).mT
-            pyro.sample(
-                "component", dist.Categorical(logits=logits), infer={"enumerate": "parallel"}
-            )
-
-    return guide
-
-
-def _sample_globals(parameters: Parameters) -> tuple[Tensor, Tensor, Tensor]:
+def sample_globals(parameters: Parameters) -> tuple[Tensor, Tensor, Tensor]:
     """Draw weights, means and precision factors, in a prior or in a guide."""
     weights = pyro.sample("weights", dist.Dirichlet(parameters.concentration))
     with pyro.plate("components", len(parameters.concentration)):
@@ -132,7 +89,7 @@ def _sample_globals(parameters: Parameters) -> tuple[Tensor, Tensor, Tensor]:
     return weights, mean, precision
 
 
-def _batch(data: MixtureData, index: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def batch(data: MixtureData, index: Tensor | None) -> tuple[Tensor, Tensor | None]:
     if index is None or len(index) == len(data.rows):
         return data.rows, data.weights
     return data.rows[index], None if data.weights is None else data.weights[index]

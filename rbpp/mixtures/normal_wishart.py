@@ -44,7 +44,7 @@ class Parameters(NamedTuple):
         return Parameters(*(value[index] for value in self))
 
     def affine(self, shift: Tensor, factor: Tensor) -> Parameters:
-        """The law after every row x has become factor · x + shift; both (…, 1, d)."""
+        """The distribution after every row x has become factor · x + shift; both (…, 1, d)."""
         outer = factor.unsqueeze(-1) * factor.unsqueeze(-2)
         return self._replace(mean=self.mean * factor + shift, scale=self.scale * outer)
 
@@ -67,7 +67,7 @@ class Draws(NamedTuple):
 
 
 def draw(parameters: Parameters, count: int, generator: torch.Generator) -> Draws:
-    """Draws of the conjugate law, with leading dimensions (count, …)."""
+    """Draws of the conjugate distribution, with leading dimensions (count, …)."""
     concentration = parameters.concentration
     gamma = standard_gamma(
         concentration.expand(count, *concentration.shape).contiguous(), generator=generator
@@ -86,7 +86,7 @@ def draw(parameters: Parameters, count: int, generator: torch.Generator) -> Draw
 
 
 def log_prob(parameters: Parameters, draws: Draws) -> Tensor:
-    """Log density (nats) of draws under the conjugate law; leading dimensions broadcast."""
+    """Log density (nats) of draws under a conjugate distribution; leading dimensions broadcast."""
     weights = Dirichlet(parameters.concentration, validate_args=False).log_prob(draws.weights)
     precision = WishartCholesky(
         parameters.degrees_of_freedom, wishart_factor(parameters.scale), validate_args=False
@@ -109,7 +109,7 @@ class Expectations(NamedTuple):
 
 
 def expectations(parameters: Parameters) -> Expectations:
-    """What coordinate ascent needs of the conjugate law, each in closed form."""
+    """What coordinate ascent needs of a conjugate distribution, each in closed form."""
     inverse, log_det = _inverse(parameters.scale)
     dimension = parameters.mean.shape[-1]
     total = parameters.concentration.sum(-1, keepdim=True)
@@ -124,10 +124,10 @@ def expectations(parameters: Parameters) -> Expectations:
 
 
 def kl_divergence(q: Parameters, p: Parameters, expected: Expectations | None = None) -> Tensor:
-    """Closed-form D_KL(q ‖ p) of two conjugate laws (nats), components matched by index.
+    """Closed-form D_KL(q ‖ p) of two conjugate distributions (nats), components matched by index.
 
     Args:
-        q, p: the laws; leading dimensions broadcast.
+        q, p: the distributions; leading dimensions broadcast.
         expected: `expectations(q)`, where it is at hand.
     """
     expected = expected or expectations(q)
@@ -193,3 +193,68 @@ def _inverse(matrix: Tensor) -> tuple[Tensor, Tensor]:
 def normalized(values: Tensor) -> Tensor:
     """Values divided by their sum over the last dimension."""
     return values / values.sum(-1, keepdim=True)
+
+
+class Standardisation(NamedTuple):
+    """The map x ↦ (x − centre) / spread; both (…, d) in float64.
+
+    Products of coordinates cancel far from the origin, and gradients want comparable units: every
+    engine works on standardised rows. The conjugate family is closed under such maps.
+    """
+
+    centre: Tensor
+    spread: Tensor
+
+    def rows(self, rows: Tensor) -> Tensor:
+        """Standardised rows (…, n, d), in float64."""
+        return (rows - self.centre.unsqueeze(-2)) / self.spread.unsqueeze(-2)
+
+    def parameters(self, parameters: Parameters) -> Parameters:
+        """The distribution of the standardised mixture."""
+        factor = self.spread.reciprocal().unsqueeze(-2)
+        return parameters.affine(-self.centre.unsqueeze(-2) * factor, factor)
+
+    def parameters_back(self, parameters: Parameters) -> Parameters:
+        """Inverse of `parameters`."""
+        return parameters.affine(self.centre.unsqueeze(-2), self.spread.unsqueeze(-2))
+
+    def draws_back(self, draws: Draws) -> Draws:
+        """Draws of standardised mixtures (…, K, d) as mixtures of the rows themselves."""
+        return Draws(
+            draws.weights,
+            draws.means * self.spread + self.centre,
+            draws.precision_cholesky / self.spread.unsqueeze(-1),
+        )
+
+    def log_jacobian(self, components: int) -> Tensor:
+        """What `draws_back` takes from the log density of a draw: log |∂ draws_back / ∂ draws|."""
+        index = torch.arange(self.spread.shape[-1], device=self.spread.device)
+        # A mean has one entry per coordinate, row i of the factor has i + 1, which shrink.
+        return -components * (index * self.spread.log()).sum(-1)
+
+    def select(self, index: Tensor) -> Standardisation:
+        """The members of the leading dimension at `index`."""
+        return Standardisation(self.centre[index], self.spread[index])
+
+
+def standardisation(rows: Tensor, weights: Tensor | None = None) -> Standardisation:
+    """Mean and standard deviation of every coordinate of rows (…, n, d) with weights (…, n).
+
+    A coordinate that does not vary keeps its unit. Rows of weight zero may hold anything.
+    """
+    if weights is None:
+        origin = rows[..., :1, :]
+        centred = rows - origin
+        mean = centred.mean(-2, keepdim=True, dtype=torch.float64)
+        variance = (centred - mean).square().mean(-2, keepdim=True)
+    else:
+        weight = weights.unsqueeze(-1).double()
+        share = weight / weight.sum(-2, keepdim=True)
+        first = weight.argmax(-2, keepdim=True)
+        origin = rows.gather(-2, first.expand(*rows.shape[:-2], 1, rows.shape[-1]))
+        centred = torch.where(weight > 0, rows - origin, 0.0)
+        mean = (centred * share).sum(-2, keepdim=True)
+        variance = ((centred - mean).square() * share).sum(-2, keepdim=True)
+    spread = variance.sqrt()
+    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
+    return Standardisation((mean + origin).squeeze(-2), spread.squeeze(-2))

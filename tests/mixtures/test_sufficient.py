@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from rbpp.mixtures.ascent import elbo, update
+from rbpp.mixtures.autoguide import draw_autoguide, fit_autoguide
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.kmeans import kmeans_centres
 from rbpp.mixtures.normal_wishart import draw, expectations
 from rbpp.mixtures.sufficient import Rows, natural_parameters, responsibilities_, statistics
-from rbpp.mixtures.svi import draw_autoguide, fit_autoguide
 from rbpp.randomness import generator, seeded
 from rbpp.threads import block_threads
 
