@@ -57,23 +57,23 @@ def mixture_model(
         means, precisions = mean.unsqueeze(-3), precision.unsqueeze(-4)
         if scale is not None:
             # Pyro enumerates under a scalar scale only: sum the component out here.
-            law = dist.MixtureSameFamily(
+            observed = dist.MixtureSameFamily(
                 dist.Categorical(weights),
                 PrecisionNormal(means, precisions, validate_args=False),
                 validate_args=False,
             )
             with pyro.poutine.scale(scale=scale):
-                pyro.sample("row", law, obs=rows)
+                pyro.sample("row", observed, obs=rows)
             return
         component = pyro.sample(
             "component", dist.Categorical(weights), infer={"enumerate": "parallel"}
         )
-        law = PrecisionNormal(
+        observed = PrecisionNormal(
             Vindex(means)[..., component, :],
             Vindex(precisions)[..., component, :, :],
             validate_args=False,
         )
-        pyro.sample("row", law, obs=rows)
+        pyro.sample("row", observed, obs=rows)
 
 
 def sample_globals(parameters: Parameters) -> tuple[Tensor, Tensor, Tensor]:
