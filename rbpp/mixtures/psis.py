@@ -1,8 +1,8 @@
 """Pareto-smoothed importance sampling: how far a posterior approximation can be trusted.
 
-The largest importance ratios are replaced by quantiles of a generalised Pareto distribution fitted to them;
-its shape k̂ says how heavy their tail is. Below 0.7 the corrected estimates converge at a usable
-rate, above they do not.
+The largest importance ratios are replaced by quantiles of a generalised Pareto distribution that is
+fitted to them; its shape k̂ says how heavy their tail is. Below 0.7 the corrected estimates converge
+at a usable rate, above they do not.
 
 Vehtari, Simpson, Gelman, Yao and Gabry, Pareto smoothed importance sampling, JMLR 25 (2024). The
 Pareto fit is that of Zhang and Stephens, A new and efficient estimation method for the generalized
