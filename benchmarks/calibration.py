@@ -6,12 +6,25 @@ python benchmarks/calibration.py [--replications 400] > docs/calibration.md
 from __future__ import annotations
 
 import argparse
+import math
+from typing import Literal
 
 import torch
+from torch import Tensor
 
-from rbpp.mixtures.calibration import FUNCTIONALS, Ranks, simulate_ranks
-from rbpp.mixtures.conjugate import MixturePrior
+from rbpp.mixtures.calibration import Ranks, ranks
+from rbpp.mixtures.cavi import cavi
+from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture
+from rbpp.mixtures.divergences import entropy
+from rbpp.mixtures.mixture import GaussianMixture
+from rbpp.mixtures.normal_wishart import Draws, log_prob
+from rbpp.mixtures.psis import pareto_smooth
 from rbpp.progress import progress
+from rbpp.randomness import generator, spawn
+
+# None depends on the order of the components.
+FUNCTIONALS = ("entropy", "log density, centre", "log density, flank", "total variation")
+_INTEGRATION_DRAWS = 512
 
 # Components, dimension, rows, and κ: the means are drawn from N(0, Λ⁻¹ / κ), so that a small κ
 # keeps the components apart.
@@ -51,30 +64,106 @@ def main() -> None:
             3 * torch.eye(dimension),
         )
         for correction in ("none", "psis") if components > 1 else ("none",):
-            ranks = simulate_ranks(
+            found = simulate_ranks(
                 prior, components, rows, replications=replications, correction=correction
             )
             label = f"{components} | {dimension} | {rows} | {APART[kappa]}"
             name = {"none": "of q", "psis": "weighted"}[correction]
-            print(lines(label, name, ranks), flush=True)
+            print(lines(label, name, found), flush=True)
             if components > 1:
                 key = f"{APART[kappa]}, {name}"
-                low = float(ranks.coverage(0.9).min())
+                low = float(found.coverage(0.9).min())
                 worst[key] = min(low, worst.get(key, 1.0))
     print("\nLowest coverage of a 90 % interval, by case: ")
     for key, low in worst.items():
         print(f"- {key}: {low:.0%}")
 
 
-def lines(label: str, draws: str, ranks: Ranks) -> str:
+def lines(label: str, draws: str, found: Ranks) -> str:
     """One line per functional."""
-    half, most, uniform = ranks.coverage(0.5), ranks.coverage(0.9), ranks.uniformity()
-    poor = (ranks.pareto_k > 0.7).double().mean()
+    half, most, uniform = found.coverage(0.5), found.coverage(0.9), found.uniformity()
+    poor = (found.pareto_k > 0.7).double().mean()
     return "\n".join(
         f"| {label} | {draws} | {name} | {half[index]:.0%} | {most[index]:.0%} | "
-        f"{ranks.width[index]:.2f} | {uniform[index]:.2g} | {poor:.0%} |"
+        f"{found.width[index]:.2f} | {uniform[index]:.2g} | {poor:.0%} |"
         for index, name in enumerate(FUNCTIONALS)
     )
+
+
+def simulate_ranks(
+    prior: MixturePrior,
+    components: int,
+    rows: int,
+    *,
+    replications: int = 200,
+    draws: int = 199,
+    correction: Literal["none", "psis"] = "none",
+    restarts: int = 10,
+    seed: int = 0,
+) -> Ranks:
+    """Ranks of true functionals among coordinate-ascent posteriors, all replications at once.
+
+    Args:
+        prior: of one data set; the truth is drawn from it.
+        components: K. With one the posterior is exact.
+        rows: n of every replication.
+        replications: number of truths.
+        draws: posterior draws of each.
+        correction: `"psis"` weights the draws by p / q, Pareto-smoothed.
+        restarts: starts of every fit.
+        seed: of everything.
+    """
+    source = generator(spawn(seed, "calibration"))
+    truth = prior.draw(replications, components, generator=source)
+    data = truth.mixture().sample((rows,), generator=source).movedim(0, -2)
+    fit = cavi(data, prior, components, restarts=restarts, generator=source).best()
+    posterior = fit.draw(draws, source)
+    ratios = _log_ratios(prior, fit, posterior, data)
+    log_weights, pareto_k = pareto_smooth(ratios.mT)
+    if correction == "none":
+        log_weights = torch.full_like(log_weights, -math.log(draws))
+    # Truth and draws in one batch: they share integration points, whose error then cancels.
+    both = Draws(
+        *(torch.cat([one.unsqueeze(0), many]) for one, many in zip(truth, posterior, strict=True))
+    )
+    values = _functionals(prior, both, generator(spawn(seed, "integration")))
+    jitter = source if correction == "none" else None
+    return ranks(values[0], values[1:], log_weights.mT, pareto_k, jitter)
+
+
+def _functionals(prior: MixturePrior, draws: Draws, source: torch.Generator) -> Tensor:
+    """Entropy, log density at two points, total variation from a normal: (…, functionals)."""
+    mixture = draws.mixture()
+    scale = prior.scale / prior.degrees_of_freedom
+    spread = (scale.diagonal() * (1 + 1 / prior.mean_precision)).sqrt()
+    points = torch.stack([prior.mean, prior.mean + spread])
+    one = prior.mean.new_ones(1)
+    reference = GaussianMixture(one, prior.mean.unsqueeze(0), torch.diag(spread**2).unsqueeze(0))
+    # At fixed points the functional is the same for truth and draws: no integration error between
+    # them, which at many rows would be as large as the posterior's spread.
+    sheet = reference.sample((_INTEGRATION_DRAWS,), generator=source)
+    ratio = mixture.log_prob_rows(sheet) - reference.log_prob_rows(sheet)
+    variation = 0.5 * ratio.expm1().abs().mean(-1, keepdim=True)
+    return torch.cat(
+        [
+            entropy(mixture, draws=_INTEGRATION_DRAWS, generator=source).value.unsqueeze(-1),
+            mixture.log_prob_rows(points),
+            variation,
+        ],
+        -1,
+    )
+
+
+def _log_ratios(prior: MixturePrior, fit: VariationalMixture, draws: Draws, data: Tensor) -> Tensor:
+    """Log joint density less log q of draws (draws, replications)."""
+    likelihood = torch.stack(
+        [
+            Draws(*(value[index] for value in draws)).mixture().log_prob_rows(data).sum(-1)
+            for index in range(len(draws.means))
+        ]
+    )
+    before = log_prob(prior.parameters(fit.components), draws)
+    return before + likelihood - fit.log_prob(draws)
 
 
 HEADER = """# Calibration of mixture posteriors

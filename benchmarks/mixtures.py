@@ -32,11 +32,12 @@ import numpy as np
 import torch
 from sklearn.mixture import BayesianGaussianMixture
 
+from rbpp.data.stream import row_stream
 from rbpp.mixtures.cavi import cavi
-from rbpp.mixtures.chunks import row_chunks
 from rbpp.mixtures.conjugate import VariationalMixture, default_prior
-from rbpp.mixtures.posterior import fit_mixture
-from rbpp.mixtures.stream import fit_stream
+from rbpp.mixtures.engines import Ascent, Gradient
+from rbpp.mixtures.posterior import mixture_posterior
+from rbpp.mixtures.stream import Passes, fit_stream
 from rbpp.randomness import generator
 
 SAME_TOLERANCE = 1e-3  # scikit-learn's default, in nats of the whole ELBO
@@ -250,7 +251,7 @@ def elbo_of_peer(data: torch.Tensor, prior: Any, fit: BayesianGaussianMixture) -
     """Our ELBO at scikit-learn's parameters."""
     freedom = torch.as_tensor(fit.degrees_of_freedom_)
     initial = VariationalMixture(
-        torch.as_tensor(np.asarray(fit.weight_concentration_)).unsqueeze(-2),
+        torch.as_tensor(np.asarray(fit.weight_concentration_)),
         torch.as_tensor(fit.means_),
         torch.as_tensor(fit.mean_precision_),
         freedom,
@@ -386,14 +387,15 @@ def converged(settings: dict[str, Any]) -> dict[str, Any]:
     data = blobs(1000, 8, 16, "float64")
     options: dict[str, Any] = {
         "prior": default_prior(data, 16),
-        "restarts": 1,
-        "starts": 1,
+        "chains": 1,
+        "ascent": Ascent(starts=1),
         "draws": 50,
     }
     if settings["engine"] == "svi":
-        options |= {"engine": "svi", "steps": settings["steps"], "warm_start": False}
-    fit_mixture(data[:200], 2, restarts=1, starts=1, draws=10)
-    fit, used = timed(lambda: fit_mixture(data, 16, **options))
+        gradient = Gradient(steps=settings["steps"], warm_start=False)
+        options |= {"engine": "svi", "gradient": gradient}
+    mixture_posterior(data[:200], 2, chains=1, ascent=Ascent(starts=1), draws=10)
+    fit, used = timed(lambda: mixture_posterior(data, 16, **options))
     assert fit.log_q is not None
     ratio = fit.log_prob - fit.log_q
     return {**used, "value": f"{ratio.mean():.1f} ± {ratio.std() / 50**0.5:.1f}"}
@@ -414,11 +416,9 @@ def stream(settings: dict[str, Any]) -> dict[str, Any]:
         del shard, part
         fit, used = timed(
             lambda: fit_stream(
-                row_chunks(path),
+                row_stream(path),
                 32,
-                stochastic_passes=1,
-                passes=2,
-                tolerance=0,
+                passes=Passes(exact=2, tolerance=0),
             )
         )
     used["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

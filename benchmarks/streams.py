@@ -32,12 +32,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from rbpp.compute import Compute
+from rbpp.data.stream import row_stream
 from rbpp.mixtures.cavi import cavi
-from rbpp.mixtures.chunks import row_chunks
 from rbpp.mixtures.conjugate import VariationalMixture
 from rbpp.mixtures.divergences import entropy
 from rbpp.mixtures.mixture import GaussianMixture
-from rbpp.mixtures.stream_posterior import fit_mixture_stream
+from rbpp.mixtures.stream import Passes, stream_posterior
 from rbpp.randomness import generator
 
 DIMENSION, COMPONENTS, HELD_OUT, IN_MEMORY, DRAWS = 16, 32, 20_000, 100_000, 200
@@ -116,24 +117,29 @@ def streamed(rows: int, path: str, held_out: str) -> dict[str, Any]:
     """The fit of a stream, its stages timed, and where the ascent in memory goes from there."""
     mapper = TimedMap()
     begin, cpu = time.perf_counter(), time.process_time()
-    posterior, summary = fit_mixture_stream(
-        row_chunks(path), COMPONENTS, restarts=1, draws=DRAWS, passes=2, tolerance=0, mapper=mapper
+    posterior, summary = stream_posterior(
+        row_stream(path),
+        COMPONENTS,
+        chains=1,
+        draws=DRAWS,
+        passes=Passes(exact=2, tolerance=0),
+        compute=Compute(workers=mapper),
     )
     total, cpu = time.perf_counter() - begin, time.process_time() - cpu
     peak = peak_megabytes()
     assert summary.count == rows
-    assert posterior.posterior is not None
+    assert posterior.variational is not None
     assert posterior.prior is not None
     subset = torch.from_numpy(np.load(path, mmap_mode="r")[:IN_MEMORY].copy()).double()
     begin = time.perf_counter()
-    settled = cavi(subset, posterior.prior, COMPONENTS, initial=posterior.posterior)
+    settled = cavi(subset, posterior.prior, COMPONENTS, initial=posterior.variational)
     return {
         "rows": summary.count,
         "seconds": total,
         "cpu": cpu,
         "peak": peak,
         **{name.strip("_"): seconds for name, seconds in mapper.seconds.items()},
-        **judged(posterior.posterior, held_out),
+        **judged(posterior.variational, held_out),
         "memory_seconds": time.perf_counter() - begin,
         "memory": judged(settled, held_out),
     }

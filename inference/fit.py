@@ -2,18 +2,19 @@
 
 DATA holds one row per line or record: .npy, .npz, CSV, Parquet, JSON, JSON lines, or a folder of
 shards. Rows are numbers, or text that is embedded first; --dimension, and text always, means their
-principal components, and then every term is one of these coordinates. Restarts are chains: where
-R-hat between them is above 1.05, or Pareto k of the approximation above 0.7, the audit says so.
+principal components, and then every term is one of these coordinates. Chains are independent fits:
+where R-hat between them is above 1.05, or Pareto k of the approximation above 0.7, a check says so.
 
-Rows larger than memory, .npy, Parquet or Arrow, are read in chunks (--stream, and by itself from
-1 GiB on), on one machine or on those of a Ray cluster (--workers ray); Pareto k is not judged then.
+Rows larger than memory, .npy, Parquet, Feather or Arrow, are read in chunks (--stream, and by
+itself from 1 GiB on), on one machine or on those of a Ray cluster (--workers ray); Pareto k is not
+judged then.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +22,8 @@ from rbpp import command, options
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
-    from rbpp.mixtures.component_count import ComponentCount
-    from rbpp.mixtures.posterior import MixturePosterior
-
-# Vehtari, Simpson, Gelman, Yao and Gabry (2024) for k; Vehtari et al. (2021) for R-hat, whose 1.01
-# is for samplers: independent restarts of an approximation agree or clearly do not.
-LARGEST_PARETO_K, LARGEST_RHAT = 0.7, 1.05
-SHOWN_DIMENSIONS = 4
+    from rbpp.mixtures.fit import Fit
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +68,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of the weights' Dirichlet prior; below 1 it empties components not needed (1)",
     )
     parser.add_argument(
-        "--restarts", type=options.positive_integer, default=4, metavar="N", help="chains (4)"
+        "--chains",
+        "--restarts",
+        type=options.positive_integer,
+        default=4,
+        metavar="N",
+        help="independent fits (4)",
     )
     options.add_draws(parser)
     parser.add_argument(
@@ -102,12 +101,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="readings with a step for every part of the rows (1)",
     )
     large.add_argument(
-        "--incremental-passes",
-        type=options.whole_number,
-        metavar="N",
-        help="the same, remembering what every part gave before (0)",
-    )
-    large.add_argument(
         "--passes",
         type=options.whole_number,
         metavar="N",
@@ -117,144 +110,80 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_workers(parser)
 
 
-def run(arguments: argparse.Namespace) -> command.Outcome:
+def run(arguments: argparse.Namespace) -> Fit:
     """Fit, derive the terms that do not depend on labels, and judge the approximation."""
-    import torch
-
-    from rbpp import plots
-    from rbpp.inference_data import add_terms
-    from rbpp.mixtures.divergences import entropy
-    from rbpp.randomness import generator, spawn
-
-    found = _of_stream(arguments) if _streams(arguments) else _of_memory(arguments)
-    posterior = found.posterior.relabelled()
-    points = generator(spawn(arguments.seed, "entropy"), arguments.device)
-    estimate = entropy(posterior.mixture, draws=arguments.points, generator=points)
-    weights = posterior.mixture.weights
-    data = add_terms(
-        posterior.to_inference_data(
-            found.rows if arguments.log_likelihood else None,
-            settings={"seed": arguments.seed, "row_count": found.count},
-        ),
-        {
-            "entropy": estimate.value.cpu(),
-            "entropy_mcse": estimate.standard_error.cpu(),
-            # The number of equally weighted components with the same entropy of weights.
-            "effective_components": torch.special.entr(weights).sum(-1).exp().cpu(),
-        },
-    )
-    comparison = found.comparison
-    return command.Outcome(
-        data=data,
-        audit=_audit(data, found.posterior),
-        extra={"comparison": [_compared(entry) for entry in comparison]} if comparison else {},
-        notes="\n\n".join(
-            [_component_table(data)] + ([_comparison_table(comparison)] if comparison else [])
-        ),
-        settings={
-            "components": posterior.components,
-            "components_compared": arguments.components,
-            "rows": found.count,
-            "dimension": posterior.draws.means.shape[-1],
-            "digest": posterior.digest,
-            **found.made,
-        },
-        figures={
-            "fit": lambda: plots.plot_forest(
-                data, ["entropy", "effective_components"], arguments.hdi_prob
-            )
-        },
-    )
+    return _of_stream(arguments) if _streams(arguments) else _of_memory(arguments)
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A posterior, and what it was fitted to: rows where they were held, and how they were made."""
-
-    posterior: MixturePosterior
-    count: int
-    made: dict[str, Any]
-    rows: Tensor | None = None
-    comparison: list[ComponentCount] = field(default_factory=list)
-
-
-def _of_memory(arguments: argparse.Namespace) -> Fitted:
+def _of_memory(arguments: argparse.Namespace) -> Fit:
     """The fit of rows that are read at once."""
-    import torch
+    from rbpp.mixtures.fit import fit_mixture
 
-    from rbpp.mixtures.component_count import compare_component_counts
-    from rbpp.mixtures.posterior import fit_mixture
-
-    for name in ("chunk_rows", *_PASSES):
+    for name in ("chunk_rows", "stochastic_passes", "passes"):
         if getattr(arguments, name) is not None:
             raise ValueError(f"--{name.replace('_', '-')}: expected --stream with it; got none")
     vectors, made = _vectors(arguments)
-    rows = torch.as_tensor(vectors, dtype=torch.float64, device=arguments.device)
-    settings = {
-        "engine": arguments.engine,
-        "concentration": arguments.concentration,
-        "restarts": arguments.restarts,
-        "draws": arguments.draws,
-        "seed": arguments.seed,
-    }
-    comparison = []
-    if len(arguments.components) > 1:
-        comparison = compare_component_counts(rows, arguments.components, **settings)
-        posterior = comparison[0].posterior
-    else:
-        posterior = fit_mixture(rows, arguments.components[0], **settings)
-    return Fitted(posterior, len(rows), made, rows, comparison)
+    counts = arguments.components
+    with options.open_compute(arguments) as compute:
+        fit = fit_mixture(
+            vectors.astype("float64"),
+            counts if len(counts) > 1 else counts[0],
+            engine=arguments.engine,
+            concentration=arguments.concentration,
+            chains=arguments.chains,
+            draws=arguments.draws,
+            points=arguments.points,
+            log_likelihood=arguments.log_likelihood,
+            seed=arguments.seed,
+            compute=compute,
+        )
+    return replace(fit, settings={**fit.settings, **made})
 
 
-_PASSES = ("stochastic_passes", "incremental_passes", "passes")
-
-
-def _of_stream(arguments: argparse.Namespace) -> Fitted:
+def _of_stream(arguments: argparse.Namespace) -> Fit:
     """The fit of rows that are read in chunks, here or by the workers of a cluster."""
-    from rbpp.mixtures.chunks import CHUNK_ROWS, row_chunks
-    from rbpp.mixtures.stream_posterior import fit_mixture_stream
+    from rbpp.data.stream import CHUNK_ROWS, row_stream
+    from rbpp.mixtures.fit import fit_mixture_stream
+    from rbpp.mixtures.stream import Passes
 
-    chunk_rows = arguments.chunk_rows or CHUNK_ROWS
-    stream = row_chunks(
-        arguments.data.resolve(),  # workers have another current folder
-        field=arguments.embedding_field,
-        weight_field=arguments.weight_field,
-        chunk_rows=chunk_rows,
-    )
-    passes = {name: value for name in _PASSES if (value := getattr(arguments, name)) is not None}
+    read = {
+        "field": arguments.embedding_field,
+        "weight_field": arguments.weight_field,
+        "chunk_rows": arguments.chunk_rows or CHUNK_ROWS,
+    }
+    path = arguments.data.resolve()  # workers have another current folder
+    stream = row_stream(path, **read)
+    given = {"stochastic": arguments.stochastic_passes, "exact": arguments.passes}
+    passes = {name: value for name, value in given.items() if value is not None}
     settings = {
         "concentration": arguments.concentration,
-        "restarts": arguments.restarts,
+        "chains": arguments.chains,
         "seed": arguments.seed,
-        **passes,
     }
     work = {
         **settings,
-        "data": str(arguments.data.resolve()),
+        **read,
+        **passes,
+        "data": str(path),
         "components": arguments.components[0],
-        "field": arguments.embedding_field,
-        "weight_field": arguments.weight_field,
-        "chunk_rows": chunk_rows,
         "parts": len(stream),
     }
     with options.open_compute(arguments, work) as compute:
-        posterior, summary = fit_mixture_stream(
+        fit = fit_mixture_stream(
             stream,
             arguments.components[0],
             **settings,
             draws=arguments.draws,
-            device="cpu" if arguments.workers == "ray" else arguments.device,
-            part_device=arguments.device,
-            mapper=compute.workers,
-            checkpoint=compute.checkpoint,
-            quiet=arguments.quiet,
+            points=arguments.points,
+            passes=Passes(**passes),
+            compute=compute,
         )
-    return Fitted(posterior, summary.count, {"embedding": "as given", "stream": True})
+    return replace(fit, settings={**fit.settings, "embedding": "as given", "stream": True})
 
 
 def _streams(arguments: argparse.Namespace) -> bool:
     """Whether the rows are read in chunks: asked for, needed, or better for their size."""
-    from rbpp.mixtures.chunks import is_large
+    from rbpp.data.stream import is_large
 
     asked = {
         "--workers ray": arguments.workers == "ray",
@@ -304,89 +233,6 @@ def _vectors(arguments: argparse.Namespace) -> tuple[np.ndarray, dict[str, Any]]
     projection = principal_components([vectors], arguments.dimension)
     explained = float(projection.explained.sum())
     return projection(vectors), {"embedding": made, "explained_variance": explained}
-
-
-def _component_table(data: Any) -> str:
-    """Weight and mean of every component, in the order of the draw of highest density."""
-    from rbpp.display import align
-
-    posterior = data["posterior"]
-    lines = [["component", "weight", "sd", "mean"]]
-    weight, mean = posterior["weight"], posterior["mean"].mean(("chain", "draw")).values
-    for index, place in enumerate(mean):
-        draws = weight.isel(component=index)
-        shown = ", ".join(f"{value:.4g}" for value in place[:SHOWN_DIMENSIONS])
-        more = ", …" if len(place) > SHOWN_DIMENSIONS else ""
-        spread = float(draws.std())
-        lines.append(
-            [str(index), f"{float(draws.mean()):.3f}", f"{spread:.3f}", f"({shown}{more})"]
-        )
-    return align(lines)
-
-
-def _compared(entry: ComponentCount) -> dict[str, float]:
-    """A count with its expected log predictive density of held-out rows, best first."""
-    return {
-        "components": entry.components,
-        "elpd": entry.elpd.value.item(),
-        "elpd_se": entry.elpd.standard_error.item(),
-        "difference": entry.difference.value.item(),
-        "difference_se": entry.difference.standard_error.item(),
-    }
-
-
-def _comparison_table(comparison: list[ComponentCount]) -> str:
-    from rbpp.display import align
-
-    entries = [_compared(entry) for entry in comparison]
-    return align([list(entries[0]), *([f"{v:.5g}" for v in e.values()] for e in entries)])
-
-
-def _audit(data: Any, fitted: MixturePosterior) -> list[dict[str, Any]]:
-    """Whether restarts settled and agree, and importance weights could correct their law."""
-    import arviz
-
-    posterior, statistics = data["posterior"], data["sample_stats"]
-    audit = []
-    if fitted.posterior is not None and fitted.posterior.converged is not None:
-        unsettled = float((~fitted.posterior.converged).sum())
-        audit.append(
-            {
-                "assumption": "the ascent of every restart has settled",
-                "measure": "restarts that have not",
-                "measured": unsettled,
-                "threshold": 0.0,
-                "verdict": _verdict(unsettled, 0.0),
-            }
-        )
-    if posterior.sizes["chain"] > 1:
-        rhat = float(arviz.rhat(data, var_names=["entropy"])["entropy"])
-        audit.append(
-            {
-                "assumption": "restarts agree on the entropy",
-                "measure": "R-hat",
-                "measured": rhat,
-                "threshold": LARGEST_RHAT,
-                "verdict": _verdict(rhat, LARGEST_RHAT),
-            }
-        )
-    pareto_k = float(statistics["pareto_k"].max())
-    audit.append(
-        {
-            "assumption": "the approximation is near the posterior",
-            "measure": "Pareto k",
-            "measured": pareto_k,
-            "threshold": LARGEST_PARETO_K,
-            "verdict": _verdict(pareto_k, LARGEST_PARETO_K),
-        }
-    )
-    return audit
-
-
-def _verdict(measured: float, threshold: float) -> str:
-    if measured != measured:  # nuts approximates nothing; one draw measures nothing
-        return "inconclusive"
-    return "consistent" if measured <= threshold else "violated"
 
 
 if __name__ == "__main__":

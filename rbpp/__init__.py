@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from rbpp.mixtures.divergences import jensen_shannon as jensen_shannon
     from rbpp.mixtures.divergences import kl_divergence as kl_divergence
     from rbpp.mixtures.divergences import total_variation as total_variation
+    from rbpp.mixtures.fit import Fit as Fit
+    from rbpp.mixtures.fit import fit_mixture as fit_mixture
+    from rbpp.mixtures.fit import fit_mixture_stream as fit_mixture_stream
     from rbpp.mixtures.mixture import GaussianMixture as GaussianMixture
     from rbpp.mixtures.posterior import MixturePosterior as MixturePosterior
-    from rbpp.mixtures.posterior import fit_mixture as fit_mixture
     from rbpp.paired.mutual_information import mutual_information as mutual_information
     from rbpp.processes.contract import check as check
     from rbpp.processes.process import load_process as load_process
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Estimate": "rbpp.estimate",
+    "Fit": "rbpp.mixtures.fit",
     "GaussianMixture": "rbpp.mixtures.mixture",
     "MixturePosterior": "rbpp.mixtures.posterior",
     "assess": "rbpp.sources.assess",
@@ -38,7 +41,8 @@ _MODULES = {
     "check": "rbpp.processes.contract",
     "compare": "rbpp.sources.compare",
     "entropy": "rbpp.mixtures.divergences",
-    "fit_mixture": "rbpp.mixtures.posterior",
+    "fit_mixture": "rbpp.mixtures.fit",
+    "fit_mixture_stream": "rbpp.mixtures.fit",
     "generator": "rbpp.randomness",
     "jensen_shannon": "rbpp.mixtures.divergences",
     "kl_divergence": "rbpp.mixtures.divergences",

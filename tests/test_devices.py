@@ -8,21 +8,18 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from rbpp.data.stream import tensor_stream
 from rbpp.mixtures.cavi import cavi
-from rbpp.mixtures.chunks import tensor_chunks
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.divergences import (
     entropy,
-    entropy_bounds,
     jensen_shannon,
-    kl_bounds,
     kl_divergence,
     total_variation,
 )
 from rbpp.mixtures.mixture import GaussianMixture
-from rbpp.mixtures.normal_wishart import expectations
-from rbpp.mixtures.posterior import fit_mixture
-from rbpp.mixtures.standardisation import standardisation
+from rbpp.mixtures.normal_wishart import expectations, standardisation
+from rbpp.mixtures.posterior import mixture_posterior
 from rbpp.mixtures.stream import part_statistics
 from rbpp.mixtures.sufficient import natural_parameters
 from rbpp.paired.candidates import MARGINS, pair_densities
@@ -67,8 +64,7 @@ def mixture():
 
 def ascent():
     data = rows()
-    labels = (data[:, 0] > 2).long()
-    options = {"source": labels, "source_count": 2, "sample_weights": data.new_ones(len(data))}
+    options = {"sample_weights": data.new_ones(len(data))}
     prior = default_prior(data, 3)
     for dtype in (torch.float32, torch.float64):
         fit = cavi(
@@ -82,7 +78,7 @@ def a_part():
     data = rows()
     prior = default_prior(data, 3).parameters(3).map(lambda value: value.unsqueeze(0))
     natural = natural_parameters(prior, expectations(prior))
-    (part,) = tensor_chunks(data, 200)
+    (part,) = tensor_stream(data, 200)
     members = torch.zeros(1, dtype=torch.long, device=data.device)
     part_statistics(part, units=standardisation(data), natural=natural, members=members)
 
@@ -92,8 +88,6 @@ def divergences():
     entropy(p, draws=64, generator=generator(0))
     for function in (kl_divergence, total_variation, jensen_shannon):
         function(p, q, draws=64, generator=generator(0))
-    entropy_bounds(p)
-    kl_bounds(p, q)
 
 
 def sources():
@@ -116,7 +110,7 @@ def pairs():
         a_part,
         divergences,
         lambda: contrastive_bounds(torch.randn(50, 50, generator=generator(0), device="cpu")),
-        lambda: fit_mixture(rows(), 2, restarts=2, draws=50),
+        lambda: mixture_posterior(rows(), 2, chains=2, draws=50),
         sources,
         pairs,
     ],

@@ -16,15 +16,16 @@ import torch
 from rbpp import command
 from rbpp import kl_gap_study as study
 from rbpp.checkpoint import Checkpoint
+from rbpp.compute import Compute
 from rbpp.data.embed import embed
 from rbpp.data.rows import Rows
-from rbpp.mixtures.chunks import row_chunks
-from rbpp.mixtures.stream_posterior import fit_mixture_stream
+from rbpp.data.stream import row_stream
+from rbpp.mixtures.stream import Passes, stream_posterior
 from rbpp.workers import open_workers
 
 SWEEP = {"worlds": 2, "posterior_draws": 2, "points": 64, "seed": 3}
 VALUES = [2, 3, 4]
-FIT = {"restarts": 2, "starts": 2, "draws": 20, "sample_rows": 200, "passes": 3, "steps": 4}
+PASSES = Passes(starts=2, sample_rows=200, exact=3, steps=4)
 NUMBERS = ["--components", "3", "--restarts", "2", "--draws", "20", "--points", "32"]
 BOUNDS = ["--replicates", "16", "--pairs", "8", "--groups", "2", "--inner", "4"]
 WITHOUT_RAY = "ray is not installed: pip install 'rbpp[ray]'"
@@ -66,9 +67,9 @@ def rows(tmp_path_factory):
 
 
 def fitted(rows, mapper=map, checkpoint=None):
-    return fit_mixture_stream(
-        row_chunks(rows, chunk_rows=100), 3, **FIT, mapper=mapper, checkpoint=checkpoint
-    )[0]
+    compute = Compute(workers=mapper, checkpoint=checkpoint or Checkpoint())
+    stream = row_stream(rows, chunk_rows=100)
+    return stream_posterior(stream, 3, chains=2, draws=20, passes=PASSES, compute=compute)[0]
 
 
 def assert_same_fit(found, expected):

@@ -33,11 +33,9 @@ def update(prior: Parameters, moments: Tensor) -> Parameters:
     """
     dimension = prior.mean.shape[-1]
     squares = dimension * (dimension + 1) // 2
-    packed, sums, counts = moments.split(
-        [squares, dimension, moments.shape[-1] - squares - dimension], -1
-    )
-    total = counts.sum(-1)
-    mean_precision = prior.mean_precision + total
+    packed, sums = moments[..., :squares], moments[..., squares:-1]
+    count = moments[..., -1]
+    mean_precision = prior.mean_precision + count
     mean = (prior.mean_precision.unsqueeze(-1) * prior.mean + sums) / mean_precision.unsqueeze(-1)
     own = (
         prior.mean_precision[..., None, None] * prior.mean.unsqueeze(-1) * prior.mean.unsqueeze(-2)
@@ -45,10 +43,10 @@ def update(prior: Parameters, moments: Tensor) -> Parameters:
     new = mean_precision[..., None, None] * mean.unsqueeze(-1) * mean.unsqueeze(-2)
     scale = prior.scale + _unpacked(packed, dimension) + own - new
     return Parameters(
-        prior.concentration + counts.mT,
+        prior.concentration + count,
         mean,
         mean_precision,
-        prior.degrees_of_freedom + total,
+        prior.degrees_of_freedom + count,
         scale,
     )
 
@@ -169,15 +167,13 @@ class _Point(NamedTuple):
 
 
 def _relaxed(prior: Parameters, point: _Point, rate: Tensor) -> tuple[Tensor, Parameters]:
-    """The step from a point's moments towards their image and beyond, where that is a law."""
+    """The step from a point's moments towards their image and beyond, where parameters allow."""
     moments = point.moments.lerp(point.image, rate[:, None, None])
     parameters = update(prior, moments)
-    dimension = prior.mean.shape[-1]
-    counts = moments[..., dimension * (dimension + 3) // 2 :]
-    lawful = (counts >= 0).all(-1) & (torch.linalg.cholesky_ex(parameters.scale).info == 0)
-    if not bool(lawful.all()):
-        moments = torch.where(lawful.unsqueeze(-1), moments, point.image)
-        changed = ~lawful.all(-1)
+    inside = (moments[..., -1] >= 0) & (torch.linalg.cholesky_ex(parameters.scale).info == 0)
+    if not bool(inside.all()):
+        moments = torch.where(inside.unsqueeze(-1), moments, point.image)
+        changed = ~inside.all(-1)
         again = update(prior.select(changed), moments[changed])
         for whole, part in zip(parameters, again, strict=True):
             whole[changed] = part

@@ -7,22 +7,25 @@ and distributed engines: statistics of row chunks add up to those of the whole.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from rbpp.mixtures.ascent import ascend, elbo, update
-from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, row_weights
+from rbpp.mixtures.ascent import ascend, update
+from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_prior, row_weights
 from rbpp.mixtures.kmeans import kmeans_centres
-from rbpp.mixtures.normal_wishart import Parameters
-from rbpp.mixtures.standardisation import Standardisation, standardisation
+from rbpp.mixtures.normal_wishart import Parameters, Standardisation, standardisation
 from rbpp.mixtures.sufficient import Rows, statistics
 from rbpp.threads import Map, block_threads
-
-__all__ = ["cavi", "elbo", "start", "update"]
 
 # Inverse variance of the clusters that turn centres into near-hard first responsibilities, in units
 # of the data's standard deviation: far sharper than any component, far from overflow.
 _START_PRECISION = 1e4
+# Rounds of `fitted_prior`: each raises the ELBO; after three the scale has settled to a per cent.
+_ROUNDS, _PRIOR_TOLERANCE = 3, 1e-4
+# Rows that repeat would pull the scale to zero: a component keeps at least this share of it.
+_SMALLEST_SCALE = 1e-4
 
 
 def cavi(
@@ -30,8 +33,6 @@ def cavi(
     prior: MixturePrior,
     components: int,
     *,
-    source: Tensor | None = None,
-    source_count: int = 1,
     sample_weights: Tensor | None = None,
     mask: Tensor | None = None,
     restarts: int = 1,
@@ -52,9 +53,6 @@ def cavi(
         data: rows (…, n, d) in floating point; the leading dimensions are data sets.
         prior: broadcasts over the data sets.
         components: K.
-        source: integer label in [0, S) of every row (…, n); each source has weights of its own over
-            the shared components.
-        source_count: S.
         sample_weights: non-negative weights (…, n); weight 2 is the row twice.
         mask: (…, n), False for rows that do not count, whatever they hold.
         restarts: independent starts of every data set.
@@ -81,28 +79,26 @@ def cavi(
     >>> start = torch.Generator().manual_seed(0)
     >>> fit = cavi(rows, default_prior(rows, 2), 2, generator=start).best()
     >>> (fit.concentration - 1).round().sort().values
-    tensor([[30., 70.]])
+    tensor([30., 70.])
     """
-    weights = _check(data, prior, components, source, source_count, sample_weights, mask)
+    weights = _check(data, prior, components, sample_weights, mask)
     batch = data.shape[:-2]
     sets = batch.numel()
     flat_rows = data.reshape(sets, *data.shape[-2:])
     if weights is not None:
         weights = weights.reshape(sets, -1)
-    if source is not None:
-        source = source.to(data.device).expand(data.shape[:-1]).reshape(sets, -1)
     units = standardisation(flat_rows, weights)
     dtype = dtype or (torch.float32 if data.is_cuda else data.dtype)
-    rows = _standardised(flat_rows, weights, source, source_count, units, dtype)
+    rows = _standardised(flat_rows, weights, units, dtype)
     members = torch.arange(sets, device=data.device).repeat_interleave(restarts)
     own_units = units.select(members)
-    prior_parameters = _flat(prior.parameters(components, source_count), batch).select(members)
+    prior_parameters = _flat(prior.parameters(components), batch).select(members)
     prior_parameters = own_units.parameters(prior_parameters.map(Tensor.double))
     if initial is None and generator is None:
         raise ValueError("Expected a generator for the starts, or initial; got neither")
     with block_threads(data.device) as mapper:
         if initial is not None:
-            parameters = _from_initial(initial, restarts, batch, components, source_count)
+            parameters = _from_initial(initial, restarts, batch, components)
             parameters = own_units.parameters(parameters)
         else:
             assert generator is not None
@@ -152,12 +148,12 @@ def start(
 ) -> Parameters:
     """First parameters of every fit: one update from near-hard k-means++ responsibilities."""
     centres = kmeans_centres(rows.columns, rows.weights, members, components, generator, mapper)
-    natural = centre_parameters(centres.mT.double(), rows.source_count)
+    natural = centre_parameters(centres.mT.double())
     found = statistics(rows, natural, members, chunk_rows, mapper)
     return update(prior, found.moments)
 
 
-def centre_parameters(centres: Tensor, source_count: int) -> Tensor:
+def centre_parameters(centres: Tensor) -> Tensor:
     """Natural parameters (…, K, P) that give every row to its nearest centre (…, K, d)."""
     dimension = centres.shape[-1]
     row, column = torch.triu_indices(dimension, dimension, device=centres.device)
@@ -167,18 +163,90 @@ def centre_parameters(centres: Tensor, source_count: int) -> Tensor:
         [
             quadratic.expand(*centres.shape[:-1], -1),
             _START_PRECISION * centres,
-            constant.expand(*centres.shape[:-1], source_count),
+            constant,
         ],
         -1,
     )
+
+
+def fitted_prior(
+    data: Tensor,
+    components: int,
+    *,
+    concentration: float = 1.0,
+    sample_weights: Tensor | None = None,
+    starts: int = 5,
+    chunk_rows: int | None = None,
+    generator: torch.Generator,
+) -> MixturePrior:
+    """`default_prior` with its scale multiplied by the number that maximises the ELBO.
+
+    `default_prior` expects a component to have 1/K of the data's volume. Where components are far
+    apart that is far too much, and the posterior's covariances, and with them every entropy, are
+    too large: for three components twelve standard deviations apart, 400 rows, by 0.09 nats beside
+    a posterior standard deviation of 0.05, so that 48 % of 94 % intervals cover. With the scale
+    fitted 95 % do; where components overlap nothing is lost.
+
+    Args:
+        data: rows (n, d) of one data set.
+        components, concentration: as for `default_prior`.
+        sample_weights, chunk_rows: as for `cavi`.
+        starts: k-means++ starts of the first fit; the later ones go on from the best.
+        generator: source of the starts.
+
+    Raises:
+        ValueError: as `default_prior` and `cavi`.
+    """
+    broad = default_prior(
+        data.double(),
+        components,
+        concentration=concentration,
+        sample_weights=sample_weights,
+    )
+    prior, fit = broad, None
+    for _ in range(_ROUNDS):
+        found = cavi(
+            data,
+            prior,
+            components,
+            sample_weights=sample_weights,
+            restarts=starts if fit is None else 1,
+            tolerance=_PRIOR_TOLERANCE,
+            chunk_rows=chunk_rows,
+            generator=generator,
+            initial=fit,
+        )
+        fit = found.best_of(found.batch_shape[0])
+        factor = scale_factor(broad, fit.select(0)).clamp_min(_SMALLEST_SCALE)
+        prior = replace(broad, scale=broad.scale * factor[..., None, None])
+    return prior
+
+
+def scale_factor(prior: MixturePrior, posterior: VariationalMixture) -> Tensor:
+    """The s for which the prior with scale s Ψ gives the posterior's precisions the highest mean.
+
+    E_q[Σ_k log Wishart(Λ_k | ν, (s Ψ)⁻¹)] is largest at s = K ν d / Σ_k tr(Ψ E_q[Λ_k]): the step of
+    empirical Bayes that raises the ELBO, all else held fixed. At most ν, where all components are
+    empty or alike.
+
+    Args:
+        prior: of the posterior, up to its scale.
+        posterior: leading dimensions (…).
+
+    Returns:
+        s, (…).
+    """
+    scale = posterior.scale.to(prior.scale.dtype)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(scale))
+    precision = inverse * posterior.degrees_of_freedom[..., None, None]
+    trace = (prior.scale.unsqueeze(-3) * precision).sum((-3, -2, -1))
+    return posterior.mean.shape[-2] * prior.degrees_of_freedom * prior.dimension / trace
 
 
 def _check(
     data: Tensor,
     prior: MixturePrior,
     components: int,
-    source: Tensor | None,
-    source_count: int,
     sample_weights: Tensor | None,
     mask: Tensor | None,
 ) -> Tensor | None:
@@ -197,16 +265,6 @@ def _check(
         raise ValueError(
             f"Expected components from 1 to the {data.shape[-2]} rows; got components={components}"
         )
-    if (source is None) != (source_count == 1) and source is None:
-        raise ValueError(f"Expected source labels for source_count={source_count}; got none")
-    if source is not None:
-        inside = (source >= 0) & (source < source_count)
-        if source.is_floating_point() or not bool(inside.all()):
-            raise ValueError(f"Expected integer source labels below {source_count}; got others")
-        if source.shape[-1] != data.shape[-2]:
-            raise ValueError(
-                f"Expected a source label for each of {data.shape[-2]} rows; got {source.shape[-1]}"
-            )
     if sample_weights is None and mask is None:
         return None
     return row_weights(data, sample_weights, mask)
@@ -215,8 +273,6 @@ def _check(
 def _standardised(
     data: Tensor,
     weights: Tensor | None,
-    source: Tensor | None,
-    source_count: int,
     units: Standardisation,
     dtype: torch.dtype,
 ) -> Rows:
@@ -224,12 +280,12 @@ def _standardised(
     if weights is not None:
         weights = weights.to(dtype)
         columns = torch.where(weights.unsqueeze(-2) > 0, columns, torch.zeros_like(columns))
-    return Rows(columns, weights, source, source_count)
+    return Rows(columns, weights)
 
 
 def _flat(parameters: Parameters, batch: torch.Size) -> Parameters:
     """Parameters of a batch that broadcasts to `batch`, as (D, …)."""
-    trailing = (2, 2, 1, 1, 3)
+    trailing = (1, 2, 1, 1, 3)
     values = []
     for value, kept in zip(parameters, trailing, strict=True):
         own = value.shape[value.dim() - kept :]
@@ -242,13 +298,11 @@ def _from_initial(
     restarts: int,
     batch: torch.Size,
     components: int,
-    source_count: int,
 ) -> Parameters:
     expected = torch.Size((restarts, *batch))
-    if initial.components != components or initial.source_count != source_count:
+    if initial.components != components:
         raise ValueError(
-            f"Expected an initial posterior of {components} components and {source_count} sources; "
-            f"got {initial.components} and {initial.source_count}"
+            f"Expected an initial posterior of {components} components; got {initial.components}"
         )
     try:
         flat = _flat(initial.parameters.map(Tensor.double), expected)

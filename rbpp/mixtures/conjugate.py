@@ -1,7 +1,6 @@
 """Conjugate Gaussian mixtures: the prior, and the variational posterior of the same family.
 
-Both are Dirichlet × normal-Wishart (`normal_wishart`): one Dirichlet per source, one set of
-components shared by all.
+Both are Dirichlet × normal-Wishart (`normal_wishart`).
 """
 
 from __future__ import annotations
@@ -18,15 +17,13 @@ from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.mixtures.normal_wishart import (
     Draws,
     Parameters,
+    Standardisation,
     draw,
     kl_divergence,
     log_prob,
     normalized,
     wishart_factor,
 )
-from rbpp.mixtures.wishart import WishartCholesky
-
-__all__ = ["MixturePrior", "VariationalMixture", "WishartCholesky", "default_prior", "row_weights"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class MixturePrior:
     """Dirichlet × normal-Wishart prior, the same for every component.
 
     Attributes:
-        concentration: α of the weights, above 0; broadcasts to (…, S, K). At 1 every division of
+        concentration: α of the weights, above 0; broadcasts to (…, K). At 1 every division of
             the mass is as likely; well below 1 the components that are not needed go empty.
         mean: m (…, d).
         mean_precision: κ (…), above 0: what the prior knows of a mean, in rows.
@@ -84,29 +81,37 @@ class MixturePrior:
         """The prior in the precision, and on the device, of a tensor."""
         return MixturePrior(*(getattr(self, field.name).to(like) for field in fields(self)))
 
-    def parameters(self, components: int, source_count: int = 1) -> Parameters:
-        """The prior as parameters of S sources and K components, by broadcasting."""
+    def standardised(self, units: Standardisation) -> MixturePrior:
+        """The prior of the standardised rows of one data set, in float64."""
+        return MixturePrior(
+            concentration=self.concentration.double(),
+            mean=(self.mean.double() - units.centre) / units.spread,
+            mean_precision=self.mean_precision.double(),
+            degrees_of_freedom=self.degrees_of_freedom.double(),
+            scale=self.scale.double() / (units.spread.unsqueeze(-1) * units.spread.unsqueeze(-2)),
+        )
+
+    def parameters(self, components: int) -> Parameters:
+        """The prior as parameters of K components, by broadcasting."""
         batch = torch.broadcast_shapes(
             self.mean.shape[:-1],
             self.mean_precision.shape,
             self.degrees_of_freedom.shape,
             self.scale.shape[:-2],
-            self.concentration.shape[:-2],
+            self.concentration.shape[:-1],
         )
         d = self.dimension
         return Parameters(
-            self.concentration.expand(*batch, source_count, components),
+            self.concentration.expand(*batch, components),
             self.mean.unsqueeze(-2).expand(*batch, components, d),
             self.mean_precision.unsqueeze(-1).expand(*batch, components),
             self.degrees_of_freedom.unsqueeze(-1).expand(*batch, components),
             self.scale.unsqueeze(-3).expand(*batch, components, d, d),
         )
 
-    def draw(
-        self, count: int, components: int, source_count: int = 1, *, generator: torch.Generator
-    ) -> Draws:
+    def draw(self, count: int, components: int, *, generator: torch.Generator) -> Draws:
         """`count` draws of a mixture from the prior."""
-        return draw(self.parameters(components, source_count), count, generator)
+        return draw(self.parameters(components), count, generator)
 
 
 def default_prior(
@@ -184,7 +189,7 @@ class VariationalMixture:
     From `rbpp.mixtures.cavi` the leading dimensions are (restarts, batch…).
 
     Attributes:
-        concentration: (…, S, K), one Dirichlet per source.
+        concentration: (…, K).
         mean: (…, K, d).
         mean_precision, degrees_of_freedom: (…, K).
         scale: Ψ (…, K, d, d).
@@ -231,11 +236,6 @@ class VariationalMixture:
         return self.mean.shape[-1]
 
     @property
-    def source_count(self) -> int:
-        """Number of sources S."""
-        return self.concentration.shape[-2]
-
-    @property
     def scale_tril(self) -> Tensor:
         """Lower C with C Cᵀ = Ψ⁻¹, as `WishartCholesky` takes it: (…, K, d, d)."""
         return wishart_factor(self.scale)
@@ -244,6 +244,10 @@ class VariationalMixture:
         """The same posterior on a device."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{n: v.to(device) for n, v in found.items() if v is not None})
+
+    def double(self) -> VariationalMixture:
+        """The same posterior with its parameters in float64."""
+        return replace(self, **self.parameters.map(Tensor.double)._asdict())
 
     def select(self, index: Any) -> VariationalMixture:
         """The members of the batch at `index` (anything that indexes the leading dimensions)."""
@@ -265,11 +269,7 @@ class VariationalMixture:
 
     def best(self) -> VariationalMixture:
         """Per data set the restart of highest ELBO: drops the leading dimension."""
-        if self.elbo is None:
-            raise ValueError("Expected a fitted posterior with its ELBO; got one without")
-        choice = self.elbo.argmax(0)
-        grid = torch.arange(choice.numel(), device=choice.device).reshape(choice.shape)
-        return self.select((choice, *torch.unravel_index(grid, choice.shape)))
+        return self.best_of(1 if self.elbo is None else len(self.elbo)).select(0)
 
     def best_of(self, starts: int) -> VariationalMixture:
         """Of every `starts` successive restarts the one of highest ELBO: (restarts / starts, …)."""
@@ -285,10 +285,6 @@ class VariationalMixture:
         """Independent draws, with leading dimensions (count, …)."""
         return draw(self.parameters, count, generator)
 
-    def mixture(self, draws: Draws, source: int = 0) -> GaussianMixture:
-        """The mixtures of the draws for one source: batch (count, …)."""
-        return draws.mixture(source)
-
     def log_prob(self, draws: Draws) -> Tensor:
         """Log density (nats) of labelled draws, not up to component order: (count, …)."""
         return log_prob(self.parameters, draws)
@@ -297,21 +293,21 @@ class VariationalMixture:
         """Closed-form D_KL(self ‖ other) in nats, components matched by index."""
         return kl_divergence(self.parameters, other.parameters)
 
-    def expected(self, source: int = 0) -> GaussianMixture:
+    def expected(self) -> GaussianMixture:
         """The plug-in mixture at expected weights, means and precisions."""
         return GaussianMixture(
-            normalized(self.concentration[..., source, :]),
+            normalized(self.concentration),
             self.mean,
             precision_cholesky=self.scale_tril * self.degrees_of_freedom.sqrt()[..., None, None],
             validate_args=False,
         )
 
-    def predictive(self, source: int = 0) -> MixtureSameFamily:
-        """Posterior predictive law of a row, a mixture of Student's t in closed form."""
+    def predictive(self) -> MixtureSameFamily:
+        """Posterior predictive distribution of a row, a mixture of Student's t in closed form."""
         freedom = self.degrees_of_freedom - self.dimension + 1
         factor = (self.mean_precision + 1) / (self.mean_precision * freedom)
         return MixtureSameFamily(
-            Categorical(normalized(self.concentration[..., source, :])),
+            Categorical(normalized(self.concentration)),
             MultivariateStudentT(
                 freedom,
                 self.mean,

@@ -1,13 +1,12 @@
 """The one Pyro model of a Bayesian Gaussian mixture, which every engine fits.
 
-Sites: `weights` (S, K) in plate `sources`; `precision_cholesky` (K, d, d) and `mean` (K, d) in
+Sites: `weights` (K); `precision_cholesky` (K, d, d) and `mean` (K, d) in
 plate `components`; in plate `rows` the enumerated `component` and the observed `row`. Where rows
 have weights the components are summed out without Pyro.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyro
@@ -15,9 +14,8 @@ import pyro.distributions as dist
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
-from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture
-from rbpp.mixtures.normal_wishart import Parameters, expectations, wishart_factor
-from rbpp.mixtures.sufficient import features, natural_parameters
+from rbpp.mixtures.conjugate import MixturePrior
+from rbpp.mixtures.normal_wishart import Parameters, wishart_factor
 from rbpp.mixtures.wishart import PrecisionNormal, WishartCholesky
 
 LATENTS = ("weights", "precision_cholesky", "mean")
@@ -30,12 +28,10 @@ class MixtureData:
 
     Attributes:
         rows: (n, d).
-        source: label of every row (n,), or None for one source.
         weights: weight of every row (n,), or None.
     """
 
     rows: Tensor
-    source: Tensor | None = None
     weights: Tensor | None = None
 
 
@@ -43,7 +39,6 @@ def mixture_model(
     data: MixtureData,
     prior: MixturePrior,
     components: int,
-    source_count: int = 1,
     batch_rows: int | None = None,
 ) -> None:
     """Dirichlet × normal-Wishart mixture with the assignments enumerated.
@@ -52,85 +47,39 @@ def mixture_model(
         data: the observed rows.
         prior: of one data set.
         components: K.
-        source_count: S.
         batch_rows: rows per step; fewer than n subsample, and the plate scales the likelihood up.
     """
-    parameters = prior.parameters(components, source_count)
-    weights, mean, precision = _sample_globals(parameters)
+    parameters = prior.parameters(components)
+    weights, mean, precision = sample_globals(parameters)
     with pyro.plate("rows", len(data.rows), subsample_size=batch_rows) as index:
-        rows, source, scale = _batch(data, index)
-        odds = _of_source(weights, source)
+        rows, scale = batch(data, index)
         # One more dimension on the left of the components, for the rows.
         means, precisions = mean.unsqueeze(-3), precision.unsqueeze(-4)
         if scale is not None:
             # Pyro enumerates under a scalar scale only: sum the component out here.
-            law = dist.MixtureSameFamily(
-                dist.Categorical(odds),
+            observed = dist.MixtureSameFamily(
+                dist.Categorical(weights),
                 PrecisionNormal(means, precisions, validate_args=False),
                 validate_args=False,
             )
             with pyro.poutine.scale(scale=scale):
-                pyro.sample("row", law, obs=rows)
+                pyro.sample("row", observed, obs=rows)
             return
         component = pyro.sample(
-            "component", dist.Categorical(odds), infer={"enumerate": "parallel"}
+            "component", dist.Categorical(weights), infer={"enumerate": "parallel"}
         )
-        law = PrecisionNormal(
+        observed = PrecisionNormal(
             Vindex(means)[..., component, :],
             Vindex(precisions)[..., component, :, :],
             validate_args=False,
         )
-        pyro.sample("row", law, obs=rows)
+        pyro.sample("row", observed, obs=rows)
 
 
-def conjugate_guide(
-    posterior: VariationalMixture, *, assignments: bool = False
-) -> Callable[..., None]:
-    """The variational posterior of `rbpp.mixtures.cavi` as a Pyro guide of `mixture_model`.
-
-    Args:
-        posterior: of one data set, without leading dimensions.
-        assignments: also guide `component` by its optimal responsibilities (rows without weights
-            only). Then `TraceEnum_ELBO` estimates the mean-field ELBO that coordinate ascent
-            maximises; without, the tighter one with the assignments summed out, as for autoguides.
-
-    Raises:
-        ValueError: if the posterior has leading dimensions.
-    """
-    if posterior.batch_shape:
-        raise ValueError(
-            f"Expected the posterior of one data set; got batch shape {posterior.batch_shape}: "
-            "use best() or select()"
-        )
-    parameters = posterior.parameters
-
-    def guide(
-        data: MixtureData,
-        prior: MixturePrior,
-        components: int,
-        source_count: int = 1,
-        batch_rows: int | None = None,
-    ) -> None:
-        _sample_globals(parameters)
-        if not assignments:
-            return
-        with pyro.plate("rows", len(data.rows), subsample_size=batch_rows) as index:
-            rows, source, _ = _batch(data, index)
-            natural = natural_parameters(parameters, expectations(parameters))
-            logits = (natural @ features(rows.mT, source, source_count)).mT
-            pyro.sample(
-                "component", dist.Categorical(logits=logits), infer={"enumerate": "parallel"}
-            )
-
-    return guide
-
-
-def _sample_globals(parameters: Parameters) -> tuple[Tensor, Tensor, Tensor]:
+def sample_globals(parameters: Parameters) -> tuple[Tensor, Tensor, Tensor]:
     """Draw weights, means and precision factors, in a prior or in a guide."""
-    source_count, components = parameters.concentration.shape
-    with pyro.plate("sources", source_count):
-        weights = pyro.sample("weights", dist.Dirichlet(parameters.concentration))
-    with pyro.plate("components", components):
+    weights = pyro.sample("weights", dist.Dirichlet(parameters.concentration))
+    with pyro.plate("components", len(parameters.concentration)):
         precision = pyro.sample(
             "precision_cholesky",
             WishartCholesky(parameters.degrees_of_freedom, wishart_factor(parameters.scale)),
@@ -140,14 +89,7 @@ def _sample_globals(parameters: Parameters) -> tuple[Tensor, Tensor, Tensor]:
     return weights, mean, precision
 
 
-def _batch(data: MixtureData, index: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def batch(data: MixtureData, index: Tensor | None) -> tuple[Tensor, Tensor | None]:
     if index is None or len(index) == len(data.rows):
-        return data.rows, data.source, data.weights
-    source = None if data.source is None else data.source[index]
-    weights = None if data.weights is None else data.weights[index]
-    return data.rows[index], source, weights
-
-
-def _of_source(weights: Tensor, source: Tensor | None) -> Tensor:
-    """Weights (…, S, K) of the source of every row: (…, n, K), or (…, 1, K) for one source."""
-    return weights if source is None else weights[..., source, :]
+        return data.rows, data.weights
+    return data.rows[index], None if data.weights is None else data.weights[index]

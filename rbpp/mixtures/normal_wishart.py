@@ -1,11 +1,10 @@
 """The conjugate family of Gaussian mixtures: Dirichlet weights × normal-Wishart components.
 
-    w_s ~ Dirichlet(α_s),   Λ_k ~ Wishart(ν_k, Ψ_k⁻¹),   μ_k | Λ_k ~ N(m_k, (κ_k Λ_k)⁻¹)
+    w ~ Dirichlet(α),   Λ_k ~ Wishart(ν_k, Ψ_k⁻¹),   μ_k | Λ_k ~ N(m_k, (κ_k Λ_k)⁻¹)
 
-with one Dirichlet per source s over one shared set of components. Ψ is in units of a sum of
-squares: Ψ / (ν − d − 1) is the mean of the covariance Λ⁻¹. Draws, densities, expectations and
-divergence here are functions of `Parameters` with any leading dimensions; `conjugate` has what
-users hold.
+Ψ is in units of a sum of squares: Ψ / (ν − d − 1) is the mean of the covariance Λ⁻¹. Draws,
+densities, expectations and divergence here are functions of `Parameters` with any leading
+dimensions; `conjugate` has what users hold.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from rbpp.mixtures.wishart import PrecisionNormal, WishartCholesky
 class Parameters(NamedTuple):
     """Parameters of the conjugate family, of a prior or of a posterior.
 
-    Shapes: concentration α (…, S, K), mean m (…, K, d), mean_precision κ (…, K),
+    Shapes: concentration α (…, K), mean m (…, K, d), mean_precision κ (…, K),
     degrees_of_freedom ν (…, K), scale Ψ (…, K, d, d).
     """
 
@@ -45,22 +44,22 @@ class Parameters(NamedTuple):
         return Parameters(*(value[index] for value in self))
 
     def affine(self, shift: Tensor, factor: Tensor) -> Parameters:
-        """The law after every row x has become factor · x + shift; both (…, 1, d)."""
+        """The distribution after every row x has become factor · x + shift; both (…, 1, d)."""
         outer = factor.unsqueeze(-1) * factor.unsqueeze(-2)
         return self._replace(mean=self.mean * factor + shift, scale=self.scale * outer)
 
 
 class Draws(NamedTuple):
-    """Draws of a mixture: weights (…, S, K), means (…, K, d), precision_cholesky (…, K, d, d)."""
+    """Draws of a mixture: weights (…, K), means (…, K, d), precision_cholesky (…, K, d, d)."""
 
     weights: Tensor
     means: Tensor
     precision_cholesky: Tensor
 
-    def mixture(self, source: int = 0) -> GaussianMixture:
-        """The mixtures of one source, with the draws as batch."""
+    def mixture(self) -> GaussianMixture:
+        """The mixtures, with the draws as batch."""
         return GaussianMixture(
-            self.weights[..., source, :],
+            self.weights,
             self.means,
             precision_cholesky=self.precision_cholesky,
             validate_args=False,
@@ -68,7 +67,7 @@ class Draws(NamedTuple):
 
 
 def draw(parameters: Parameters, count: int, generator: torch.Generator) -> Draws:
-    """Draws of the conjugate law, with leading dimensions (count, …)."""
+    """Draws of the conjugate distribution, with leading dimensions (count, …)."""
     concentration = parameters.concentration
     gamma = standard_gamma(
         concentration.expand(count, *concentration.shape).contiguous(), generator=generator
@@ -87,7 +86,7 @@ def draw(parameters: Parameters, count: int, generator: torch.Generator) -> Draw
 
 
 def log_prob(parameters: Parameters, draws: Draws) -> Tensor:
-    """Log density (nats) of draws under the conjugate law; leading dimensions broadcast."""
+    """Log density (nats) of draws under a conjugate distribution; leading dimensions broadcast."""
     weights = Dirichlet(parameters.concentration, validate_args=False).log_prob(draws.weights)
     precision = WishartCholesky(
         parameters.degrees_of_freedom, wishart_factor(parameters.scale), validate_args=False
@@ -97,11 +96,11 @@ def log_prob(parameters: Parameters, draws: Draws) -> Tensor:
         draws.precision_cholesky * parameters.mean_precision.sqrt()[..., None, None],
         validate_args=False,
     ).log_prob(draws.means)
-    return weights.sum(-1) + (precision + means).sum(-1)
+    return weights + (precision + means).sum(-1)
 
 
 class Expectations(NamedTuple):
-    """E log w (…, S, K), E log |Λ| (…, K), Ψ⁻¹ (…, K, d, d) and log |Ψ| (…, K)."""
+    """E log w (…, K), E log |Λ| (…, K), Ψ⁻¹ (…, K, d, d) and log |Ψ| (…, K)."""
 
     log_weights: Tensor
     log_det_precision: Tensor
@@ -110,7 +109,7 @@ class Expectations(NamedTuple):
 
 
 def expectations(parameters: Parameters) -> Expectations:
-    """What coordinate ascent needs of the conjugate law, each in closed form."""
+    """What coordinate ascent needs of a conjugate distribution, each in closed form."""
     inverse, log_det = _inverse(parameters.scale)
     dimension = parameters.mean.shape[-1]
     total = parameters.concentration.sum(-1, keepdim=True)
@@ -125,10 +124,10 @@ def expectations(parameters: Parameters) -> Expectations:
 
 
 def kl_divergence(q: Parameters, p: Parameters, expected: Expectations | None = None) -> Tensor:
-    """Closed-form D_KL(q ‖ p) of two conjugate laws (nats), components matched by index.
+    """Closed-form D_KL(q ‖ p) of two conjugate distributions (nats), components matched by index.
 
     Args:
-        q, p: the laws; leading dimensions broadcast.
+        q, p: the distributions; leading dimensions broadcast.
         expected: `expectations(q)`, where it is at hand.
     """
     expected = expected or expectations(q)
@@ -155,7 +154,7 @@ def kl_divergence(q: Parameters, p: Parameters, expected: Expectations | None = 
         + 2 * _log_normalizer(p, _inverse(p.scale)[1])
         - 2 * _log_normalizer(q, expected.log_det_scale)
     )
-    return weights.sum(-1) + 0.5 * (normal + wishart).sum(-1)
+    return weights + 0.5 * (normal + wishart).sum(-1)
 
 
 def wishart_factor(scale: Tensor) -> Tensor:
@@ -194,3 +193,68 @@ def _inverse(matrix: Tensor) -> tuple[Tensor, Tensor]:
 def normalized(values: Tensor) -> Tensor:
     """Values divided by their sum over the last dimension."""
     return values / values.sum(-1, keepdim=True)
+
+
+class Standardisation(NamedTuple):
+    """The map x ↦ (x − centre) / spread; both (…, d) in float64.
+
+    Products of coordinates cancel far from the origin, and gradients want comparable units: every
+    engine works on standardised rows. The conjugate family is closed under such maps.
+    """
+
+    centre: Tensor
+    spread: Tensor
+
+    def rows(self, rows: Tensor) -> Tensor:
+        """Standardised rows (…, n, d), in float64."""
+        return (rows - self.centre.unsqueeze(-2)) / self.spread.unsqueeze(-2)
+
+    def parameters(self, parameters: Parameters) -> Parameters:
+        """The distribution of the standardised mixture."""
+        factor = self.spread.reciprocal().unsqueeze(-2)
+        return parameters.affine(-self.centre.unsqueeze(-2) * factor, factor)
+
+    def parameters_back(self, parameters: Parameters) -> Parameters:
+        """Inverse of `parameters`."""
+        return parameters.affine(self.centre.unsqueeze(-2), self.spread.unsqueeze(-2))
+
+    def draws_back(self, draws: Draws) -> Draws:
+        """Draws of standardised mixtures (…, K, d) as mixtures of the rows themselves."""
+        return Draws(
+            draws.weights,
+            draws.means * self.spread + self.centre,
+            draws.precision_cholesky / self.spread.unsqueeze(-1),
+        )
+
+    def log_jacobian(self, components: int) -> Tensor:
+        """What `draws_back` takes from the log density of a draw: log |∂ draws_back / ∂ draws|."""
+        index = torch.arange(self.spread.shape[-1], device=self.spread.device)
+        # A mean has one entry per coordinate, row i of the factor has i + 1, which shrink.
+        return -components * (index * self.spread.log()).sum(-1)
+
+    def select(self, index: Tensor) -> Standardisation:
+        """The members of the leading dimension at `index`."""
+        return Standardisation(self.centre[index], self.spread[index])
+
+
+def standardisation(rows: Tensor, weights: Tensor | None = None) -> Standardisation:
+    """Mean and standard deviation of every coordinate of rows (…, n, d) with weights (…, n).
+
+    A coordinate that does not vary keeps its unit. Rows of weight zero may hold anything.
+    """
+    if weights is None:
+        origin = rows[..., :1, :]
+        centred = rows - origin
+        mean = centred.mean(-2, keepdim=True, dtype=torch.float64)
+        variance = (centred - mean).square().mean(-2, keepdim=True)
+    else:
+        weight = weights.unsqueeze(-1).double()
+        share = weight / weight.sum(-2, keepdim=True)
+        first = weight.argmax(-2, keepdim=True)
+        origin = rows.gather(-2, first.expand(*rows.shape[:-2], 1, rows.shape[-1]))
+        centred = torch.where(weight > 0, rows - origin, 0.0)
+        mean = (centred * share).sum(-2, keepdim=True)
+        variance = ((centred - mean).square() * share).sum(-2, keepdim=True)
+    spread = variance.sqrt()
+    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
+    return Standardisation((mean + origin).squeeze(-2), spread.squeeze(-2))

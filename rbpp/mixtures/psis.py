@@ -1,8 +1,8 @@
 """Pareto-smoothed importance sampling: how far a posterior approximation can be trusted.
 
-The largest importance ratios are replaced by quantiles of a generalised Pareto law fitted to them;
-its shape k̂ says how heavy their tail is. Below 0.7 the corrected estimates converge at a usable
-rate, above they do not.
+The largest importance ratios are replaced by quantiles of a generalised Pareto distribution that is
+fitted to them; its shape k̂ says how heavy their tail is. Below 0.7 the corrected estimates converge
+at a usable rate, above they do not.
 
 Vehtari, Simpson, Gelman, Yao and Gabry, Pareto smoothed importance sampling, JMLR 25 (2024). The
 Pareto fit is that of Zhang and Stephens, A new and efficient estimation method for the generalized
@@ -66,7 +66,7 @@ def pareto_smooth(log_ratios: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def generalized_pareto(excess: Tensor) -> tuple[Tensor, Tensor]:
-    """Shape k̂ and scale of a generalised Pareto law, from sorted excesses (fits, n)."""
+    """Shape k̂ and scale of a generalised Pareto distribution, from sorted excesses (fits, n)."""
     count = excess.shape[-1]
     grid = 30 + int(math.sqrt(count))
     quartile = excess[:, int(count / 4 + 0.5) - 1, None]

@@ -1,21 +1,20 @@
 """Mixture posteriors of rows larger than memory: the same ascent, with statistics summed by part.
 
-Three kinds of pass. A *stochastic* pass steps after every window of parts, along the natural
-gradient: a decent posterior after one reading. An *incremental* pass steps as often, and replaces
-what the same window gave before: no step size, no noise, and as many steps as windows in a reading.
-An *exact* pass adds up all parts before it steps: its ELBO is that of all rows, never falls, and
-the result is that of `rbpp.mixtures.cavi` from the same start.
+Two kinds of pass. A *stochastic* pass steps after every window of parts, along the natural
+gradient: a decent posterior after one reading. An *exact* pass adds up all parts before it steps:
+its ELBO is that of all rows, never falls, and the result is that of `rbpp.mixtures.cavi` from the
+same start.
 
-The unit of work is `part_statistics`. A `mapper` may do it in other processes or on other machines;
+The unit of work is `part_statistics`. Workers may do it in other processes or on other machines;
 parts come back in order, so that sums do not depend on who did them.
 
-Hoffman, Blei, Wang and Paisley, Stochastic variational inference, JMLR 14 (2013). Neal and Hinton,
-A view of the EM algorithm that justifies incremental, sparse, and other variants (1998).
+Hoffman, Blei, Wang and Paisley, Stochastic variational inference, JMLR 14 (2013).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import count
 from operator import add
@@ -24,14 +23,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp.checkpoint import Checkpoint
+from rbpp import validate
+from rbpp.compute import Compute
+from rbpp.data.moments import StreamSummary, summarise
+from rbpp.data.stream import Chunk, Part, Stream
 from rbpp.mixtures.ascent import ascend, update
-from rbpp.mixtures.cavi import cavi
-from rbpp.mixtures.chunks import Chunk, Part, Stream
+from rbpp.mixtures.cavi import cavi, fitted_prior
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_prior
-from rbpp.mixtures.normal_wishart import Parameters, expectations
-from rbpp.mixtures.standardisation import Standardisation
-from rbpp.mixtures.stream_summary import StreamSummary, summarise
+from rbpp.mixtures.normal_wishart import Parameters, Standardisation, expectations
+from rbpp.mixtures.posterior import MixturePosterior, draws_of
 from rbpp.mixtures.sufficient import Rows, Statistics, natural_parameters, statistics
 from rbpp.progress import progress
 from rbpp.randomness import generator as new_generator
@@ -41,10 +41,89 @@ from rbpp.threads import Map, block_threads
 # Step sizes (t + delay)^−forgetting of the stochastic passes: the first steps move far, the last
 # average. Any forgetting in (0.5, 1] converges; 0.7 is usual.
 _DELAY, _FORGETTING = 1.0, 0.7
-# Steps of a stochastic or incremental pass, whatever the number of rows: what decides how far it
-# comes. On a cluster the parts of a step are done at once.
-STEPS = 64
-SAMPLE_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How often the rows of a stream are read, and what every reading does.
+
+    Attributes:
+        starts: k-means++ starts of each chain, of which it keeps the best; on the sample.
+        sample_rows: rows of the sample that the chains start from.
+        stochastic: readings that step after every window of parts.
+        steps: windows of such a reading, at most as many as there are parts: their number and not
+            that of the rows decides how far it comes.
+        exact: most readings that step after all parts; they end early within `tolerance`.
+        tolerance: gain per row (nats) below which a chain has converged.
+        dtype: precision of the passes over the rows, by default that of the rows, on a GPU float32.
+            Statistics and parameters are always accumulated in float64.
+    """
+
+    starts: int = 5
+    sample_rows: int = 20_000
+    stochastic: int = 1
+    steps: int = 64
+    exact: int = 20
+    tolerance: float = 1e-6
+    dtype: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("starts", 1), ("stochastic", 0), ("steps", 1), ("exact", 0)):
+            validate.count(name, getattr(self, name), least)
+
+
+def stream_posterior(
+    stream: Stream,
+    components: int,
+    *,
+    concentration: float = 1.0,
+    chains: int = 4,
+    draws: int = 1000,
+    passes: Passes | None = None,
+    compute: Compute | None = None,
+) -> tuple[MixturePosterior, StreamSummary]:
+    """Posterior draws of a Gaussian mixture from a stream, and what the stream holds.
+
+    The prior is that of `fit_mixture`, its scale fitted to a sample of the rows. `log_prob` and
+    `pareto_k` are nan: they would take as many readings of the rows as there are draws.
+
+    Raises:
+        ValueError: on unusable rows or options.
+
+    >>> from rbpp.data.stream import tensor_stream
+    >>> rows = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+    >>> posterior, summary = stream_posterior(tensor_stream(rows, 30), 2, draws=100)
+    >>> posterior.mixture.batch_shape, summary.count
+    (torch.Size([4, 100]), 100)
+    """
+    validate.count("draws", draws)
+    passes, compute = passes or Passes(), compute or Compute()
+    summary = _summary(stream, passes.sample_rows, compute)
+    prior = _fitted_prior(summary, components, concentration, passes.starts, compute.seed)
+    fit = fit_stream(
+        stream,
+        components,
+        summary=summary,
+        prior=prior,
+        chains=chains,
+        passes=passes,
+        compute=compute,
+    ).double()
+    drawn = draws_of(fit, draws, spawn(compute.seed, "draws"))
+    assert fit.elbo is not None
+    assert drawn.log_q is not None
+    posterior = MixturePosterior(
+        draws=drawn.draws,
+        log_prob=torch.full_like(drawn.log_q, torch.nan),
+        log_q=drawn.log_q,
+        elbo=fit.elbo.cpu(),
+        pareto_k=torch.full_like(fit.elbo.cpu(), torch.nan),
+        engine="cavi",
+        prior=prior,
+        digest=summary.digest,
+        variational=fit,
+    )
+    return posterior, summary
 
 
 def fit_stream(
@@ -53,98 +132,80 @@ def fit_stream(
     *,
     summary: StreamSummary | None = None,
     prior: MixturePrior | None = None,
-    concentration: float = 1.0,
-    source_count: int = 1,
-    restarts: int = 1,
-    starts: int = 5,
-    stochastic_passes: int = 1,
-    incremental_passes: int = 0,
-    steps: int = STEPS,
-    passes: int = 20,
-    tolerance: float = 1e-6,
-    sample_rows: int = SAMPLE_ROWS,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-    part_device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-    mapper: Map = map,
-    checkpoint: Checkpoint | None = None,
-    quiet: bool = True,
+    chains: int = 1,
+    passes: Passes | None = None,
+    compute: Compute | None = None,
 ) -> VariationalMixture:
-    """Posterior of a Gaussian mixture from a stream of rows.
+    """Variational posterior of a Gaussian mixture from a stream of rows.
 
     Reads the stream once for its moments and a sample, fits the sample by `cavi` for a start, then
-    makes the stochastic, the incremental and the exact passes.
+    makes the stochastic and the exact passes.
 
     Args:
         stream: parts of the rows, the same in every pass.
         components: K.
         summary: of the stream, where it is known.
         prior: by default the `default_prior` of the whole stream.
-        concentration: of the default prior's weights.
-        source_count: S; chunks then carry labels.
-        restarts: independent fits, each started from the best of `starts` fits to the sample.
-        starts: k-means++ starts per restart.
-        stochastic_passes, incremental_passes: readings that step after every window of parts.
-        steps: windows of such a pass, at most as many as there are parts.
-        passes: most readings that step after all parts; they end early within `tolerance`.
-        tolerance: gain per row (nats) below which a restart has converged.
-        sample_rows: rows of the sample.
-        seed: of sample and starts.
-        device: where parameters are updated.
-        part_device: where the rows of a part are worked on, by whoever does that; by default
-            `device`.
-        dtype: precision of the passes over the rows, by default that of the rows, on a GPU float32.
-            Statistics and parameters are always accumulated in float64.
-        mapper: `map`, or one that works on several parts at once, such as that of a cluster.
-        checkpoint: keeps what every pass gave; a run with the same checkpoint goes on from there.
-        quiet: no progress bar.
+        chains: independent fits.
+        passes: readings of the rows.
+        compute: parts are worked on by its workers, on its device. Its checkpoint keeps what every
+            pass gave: a run with the same checkpoint goes on from there.
 
     Returns:
-        VariationalMixture with leading dimension (restarts,), in the precision of the rows. Without
+        VariationalMixture with leading dimension (chains,), in the precision of the rows. Without
         an exact pass its ELBO is nan.
 
     Raises:
         ValueError: on an empty stream, unusable chunks or counts out of range.
     """
-    _check_counts(restarts, starts, stochastic_passes, incremental_passes, steps, passes)
-    checkpoint = checkpoint or Checkpoint()
+    validate.count("chains", chains)
+    passes, compute = passes or Passes(), compute or Compute()
     if summary is None:
-        summary = kept_summary(
-            stream, sample_rows=sample_rows, seed=seed, mapper=mapper, checkpoint=checkpoint
-        )
+        summary = _summary(stream, passes.sample_rows, compute)
     if prior is None:
-        prior = stream_prior(summary, components, concentration)
-    device = torch.device(device)
-    parameters = _starts(
-        summary, prior, components, source_count, restarts, starts, seed, mapper, checkpoint
-    )
+        prior = stream_prior(summary, components)
+    parameters = _starts(summary, prior, components, chains, passes.starts, compute)
+    part_device = torch.device(compute.device)
+    # Other machines have devices of their own: parameters are then updated on the CPU.
+    device = part_device if compute.workers is map else torch.device("cpu")
     spread = summary.covariance.diagonal().sqrt()
     units = Standardisation(summary.mean, torch.where(spread > 0, spread, 1.0))
-    inside = units.parameters(prior.parameters(components, source_count).map(Tensor.double))
-    inside = inside.map(lambda value: value.expand(restarts, *value.shape).to(device))
+    inside = units.parameters(prior.parameters(components).map(Tensor.double))
+    inside = inside.map(lambda value: value.expand(chains, *value.shape).to(device))
     parameters = units.parameters(parameters).map(lambda value: value.to(device))
-    members = torch.zeros(restarts, dtype=torch.long, device=device)
-    part_device = device if part_device is None else torch.device(part_device)
-    dtype = dtype or (torch.float32 if part_device.type == "cuda" else None)
-    work = partial(
-        part_statistics, units=units, source_count=source_count, device=part_device, dtype=dtype
-    )
+    members = torch.zeros(chains, dtype=torch.long, device=device)
+    dtype = passes.dtype or (torch.float32 if part_device.type == "cuda" else None)
+    work = partial(part_statistics, units=units, device=part_device, dtype=dtype)
+    workers, checkpoint, quiet = compute.workers, compute.checkpoint, not compute.progress
 
     def gather(parts: Stream, natural: Tensor, which: Tensor, label: str = "") -> Statistics:
-        found = mapper(partial(work, natural=natural, members=which), parts)
+        found = workers(partial(work, natural=natural, members=which), parts)
         return reduce(add, progress(found, len(parts), label, quiet or not label))
 
-    stepping = _Stepping(stream, steps, gather, inside, members, summary.weight, checkpoint, quiet)
-    parameters = stepping.stochastic(parameters, stochastic_passes)
-    parameters = stepping.incremental(parameters, incremental_passes)
+    size = -(-len(stream) // passes.steps)
+    windows = [stream[first : first + size] for first in range(0, len(stream), size)]
+    made: dict[str, np.ndarray] = {}
+    for number in range(1, passes.stochastic + 1):
+        step = partial(
+            _stochastic_pass,
+            windows,
+            gather,
+            inside,
+            parameters,
+            made,
+            members,
+            summary.weight,
+            compute,
+        )
+        made = checkpoint.once(f"stochastic-{number:03}", step)
+        parameters = update(inside, torch.from_numpy(made["moments"]).to(device))
     fit = VariationalMixture(**parameters._asdict(), elbo=members * torch.nan)
-    if passes > 0:
-        number = count(1)
+    if passes.exact > 0:
+        number_of = count(1)
 
         def whole(natural: Tensor, which: Tensor) -> Statistics:
             arrays = checkpoint.once(
-                f"exact-{next(number):03}",
+                f"exact-{next(number_of):03}",
                 lambda: gather(stream, natural, which, "exact pass").arrays(),
             )
             return Statistics.from_arrays(arrays).to(device)
@@ -154,8 +215,8 @@ def fit_stream(
             members,
             inside,
             parameters,
-            tolerance=tolerance,
-            max_iterations=passes,
+            tolerance=passes.tolerance,
+            max_iterations=passes.exact,
             rounding=torch.finfo(dtype or summary.sample.dtype).eps,
         )
     units = Standardisation(*(value.to(device) for value in units))
@@ -175,7 +236,6 @@ def part_statistics(
     units: Standardisation,
     natural: Tensor,
     members: Tensor,
-    source_count: int = 1,
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> Statistics:
@@ -189,7 +249,7 @@ def part_statistics(
     inside, which = natural.to(device), members.to(device)
     with block_threads(device) as mapper:
         found = (
-            chunk_statistics(chunk, units, inside, which, source_count, device, dtype, mapper)
+            chunk_statistics(chunk, units, inside, which, device, dtype, mapper)
             for chunk in part()
             if len(chunk.rows)
         )
@@ -206,7 +266,6 @@ def chunk_statistics(
     units: Standardisation,
     natural: Tensor,
     members: Tensor,
-    source_count: int,
     device: torch.device,
     dtype: torch.dtype | None,
     mapper: Map = map,
@@ -216,23 +275,19 @@ def chunk_statistics(
     given = chunk.rows.to(device)
     columns = units.rows(given).to(dtype).mT.unsqueeze(0).contiguous()
     weights = None if chunk.weights is None else chunk.weights.to(columns).unsqueeze(0)
-    source = None if chunk.source is None else chunk.source.to(device).unsqueeze(0)
-    rows = Rows(columns, weights, source, source_count, store=False)
+    rows = Rows(columns, weights, store=False)
     return statistics(rows, natural, members, mapper=mapper)
 
 
-def kept_summary(
-    stream: Stream, *, sample_rows: int, seed: int, mapper: Map, checkpoint: Checkpoint
-) -> StreamSummary:
+def _summary(stream: Stream, sample_rows: int, compute: Compute) -> StreamSummary:
     """`summarise`, once per checkpoint."""
-    return StreamSummary.from_arrays(
-        checkpoint.once(
-            "summary",
-            lambda: summarise(
-                stream, sample_rows=sample_rows, seed=spawn(seed, "sample"), mapper=mapper
-            ).arrays(),
-        )
-    )
+    seed = spawn(compute.seed, "sample")
+
+    def work() -> dict[str, np.ndarray]:
+        found = summarise(stream, sample_rows=sample_rows, seed=seed, mapper=compute.workers)
+        return found.arrays()
+
+    return StreamSummary.from_arrays(compute.checkpoint.once("summary", work))
 
 
 def stream_prior(
@@ -248,128 +303,69 @@ def stream_prior(
     )
 
 
-class _Stepping:
-    """Passes that step after every window of parts."""
-
-    def __init__(
-        self,
-        stream: Stream,
-        steps: int,
-        gather: Callable[[Stream, Tensor, Tensor], Statistics],
-        prior: Parameters,
-        members: Tensor,
-        weight: float,
-        checkpoint: Checkpoint,
-        quiet: bool,
-    ) -> None:
-        size = -(-len(stream) // steps)
-        self.windows = [stream[first : first + size] for first in range(0, len(stream), size)]
-        self.gather, self.prior, self.members = gather, prior, members
-        self.weight, self.checkpoint, self.quiet = weight, checkpoint, quiet
-        self.moments: Tensor | None = None  # what the current parameters were updated from
-        self.step = 0
-
-    def stochastic(self, parameters: Parameters, passes: int) -> Parameters:
-        """Natural-gradient steps, one a window."""
-        for number in range(1, passes + 1):
-            work = partial(self._stochastic_pass, parameters)
-            arrays = self.checkpoint.once(f"stochastic-{number:03}", work)
-            self.moments = torch.from_numpy(arrays["moments"]).to(self.members.device)
-            self.step = int(arrays["step"])
-            parameters = update(self.prior, self.moments)
-        return parameters
-
-    def _stochastic_pass(self, parameters: Parameters) -> dict[str, np.ndarray]:
-        moments, step = self.moments, self.step
-        for window in progress(self.windows, len(self.windows), "stochastic pass", self.quiet):
-            found = self._at(parameters, window)
-            if not bool((found.weight > 0).all()):
-                continue
-            # Statistics of as many rows as the stream has, were all like this window.
-            image = found.moments * (self.weight / found.weight)[:, None, None]
-            rate = (step + 1 + _DELAY) ** -_FORGETTING
-            moments = image if moments is None else moments.lerp(image, rate)
-            parameters = update(self.prior, moments)
-            step += 1
-        assert moments is not None  # the stream has weight
-        return {"moments": moments.cpu().numpy(), "step": np.asarray(step)}
-
-    def incremental(self, parameters: Parameters, passes: int) -> Parameters:
-        """Steps by the statistics of all windows, of which one is new at a time."""
-        memory: Tensor | None = None
-        for number in range(1, passes + 1):
-            work = partial(self._incremental_pass, parameters, memory)
-            arrays = self.checkpoint.once(f"incremental-{number:03}", work)
-            memory = torch.from_numpy(arrays["memory"]).to(self.members.device)
-            self.moments = memory.sum(0)
-            parameters = update(self.prior, self.moments)
-        return parameters
-
-    def _incremental_pass(
-        self, parameters: Parameters, memory: Tensor | None
-    ) -> dict[str, np.ndarray]:
-        kept: list[Tensor] = []
-        total = self.moments
-        windows = progress(self.windows, len(self.windows), "incremental pass", self.quiet)
-        for index, window in enumerate(windows):
-            found = self._at(parameters, window)
-            kept.append(found.moments)
-            if not bool((found.weight > 0).all()):
-                continue
-            if total is None:
-                total = found.moments * (self.weight / found.weight)[:, None, None]
-            elif memory is None:  # what the estimate of all rows holds for these
-                total = total - total * (found.weight / self.weight)[:, None, None] + kept[-1]
-            else:
-                total = total - memory[index] + kept[-1]
-            parameters = update(self.prior, total)
-        return {"memory": torch.stack(kept).cpu().numpy()}
-
-    def _at(self, parameters: Parameters, window: Stream) -> Statistics:
+def _stochastic_pass(
+    windows: Sequence[Stream],
+    gather: Callable[[Stream, Tensor, Tensor], Statistics],
+    prior: Parameters,
+    parameters: Parameters,
+    before: Mapping[str, np.ndarray],
+    members: Tensor,
+    weight: float,
+    compute: Compute,
+) -> dict[str, np.ndarray]:
+    """Natural-gradient steps, one a window; `before` is what the last such pass returned."""
+    moments = torch.from_numpy(before["moments"]).to(members.device) if before else None
+    step = int(before["step"]) if before else 0
+    for window in progress(windows, len(windows), "stochastic pass", not compute.progress):
         natural = natural_parameters(parameters, expectations(parameters))
-        return self.gather(window, natural, self.members)
+        found = gather(window, natural, members)
+        if not bool((found.weight > 0).all()):
+            continue
+        # Statistics of as many rows as the stream has, were all like this window.
+        image = found.moments * (weight / found.weight)[:, None, None]
+        rate = (step + 1 + _DELAY) ** -_FORGETTING
+        moments = image if moments is None else moments.lerp(image, rate)
+        parameters = update(prior, moments)
+        step += 1
+    assert moments is not None  # the stream has weight
+    return {"moments": moments.cpu().numpy(), "step": np.asarray(step)}
 
 
 def _starts(
     summary: StreamSummary,
     prior: MixturePrior,
     components: int,
-    source_count: int,
-    restarts: int,
+    chains: int,
     starts: int,
-    seed: int,
-    mapper: Map,
-    checkpoint: Checkpoint,
+    compute: Compute,
 ) -> Parameters:
-    """Where the restarts begin: the best of several fits to the sample, each."""
+    """Where the chains begin: the best of several fits to the sample, each."""
     work = partial(
         _start,
         summary=summary,
         prior=prior,
         components=components,
-        source_count=source_count,
         starts=starts,
-        seed=seed,
+        seed=compute.seed,
     )
 
-    def all_restarts() -> dict[str, np.ndarray]:
-        found = list(mapper(work, range(restarts)))
+    def all_chains() -> dict[str, np.ndarray]:
+        found = list(compute.workers(work, range(chains)))
         return {
             name: torch.cat([getattr(part, name) for part in found]).numpy()
             for name in Parameters._fields
         }
 
-    arrays = checkpoint.once("starts", all_restarts)
+    arrays = compute.checkpoint.once("starts", all_chains)
     return Parameters(**{name: torch.from_numpy(arrays[name]) for name in Parameters._fields})
 
 
 def _start(
-    restart: int,
+    chain: int,
     *,
     summary: StreamSummary,
     prior: MixturePrior,
     components: int,
-    source_count: int,
     starts: int,
     seed: int,
 ) -> Parameters:
@@ -377,29 +373,24 @@ def _start(
         summary.sample,
         prior.to(summary.sample),
         components,
-        source=summary.source,
-        source_count=source_count,
         restarts=starts,
-        generator=new_generator(spawn(seed, "start", restart)),
+        generator=new_generator(spawn(seed, "start", chain)),
     ).best_of(starts)
     return fit.parameters.map(Tensor.double)
 
 
-def _check_counts(
-    restarts: int,
-    starts: int,
-    stochastic_passes: int,
-    incremental_passes: int,
-    steps: int,
-    passes: int,
-) -> None:
-    for name, value, least in (
-        ("restarts", restarts, 1),
-        ("starts", starts, 1),
-        ("stochastic_passes", stochastic_passes, 0),
-        ("incremental_passes", incremental_passes, 0),
-        ("steps", steps, 1),
-        ("passes", passes, 0),
-    ):
-        if value < least:
-            raise ValueError(f"Expected {name} ≥ {least}; got {value}")
+def _fitted_prior(
+    summary: StreamSummary, components: int, concentration: float, starts: int, seed: int
+) -> MixturePrior:
+    """The default prior of all rows, its scale multiplied by what fits the sample."""
+    sample = summary.sample.double()
+    fitted = fitted_prior(
+        sample,
+        components,
+        concentration=concentration,
+        starts=starts,
+        generator=new_generator(spawn(seed, "prior")),
+    )
+    factor: Tensor = fitted.scale[0, 0] / default_prior(sample, components).scale[0, 0]
+    whole = stream_prior(summary, components, concentration)
+    return replace(whole, scale=whole.scale * factor)

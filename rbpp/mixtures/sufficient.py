@@ -1,7 +1,7 @@
 """Sufficient statistics of rows under a conjugate mixture: the one pass over the data.
 
-The expected log density of a row is linear in its features [x xᵀ (upper triangle), x, source], so
-that a pass is two matrix products: features × natural parameters gives the log responsibilities,
+The expected log density of a row is linear in its features [x xᵀ (upper triangle), x, 1], so that
+a pass is two matrix products: features × natural parameters gives the log responsibilities,
 and responsibilities × features the statistics. Rows come in any chunks: statistics add up.
 """
 
@@ -47,10 +47,6 @@ class Statistics:
             self.weight + other.weight,
         )
 
-    def select(self, index: Tensor) -> Statistics:
-        """The members of the leading dimension at `index`."""
-        return Statistics(self.moments[index], self.evidence[index], self.weight[index])
-
     def to(self, device: torch.device | str) -> Statistics:
         """The same on another device."""
         return Statistics(*(getattr(self, name).to(device) for name in _FIELDS))
@@ -63,13 +59,6 @@ class Statistics:
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Statistics:
         """Inverse of `arrays`."""
         return cls(*(torch.from_numpy(arrays[name]) for name in _FIELDS))
-
-    def scaled(self, factor: float | Tensor) -> Statistics:
-        """Statistics of `factor` times as many rows of the same kind."""
-        factor = torch.as_tensor(factor, dtype=self.evidence.dtype, device=self.evidence.device)
-        return Statistics(
-            self.moments * factor[..., None, None], self.evidence * factor, self.weight * factor
-        )
 
 
 _FIELDS = [field.name for field in fields(Statistics)]
@@ -84,9 +73,9 @@ class Block(NamedTuple):
 
 
 class Rows:
-    """Rows of D data sets, ready for passes: columns (D, d, n), weights (D, n), sources (D, n).
+    """Rows of D data sets, ready for passes: columns (D, d, n), weights (D, n).
 
-    `source` is None where there is one source. Rows of weight 0 must be finite. With `store` the
+    Rows of weight 0 must be finite. With `store` the
     features are kept from pass to pass where they are few.
     """
 
@@ -94,20 +83,16 @@ class Rows:
         self,
         columns: Tensor,
         weights: Tensor | None = None,
-        source: Tensor | None = None,
-        source_count: int = 1,
         *,
         store: bool = True,
     ) -> None:
-        self.columns, self.weights, self.source = columns, weights, source
-        self.source_count = source_count
+        self.columns, self.weights = columns, weights
         self.sets, self.dimension, self.count = columns.shape
-        self.feature_count = self.dimension * (self.dimension + 1) // 2 + self.dimension
-        self.feature_count += source_count
+        self.feature_count = self.dimension * (self.dimension + 1) // 2 + self.dimension + 1
         self._stored: Tensor | None = None
         elements = self.sets * self.count * self.feature_count
         if store and elements <= _STORED_ELEMENTS:
-            self._stored = features(columns, source, source_count)
+            self._stored = features(columns)
 
     @property
     def weight(self) -> Tensor:
@@ -149,15 +134,14 @@ class Rows:
     def _features(self, sets: slice | Tensor, rows: slice) -> Tensor:
         if self._stored is not None:
             return self._stored[sets, :, rows]
-        source = None if self.source is None else self.source[sets, rows]
-        return features(self.columns[sets, :, rows], source, self.source_count)
+        return features(self.columns[sets, :, rows])
 
 
-def features(columns: Tensor, source: Tensor | None, source_count: int) -> Tensor:
-    """[x xᵀ (upper triangle), x, one-hot source] of every column: (…, P, n)."""
+def features(columns: Tensor) -> Tensor:
+    """[x xᵀ (upper triangle), x, 1] of every column: (…, P, n)."""
     dimension, count = columns.shape[-2:]
     squares = dimension * (dimension + 1) // 2
-    result = columns.new_empty(*columns.shape[:-2], squares + dimension + source_count, count)
+    result = columns.new_empty(*columns.shape[:-2], squares + dimension + 1, count)
     start = 0
     for row in range(dimension):
         stop = start + dimension - row
@@ -165,12 +149,8 @@ def features(columns: Tensor, source: Tensor | None, source_count: int) -> Tenso
             columns[..., row : row + 1, :], columns[..., row:, :], out=result[..., start:stop, :]
         )
         start = stop
-    result[..., squares : squares + dimension, :] = columns
-    if source is None:
-        result[..., -1, :] = 1
-    else:
-        index = torch.arange(source_count, device=columns.device).unsqueeze(-1)
-        result[..., squares + dimension :, :] = source.unsqueeze(-2) == index
+    result[..., squares:-1, :] = columns
+    result[..., -1, :] = 1
     return result
 
 
@@ -189,8 +169,8 @@ def natural_parameters(parameters: Parameters, expected: Expectations) -> Tensor
     # Each off-diagonal product stands once among the features, and twice in the form.
     factor = torch.where(row == column, -0.5, -1.0).to(precision.dtype)
     quadratic = precision[..., row, column] * factor
-    by_source = (constant.unsqueeze(-2) + expected.log_weights).mT
-    return torch.cat([quadratic, linear, by_source], -1)
+    constant = constant + expected.log_weights
+    return torch.cat([quadratic, linear, constant.unsqueeze(-1)], -1)
 
 
 def statistics(

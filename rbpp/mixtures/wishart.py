@@ -83,7 +83,7 @@ def _to_cholesky_factor(constraint: constraints.Constraint) -> CholeskyFactorTra
 
 
 class WishartCholesky(TorchDistribution):
-    """Law of the lower triangular L with L Lᵀ ~ Wishart(ν, C Cᵀ).
+    """Distribution of the lower triangular L with L Lᵀ ~ Wishart(ν, C Cᵀ).
 
     Shapes: `degrees_of_freedom` ν (…), above d − 1; `scale_tril` C (…, d, d), lower triangular. The
     mean of L Lᵀ is ν C Cᵀ; the batch shape is (…), the event shape (d, d).
@@ -161,7 +161,7 @@ class WishartCholesky(TorchDistribution):
         return self.scale_tril @ (noise.tril(-1) + torch.diag_embed(diagonal))
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> WishartCholesky:
-        """The same law with a larger batch shape."""
+        """The same distribution with a larger batch shape."""
         batch = torch.Size(batch_shape)
         return WishartCholesky(
             self.degrees_of_freedom.expand(batch),
@@ -228,7 +228,7 @@ class PrecisionNormal(TorchDistribution):
         ).squeeze(-1)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> PrecisionNormal:
-        """The same law with a larger batch shape."""
+        """The same distribution with a larger batch shape."""
         batch = torch.Size(batch_shape)
         new = PrecisionNormal(
             self.loc.expand(*batch, *self.event_shape),

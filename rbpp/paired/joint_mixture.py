@@ -167,7 +167,7 @@ def expected_scale(fit: VariationalMixture, prior: MixturePrior, components: int
 
 def split(fit: VariationalMixture, components: int) -> VariationalMixture:
     """A start for more components: the heaviest ones cut in two across their longest axis."""
-    weight = fit.concentration.mean(-2)
+    weight = fit.concentration
     chosen = weight.argsort(-1, descending=True)[..., : components - fit.components]
     is_cut = torch.zeros_like(weight, dtype=torch.bool).scatter(-1, chosen, True)
     covariance = fit.scale / fit.degrees_of_freedom[..., None, None]
@@ -181,7 +181,7 @@ def split(fit: VariationalMixture, components: int) -> VariationalMixture:
     least = fit.dimension + 2
     freedom = least + (fit.degrees_of_freedom - least).clamp_min(0) * share
     scale = covariance * freedom[..., None, None]
-    concentration = fit.concentration * share.unsqueeze(-2)
+    concentration = fit.concentration * share
     mean_precision = fit.mean_precision * share
 
     def with_copies(value: Tensor, copied: Tensor, own: int) -> Tensor:
@@ -190,7 +190,7 @@ def split(fit: VariationalMixture, components: int) -> VariationalMixture:
         return torch.cat([value, copied.gather(-1 - own, index)], -1 - own)
 
     return VariationalMixture(
-        torch.cat([concentration, concentration.gather(-1, chosen.unsqueeze(-2))], -1),
+        with_copies(concentration, concentration, 0),
         with_copies(fit.mean + shift, fit.mean - shift, 1),
         with_copies(mean_precision, mean_precision, 0),
         with_copies(freedom, freedom, 0),
@@ -212,7 +212,7 @@ def _densities(
     """Joint and marginal log densities (3, n), of all rows under the first fit, and of each fold's
     rows under the fit without them."""
     dimension = rows.shape[-1]
-    weights = fits.concentration.squeeze(-2)
+    weights = fits.concentration
     weights = weights / weights.sum(-1, keepdim=True)
     covariances = fits.scale / fits.degrees_of_freedom[..., None, None]
     left_out = rows[places]  # (folds, m, d)

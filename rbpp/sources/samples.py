@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from rbpp.data.moments import StreamSummary, summarise
 from rbpp.data.reduce import Projection, moment_components
 from rbpp.data.rows import Rows
-from rbpp.mixtures.chunks import CHUNK_ROWS, Stream, row_chunks, shard_files
-from rbpp.mixtures.stream_summary import StreamSummary, summarise
+from rbpp.data.stream import CHUNK_ROWS, Stream, row_stream, shard_files
 from rbpp.randomness import spawn
 from rbpp.threads import Map
 
@@ -56,7 +56,7 @@ def sample_source(
     """
     if embedding_field is None and any(shard.suffix != ".npy" for shard in shard_files(path)):
         raise ValueError(f"{path}: Expected an embedding field of a file with columns; got none")
-    stream = row_chunks(Path(path).resolve(), field=embedding_field, chunk_rows=chunk_rows)
+    stream = row_stream(Path(path).resolve(), field=embedding_field, chunk_rows=chunk_rows)
     if not stream:
         raise ValueError(f"{path}: Expected rows for {role}; got none")
     summary = summarise(

@@ -119,7 +119,7 @@ def reordered(fit: VariationalMixture, order: Tensor) -> VariationalMixture:
     """The fit with the components of every restart in the given order (restart, K)."""
     restart = torch.arange(len(order)).unsqueeze(-1)
     return VariationalMixture(
-        concentration=fit.concentration.movedim(-1, 1)[restart, order].movedim(1, -1),
+        concentration=fit.concentration[restart, order],
         mean=fit.mean[restart, order],
         mean_precision=fit.mean_precision[restart, order],
         degrees_of_freedom=fit.degrees_of_freedom[restart, order],
@@ -166,7 +166,7 @@ def _from_labels(
     shift = means - prior.mean
     pull = prior.mean_precision * counts / precision
     return VariationalMixture(
-        concentration=prior.concentration + counts.unsqueeze(1),
+        concentration=prior.concentration + counts,
         mean=(prior.mean_precision * prior.mean + counts.unsqueeze(-1) * means)
         / precision.unsqueeze(-1),
         mean_precision=precision,

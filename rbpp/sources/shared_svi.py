@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture
+from rbpp.mixtures.engines import Gradient, draw_by_pyro
 from rbpp.mixtures.mixture_model import MixtureData
-from rbpp.mixtures.normal_wishart import Draws, Parameters
-from rbpp.mixtures.posterior import by_gradient
-from rbpp.mixtures.standardisation import standardisation
-from rbpp.mixtures.svi import svi
+from rbpp.mixtures.normal_wishart import Draws, Parameters, standardisation
 from rbpp.theory import matching
 
 # On 2,000 rows and 20 components the loss falls by 0.0015 nats per row over the last 50 of 500
@@ -47,20 +45,13 @@ def fit_by_svi(
     Raises:
         ValueError: if the ELBO is not finite.
     """
-    drawn = by_gradient(
-        svi,
+    drawn = draw_by_pyro(
+        Gradient(steps=STEPS, learning_rate=LEARNING_RATE, batch_rows=min(BATCH_ROWS, len(rows))),
         MixtureData(rows.double()),
         prior,
-        starts.components,
-        1,
         starts,
-        _DRAWS,
-        seed,
-        {
-            "steps": STEPS,
-            "learning_rate": LEARNING_RATE,
-            "batch_rows": min(BATCH_ROWS, len(rows)),
-        },
+        draws=_DRAWS,
+        seed=seed,
     )
     assert drawn.losses is not None
     units = standardisation(rows.double())

@@ -74,7 +74,7 @@ def streams(arguments: argparse.Namespace, paths: Sequence[Any]) -> bool:
         ValueError: if it is asked for with an option that needs all rows in memory, or the other
             way round.
     """
-    from rbpp.mixtures.chunks import is_large, shard_files
+    from rbpp.data.stream import is_large, shard_files
 
     against = [
         f"--{name.replace('_', '-')}"

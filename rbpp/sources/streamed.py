@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rbpp.mixtures.chunks import CHUNK_ROWS, Part
+from rbpp.data.stream import CHUNK_ROWS, Part
 from rbpp.progress import progress
 from rbpp.sources import findings
 from rbpp.sources.assess import assess_scene

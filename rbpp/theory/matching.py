@@ -19,12 +19,12 @@ _NEWTON_STEPS = 50
 
 
 def statistics(draws: Draws) -> Tensor:
-    """T(W_k) of every component of drawn mixtures of one source: (…, K, P)."""
+    """T(W_k) of every component of drawn mixtures: (…, K, P)."""
     precision = draws.precision_cholesky @ draws.precision_cholesky.mT
     linear = (precision @ draws.means.unsqueeze(-1)).squeeze(-1)
     square = (linear * draws.means).sum(-1, keepdim=True)
     log_det = 2 * draws.precision_cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
-    weight = draws.weights[..., 0, :].log().unsqueeze(-1)
+    weight = draws.weights.log().unsqueeze(-1)
     return torch.cat([precision.flatten(-2), linear, square, log_det, weight], -1)
 
 
@@ -34,7 +34,6 @@ def natural_parameters(parameters: Parameters) -> tuple[Tensor, Tensor, Tensor]:
     log q(W) = Σ_k [T(W_k)·η_k + constant_k] + constant − (terms of W alone, equal for every q).
     """
     alpha, mean, kappa, freedom, scale = parameters
-    alpha = alpha[..., 0, :]
     dimension = mean.shape[-1]
     linear = kappa.unsqueeze(-1) * mean
     quadratic = scale + linear.unsqueeze(-1) * mean.unsqueeze(-2)
@@ -71,7 +70,7 @@ def expected_statistics(parameters: Parameters) -> Tensor:
             linear,
             square.unsqueeze(-1),
             expected.log_det_precision.unsqueeze(-1),
-            expected.log_weights[..., 0, :].unsqueeze(-1),
+            expected.log_weights.unsqueeze(-1),
         ],
         -1,
     )
@@ -94,9 +93,7 @@ def match(mean_statistics: Tensor, dimension: int) -> Parameters:
     kappa = dimension / (square - (linear * mean).sum(-1))
     freedom = _wishart_freedom(torch.logdet(precision) - log_det, dimension)
     alpha = _dirichlet(log_weight)
-    return Parameters(
-        alpha.unsqueeze(-2), mean, kappa, freedom, covariance * freedom[..., None, None]
-    )
+    return Parameters(alpha, mean, kappa, freedom, covariance * freedom[..., None, None])
 
 
 def _wishart_freedom(excess: Tensor, dimension: int) -> Tensor:

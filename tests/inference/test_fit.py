@@ -12,7 +12,7 @@ import pytest
 from rbpp.command import main
 from rbpp.inference_data import read
 
-FAST = ["--restarts", "2", "--draws", "100", "--points", "64", "--device", "cpu"]
+FAST = ["--chains", "2", "--draws", "100", "--points", "64", "--device", "cpu"]
 # Two unit Gaussians far apart: h = log 2 + log(2πe), as their rows never overlap.
 TRUTH = math.log(2) + math.log(2 * math.pi * math.e)
 
@@ -50,16 +50,16 @@ def test_terms_of_a_planted_mixture(rows, capsys, engine):
 
 @pytest.mark.parametrize("engine", ["cavi", "svi", "nuts"])
 def test_engine_is_the_one_asked_for(rows, capsys, monkeypatch, engine):
-    from rbpp.mixtures import posterior
+    from rbpp.mixtures import fit as module
 
     asked = []
-    fit_mixture = posterior.fit_mixture
+    fit_mixture = module.fit_mixture
 
     def recorded(*arguments, engine, **options):
         asked.append(engine)
         return fit_mixture(*arguments, engine="cavi", **options)
 
-    monkeypatch.setattr(posterior, "fit_mixture", recorded)
+    monkeypatch.setattr(module, "fit_mixture", recorded)
     fit(capsys, rows, "--components", 2, "--engine", engine)
     assert asked == [engine]
 
@@ -78,7 +78,7 @@ def test_formats_agree(rows, capsys, tmp_path):
     [
         ("--components", "3", "effective_components"),
         ("--concentration", "50", "effective_components"),
-        ("--restarts", "3", "entropy"),
+        ("--chains", "3", "entropy"),
         ("--draws", "120", "entropy"),
         ("--points", "256", "entropy"),
         ("--seed", "1", "entropy"),
@@ -162,10 +162,10 @@ def test_a_stream_gives_the_terms_of_the_rows_in_memory(rows, capsys, tmp_path, 
         assert two["mean"] == pytest.approx(one["mean"], abs=4 * one["sd"] * (2 / 200) ** 0.5)
         assert two["sd"] == pytest.approx(one["sd"], rel=0.3)
     assert stream["settings"]["rows"] == 400
-    assert {entry["measure"]: entry["verdict"] for entry in stream["audit"]} == {
-        "restarts that have not": "consistent",
-        "R-hat": "consistent",
-        "Pareto k": "inconclusive",  # not judged, and not passed
+    assert {entry["statement"]: entry["verdict"] for entry in stream["audit"]} == {
+        "the ascent of every chain has settled": "holds",
+        "chains agree on the entropy": "holds",
+        "the approximation is near the posterior": "unknown",  # not judged, and not passed
     }
 
 
@@ -241,7 +241,7 @@ def test_table_names_components_and_audit(rows, capsys, tmp_path):
         (["ROWS", "--components", "2", "--stream", "--address", "a:1"], "--workers ray with it"),
         (["ROWS", "--components", "2", "--weight-field", "w"], "file with columns"),
         (["nan.npy", "--components", "2", "--stream"], "nan.npy, row 1"),
-        (["text.jsonl", "--components", "2", "--stream"], ".npy, .parquet or .arrow"),
+        (["text.jsonl", "--components", "2", "--stream"], ".npy, .parquet, .feather or .arrow"),
     ],
 )
 def test_bad_input_is_one_line(rows, capsys, tmp_path, monkeypatch, arguments, message):

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from rbpp.mixtures.calibration import FUNCTIONALS, Ranks, simulate_ranks
+from benchmarks.calibration import FUNCTIONALS, simulate_ranks
+from rbpp.mixtures.calibration import Ranks
+from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import MixturePrior
 from rbpp.randomness import generator
 
@@ -26,13 +28,12 @@ def test_conjugate_posterior_is_calibrated(dimension):
 
 def test_a_posterior_of_the_wrong_prior_is_found_out(monkeypatch):
     """The same truths, fitted as if there were four rows for each: intervals half as wide."""
-    fit = __import__("rbpp.mixtures.calibration", fromlist=["cavi"]).cavi
 
     def overconfident(data, *arguments, **named):
         weights = torch.full(data.shape[:-1], 4.0, dtype=data.dtype)
-        return fit(data, *arguments, sample_weights=weights, **named)
+        return cavi(data, *arguments, sample_weights=weights, **named)
 
-    monkeypatch.setattr("rbpp.mixtures.calibration.cavi", overconfident)
+    monkeypatch.setattr("benchmarks.calibration.cavi", overconfident)
     ranks = simulate_ranks(prior(), 1, 20, replications=300)
     assert (ranks.uniformity()[:3] < 1e-6).all()
     assert (ranks.width[:3] < 0.8).all()

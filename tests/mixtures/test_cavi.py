@@ -62,23 +62,19 @@ def test_elbo_of_a_single_gaussian_is_the_log_evidence(dimension):
 
 
 @pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
-@pytest.mark.parametrize("sources", [1, 3])
 @pytest.mark.parametrize("dimension", [1, 2, 4])
-def test_shapes_and_monotone_elbo(batch, sources, dimension):
+def test_shapes_and_monotone_elbo(batch, dimension):
     rows = clusters(20, dimension=dimension).expand(*batch, 60, dimension)
-    label = None if sources == 1 else torch.arange(60) % sources
     prior = default_prior(rows, 3)
     fit = cavi(
         rows,
         prior,
         3,
-        source=label,
-        source_count=sources,
         restarts=2,
         generator=generator(0),
         history=True,
     )
-    assert fit.concentration.shape == (2, *batch, sources, 3)
+    assert fit.concentration.shape == (2, *batch, 3)
     assert fit.mean.shape == (2, *batch, 3, dimension)
     assert fit.scale.shape == (2, *batch, 3, dimension, dimension)
     assert fit.elbo.shape == fit.converged.shape == fit.iterations.shape == (2, *batch)
@@ -158,15 +154,12 @@ def test_precision_of_the_rows_is_kept(dtype):
 def test_chunks_and_stored_features_change_nothing(monkeypatch):
     rows = torch.stack([clusters(seed=seed) for seed in range(3)])
     prior = default_prior(rows, 3)
-    label = torch.arange(180) % 2
 
     def fit(**knobs):
         return cavi(
             rows,
             prior,
             3,
-            source=label,
-            source_count=2,
             restarts=2,
             generator=generator(0),
             **knobs,
@@ -180,34 +173,11 @@ def test_chunks_and_stored_features_change_nothing(monkeypatch):
     torch.testing.assert_close(fit().scale, whole.scale)
 
 
-def test_one_source_with_a_label_is_no_source():
-    rows = clusters()
-    prior = default_prior(rows, 3)
-    plain = cavi(rows, prior, 3, generator=generator(0))
-    labelled = cavi(
-        rows, prior, 3, source=torch.zeros(180, dtype=torch.long), generator=generator(0)
-    )
-    torch.testing.assert_close(plain.elbo, labelled.elbo)
-
-
-def test_sources_share_components_and_have_their_own_weights():
-    rows = clusters(100)
-    label = torch.zeros(300, dtype=torch.long)
-    label[100:200] = 1  # the second cluster is all of source 1
-    fit = cavi(
-        rows, default_prior(rows, 3), 3, source=label, source_count=2, generator=generator(0)
-    ).best()
-    share = fit.concentration / fit.concentration.sum(-1, keepdim=True)
-    middle = (fit.mean[:, 0] - 5).abs().argmin()
-    assert share[0, middle] < 0.05
-    assert share[1, middle] > 0.9
-
-
 def test_sparse_weights_empty_what_is_not_needed():
     rows = clusters(100)
     prior = default_prior(rows, 3, concentration=0.01)
     fit = cavi(rows, prior, 8, restarts=10, generator=generator(0)).best()
-    mass = fit.concentration.squeeze(-2) - 0.01
+    mass = fit.concentration - 0.01
     torch.testing.assert_close(
         mass.sort().values[-3:], torch.full((3,), 100.0, dtype=torch.float64), rtol=0, atol=1
     )
@@ -256,17 +226,6 @@ def bad_cases():
             "positive weight",
         ),
         "mask dtype": ((rows, prior, 3), {"generator": start, "mask": torch.ones(30)}, "bool"),
-        "source": (
-            (rows, prior, 3),
-            {"generator": start, "source": torch.full((30,), 2), "source_count": 2},
-            "labels below 2",
-        ),
-        "no source": ((rows, prior, 3), {"generator": start, "source_count": 2}, "source_count=2"),
-        "source rows": (
-            (rows, prior, 3),
-            {"generator": start, "source": torch.zeros(4).long(), "source_count": 2},
-            "each of 30 rows",
-        ),
     }
 
 

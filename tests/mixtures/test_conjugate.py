@@ -10,21 +10,19 @@ from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_pr
 from rbpp.randomness import generator
 
 
-def posterior(dimension=2, batch=(), sources=1, components=3):
+def posterior(dimension=2, batch=(), components=3):
     rows = torch.randn(*batch, 60, dimension, generator=generator(0), dtype=torch.float64)
     rows = rows + torch.arange(60).remainder(3).unsqueeze(-1) * 2
-    label = None if sources == 1 else torch.arange(60) % sources
     prior = default_prior(rows, components)
-    fit = cavi(rows, prior, components, source=label, source_count=sources, generator=generator(1))
+    fit = cavi(rows, prior, components, generator=generator(1))
     return prior, fit.best()
 
 
 @pytest.mark.parametrize("batch", [(), (2,)])
 @pytest.mark.parametrize("dimension", [1, 2, 3])
-@pytest.mark.parametrize("sources", [1, 2])
-def test_kl_is_the_mean_log_ratio(batch, dimension, sources):
-    prior, q = posterior(dimension, batch, sources)
-    p = VariationalMixture(**prior.parameters(3, sources)._asdict())
+def test_kl_is_the_mean_log_ratio(batch, dimension):
+    prior, q = posterior(dimension, batch)
+    p = VariationalMixture(**prior.parameters(3)._asdict())
     draws = q.draw(4000, generator(2))
     ratio = q.log_prob(draws) - p.log_prob(draws)
     error = ratio.std(0) / math.sqrt(len(ratio))
@@ -42,7 +40,7 @@ def test_predictive_is_the_mean_density_of_the_draws(dimension):
 
 
 def test_draws_have_the_moments_of_the_law():
-    _, q = posterior(2, sources=2)
+    _, q = posterior(2)
     draws = q.draw(20_000, generator(2))
     for value, expected in (
         (draws.weights, q.concentration / q.concentration.sum(-1, keepdim=True)),
@@ -54,7 +52,7 @@ def test_draws_have_the_moments_of_the_law():
     ):
         error = value.std(0) / math.sqrt(len(value))
         assert ((value.mean(0) - expected).abs() < 4.5 * error).all()
-    expected = q.expected(1)
+    expected = q.expected()
     torch.testing.assert_close(expected.means, q.mean)
     torch.testing.assert_close(expected.covariances, q.scale / q.degrees_of_freedom[:, None, None])
 
@@ -73,7 +71,7 @@ def test_draws_of_tiny_concentrations_have_a_density():
     )
     draws = sparse.draw(200, generator(0))
     assert sparse.log_prob(draws).isfinite().all()
-    torch.testing.assert_close(draws.weights.sum(-1), torch.ones(200, 1, dtype=torch.float64))
+    torch.testing.assert_close(draws.weights.sum(-1), torch.ones(200, dtype=torch.float64))
 
 
 def test_default_prior_follows_an_affine_map_of_the_rows():
@@ -89,9 +87,9 @@ def test_default_prior_follows_an_affine_map_of_the_rows():
 
 def test_prior_draws_have_the_shapes_of_the_family():
     prior, _ = posterior(2, (2,))
-    draws = prior.draw(5, 3, 2, generator=generator(0))
-    assert draws.weights.shape == (5, 2, 2, 3)
-    assert draws.mixture(1).batch_shape == (5, 2)
+    draws = prior.draw(5, 3, generator=generator(0))
+    assert draws.weights.shape == (5, 2, 3)
+    assert draws.mixture().batch_shape == (5, 2)
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,13 @@ import math
 
 import pytest
 import torch
+from divergence_bounds import entropy_bounds, kl_bounds
 from random_mixtures import random_mixture
 
 from rbpp.mixtures.divergences import (
-    cross_entropy,
     entropy,
-    entropy_bounds,
     expected_log_ratio,
     jensen_shannon,
-    kl_bounds,
     kl_divergence,
     total_variation,
 )
@@ -20,7 +18,6 @@ from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.randomness import generator
 
 PAIRS = {
-    "cross_entropy": (cross_entropy, lambda p, q: -p.exp() * q),
     "kl_divergence": (kl_divergence, lambda p, q: p.exp() * (p - q)),
     "total_variation": (total_variation, lambda p, q: (p.exp() - q.exp()).abs() / 2),
     "jensen_shannon": (
@@ -138,3 +135,10 @@ def test_refuses_few_draws_and_other_dimensions():
         entropy(p, draws=8, generator=generator(0))
     with pytest.raises(ValueError, match="one dimension; got 2 and 3"):
         kl_divergence(p, random_mixture((), 2, 3), generator=generator(0))
+
+
+def test_a_seed_is_a_generator_of_that_seed():
+    p = random_mixture((), 3, 2)
+    one = entropy(p, draws=64, seed=5)
+    assert torch.equal(one.value, entropy(p, draws=64, generator=generator(5)).value)
+    assert not torch.equal(one.value, entropy(p, draws=64).value)

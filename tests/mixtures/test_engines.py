@@ -11,9 +11,11 @@ from pyro.infer import TraceEnum_ELBO
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import VariationalMixture, default_prior
 from rbpp.mixtures.divergences import entropy
-from rbpp.mixtures.mixture_model import MixtureData, conjugate_guide, mixture_model
-from rbpp.mixtures.posterior import fit_mixture
+from rbpp.mixtures.engines import Gradient, Sampling
+from rbpp.mixtures.mixture_model import MixtureData, mixture_model
+from rbpp.mixtures.posterior import mixture_posterior
 from rbpp.randomness import generator, seeded
+from tests.mixtures.conjugate_guide import conjugate_guide
 
 
 def clusters(count=50, centres=(0.0, 5.0), dimension=1, seed=1):
@@ -35,16 +37,12 @@ def pyro_elbo(model_arguments, guide, particles=400):
     return values.mean().item(), values.std().item() / math.sqrt(particles)
 
 
-@pytest.mark.parametrize("sources", [1, 2])
 @pytest.mark.parametrize("dimension", [1, 2])
-def test_pyro_finds_the_closed_form_elbo_on_the_guide(sources, dimension):
+def test_pyro_finds_the_closed_form_elbo_on_the_guide(dimension):
     rows = clusters(30, (0.0, 2.0), dimension)
-    label = None if sources == 1 else torch.arange(60) % 2
     prior = default_prior(rows, 2)
-    fit = cavi(
-        rows, prior, 2, source=label, source_count=sources, restarts=5, generator=generator(0)
-    ).best()
-    arguments = (MixtureData(rows, label), prior, 2, sources)
+    fit = cavi(rows, prior, 2, restarts=5, generator=generator(0)).best()
+    arguments = (MixtureData(rows), prior, 2)
     mean, error = pyro_elbo(arguments, conjugate_guide(fit, assignments=True), 200)
     assert mean == pytest.approx(fit.elbo.item(), abs=4.5 * error)
     tighter, error = pyro_elbo(arguments, conjugate_guide(fit), 200)
@@ -82,8 +80,10 @@ def test_weighted_rows_in_the_model_are_repeated_rows():
 )
 def test_no_autoguide_beats_coordinate_ascent_on_separate_components(guide):
     rows = clusters(40, (0.0, 8.0), 2)
-    ours = fit_mixture(rows, 2, restarts=1, draws=2000)
-    theirs = fit_mixture(rows, 2, engine="svi", guide=guide, restarts=1, steps=400, draws=400)
+    ours = mixture_posterior(rows, 2, chains=1, draws=2000)
+    theirs = mixture_posterior(
+        rows, 2, engine="svi", gradient=Gradient(guide=guide, steps=400), chains=1, draws=400
+    )
     # Both with the assignments summed out, as TraceEnum_ELBO has them.
     ratio = ours.log_prob - ours.log_q
     other = theirs.log_prob - theirs.log_q
@@ -95,19 +95,19 @@ def test_no_autoguide_beats_coordinate_ascent_on_separate_components(guide):
 
 def test_pyro_evaluates_both_guides_alike():
     rows = clusters(40, (0.0, 8.0), 2)
-    ours = fit_mixture(rows, 2, restarts=1, draws=2000)
+    ours = mixture_posterior(rows, 2, chains=1, draws=2000)
     ratio = (ours.log_prob - ours.log_q)[0]
     arguments = (MixtureData(rows), ours.prior, 2)
-    mean, error = pyro_elbo(arguments, conjugate_guide(ours.posterior.select(0)))
+    mean, error = pyro_elbo(arguments, conjugate_guide(ours.variational.select(0)))
     assert mean == pytest.approx(ratio.mean().item(), abs=4.5 * error + 0.01)
 
 
 @pytest.mark.parametrize("options", [{"batch_rows": 20}, {"particles": 4}, {"warm_start": False}])
 def test_svi_options_reach_the_same_optimum(options):
     rows = clusters(40)
-    options = {"steps": 300, "learning_rate": 0.04, **options}
-    ours = fit_mixture(rows, 2, restarts=1, draws=500)
-    theirs = fit_mixture(rows, 2, engine="svi", restarts=2, draws=200, **options)
+    gradient = Gradient(**{"steps": 300, "learning_rate": 0.04, **options})
+    ours = mixture_posterior(rows, 2, chains=1, draws=500)
+    theirs = mixture_posterior(rows, 2, engine="svi", chains=2, draws=200, gradient=gradient)
     assert theirs.mixture.batch_shape == (2, 200)
     gap = (ours.log_prob - ours.log_q).mean() - theirs.elbo
     assert (gap.abs() < 2.5).all()
@@ -116,7 +116,7 @@ def test_svi_options_reach_the_same_optimum(options):
 def test_svi_leaves_no_trace():
     pyro.clear_param_store()
     before = torch.random.get_rng_state()
-    fit_mixture(clusters(10), 2, engine="svi", restarts=1, steps=3, draws=2)
+    mixture_posterior(clusters(10), 2, engine="svi", gradient=Gradient(steps=3), chains=1, draws=2)
     assert not list(pyro.get_param_store().keys())
     assert torch.equal(before, torch.random.get_rng_state())
     assert torch.get_default_dtype() == torch.float32
@@ -126,8 +126,10 @@ def compare_with_nuts(rows, components, draws, warmup, mean_tolerance, sd_tolera
     """Log density on a grid and entropy: mean and sd of `cavi`, corrected, against `nuts`."""
     low, high = rows.min(0).values - 1, rows.max(0).values + 1
     grid = low + (high - low) * torch.linspace(0, 1, 9).double().unsqueeze(-1)
-    reference = fit_mixture(rows, components, engine="nuts", restarts=1, draws=draws, warmup=warmup)
-    ours = fit_mixture(rows, components, restarts=1, draws=4000)
+    reference = mixture_posterior(
+        rows, components, engine="nuts", sampling=Sampling(warmup=warmup), chains=1, draws=draws
+    )
+    ours = mixture_posterior(rows, components, chains=1, draws=4000)
     assert ours.pareto_k.item() < 0.7
 
     def functionals(posterior):
@@ -167,18 +169,20 @@ def test_guide_wants_one_data_set():
 )
 def test_guides_without_a_density_are_refused(name):
     with pytest.raises(ValueError, match="Expected an autoguide with a density"):
-        fit_mixture(clusters(10), 2, engine="svi", guide=name, restarts=1, steps=2, draws=2)
+        mixture_posterior(
+            clusters(10), 2, engine="svi", gradient=Gradient(guide=name, steps=2), chains=1, draws=2
+        )
 
 
 def test_log_density_of_the_model_is_that_of_the_posterior():
     rows = clusters(20)
-    fit = fit_mixture(rows, 2, restarts=1, draws=3)
+    fit = mixture_posterior(rows, 2, chains=1, draws=3)
     values = {
         "weights": fit.draws.weights[0, 0],
         "mean": fit.draws.means[0, 0],
         "precision_cholesky": fit.draws.precision_cholesky[0, 0],
     }
-    guide = VariationalMixture(**fit.posterior.select(0).parameters._asdict())
+    guide = VariationalMixture(**fit.variational.select(0).parameters._asdict())
     conditioned = pyro.poutine.condition(
         pyro.poutine.block(mixture_model, hide=["component", "row"]), data=values
     )

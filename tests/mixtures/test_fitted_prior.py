@@ -5,12 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rbpp.mixtures.cavi import cavi
+from rbpp.mixtures.cavi import cavi, fitted_prior
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.divergences import entropy
-from rbpp.mixtures.fitted_prior import fitted_prior
 from rbpp.mixtures.mixture import GaussianMixture
-from rbpp.mixtures.posterior import fit_mixture
+from rbpp.mixtures.posterior import mixture_posterior
 from rbpp.randomness import generator
 
 
@@ -41,7 +40,7 @@ def test_entropies_of_components_far_apart_are_covered():
     covered = []
     for seed in range(40):
         rows = truth.sample((400,), generator=generator(seed))
-        posterior = fit_mixture(rows, 3, restarts=1, draws=200, judge=False, seed=seed)
+        posterior = mixture_posterior(rows, 3, chains=1, draws=200, seed=seed)
         drawn = entropy(posterior.mixture, draws=512, generator=generator(seed)).value
         covered.append(
             bool((drawn.quantile(0.03) <= expected) & (expected <= drawn.quantile(0.97)))
@@ -61,8 +60,6 @@ def test_rows_that_repeat_keep_a_floor():
     [
         {"concentration": 0.01},
         {"sample_weights": torch.linspace(0, 2, 60)},
-        {"mask": torch.arange(60) < 40},
-        {"source": torch.arange(60) % 2, "source_count": 2, "concentration": 0.01},
         {"starts": 1},
     ],
 )

@@ -1,16 +1,22 @@
-"""What a mixture posterior gives its users: judgement, labels, InferenceData, component counts."""
+"""What a mixture posterior gives its users: checks, labels, InferenceData, component counts."""
 
 import arviz as az
 import numpy as np
 import pytest
 import torch
 
-from rbpp.inference_data import read, write
-from rbpp.mixtures.component_count import compare_component_counts, leave_one_out
+from rbpp.inference_data import read
+from rbpp.mixtures.component_count import compare_component_counts
 from rbpp.mixtures.conjugate import default_prior
+from rbpp.mixtures.engines import Ascent, Gradient, Sampling
+from rbpp.mixtures.fit import fit_mixture, fit_mixture_stream
 from rbpp.mixtures.normal_wishart import Draws
-from rbpp.mixtures.posterior import MixturePosterior, fit_mixture
-from rbpp.mixtures.relabelling import relabelled, symmetric_divergence
+from rbpp.mixtures.posterior import (
+    MixturePosterior,
+    mixture_posterior,
+    relabelled,
+    symmetric_divergence,
+)
 from rbpp.randomness import generator
 
 
@@ -30,7 +36,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def posterior(rows) -> MixturePosterior:
-    return fit_mixture(rows, 3, restarts=2, draws=300)
+    return mixture_posterior(rows, 3, chains=2, draws=300)
 
 
 def test_planted_switches_are_undone(posterior):
@@ -40,7 +46,7 @@ def test_planted_switches_are_undone(posterior):
         2, 300, 3
     )
     switched = Draws(
-        weights.gather(-1, order.unsqueeze(-2).expand_as(weights)),
+        weights.gather(-1, order),
         means.gather(-2, order.unsqueeze(-1).expand_as(means)),
         precision.gather(-3, order[..., None, None].expand_as(precision)),
     )
@@ -73,54 +79,72 @@ def test_symmetric_divergence_is_both_divergences(posterior):
 
 
 def test_posterior_is_reproducible_and_seeds_differ(rows, posterior):
-    again = fit_mixture(rows, 3, restarts=2, draws=300)
+    again = mixture_posterior(rows, 3, chains=2, draws=300)
     assert torch.equal(again.draws.means, posterior.draws.means)
-    other = fit_mixture(rows, 3, restarts=2, draws=300, seed=1)
+    other = mixture_posterior(rows, 3, chains=2, draws=300, seed=1)
     assert not torch.equal(other.draws.means, posterior.draws.means)
-    assert again.digest == posterior.digest != fit_mixture(rows + 1, 3, draws=10).digest
+    assert again.digest == posterior.digest != mixture_posterior(rows + 1, 3, draws=10).digest
 
 
-def test_arviz_runs_on_it(rows, posterior, tmp_path):
-    data = posterior.relabelled().to_inference_data(rows, settings={"seed": 0})
-    summary = az.summary(data, var_names=["mean", "weight"])
+def test_arviz_runs_on_a_fit(rows, tmp_path):
+    fit = fit_mixture(rows, 3, chains=2, draws=300, log_likelihood=True)
+    data = fit.idata
+    summary = az.summary(data, var_names=["mean", "weight", "entropy"])
     assert (summary["r_hat"].astype(float) < 1.05).all()
     assert set(data["sample_stats"].data_vars) == {"lp", "log_q", "elbo", "pareto_k"}
-    loo = az.loo(data)
-    elpd = float(getattr(loo, "elpd_loo", getattr(loo, "elpd", 0)))
-    own, _ = leave_one_out(posterior, rows)
-    assert own.sum().item() == pytest.approx(elpd, abs=5)
+    assert az.loo(data) is not None
+    torch.testing.assert_close(
+        torch.as_tensor(data["log_likelihood"]["row"].values), fit.posterior.log_likelihood(rows)
+    )
     assert data["posterior"]["covariance"].dims[2:] == ("component", "dim", "dim_other")
     assert str(data["constant_data"]["engine"].values) == "cavi"
-    write(data, tmp_path / "fit.nc")
+    fit.save(tmp_path / "fit.nc")
     back = read(tmp_path / "fit.nc")
     assert back["posterior"]["mean"].equals(data["posterior"]["mean"])
 
 
-def test_sources_have_a_dimension(rows):
-    label = torch.arange(len(rows)) % 2
-    fit = fit_mixture(rows, 3, source=label, source_count=2, restarts=2, draws=50)
-    data = fit.to_inference_data(rows, label, source_names=["anchor", "synthetic"])
-    assert data["posterior"]["weight"].dims == ("chain", "draw", "source", "component")
-    assert list(data["posterior"]["source"].values) == ["anchor", "synthetic"]
-    each = [fit.of_source(s).log_prob_rows(rows) for s in range(2)]
-    expected = torch.where(label == 0, each[0], each[1])
-    torch.testing.assert_close(fit.log_likelihood(rows, label), expected)
+def test_a_fit_has_terms_checks_and_a_table(rows):
+    fit = fit_mixture(rows, 3, chains=2, draws=50, points=64)
+    assert set(fit.terms) == {"entropy", "effective_components"}
+    assert fit.terms["entropy"].standard_error.min() > 0
+    assert [check.verdict for check in fit.checks[:2]] == ["holds", "holds"]
+    assert torch.equal(fit.mixture.means, fit.posterior.draws.means)
+    assert "component  weight" in fit.text()
+    assert set(fit.figures()) == {"fit"}
+    again = fit_mixture(rows, 3, chains=2, draws=50, points=128)
+    assert not torch.equal(again.terms["entropy"].value, fit.terms["entropy"].value)
 
 
-def test_masked_rows_do_not_count(rows):
-    kept = torch.rand(len(rows), generator=generator(0)) > 0.3
-    holes = torch.where(kept.unsqueeze(-1), rows, torch.nan)
+def test_several_counts_choose_the_one_that_predicts(rows):
+    fit = fit_mixture(rows, [1, 3], chains=1, draws=20)
+    assert fit.posterior.components == 3
+    assert [entry.components for entry in fit.comparison] == [3, 1]
+    assert [entry["components"] for entry in fit.details()["comparison"]] == [3, 1]
+
+
+def test_a_path_is_read_as_a_stream(rows, tmp_path):
+    np.save(tmp_path / "rows.npy", rows.numpy())
+    fit = fit_mixture_stream(tmp_path / "rows.npy", 3, chains=2, draws=50)
+    whole = fit_mixture(rows, 3, chains=2, draws=50)
+    near, far = (found.terms["entropy"].value for found in (fit, whole))
+    assert (near.mean() - far.mean()).abs() < 4 * far.std() * (2 / 100) ** 0.5
+    assert [check.verdict for check in fit.checks] == ["holds", "holds", "unknown"]
+    assert fit.settings["rows"] == len(rows)
+
+
+def test_weights_are_repetitions(rows):
+    times = torch.randint(0, 3, (len(rows),), generator=generator(0))
     # Sums in another order may end one pass earlier: both go on to their fixed point.
-    options = {"restarts": 1, "draws": 20, "tolerance": 1e-13}
-    masked = fit_mixture(holes, 3, mask=kept, **options)
-    dropped = fit_mixture(rows[kept], 3, **options)
-    torch.testing.assert_close(masked.log_prob, dropped.log_prob)
+    options = {"chains": 1, "draws": 20, "ascent": Ascent(tolerance=1e-13)}
+    weighted = mixture_posterior(rows, 3, sample_weights=times.double(), **options)
+    repeated = mixture_posterior(rows.repeat_interleave(times, 0), 3, **options)
+    torch.testing.assert_close(weighted.log_prob, repeated.log_prob)
 
 
 def test_importance_weights_correct_the_evidence():
     # One Gaussian: q is the posterior, the ratios are all the log evidence.
     rows = clusters(20, (0.0,))
-    fit = fit_mixture(rows, 1, restarts=1, draws=100)
+    fit = mixture_posterior(rows, 1, chains=1, draws=100)
     ratio = fit.log_prob - fit.log_q
     torch.testing.assert_close(ratio, fit.elbo.unsqueeze(-1).expand_as(ratio))
     assert fit.pareto_k.item() < 0
@@ -136,25 +160,18 @@ def test_resampling_moves_the_mean_towards_the_posterior(posterior):
     assert again.log_q is None
 
 
-def test_not_judging_saves_the_densities(rows):
-    fit = fit_mixture(rows, 3, restarts=1, draws=10, judge=False)
-    assert fit.log_prob.isnan().all()
-    assert fit.pareto_k.isnan().all()
-
-
 def test_starts_and_concentration_reach_the_fit(rows):
-    many = fit_mixture(rows, 6, restarts=1, starts=20, draws=10)
-    few = fit_mixture(rows, 6, restarts=1, starts=1, draws=10)
+    many = mixture_posterior(rows, 6, chains=1, draws=10, ascent=Ascent(starts=20))
+    few = mixture_posterior(rows, 6, chains=1, draws=10, ascent=Ascent(starts=1))
     assert many.elbo > few.elbo
-    sparse = fit_mixture(rows, 6, restarts=1, draws=10, concentration=0.01)
+    sparse = mixture_posterior(rows, 6, chains=1, draws=10, concentration=0.01)
     assert sparse.prior.concentration.item() == pytest.approx(0.01)
-    cut = fit_mixture(rows, 6, restarts=1, draws=10, max_iterations=2)
+    cut = mixture_posterior(rows, 6, chains=1, draws=10, ascent=Ascent(max_iterations=2))
     assert cut.elbo < many.elbo
 
 
-@pytest.mark.parametrize("method", ["folds", "psis"])
-def test_component_counts_are_ranked(rows, method):
-    ranked = compare_component_counts(rows, [1, 2, 3], method=method, restarts=2, draws=300)
+def test_component_counts_are_ranked(rows):
+    ranked = compare_component_counts(rows, [1, 2, 3], chains=2, draws=300)
     assert [entry.components for entry in ranked] == [3, 2, 1]
     assert ranked[0].difference.value == 0
     assert ranked[-1].difference.value + 4 * ranked[-1].difference.standard_error < 0
@@ -163,12 +180,12 @@ def test_component_counts_are_ranked(rows, method):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"engine": "gibbs"}, "engine of cavi, svi, nuts"),
-        ({"steps": 3}, "options of cavi"),
-        ({"draws": 0}, "draws ≥ 1; got 0"),
-        ({"restarts": 0}, "restarts ≥ 1; got 0"),
-        ({"starts": 0}, "starts ≥ 1; got 0"),
-        ({"engine": "nuts", "guide": "AutoNormal"}, "options of nuts"),
+        ({"engine": "gibbs"}, "engine to be one of cavi, svi, nuts; got 'gibbs'"),
+        ({"gradient": Gradient()}, "engine svi with gradient settings; got engine cavi"),
+        ({"draws": 0}, "draws to be a whole number of 1 or more; got 0"),
+        ({"chains": 0}, "chains to be a whole number of 1 or more; got 0"),
+        ({"ascent": Ascent(starts=0)}, "starts to be a whole number of 1 or more; got 0"),
+        ({"engine": "svi", "sampling": Sampling()}, "engine nuts with sampling settings"),
         (
             {"prior": default_prior(torch.randn(9, 3, generator=generator(0)), 2)},
             r"rows \(…, n, 3\)",
@@ -177,16 +194,14 @@ def test_component_counts_are_ranked(rows, method):
 )
 def test_bad_options_are_named(rows, options, message):
     with pytest.raises(ValueError, match=message):
-        fit_mixture(rows, 3, **options)
+        mixture_posterior(rows, 3, **options)
 
 
 @pytest.mark.parametrize(
     ("counts", "options", "message"),
     [
         ([], {}, "at least one"),
-        ([2], {"method": "aic"}, "method folds or psis"),
-        ([2], {"folds": 1}, "folds from 2"),
-        ([2], {"mask": torch.ones(120, dtype=torch.bool)}, "without mask"),
+        ([2], {"sample_weights": torch.ones(240)}, "without sample_weights"),
     ],
 )
 def test_bad_comparisons_are_named(rows, counts, options, message):
@@ -196,13 +211,13 @@ def test_bad_comparisons_are_named(rows, counts, options, message):
 
 def test_rows_have_two_dimensions(rows):
     with pytest.raises(ValueError, match=r"rows \(n, d\)"):
-        fit_mixture(rows.unsqueeze(0), 3)
+        mixture_posterior(rows.unsqueeze(0), 3)
 
 
 def test_arrays_lists_and_tensors_are_the_same_rows():
     rows = torch.randn(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     first, *others = (
-        fit_mixture(given, 2, restarts=2, draws=20).draws.means
+        mixture_posterior(given, 2, chains=2, draws=20).draws.means
         for given in (rows, rows.numpy(), rows.tolist())
     )
     assert all(torch.equal(first, other) for other in others)
@@ -219,10 +234,10 @@ def test_arrays_lists_and_tensors_are_the_same_rows():
         (np.zeros((0, 2)), 2, r"rows \(n, d\); got shape \(0, 2\)"),
         (np.arange(4.0), 2, r"rows \(n, d\); got shape \(4,\)"),
         ([[0.0, 1.0], [np.nan, 2.0]], 2, "finite rows; got nan in row 1, column 0"),
-        (np.eye(4), 1.5, "whole number of components; got 1.5"),
-        (np.eye(4), None, "whole number of components; got None"),
+        (np.eye(4), 1.5, "components to be a whole number of 1 or more; got 1.5"),
+        (np.eye(4), None, "components to be a whole number of 1 or more; got None"),
     ],
 )
 def test_what_are_no_rows_or_components_is_named(rows, components, message):
     with pytest.raises(ValueError, match=message):
-        fit_mixture(rows, components)
+        mixture_posterior(rows, components)

@@ -1,8 +1,8 @@
 """Rows that need not fit in memory: a stream of parts, each read in chunks when its turn comes.
 
 A part is a recipe, small enough to be sent to another machine; its rows are read where they are
-worked on. A chunk is what is in memory at a time. Shards are `.npy` arrays, Parquet files, Arrow
-files as `datasets` writes them, and folders of these.
+worked on. A chunk is what is in memory at a time. Shards are `.npy` arrays, Parquet, Feather and
+Arrow files, the latter also as `datasets` writes them, and folders of these.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from torch import Tensor
 
 
 class Chunk(NamedTuple):
-    """Rows (n, d), with a weight and a source label (n,) each, or None."""
+    """Rows (n, d), with a weight (n,) each, or None."""
 
     rows: Tensor
     weights: Tensor | None = None
-    source: Tensor | None = None
 
 
 Part = Callable[[], Iterable[Chunk]]
@@ -31,18 +30,18 @@ Stream = Sequence[Part]
 
 # Of 16 float32 coordinates 3 MB: large against what it costs to open a file or to start a task.
 CHUNK_ROWS = 50_000
-SUFFIXES = (".npy", ".parquet", ".arrow")
+SUFFIXES = (".npy", ".parquet", ".arrow", ".feather")
 # From here on rows are streamed: as float64, with what a fit keeps of them, they take several times
 # the bytes of the file.
 STREAM_BYTES = 2**30
 
 
-def tensor_chunks(rows: Tensor, chunk_rows: int) -> Stream:
+def tensor_stream(rows: Tensor, chunk_rows: int) -> Stream:
     """A stream of the rows (n, d) of a tensor."""
     return [partial(_given, Chunk(part)) for part in rows.split(chunk_rows)]
 
 
-def row_chunks(
+def row_stream(
     path: str | Path,
     *,
     field: str | None = None,
@@ -55,8 +54,8 @@ def row_chunks(
     chunk; of Parquet it is a row group, or as many as make a chunk.
 
     Args:
-        path: a `.npy` array (n, d), a Parquet or an Arrow file, a folder of these, or a data set
-            on disk as `datasets` saves it.
+        path: a `.npy` array (n, d), a Parquet, Feather or Arrow file, a folder of these, or a data
+            set on disk as `datasets` saves it.
         field: the column with a vector per row; by default all columns of numbers are coordinates.
         weight_field: the column with the rows' weights.
         chunk_rows: rows per chunk.
@@ -74,10 +73,8 @@ def row_chunks(
     for shard in shards:
         if shard.suffix == ".npy":
             parts += _array_parts(shard, chunk_rows)
-        elif shard.suffix == ".arrow":
-            parts += _arrow_parts(shard, columns, chunk_rows)
         else:
-            parts += _parquet_parts(shard, columns, chunk_rows)
+            parts += _columnar_parts(shard, columns, chunk_rows)
     return parts
 
 
@@ -98,12 +95,12 @@ def shard_files(path: str | Path) -> list[Path]:
         shards = sorted(entry for entry in path.iterdir() if entry.suffix in SUFFIXES)
         if not shards:
             raise ValueError(
-                f"{path}: Expected a folder with .npy, .parquet or .arrow files; got none"
+                f"{path}: Expected a folder with .npy, .parquet, .feather or .arrow files; got none"
             )
         return shards
     if not path.is_file() or path.suffix not in SUFFIXES:
         got = path.suffix or "no suffix" if path.is_file() else "no such file"
-        raise ValueError(f"{path}: Expected a .npy, .parquet or .arrow file; got {got}")
+        raise ValueError(f"{path}: Expected a .npy, .parquet, .feather or .arrow file; got {got}")
     return [path]
 
 
@@ -162,50 +159,75 @@ class Columns(NamedTuple):
         return Chunk(_rows(np.concatenate(coordinates, 1), path, start), weights)
 
 
-def _parquet_parts(path: Path, columns: Columns, chunk_rows: int) -> list[Part]:
+def _columnar_parts(path: Path, columns: Columns, chunk_rows: int) -> list[Part]:
+    """Parts of a Parquet, Feather or Arrow file; of Parquet one for every group of rows or more."""
     import pyarrow
-    import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: Expected a Parquet file; got {error}") from error
-    columns.of(names, path)
+        if _is_arrow_stream(path):
+            return _arrow_stream_parts(path, columns, chunk_rows)
+        fragment = _fragment(path)
+        columns.of(fragment.physical_schema.names, path)
+        sizes = [group.num_rows for group in getattr(fragment, "row_groups", [])]
+    except (pyarrow.ArrowException, OSError) as error:
+        kind = "a Parquet" if path.suffix == ".parquet" else "an Arrow"
+        raise ValueError(f"{path}: Expected {kind} file; got {error}") from error
+    if not sizes:
+        return [partial(_of_fragment, path, None, 0, columns, chunk_rows)]
     parts: list[Part] = []
     groups: list[int] = []
     start = held = 0
     for group, size in enumerate(sizes):
         groups, held = [*groups, group], held + size
         if held >= chunk_rows or group == len(sizes) - 1:
-            parts.append(partial(_of_parquet, path, groups, start, columns, chunk_rows))
+            parts.append(partial(_of_fragment, path, groups, start, columns, chunk_rows))
             groups, start, held = [], start + held, 0
     return parts
 
 
-def _of_parquet(
-    path: Path, groups: list[int], start: int, columns: Columns, chunk_rows: int
+def _fragment(path: Path, groups: list[int] | None = None) -> Any:
+    import pyarrow.dataset
+    import pyarrow.fs
+
+    here = pyarrow.fs.LocalFileSystem()
+    if path.suffix != ".parquet":
+        return pyarrow.dataset.IpcFileFormat().make_fragment(str(path), here)
+    kind = pyarrow.dataset.ParquetFileFormat(pre_buffer=False)
+    return kind.make_fragment(str(path), here, row_groups=groups)
+
+
+def _of_fragment(
+    path: Path, groups: list[int] | None, start: int, columns: Columns, chunk_rows: int
 ) -> Iterator[Chunk]:
-    import pyarrow.parquet
+    fragment = _fragment(path, groups)
+    _, names = columns.of(fragment.physical_schema.names, path)
+    # Read ahead, batches would be held that nobody has asked for yet.
+    batches = fragment.to_batches(
+        columns=names, batch_size=chunk_rows, batch_readahead=0, use_threads=False
+    )
+    for batch in batches:
+        yield columns.chunk(batch, path, start)
+        start += batch.num_rows
 
-    with pyarrow.parquet.ParquetFile(path) as file:
-        _, names = columns.of(file.schema_arrow.names, path)
-        for batch in file.iter_batches(chunk_rows, row_groups=groups, columns=names):
-            yield columns.chunk(batch, path, start)
-            start += batch.num_rows
+
+def _is_arrow_stream(path: Path) -> bool:
+    """Whether a file holds Arrow's stream format, which `datasets` writes, not its file format."""
+    if path.suffix == ".parquet":
+        return False
+    with path.open("rb") as file:
+        return file.read(6) != b"ARROW1"
 
 
-def _arrow_parts(path: Path, columns: Columns, chunk_rows: int) -> list[Part]:
+def _arrow_stream_parts(path: Path, columns: Columns, chunk_rows: int) -> list[Part]:
     table = _arrow_table(path)
     columns.of(table.schema.names, path)
     return [
-        partial(_of_arrow, path, start, columns, chunk_rows)
+        partial(_of_arrow_stream, path, start, columns, chunk_rows)
         for start in range(0, table.num_rows, chunk_rows)
     ]
 
 
-def _of_arrow(path: Path, start: int, columns: Columns, chunk_rows: int) -> Iterator[Chunk]:
+def _of_arrow_stream(path: Path, start: int, columns: Columns, chunk_rows: int) -> Iterator[Chunk]:
     table = _arrow_table(path)
     _, names = columns.of(table.schema.names, path)
     part = table.select(names).slice(start, chunk_rows).combine_chunks()
@@ -215,14 +237,11 @@ def _of_arrow(path: Path, start: int, columns: Columns, chunk_rows: int) -> Iter
 
 
 def _arrow_table(path: Path) -> Any:
-    """An Arrow file as a table over a memory map: nothing is read before it is used."""
+    """A table over a memory map: nothing is read before it is used."""
     import pyarrow
 
-    try:
-        with pyarrow.memory_map(str(path)) as source:
-            return pyarrow.ipc.open_stream(source).read_all()
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: Expected an Arrow file; got {error}") from error
+    with pyarrow.memory_map(str(path)) as source:
+        return pyarrow.ipc.open_stream(source).read_all()
 
 
 def _matrix(column: Any, path: Path, name: str, start: int) -> np.ndarray:

@@ -1,15 +1,11 @@
-"""Stochastic variational inference by Pyro: any autoguide, restarts, mini-batches.
-
-`fit_autoguide` and `draw_autoguide` take any Pyro model; `svi` is the engine for mixtures.
-"""
+"""Pyro's autoguides, fitted to any model: by name, from given first values, with their density."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyro
 import torch
@@ -18,11 +14,7 @@ from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation, AutoMessen
 from pyro.infer.autoguide.initialization import init_to_median, init_to_value
 from torch import Tensor
 
-from rbpp.mixtures.conjugate import MixturePrior
-from rbpp.mixtures.mixture_model import LATENTS, MAX_PLATE_NESTING, MixtureData, mixture_model
-from rbpp.mixtures.normal_wishart import Draws
 from rbpp.progress import progress
-from rbpp.randomness import seeded, spawn
 
 # Guides without a density, which can be neither judged nor corrected, or put together by hand.
 _REFUSED = {
@@ -34,80 +26,6 @@ _REFUSED = {
     "AutoGuideList",
     "AutoNormalizingFlow",
 }
-
-
-class Drawn(NamedTuple):
-    """Draws of an engine: leading dimensions (chain, draw); losses (chain, steps)."""
-
-    draws: Draws
-    log_q: Tensor | None
-    losses: Tensor | None
-
-
-def svi(
-    data: MixtureData,
-    prior: MixturePrior,
-    components: int,
-    starts: Iterable[Draws],
-    *,
-    source_count: int = 1,
-    guide: str = "AutoNormal",
-    steps: int = 2000,
-    learning_rate: float = 0.02,
-    particles: int = 1,
-    batch_rows: int | None = None,
-    draws: int = 1000,
-    seed: int = 0,
-) -> Drawn:
-    """Fit an autoguide to the mixture model once per start, and draw from each fit.
-
-    Args:
-        data: rows in comparable units (standardised).
-        prior: in the same units.
-        components: K.
-        starts: one set of first values per chain, without leading dimensions.
-        source_count: S.
-        guide: name of an autoguide of `pyro.infer.autoguide`, such as `"AutoMultivariateNormal"`.
-        steps, learning_rate, particles: of the optimiser; the rate falls tenfold over the steps.
-        batch_rows: rows per step; fewer than n are subsampled at every step.
-        draws: posterior draws per chain.
-        seed: of the subsampling, the gradients and the draws.
-
-    Raises:
-        ValueError: if there is no such guide, or it has no density.
-    """
-    if guide == AutoLaplaceApproximation.__name__ and data.weights is None:
-        # Its Hessian knows no enumeration: with row weights the model sums the components itself.
-        data = replace(data, weights=data.rows.new_ones(len(data.rows)))
-    found, densities, losses = [], [], []
-    for chain, first in enumerate(starts):
-        with (
-            pyro.get_param_store().scope(),
-            seeded(spawn(seed, "svi", chain)),
-            _default_dtype(data.rows.dtype),
-        ):
-            fitted, loss = fit_autoguide(
-                mixture_model,
-                (data, prior, components, source_count, batch_rows),
-                guide=guide,
-                values=dict(zip(("weights", "mean", "precision_cholesky"), first, strict=True)),
-                hide=("component",),
-                steps=steps,
-                learning_rate=learning_rate,
-                particles=particles,
-                max_plate_nesting=MAX_PLATE_NESTING,
-            )
-            values, log_q = draw_autoguide(
-                fitted, (data, prior, components, source_count), LATENTS, draws
-            )
-        found.append(Draws(values["weights"], values["mean"], values["precision_cholesky"]))
-        densities.append(log_q)
-        losses.append(loss)
-    return Drawn(
-        Draws(*(torch.stack(values) for values in zip(*found, strict=True))),
-        torch.stack(densities),
-        torch.stack(losses),
-    )
 
 
 def fit_autoguide(
@@ -183,8 +101,8 @@ def draw_autoguide(
 
 
 @contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Flow guides build their networks in the default precision: make it that of the rows."""
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Another default precision inside: flow guides build their networks in it."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp.mixtures.chunks import Chunk, Part, Stream
+from rbpp.data.stream import Chunk, Part, Stream
 from rbpp.randomness import generator, spawn
 from rbpp.threads import Map
 
@@ -30,11 +30,10 @@ class StreamSummary:
         weight: their total weight.
         mean, covariance: weighted, (d,) and (d, d), in float64.
         sample: rows drawn with odds of their weight, without replacement (n', d).
-        source: the label of each of them, or None.
         keys: what decided that they are in the sample, (n',): the smallest of all rows.
         place: number of each of them among the rows of the stream, from 0, (n',).
         parts: rows of every part of the stream.
-        digest: SHA-256 of rows, weights and labels, part by part.
+        digest: SHA-256 of rows and weights, part by part.
     """
 
     count: int
@@ -42,7 +41,6 @@ class StreamSummary:
     mean: Tensor
     covariance: Tensor
     sample: Tensor
-    source: Tensor | None
     keys: Tensor
     place: Tensor
     parts: Tensor
@@ -50,15 +48,15 @@ class StreamSummary:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """As named arrays, for a checkpoint."""
-        values = {name: value for name, value in vars(self).items() if value is not None}
-        return {name: np.asarray(value) for name, value in values.items()}
+        return {name: np.asarray(value) for name, value in vars(self).items()}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> StreamSummary:
         """Inverse of `arrays`."""
-        values: dict[str, Any] = {"source": None}
-        for name, value in arrays.items():
-            values[name] = torch.from_numpy(value) if value.ndim else value.item()
+        values: dict[str, Any] = {
+            name: torch.from_numpy(value) if value.ndim else value.item()
+            for name, value in arrays.items()
+        }
         return cls(**values)
 
 
@@ -135,7 +133,6 @@ def _of_chunk(chunk: Chunk, largest: float, source: torch.Generator) -> StreamSu
         origin + shift,
         covariance,
         chunk.rows,
-        chunk.source,
         keys,
         torch.arange(len(rows)),
         torch.tensor([len(rows)]),
@@ -145,11 +142,9 @@ def _of_chunk(chunk: Chunk, largest: float, source: torch.Generator) -> StreamSu
 
 def _kept(summary: StreamSummary, index: Tensor) -> StreamSummary:
     """The summary with these rows of its sample."""
-    source = summary.source
     return replace(
         summary,
         sample=summary.sample[index],
-        source=None if source is None else source[index],
         keys=summary.keys[index],
         place=summary.place[index],
     )
@@ -162,22 +157,16 @@ def _both(one: StreamSummary, two: StreamSummary, sample_rows: int) -> StreamSum
             f"Expected rows of dimension {len(one.mean)} throughout; got {len(two.mean)} from row "
             f"{one.count}"
         )
-    if (one.source is None) != (two.source is None):
-        raise ValueError(f"Expected source labels throughout or none; got both at row {one.count}")
     weight = one.weight + two.weight
     part = two.weight / weight if weight > 0 else 0.0
     shift = two.mean - one.mean
     covariance = one.covariance.lerp(two.covariance, part)
-    source = None
-    if one.source is not None and two.source is not None:
-        source = torch.cat([one.source, two.source])
     merged = StreamSummary(
         one.count + two.count,
         weight,
         one.mean + part * shift,
         covariance + part * (1 - part) * torch.outer(shift, shift),
         torch.cat([one.sample, two.sample]),
-        source,
         torch.cat([one.keys, two.keys]),
         torch.cat([one.place, two.place + one.count]),
         one.parts,
@@ -207,12 +196,12 @@ def _check(chunk: Chunk, place: str, before: int, part: int) -> None:
     if not bool(finite.all()):
         row = before + int((~finite).nonzero()[0])
         raise ValueError(f"Expected finite rows; got a violation in part {part}, row {row}")
-    for name, value in (("weight", chunk.weights), ("source label", chunk.source)):
-        if value is not None and value.shape != rows.shape[:1]:
-            raise ValueError(
-                f"Expected one {name} for each of {len(rows)} rows; got {tuple(value.shape)}"
-            )
-    if chunk.weights is not None and not bool(
-        (chunk.weights.isfinite() & (chunk.weights >= 0)).all()
-    ):
+    weights = chunk.weights
+    if weights is None:
+        return
+    if weights.shape != rows.shape[:1]:
+        raise ValueError(
+            f"Expected one weight for each of {len(rows)} rows; got {tuple(weights.shape)}"
+        )
+    if not bool((weights.isfinite() & (weights >= 0)).all()):
         raise ValueError(f"Expected finite weights ≥ 0; got others from {place}")

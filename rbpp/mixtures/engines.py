@@ -1,0 +1,207 @@
+"""What draws from a mixture posterior besides coordinate ascent: Pyro's SVI and its NUTS.
+
+Both run on standardised rows, from a start that coordinate ascent gives, and fit `mixture_model`
+with its assignments enumerated. NUTS is the slow reference that the others are held against.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import pyro
+import torch
+from pyro.infer import MCMC, NUTS
+from pyro.infer.autoguide.initialization import init_to_value
+from torch import Tensor
+
+from rbpp.mixtures.autoguide import default_dtype, draw_autoguide, fit_autoguide
+from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture
+from rbpp.mixtures.mixture_model import LATENTS, MAX_PLATE_NESTING, MixtureData, mixture_model
+from rbpp.mixtures.normal_wishart import Draws, normalized, standardisation
+from rbpp.randomness import seeded, spawn
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """How coordinate ascent runs, for every engine: the others start from it.
+
+    Attributes:
+        starts: k-means++ starts of each chain, of which it keeps the best.
+        tolerance: an ascent stops when an iteration gains less than this per row, in nats.
+        max_iterations: passes after which it stops unconverged.
+        chunk_rows: rows per matrix product; by default what fits the processor's cache.
+        dtype: precision of the passes over the rows, by default that of the data, on a GPU float32.
+    """
+
+    starts: int = 5
+    tolerance: float = 1e-6
+    max_iterations: int = 500
+    chunk_rows: int | None = None
+    dtype: torch.dtype | None = None
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """How `svi` runs.
+
+    Attributes:
+        guide: name of an autoguide of `pyro.infer.autoguide`, such as `"AutoMultivariateNormal"`.
+        steps, learning_rate, particles: of the optimiser; the rate falls tenfold over the steps.
+        batch_rows: rows per step; fewer than n are subsampled at every step.
+        warm_start: False begins at k-means centres, with the scale factors at the identity.
+    """
+
+    guide: str = "AutoNormal"
+    steps: int = 2000
+    learning_rate: float = 0.02
+    particles: int = 1
+    batch_rows: int | None = None
+    warm_start: bool = True
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How `nuts` runs.
+
+    Attributes:
+        warmup: adaptation steps, dropped.
+        warm_start: as for `Gradient`.
+    """
+
+    warmup: int = 300
+    warm_start: bool = True
+
+
+class Drawn(NamedTuple):
+    """Draws of an engine: leading dimensions (chain, draw); losses (chain, steps)."""
+
+    draws: Draws
+    log_q: Tensor | None
+    losses: Tensor | None
+
+
+def draw_by_pyro(
+    how: Gradient | Sampling,
+    data: MixtureData,
+    prior: MixturePrior,
+    fits: VariationalMixture,
+    *,
+    draws: int,
+    seed: int,
+) -> Drawn:
+    """Draws of SVI or NUTS in the units of the rows, and their log density under the guide.
+
+    Args:
+        how: which of the two, and its settings.
+        data: rows in units of their own.
+        prior: in the same units.
+        fits: start of every chain, without other leading dimensions.
+        draws: per chain.
+        seed: of gradients, subsampling and draws.
+
+    Raises:
+        ValueError: if there is no such guide, it has no density, or its ELBO is not finite.
+    """
+    components = fits.components
+    units = standardisation(data.rows, data.weights)
+    inside = replace(data, rows=units.rows(data.rows))
+    starts = []
+    for chain in range(fits.batch_shape[0]):
+        expected = fits.select(chain)
+        weights, mixture = normalized(expected.concentration), expected.expected()
+        means = (mixture.means - units.centre) / units.spread
+        factor = mixture.precision_cholesky * units.spread.unsqueeze(-1)
+        if not how.warm_start:
+            weights = torch.full_like(weights, 1 / components)
+            factor = torch.eye(means.shape[-1]).to(factor).expand_as(factor).contiguous()
+        starts.append(Draws(weights, means, factor))
+    model = (inside, prior.standardised(units), components)
+    if isinstance(how, Gradient):
+        drawn = _svi(how, *model, starts, draws, seed)
+    else:
+        drawn = _nuts(how, *model, starts, draws, seed)
+    log_q = drawn.log_q
+    if log_q is not None:
+        log_q = log_q - units.log_jacobian(components)
+    return Drawn(units.draws_back(drawn.draws), log_q, drawn.losses)
+
+
+def _svi(
+    how: Gradient,
+    data: MixtureData,
+    prior: MixturePrior,
+    components: int,
+    starts: Sequence[Draws],
+    draws: int,
+    seed: int,
+) -> Drawn:
+    """Fit an autoguide once per start, and draw from each fit."""
+    if how.guide == "AutoLaplaceApproximation" and data.weights is None:
+        # Its Hessian knows no enumeration: with row weights the model sums the components itself.
+        data = replace(data, weights=data.rows.new_ones(len(data.rows)))
+    found, densities, losses = [], [], []
+    for chain, first in enumerate(starts):
+        with (
+            pyro.get_param_store().scope(),
+            seeded(spawn(seed, "svi", chain)),
+            default_dtype(data.rows.dtype),
+        ):
+            fitted, loss = fit_autoguide(
+                mixture_model,
+                (data, prior, components, how.batch_rows),
+                guide=how.guide,
+                values=_first_values(first),
+                hide=("component",),
+                steps=how.steps,
+                learning_rate=how.learning_rate,
+                particles=how.particles,
+                max_plate_nesting=MAX_PLATE_NESTING,
+            )
+            values, log_q = draw_autoguide(fitted, (data, prior, components), LATENTS, draws)
+        found.append(Draws(values["weights"], values["mean"], values["precision_cholesky"]))
+        densities.append(log_q)
+        losses.append(loss)
+    return Drawn(_stacked(found), torch.stack(densities), torch.stack(losses))
+
+
+def _nuts(
+    how: Sampling,
+    data: MixtureData,
+    prior: MixturePrior,
+    components: int,
+    starts: Sequence[Draws],
+    draws: int,
+    seed: int,
+) -> Drawn:
+    """One chain of the No-U-Turn sampler per start."""
+    found = []
+    for chain, first in enumerate(starts):
+        with pyro.get_param_store().scope(), seeded(spawn(seed, "nuts", chain)):
+            kernel = NUTS(
+                mixture_model,
+                max_plate_nesting=MAX_PLATE_NESTING,
+                init_strategy=init_to_value(values=_first_values(first)),
+                jit_compile=True,
+                ignore_jit_warnings=True,
+            )
+            sampler = MCMC(kernel, num_samples=draws, warmup_steps=how.warmup, disable_progbar=True)
+            pyro.poutine.trace(mixture_model).get_trace(data, prior, components)
+            # Checked once above; checks at every step, and Python at every step, double the time.
+            with pyro.validation_enabled(False), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                sampler.run(data, prior, components)
+        samples = sampler.get_samples()
+        found.append(Draws(samples["weights"], samples["mean"], samples["precision_cholesky"]))
+    return Drawn(_stacked(found), None, None)
+
+
+def _first_values(first: Draws) -> dict[str, Tensor]:
+    return dict(zip(("weights", "mean", "precision_cholesky"), first, strict=True))
+
+
+def _stacked(found: Sequence[Draws]) -> Draws:
+    """Draws of every chain, the chain first."""
+    return Draws(*(torch.stack(values) for values in zip(*found, strict=True)))

@@ -1,0 +1,325 @@
+"""`rbpp.fit_mixture`: the posterior of the Gaussian mixture that rows come from, as a result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rbpp import display, inference_data
+from rbpp.checks import Check
+from rbpp.compute import Compute
+from rbpp.data.stream import Stream, row_stream
+from rbpp.display import Units
+from rbpp.inference_data import InferenceData
+from rbpp.mixtures.component_count import ComponentCount, compare_component_counts
+from rbpp.mixtures.conjugate import MixturePrior
+from rbpp.mixtures.divergences import entropy
+from rbpp.mixtures.engines import Ascent, Gradient, Sampling
+from rbpp.mixtures.mixture import GaussianMixture
+from rbpp.mixtures.posterior import Engine, MixturePosterior, as_rows, mixture_posterior
+from rbpp.mixtures.stream import Passes, stream_posterior
+from rbpp.randomness import spawn
+from rbpp.result import Result
+
+# Vehtari, Simpson, Gelman, Yao and Gabry (2024) for k; Vehtari et al. (2021) for R-hat, whose 1.01
+# is for samplers: independent chains of an approximation agree or clearly do not.
+LARGEST_PARETO_K, LARGEST_RHAT = 0.7, 1.05
+_SHOWN_DIMENSIONS = 4
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Fit(Result):
+    """The posterior of a Gaussian mixture: draws, entropy, and how far to trust them.
+
+    Attributes:
+        posterior: the draws, their components in the order of the draw of highest density.
+        comparison: the component counts compared, best first; empty where one was given.
+    """
+
+    posterior: MixturePosterior
+    comparison: tuple[ComponentCount, ...] = ()
+
+    @property
+    def mixture(self) -> GaussianMixture:
+        """The drawn mixtures, batch (chain, draw)."""
+        return self.posterior.mixture
+
+    def figures(self) -> Mapping[str, Callable[[], Any]]:
+        """`fit`: entropy and effective number of components with their intervals."""
+        from rbpp import plots
+
+        assert self.idata is not None
+        idata, names = self.idata, ["entropy", "effective_components"]
+        return {"fit": lambda: plots.plot_forest(idata, names)}
+
+    def details(self) -> Mapping[str, Any]:
+        """`comparison`, where several counts were compared."""
+        if not self.comparison:
+            return {}
+        return {"comparison": [_compared(entry) for entry in self.comparison]}
+
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str:
+        terms = super()._body(hdi_prob, units, per_row=per_row)
+        parts = [str(terms), _component_table(self.idata)]
+        if self.comparison:
+            entries = [_compared(entry) for entry in self.comparison]
+            numbers = [[f"{value:.5g}" for value in entry.values()] for entry in entries]
+            parts.append(display.align([list(entries[0]), *numbers]))
+        return "\n\n".join(parts)
+
+
+def fit_mixture(
+    data: Any,
+    components: int | Sequence[int],
+    *,
+    engine: Engine = "cavi",
+    prior: MixturePrior | None = None,
+    concentration: float = 1.0,
+    sample_weights: Tensor | None = None,
+    chains: int = 4,
+    draws: int = 1000,
+    points: int = 256,
+    log_likelihood: bool = False,
+    seed: int = 0,
+    ascent: Ascent | None = None,
+    gradient: Gradient | None = None,
+    sampling: Sampling | None = None,
+    compute: Compute | None = None,
+) -> Fit:
+    """Posterior over the Gaussian mixture that rows come from.
+
+    Args:
+        data: rows (n, d), a tensor, an array or lists.
+        components: K; of several, the one that predicts held-out rows best. Or give more than
+            needed with a small `concentration`, such as 1 / K.
+        engine: `"cavi"` (conjugate coordinate ascent), `"svi"` (a Pyro autoguide) or `"nuts"`.
+        prior: by default weak and at the scale that the rows ask for: that of Fraley and Raftery,
+            its scale fitted to the rows.
+        concentration: of the default prior's Dirichlet over the weights.
+        sample_weights: non-negative weight of every row (n,); weight 2 is the row twice.
+        chains: independent fits.
+        draws: posterior draws per chain.
+        points: quasi-random points of each entropy.
+        log_likelihood: keep the log likelihood of every row and draw, which `az.loo` needs.
+        seed: decides every random number.
+        ascent, gradient, sampling: settings of the engines.
+        compute: device of the fit; by default that of the rows.
+
+    Returns:
+        `Fit`; its `idata` has `weight`, `mean`, `covariance`, `entropy` and `effective_components`.
+
+    Raises:
+        ValueError: on unusable rows or options.
+
+    >>> rows = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+    >>> fit = fit_mixture(rows, components=2, chains=2, draws=100)
+    >>> fit.idata["posterior"]["entropy"].shape
+    (2, 100)
+    """
+    rows = as_rows(data)
+    if compute is not None:
+        rows = rows.to(compute.device)
+    settings: dict[str, Any] = {
+        "engine": engine,
+        "prior": prior,
+        "concentration": concentration,
+        "sample_weights": sample_weights,
+        "chains": chains,
+        "draws": draws,
+        "seed": seed,
+        "ascent": ascent,
+        "gradient": gradient,
+        "sampling": sampling,
+    }
+    comparison: list[ComponentCount] = []
+    if isinstance(components, Sequence):
+        counts = list(components)
+        comparison = compare_component_counts(rows, counts, **settings)
+        posterior = comparison[0].posterior
+    else:
+        counts = [components]
+        posterior = mixture_posterior(rows, components, **settings)
+    return _result(
+        posterior,
+        {"components_compared": counts},
+        len(rows),
+        points,
+        seed,
+        rows if log_likelihood else None,
+        tuple(comparison),
+    )
+
+
+def fit_mixture_stream(
+    stream: Stream | Path | str,
+    components: int,
+    *,
+    concentration: float = 1.0,
+    chains: int = 4,
+    draws: int = 1000,
+    points: int = 256,
+    seed: int = 0,
+    passes: Passes | None = None,
+    compute: Compute | None = None,
+) -> Fit:
+    """`fit_mixture` of rows larger than memory, by coordinate ascent; k̂ is not judged.
+
+    Args:
+        stream: of `rbpp.data.stream.row_stream`, or a path that it reads.
+        components, concentration, chains, draws, points, seed: as for `fit_mixture`.
+        passes: readings of the rows.
+        compute: its workers work on parts of the rows, and its checkpoint keeps what is done.
+
+    Raises:
+        ValueError: on unusable rows or options.
+    """
+    compute = Compute.of(compute, seed)
+    parts = row_stream(stream) if isinstance(stream, str | Path) else stream
+    posterior, summary = stream_posterior(
+        parts,
+        components,
+        concentration=concentration,
+        chains=chains,
+        draws=draws,
+        passes=passes,
+        compute=compute,
+    )
+    return _result(posterior, {"components_compared": [components]}, summary.count, points, seed)
+
+
+def _result(
+    posterior: MixturePosterior,
+    settings: Mapping[str, Any],
+    count: int,
+    points: int,
+    seed: int,
+    rows: Tensor | None = None,
+    comparison: tuple[ComponentCount, ...] = (),
+) -> Fit:
+    shown = posterior.relabelled()
+    idata = _inference_data(shown, rows, count, points, seed)
+    return Fit(
+        idata=idata,
+        checks=_checks(idata, posterior),
+        settings={
+            "engine": posterior.engine,
+            "components": posterior.components,
+            **settings,
+            "rows": count,
+            "dimension": posterior.draws.means.shape[-1],
+            "digest": posterior.digest,
+            "points": points,
+            "seed": seed,
+        },
+        posterior=shown,
+        comparison=comparison,
+    )
+
+
+def _inference_data(
+    posterior: MixturePosterior, rows: Tensor | None, count: int, points: int, seed: int
+) -> InferenceData:
+    """Parameters, terms that do not depend on labels, and `sample_stats`; rows where given."""
+    mixture = posterior.mixture
+    found = entropy(mixture, draws=points, seed=spawn(seed, "entropy"))
+    stats = {"lp": posterior.log_prob, "elbo": posterior.elbo, "pareto_k": posterior.pareto_k}
+    if posterior.log_q is not None:
+        stats["log_q"] = posterior.log_q
+    dims = {
+        "weight": ["component"],
+        "mean": ["component", "dim"],
+        "covariance": ["component", "dim", "dim_other"],
+    }
+    likelihood = observed = None
+    if rows is not None:
+        likelihood, observed = {"row": posterior.log_likelihood(rows)}, {"rows": rows}
+        dims |= {"row": ["observation"], "rows": ["observation", "dim"]}
+    return inference_data.make(
+        {
+            "weight": mixture.weights,
+            "mean": mixture.means,
+            "covariance": mixture.covariances,
+            "entropy": found.value,
+            "entropy_mcse": found.standard_error,
+            # The number of equally weighted components with the same entropy of weights.
+            "effective_components": torch.special.entr(mixture.weights).sum(-1).exp(),
+        },
+        sample_stats=stats,
+        log_likelihood=likelihood,
+        observed_data=observed,
+        constant_data={
+            "engine": posterior.engine,
+            "digest": posterior.digest,
+            "components": posterior.components,
+            "seed": seed,
+            "row_count": count,
+        },
+        dims=dims,
+    )
+
+
+def _checks(idata: InferenceData, posterior: MixturePosterior) -> tuple[Check, ...]:
+    """Whether chains settled and agree, and importance weights could correct the draws."""
+    found = []
+    if posterior.variational is not None and posterior.variational.converged is not None:
+        unsettled = float((~posterior.variational.converged).sum())
+        found.append(
+            _check("the ascent of every chain has settled", "unsettled_chains", unsettled, 0.0)
+        )
+    if idata["posterior"].sizes["chain"] > 1:
+        import arviz
+
+        rhat = float(arviz.rhat(idata, var_names=["entropy"])["entropy"])
+        found.append(_check("chains agree on the entropy", "r_hat", rhat, LARGEST_RHAT))
+    found.append(
+        _check(
+            "the approximation is near the posterior",
+            "pareto_k",
+            float(posterior.pareto_k.max()),
+            LARGEST_PARETO_K,
+        )
+    )
+    return tuple(found)
+
+
+_NAMES = {"unsettled_chains": "unsettled chains", "r_hat": "R-hat", "pareto_k": "Pareto k"}
+
+
+def _check(statement: str, name: str, measured: float, threshold: float) -> Check:
+    values = {name: measured, "threshold": threshold}
+    if measured != measured:  # nuts approximates nothing; a stream is not judged
+        return Check(statement, "unknown", f"{_NAMES[name]}: not measured", values)
+    message = f"{_NAMES[name]} {measured:.3g}, to be {threshold:g} at most"
+    return Check(statement, "holds" if measured <= threshold else "violated", message, values)
+
+
+def _component_table(idata: InferenceData | None) -> str:
+    """Weight and mean of every component, in the order of the draw of highest density."""
+    assert idata is not None
+    posterior = idata["posterior"]
+    lines = [["component", "weight", "sd", "mean"]]
+    weight, mean = posterior["weight"], posterior["mean"].mean(("chain", "draw")).values
+    for index, centre in enumerate(mean):
+        draws = weight.isel(component=index)
+        shown = ", ".join(f"{value:.4g}" for value in centre[:_SHOWN_DIMENSIONS])
+        more = ", …" if len(centre) > _SHOWN_DIMENSIONS else ""
+        spread = float(draws.std())
+        lines.append(
+            [str(index), f"{float(draws.mean()):.3f}", f"{spread:.3f}", f"({shown}{more})"]
+        )
+    return display.align(lines)
+
+
+def _compared(entry: ComponentCount) -> dict[str, float]:
+    return {
+        "components": entry.components,
+        "elpd": entry.elpd.value.item(),
+        "elpd_se": entry.elpd.standard_error.item(),
+        "difference": entry.difference.value.item(),
+        "difference_se": entry.difference.standard_error.item(),
+    }

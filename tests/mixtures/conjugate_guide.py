@@ -1,0 +1,54 @@
+"""The posterior of coordinate ascent as a Pyro guide: Pyro's ELBO against the closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyro
+import pyro.distributions as dist
+
+from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture
+from rbpp.mixtures.mixture_model import MixtureData, batch, sample_globals
+from rbpp.mixtures.normal_wishart import expectations
+from rbpp.mixtures.sufficient import features, natural_parameters
+
+
+def conjugate_guide(
+    posterior: VariationalMixture, *, assignments: bool = False
+) -> Callable[..., None]:
+    """The variational posterior of `rbpp.mixtures.cavi` as a Pyro guide of `mixture_model`.
+
+    Args:
+        posterior: of one data set, without leading dimensions.
+        assignments: also guide `component` by its optimal responsibilities (rows without weights
+            only). Then `TraceEnum_ELBO` estimates the mean-field ELBO that coordinate ascent
+            maximises; without, the tighter one with the assignments summed out, as for autoguides.
+
+    Raises:
+        ValueError: if the posterior has leading dimensions.
+    """
+    if posterior.batch_shape:
+        raise ValueError(
+            f"Expected the posterior of one data set; got batch shape {posterior.batch_shape}: "
+            "use best() or select()"
+        )
+    parameters = posterior.parameters
+
+    def guide(
+        data: MixtureData,
+        prior: MixturePrior,
+        components: int,
+        batch_rows: int | None = None,
+    ) -> None:
+        sample_globals(parameters)
+        if not assignments:
+            return
+        with pyro.plate("rows", len(data.rows), subsample_size=batch_rows) as index:
+            rows, _ = batch(data, index)
+            natural = natural_parameters(parameters, expectations(parameters))
+            logits = (natural @ features(rows.mT)).mT
+            pyro.sample(
+                "component", dist.Categorical(logits=logits), infer={"enumerate": "parallel"}
+            )
+
+    return guide
