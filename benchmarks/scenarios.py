@@ -188,7 +188,7 @@ def run(texts: Texts, args: argparse.Namespace) -> Iterator[str]:
             if author == "other":
                 found += uncovered(scenario, *rows)
         yield f"\n## {title}, 300 rows a source\n"
-        yield from table(found, by=lambda one: (one.content, one.method))
+        yield from table(found, by=_by_method)
         yield f"\n### {title}: all contents together\n"
         yield from table(found, by=lambda one: ("all", one.method))
     if args.quick:
@@ -196,17 +196,13 @@ def run(texts: Texts, args: argparse.Namespace) -> Iterator[str]:
     yield "\n## Sizes, another author, far content, 20 % and 0 %\n"
     found = []
     for sizes in SIZES:
-        for scenario in scenarios(
-            texts, args.half, contents=("far",), sizes=sizes, shares=(0.0, 0.2), seed=args.seed
-        ):
+        settings = {"contents": ("far",), "sizes": sizes, "shares": (0.0, 0.2)}
+        for scenario in scenarios(texts, args.half, seed=args.seed, **settings):
             rows = pair(scenario, args.representation)
             label = f"{len(scenario.target)} and {len(scenario.synthetic)}"
             first = next(ours(_without_labels(scenario), *rows, False))
             found.append((label, first))
-    labels = list(dict.fromkeys(label for label, _ in found))
-    for label in labels:
-        group = [one for name, one in found if name == label]
-        yield from table(group, by=lambda one, label=label: ("far", label))[2 if label != labels[0] else 0 :]
+    yield from table([Found(label, *_values(one)) for label, one in found], by=_by_method)
     yield "\n## Representations, another author, 20 % and 0 %\n"
     names = ["TF-IDF", "wordllama"]
     names += [POTION] if potion_folder() is not None else []
@@ -217,7 +213,7 @@ def run(texts: Texts, args: argparse.Namespace) -> Iterator[str]:
             rows = pair(scenario, name)
             first = next(ours(_without_labels(scenario), *rows, name == "TF-IDF"))
             found.append(Found(name, *_values(first)))
-    yield from table(found, by=lambda one: (one.content, one.method))
+    yield from table(found, by=_by_method)
     yield "\n## Copies\n"
     yield from copies(texts, args)
 
@@ -259,6 +255,10 @@ def main() -> None:
         parser.error(f"Expected a folder with outcomes/ in it; got {args.data}")
     for line in run(Texts(args.data), args):
         print(line, flush=True)
+
+
+def _by_method(one: Found) -> tuple[str, ...]:
+    return one.content, one.method
 
 
 def _found(name: str, scenario: Scenario, reading: Reading, began: float) -> Found:

@@ -29,6 +29,8 @@ ONE_IN_TWENTY = 0.05
 # Prior: the share at the median score is a few per cent to a half, and odds rise with the score.
 _CENTRE, _CENTRE_SPREAD, _SLOPE_SPREAD = -1.5, 2.0, 2.0
 _YES, _NO = {"1", "y", "yes", "true"}, {"0", "n", "no", "false"}
+# Draws at once, so that a thousand draws of a million rows fit in memory.
+_CHUNK = 50
 # A spreadsheet would run a cell that begins with one of these.
 _FORMULA = ("=", "+", "-", "@")
 
@@ -131,7 +133,7 @@ def read_marks(
     """
     name = Path(path).name
     try:
-        content = Path(path).read_text(encoding="utf-8-sig", newline="")
+        content = Path(path).read_bytes().decode("utf-8-sig")
         # Where commas are decimal signs, spreadsheets write semicolons.
         first = content.split("\n", 1)[0]
         delimiter = max(",;\t", key=first.count)
@@ -219,14 +221,15 @@ def _posterior(
     # Evenly within cells: draws of a grid would repeat its points.
     a = intercepts[first] + (random.random(num_samples) - 0.5) * (intercepts[1] - intercepts[0])
     b = np.abs(slopes[second] + (random.random(num_samples) - 0.5) * (slopes[1] - slopes[0]))
-    draws, total = np.empty(num_samples), np.zeros(len(score))
+    draws, total = [], np.zeros(len(score))
     mass = weights / weights.sum()
-    for number in range(num_samples):
-        odds = _logistic(a[number] + b[number] * covariate)
-        odds[rows] = _given(odds[rows], marked, wrong)
-        total += odds
-        draws[number] = mass @ (random.random(len(score)) < odds)
-    return draws, total / num_samples
+    for first_draw in range(0, num_samples, _CHUNK):
+        part = slice(first_draw, first_draw + _CHUNK)
+        odds = _logistic(a[part, None] + b[part, None] * covariate)
+        odds[:, rows] = _given(odds[:, rows], marked, wrong)
+        total += odds.sum(0)
+        draws.append((random.random(odds.shape) < odds) @ mass)
+    return np.concatenate(draws), total / num_samples
 
 
 def log_posterior_grid(
@@ -239,7 +242,7 @@ def log_posterior_grid(
         marked: 0 or 1 (r,).
         wrong: share of the marks that are wrong either way.
     """
-    intercepts, slopes = np.linspace(-9, 6, 151), np.linspace(0.025, 7.975, 160)
+    intercepts, slopes = np.linspace(-9, 6, 76), np.linspace(0.05, 7.95, 80)
     odds = _logistic(intercepts[:, None, None] + slopes[:, None] * covariate)
     seen = (1 - wrong) * odds + wrong * (1 - odds)
     likelihood = np.where(marked > 0, np.log(seen + 1e-300), np.log1p(-seen + 1e-300)).sum(-1)

@@ -76,7 +76,10 @@ def kth_distance(
 
 
 def neighbour_shares(
-    first: np.ndarray, second: np.ndarray, scales: tuple[float, ...]
+    first: np.ndarray,
+    second: np.ndarray,
+    scales: tuple[float, ...],
+    weights: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Share of the second source among the nearest part of the pool, at several scales.
 
@@ -89,27 +92,33 @@ def neighbour_shares(
         first: (m, D).
         second: (n, D).
         scales: parts of the pool, each between 0 and 1.
+        weights: of the rows of either source (m,) and (n,), such as 1 / copies; 1 by default.
 
     Returns:
         The shares of the first's rows (scale, m), and of the second's (scale, n).
     """
     pool = np.concatenate([first, second])
-    is_second = np.repeat([False, True], [len(first), len(second)])
-    of_source = np.stack([~is_second, is_second], 1).astype(np.float32)
+    is_second = np.repeat([0, 1], [len(first), len(second)])
+    weight = np.ones(len(pool)) if weights is None else np.concatenate(weights)
+    total_of = np.bincount(is_second, weight, minlength=2)
+    of_source = np.stack([weight * (is_second == 0), weight * (is_second == 1)], 1)
     found = np.empty((len(scales), len(pool)))
     for start, block in _blocks(pool, pool, own=True):
-        own = is_second[start : start + len(block)]
-        # Mass of one row of either source; the row itself, infinitely far away, has none.
-        unit = 0.5 / (np.array([len(first), len(second)]) - np.stack([~own, own], 1))
+        place = np.arange(start, start + len(block))
+        # Mass of a unit of weight in either source. The row itself, infinitely far away, has none;
+        # a source of that row alone has no mass at all.
+        left = np.tile(total_of, (len(block), 1))
+        left[np.arange(len(block)), is_second[place]] -= weight[place]
+        unit = np.where(left > 1e-9, 0.5 / np.maximum(left, 1e-9), 0.0)
         order = np.argsort(block, axis=1)
-        mass = np.take_along_axis(unit, is_second[order].astype(int), 1)
+        mass = np.take_along_axis(unit, is_second[order], 1) * weight[order]
         total = np.cumsum(mass, 1)
         for number, scale in enumerate(scales):
             last = np.minimum((total < scale - 1e-9).sum(1), len(pool) - 2)
             edge = np.take_along_axis(block, order[np.arange(len(block)), last][:, None], 1)
-            closer = (block < edge).astype(np.float32) @ of_source * unit
-            tied = (block == edge).astype(np.float32) @ of_source * unit
-            needed = (scale - closer.sum(1)) / tied.sum(1)
+            closer = (block < edge).astype(float) @ of_source * unit
+            tied = (block == edge).astype(float) @ of_source * unit
+            needed = (scale - closer.sum(1)) / np.maximum(tied.sum(1), 1e-12)
             part = closer + np.clip(needed, 0, 1)[:, None] * tied
             found[number, start : start + len(block)] = part[:, 1] / part.sum(1)
     return found[:, : len(first)], found[:, len(first) :]

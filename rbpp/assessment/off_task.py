@@ -10,9 +10,9 @@ asked here is whether a row lies where target rows lie once the author's style i
    the nearest few rows, and not this one. As the near halves of the sources become one, a finer
    contrast joins in with a weight that grows steadily, since it then sees more;
 3. two groups of scores (`models/off_task.py`), and beside them what exceeds the target's tail:
-   max_t S(z > t) − C T(z > t), for a style that lets at most C times as many rows beyond t. Half
-   of the posterior's draws come from either: the first reads too little where rows lie at many
-   distances, the second too much where the style is wide.
+   max_t S(z > t) − C T(z > t), for a style that lets at most C times as many rows beyond t. Two
+   fifths of the draws come from the first, which reads too little where foreign rows lie at many
+   distances, and three from the second, which reads too much where the style is wide.
 
 The share is only partly identified: rows that are foreign and look like the task cannot be told from
 it. So there are an *at least*, from which alone claims are made, and an *at most* that says what it
@@ -46,6 +46,10 @@ DESIGN_EFFECT = 1.75
 _STYLE_TAIL, _SAME_TAIL, _SURE_TAIL = 2.0, 1.25, 4.0
 # Standard errors of *at least* and *at most*, and the least share that is claimed.
 _SURE_ERRORS, _MOST_ERRORS, _LEAST_CLAIM = 2.5, 1.64, 0.05
+# What *at most* adds for rows that are foreign and within the task's own tail.
+_MOST_MARGIN = 0.02
+# Part of the draws that comes from the two groups; the others are of the excess.
+_NORMAL_PART = 0.4
 _THRESHOLDS = np.linspace(-1.0, _HIGHEST, 71)
 # Near halves that the coarse contrast tells apart this well are two places, not one style.
 _SATURATED = 0.9
@@ -119,7 +123,7 @@ def off_task(
         synthetic: rows in question (n, D).
         labels: classes of the target's rows (m,), for `at_most_with_classes`.
         weights: of the synthetic rows (n,), such as 1 / copies of each; 1 by default. The share is
-            that of the weights.
+            that of the weights. Exact copies are never each other's neighbours.
         lexical: the representation counts words, as TF-IDF does, and mixes style with content; no
             share is given where the sources differ in style.
         num_samples: draws of the share.
@@ -129,18 +133,20 @@ def off_task(
         ValueError: if rows are not finite, of different dimensions, or fewer than 10 a source.
     """
     target, synthetic = _rows(target, synthetic)
-    offset, _, _ = style_offset(target, synthetic)
-    moved = (synthetic - offset).astype(np.float32)
-    found, saturation = _score(target, moved)
-    weights = _weights(weights, len(synthetic))
+    rows, place, weights = _distinct(synthetic, _weights(weights, len(synthetic)))
+    reference, _, mass = _distinct(target, np.ones(len(target)))
+    offset, _, _ = style_offset(reference, rows)
+    moved = (rows - offset).astype(np.float32)
+    found, saturation = _score(reference, moved, weights=(np.ones(len(mass)), weights))
     refusal = _refusal(found.style, saturation, lexical)
     if refusal:
-        return _nothing(found, refusal)
-    result = share_of(found, weights=weights, num_samples=num_samples, seed=seed)
+        return _spread(_nothing(found, refusal), place)
+    result = _spread(share_of(found, weights=weights, num_samples=num_samples, seed=seed), place)
     if labels is None:
         return result
     seen = visibility(target, labels, seed=seed)
-    with_classes = 1.0 if seen <= 0 else min(1.0, result.at_most / seen)
+    upper = _best(found, weights, 1.0, _MOST_ERRORS)
+    with_classes = 1.0 if seen <= 0 else min(1.0, upper / seen)
     return replace(
         result,
         at_most_with_classes=max(result.at_most, with_classes),
@@ -172,16 +178,16 @@ def uncovered(
         ValueError: as `off_task`.
     """
     target, synthetic = _rows(target, synthetic)
-    offset, _, _ = style_offset(target, synthetic)
-    moved = (synthetic - offset).astype(np.float32)
-    k = min(NEIGHBOUR, len(synthetic) // 2)
-    rank = matched_rank(moved, target, k)
-    found, saturation = _score(moved, target, rank)
+    rows, place, weights = _distinct(target, _weights(weights, len(target)))
+    source, _, mass = _distinct(synthetic, np.ones(len(synthetic)))
+    offset, _, _ = style_offset(rows, source)
+    moved = (source - offset).astype(np.float32)
+    rank = matched_rank(moved, rows, min(NEIGHBOUR, max(1, len(source) // 2)))
+    found, saturation = _score(moved, rows, rank, weights=(np.ones(len(mass)), weights))
     refusal = _refusal(found.style, saturation, lexical)
     if refusal:
-        return _nothing(found, refusal)
-    weights = _weights(weights, len(target))
-    return share_of(found, weights=weights, num_samples=num_samples, seed=seed)
+        return _spread(_nothing(found, refusal), place)
+    return _spread(share_of(found, weights=weights, num_samples=num_samples, seed=seed), place)
 
 
 def novel(
@@ -307,11 +313,11 @@ def share_of(
         target_rows=len(scores.reference),
         style=scores.style,
     )
-    half = num_samples // 2
+    normal = round(_NORMAL_PART * num_samples)
     draws = np.concatenate(
         [
-            grid.draw(num_samples - half, random),
-            _excess_draws(scores, weights, half, random),
+            grid.draw(normal, random),
+            _excess_draws(scores, weights, num_samples - normal, random),
         ]
     )
     share = float(draws.mean())
@@ -322,31 +328,39 @@ def share_of(
         probability=_at_share(grid.probability(scores.rows), share, weights),
         score=scores.rows,
         at_least=lower if lower >= _LEAST_CLAIM else 0.0,
-        at_most=min(1.0, max(upper, share)),
+        at_most=min(1.0, max(upper, share) + _MOST_MARGIN),
         at_most_with_classes=None,
         visibility=None,
     )
 
 
-def _score(reference: np.ndarray, rows: np.ndarray, rank: int = 0) -> tuple[Scores, float]:
+def _score(
+    reference: np.ndarray,
+    rows: np.ndarray,
+    rank: int = 0,
+    weights: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[Scores, float]:
     """Scores of rows at unit length, style taken away; and how far the coarse contrast is saturated.
 
     Args:
         reference: (m, D).
         rows: (n, D).
         rank: the neighbour of the reference's own distances, if it is not the rows' own.
+        weights: of the reference's rows and of the others.
     """
-    k = min(NEIGHBOUR, len(reference) // 2)
+    k = min(NEIGHBOUR, max(1, len(reference) // 2))
     z = _normal_scores(
-        kth_distance(reference, reference, max(rank, k), own=True),
+        kth_distance(reference, reference, min(max(rank, k), len(reference) - 1), own=True),
         kth_distance(rows, reference, k),
     )
-    of_reference, of_rows = neighbour_shares(reference, rows, (COARSE, FINER, FINE))
+    of_reference, of_rows = neighbour_shares(
+        reference, rows, (COARSE, FINER, FINE), weights
+    )
     coarse = _normal_scores(of_reference[0], of_rows[0])
     finer = _normal_scores(of_reference[1], of_rows[1])
     apart, _ = near_separation(reference, rows, of_reference[2], of_rows[2])
     saturation, _ = near_separation(reference, rows, of_reference[0], of_rows[0])
-    noise = 2 * auc_error(len(reference) // 2, len(rows) // 2)
+    noise = 2 * auc_error(max(1, len(reference) // 2), max(1, len(rows) // 2))
     style = float(np.clip((abs(apart - 0.5) - max(_NO_STYLE, noise)) / _STYLE_RANGE, 0, 1))
     joint = [
         z[i] + coarse[i] + 0.5 * (1 - style) * finer[i] for i in range(2)
@@ -483,6 +497,26 @@ def _rows(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray
             f"Expected rows of one dimension; got {np.shape(first)[1]} and {np.shape(second)[1]}"
         )
     return unit_length(first), unit_length(second)
+
+
+def _distinct(
+    rows: np.ndarray, weights: Array
+) -> tuple[np.ndarray, NDArray[np.int64], Array]:
+    """Distinct rows, the place of every row among them, and the sum of the weights of each.
+
+    A row among its own copies has them as neighbours, and looks foreign to every other source.
+    """
+    first: dict[bytes, int] = {}
+    place = np.array([first.setdefault(row.tobytes(), len(first)) for row in rows], dtype=np.int64)
+    _, index = np.unique(place, return_index=True)
+    return rows[index], place, np.bincount(place, weights)
+
+
+def _spread(result: OffTask, place: NDArray[np.int64]) -> OffTask:
+    """The result for all rows of one for the distinct ones."""
+    return replace(
+        result, probability=result.probability[place], score=result.score[place]
+    )
 
 
 def _weights(weights: np.ndarray | None, count: int) -> Array:

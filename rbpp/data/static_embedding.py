@@ -81,10 +81,11 @@ def static_embedding(texts: Sequence[str], model: str | Path | None = None) -> S
         encoded = table.tokenizer.encode_batch_fast(batch, add_special_tokens=False)
         for row, entry in enumerate(encoded, first):
             tokens = np.asarray(entry.ids, dtype=np.int64)
-            tokens = tokens[tokens != table.unknown] if table.unknown is not None else tokens
             if table.limit is not None and len(tokens) > table.limit:
                 cut.append(row)
                 tokens = tokens[: table.limit]
+            if table.unknown is not None:
+                tokens = tokens[tokens != table.unknown]
             total = table.vectors[tokens].sum(0, dtype=np.float64)
             length = float(np.linalg.norm(total))
             if length > 0:
@@ -144,7 +145,8 @@ def _model2vec(folder: Path) -> _Table:
     unknown = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     token = unknown.get("unk_token")
     number = tokenizer.token_to_id(token) if token else None
-    limit = int(config.get("max_length") or config.get("seq_length") or 512)
+    # As model2vec itself reads a model: 512 tokens unless its configuration says otherwise.
+    limit = config.get("max_length", 512)
     return _Table(tokenizer, vectors, number, limit, f"model2vec {folder.name}")
 
 

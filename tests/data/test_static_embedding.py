@@ -77,7 +77,7 @@ def test_potion_is_that_of_model2vec_and_says_what_it_cuts():
     if folder is None:
         pytest.skip("mostlyai-qa, whose wheel carries potion-base-8M, is not installed")
     model2vec = pytest.importorskip("model2vec")
-    texts = ["What is the weather in Paris?", "a table of numbers", "word " * 3000]
+    texts = ["What is the weather in Paris?", "a table of numbers", "word " * 600 + "river " * 600]
     found = static_embedding(texts, POTION)
     peer = model2vec.StaticModel.from_pretrained(folder).encode(texts)
     peer /= np.linalg.norm(peer, axis=1, keepdims=True)
