@@ -8,7 +8,8 @@ which a known share is foreign:
   financial headlines, general instructions among code tasks);
 - near: rows of a class of the same task that the target lacks, by the same author.
 
-The folder is the one of `truth.py`, with `outcomes/` (kinit-sk/LLM-div-incts, arXiv 2401.06643) in it.
+The folder is the one of `truth.py`, with `outcomes/` (kinit-sk/LLM-div-incts, arXiv 2401.06643) in
+it.
 The halves are fixed: whatever was chosen was chosen on HALVES["choose"], and HALVES["report"] is
 what the page shows.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -89,15 +90,12 @@ class Texts:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    @lru_cache(maxsize=None)  # noqa: B019 - one instance a run
+    @cache  # noqa: B019 - one instance a run
     def of(self, task: str, author: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Distinct texts (n,), and their classes."""
         if task in ("code", "roleplay", "general"):
             return self._instructions(task, author), None
-        if task == "headlines":
-            rows = self._headlines(author)
-        else:
-            rows = self._outcomes(task, author)
+        rows = self._headlines(author) if task == "headlines" else self._outcomes(task, author)
         texts: dict[str, str] = {}
         for text, label in rows:
             texts.setdefault(text, label)

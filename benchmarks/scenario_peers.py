@@ -1,7 +1,8 @@
 """What people use to find rows that do not belong, by the formulas of the papers and packages.
 
-Every peer gives the rows a score and reads a share from it, as its users do. A score alone has a share
-by the target's own 95 % point: the part of the rows beyond it, less the 5 % that lie there anyway.
+Every peer gives the rows a score and reads a share from it, as its users do. A score alone has a
+share by the target's own 95 % point: the part of the rows beyond it, less the 5 % that lie there
+anyway.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     python benchmarks/scenarios.py --data DIR [--quick]      prints what docs/scenarios.md shows
     python benchmarks/scenarios.py --data DIR --half choose  the half on which settings were chosen
 
-Scenarios: `scenario_data.py`. Peers: `scenario_peers.py`. For every content and method: mean error of
-the share, what 0 % is read as, how often "above 5 %" is claimed where nothing is planted (a peer claims
-it when its share is above), how often [at least, at most] holds the truth and its width, area under
-the ROC curve of the rows, seconds.
+Scenarios: `scenario_data.py`. Peers: `scenario_peers.py`. For every content and method: mean error
+of the share, what 0 % is read as, how often "above 5 %" is claimed where nothing is planted (a peer
+claims it when its share is above), how often [at least, at most] holds the truth and its width,
+area under the ROC curve of the rows, seconds.
 """
 
 from __future__ import annotations
@@ -92,9 +92,7 @@ def ours(
     seconds = time.perf_counter() - began
     area = _area(scenario, found.score)
     ends = found.at_least, found.at_most
-    yield Found(
-        OURS, scenario.content, scenario.share, found.share, *ends, area, seconds
-    )
+    yield Found(OURS, scenario.content, scenario.share, found.share, *ends, area, seconds)
     if found.at_most_with_classes is not None:
         ends = found.at_least, found.at_most_with_classes
         yield Found(
@@ -105,7 +103,7 @@ def ours(
     began = time.perf_counter()
     marked = marks.share_from_marks(found.score, given)
     seconds = time.perf_counter() - began
-    low, high = np.quantile(marked.draws, [0.03, 0.97])
+    low, high = _interval(marked.draws)
     unmarked = np.ones(len(scenario.foreign), bool)
     unmarked[asked] = False
     rest = _area_of(scenario.foreign[unmarked], marked.probability[unmarked])
@@ -169,7 +167,9 @@ def table(found: list[Found], *, by: Callable[[Found], tuple[str, ...]]) -> list
         rows.append((key, error, cells))
     order = {"near": 0, "mid": 1, "far": 2}
     rows.sort(key=lambda row: (order.get(row[0][0], 3), -np.nan_to_num(row[1], nan=9.0)))
-    head = "| content | method | runs | error | 0 % read as | false claims | holds | width | AUC | s |"
+    head = (
+        "| content | method | runs | error | 0 % read as | false claims | holds | width | AUC | s |"
+    )
     lines = [head, "|---" * 10 + "|"]
     return lines + [f"| {' | '.join([*key, *cells])} |" for key, _, cells in rows]
 
@@ -191,7 +191,7 @@ def run(texts: Texts, args: argparse.Namespace) -> Iterator[str]:
         yield from table(found, by=_by_method)
         yield f"\n### {title}: all contents together\n"
         yield from table(found, by=lambda one: ("all", one.method))
-    if args.quick:
+    if args.quick or args.tables:
         return
     yield "\n## Sizes, another author, far content, 20 % and 0 %\n"
     found = []
@@ -249,12 +249,21 @@ def main() -> None:
     parser.add_argument("--model", help="a sentence-transformers model to stand beside the others")
     parser.add_argument("--draws", type=int, default=1, help="of every scenario")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tables", action="store_true", help="300 rows only, all shares")
     parser.add_argument("--quick", action="store_true", help="300 rows, two shares")
     args = parser.parse_args()
     if not (args.data / "outcomes").is_dir():
         parser.error(f"Expected a folder with outcomes/ in it; got {args.data}")
     for line in run(Texts(args.data), args):
         print(line, flush=True)
+
+
+def _interval(draws: np.ndarray, mass: float = 0.94) -> tuple[float, float]:
+    """The shortest interval with this mass."""
+    ordered = np.sort(draws)
+    held = int(np.ceil(mass * len(ordered)))
+    start = int((ordered[held - 1 :] - ordered[: len(ordered) - held + 1]).argmin())
+    return float(ordered[start]), float(ordered[start + held - 1])
 
 
 def _by_method(one: Found) -> tuple[str, ...]:

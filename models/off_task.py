@@ -1,9 +1,9 @@
 """Scores of synthetic rows: those on the task, moved by their author's style, and those off it.
 
-A row's score says how far it is from where the target's rows are, in units in which the target's own
-scores are standard normal. The author of the synthetic rows moves all of them by a style, so that
-rows on the task are normal with a shift and a scale that are not known; rows off the task are further
-out, by a distance that is not known either.
+A row's score says how far it is from where the target's rows are, in units in which the target's
+own scores are standard normal. The author of the synthetic rows moves all of them by a style, so
+that rows on the task are normal with a shift and a scale that are not known; rows off the task are
+further out, by a distance that is not known either.
 """
 
 import math
@@ -22,8 +22,8 @@ def model(
     style: float = 1.0,
 ) -> torch.Tensor:
     """Knobs: `rows` to simulate, or the `scores` that were observed and how many rows each stands
-    for (`counts`); `target_rows`, whose scores set the scale; `style`, from 0, both sources have one
-    author, to 1, nothing is known of the style.
+    for (`counts`); `target_rows`, whose scores set the scale; `style`, from 0, both sources have
+    one author, to 1, nothing is known of the style.
     """
     # What the author does to all rows. With one author the target's scores are the law of the
     # synthetic ones, up to the noise of both quantiles of `target_rows` rows.

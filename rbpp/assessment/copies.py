@@ -1,7 +1,7 @@
-"""Copies: synthetic rows that repeat each other, and those that repeat the rows they were made from.
+"""Copies: synthetic rows that repeat each other, or the rows that they were made from.
 
-Repeated rows are one row's evidence: forty copies of a task are no forty tasks off the target. Rows of
-the synthetic source that stand nearer to an anchor than real rows do to each other are copies or
+Repeated rows are one row's evidence: forty copies of a task are no forty tasks off the target. Rows
+of the synthetic source that stand nearer to an anchor than real rows do to each other are copies or
 paraphrases of it; how often real rows do so by chance is what held-out real rows show.
 """
 
@@ -63,7 +63,7 @@ class CopiedRows:
         exact: whether it is the same row (n,).
         p_value: share of real rows that are as near to another (n,).
         false_discovery_rate: Benjamini–Hochberg q of every row (n,).
-        copied_share: of the synthetic rows nearer to an anchor than 95 % of real rows to each other.
+        copied_share: of the synthetic rows, nearer to an anchor than 95 % of real rows are.
         exact_share: of the synthetic rows that are the same as an anchor.
         reference_share: `copied_share` of held-out real rows; nan without them.
         reference_exact: `exact_share` of held-out real rows; nan without them.
@@ -131,8 +131,8 @@ def copied_rows(
     """Synthetic rows nearer to an anchor than real rows are to each other.
 
     p(s) = (1 + #{real rows as near to another as s to its anchor}) / (1 + real rows). The real rows
-    are the held-out ones, at their distance to the nearest anchor; without them the anchors, each at
-    its distance to the nearest other one.
+    are the held-out ones, at their distance to the nearest anchor; without them the anchors, each
+    at its distance to the nearest other one.
 
     Args:
         synthetic: (n, D).
@@ -197,7 +197,7 @@ def same_rows(first: Sequence[str] | np.ndarray, second: Sequence[str] | np.ndar
 
 
 def repeated_rows(rows: Sequence[str] | np.ndarray) -> dict[int, int]:
-    """Rows that occur more than once: the first row's index to how often, the most frequent first."""
+    """Rows that occur more than once: first index to how often, the most frequent first."""
     keys = _keys(rows)
     first = {key: index for index, key in reversed(list(enumerate(keys)))}
     return {first[key]: times for key, times in Counter(keys).most_common() if times > 1}

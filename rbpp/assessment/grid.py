@@ -1,8 +1,8 @@
 """The posterior of the model of scores (`models/off_task.py`) by enumeration of its parameters.
 
-Five parameters and scores in bins: every cell of a grid is evaluated, by the log joint density of the
-Pyro model itself. There is no start to depend on and no mode to miss, which a chain that moves in
-small steps does.
+Five parameters and scores in bins: every cell of a grid is evaluated, by the log joint density of
+the Pyro model itself. There is no start to depend on and no mode to miss, which a chain that moves
+in small steps does.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,7 +85,9 @@ def grid_posterior(
         "width": np.exp(-0.15 + 0.35 * _WIDTHS),
         "irrelevant_share": (_EDGES[1:] + _EDGES[:-1]) / 2,
     }
-    cells = torch.meshgrid(*[torch.as_tensor(axis, dtype=torch.float32) for axis in axes.values()], indexing="ij")
+    cells = torch.meshgrid(
+        *[torch.as_tensor(axis, dtype=torch.float32) for axis in axes.values()], indexing="ij"
+    )
     # Bins are evaluated in float32, which halves the time; sums over rows are not.
     values = {name: cell.reshape(-1, 1) for name, cell in zip(axes, cells, strict=True)}
     full = counts > 0
@@ -95,7 +98,7 @@ def grid_posterior(
     )
     # Densities become masses by the widths of the cells: of the share's own prior exactly, since it
     # has no finite density at 0; of the log-normal ones by their own axis, on which they are even.
-    sites = trace.nodes
+    sites: dict[str, Any] = dict(trace.nodes.items())
     log_joint = sites["score"]["fn"].log_prob(seen[0]).double() @ seen[1]
     for name in ("shift", "scale", "width"):
         log_joint = log_joint + sites[name]["fn"].log_prob(values[name]).squeeze(-1)
@@ -117,11 +120,14 @@ def grid_posterior(
     return GridPosterior(_EDGES, share.numpy(), points, ordered)
 
 
-def _prior_mass(prior: torch.distributions.Distribution) -> torch.Tensor:
+def _prior_mass(prior: Any) -> torch.Tensor:
     """Mass of the share's cells under its Beta prior (P,), by the incomplete beta function."""
     from scipy.stats import beta
 
-    concentrations = [float(prior.concentration1.flatten()[0]), float(prior.concentration0.flatten()[0])]
+    concentrations = [
+        float(prior.concentration1.flatten()[0]),
+        float(prior.concentration0.flatten()[0]),
+    ]
     mass = np.diff(beta.cdf(_EDGES, *concentrations))
     return torch.as_tensor(np.maximum(mass, 1e-300))
 
@@ -136,5 +142,6 @@ def off_task_model() -> Callable[..., torch.Tensor]:
         if path.is_file() and spec is not None and spec.loader is not None:
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
-            return module.model  # type: ignore[no-any-return]
+            found: Callable[..., torch.Tensor] = module.model
+            return found
     raise FileNotFoundError(f"Expected models/off_task.py in or beside {package}")

@@ -1,8 +1,8 @@
 """Rows that the user marks: which to ask for, the sheet to fill in, and what follows from it.
 
 Twenty marks settle what no number of rows can: whether what looks foreign is. With the score z of
-every row as covariate, P(row i is off the task) = 1 / (1 + exp(−a − b zᵢ)), with a and b on a grid. The
-marked rows count as they are marked, and the others by their probability.
+every row as covariate, P(row i is off the task) = 1 / (1 + exp(−a − b zᵢ)), with a and b on a grid.
+The marked rows count as they are marked, and the others by their probability.
 """
 
 from __future__ import annotations
@@ -127,8 +127,9 @@ def read_marks(
     Columns `row` and `off_task` must be there; text, id and digest are compared where they are.
 
     Raises:
-        ValueError: in one line that names file and line, if the sheet is of other rows, a row is out
-            of range or has another text or id, a value is not 0 or 1, or a row is marked both ways.
+        ValueError: in one line that names file and line, if the sheet is of other rows, a row is
+            out of range or has another text or id, a value is not 0 or 1, or a row is marked both
+            ways.
         OSError: if the file cannot be read.
     """
     name = Path(path).name

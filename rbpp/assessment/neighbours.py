@@ -62,9 +62,7 @@ def nearest(
     return near, index
 
 
-def kth_distance(
-    queries: np.ndarray, pool: np.ndarray, k: int, *, own: bool = False
-) -> np.ndarray:
+def kth_distance(queries: np.ndarray, pool: np.ndarray, k: int, *, own: bool = False) -> np.ndarray:
     """Distance (n,) to the k-th nearest row of a pool; arguments as of `nearest`."""
     most = len(pool) - own
     if not 1 <= k <= most:
@@ -143,16 +141,12 @@ def matched_rank(own: np.ndarray, other: np.ndarray, k: int = 5, quantile: float
     k = min(k, len(own) - 1)
     goal = float(np.quantile(kth_distance(other, own, k), quantile))
     most = max(k, len(own) // 2)
-    near = np.concatenate(
-        [np.sort(block, 1)[:, :most] for _, block in _blocks(own, own, own=True)]
-    )
+    near = np.concatenate([np.sort(block, 1)[:, :most] for _, block in _blocks(own, own, own=True)])
     levels = np.quantile(near, quantile, axis=0)
     return int(np.clip(1 + np.searchsorted(levels, goal), k, most))
 
 
-def _blocks(
-    queries: np.ndarray, pool: np.ndarray, own: bool
-) -> Iterator[tuple[int, np.ndarray]]:
+def _blocks(queries: np.ndarray, pool: np.ndarray, own: bool) -> Iterator[tuple[int, np.ndarray]]:
     """Distances of blocks of the queries to the pool, and the number of each block's first row."""
     for first in range(0, len(queries), _BLOCK):
         block = distances(queries[first : first + _BLOCK], pool)

@@ -5,18 +5,18 @@ dimensions then says that every row is foreign, since a style alone separates th
 asked here is whether a row lies where target rows lie once the author's style is taken away:
 
 1. the style offset δ of the synthetic rows (`rbpp.assessment.style`);
-2. z(x), a normal score among the target's own rows: the distance to the fifth nearest target row, and
-   the share of synthetic rows among the nearest fifth of the pool. A style saturates a contrast of
-   the nearest few rows, and not this one. As the near halves of the sources become one, a finer
+2. z(x), a normal score among the target's own rows: the distance to the fifth nearest target row,
+   and the share of synthetic rows among the nearest fifth of the pool. A style saturates a contrast
+   of the nearest few rows, and not this one. As the near halves of the sources become one, a finer
    contrast joins in with a weight that grows steadily, since it then sees more;
 3. two groups of scores (`models/off_task.py`), and beside them what exceeds the target's tail:
    max_t S(z > t) − C T(z > t), for a style that lets at most C times as many rows beyond t. Two
    fifths of the draws come from the first, which reads too little where foreign rows lie at many
    distances, and three from the second, which reads too much where the style is wide.
 
-The share is only partly identified: rows that are foreign and look like the task cannot be told from
-it. So there are an *at least*, from which alone claims are made, and an *at most* that says what it
-supposes.
+The share is only partly identified: rows that are foreign and look like the task cannot be told
+from it. So there are an *at least*, from which alone claims are made, and an *at most* that says
+what it supposes.
 """
 
 from __future__ import annotations
@@ -25,21 +25,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
-from rbpp.assessment.grid import HIGHEST as _HIGHEST
-from rbpp.assessment.grid import LOWEST as _LOWEST
-from rbpp.assessment.grid import grid_posterior
-from rbpp.assessment.neighbours import kth_distance, matched_rank, neighbour_shares, unit_length
-from rbpp.assessment.style import FINE, auc_error, near_separation, style_offset
+from rbpp.assessment.grid import HIGHEST, grid_posterior
+from rbpp.assessment.neighbours import matched_rank, unit_length
+from rbpp.assessment.scores import (
+    LEAST_ROWS,
+    NEIGHBOUR,
+    Scores,
+    checked_rows,
+    checked_weights,
+    distinct,
+    off_task_scores,
+    score_rows,
+)
+from rbpp.assessment.style import style_offset
 
 Array = NDArray[np.float64]
 
-# The neighbour whose distance is a row's distance from the task, and the part of the pool of the
-# coarse contrast, and of the finer one that joins where no style is left.
-NEIGHBOUR, COARSE, FINER = 5, 0.2, 0.05
-# An AUC of the near halves this far from ½ is no style yet; one further by _STYLE_RANGE is full style.
-_NO_STYLE, _STYLE_RANGE = 0.06, 0.15
 # Scores of neighbours go together: a row tells as much as 1/1.75 of an independent one.
 DESIGN_EFFECT = 1.75
 # A style lets at most this many times as many rows beyond a threshold as the target has there.
@@ -50,25 +52,9 @@ _SURE_ERRORS, _MOST_ERRORS, _LEAST_CLAIM = 2.5, 1.64, 0.05
 _MOST_MARGIN = 0.02
 # Part of the draws that comes from the two groups; the others are of the excess.
 _NORMAL_PART = 0.4
-_THRESHOLDS = np.linspace(-1.0, _HIGHEST, 71)
+_THRESHOLDS = np.linspace(-1.0, HIGHEST, 71)
 # Near halves that the coarse contrast tells apart this well are two places, not one style.
 _SATURATED = 0.9
-LEAST_ROWS = 10
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Normal scores of two sources, those of the reference standard normal.
-
-    Attributes:
-        reference: of the reference's rows (m,).
-        rows: of the rows in question (n,), higher for what is further from the reference.
-        style: from 0, no style is left between the sources, to 1.
-    """
-
-    reference: Array
-    rows: Array
-    style: float
 
 
 @dataclass(frozen=True)
@@ -132,12 +118,12 @@ def off_task(
     Raises:
         ValueError: if rows are not finite, of different dimensions, or fewer than 10 a source.
     """
-    target, synthetic = _rows(target, synthetic)
-    rows, place, weights = _distinct(synthetic, _weights(weights, len(synthetic)))
-    reference, _, mass = _distinct(target, np.ones(len(target)))
+    target, synthetic = checked_rows(target, synthetic)
+    rows, place, weights = distinct(synthetic, checked_weights(weights, len(synthetic)))
+    reference, _, mass = distinct(target, np.ones(len(target)))
     offset, _, _ = style_offset(reference, rows)
     moved = (rows - offset).astype(np.float32)
-    found, saturation = _score(reference, moved, weights=(np.ones(len(mass)), weights))
+    found, saturation = score_rows(reference, moved, weights=(np.ones(len(mass)), weights))
     refusal = _refusal(found.style, saturation, lexical)
     if refusal:
         return _spread(_nothing(found, refusal), place)
@@ -177,13 +163,13 @@ def uncovered(
     Raises:
         ValueError: as `off_task`.
     """
-    target, synthetic = _rows(target, synthetic)
-    rows, place, weights = _distinct(target, _weights(weights, len(target)))
-    source, _, mass = _distinct(synthetic, np.ones(len(synthetic)))
+    target, synthetic = checked_rows(target, synthetic)
+    rows, place, weights = distinct(target, checked_weights(weights, len(target)))
+    source, _, mass = distinct(synthetic, np.ones(len(synthetic)))
     offset, _, _ = style_offset(rows, source)
     moved = (source - offset).astype(np.float32)
     rank = matched_rank(moved, rows, min(NEIGHBOUR, max(1, len(source) // 2)))
-    found, saturation = _score(moved, rows, rank, weights=(np.ones(len(mass)), weights))
+    found, saturation = score_rows(moved, rows, rank, weights=(np.ones(len(mass)), weights))
     refusal = _refusal(found.style, saturation, lexical)
     if refusal:
         return _spread(_nothing(found, refusal), place)
@@ -203,7 +189,8 @@ def novel(
     """The share of synthetic rows on the task where the anchors have nothing.
 
     Rows that are foreign to the anchors are novel or off the task, so that
-    novel = foreign to the anchors − off task, in every pair of draws and in every row's probability.
+    novel = foreign to the anchors − off task, in every pair of draws and in every row's
+    probability.
 
     Args:
         anchors: (a, D).
@@ -244,12 +231,6 @@ def novel(
     )
 
 
-def off_task_scores(target: np.ndarray, synthetic: np.ndarray) -> Scores:
-    """Scores of rows as `off_task` has them, of rows that are at unit length already."""
-    offset, _, _ = style_offset(target, synthetic)
-    return _score(target, (synthetic - offset).astype(np.float32))[0]
-
-
 def visibility(
     target: np.ndarray, labels: np.ndarray, *, draws: int = 2, most: int = 8, seed: int = 0
 ) -> float:
@@ -272,8 +253,8 @@ def visibility(
     if labels.shape != (len(target),):
         raise ValueError(f"Expected labels ({len(target)},); got shape {labels.shape}")
     names, counts = np.unique(labels, return_counts=True)
-    common = names[np.argsort(-counts, kind="stable")]
-    common = [name for name in common[:most] if (labels == name).sum() >= LEAST_ROWS]
+    order = names[np.argsort(-counts, kind="stable")]
+    common = [name for name in order[:most] if (labels == name).sum() >= LEAST_ROWS]
     if len(common) < 2:
         raise ValueError(f"Expected two classes of {LEAST_ROWS} rows or more; got {len(common)}")
     random = np.random.default_rng([seed, 3])
@@ -305,7 +286,7 @@ def share_of(
         num_samples: draws of the share.
         seed: of the draws.
     """
-    weights = _weights(weights, len(scores.rows))
+    weights = checked_weights(weights, len(scores.rows))
     random = np.random.default_rng([seed, 1])
     grid = grid_posterior(
         scores.rows,
@@ -334,62 +315,6 @@ def share_of(
     )
 
 
-def _score(
-    reference: np.ndarray,
-    rows: np.ndarray,
-    rank: int = 0,
-    weights: tuple[np.ndarray, np.ndarray] | None = None,
-) -> tuple[Scores, float]:
-    """Scores of rows at unit length, style taken away; and how far the coarse contrast is saturated.
-
-    Args:
-        reference: (m, D).
-        rows: (n, D).
-        rank: the neighbour of the reference's own distances, if it is not the rows' own.
-        weights: of the reference's rows and of the others.
-    """
-    k = min(NEIGHBOUR, max(1, len(reference) // 2))
-    z = _normal_scores(
-        kth_distance(reference, reference, min(max(rank, k), len(reference) - 1), own=True),
-        kth_distance(rows, reference, k),
-    )
-    of_reference, of_rows = neighbour_shares(
-        reference, rows, (COARSE, FINER, FINE), weights
-    )
-    coarse = _normal_scores(of_reference[0], of_rows[0])
-    finer = _normal_scores(of_reference[1], of_rows[1])
-    apart, _ = near_separation(reference, rows, of_reference[2], of_rows[2])
-    saturation, _ = near_separation(reference, rows, of_reference[0], of_rows[0])
-    noise = 2 * auc_error(max(1, len(reference) // 2), max(1, len(rows) // 2))
-    style = float(np.clip((abs(apart - 0.5) - max(_NO_STYLE, noise)) / _STYLE_RANGE, 0, 1))
-    joint = [
-        z[i] + coarse[i] + 0.5 * (1 - style) * finer[i] for i in range(2)
-    ]
-    spread = max(float(joint[0].std()), 1e-9)
-    clipped = [np.clip(one / spread, _LOWEST, _HIGHEST) for one in joint]
-    return Scores(clipped[0], clipped[1], style), saturation
-
-
-def _normal_scores(reference: np.ndarray, rows: np.ndarray) -> tuple[Array, Array]:
-    """Scores by rank among the reference's values, linear beyond its 95 % point.
-
-    Ranks end at 1 / (m + 1) and forget how far out a row is.
-    """
-    count = len(reference)
-    ordered = np.sort(reference)
-    middle, edge = np.quantile(ordered, [0.5, 0.95])
-    slope = ndtri(0.95) / max(float(edge - middle), 1e-9)
-
-    def placed(values: np.ndarray) -> Array:
-        low = np.searchsorted(ordered, values, side="left")
-        high = np.searchsorted(ordered, values, side="right")
-        inside = ndtri(np.clip((low + high) / (2 * count), 0.5 / count, 1 - 0.5 / count))
-        far = ndtri(0.95) + slope * (values - edge)
-        return np.clip(np.where(values > edge, far, inside), _LOWEST, _HIGHEST)
-
-    return placed(reference), placed(rows)
-
-
 def _excess(scores: Scores, weights: Array) -> tuple[float, float]:
     """The threshold t that maximises S(z > t) − C T(z > t), and C."""
     tail = _SAME_TAIL + (_STYLE_TAIL - _SAME_TAIL) * scores.style
@@ -400,9 +325,7 @@ def _excess(scores: Scores, weights: Array) -> tuple[float, float]:
     return float(thresholds[int(excess.argmax())]), tail
 
 
-def _excess_draws(
-    scores: Scores, weights: Array, count: int, random: np.random.Generator
-) -> Array:
+def _excess_draws(scores: Scores, weights: Array, count: int, random: np.random.Generator) -> Array:
     """Bayesian-bootstrap draws of the excess over the target's tail, at least 0."""
     threshold, tail = _excess(scores, weights)
     beyond = scores.rows > threshold, scores.reference > threshold
@@ -414,9 +337,7 @@ def _excess_draws(
     return np.maximum(0.0, of_rows - tail * of_reference)
 
 
-def _proportion(
-    share: float, size: float, count: int, random: np.random.Generator
-) -> Array:
+def _proportion(share: float, size: float, count: int, random: np.random.Generator) -> Array:
     """Draws of a proportion that the Bayesian bootstrap of so many rows gives: a beta law."""
     if share in (0.0, 1.0):
         return np.full(count, share)
@@ -429,9 +350,7 @@ def _best(scores: Scores, weights: Array, tail: float, errors: float) -> float:
     size, count = float(1 / np.square(mass).sum()), len(scores.reference)
     found = _beyond(scores.rows, _THRESHOLDS, weights)
     own = _beyond(scores.reference, _THRESHOLDS)
-    variance = found * (1 - found) / size + tail**2 * np.maximum(own, 1 / count) * (
-        1 - own
-    ) / count
+    variance = found * (1 - found) / size + tail**2 * np.maximum(own, 1 / count) * (1 - own) / count
     return float(np.clip((found - tail * own + errors * np.sqrt(variance)).max(), 0, 1))
 
 
@@ -486,41 +405,6 @@ def _nothing(scores: Scores, refusal: str) -> OffTask:
     )
 
 
-def _rows(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    for rows in (first, second):
-        if np.ndim(rows) != 2 or len(rows) < LEAST_ROWS:
-            raise ValueError(
-                f"Expected rows (n, D), n of {LEAST_ROWS} or more; got shape {np.shape(rows)}"
-            )
-    if np.shape(first)[1] != np.shape(second)[1]:
-        raise ValueError(
-            f"Expected rows of one dimension; got {np.shape(first)[1]} and {np.shape(second)[1]}"
-        )
-    return unit_length(first), unit_length(second)
-
-
-def _distinct(
-    rows: np.ndarray, weights: Array
-) -> tuple[np.ndarray, NDArray[np.int64], Array]:
-    """Distinct rows, the place of every row among them, and the sum of the weights of each.
-
-    A row among its own copies has them as neighbours, and looks foreign to every other source.
-    """
-    first: dict[bytes, int] = {}
-    place = np.array([first.setdefault(row.tobytes(), len(first)) for row in rows], dtype=np.int64)
-    _, index = np.unique(place, return_index=True)
-    return rows[index], place, np.bincount(place, weights)
-
-
 def _spread(result: OffTask, place: NDArray[np.int64]) -> OffTask:
     """The result for all rows of one for the distinct ones."""
-    return replace(
-        result, probability=result.probability[place], score=result.score[place]
-    )
-
-
-def _weights(weights: np.ndarray | None, count: int) -> Array:
-    found = np.ones(count) if weights is None else np.asarray(weights, dtype=float)
-    if found.shape != (count,) or not np.isfinite(found).all() or (found <= 0).any():
-        raise ValueError(f"Expected {count} finite weights above 0; got shape {found.shape}")
-    return found
+    return replace(result, probability=result.probability[place], score=result.score[place])

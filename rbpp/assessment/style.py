@@ -1,11 +1,12 @@
 """Style: what an author does to all rows, apart from what the rows are about.
 
-A row of author M about e is M(e) = h(e) + g_M + ε in a space of sentence embeddings: the author moves
-all rows by an offset. Rows of the synthetic source that lie next to the target show it without
-labels, as long as fewer than half of the rows are off task.
+A row of author M about e is M(e) = h(e) + g_M + ε in a space of sentence embeddings: the author
+moves all rows by an offset. Rows of the synthetic source that lie next to the target show it
+without labels, as long as fewer than half of the rows are off task.
 
 In Lemma 3.1 a style is a part of the total variation: D_gen = (1 − π) D_style + π F gives
-TV(D, D_gen) ≤ π + (1 − π) TV(D, D_style), and for an L-Lipschitz loss the second costs at most L |δ|.
+TV(D, D_gen) ≤ π + (1 − π) TV(D, D_style), and for an L-Lipschitz loss the second costs
+at most L |δ|.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ class Style:
 def style_offset(target: np.ndarray, synthetic: np.ndarray) -> tuple[np.ndarray, float, float]:
     """The offset δ of the synthetic rows, after James and Stein.
 
-    N(x) is the mean of the 10 nearest target rows, the own row left out, and v(x) = x − N(x). Over the
-    halves of both sources that are nearest to the target, δ ← δ + mean v(s − δ) − mean v(t), five
-    times; then δ is shrunk by max(0, 1 − (tr Var v_s / n_s + tr Var v_t / n_t) / |δ|²).
+    N(x) is the mean of the 10 nearest target rows, the own row left out, and v(x) = x − N(x). Over
+    the halves of both sources that are nearest to the target, δ ← δ + mean v(s − δ) − mean v(t),
+    five times; then δ is shrunk by max(0, 1 − (tr Var v_s / n_s + tr Var v_t / n_t) / |δ|²).
 
     Args:
         target: (m, D), at unit length, m of 3 or more.
@@ -108,8 +109,8 @@ def style_separation(
 ) -> tuple[float, float]:
     """How well the fine contrast tells the near halves of two sources apart, AUC and its error.
 
-    Foreign rows are not in the near half of the synthetic rows, as long as they are fewer than half:
-    what separates the near halves is style.
+    Foreign rows are not in the near half of the synthetic rows, as long as they are fewer than
+    half: what separates the near halves is style.
 
     Args:
         target: (m, D).

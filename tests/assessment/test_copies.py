@@ -24,7 +24,8 @@ def test_forty_copies_of_five_rows_are_five(noise):
     random = np.random.default_rng(1)
     repeated = np.repeat(rows(5, 0), 40, axis=0) + noise * random.normal(size=(200, 8))
     found = copies_within(repeated, rows(150, 2))
-    assert found.distinct == 5 and found.largest == 40
+    assert found.distinct == 5
+    assert found.largest == 40
     assert found.effective_rows == pytest.approx(5)
     assert found.weights.sum() == pytest.approx(5)
     assert found.near == pytest.approx(1 - 5 / 200)
@@ -33,13 +34,15 @@ def test_forty_copies_of_five_rows_are_five(noise):
 
 def test_rows_of_one_law_are_hardly_ever_copies():
     found = copies_within(rows(300, 0), rows(300, 1))
-    assert found.exact == 0 and found.near < 0.02
+    assert found.exact == 0
+    assert found.near < 0.02
 
 
 def test_equal_texts_are_copies_whatever_their_vectors():
     texts = ["a", "b", "a", "c"]
     found = copies_within(rows(4, 0), rows(20, 1), texts)
-    assert found.group[0] == found.group[2] and found.distinct == 3
+    assert found.group[0] == found.group[2]
+    assert found.distinct == 3
     assert repeated_rows(texts) == {0: 2}
 
 
@@ -55,7 +58,8 @@ def test_copies_of_anchors_are_found_and_paraphrases_are_called_that():
     assert sum(map(bool, kinds[:200])) <= 10
     assert np.array_equal(found.source[200:240], [*range(20, 40), *range(20)])
     assert found.exact_share == pytest.approx(20 / 240)
-    assert found.copied_share > found.reference_share + 0.1 and found.reference_exact == 0
+    assert found.copied_share > found.reference_share + 0.1
+    assert found.reference_exact == 0
 
 
 def test_rows_of_the_same_law_copy_as_often_as_held_out_ones():
@@ -70,7 +74,8 @@ def test_rows_of_the_same_law_copy_as_often_as_held_out_ones():
 
 def test_without_held_out_rows_there_is_no_reference():
     found = copied_rows(rows(20, 0), rows(30, 1))
-    assert np.isnan(found.reference_share) and len(found.p_value) == 20
+    assert np.isnan(found.reference_share)
+    assert len(found.p_value) == 20
 
 
 def test_q_values_are_those_of_the_definition():

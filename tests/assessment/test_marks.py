@@ -1,4 +1,4 @@
-"""Marks: rows along the score, a sheet there and back, clear refusals, and a posterior that is NUTS's."""
+"""Marks: rows along the score, a sheet there and back, refusals, and a posterior like NUTS's."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ def test_what_does_not_fit_is_one_clear_line(sheet, changes, message):
     fill(sheet, dict.fromkeys(range(5), "1"), **changes)
     with pytest.raises(ValueError, match=r"marks\.csv, sheet row 2: ") as caught:
         read_marks(sheet, TEXTS, list("abcde"))
-    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_row_marked_both_ways_is_refused_and_twice_the_same_is_not(sheet):
@@ -167,7 +168,9 @@ def test_the_grid_is_the_posterior_of_nuts():
             pyro.sample("mark", dist.Bernoulli(logits=logits), obs=seen)
 
     with seeded(0):
-        chain = MCMC(NUTS(model, max_tree_depth=4), num_samples=200, warmup_steps=100, disable_progbar=True)
+        chain = MCMC(
+            NUTS(model, max_tree_depth=4), num_samples=200, warmup_steps=100, disable_progbar=True
+        )
         chain.run()
     pyro.clear_param_store()
     for name, value in zip("ab", expected, strict=True):

@@ -36,7 +36,9 @@ def test_neighbours_are_those_of_a_full_sort(own, count):
 def test_a_copy_is_a_neighbour_and_the_row_itself_is_none():
     pool = np.concatenate([rows(20, 0), rows(20, 0)[:1]])
     near, index = nearest(pool, pool, 1, own=True)
-    assert index[0, 0] == 20 and index[20, 0] == 0 and near[0, 0] < 1e-3
+    assert index[0, 0] == 20
+    assert index[20, 0] == 0
+    assert near[0, 0] < 1e-3
 
 
 @pytest.mark.parametrize("sizes", [(40, 40), (30, 90), (200, 20)])
@@ -65,7 +67,8 @@ def test_rows_at_one_distance_count_in_proportion():
     """All rows equal: every share is the other rows' proportion of mass, whatever the order."""
     same = np.ones((12, 3), dtype=np.float32)
     (of_first,), (of_second,) = neighbour_shares(same, same, (0.2,))
-    assert np.allclose(of_first, 0.5) and np.allclose(of_second, 0.5)
+    assert np.allclose(of_first, 0.5)
+    assert np.allclose(of_second, 0.5)
 
 
 def test_a_rank_is_matched_to_paraphrases_of_few_seeds():

@@ -31,7 +31,8 @@ def test_a_planted_offset_is_found(foreign):
         synthetic[:extra] = 2 * np.eye(DIMENSION)[1] + 0.1 * topics(extra, 2)
     offset, error, factor = style_offset(target, synthetic.astype(np.float32))
     assert np.linalg.norm(offset - OFFSET) < 0.35 * np.linalg.norm(OFFSET)
-    assert factor > 0.9 and 0 < error < 0.1
+    assert factor > 0.9
+    assert 0 < error < 0.1
 
 
 def test_one_author_has_no_style():

@@ -69,7 +69,8 @@ def test_vectors_are_those_of_the_package():
 def test_rows_are_at_unit_length_and_empty_ones_are_said():
     found = static_embedding(["a row", "", "another row"])
     assert np.allclose(np.linalg.norm(found.vectors, axis=1), [1, 0, 1], atol=1e-6)
-    assert found.unread.tolist() == [1] and found.cut.tolist() == []
+    assert found.unread.tolist() == [1]
+    assert found.cut.tolist() == []
 
 
 def test_potion_is_that_of_model2vec_and_says_what_it_cuts():
