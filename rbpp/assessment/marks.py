@@ -61,7 +61,10 @@ class MarkedShare:
 
 
 def rows_to_ask(score: np.ndarray, count: int = ROWS) -> NDArray[np.int64]:
-    """Rows spread evenly along the score, their indices in the order of the rows.
+    """Rows spread along the score, half of them in its top quarter, in the order of the rows.
+
+    On the scenarios of docs/scenarios.md, the half for choosing, twenty such rows left an error of
+    .031 and held in 99 % (width .16); twenty evenly along all of the score .041 and 92 % (.17).
 
     Args:
         score: z of every row (n,).
@@ -77,7 +80,13 @@ def rows_to_ask(score: np.ndarray, count: int = ROWS) -> NDArray[np.int64]:
     if not np.isfinite(score).all():
         raise ValueError("Expected finite scores of the rows to ask for; got nan or infinity")
     order = np.argsort(score, kind="stable")
-    places = ((np.arange(count) + 0.5) * len(score) / count).astype(int)
+    edge = int(0.75 * len(score))
+    top = min(count // 2, len(score) - edge)
+    edge = edge if top else len(score)
+    below, above = np.arange(count - top) + 0.5, np.arange(top) + 0.5
+    places = np.concatenate(
+        [below * edge / (count - top), edge + above * (len(score) - edge) / max(top, 1)]
+    ).astype(int)
     return np.sort(order[places]).astype(np.int64)
 
 

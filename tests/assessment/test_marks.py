@@ -51,9 +51,12 @@ def sheet(tmp_path):
 def test_rows_are_spread_along_the_score():
     score = np.random.default_rng(0).permutation(100).astype(float)
     asked = rows_to_ask(score, 20)
-    assert np.array_equal(np.sort(score[asked]), np.arange(2, 100, 5))
+    expected = [*(7.5 * (np.arange(10) + 0.5)), *(75 + 2.5 * (np.arange(10) + 0.5))]
+    assert np.array_equal(np.sort(score[asked]), np.array(expected, int))
     assert np.array_equal(asked, np.sort(asked))
-    assert rows_to_ask(score[:3], 20).tolist() == [0, 1, 2]
+    for count in (1, 2, 3, 20, 21, 25, 40):
+        rows = rows_to_ask(score[:count], 20)
+        assert len(set(rows.tolist())) == len(rows) == min(count, 20)
 
 
 def test_a_sheet_comes_back_as_it_was_filled(sheet):
