@@ -5,7 +5,8 @@ dimensions then says that every row is foreign, since a style alone separates th
 asked here is whether a row lies where target rows lie once the author's style is taken away:
 
 1. the style offset δ of the synthetic rows (`rbpp.assessment.style`);
-2. z(x), a normal score among the target's own rows: the distance to the fifth nearest target row,
+2. z(x), a normal score among the target's own rows: the distance to the fifth nearest target row
+   (with more than 300 of them, to a further one),
    and the share of synthetic rows among the nearest fifth of the pool. A style saturates a contrast
    of the nearest few rows, and not this one. As the near halves of the sources become one, a finer
    contrast joins in with a weight that grows steadily, since it then sees more;
@@ -30,11 +31,11 @@ from rbpp.assessment.grid import HIGHEST, grid_posterior
 from rbpp.assessment.neighbours import matched_rank, unit_length
 from rbpp.assessment.scores import (
     LEAST_ROWS,
-    NEIGHBOUR,
     Scores,
     checked_rows,
     checked_weights,
     distinct,
+    neighbour,
     off_task_scores,
     score_rows,
 )
@@ -168,7 +169,7 @@ def uncovered(
     source, _, mass = distinct(synthetic, np.ones(len(synthetic)))
     offset, _, _ = style_offset(rows, source)
     moved = (source - offset).astype(np.float32)
-    rank = matched_rank(moved, rows, min(NEIGHBOUR, max(1, len(source) // 2)))
+    rank = matched_rank(moved, rows, neighbour(len(source)))
     found, saturation = score_rows(moved, rows, rank, weights=(np.ones(len(mass)), weights))
     refusal = _refusal(found.style, saturation, lexical)
     if refusal:

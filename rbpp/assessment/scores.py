@@ -37,6 +37,18 @@ class Scores:
     style: float
 
 
+def neighbour(count: int) -> int:
+    """The neighbour whose distance is a row's, among so many: the fifth, or a sixtieth of them.
+
+    With more rows a fixed neighbour looks at ever finer places, which a style saturates: with 1,000
+    rows a source the fifth read 27 % of near content where nothing was planted, the 16th 5 %.
+
+    >>> neighbour(300), neighbour(3000), neighbour(6)
+    (5, 50, 3)
+    """
+    return min(max(NEIGHBOUR, count // 60), max(1, count // 2))
+
+
 def off_task_scores(target: np.ndarray, synthetic: np.ndarray) -> Scores:
     """Scores of rows as `off_task` has them, of rows that are at unit length already."""
     offset, _, _ = style_offset(target, synthetic)
@@ -57,7 +69,7 @@ def score_rows(
         rank: the neighbour of the reference's own distances, if it is not the rows' own.
         weights: of the reference's rows and of the others.
     """
-    k = min(NEIGHBOUR, max(1, len(reference) // 2))
+    k = neighbour(len(reference))
     z = _normal_scores(
         kth_distance(reference, reference, min(max(rank, k), len(reference) - 1), own=True),
         kth_distance(rows, reference, k),
