@@ -1,1 +1,1 @@
-"""Estimators on samples of rows: divergences and entropies, without a model of the source."""
+"""Assessment of synthetic rows beside the real rows they were made from and for."""

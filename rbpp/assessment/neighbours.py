@@ -1,0 +1,156 @@
+"""Exact nearest neighbours of rows in blocks, and the scores of rows that are read from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+# Rows of a block: its distances to 10,000 rows take 20 MB.
+_BLOCK = 512
+
+
+def unit_length(rows: np.ndarray) -> np.ndarray:
+    """Rows (n, D) at length 1, in float32; a row of zeros stays one.
+
+    Raises:
+        ValueError: if the rows are not a finite matrix.
+    """
+    rows = np.asarray(rows, dtype=np.float64)
+    if rows.ndim != 2 or not len(rows) or not np.isfinite(rows).all():
+        raise ValueError(f"Expected finite rows (n, D), n of 1 or more; got shape {rows.shape}")
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return (rows / np.where(length > 0, length, 1)).astype(np.float32)
+
+
+def distances(queries: np.ndarray, pool: np.ndarray) -> np.ndarray:
+    """Euclidean distances (n, m) of rows (n, D) and (m, D), by one product of matrices."""
+    square = (
+        np.square(queries).sum(1)[:, None] + np.square(pool).sum(1)[None] - 2 * queries @ pool.T
+    )
+    return np.sqrt(np.maximum(square, 0))
+
+
+def nearest(
+    queries: np.ndarray, pool: np.ndarray, k: int, *, own: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distances and indices (n, k) of the k nearest rows of a pool, nearest first.
+
+    Rows at one distance come in the order of the pool.
+
+    Args:
+        queries: (n, D).
+        pool: (m, D).
+        k: at most m, or m − 1 with `own`.
+        own: the queries are the pool's own rows, in its order; a row is no neighbour of itself. A
+            copy of it, another row at distance 0, is one.
+
+    Raises:
+        ValueError: if k is not between 1 and the number of rows that can be neighbours.
+    """
+    most = len(pool) - own
+    if not 1 <= k <= most:
+        raise ValueError(f"Expected k of 1 to {most}; got {k}")
+    near = np.empty((len(queries), k), dtype=np.float32)
+    index = np.empty((len(queries), k), dtype=np.int64)
+    for first, block in _blocks(queries, pool, own):
+        chosen = np.sort(np.argpartition(block, k - 1, axis=1)[:, :k], axis=1)
+        values = np.take_along_axis(block, chosen, 1)
+        order = np.argsort(values, axis=1, kind="stable")
+        index[first : first + len(block)] = np.take_along_axis(chosen, order, 1)
+        near[first : first + len(block)] = np.take_along_axis(values, order, 1)
+    return near, index
+
+
+def kth_distance(queries: np.ndarray, pool: np.ndarray, k: int, *, own: bool = False) -> np.ndarray:
+    """Distance (n,) to the k-th nearest row of a pool; arguments as of `nearest`."""
+    most = len(pool) - own
+    if not 1 <= k <= most:
+        raise ValueError(f"Expected k of 1 to {most}; got {k}")
+    found = np.empty(len(queries), dtype=np.float32)
+    for first, block in _blocks(queries, pool, own):
+        found[first : first + len(block)] = np.partition(block, k - 1, axis=1)[:, k - 1]
+    return found
+
+
+def neighbour_shares(
+    first: np.ndarray,
+    second: np.ndarray,
+    scales: tuple[float, ...],
+    weights: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Share of the second source among the nearest part of the pool, at several scales.
+
+    Both sources have half of the pool's mass however many rows they have:
+    c(x) = mass of the second among the nearest rows of x that hold `scale` of the pool's mass, over
+    that scale. The row itself is left out of its own source, and rows at one distance count in
+    proportion.
+
+    Args:
+        first: (m, D).
+        second: (n, D).
+        scales: parts of the pool, each between 0 and 1.
+        weights: of the rows of either source (m,) and (n,), such as 1 / copies; 1 by default.
+
+    Returns:
+        The shares of the first's rows (scale, m), and of the second's (scale, n).
+    """
+    pool = np.concatenate([first, second])
+    is_second = np.repeat([0, 1], [len(first), len(second)])
+    weight = np.ones(len(pool)) if weights is None else np.concatenate(weights)
+    total_of = np.bincount(is_second, weight, minlength=2)
+    of_source = np.stack([weight * (is_second == 0), weight * (is_second == 1)], 1)
+    found = np.empty((len(scales), len(pool)))
+    for start, block in _blocks(pool, pool, own=True):
+        place = np.arange(start, start + len(block))
+        # Mass of a unit of weight in either source. The row itself, infinitely far away, has none;
+        # a source of that row alone has no mass at all.
+        left = np.tile(total_of, (len(block), 1))
+        left[np.arange(len(block)), is_second[place]] -= weight[place]
+        unit = np.where(left > 1e-9, 0.5 / np.maximum(left, 1e-9), 0.0)
+        order = np.argsort(block, axis=1)
+        mass = np.take_along_axis(unit, is_second[order], 1) * weight[order]
+        total = np.cumsum(mass, 1)
+        for number, scale in enumerate(scales):
+            last = np.minimum((total < scale - 1e-9).sum(1), len(pool) - 2)
+            edge = np.take_along_axis(block, order[np.arange(len(block)), last][:, None], 1)
+            closer = (block < edge).astype(float) @ of_source * unit
+            tied = (block == edge).astype(float) @ of_source * unit
+            needed = (scale - closer.sum(1)) / np.maximum(tied.sum(1), 1e-12)
+            part = closer + np.clip(needed, 0, 1)[:, None] * tied
+            found[number, start : start + len(block)] = part[:, 1] / part.sum(1)
+    return found[:, : len(first)], found[:, len(first) :]
+
+
+def matched_rank(own: np.ndarray, other: np.ndarray, k: int = 5, quantile: float = 0.25) -> int:
+    """The neighbour at which a source knows its own rows as well as another knows them at its k-th.
+
+    Rows that are paraphrases of few seeds lie closer together than any two tasks do. The rank r is
+    such that the lower quartile of their distances to the r-th other row of their own source equals
+    that of the other source's distances to its k-th neighbour among them.
+
+    Args:
+        own: (n, D), rows whose leave-one-out distances are to serve as a null.
+        other: (m, D), rows that are measured by their distance to the k-th neighbour in `own`.
+        k: of the other's rows.
+        quantile: at which the two are matched; the rows that are covered if anything is.
+
+    Returns:
+        The rank, at least k and at most half of the rows.
+    """
+    k = min(k, len(own) - 1)
+    goal = float(np.quantile(kth_distance(other, own, k), quantile))
+    most = max(k, len(own) // 2)
+    near = np.concatenate([np.sort(block, 1)[:, :most] for _, block in _blocks(own, own, own=True)])
+    levels = np.quantile(near, quantile, axis=0)
+    return int(np.clip(1 + np.searchsorted(levels, goal), k, most))
+
+
+def _blocks(queries: np.ndarray, pool: np.ndarray, own: bool) -> Iterator[tuple[int, np.ndarray]]:
+    """Distances of blocks of the queries to the pool, and the number of each block's first row."""
+    for first in range(0, len(queries), _BLOCK):
+        block = distances(queries[first : first + _BLOCK], pool)
+        if own:
+            rows = np.arange(len(block))
+            block[rows, first + rows] = np.inf
+        yield first, block

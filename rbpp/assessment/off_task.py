@@ -1,0 +1,411 @@
+"""Which synthetic rows are off the task, which target rows are uncovered, and what can be claimed.
+
+Target and synthetic rows nearly always have different authors. A density ratio in hundreds of
+dimensions then says that every row is foreign, since a style alone separates the sources. What is
+asked here is whether a row lies where target rows lie once the author's style is taken away:
+
+1. the style offset δ of the synthetic rows (`rbpp.assessment.style`);
+2. z(x), a normal score among the target's own rows: the distance to the fifth nearest target row
+   (with more than 300 of them, to a further one),
+   and the share of synthetic rows among the nearest fifth of the pool. A style saturates a contrast
+   of the nearest few rows, and not this one. As the near halves of the sources become one, a finer
+   contrast joins in with a weight that grows steadily, since it then sees more;
+3. two groups of scores (`models/off_task.py`), and beside them what exceeds the target's tail:
+   max_t S(z > t) − C T(z > t), for a style that lets at most C times as many rows beyond t. Two
+   fifths of the draws come from the first, which reads too little where foreign rows lie at many
+   distances, and three from the second, which reads too much where the style is wide.
+
+The share is only partly identified: rows that are foreign and look like the task cannot be told
+from it. So there are an *at least*, from which alone claims are made, and an *at most* that says
+what it supposes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rbpp.assessment.grid import HIGHEST, grid_posterior
+from rbpp.assessment.neighbours import matched_rank, unit_length
+from rbpp.assessment.scores import (
+    LEAST_ROWS,
+    Scores,
+    checked_rows,
+    checked_weights,
+    distinct,
+    neighbour,
+    off_task_scores,
+    score_rows,
+)
+from rbpp.assessment.style import style_offset
+
+Array = NDArray[np.float64]
+
+# Scores of neighbours go together: a row tells as much as 1/1.75 of an independent one.
+DESIGN_EFFECT = 1.75
+# A style lets at most this many times as many rows beyond a threshold as the target has there.
+_STYLE_TAIL, _SAME_TAIL, _SURE_TAIL = 2.0, 1.25, 4.0
+# Standard errors of *at least* and *at most*, and the least share that is claimed.
+_SURE_ERRORS, _MOST_ERRORS, _LEAST_CLAIM = 2.5, 1.64, 0.05
+# What *at most* adds for rows that are foreign and within the task's own tail.
+_MOST_MARGIN = 0.02
+# Part of the draws that comes from the two groups; the others are of the excess.
+_NORMAL_PART = 0.4
+_THRESHOLDS = np.linspace(-1.0, HIGHEST, 71)
+# Near halves that the coarse contrast tells apart this well are two places, not one style.
+_SATURATED = 0.9
+
+
+@dataclass(frozen=True)
+class OffTask:
+    """The share of rows that a reference does not account for, and each row's probability.
+
+    Attributes:
+        draws: of the share, (draw,); nan where nothing can be said.
+        probability: of every row, (n,).
+        score: z of every row, (n,), the covariate of marks.
+        at_least: a lower end that holds for any content; 0 where less than 5 % can be shown.
+        at_most: an upper end if what is foreign is unlike the reference.
+        at_most_with_classes: an upper end if another class of the task is foreign too; None without
+            classes of the reference's rows.
+        visibility: share of a class left out that would be seen, v; None likewise.
+        refusal: why nothing can be said, and what to do; empty otherwise.
+    """
+
+    draws: Array
+    probability: Array
+    score: Array
+    at_least: float
+    at_most: float
+    at_most_with_classes: float | None
+    visibility: float | None
+    refusal: str = ""
+
+    @property
+    def share(self) -> float:
+        """The posterior mean of the share."""
+        return float(self.draws.mean())
+
+    def claims(self, share: float) -> bool:
+        """Whether more than `share` is foreign whatever the style; from *at least* alone."""
+        return self.at_least > share
+
+
+def off_task(
+    target: np.ndarray,
+    synthetic: np.ndarray,
+    *,
+    labels: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+    lexical: bool = False,
+    num_samples: int = 1000,
+    seed: int = 0,
+) -> OffTask:
+    """The share π of synthetic rows off the task, D_gen = (1 − π) D_style + π F.
+
+    Args:
+        target: rows on the task (m, D), in a representation of what they are about.
+        synthetic: rows in question (n, D).
+        labels: classes of the target's rows (m,), for `at_most_with_classes`.
+        weights: of the synthetic rows (n,), such as 1 / copies of each; 1 by default. The share is
+            that of the weights. Exact copies are never each other's neighbours.
+        lexical: the representation counts words, as TF-IDF does, and mixes style with content; no
+            share is given where the sources differ in style.
+        num_samples: draws of the share.
+        seed: of the draws, and of the classes that are left out.
+
+    Raises:
+        ValueError: if rows are not finite, of different dimensions, or fewer than 10 a source.
+    """
+    target, synthetic = checked_rows(target, synthetic)
+    rows, place, weights = distinct(synthetic, checked_weights(weights, len(synthetic)))
+    reference, _, mass = distinct(target, np.ones(len(target)))
+    offset, _, _ = style_offset(reference, rows)
+    moved = (rows - offset).astype(np.float32)
+    found, saturation = score_rows(reference, moved, weights=(np.ones(len(mass)), weights))
+    refusal = _refusal(found.style, saturation, lexical)
+    if refusal:
+        return _spread(_nothing(found, refusal), place)
+    result = _spread(share_of(found, weights=weights, num_samples=num_samples, seed=seed), place)
+    if labels is None:
+        return result
+    seen = visibility(target, labels, seed=seed)
+    upper = _best(found, weights, 1.0, _MOST_ERRORS)
+    with_classes = 1.0 if seen <= 0 else min(1.0, upper / seen)
+    return replace(
+        result,
+        at_most_with_classes=max(result.at_most, with_classes),
+        visibility=seen,
+    )
+
+
+def uncovered(
+    target: np.ndarray,
+    synthetic: np.ndarray,
+    *,
+    weights: np.ndarray | None = None,
+    lexical: bool = False,
+    num_samples: int = 1000,
+    seed: int = 0,
+) -> OffTask:
+    """The share of target rows that the synthetic rows do not account for; rows are the target's.
+
+    The synthetic rows' own distances are taken to a further neighbour (`matched_rank`): paraphrases
+    of few seeds lie closer together than they cover.
+
+    Args:
+        target: (m, D).
+        synthetic: (n, D).
+        weights: of the target's rows (m,); 1 by default.
+        lexical, num_samples, seed: as of `off_task`.
+
+    Raises:
+        ValueError: as `off_task`.
+    """
+    target, synthetic = checked_rows(target, synthetic)
+    rows, place, weights = distinct(target, checked_weights(weights, len(target)))
+    source, _, mass = distinct(synthetic, np.ones(len(synthetic)))
+    offset, _, _ = style_offset(rows, source)
+    moved = (source - offset).astype(np.float32)
+    rank = matched_rank(moved, rows, neighbour(len(source)))
+    found, saturation = score_rows(moved, rows, rank, weights=(np.ones(len(mass)), weights))
+    refusal = _refusal(found.style, saturation, lexical)
+    if refusal:
+        return _spread(_nothing(found, refusal), place)
+    return _spread(share_of(found, weights=weights, num_samples=num_samples, seed=seed), place)
+
+
+def novel(
+    anchors: np.ndarray,
+    irrelevant: OffTask,
+    synthetic: np.ndarray,
+    *,
+    weights: np.ndarray | None = None,
+    lexical: bool = False,
+    num_samples: int = 1000,
+    seed: int = 0,
+) -> OffTask:
+    """The share of synthetic rows on the task where the anchors have nothing.
+
+    Rows that are foreign to the anchors are novel or off the task, so that
+    novel = foreign to the anchors − off task, in every pair of draws and in every row's
+    probability.
+
+    Args:
+        anchors: (a, D).
+        irrelevant: of the same synthetic rows, from `off_task` with the target.
+        synthetic: (n, D).
+        weights, lexical, num_samples, seed: as of `off_task`.
+
+    Raises:
+        ValueError: as `off_task`; or if `irrelevant` is of other rows.
+    """
+    if len(irrelevant.probability) != len(synthetic):
+        raise ValueError(
+            f"Expected off-task probabilities of {len(synthetic)} synthetic rows; "
+            f"got {len(irrelevant.probability)}"
+        )
+    foreign = off_task(
+        anchors,
+        synthetic,
+        weights=weights,
+        lexical=lexical,
+        num_samples=num_samples,
+        seed=seed,
+    )
+    if foreign.refusal or irrelevant.refusal:
+        return _nothing(
+            Scores(foreign.score, foreign.score, 1.0), foreign.refusal or irrelevant.refusal
+        )
+    random = np.random.default_rng([seed, 2])
+    off = random.choice(irrelevant.draws, len(foreign.draws))
+    return OffTask(
+        draws=np.maximum(0.0, foreign.draws - off),
+        probability=foreign.probability * (1 - irrelevant.probability),
+        score=foreign.score,
+        at_least=max(0.0, foreign.at_least - irrelevant.at_most),
+        at_most=max(0.0, foreign.at_most - irrelevant.at_least),
+        at_most_with_classes=None,
+        visibility=None,
+    )
+
+
+def visibility(
+    target: np.ndarray, labels: np.ndarray, *, draws: int = 2, most: int = 8, seed: int = 0
+) -> float:
+    """How much of a class of the task would be seen if it were foreign, v between 0 and 1.
+
+    One half of the target lacks class l; the other has 20 % of it. v_l = max_t P(z > t | l) −
+    P(z > t | other classes), and v is the mean over classes and draws.
+
+    Args:
+        target: (m, D).
+        labels: (m,).
+        draws: halves per class.
+        most: classes, the commonest ones.
+        seed: of the halves.
+
+    Raises:
+        ValueError: if labels and rows disagree, or no two classes have 10 rows each.
+    """
+    target, labels = unit_length(target), np.asarray(labels)
+    if labels.shape != (len(target),):
+        raise ValueError(f"Expected labels ({len(target)},); got shape {labels.shape}")
+    names, counts = np.unique(labels, return_counts=True)
+    order = names[np.argsort(-counts, kind="stable")]
+    common = [name for name in order[:most] if (labels == name).sum() >= LEAST_ROWS]
+    if len(common) < 2:
+        raise ValueError(f"Expected two classes of {LEAST_ROWS} rows or more; got {len(common)}")
+    random = np.random.default_rng([seed, 3])
+    seen = []
+    for name in common:
+        own, others = np.flatnonzero(labels == name), np.flatnonzero(labels != name)
+        for _ in range(draws):
+            others = random.permutation(others)
+            half = len(others) // 2
+            planted = random.permutation(own)[: max(1, half // 4)]
+            if half < LEAST_ROWS:
+                continue
+            rows = np.concatenate([others[half:], planted])
+            z = off_task_scores(target[others[:half]], target[rows]).rows
+            clean, foreign = z[: len(rows) - len(planted)], z[len(rows) - len(planted) :]
+            gain = _beyond(foreign, _THRESHOLDS) - _beyond(clean, _THRESHOLDS)
+            seen.append(max(0.0, float(gain.max())))
+    return float(np.mean(seen)) if seen else 0.0
+
+
+def share_of(
+    scores: Scores, *, weights: np.ndarray | None = None, num_samples: int = 1000, seed: int = 0
+) -> OffTask:
+    """Posterior of the share of foreign rows from scores, with its two ends.
+
+    Args:
+        scores: of both sources.
+        weights: of the rows (n,), 1 by default.
+        num_samples: draws of the share.
+        seed: of the draws.
+    """
+    weights = checked_weights(weights, len(scores.rows))
+    random = np.random.default_rng([seed, 1])
+    grid = grid_posterior(
+        scores.rows,
+        weights / DESIGN_EFFECT,
+        target_rows=len(scores.reference),
+        style=scores.style,
+    )
+    normal = round(_NORMAL_PART * num_samples)
+    draws = np.concatenate(
+        [
+            grid.draw(normal, random),
+            _excess_draws(scores, weights, num_samples - normal, random),
+        ]
+    )
+    share = float(draws.mean())
+    lower = _best(scores, weights, _SURE_TAIL, -_SURE_ERRORS)
+    upper = _best(scores, weights, 1.0, _MOST_ERRORS)
+    return OffTask(
+        draws=random.permutation(draws),
+        probability=_at_share(grid.probability(scores.rows), share, weights),
+        score=scores.rows,
+        at_least=lower if lower >= _LEAST_CLAIM else 0.0,
+        at_most=min(1.0, max(upper, share) + _MOST_MARGIN),
+        at_most_with_classes=None,
+        visibility=None,
+    )
+
+
+def _excess(scores: Scores, weights: Array) -> tuple[float, float]:
+    """The threshold t that maximises S(z > t) − C T(z > t), and C."""
+    tail = _SAME_TAIL + (_STYLE_TAIL - _SAME_TAIL) * scores.style
+    thresholds = _THRESHOLDS[_THRESHOLDS >= 0]
+    excess = _beyond(scores.rows, thresholds, weights) - tail * _beyond(
+        scores.reference, thresholds
+    )
+    return float(thresholds[int(excess.argmax())]), tail
+
+
+def _excess_draws(scores: Scores, weights: Array, count: int, random: np.random.Generator) -> Array:
+    """Bayesian-bootstrap draws of the excess over the target's tail, at least 0."""
+    threshold, tail = _excess(scores, weights)
+    beyond = scores.rows > threshold, scores.reference > threshold
+    mass = weights / weights.sum()
+    size = float(1 / np.square(mass).sum()) / DESIGN_EFFECT
+    of_rows = _proportion(float(mass @ beyond[0]), size, count, random)
+    rows = len(scores.reference) / DESIGN_EFFECT
+    of_reference = _proportion(float(beyond[1].mean()), rows, count, random)
+    return np.maximum(0.0, of_rows - tail * of_reference)
+
+
+def _proportion(share: float, size: float, count: int, random: np.random.Generator) -> Array:
+    """Draws of a proportion that the Bayesian bootstrap of so many rows gives: a beta law."""
+    if share in (0.0, 1.0):
+        return np.full(count, share)
+    return random.beta(share * size, (1 - share) * size, count)
+
+
+def _best(scores: Scores, weights: Array, tail: float, errors: float) -> float:
+    """max over t of S(z > t) − C T(z > t) + errors · standard error, between 0 and 1."""
+    mass = weights / weights.sum()
+    size, count = float(1 / np.square(mass).sum()), len(scores.reference)
+    found = _beyond(scores.rows, _THRESHOLDS, weights)
+    own = _beyond(scores.reference, _THRESHOLDS)
+    variance = found * (1 - found) / size + tail**2 * np.maximum(own, 1 / count) * (1 - own) / count
+    return float(np.clip((found - tail * own + errors * np.sqrt(variance)).max(), 0, 1))
+
+
+def _beyond(values: np.ndarray, thresholds: Array, weights: Array | None = None) -> Array:
+    """Share of the values above every threshold."""
+    above = values[:, None] > thresholds
+    return above.mean(0) if weights is None else weights @ above / weights.sum()
+
+
+def _at_share(probability: Array, share: float, weights: Array) -> Array:
+    """Probabilities whose log odds are moved by a constant so that their mean is the share."""
+    logits = np.log(np.clip(probability, 1e-9, 1 - 1e-9))
+    logits = logits - np.log1p(-np.clip(probability, 1e-9, 1 - 1e-9))
+    low, high = -25.0, 25.0
+    mass = weights / weights.sum()
+    for _ in range(60):
+        middle = (low + high) / 2
+        mean = float(mass @ (1 / (1 + np.exp(-(logits + middle)))))
+        low, high = (middle, high) if mean < share else (low, middle)
+    return np.asarray(1 / (1 + np.exp(-(logits + low))))
+
+
+def _refusal(style: float, saturation: float, lexical: bool) -> str:
+    """Why shares cannot be told from style, and what to do; empty if they can."""
+    advice = (
+        "use an embedding of what rows are about (--embedding-model), or mark twenty rows (--ask)"
+    )
+    if lexical and style > 0:
+        return (
+            "The sources differ in style, and counts of words cannot tell style from content: "
+            f"{advice}"
+        )
+    if saturation > _SATURATED:
+        return (
+            "No synthetic row lies among target rows: either all are off the task, or this "
+            f"representation sees style only; {advice}"
+        )
+    return ""
+
+
+def _nothing(scores: Scores, refusal: str) -> OffTask:
+    """A result that says why there is none."""
+    return OffTask(
+        draws=np.array([np.nan]),
+        probability=np.full(len(scores.rows), np.nan),
+        score=scores.rows,
+        at_least=0.0,
+        at_most=1.0,
+        at_most_with_classes=None,
+        visibility=None,
+        refusal=refusal,
+    )
+
+
+def _spread(result: OffTask, place: NDArray[np.int64]) -> OffTask:
+    """The result for all rows of one for the distinct ones."""
+    return replace(result, probability=result.probability[place], score=result.score[place])

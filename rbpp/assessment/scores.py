@@ -1,0 +1,148 @@
+"""Scores of rows among a reference's own: how far a row is from where the reference's rows are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from rbpp.assessment.grid import HIGHEST, LOWEST
+from rbpp.assessment.neighbours import kth_distance, neighbour_shares, unit_length
+from rbpp.assessment.style import FINE, auc_error, near_separation, style_offset
+
+Array = NDArray[np.float64]
+
+# The neighbour whose distance is a row's distance from the task, and the part of the pool of the
+# coarse contrast, and of the finer one that joins where no style is left.
+NEIGHBOUR, COARSE, FINER = 5, 0.2, 0.05
+# An AUC of the near halves this far from ½ is no style yet; _STYLE_RANGE further it is full.
+_NO_STYLE, _STYLE_RANGE = 0.06, 0.15
+LEAST_ROWS = 10
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Normal scores of two sources, those of the reference standard normal.
+
+    Attributes:
+        reference: of the reference's rows (m,).
+        rows: of the rows in question (n,), higher for what is further from the reference.
+        style: from 0, no style is left between the sources, to 1.
+    """
+
+    reference: Array
+    rows: Array
+    style: float
+
+
+def neighbour(count: int) -> int:
+    """The neighbour whose distance is a row's, among so many: the fifth, or a sixtieth of them.
+
+    With more rows a fixed neighbour looks at ever finer places, which a style saturates: with 1,000
+    rows a source the fifth read 27 % of near content where nothing was planted, the 16th 5 %.
+
+    >>> neighbour(300), neighbour(3000), neighbour(6)
+    (5, 50, 3)
+    """
+    return min(max(NEIGHBOUR, count // 60), max(1, count // 2))
+
+
+def off_task_scores(target: np.ndarray, synthetic: np.ndarray) -> Scores:
+    """Scores of rows as `off_task` has them, of rows that are at unit length already."""
+    offset, _, _ = style_offset(target, synthetic)
+    return score_rows(target, (synthetic - offset).astype(np.float32))[0]
+
+
+def score_rows(
+    reference: np.ndarray,
+    rows: np.ndarray,
+    rank: int = 0,
+    weights: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[Scores, float]:
+    """Scores of rows, style taken away; and how far the coarse contrast is saturated.
+
+    Args:
+        reference: (m, D).
+        rows: (n, D).
+        rank: the neighbour of the reference's own distances, if it is not the rows' own.
+        weights: of the reference's rows and of the others.
+    """
+    k = neighbour(len(reference))
+    z = _normal_scores(
+        kth_distance(reference, reference, min(max(rank, k), len(reference) - 1), own=True),
+        kth_distance(rows, reference, k),
+    )
+    of_reference, of_rows = neighbour_shares(reference, rows, (COARSE, FINER, FINE), weights)
+    coarse = _normal_scores(of_reference[0], of_rows[0])
+    finer = _normal_scores(of_reference[1], of_rows[1])
+    apart, _ = near_separation(reference, rows, of_reference[2], of_rows[2])
+    saturation, _ = near_separation(reference, rows, of_reference[0], of_rows[0])
+    noise = 2 * auc_error(max(1, len(reference) // 2), max(1, len(rows) // 2))
+    style = float(np.clip((abs(apart - 0.5) - max(_NO_STYLE, noise)) / _STYLE_RANGE, 0, 1))
+    joint = [z[i] + coarse[i] + 0.5 * (1 - style) * finer[i] for i in range(2)]
+    spread = max(float(joint[0].std()), 1e-9)
+    clipped = [np.clip(one / spread, LOWEST, HIGHEST) for one in joint]
+    return Scores(clipped[0], clipped[1], style), saturation
+
+
+def _normal_scores(reference: np.ndarray, rows: np.ndarray) -> tuple[Array, Array]:
+    """Scores by rank among the reference's values, linear beyond its 95 % point.
+
+    Ranks end at 1 / (m + 1) and forget how far out a row is.
+    """
+    count = len(reference)
+    ordered = np.sort(reference)
+    middle, edge = np.quantile(ordered, [0.5, 0.95])
+    slope = ndtri(0.95) / max(float(edge - middle), 1e-9)
+
+    def placed(values: np.ndarray) -> Array:
+        low = np.searchsorted(ordered, values, side="left")
+        high = np.searchsorted(ordered, values, side="right")
+        inside = ndtri(np.clip((low + high) / (2 * count), 0.5 / count, 1 - 0.5 / count))
+        far = ndtri(0.95) + slope * (values - edge)
+        return np.clip(np.where(values > edge, far, inside), LOWEST, HIGHEST)
+
+    return placed(reference), placed(rows)
+
+
+def checked_rows(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of both sources at unit length.
+
+    Raises:
+        ValueError: if they are not finite, of different dimensions, or fewer than 10 a source.
+    """
+    for rows in (first, second):
+        if np.ndim(rows) != 2 or len(rows) < LEAST_ROWS:
+            raise ValueError(
+                f"Expected rows (n, D), n of {LEAST_ROWS} or more; got shape {np.shape(rows)}"
+            )
+    if np.shape(first)[1] != np.shape(second)[1]:
+        raise ValueError(
+            f"Expected rows of one dimension; got {np.shape(first)[1]} and {np.shape(second)[1]}"
+        )
+    return unit_length(first), unit_length(second)
+
+
+def distinct(rows: np.ndarray, weights: Array) -> tuple[np.ndarray, NDArray[np.int64], Array]:
+    """Distinct rows, the place of every row among them, and the sum of the weights of each.
+
+    A row among its own copies has them as neighbours, and looks foreign to every other source.
+    """
+    first: dict[bytes, int] = {}
+    place = np.array([first.setdefault(row.tobytes(), len(first)) for row in rows], dtype=np.int64)
+    _, index = np.unique(place, return_index=True)
+    return rows[index], place, np.asarray(np.bincount(place, weights), dtype=np.float64)
+
+
+def checked_weights(weights: np.ndarray | None, count: int) -> Array:
+    """Weights of the rows, 1 by default.
+
+    Raises:
+        ValueError: if they are not finite and above 0, one per row.
+    """
+    found = np.ones(count) if weights is None else np.asarray(weights, dtype=float)
+    if found.shape != (count,) or not np.isfinite(found).all() or (found <= 0).any():
+        raise ValueError(f"Expected {count} finite weights above 0; got shape {found.shape}")
+    return found

@@ -1,0 +1,268 @@
+"""Off task or another author: planted shares come back, a style is no claim."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from rbpp.assessment.grid import grid_posterior, off_task_model
+from rbpp.assessment.neighbours import unit_length
+from rbpp.assessment.off_task import (
+    novel,
+    off_task,
+    share_of,
+    uncovered,
+    visibility,
+)
+from rbpp.assessment.scores import Scores, off_task_scores
+from rbpp.assessment.style import auc
+
+DIMENSION = 32
+CENTRES = np.random.default_rng(100).normal(size=(12, DIMENSION)) / np.sqrt(DIMENSION)
+STYLE = 0.25 * np.eye(DIMENSION)[0]
+
+
+def rows(count: int, seed: int, centres: slice, spread: float = 0.5) -> np.ndarray:
+    """Rows about some of twelve topics."""
+    random = np.random.default_rng(seed)
+    where = CENTRES[centres]
+    noise = spread * random.normal(size=(count, DIMENSION)) / np.sqrt(DIMENSION)
+    return where[random.integers(len(where), size=count)] + noise
+
+
+TASK, OTHER = slice(0, 6), slice(6, 12)
+
+
+def planted(share: float, seed: int, style: np.ndarray | float = 0.0, count: int = 300):
+    """Target and synthetic rows, and which of these are off the task."""
+    extra = round(share * count)
+    target = unit_length(rows(300, 10 * seed, TASK))
+    clean, foreign = rows(count - extra, 10 * seed + 1, TASK), rows(extra, 10 * seed + 2, OTHER)
+    synthetic = unit_length(np.concatenate([clean, foreign])) + style
+    return target, synthetic, np.arange(count) >= count - extra
+
+
+@pytest.mark.parametrize("style", [0.0, STYLE], ids=["one author", "two authors"])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 0.4])
+def test_planted_shares_come_back(share, style):
+    found = [
+        (off_task(target, synthetic), foreign)
+        for target, synthetic, foreign in (planted(share, seed, style) for seed in range(3))
+    ]
+    assert np.mean([abs(one.share - share) for one, _ in found]) < 0.05
+    for one, foreign in found:
+        assert one.at_least <= share + 1e-9 <= one.at_most + 1e-6
+        assert not one.claims(share)
+        if share:
+            assert auc(one.score[~foreign], one.score[foreign]) > 0.97
+            assert auc(one.probability[~foreign], one.probability[foreign]) > 0.97
+        assert one.probability.mean() == pytest.approx(one.share, abs=1e-3)
+    if share == 0.4:
+        assert all(one.claims(0.05) for one, _ in found)
+
+
+def test_the_passage_from_one_author_to_another_has_no_jump():
+    """The share moves by less than 5 points between styles that differ by a tenth."""
+    shares = [
+        off_task(*planted(0.2, 1, length * STYLE)[:2]).share for length in np.linspace(0, 1, 11)
+    ]
+    assert np.abs(np.diff(shares)).max() < 0.05
+
+
+def test_the_same_file_twice_reads_nothing():
+    target = unit_length(rows(200, 0, TASK))
+    for found in (off_task(target, target), uncovered(target, target)):
+        assert found.share < 0.005
+        assert found.at_least == 0
+        assert found.at_most < 0.06
+    assert novel(target, off_task(target, target), target).share < 0.01
+
+
+def test_copies_count_once_with_their_weights():
+    target, synthetic, _ = planted(0.2, 0)
+    repeated = np.concatenate([synthetic, np.repeat(synthetic[-1:], 300, axis=0)])
+    weights = np.ones(600)
+    weights[299:] = 1 / 301
+    once = off_task(target, synthetic).share
+    found = off_task(target, repeated, weights=weights)
+    assert found.share == pytest.approx(once, abs=0.01)
+    assert len(found.probability) == 600
+    assert np.ptp(found.probability[299:]) == 0
+    assert off_task(target, repeated).share > once + 0.2
+
+
+def test_five_tasks_forty_times_each_are_on_the_task():
+    target = unit_length(rows(150, 0, TASK))
+    five = np.repeat(unit_length(rows(5, 1, TASK)), 40, axis=0)
+    found = off_task(target, five, weights=np.full(200, 1 / 40))
+    # Five rows cannot show a small share; forty copies of each must not show a large one.
+    assert found.share < 0.25
+    assert found.at_least == 0
+    assert uncovered(target, five).at_most > 0.3
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.4])
+def test_uncovered_rows_are_found(share):
+    target, synthetic, foreign = planted(share, 3, STYLE)
+    found = uncovered(synthetic, target)
+    assert abs(found.share - share) < 0.08
+    assert found.at_least <= share + 1e-9 <= found.at_most + 1e-6
+    if share:
+        assert auc(found.score[~foreign], found.score[foreign]) > 0.95
+
+
+def test_novel_rows_are_on_the_task_and_foreign_to_the_anchors():
+    anchors = unit_length(rows(200, 0, slice(0, 3)))
+    target = unit_length(rows(300, 1, TASK))
+    parts = [rows(200, 2, slice(0, 3)), rows(60, 3, slice(3, 6)), rows(40, 4, OTHER)]
+    synthetic = unit_length(np.concatenate(parts))
+    irrelevant = off_task(target, synthetic)
+    found = novel(anchors, irrelevant, synthetic)
+    assert found.share == pytest.approx(0.2, abs=0.05)
+    assert found.at_least <= 0.2 <= found.at_most
+    kinds = np.repeat([0, 1, 2], [200, 60, 40])
+    means = [found.probability[kinds == kind].mean() for kind in range(3)]
+    assert means[1] > 0.7
+    assert means[0] < 0.1
+    assert means[2] < 0.35
+
+
+def test_a_class_that_cannot_be_seen_widens_at_most():
+    target, synthetic, _ = planted(0.0, 0)
+    random = np.random.default_rng(0)
+    # Topics as classes can be seen; classes at random cannot.
+    seen = np.linalg.norm(target[:, None] - unit_length(CENTRES[TASK]), axis=-1).argmin(1)
+    unseen = random.integers(3, size=300)
+    assert visibility(target, seen) > 0.8
+    assert visibility(target, unseen) < 0.4
+    found = [off_task(target, synthetic, labels=labels) for labels in (seen, unseen)]
+    ends = [one.at_most_with_classes for one in found]
+    assert found[0].at_most == found[1].at_most
+    assert found[0].at_most <= ends[0] < ends[1] <= 1
+    assert off_task(target, synthetic).at_most_with_classes is None
+
+
+def test_counts_of_words_are_refused_where_there_is_a_style():
+    target, synthetic, _ = planted(0.2, 0, 3 * STYLE)
+    far = synthetic.copy()
+    # A style that moves half of the rows cannot be one offset.
+    far[::2] += 1.5 * np.eye(DIMENSION)[1]
+    found = off_task(target, far, lexical=True)
+    assert np.isnan(found.share)
+    assert (found.at_least, found.at_most) == (0, 1)
+    assert "--embedding-model" in found.refusal
+    assert "--ask" in found.refusal
+    assert not off_task(*planted(0.2, 0)[:2], lexical=True).refusal
+
+
+def test_the_grid_is_the_posterior_of_nuts():
+    """Mean of the share within four Monte Carlo errors and a cell of the grid."""
+    import pyro
+    import torch
+    from pyro.infer import MCMC, NUTS
+
+    from rbpp.randomness import seeded
+
+    random = np.random.default_rng(0)
+    scores = np.concatenate([0.3 + random.normal(size=140), 4 + random.normal(size=60)])
+    scores = np.clip(scores, -3, 6)
+    found = grid_posterior(scores, np.ones(200), target_rows=300, style=1.0)
+    model, seen = off_task_model(), torch.as_tensor(scores, dtype=torch.float32)
+    kernel = NUTS(model, max_tree_depth=3)
+    with seeded(0):
+        chain = MCMC(kernel, num_samples=120, warmup_steps=60, disable_progbar=True)
+        chain.run(scores=seen, target_rows=300, style=1.0)
+    pyro.clear_param_store()
+    draws = chain.get_samples()["irrelevant_share"]
+    error = float(draws.std()) / np.sqrt(30)
+    cell = float(found.edges[-1] - found.edges[-2])
+    assert float(draws.mean()) == pytest.approx(found.mean, abs=4 * error + cell / 4)
+
+
+def test_the_model_simulates_what_it_conditions_on():
+    """Share of rows beyond three of the prior's own draws, against the normal mixture's tail."""
+    import pyro
+
+    from rbpp.randomness import seeded
+
+    values = {"shift": 0.0, "scale": 1.0, "irrelevant_share": 0.3, "distance": 4.0, "width": 1.0}
+    import torch
+
+    data = {name: torch.tensor(value) for name, value in values.items()}
+    with seeded(0):
+        drawn = pyro.poutine.condition(off_task_model(), data)(rows=4000)
+    expected = 0.7 * 0.0228 + 0.3 * 0.9772
+    # Four standard errors of a proportion.
+    assert float((drawn > 2).double().mean()) == pytest.approx(expected, abs=4 * 0.0073)
+
+
+def test_draws_are_repeatable_and_follow_their_options():
+    target, synthetic, _ = planted(0.2, 0)
+    one, again = off_task(target, synthetic, seed=1), off_task(target, synthetic, seed=1)
+    assert np.array_equal(one.draws, again.draws)
+    other = off_task(target, synthetic, seed=2, num_samples=50)
+    assert len(other.draws) == 50
+    assert not np.array_equal(other.draws, one.draws[:50])
+
+
+@pytest.mark.parametrize("style", [0.0, 1.0])
+def test_scores_of_one_law_are_no_claim(style):
+    """In 25 draws of one law nothing is claimed, and little is read."""
+    found = []
+    for seed in range(25):
+        random = np.random.default_rng(seed)
+        scores = Scores(random.normal(size=300), random.normal(size=300), style)
+        found.append(share_of(scores, num_samples=200, seed=seed))
+    assert not any(one.claims(0.05) for one in found)
+    assert np.mean([one.share for one in found]) < 0.03
+    assert np.mean([one.at_most < 0.02 for one in found]) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("target", "synthetic", "message"),
+    [
+        (np.ones((9, 3)), np.ones((20, 3)), "n of 10 or more"),
+        (np.ones((20, 3)), np.ones((20, 4)), "one dimension; got 3 and 4"),
+        (np.full((20, 3), np.nan), np.ones((20, 3)), "Expected finite rows"),
+    ],
+)
+def test_refusals(target, synthetic, message):
+    with pytest.raises(ValueError, match=message):
+        off_task(target, synthetic)
+
+
+def test_refusals_of_weights_labels_and_other_rows():
+    target, synthetic, _ = planted(0.0, 0)
+    with pytest.raises(ValueError, match="Expected 300 finite weights above 0"):
+        off_task(target, synthetic, weights=np.zeros(300))
+    with pytest.raises(ValueError, match=r"Expected labels \(300,\)"):
+        off_task(target, synthetic, labels=np.zeros(4))
+    with pytest.raises(ValueError, match="Expected two classes of 10 rows or more; got 1"):
+        off_task(target, synthetic, labels=np.zeros(300))
+    with pytest.raises(ValueError, match="of 300 synthetic rows; got 20"):
+        novel(target, off_task(target, synthetic[:20]), synthetic)
+
+
+def test_role_play_among_code_tasks(shared_data):
+    """One author: halves of the code tasks, role-play planted in one of them."""
+    pytest.importorskip("wordllama", reason="the wheel that carries the default table")
+    from rbpp.data.static_embedding import static_embedding
+
+    def texts(name):
+        found = json.loads((shared_data / name).read_text(encoding="utf-8"))
+        return list(dict.fromkeys(row["instruction"] for row in found))
+
+    random = np.random.default_rng(0)
+    clean = list(random.permutation(texts("code_alpaca_2k.json")))
+    foreign = list(random.permutation(texts("gpt4_roleplay.json")))
+    target = static_embedding(clean[:500]).vectors
+    for share in (0.0, 0.2):
+        extra = round(share * 500)
+        synthetic = static_embedding(clean[500 : 1000 - extra] + foreign[:extra]).vectors
+        found = off_task(target, synthetic)
+        assert found.share == pytest.approx(share, abs=0.03)
+        assert found.at_least <= share <= found.at_most
+    scores = off_task_scores(target, synthetic).rows
+    assert auc(scores[:400], scores[400:]) > 0.98
