@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from rbpp.compute import Compute
 from rbpp.data.stream import tensor_stream
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
@@ -134,7 +135,7 @@ def test_a_tensor_on_the_default_device_would_show():
     [
         lambda data: fit_shared(data, 4, device="meta"),
         lambda data: fit_own([data], groups=[None], chains=1, device="meta"),
-        lambda data: mutual_information(data[:, 0], data[:, 1], device="meta"),
+        lambda data: mutual_information(data[:, 0], data[:, 1], compute=Compute(device="meta")),
     ],
     ids=["fit_shared", "fit_own", "mutual_information"],
 )

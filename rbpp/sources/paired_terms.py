@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rbpp.compute import Compute
 from rbpp.data.embed import embed
 from rbpp.data.reduce import principal_components
 from rbpp.data.rows import Rows
@@ -73,7 +74,11 @@ def paired_terms(
             projected = principal_components([vectors])(vectors)
             coordinates.append(torch.as_tensor(projected[:, :DIMENSION]))
         information = mutual_information(
-            *coordinates, draws=draws, chains=chains, seed=seed, device=device
+            *coordinates,
+            draws=draws,
+            chains=chains,
+            seed=seed,
+            compute=Compute(device=device),
         )
     except ValueError as error:
         line["message"] = f"no ΔI and no I(p; M(p)): {error}"
