@@ -221,6 +221,7 @@ class Study(Result):
         vary: the knob that moves.
     """
 
+    idata: InferenceData
     vary: str
 
     def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:

@@ -129,9 +129,9 @@ def test_study_refuses(knob, values, message):
 
 
 def test_study_refuses_no_draws_and_a_knob_both_swept_and_set():
-    with pytest.raises(ValueError, match="posterior_draws to be a whole .* got 0"):
+    with pytest.raises(ValueError, match=r"posterior_draws to be a whole .* got 0"):
         study("K", [2], worlds=2, posterior_draws=0)
-    with pytest.raises(ValueError, match="histogram_redraws to be a whole .* got -1"):
+    with pytest.raises(ValueError, match=r"histogram_redraws to be a whole .* got -1"):
         study("K", [2], worlds=2, histogram_redraws=-1)
     for name in ("K", "anchor_components"):
         with pytest.raises(ValueError, match="K either varied or set"):

@@ -29,6 +29,7 @@ from rbpp.fine_tuning.cmi import (
 from rbpp.fine_tuning.memorisation import row_losses
 from rbpp.fine_tuning.pooled_losses import mean_tables, pooled_losses
 from rbpp.fine_tuning.supersample import Supersample, supersample
+from rbpp.inference_data import InferenceData
 from rbpp.randomness import generator, spawn
 from rbpp.result import Result
 from rbpp.threads import block_threads
@@ -51,6 +52,7 @@ class FineTuneBounds(Result):
             them, and below it only for the interpolation bound, where that is no theorem.
     """
 
+    idata: InferenceData
     comparison: Mapping[str, Mapping[str, float]]
 
     @property

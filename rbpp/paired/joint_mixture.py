@@ -241,7 +241,7 @@ def fold_masks(fold: Tensor) -> Tensor:
 
 
 def of_own_fold(values: Tensor, fold: Tensor) -> Tensor:
-    """Of values (folds, n, …) under the fit without each fold, those of a row's own fold: (n, …)."""
+    """Of values (folds, n, …) by the fit without each fold, those of a row's own fold: (n, …)."""
     return values[fold, torch.arange(len(fold), device=fold.device)]
 
 

@@ -30,6 +30,7 @@ from rbpp.checks import Check, verdict_of
 from rbpp.compute import Compute
 from rbpp.display import Units, align
 from rbpp.estimate import Estimate, mean_estimate, stack
+from rbpp.inference_data import InferenceData
 from rbpp.mixtures.normal_wishart import log_prob
 from rbpp.mixtures.psis import pareto_smooth
 from rbpp.paired.candidates import MARGINS, advantages, coordinates, pair_densities
@@ -64,6 +65,7 @@ class MutualInformation(Result):
         models: every model of the first chain, heaviest first.
     """
 
+    idata: InferenceData
     held_out_log_density: Estimate
     neighbour_log_density: Estimate
     models: tuple[PairModel, ...]

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from rbpp import command
-from rbpp.inference_data import group_datasets
 from rbpp.plots import plot_ranking
 from rbpp.sources.compare import compare, fails
 
@@ -96,7 +95,7 @@ def test_anchors_make_the_score_the_kl_gap():
     anchor = rows_of([0], 60, 7)
     found = compare(VERSIONS, TARGET, anchor=anchor, shares=False, **OPTIONS)
     assert found.settings["score"] == "kl_gap"
-    posterior = group_datasets(found.data["good"])["posterior"]
+    posterior = found.idata["posterior"]
     np.testing.assert_allclose(posterior["score"], posterior["kl_gap"])
     assert "irrelevant_share" not in posterior
 
