@@ -105,8 +105,8 @@ def _fit_one(
         tolerance=1e-4,
         max_iterations=100,
     )
-    unit = torch.arange(len(rows)) if group is None else group
-    unit = unit.to(rows.device)
+    own = torch.arange(len(rows), device=rows.device)
+    unit = own if group is None else group.to(rows.device)
     fit = _refits(rows, unit, start, random)
     drawn = sample_predictive(fit, POINTS, random)
     return fit.to("cpu"), drawn.cpu(), log_predictive(fit, drawn).cpu(), components

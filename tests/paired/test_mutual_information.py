@@ -238,9 +238,9 @@ BAD = {
         bad(x=np.repeat(normal_pair(200)[0], 2, 1)),
         "columns of x of which none is a linear function",
     ),
-    "draws": (bad(draws=0), "draws ≥ 1; got 0"),
-    "chains": (bad(chains=0), "chains ≥ 1; got 0"),
-    "components": (bad(components=1.5), "components ≥ 1; got 1.5"),
+    "draws": (bad(draws=0), "draws to be a whole number of 1 or more; got 0"),
+    "chains": (bad(chains=0), "chains to be a whole number of 1 or more; got 0"),
+    "components": (bad(components=1.5), "components to be a whole number of 1 or more; got 1.5"),
     "margins": (bad(margins=["ranks"]), "margins among raw, normal scores, t scores"),
 }
 

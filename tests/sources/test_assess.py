@@ -387,7 +387,10 @@ def test_demo_finds_its_own_truth():
         check=True,
     )
     audit = json.loads(done.stdout)["audit"]
-    assert next(line for line in audit if line["statement"] == "true off-task share")["verdict"] == "holds"
+    assert (
+        next(line for line in audit if line["statement"] == "true off-task share")["verdict"]
+        == "holds"
+    )
 
 
 def test_total_variation_is_no_less_than_either_share(monkeypatch):
