@@ -200,7 +200,7 @@ def test_what_breaks_an_assumption_is_found():
 @pytest.mark.parametrize("share", ["irrelevant_share", "uncovered_share"])
 def test_a_divergence_below_a_share_is_too_small(scene, share):
     for value, holds in ((0.05, True), (0.3, False)):
-        line = lines_of(terms_of(scene, 0.1, **{share: value}).audit)[
+        line = lines_of(terms_of(scene, 0.1, **{share: value}).checks)[
             "TV(D, D_gen) is not too small"
         ]
         assert line.verdict == ("holds" if holds else "violated")
