@@ -74,7 +74,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> command.Done:
     """Read, compare, and decide the exit status."""
-    from rbpp.sources.compare import check_condition, compare, name_versions
+    from rbpp.sources.compare import compare, name_versions
+    from rbpp.sources.comparison import check_condition
     from rbpp.sources.streamed import compare_streams
 
     names = list(name_versions(arguments.versions))

@@ -27,10 +27,10 @@ from rbpp.sources.assessment import Assessment, headline
 from rbpp.sources.compare import (
     EQUIVALENT_NATS,
     EQUIVALENT_SHARE,
-    Comparison,
     compare_rows,
     name_versions,
 )
+from rbpp.sources.comparison import Comparison
 from rbpp.sources.placement import Placement, placement_of
 from rbpp.sources.samples import SAMPLE_ROWS, Sampled, common_components, sample_source
 from rbpp.sources.scene import ROLES, arrange, check_roles

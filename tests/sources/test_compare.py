@@ -7,7 +7,8 @@ import pytest
 
 from rbpp import command
 from rbpp.plots import plot_ranking
-from rbpp.sources.compare import compare, fails
+from rbpp.sources.compare import compare
+from rbpp.sources.comparison import fails
 
 CENTRES = np.random.default_rng(0).normal(size=(4, 5)) * 4
 OPTIONS = {"chains": 2, "draws": 40}
