@@ -11,6 +11,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from rbpp import command
+from rbpp.estimate import exactly
 from rbpp.inference_data import group_datasets, term_table
 from rbpp.sources import shared_svi
 from rbpp.sources.assess import assess
@@ -395,7 +396,7 @@ def test_total_variation_is_no_less_than_either_share(monkeypatch):
     """Where weights of components show no difference, the shares are what is known of it."""
     monkeypatch.setattr(
         "rbpp.sources.share_terms._total_variation",
-        lambda points, first, second: (torch.zeros(first.shape[:2]),) * 2,
+        lambda points, first, second: exactly(torch.zeros(first.shape[:2])),
     )
     posterior = assess(None, SYNTHETIC, target=TARGET, **OPTIONS).idata["posterior"]
     shares = np.maximum(posterior["irrelevant_share"], posterior["uncovered_share"])
