@@ -56,11 +56,10 @@ class Assessment(Result):
     def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
         """The map of the rows, and the shares and divergences."""
         from rbpp import plots
-        from rbpp.sources.report_figures import plot_map
 
         shares = [name for name in self.terms if name.endswith(("_share", "_divergence"))]
         return {
-            "map": lambda: plot_map(self.rows, self.components, self.axes),
+            "map": lambda: plots.plot_map(self.rows, self.components, self.axes),
             "shares": lambda: plots.plot_forest(self.idata, shares, hdi_prob),
         }
 

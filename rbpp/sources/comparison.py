@@ -53,9 +53,9 @@ class Comparison(Result):
 
     def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
         """The ranking, with the intervals that it was made with."""
-        from rbpp.sources.report_figures import plot_ranking
+        from rbpp import plots
 
-        return {"ranking": lambda: plot_ranking(self.ranking)}
+        return {"ranking": lambda: plots.plot_ranking(self.ranking)}
 
     def details(self) -> Mapping[str, Any]:
         """Ranking, differences and conditions."""
