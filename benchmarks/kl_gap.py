@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
-from rbpp import kl_gap_study as study
+from rbpp.kl_gap_study import Worlds, fit_worlds, kl_gaps, sample_worlds
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.processes.loading import PAPER_KNOBS
 from rbpp.randomness import spawn
@@ -42,7 +42,7 @@ class Sweep(NamedTuple):
     gaps: np.ndarray
 
 
-def reference_gap(world: study.Worlds, index: int, seed: int) -> float:
+def reference_gap(world: Worlds, index: int, seed: int) -> float:
     """The reference script's number for one world."""
     rng = np.random.default_rng(seed)
     fits = []
@@ -59,10 +59,10 @@ def reference_gap(world: study.Worlds, index: int, seed: int) -> float:
     return float(np.mean(gaps))
 
 
-def our_gaps(worlds: study.Worlds, seed: int) -> np.ndarray:
+def our_gaps(worlds: Worlds, seed: int) -> np.ndarray:
     """Posterior means of the exact gap, (W,), out of all that the study computes."""
-    fits = study.fit_worlds(worlds, seed=seed)
-    return study.kl_gaps(*fits, worlds.truth, seed=seed)["kl_gap"].value.mean(0).numpy()
+    fits = fit_worlds(worlds, seed=seed)
+    return kl_gaps(*fits, worlds.truth, seed=seed)["kl_gap"].value.mean(0).numpy()
 
 
 def sample(mixture: GaussianMixture, rng: np.random.Generator) -> np.ndarray:
@@ -94,12 +94,12 @@ def paired_run(values: Sequence[int], worlds: int, seed: int) -> dict[str, Sweep
         gaps = []
         for value in values:
             own = spawn(seed, knob, value)
-            few = study.sample_worlds(worlds, seed=own, **{knob: value})
+            few = sample_worlds(worlds, seed=own, **{knob: value})
             start = time.perf_counter()
             published = [reference_gap(few, index, own) for index in range(worlds)]
             reference += (time.perf_counter() - start) * WORLDS / worlds
             start = time.perf_counter()
-            many = study.sample_worlds(WORLDS, seed=own, **{knob: value})
+            many = sample_worlds(WORLDS, seed=own, **{knob: value})
             our_gaps(many, own)
             ours += time.perf_counter() - start
             gaps.append((published, our_gaps(few, own)))
@@ -115,7 +115,7 @@ def main() -> None:
     arguments = parser.parse_args()
     values: Sequence[int] = (2, 8, 15) if arguments.quick else range(2, 16)
     worlds, pairs = (1, 1) if arguments.quick else (arguments.worlds, arguments.pairs)
-    our_gaps(study.sample_worlds(WORLDS, seed=0), 0)  # what is loaded once is not timed
+    our_gaps(sample_worlds(WORLDS, seed=0), 0)  # what is loaded once is not timed
     runs = []
     for pair in range(pairs):
         runs.append(paired_run(values, worlds, pair))

@@ -92,7 +92,7 @@ def assessed(folder: str, sample_rows: int) -> dict[str, Any]:
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
-    share = found.data["posterior"]["irrelevant_share"].values
+    share = found.idata["posterior"]["irrelevant_share"].values
     columns = pyarrow.parquet.read_table(table, columns=["source", "off_task"])
     own = columns.filter(pyarrow.compute.equal(columns["source"], "synthetic"))
     truth = np.load(Path(folder) / "truth.npy")

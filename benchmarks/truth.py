@@ -85,16 +85,20 @@ def texts(path: Path, field: str) -> list[str]:
 
 def found_shares(target: list[str], synthetic: list[str], seed: int):
     """Terms of the shares, and the rows' table, of two lists of texts."""
+    from rbpp.compute import Compute
     from rbpp.data.rows import read_rows
     from rbpp.sources.findings import row_table
     from rbpp.sources.scene import lay_out
     from rbpp.sources.share_terms import share_terms, shared_posterior
 
-    scene = lay_out([read_rows(target, "target"), read_rows(synthetic, "synthetic")], seed=seed)
+    compute = Compute(seed=seed)
+    sources = [read_rows(target, "target"), read_rows(synthetic, "synthetic")]
+    scene = lay_out(sources, compute=compute)
     fit, shares, members = shared_posterior(
-        scene, scene.projection.dimension, None, chains=4, draws=250, seed=seed
+        scene, scene.projection.dimension, None, chains=4, draws=250, compute=compute
     )
-    terms, _ = share_terms(scene, fit, shares, seed)
+    found = share_terms(scene, fit, shares, seed)
+    terms = {name: estimate.value for name, estimate in found.items()}
     return terms, row_table(scene, shares, members)
 
 
@@ -181,7 +185,6 @@ def ranking(
         model: embeds the headlines; TF-IDF without it.
         settings: by the name of a line, `real` (a draw of the real rows) and options of `compare`.
     """
-    from rbpp.inference_data import group_datasets
     from rbpp.sources.compare import compare
 
     folder = data / "synque_sentiment"
@@ -203,8 +206,8 @@ def ranking(
             shares=False,
             dimension=options.get("dimension"),
         )
-        posteriors = [group_datasets(result.data[version])["posterior"] for version in truth]
-        scores.append(np.stack([part["score"].values.ravel() for part in posteriors]))
+        score = result.idata["posterior"]["score"].transpose("version", ...)
+        scores.append(score.sel(version=list(truth)).values.reshape(len(truth), -1))
         lines.append(correlation_line(name, scores[-1:], reached, random))
         print(lines[-1], file=sys.stderr, flush=True)
     if len(scores) > 1:

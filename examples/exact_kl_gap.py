@@ -13,8 +13,8 @@ import argparse
 
 import numpy as np
 
-from rbpp import kl_gap_study as study
-from rbpp.randomness import generator
+import rbpp
+from rbpp.kl_gap_study import Study, histogram_divergence, sample_worlds
 
 
 def main(worlds: int = 100, redraws: int = 100, values: tuple[int, ...] = (2, 5, 15)) -> dict:
@@ -22,11 +22,11 @@ def main(worlds: int = 100, redraws: int = 100, values: tuple[int, ...] = (2, 5,
     found = {}
 
     print("1. The published estimator measures little of the gap.\n")
-    truth = study.sample_worlds(worlds, seed=1).truth
-    own = study.histogram_divergence(truth, truth, redraws=2, generator=generator(0)).value.mean()
+    truth = sample_worlds(worlds, seed=1).truth
+    own = histogram_divergence(truth, truth, redraws=2, generator=rbpp.generator(0)).value.mean()
     found["own"] = float(own)
     print(f"   G against itself: {own:.1f} nats by the histograms; the divergence is 0.")
-    default = study.sweep("K", [2], worlds=worlds, histogram_redraws=redraws, seed=1)
+    default = rbpp.study("K", [2], worlds=worlds, histogram_redraws=redraws, seed=1)
     gap = gaps(default, "kl_gap")[0]
     histogram = gaps(default, "kl_gap_histogram")[0]
     found["correlation"] = float(np.corrcoef(gap, histogram)[0, 1])
@@ -51,9 +51,9 @@ def main(worlds: int = 100, redraws: int = 100, values: tuple[int, ...] = (2, 5,
 
     print("3. The trends, as medians over worlds [5 %, 95 %], in nats.\n")
     for knob in "KJL":
-        data = study.sweep(knob, values, worlds=worlds, seed=1)
+        swept = rbpp.study(knob, values, worlds=worlds, seed=1)
         for name in ("kl_gap", "kl_gap_coverage"):
-            quantiles = np.percentile(gaps(data, name), [50, 5, 95], axis=1).T
+            quantiles = np.percentile(gaps(swept, name), [50, 5, 95], axis=1).T
             found[knob, name] = quantiles[:, 0]
             shown = "   ".join(
                 f"{value}: {median:.1f} [{low:.1f}, {high:.1f}]"
@@ -78,9 +78,9 @@ def main(worlds: int = 100, redraws: int = 100, values: tuple[int, ...] = (2, 5,
     return found
 
 
-def gaps(data, name: str) -> np.ndarray:
+def gaps(study: Study, name: str) -> np.ndarray:
     """Posterior means of a gap: (values, worlds)."""
-    return data["posterior"][name].mean(("chain", "draw")).values
+    return study.idata["posterior"][name].mean(("chain", "draw")).values
 
 
 if __name__ == "__main__":

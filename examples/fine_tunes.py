@@ -20,9 +20,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from rbpp.fine_tuning.fine_tunes import fine_tune_bounds
-from rbpp.fine_tuning.supersample import supersample
-from rbpp.inference_data import term_table
+import rbpp
 from rbpp.mixtures.divergences import total_variation
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.randomness import generator, spawn
@@ -68,7 +66,7 @@ def main(
         own_y = y.expand(fine_tunes, -1, -1).gather(2, chosen)
         weights = fine_tune(start, own_x.squeeze(2), own_y.squeeze(2))
         losses = errors(weights, x.flatten(0, 1), y.flatten()).unflatten(-1, (pairs, 2))
-        found = fine_tune_bounds(supersample(losses, masks), draws=draws, chains=2, seed=seed)
+        found = rbpp.fine_tune_bounds(losses, masks, draws=draws, chains=2, seed=seed)
         task_error = errors(weights, rows[held_out], labels[held_out]).mean()
         results[name] = found, float(task_error), float(losses.gather(-1, chosen).mean())
 
@@ -93,12 +91,12 @@ def main(
 
     print(f"{fine_tunes} fine-tunes on {pairs} rows each; losses are 0 or 1\n")
     print(f"{'':36}{'anchors':>22}{'synthetic':>22}")
-    gaps = [f"{found.settings['measured_gap']:.3f}" for found, _, _ in results.values()]
+    gaps = [f"{found.measured_gap:.3f}" for found, _, _ in results.values()]
     print(f"{'measured gap':36}{gaps[0]:>22}{gaps[1]:>22}")
     for name in SHOWN:
         cells = []
         for found, _, _ in results.values():
-            term = term_table(found.data)[name]
+            term = found.table()[name]
             cells.append(f"{term['mean']:.3f} [{term['hdi_low']:.3f}, {term['hdi_high']:.3f}]")
         print(f"{name:36}{cells[0]:>22}{cells[1]:>22}")
     floors = [
@@ -115,10 +113,9 @@ def main(
         f"{float(last_term):.2f} stand for their gap of {gap:.3f}."
     )
     return {
-        "gap": [found.settings["measured_gap"] for found, _, _ in results.values()],
+        "gap": [found.measured_gap for found, _, _ in results.values()],
         "fast_rate": [
-            term_table(found.data)["bound_cmi_fast_rate"]["mean"]
-            for found, _, _ in results.values()
+            found.table()["bound_cmi_fast_rate"]["mean"] for found, _, _ in results.values()
         ],
         "error": distance,
         "theorem_4_7": float(stated),

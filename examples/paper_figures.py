@@ -6,18 +6,19 @@ python examples/paper_figures.py [FOLDER] [--worlds 100]
 import argparse
 from pathlib import Path
 
-from rbpp import kl_gap_study as study
+import rbpp
 from rbpp import plots
+from rbpp.kl_gap_study import plot_studies, world_posterior
 
 
 def main(folder: Path, worlds: int = 100, values: range = range(2, 16)) -> list[Path]:
     """Draw the three figures into a folder, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    world = study.world_posterior(seed=3)
-    sweeps = {knob: study.sweep(knob, list(values), worlds=worlds) for knob in "KJL"}
+    world = world_posterior(seed=3)
+    studies = {knob: rbpp.study(knob, list(values), worlds=worlds) for knob in "KJL"}
     figures = {
         "figure_2_anchor_and_synthetic": plots.plot_chain(world).figure,
-        "figure_4_kl_gap": plots.plot_kl_gap(sweeps)[0, 0].figure,
+        "figure_4_kl_gap": plot_studies(studies),
         "figure_5_parts_of_the_generator": plots.plot_parts(world).figure,
     }
     paths = []

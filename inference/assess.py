@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rbpp import command, options
 from rbpp.sources.source_options import (
@@ -29,6 +31,9 @@ from rbpp.sources.source_options import (
     stream_options,
     streams,
 )
+
+if TYPE_CHECKING:
+    from rbpp.sources.assessment import Assessment
 
 _DATA = "a file or folder"
 
@@ -85,50 +90,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_per_row(parser)
 
 
-def run(arguments: argparse.Namespace) -> command.Outcome:
+def run(arguments: argparse.Namespace) -> command.Done:
     """Read, assess, and write what was asked for."""
     command.check_writable("--rows", arguments.rows)
     command.check_writable("--report", arguments.report)
-    corpus = None
-    if arguments.demo:
-        from rbpp.data.demo_corpus import demo_corpus
-
-        corpus = demo_corpus(seed=arguments.seed)
-    given = corpus.sources if corpus is not None else _sources(arguments)
-    result = _assessed(arguments, given)
-    written = [] if arguments.rows is None else [f"written: {arguments.rows}"]
+    result = _demo(arguments) if arguments.demo else _assessed(arguments, _sources(arguments))
+    written = [path for path in (arguments.rows, arguments.report) if path is not None]
     if arguments.report is not None:
         from rbpp.sources.report import write_report
 
         write_report(result, arguments.report, hdi_prob=arguments.hdi_prob)
-        written.append(f"written: {arguments.report}")
-    counts = result.settings["rows"]
-    rows = {"synthetic": counts["synthetic"], "anchor": counts.get("anchor", counts["synthetic"])}
-    # Learners leave a pilot out: their informations are about fewer rows.
-    for role, count in result.settings["learner_rows"].items():
-        owned = (f"information_{role}_learner", *(["ggmi"] if role == "synthetic" else []))
-        rows |= {name: count for name in result.data["posterior"] if name.startswith(owned)}
-    audit = list(result.audit)
-    if corpus is not None:
-        audit.append(_check(result, corpus.off_task_share))
-    answers = [f"{line['question']:22} {line['sentence']}" for line in result.answers]
-    return command.Outcome(
-        data=result.data,
-        audit=audit,
-        settings=result.settings,
-        extra={
-            "answers": result.answers,
-            "components": result.components.reset_index().to_dict("records"),
-            "sensitivity": result.sensitivity.to_dict("records"),
-        },
-        notes="\n".join([*answers, *written]),
-        rows=rows,
-        figures=_figures(result),
-    )
+    return command.Done(result, written=written)
 
 
-def _assessed(arguments: argparse.Namespace, given: dict[str, Any]) -> Any:
+def _demo(arguments: argparse.Namespace) -> Assessment:
+    """The assessment of the built-in corpus, checked against its true share."""
+    from rbpp.data.demo_corpus import demo_corpus
+    from rbpp.sources.findings import known_share
+
+    corpus = demo_corpus(seed=arguments.seed)
+    result = _assessed(arguments, corpus.sources)
+    check = known_share(result.terms["irrelevant_share"], corpus.off_task_share)
+    return replace(result, checks=(*result.checks, check))
+
+
+def _assessed(arguments: argparse.Namespace, given: Mapping[str, Any]) -> Assessment:
     """The assessment, with the table of all rows written where it was asked for."""
+    from rbpp.files import written_whole
     from rbpp.sources.assess import assess
     from rbpp.sources.streamed import assess_streams
 
@@ -140,7 +128,7 @@ def _assessed(arguments: argparse.Namespace, given: dict[str, Any]) -> Any:
                 paths,
                 rows_file=arguments.rows,
                 engine=arguments.engine,
-                mapper=compute.workers,
+                compute=compute,
                 **stream_options(arguments),
             )
         result = assess(
@@ -148,41 +136,13 @@ def _assessed(arguments: argparse.Namespace, given: dict[str, Any]) -> Any:
             prompt_field=arguments.prompt_field,
             output_field=arguments.output_field,
             engine=arguments.engine,
-            mapper=compute.workers,
+            compute=compute,
             **read_options(arguments),
         )
     if arguments.rows is not None:
-        result.rows.to_parquet(arguments.rows, index=False)
+        with written_whole(arguments.rows) as aside:
+            result.rows.to_parquet(aside, index=False)
     return result
-
-
-def _figures(result: Any) -> dict[str, Any]:
-    from rbpp import plots
-    from rbpp.sources.report_figures import plot_map
-
-    names = map(str, result.data["posterior"])
-    shares = [name for name in names if name.endswith(("_share", "_divergence"))]
-    return {
-        "map": lambda: plot_map(result.rows, result.components, result.axes),
-        "shares": lambda: plots.plot_forest(result.data, shares),
-    }
-
-
-def _check(result: Any, truth: float) -> dict[str, Any]:
-    """Whether the interval holds the off-task share that the generator recorded."""
-    from rbpp.inference_data import term_table
-
-    found = term_table(result.data)["irrelevant_share"]
-    low, high = found["hdi_low"], found["hdi_high"]
-    assert low is not None
-    assert high is not None
-    return {
-        "name": "true off-task share",
-        "holds": low <= truth <= high,
-        "measured": truth,
-        "message": f"the generator recorded {truth:.1%} off-task rows, and the 94 % interval is "
-        f"[{low:.1%}, {high:.1%}]",
-    }
 
 
 def _sources(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -72,10 +72,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_workers(parser)
 
 
-def run(arguments: argparse.Namespace) -> command.Outcome:
+def run(arguments: argparse.Namespace) -> command.Done:
     """Read, compare, and decide the exit status."""
-    from rbpp.sources.compare import check_condition, compare, fails, name_versions
-    from rbpp.sources.report_figures import plot_ranking
+    from rbpp.sources.compare import compare, name_versions
+    from rbpp.sources.comparison import check_condition
     from rbpp.sources.streamed import compare_streams
 
     names = list(name_versions(arguments.versions))
@@ -92,57 +92,14 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
             "equivalent_nats": arguments.equivalent_nats,
             "shares": not arguments.no_shares,
             "hdi_prob": arguments.hdi_prob,
-            "mapper": compute.workers,
+            "compute": compute,
         }
         if streamed:
             result = compare_streams(**common, **stream_options(arguments))
         else:
             result = compare(**common, **read_options(arguments))
-    failed = {condition: fails(result, condition) for condition in arguments.fail_if}
-    holding = [f"{text}: holds for {', '.join(names)}" for text, names in failed.items() if names]
-    return command.Outcome(
-        data=result.data,
-        settings=result.settings,
-        extra={
-            "ranking": result.ranking,
-            "differences": result.differences,
-            "fail_if": failed,
-        },
-        text=_text(result),
-        notes="\n".join(holding),
-        exit_status=CONDITION_HOLDS if holding else 0,
-        figures={"ranking": lambda: plot_ranking(result.ranking)},
-    )
-
-
-def _text(result: Any) -> str:
-    from rbpp.display import align
-
-    ranking = [["rank", "version", "score", "sd", "low", "high", "P(best)", "mean rank"]]
-    for place, line in enumerate(result.ranking, 1):
-        numbers = [line[key] for key in ("score", "sd", "hdi_low", "hdi_high")]
-        ranking.append(
-            [
-                str(place),
-                line["name"],
-                *(f"{number:.4g}" for number in numbers),
-                f"{line['p_best']:.2f}",
-                f"{line['rank_mean']:.1f}",
-            ]
-        )
-    differences = [["term", "first − second", "mean", "low", "high", "P(better)", "P(equal)"]]
-    for line in result.differences:
-        numbers = [line[key] for key in ("mean", "hdi_low", "hdi_high")]
-        differences.append(
-            [
-                line["term"],
-                f"{line['first']} − {line['second']}",
-                *(f"{number:.4g}" for number in numbers),
-                f"{line['p_better']:.2f}",
-                f"{line['p_equivalent']:.2f}",
-            ]
-        )
-    return "\n\n".join([align(ranking), align(differences)])
+    result = result.asked(arguments.fail_if)
+    return command.Done(result, CONDITION_HOLDS if any(result.fail_if.values()) else 0)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--values", default="2..15", type=parse_values, help="its values, as 2..15 or 2,5,8 (2..15)"
     )
-    parser.add_argument("--worlds", type=int, default=100, help="worlds at each value (100)")
-    parser.add_argument(
-        "--posterior-draws", type=int, default=8, help="posterior draws of each fitted mixture (8)"
-    )
-    parser.add_argument(
-        "--points", type=int, default=512, help="quasi-random points of each divergence (512)"
-    )
+    for option, default, text in (
+        ("--worlds", 100, "worlds at each value"),
+        ("--posterior-draws", 8, "posterior draws of each fitted mixture"),
+        ("--points", 512, "quasi-random points of each divergence"),
+    ):
+        parser.add_argument(
+            option,
+            type=options.positive_integer,
+            default=default,
+            metavar="N",
+            help=f"{text} ({default})",
+        )
     parser.add_argument(
         "--histogram-redraws",
         type=options.whole_number,
@@ -53,10 +58,9 @@ def parse_values(text: str) -> list[int]:
     return values
 
 
-def run(arguments: argparse.Namespace) -> command.Outcome:
-    """Sweep every named knob, and draw its column of the figure."""
-    from rbpp import kl_gap_study as study
-    from rbpp import plots
+def run(arguments: argparse.Namespace) -> command.Done:
+    """A study of every named knob, and one figure of all."""
+    from rbpp.kl_gap_study import plot_studies, study
     from rbpp.processes.loading import parse_settings
 
     names = arguments.vary.split(",")
@@ -71,22 +75,10 @@ def run(arguments: argparse.Namespace) -> command.Outcome:
         **parse_settings(arguments.set),
     }
     with options.open_compute(arguments, settings) as compute:
-        sweeps = {
-            knob: study.sweep(
-                knob,
-                arguments.values,
-                **settings,
-                device=arguments.device,
-                quiet=arguments.quiet,
-                mapper=compute.workers,
-                checkpoint=compute.checkpoint,
-            )
-            for knob in names
-        }
-    return command.Outcome(
-        data=sweeps if len(sweeps) > 1 else next(iter(sweeps.values())),
-        figures={"kl_gap": lambda: plots.plot_kl_gap(sweeps).flat[0].figure},
-        text=study.sweep_table(sweeps),
+        found = {knob: study(knob, arguments.values, compute=compute, **settings) for knob in names}
+    return command.Done(
+        found if len(found) > 1 else found[names[0]],
+        figures={"kl_gap": lambda: plot_studies(found, arguments.hdi_prob)},
     )
 
 

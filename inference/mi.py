@@ -2,8 +2,8 @@
 
 X and Y hold one row per line or record, in the same order: .npy, .npz, CSV, Parquet, JSON or JSON
 lines with numbers, or a vector per row. No conditional density is needed: mixtures of the joint
-rows, on margins and of sizes that rows left out decide, give the information and its interval. The
-audit says whether the nearest neighbours of the rows see structure that the mixtures miss.
+rows, on margins and of sizes that held-out rows decide, give the information and its interval. The
+checks say whether the nearest neighbours of the rows see structure that the mixtures miss.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rbpp import command, options
 
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from rbpp.paired.mutual_information import MutualInformation
-
-# Vehtari, Simpson, Gelman, Yao and Gabry (2024).
-LARGEST_PARETO_K = 0.7
-# Standard errors of the neighbours' density by which it must exceed the model's to count.
-LARGEST_EXCESS = 2.0
-SHOWN_MODELS = 6
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,34 +44,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> command.Outcome:
+def run(arguments: argparse.Namespace) -> MutualInformation:
     """Estimate, and judge the models behind the estimate."""
-    from rbpp import plots
     from rbpp.paired.mutual_information import mutual_information
 
-    result = mutual_information(
-        _numbers(arguments.x, "X", arguments.x_field),
-        _numbers(arguments.y, "Y", arguments.y_field),
-        draws=arguments.draws,
-        chains=arguments.chains,
-        components=arguments.components,
-        seed=arguments.seed,
-        device=arguments.device,
-    )
-    data = result.to_inference_data({"seed": arguments.seed})
-    return command.Outcome(
-        data=data,
-        audit=_audit(result),
-        notes=_model_table(result),
-        extra={"models": [vars(model) for model in result.models]},
-        settings={
-            "rows": result.rows,
-            "dim_x": result.dim_x,
-            "dim_y": result.dim_y,
-            "margins": result.margins,
-        },
-        figures={"mi": lambda: plots.plot_forest(data, ["mutual_information"], arguments.hdi_prob)},
-    )
+    x = _numbers(arguments.x, "X", arguments.x_field)
+    y = _numbers(arguments.y, "Y", arguments.y_field)
+    with options.open_compute(arguments) as compute:
+        return mutual_information(
+            x,
+            y,
+            draws=arguments.draws,
+            chains=arguments.chains,
+            components=arguments.components,
+            seed=arguments.seed,
+            compute=compute,
+        )
 
 
 def _numbers(path: Path, name: str, field: str | None) -> np.ndarray:
@@ -96,47 +78,6 @@ def _numbers(path: Path, name: str, field: str | None) -> np.ndarray:
     if rows.embedding is None:
         raise ValueError(f"{path}: Expected rows of numbers for {name}; got text")
     return rows.embedding
-
-
-def _audit(result: MutualInformation) -> list[dict[str, Any]]:
-    """Whether the model is as dense as the rows are, and its approximation near the posterior."""
-    held_out, neighbours = result.held_out_log_density, result.neighbour_log_density
-    excess = (neighbours.value - held_out.value).item()
-    error = (held_out.standard_error.square() + neighbours.standard_error.square()).sqrt().item()
-    pareto_k = float(result.pareto_k.max())
-    return [
-        {
-            "assumption": "the joint model misses no structure that nearest neighbours see",
-            "measure": "log density per row: neighbours less model left out",
-            "measured": excess,
-            "threshold": LARGEST_EXCESS * error,
-            "verdict": _verdict(excess, LARGEST_EXCESS * error),
-        },
-        {
-            "assumption": "the variational posterior of the best single mixture is near the exact",
-            "measure": "Pareto k",
-            "measured": pareto_k,
-            "threshold": LARGEST_PARETO_K,
-            "verdict": _verdict(pareto_k, LARGEST_PARETO_K),
-        },
-    ]
-
-
-def _verdict(measured: float, threshold: float) -> str:
-    if measured != measured:  # no mixture was fitted
-        return "inconclusive"
-    return "consistent" if measured <= threshold else "violated"
-
-
-def _model_table(result: MutualInformation) -> str:
-    from rbpp.display import align
-
-    lines = [["margins", "components", "weight", "left out", "fitted"]]
-    for model in result.models[:SHOWN_MODELS]:
-        count = str(model.components) if model.components else "averaged"
-        numbers = (model.weight, model.held_out, model.fitted)
-        lines.append([model.margins, count, *(f"{value:.3f}" for value in numbers)])
-    return align(lines)
 
 
 if __name__ == "__main__":

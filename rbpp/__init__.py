@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from rbpp.estimate import Estimate as Estimate
+    from rbpp.fine_tuning.fine_tunes import fine_tune_bounds as fine_tune_bounds
+    from rbpp.kl_gap_study import study as study
     from rbpp.mixtures.divergences import entropy as entropy
     from rbpp.mixtures.divergences import jensen_shannon as jensen_shannon
     from rbpp.mixtures.divergences import kl_divergence as kl_divergence
@@ -41,6 +43,7 @@ _MODULES = {
     "check": "rbpp.processes.contract",
     "compare": "rbpp.sources.compare",
     "entropy": "rbpp.mixtures.divergences",
+    "fine_tune_bounds": "rbpp.fine_tuning.fine_tunes",
     "fit_mixture": "rbpp.mixtures.fit",
     "fit_mixture_stream": "rbpp.mixtures.fit",
     "generator": "rbpp.randomness",
@@ -49,6 +52,7 @@ _MODULES = {
     "load_process": "rbpp.processes.process",
     "mutual_information": "rbpp.paired.mutual_information",
     "simulate": "rbpp.processes.simulation",
+    "study": "rbpp.kl_gap_study",
     "total_variation": "rbpp.mixtures.divergences",
 }
 

@@ -46,11 +46,14 @@ class Done:
         result: of the job, or several by name, each written to a file of its own.
         exit_status: of the command.
         written: files that the program wrote by itself.
+        figures: name to a function that draws a figure of several results together, in place of
+            the figures of each.
     """
 
     result: Result | Mapping[str, Result]
     exit_status: int = 0
     written: Sequence[Path] = ()
+    figures: Mapping[str, Callable[[], Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -229,7 +232,7 @@ def _report(name: str, done: Done, parsed: argparse.Namespace) -> int:
         **{key: value for key, value in vars(parsed).items() if key not in _OWN_OPTIONS},
     }
     per_row = getattr(parsed, "per_row", False)
-    if per_row and not any(result.rows for result in several.values()):
+    if per_row and not any(result.row_counts for result in several.values()):
         raise ValueError("--per-row: there is no data set here whose rows could be counted")
     shown: dict[str, Any] = {
         "hdi_prob": parsed.hdi_prob,
@@ -246,8 +249,12 @@ def _report(name: str, done: Done, parsed: argparse.Namespace) -> int:
             result.save(path, settings=settings)
             written.append(path)
     if parsed.figures is not None:
-        for result in several.values():
-            written += _save_figures(result.figures(), parsed.figures)
+        drawn = done.figures or {
+            name: draw
+            for result in several.values()
+            for name, draw in result.figures(parsed.hdi_prob).items()
+        }
+        written += _save_figures(drawn, parsed.figures)
     if parsed.json:
         print(_joined_json(several, settings, shown), flush=True)
     elif not parsed.quiet:

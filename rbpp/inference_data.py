@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import xarray as xr
@@ -21,6 +21,9 @@ import xarray as xr
 from rbpp import validate
 from rbpp.files import written_whole
 from rbpp.variables import VARIABLES
+
+if TYPE_CHECKING:
+    from rbpp.estimate import Estimate
 
 # Groups whose arrays begin with (chain, draw); the others hold what there is one of.
 SAMPLED_GROUPS = (
@@ -137,6 +140,24 @@ def add_terms(
 def replace_group(data: InferenceData, group: str, values: xr.Dataset) -> InferenceData:
     """A copy of `data` with another dataset for one group."""
     return _container({**group_datasets(data), group: values}, data.attrs)
+
+
+def from_estimates(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    """Estimates as variables: NAME, `NAME_mcse` where it is not exact, and both sides likewise.
+
+    Args:
+        estimates: by name, (chain, draw, …).
+    """
+    found: dict[str, Any] = {}
+    for name, estimate in estimates.items():
+        found[name] = estimate.value
+        if estimate.direction != "exact":
+            found[f"{name}_mcse"] = estimate.standard_error
+        sides = {"lower": estimate.lower, "upper": estimate.upper}
+        found |= from_estimates(
+            {f"{name}_{side}": own for side, own in sides.items() if own is not None}
+        )
+    return found
 
 
 def terms_group(data: InferenceData) -> str:

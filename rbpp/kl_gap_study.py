@@ -9,18 +9,20 @@ companion).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp import inference_data
-from rbpp.checkpoint import Checkpoint
+from rbpp import inference_data, validate
+from rbpp.compute import Compute
+from rbpp.display import Units
 from rbpp.estimate import Estimate
+from rbpp.inference_data import InferenceData
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import VariationalMixture, default_prior
 from rbpp.mixtures.divergences import expected_log_ratio, kl_divergence
@@ -29,9 +31,11 @@ from rbpp.processes.loading import PAPER_KNOBS, knob_name
 from rbpp.processes.process import load_process
 from rbpp.processes.row_density import row_mixture
 from rbpp.processes.simulation import simulate_tensors
-from rbpp.progress import progress
 from rbpp.randomness import generator, spawn
-from rbpp.threads import Map
+from rbpp.result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # The parts of the generator that K, J and L count.
 PARTS = ("anchor-sampled", "unsampled", "irrelevant")
@@ -40,7 +44,7 @@ HISTOGRAM_BINS, HISTOGRAM_POINTS, HISTOGRAM_FLOOR = 50, 1000, 1e-10
 # they moved medians over 100 worlds by 0.4 nats at K = 2 and 0.1 at K = 8 and 15, a small part of
 # the spread between worlds.
 RESTARTS, TOLERANCE = 2, 1e-4
-# Worlds that are drawn and fitted together; a sweep of more has several batches at each value.
+# Worlds that are drawn and fitted together; a study of more has several batches at each value.
 WORLDS_AT_ONCE = 100
 
 
@@ -114,10 +118,10 @@ def fit_worlds(
             generator=source,
             dtype=torch.float32,  # of the passes over the rows; statistics and draws are in float64
         )
-        law = VariationalMixture(
+        posterior = VariationalMixture(
             **{name: value.cpu() for name, value in fit.best().parameters._asdict().items()}
         )
-        fits.append(law.draw(posterior_draws, source).mixture())
+        fits.append(posterior.draw(posterior_draws, source).mixture())
     return fits[0], fits[1]
 
 
@@ -151,23 +155,19 @@ def kl_gaps(
         for name, fit in (("anchor", own), ("synthetic", theirs))
     )
     gaps = {
-        "kl_gap": _difference(towards, away),
+        "kl_gap": towards - away,
         "kl_gap_coverage": expected_log_ratio(
             task, theirs, own, draws=points, generator=generator(spawn(seed, "coverage"))
         ),
     }
-    gaps = {
-        name: replace(gap, value=gap.value.cpu(), standard_error=gap.standard_error.cpu())
-        for name, gap in gaps.items()
-    }
+    gaps = {name: gap.map(Tensor.cpu) for name, gap in gaps.items()}
     if histogram_redraws:
         source = generator(spawn(seed, "histogram"))
-        gaps["kl_gap_histogram"] = _difference(
-            *(
-                histogram_divergence(fit, truth, redraws=histogram_redraws, generator=source)
-                for fit in (anchor, synthetic)
-            )
+        before, after = (
+            histogram_divergence(fit, truth, redraws=histogram_redraws, generator=source)
+            for fit in (anchor, synthetic)
         )
+        gaps["kl_gap_histogram"] = before - after
     return gaps
 
 
@@ -209,8 +209,34 @@ def histogram_divergence(
     return Estimate(stacked.mean(0), error, redraws)
 
 
-def sweep(
-    knob: str,
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Study(Result):
+    """The KL gaps as one knob moves, and all that a figure of them needs.
+
+    The terms are `kl_gap`, `kl_gap_coverage` and, on request, `kl_gap_histogram`, with dimensions
+    (chain, draw, KNOB, world), in nats. The draws are those of the fitted mixtures, given the rows
+    of each world; the spread between worlds is that along `world`.
+
+    Attributes:
+        vary: the knob that moves.
+    """
+
+    idata: InferenceData
+    vary: str
+
+    def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
+        """This column of the paper's Figure 4."""
+        return {"kl_gap": lambda: plot_studies({self.vary: self}, hdi_prob)}
+
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str:
+        """Quantiles over worlds, which a table of every world would hide."""
+        shown = self.in_units(units, per_row=per_row)
+        assert shown is not None
+        return quantile_table(shown, self.vary)
+
+
+def study(
+    vary: str,
     values: Sequence[int],
     *,
     worlds: int = 100,
@@ -218,60 +244,57 @@ def sweep(
     points: int = 512,
     histogram_redraws: int = 0,
     seed: int = 0,
-    device: str = "cpu",
-    quiet: bool = False,
-    mapper: Map = map,
-    checkpoint: Checkpoint | None = None,
+    compute: Compute | None = None,
     **knobs: Any,
-) -> Any:
-    """One column of Figure 4: the KL gaps as one knob moves, the others at their defaults.
+) -> Study:
+    """One column of the paper's Figure 4: the KL gaps as one knob moves, the others fixed.
+
+    `kl_gap` is D(π_anchor ‖ G) − D(π_gen ‖ G) (Section 4.4), `kl_gap_coverage` D(G ‖ π_anchor) −
+    D(G ‖ π_gen), in nats.
 
     Args:
-        knob: the swept knob of `gaussian_mixture`, by name or the paper's letter (K, J, L).
+        vary: the knob of `gaussian_mixture` that moves, by name or the paper's letter (K, J, L).
         values: its values.
         worlds: worlds at each value.
         posterior_draws: draws of each fitted mixture.
         points, histogram_redraws: as in `kl_gaps`.
         seed: decides worlds, fits and points.
-        device: where mixtures are fitted and divergences computed.
-        quiet: no progress bar even on a terminal.
-        mapper: over values and batches of worlds.
-        checkpoint: keeps what is done; a run with the same checkpoint goes on from there.
-        knobs: other knobs of the process.
-
-    Returns:
-        InferenceData whose `posterior` group has `kl_gap`, `kl_gap_coverage` and, on request,
-        `kl_gap_histogram` with dims (chain, draw, `knob`, world), each with its `_mcse`.
+        compute: device, workers over values and batches of worlds, progress, checkpoint.
+        knobs: other knobs of the process, by name or letter.
 
     Raises:
-        ValueError: if values are absent or repeated, a count is not positive, or a knob is unknown,
-            out of range, or swept and set at once.
+        ValueError: if values are absent or repeated, a count is out of range, or a knob is unknown,
+            out of range, or moved and set at once.
     """
+    compute = Compute.of(compute, seed)
     if not values or len(set(values)) != len(values):
-        raise ValueError(f"Expected distinct values of {knob}; got {list(values)}")
-    if posterior_draws < 1:
-        raise ValueError(f"Expected one or more posterior draws; got {posterior_draws}")
-    if histogram_redraws < 0:
-        raise ValueError(f"Expected 0 or more histogram redraws; got {histogram_redraws}")
-    if both := {name for name in knobs if knob_name(name) == knob_name(knob)}:
-        raise ValueError(f"Expected {knob} either swept or set; got {both.pop()} set as well")
+        raise ValueError(f"Expected distinct values of {vary}; got {list(values)}")
+    validate.count("worlds", worlds)
+    validate.count("posterior_draws", posterior_draws)
+    validate.count("points", points)
+    validate.count("histogram_redraws", histogram_redraws, 0)
+    if both := {name for name in knobs if knob_name(name) == knob_name(vary)}:
+        raise ValueError(f"Expected {vary} either varied or set; got {both.pop()} set as well")
     work = partial(
         _one_batch,
-        knob=knob,
+        knob=vary,
         posterior_draws=posterior_draws,
         points=points,
         histogram_redraws=histogram_redraws,
-        seed=seed,
-        device=device,
+        compute=compute.task(),
         knobs=knobs,
     )
     sizes = [min(WORLDS_AT_ONCE, worlds - done) for done in range(0, worlds, WORLDS_AT_ONCE)]
-    batches = [_Batch(value, *part) for value in values for part in enumerate(sizes or [worlds])]
-    found = (checkpoint or Checkpoint()).each(
-        mapper, work, batches, lambda batch: f"{knob}-{batch.value}-{batch.number}"
+    batches = [_Batch(value, *part) for value in values for part in enumerate(sizes)]
+    by_batch = list(
+        compute.steps(
+            work,
+            batches,
+            lambda batch: f"{vary}-{batch.value}-{batch.number}",
+            f"kl-gap, {vary}",
+        )
     )
-    by_batch = list(progress(found, len(batches), f"kl-gap, {knob}", quiet))
-    each = len(batches) // len(values)
+    each = len(sizes)
     by_value = [by_batch[first : first + each] for first in range(0, len(batches), each)]
     posterior = {
         name: np.stack(
@@ -279,11 +302,23 @@ def sweep(
         )[None]
         for name in by_batch[0]
     }
-    return inference_data.make(
-        posterior=posterior,
-        constant_data={"worlds": worlds, "points": points, "seed": seed, **knobs},
-        dims={name: [knob, "world"] for name in posterior},
-        coords={knob: np.asarray(values), "world": np.arange(worlds)},
+    settings = {
+        "worlds": worlds,
+        "posterior_draws": posterior_draws,
+        "points": points,
+        "histogram_redraws": histogram_redraws,
+        "seed": compute.seed,
+        **knobs,
+    }
+    return Study(
+        vary=vary,
+        idata=inference_data.make(
+            posterior,
+            constant_data=settings,
+            dims={name: [vary, "world"] for name in posterior},
+            coords={vary: np.asarray(values), "world": np.arange(worlds)},
+        ),
+        settings=settings,
     )
 
 
@@ -302,62 +337,66 @@ def _one_batch(
     posterior_draws: int,
     points: int,
     histogram_redraws: int,
-    seed: int,
-    device: str,
+    compute: Compute,
     knobs: Mapping[str, Any],
 ) -> dict[str, np.ndarray]:
     """Gaps of some worlds, (draw, world) by variable name, and their Monte Carlo errors."""
     later = [batch.number] if batch.number else []
-    own = spawn(seed, knob, str(batch.value), *later)
-    drawn = sample_worlds(batch.worlds, seed=own, **{**knobs, knob: batch.value})
-    fits = fit_worlds(drawn, posterior_draws=posterior_draws, seed=own, device=device)
+    own = compute.spawn(knob, str(batch.value), *later)
+    drawn = sample_worlds(batch.worlds, seed=own.seed, **{**knobs, knob: batch.value})
+    fits = fit_worlds(drawn, posterior_draws=posterior_draws, seed=own.seed, device=own.device)
     gaps = kl_gaps(
         *fits,
         drawn.truth,
         points=points,
         histogram_redraws=histogram_redraws,
-        seed=own,
-        device=device,
+        seed=own.seed,
+        device=own.device,
     )
-    arrays = {}
-    for name, estimate in gaps.items():
-        arrays[name] = estimate.value.numpy()
-        arrays[f"{name}_mcse"] = estimate.standard_error.numpy()
-    return arrays
+    return {name: value.numpy() for name, value in inference_data.from_estimates(gaps).items()}
 
 
-def sweep_table(sweeps: Mapping[str, Any]) -> str:
-    """The sweeps as text: per value and direction the worlds' quantiles, then the other spreads.
+def quantile_table(data: InferenceData, vary: str) -> str:
+    """A study as text: per value and direction the worlds' quantiles, then the other spreads.
 
     Columns: median over worlds of the posterior mean, its 5 % and 95 % quantiles, the share of
     worlds where the gap is positive, and the medians over worlds of the posterior standard
     deviation and of the Monte Carlo standard error.
     """
     lines = []
-    for knob, data in sweeps.items():
-        posterior = data["posterior"]
-        for name in (name for name in posterior.data_vars if not name.endswith("_mcse")):
-            lines.append(f"{name} [nats], {posterior.sizes['world']} worlds")
+    posterior = data["posterior"]
+    for name in (name for name in posterior.data_vars if not name.endswith("_mcse")):
+        units = posterior[name].attrs["units"]
+        lines.append(f"{name} [{units}], {posterior.sizes['world']} worlds")
+        lines.append(
+            f"{vary:>6} {'median':>9} {'5 %':>9} {'95 %':>9} {'> 0':>6} "
+            f"{'posterior sd':>13} {'mcse':>8}"
+        )
+        error = posterior[f"{name}_mcse"].mean(("chain", "draw"))
+        for value in posterior[vary].values:
+            gap = posterior[name].sel({vary: value})
+            means = gap.mean(("chain", "draw")).values
+            low, median, high = np.percentile(means, [5, 50, 95])
+            spread = float(np.median(gap.std(("chain", "draw")).values))
             lines.append(
-                f"{knob:>6} {'median':>9} {'5 %':>9} {'95 %':>9} {'> 0':>6} "
-                f"{'posterior sd':>13} {'mcse':>8}"
+                f"{value:>6} {median:>9.3f} {low:>9.3f} {high:>9.3f} "
+                f"{(means > 0).mean():>6.0%} {spread:>13.3f} "
+                f"{float(np.median(error.sel({vary: value}))):>8.3f}"
             )
-            error = posterior[f"{name}_mcse"].mean(("chain", "draw"))
-            for value in posterior[knob].values:
-                gap = posterior[name].sel({knob: value})
-                means = gap.mean(("chain", "draw")).values
-                low, median, high = np.percentile(means, [5, 50, 95])
-                spread = float(np.median(gap.std(("chain", "draw")).values))
-                lines.append(
-                    f"{value:>6} {median:>9.3f} {low:>9.3f} {high:>9.3f} "
-                    f"{(means > 0).mean():>6.0%} {spread:>13.3f} "
-                    f"{float(np.median(error.sel({knob: value}))):>8.3f}"
-                )
-            lines.append("")
+        lines.append("")
     return "\n".join(lines).rstrip()
 
 
-def world_posterior(*, posterior_draws: int = 100, seed: int = 0, **knobs: Any) -> Any:
+def plot_studies(studies: Mapping[str, Study], hdi_prob: float = 0.94) -> Figure:
+    """The paper's Figure 4: a column for each study, by the knob that it varies."""
+    from rbpp import plots
+
+    data = {vary: found.idata for vary, found in studies.items()}
+    figure: Figure = plots.plot_kl_gap(data, hdi_prob=hdi_prob).flat[0].figure
+    return figure
+
+
+def world_posterior(*, posterior_draws: int = 100, seed: int = 0, **knobs: Any) -> InferenceData:
     """One world, with the posteriors of both its mixtures: what Figures 2 and 5 show.
 
     Returns:
@@ -394,15 +433,6 @@ def world_posterior(*, posterior_draws: int = 100, seed: int = 0, **knobs: Any) 
         },
         constant_data=constant,
         dims=dims,
-    )
-
-
-def _difference(left: Estimate, right: Estimate) -> Estimate:
-    """left − right, of independent estimates."""
-    return Estimate(
-        left.value - right.value,
-        (left.standard_error.square() + right.standard_error.square()).sqrt(),
-        min(left.count, right.count),
     )
 
 

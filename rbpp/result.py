@@ -31,8 +31,8 @@ class Result:
         settings: what the numbers depend on.
         headline: the answer in a few plain sentences.
         notes: what a table of numbers cannot say of its terms, a line each.
-        rows: row counts of the data sets `anchor` and `synthetic`, or of a term's own rows under
-            its name, by which `per_row` divides.
+        row_counts: of the data sets `anchor` and `synthetic`, or of a term's own rows under its
+            name: what `per_row` divides by.
     """
 
     idata: InferenceData | None = None
@@ -40,7 +40,7 @@ class Result:
     settings: Mapping[str, Any] = field(default_factory=dict)
     headline: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    rows: Mapping[str, int] = field(default_factory=dict)
+    row_counts: Mapping[str, int] = field(default_factory=dict)
 
     # Dimension whose label stands before a term's name in tables and JSON.
     label_before: ClassVar[str] = ""
@@ -81,8 +81,9 @@ class Result:
         """Versions of rbpp and of the libraries that the numbers depend on."""
         return display.versions()
 
-    def figures(self) -> Mapping[str, Callable[[], Any]]:
-        """Name to a function that draws the figure and returns its axes."""
+    def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
+        """Name to a function that draws the figure, with intervals of `hdi_prob`, and returns its
+        axes."""
         return {}
 
     def details(self) -> Mapping[str, Any]:
@@ -208,9 +209,9 @@ class Result:
         )
 
     def _divisors(self, per_row: bool) -> Mapping[str, int] | None:
-        if per_row and not self.rows:
+        if per_row and not self.row_counts:
             raise ValueError("Expected rows to divide by; got a result without any data set")
-        return self.rows if per_row else None
+        return self.row_counts if per_row else None
 
     def __repr__(self) -> str:
         broken = len(violations(self.checks, required=False))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from rbpp.compute import Compute
 from rbpp.data.stream import tensor_stream
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
@@ -93,8 +94,8 @@ def divergences():
 def sources():
     data = rows()
     group = torch.arange(80, device=data.device) // 2
-    fit_own([data[:60], data[40:]], groups=[None, group], chains=2)
-    fit_shared(data, 4, restarts=2)
+    fit_own([data[:60], data[40:]], groups=[None, group], chains=2, compute=Compute())
+    fit_shared(data, 4, restarts=2, compute=Compute())
 
 
 def pairs():
@@ -132,9 +133,9 @@ def test_a_tensor_on_the_default_device_would_show():
 @pytest.mark.parametrize(
     "work",
     [
-        lambda data: fit_shared(data, 4, device="meta"),
-        lambda data: fit_own([data], groups=[None], chains=1, device="meta"),
-        lambda data: mutual_information(data[:, 0], data[:, 1], device="meta"),
+        lambda data: fit_shared(data, 4, compute=Compute(device="meta")),
+        lambda data: fit_own([data], groups=[None], chains=1, compute=Compute(device="meta")),
+        lambda data: mutual_information(data[:, 0], data[:, 1], compute=Compute(device="meta")),
     ],
     ids=["fit_shared", "fit_own", "mutual_information"],
 )

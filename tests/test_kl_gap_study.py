@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from rbpp import kl_gap_study as study
+from rbpp import kl_gap_study
 from rbpp.checkpoint import Checkpoint
+from rbpp.compute import Compute
+from rbpp.kl_gap_study import sample_worlds, study
 from rbpp.mixtures.divergences import kl_divergence
 from rbpp.randomness import generator
 
@@ -14,7 +16,7 @@ FEW = {"worlds": 4, "posterior_draws": 3, "points": 64}
 
 @pytest.fixture(scope="module")
 def worlds():
-    return study.sample_worlds(6, seed=1)
+    return sample_worlds(6, seed=1)
 
 
 def test_worlds_are_those_of_the_paper(worlds):
@@ -29,16 +31,16 @@ def test_worlds_are_those_of_the_paper(worlds):
 
 
 def test_worlds_follow_the_seed_and_the_knobs():
-    first, second = (study.sample_worlds(2, seed=3, K=3, L=0) for _ in range(2))
+    first, second = (sample_worlds(2, seed=3, K=3, L=0) for _ in range(2))
     assert torch.equal(first.synthetic, second.synthetic)
-    assert not torch.equal(first.synthetic, study.sample_worlds(2, seed=4, K=3, L=0).synthetic)
+    assert not torch.equal(first.synthetic, sample_worlds(2, seed=4, K=3, L=0).synthetic)
     assert first.generator.components == 5
     assert first.anchor_components == 3
 
 
 def test_the_coverage_gap_is_the_difference_of_its_divergences(worlds):
-    anchor, synthetic = study.fit_worlds(worlds, posterior_draws=3)
-    gap = study.kl_gaps(anchor, synthetic, worlds.truth, points=4096)
+    anchor, synthetic = kl_gap_study.fit_worlds(worlds, posterior_draws=3)
+    gap = kl_gap_study.kl_gaps(anchor, synthetic, worlds.truth, points=4096)
     parts = [
         kl_divergence(worlds.truth, fit, draws=4096, generator=generator(9))
         for fit in (anchor, synthetic)
@@ -57,14 +59,14 @@ def test_the_coverage_gap_is_the_difference_of_its_divergences(worlds):
 
 def test_fits_that_are_the_truth_have_no_gap(worlds):
     truth = worlds.truth
-    for estimate in study.kl_gaps(truth, truth, truth).values():
+    for estimate in kl_gap_study.kl_gaps(truth, truth, truth).values():
         assert estimate.value.abs().max() < 1e-9
 
 
 def test_the_histogram_is_no_divergence(worlds):
     """Of a distribution against itself the reference's estimator is far from zero."""
     source = generator(0)
-    own = study.histogram_divergence(worlds.truth, worlds.truth, redraws=4, generator=source)
+    own = kl_gap_study.histogram_divergence(worlds.truth, worlds.truth, redraws=4, generator=source)
     assert own.value.shape == (6,)
     assert (own.value > 1).all()
     assert (own.standard_error > 0).all()
@@ -76,12 +78,13 @@ def test_the_histogram_agrees_with_numpy(worlds):
         np.histogram2d(*rows[:, world].T.numpy(), bins=50, density=True)[0].ravel() + 1e-10
         for world in range(6)
     ]
-    ours = study._histogram(rows).numpy()
+    ours = kl_gap_study._histogram(rows).numpy()
     np.testing.assert_allclose(ours, [h / h.sum() for h in expected], rtol=1e-6, atol=1e-15)
 
 
-def test_sweep_has_the_knob_and_the_world_as_dimensions():
-    data = study.sweep("J", [2, 4], histogram_redraws=2, **FEW)
+def test_study_has_the_knob_and_the_world_as_dimensions():
+    found = study("J", [2, 4], histogram_redraws=2, **FEW)
+    data = found.idata
     for name in ("kl_gap", "kl_gap_coverage", "kl_gap_histogram"):
         gap = data["posterior"][name]
         assert gap.dims == ("chain", "draw", "J", "world")
@@ -89,26 +92,26 @@ def test_sweep_has_the_knob_and_the_world_as_dimensions():
         assert gap.attrs["units"] == "nats"
         assert (data["posterior"][f"{name}_mcse"] > 0).all()
     assert list(data["posterior"]["J"].values) == [2, 4]
-    text = study.sweep_table({"J": data})
+    text = found.text()
     assert text.count("\n") >= 11
     assert "posterior sd" in text
 
 
-def test_every_argument_of_the_sweep_changes_something():
-    base = study.sweep("K", [2], **FEW)
-    again = study.sweep("K", [2], **FEW)
-    gap = base["posterior"]["kl_gap"]
-    assert (gap == again["posterior"]["kl_gap"]).all()
+def test_every_argument_of_the_study_changes_something():
+    base = study("K", [2], **FEW)
+    again = study("K", [2], **FEW)
+    gap = base.idata["posterior"]["kl_gap"]
+    assert (gap == again.idata["posterior"]["kl_gap"]).all()
     for change in ({"seed": 1}, {"points": 128}, {"anchors_per_component": 20}):
-        other = study.sweep("K", [2], **{**FEW, **change})["posterior"]["kl_gap"]
+        other = study("K", [2], **{**FEW, **change}).idata["posterior"]["kl_gap"]
         assert not np.allclose(other, gap), change
-    other = study.sweep("K", [2], **{**FEW, "worlds": 5, "posterior_draws": 4})
-    assert other["posterior"]["kl_gap"].shape == (1, 4, 1, 5)
+    other = study("K", [2], **{**FEW, "worlds": 5, "posterior_draws": 4})
+    assert other.idata["posterior"]["kl_gap"].shape == (1, 4, 1, 5)
 
 
 def test_a_world_alone_does_not_depend_on_the_other_values():
-    alone = study.sweep("K", [3], **FEW)["posterior"]["kl_gap"].sel(K=3)
-    beside = study.sweep("K", [2, 3], **FEW)["posterior"]["kl_gap"].sel(K=3)
+    alone = study("K", [3], **FEW).idata["posterior"]["kl_gap"].sel(K=3)
+    beside = study("K", [2, 3], **FEW).idata["posterior"]["kl_gap"].sel(K=3)
     np.testing.assert_allclose(alone, beside, rtol=1e-9)
 
 
@@ -120,29 +123,29 @@ def test_a_world_alone_does_not_depend_on_the_other_values():
         ("anchor_component", [2], "did you mean anchor_components"),
     ],
 )
-def test_sweep_refuses(knob, values, message):
+def test_study_refuses(knob, values, message):
     with pytest.raises(ValueError, match=message):
-        study.sweep(knob, values, **FEW)
+        study(knob, values, **FEW)
 
 
-def test_sweep_refuses_no_draws_and_a_knob_both_swept_and_set():
-    with pytest.raises(ValueError, match="one or more posterior draws; got 0"):
-        study.sweep("K", [2], worlds=2, posterior_draws=0)
-    with pytest.raises(ValueError, match="0 or more histogram redraws; got -1"):
-        study.sweep("K", [2], worlds=2, histogram_redraws=-1)
+def test_study_refuses_no_draws_and_a_knob_both_swept_and_set():
+    with pytest.raises(ValueError, match=r"posterior_draws to be a whole .* got 0"):
+        study("K", [2], worlds=2, posterior_draws=0)
+    with pytest.raises(ValueError, match=r"histogram_redraws to be a whole .* got -1"):
+        study("K", [2], worlds=2, histogram_redraws=-1)
     for name in ("K", "anchor_components"):
-        with pytest.raises(ValueError, match="K either swept or set"):
-            study.sweep("K", [2], **FEW, **{name: 3})
+        with pytest.raises(ValueError, match="K either varied or set"):
+            study("K", [2], **FEW, **{name: 3})
 
 
 def test_histogram_refuses_one_dimension():
-    line = study.sample_worlds(1, dimension=1).truth
+    line = sample_worlds(1, dimension=1).truth
     with pytest.raises(ValueError, match="two or more dimensions; got 1"):
-        study.histogram_divergence(line, line, generator=generator(0))
+        kl_gap_study.histogram_divergence(line, line, generator=generator(0))
 
 
 def test_world_posterior_has_what_the_figures_need():
-    data = study.world_posterior(posterior_draws=5, seed=2)
+    data = kl_gap_study.world_posterior(posterior_draws=5, seed=2)
     posterior, constant = data["posterior"], data["constant_data"]
     assert posterior["anchor_mean"].shape == (1, 5, 2, 2)
     assert posterior["synthetic_covariance"].shape == (1, 5, 6, 2, 2)
@@ -153,16 +156,16 @@ def test_world_posterior_has_what_the_figures_need():
 
 
 def test_more_worlds_than_one_batch_begin_with_those_of_fewer(monkeypatch):
-    monkeypatch.setattr(study, "WORLDS_AT_ONCE", 3)
-    few, many = (study.sweep("K", [2], **{**FEW, "worlds": count}, quiet=True) for count in (3, 7))
-    gaps = many["posterior"]["kl_gap"]
+    monkeypatch.setattr(kl_gap_study, "WORLDS_AT_ONCE", 3)
+    few, many = (study("K", [2], **{**FEW, "worlds": count}) for count in (3, 7))
+    gaps = many.idata["posterior"]["kl_gap"]
     assert gaps.sizes["world"] == 7
-    np.testing.assert_array_equal(gaps[..., :3], few["posterior"]["kl_gap"])
+    np.testing.assert_array_equal(gaps[..., :3], few.idata["posterior"]["kl_gap"])
     assert len(np.unique(gaps)) == gaps.size
 
 
-def test_a_sweep_goes_on_where_it_was_cut_off(tmp_path):
-    whole = study.sweep("L", [0, 2, 3], **FEW, quiet=True)
+def test_a_study_goes_on_where_it_was_cut_off(tmp_path):
+    whole = study("L", [0, 2, 3], **FEW)
     done = []
 
     def cut_off(function, items):
@@ -172,12 +175,17 @@ def test_a_sweep_goes_on_where_it_was_cut_off(tmp_path):
             yield function(item)
             done.append(item)
 
-    options = {**FEW, "quiet": True, "checkpoint": Checkpoint(tmp_path)}
+    def run(workers):
+        return study(
+            "L",
+            [0, 2, 3],
+            **FEW,
+            compute=Compute(workers=workers, checkpoint=Checkpoint(tmp_path)),
+        )
+
     with pytest.raises(KeyboardInterrupt):
-        study.sweep("L", [0, 2, 3], **options, mapper=cut_off)
-    again = study.sweep(
-        "L", [0, 2, 3], **options, mapper=lambda f, items: done.extend(items) or map(f, items)
-    )
+        run(cut_off)
+    again = run(lambda f, items: done.extend(items) or map(f, items)).idata
     assert len(done) == 3
-    for name in whole["posterior"].data_vars:
-        np.testing.assert_array_equal(again["posterior"][name], whole["posterior"][name])
+    for name in whole.idata["posterior"].data_vars:
+        np.testing.assert_array_equal(again["posterior"][name], whole.idata["posterior"][name])

@@ -7,12 +7,12 @@ from matplotlib import pyplot
 from matplotlib.patches import Ellipse
 
 from rbpp import inference_data, plots
-from rbpp import kl_gap_study as study
+from rbpp.kl_gap_study import study, world_posterior
 
 
 @pytest.fixture(scope="module")
 def world():
-    return study.world_posterior(posterior_draws=5)
+    return world_posterior(posterior_draws=5)
 
 
 def ellipses(axis):
@@ -22,8 +22,8 @@ def ellipses(axis):
 def test_kl_gap_has_a_column_per_knob_and_a_row_per_direction():
     few = {"worlds": 4, "posterior_draws": 3, "points": 64}
     sweeps = {
-        "K": study.sweep("K", [2, 3], **few),
-        "L": study.sweep("L", [1, 2], histogram_redraws=1, **few),
+        "K": study("K", [2, 3], **few).idata,
+        "L": study("L", [1, 2], histogram_redraws=1, **few).idata,
     }
     axes = plots.plot_kl_gap(sweeps)
     assert axes.shape == (2, 2)  # the histogram is shown only where every sweep has it
@@ -32,6 +32,9 @@ def test_kl_gap_has_a_column_per_knob_and_a_row_per_direction():
     expected = np.median(sweeps["K"]["posterior"]["kl_gap"].median(("chain", "draw")), axis=-1)
     np.testing.assert_allclose(line.get_ydata(), expected)
     assert axes[1, 1].get_xlabel() == "L"
+    narrow = plots.plot_kl_gap(sweeps, hdi_prob=0.3)[0, 0]
+    bars, shorter = (axis.collections[-1].get_segments()[0] for axis in (axes[0, 0], narrow))
+    assert np.ptp(shorter[:, 1]) < np.ptp(bars[:, 1])
     given = pyplot.subplots(2, 2)[1]
     assert plots.plot_kl_gap(sweeps, given) is given
 

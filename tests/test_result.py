@@ -19,7 +19,7 @@ def result():
         checks=(Check("Lemma 4.4", "violated", "seen <here>"),),
         settings={"seed": 3},
         headline=("The gain is unclear.",),
-        rows={"synthetic": 10},
+        row_counts={"synthetic": 10},
     )
 
 

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from rbpp import command
-from rbpp import kl_gap_study as study
 from rbpp.checkpoint import Checkpoint
 from rbpp.compute import Compute
 from rbpp.data.embed import embed
 from rbpp.data.rows import Rows
 from rbpp.data.stream import row_stream
+from rbpp.kl_gap_study import study
 from rbpp.mixtures.stream import Passes, stream_posterior
 from rbpp.workers import open_workers
 
@@ -80,7 +80,8 @@ def assert_same_fit(found, expected):
 
 
 def swept(mapper=map, checkpoint=None):
-    return study.sweep("K", VALUES, **SWEEP, mapper=mapper, checkpoint=checkpoint)["posterior"]
+    compute = Compute(workers=mapper, checkpoint=checkpoint or Checkpoint())
+    return study("K", VALUES, **SWEEP, compute=compute).idata["posterior"]
 
 
 def assert_same_sweep(found, expected):

@@ -79,7 +79,7 @@ class PooledInformation:
 
 
 def jensen_shannon_divergence(first: Tensor, second: Tensor) -> Tensor:
-    """I(X; U) of a fair coin U that chooses which of two laws X has, in nats.
+    """I(X; U) of a fair coin U that chooses which of two distributions X has, in nats.
 
     Args:
         first, second: probabilities (…, cells).
@@ -93,7 +93,8 @@ def jensen_shannon_divergence(first: Tensor, second: Tensor) -> Tensor:
 
 
 def pair_information(tables: Tensor) -> tuple[Tensor, Tensor]:
-    """I(L_i; U_i | Z) and I(L_i1 − L_i0; U_i | Z) of laws of the pair's rounded losses.
+    """I(L_i; U_i | Z) and I(L_i1 − L_i0; U_i | Z) of distributions of a pair's rounded
+    losses.
 
     Args:
         tables: (…, 2, 2, 2): mask, loss of column 0, loss of column 1; sums to 1 for either mask.
@@ -111,7 +112,7 @@ def pair_information(tables: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def row_tables(training: Tensor, held_out: Tensor) -> Tensor:
-    """Laws of a pair's rounded losses, which are independent given the mask.
+    """Distributions of a pair's rounded losses, which are independent given the mask.
 
     Args:
         training, held_out: (…, 2) mean loss of either row, trained on and not, as a share of C.
@@ -119,15 +120,15 @@ def row_tables(training: Tensor, held_out: Tensor) -> Tensor:
     Returns:
         (…, 2, 2, 2), as `pair_information` takes it.
     """
-    laws = []
+    found = []
     for first, second in (
         (training[..., 0], held_out[..., 1]),
         (held_out[..., 0], training[..., 1]),
     ):
         one = torch.stack([1 - first, first], dim=-1)
         other = torch.stack([1 - second, second], dim=-1)
-        laws.append(one.unsqueeze(-1) * other.unsqueeze(-2))
-    return torch.stack(laws, dim=-3)
+        found.append(one.unsqueeze(-1) * other.unsqueeze(-2))
+    return torch.stack(found, dim=-3)
 
 
 def empirical_tables(data: Supersample) -> Tensor:
@@ -137,7 +138,7 @@ def empirical_tables(data: Supersample) -> Tensor:
     joint = one[..., 0, :].unsqueeze(-1) * one[..., 1, :].unsqueeze(-2)
     masks = torch.stack([data.masks == 0, data.masks == 1], dim=-1).to(joint)
     counts = torch.einsum("knu,knab->nuab", masks, joint)
-    # A mask that never came leaves nothing to tell apart: its law is set to the other one's.
+    # A mask that never came leaves nothing to tell apart: it gets the distribution of the other.
     total = masks.sum(0)[..., None, None]
     shares = counts / total.clamp_min(1)
     return torch.where(total > 0, shares, shares.flip(1))
@@ -150,7 +151,7 @@ def information_of_rows(training: Tensor, held_out: Tensor) -> PairInformation:
 
 
 def information_of_pool(table: Tensor) -> PooledInformation:
-    """Of the law (…, 2, 2) of training loss (row) and held-out loss (column) of a random pair.
+    """Of the distribution (…, 2, 2) of a random pair: training loss (row), held-out loss (column).
 
     >>> information_of_pool(torch.tensor([[0.7, 0.3], [0.0, 0.0]])).difference.item() / 0.3
     0.693...

@@ -1,15 +1,19 @@
-"""Bounds of fine-tunes from a supersample: posterior, plug-in, what permuted masks give, audit."""
+"""Bounds of fine-tunes from a supersample: posterior, plug-in, what permuted masks give, checks."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rbpp import inference_data
+from rbpp import inference_data, validate
+from rbpp.checks import Check, verdict_of
+from rbpp.compute import Compute
+from rbpp.display import Units, align
 from rbpp.fine_tuning.cmi import (
     CONDITIONAL_BOUNDS,
     POOLED_BOUNDS,
@@ -24,115 +28,140 @@ from rbpp.fine_tuning.cmi import (
 )
 from rbpp.fine_tuning.memorisation import row_losses
 from rbpp.fine_tuning.pooled_losses import mean_tables, pooled_losses
-from rbpp.fine_tuning.supersample import Supersample
-from rbpp.progress import progress
+from rbpp.fine_tuning.supersample import Supersample, supersample
+from rbpp.inference_data import InferenceData
 from rbpp.randomness import generator, spawn
+from rbpp.result import Result
 from rbpp.threads import block_threads
 
 BOUNDS = CONDITIONAL_BOUNDS + POOLED_BOUNDS
 _NULL_DRAWS = 50
 _NULL_POSTERIORS = 2
-_LARGEST_Z = 4.0  # audited differences beyond as many standard errors are no chance
+_LARGEST_Z = 4.0  # checked differences beyond as many standard errors are no chance
 
 
-@dataclass(frozen=True)
-class FineTuneBounds:
-    """What `fine_tune_bounds` finds.
+@dataclass(frozen=True, kw_only=True, repr=False)
+class FineTuneBounds(Result):
+    """Posteriors of the gap, the losses, the informations and the bounds, (chain, draw).
 
     Attributes:
-        data: InferenceData: the gap, losses, informations and bounds as (chain, draw).
         comparison: bound name to `plug_in`, `corrected` (Miller and Madow), `null_plug_in` and
             `null` (plug-in and posterior mean with permuted masks), `slack` (posterior mean of the
-            bound less the gap) and `probability_holds`. The posterior is over laws of the losses,
-            and under each of them the theorems are true: the probability is 1 for all of them, and
-            below it only for the interpolation bound, where that is no theorem.
-        audit: one mapping per assumption: `assumption`, `verdict`, `measured`.
-        settings: what the numbers depend on.
+            bound less the gap) and `probability_holds`. The posterior is over distributions of the
+            losses, and under each of them the theorems are true: the probability is 1 for all of
+            them, and below it only for the interpolation bound, where that is no theorem.
     """
 
-    data: Any
-    comparison: dict[str, dict[str, float]]
-    audit: list[dict[str, Any]]
-    settings: dict[str, Any]
+    idata: InferenceData
+    comparison: Mapping[str, Mapping[str, float]]
+
+    @property
+    def measured_gap(self) -> float:
+        """Mean held-out loss minus mean training loss, as observed."""
+        return float(self.settings["measured_gap"])
+
+    def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
+        """Every bound beside the gap."""
+        from rbpp.fine_tuning.fine_tune_figure import plot_fine_tune_bounds
+
+        return {"cmi": lambda: plot_fine_tune_bounds(self.idata, hdi_prob)}
+
+    def details(self) -> Mapping[str, Any]:
+        """The other estimates of every bound."""
+        return {"bounds": self.comparison, "measured_gap": self.measured_gap}
+
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str:
+        """The terms, and every bound beside its other estimates."""
+        terms = self.table(hdi_prob, units, per_row=per_row)
+        columns = ("plug_in", "corrected", "null", "null_plug_in", "slack")
+        lines = [["bound", "mean", *(name.replace("_", " ") for name in columns)]]
+        for name, others in self.comparison.items():
+            numbers = (terms[name]["mean"], *(others[column] for column in columns))
+            lines.append([name, *(f"{value:.3f}" for value in numbers)])
+        body = super()._body(hdi_prob, units, per_row=per_row)
+        return f"{body}\n\n{align(lines)}\n\nmeasured gap: {self.measured_gap:.4g}"
 
 
 def fine_tune_bounds(
-    data: Supersample,
+    losses: Any,
+    masks: Any = None,
     *,
+    loss_bound: float | None = None,
     chains: int = 4,
     draws: int = 250,
     permutations: int = 20,
     seed: int = 0,
-    quiet: bool = True,
+    compute: Compute | None = None,
 ) -> FineTuneBounds:
     """Every bound of `rbpp.fine_tuning.cmi` with its posterior, beside what else is said of it.
 
     Args:
-        data: losses and masks; see `rbpp.fine_tuning.supersample`.
+        losses: (k, n, 2) loss of fine-tune k on the two rows of pair n, in [0, C]; or a
+            `rbpp.fine_tuning.supersample.Supersample`, which has masks and C.
+        masks: (k, n) column, 0 or 1, of the row that fine-tune k trained on, by fair coins.
+        loss_bound: C; 1 where absent.
         chains: independent restarts.
         draws: posterior draws per chain.
         permutations: permutations of the masks behind the plug-in estimate's null.
         seed: decides every random number.
-        quiet: no progress bar.
+        compute: progress. Chains are as short as a task of a cluster would be to send: they run in
+            threads of this process, on the CPU.
 
     Raises:
-        ValueError: if `chains`, `draws` or `permutations` is below 1, 2 or 1.
+        ValueError: if `chains`, `draws` or `permutations` is below 1, 2 or 1, or losses or masks
+            are refused by `rbpp.fine_tuning.supersample.supersample`.
     """
-    for what, value, least in (
-        ("chains", chains, 1),
-        ("draws", draws, 2),
-        ("permutations", permutations, 1),
-    ):
-        if value < least:
-            raise ValueError(f"Expected {what} of at least {least}; got {value}")
+    compute = Compute.of(compute, seed)
+    validate.count("chains", chains)
+    validate.count("draws", draws, 2)
+    validate.count("permutations", permutations)
+    data = _supersample(losses, masks, loss_bound)
+
+    def draw(chain: int) -> dict[str, Tensor]:
+        return draw_bounds(data, draws, compute.generator("chain", chain))
+
     with block_threads(torch.device("cpu")) as apply:
-        found = list(
-            progress(
-                apply(
-                    lambda chain: draw_bounds(data, draws, generator(spawn(seed, "chain", chain))),
-                    range(chains),
-                ),
-                chains,
-                "chains",
-                quiet,
-            )
-        )
+        found = list(compute.shown(apply(draw, range(chains)), chains, "chains"))
     posterior = {name: torch.stack([part[name] for part in found]) for name in found[0]}
     rows_gap, none = posterior.pop("rows_gap"), posterior.pop("none")
-    comparison = _comparison(data, permutations, seed)
+    comparison = _comparison(data, permutations, compute.seed)
     for name in BOUNDS:
         gap = posterior["generalization_gap"] if name in POOLED_BOUNDS else rows_gap
         # Equal but for rounding counts as holding: the interpolation bound is an equality.
         holds = posterior[name] >= gap - 1e-9 * data.loss_bound
         comparison[name]["slack"] = float((posterior[name] - gap).mean())
         comparison[name]["probability_holds"] = float(holds.double().mean())
-    measured = float((data.held_out - data.training).mean()) * data.loss_bound
-    audit = _audit(data, posterior["generalization_gap"], rows_gap, none)
     settings = {
         "fine_tunes": len(data.masks),
         "pairs": data.masks.shape[1],
         "loss_bound": data.loss_bound,
         "resolution": "losses of 0 and C" if data.binary else "losses rounded at random to 0 or C",
-        "measured_gap": measured,
+        "measured_gap": float((data.held_out - data.training).mean()) * data.loss_bound,
         "permutations": permutations,
+        "seed": compute.seed,
     }
+    columns = {key: [comparison[name][key] for name in BOUNDS] for key in comparison[BOUNDS[0]]}
     return FineTuneBounds(
-        inference_data.make(
+        idata=inference_data.make(
             posterior,
-            constant_data={
-                "seed": seed,
-                **settings,
-                **{
-                    key: [comparison[name][key] for name in BOUNDS] for key in comparison[BOUNDS[0]]
-                },
-            },
-            dims={key: ["bound"] for key in comparison[BOUNDS[0]]},
+            constant_data={**settings, **columns},
+            dims={key: ["bound"] for key in columns},
             coords={"bound": list(BOUNDS)},
         ),
-        comparison,
-        audit,
-        settings,
+        checks=_checks(data, posterior["generalization_gap"], rows_gap, none),
+        settings=settings,
+        comparison=comparison,
     )
+
+
+def _supersample(losses: Any, masks: Any, loss_bound: float | None) -> Supersample:
+    if not isinstance(losses, Supersample):
+        if masks is None:
+            raise ValueError("Expected masks beside the losses; got none")
+        return supersample(losses, masks, loss_bound=loss_bound)
+    if masks is not None or loss_bound is not None:
+        raise ValueError("Expected a supersample alone, which has masks and loss_bound; got both")
+    return losses
 
 
 def draw_bounds(data: Supersample, draws: int, source: torch.Generator) -> dict[str, Tensor]:
@@ -208,61 +237,65 @@ def plug_in_bounds(data: Supersample, *, corrected: bool = False) -> dict[str, f
     return {name: float(value) * data.loss_bound for name, value in values.items()}
 
 
-def _audit(
+def _checks(
     data: Supersample, pooled_gap: Tensor, rows_gap: Tensor, none: Tensor
-) -> list[dict[str, Any]]:
+) -> tuple[Check, ...]:
     """What the bounds and their posteriors rest on, measured."""
-    fine_tunes, pairs = data.masks.shape
     heads = float(data.masks.double().mean())
-    coin = (heads - 0.5) / (0.5 / math.sqrt(fine_tunes * pairs))
-    interpolates = data.binary and not bool(data.training.any())
+    coin = (heads - 0.5) / (0.5 / math.sqrt(data.masks.numel()))
+    training = float(data.training.mean()) * data.loss_bound
+    largest = float(torch.maximum(data.training, data.held_out).max()) * data.loss_bound
     correlation, error = _pair_correlation(data)
     apart = float((pooled_gap.mean() - rows_gap.mean()).abs())
     spread = float((pooled_gap.var() + rows_gap.var()).sqrt())
     gap, gap_sd = float(pooled_gap.mean()), float(pooled_gap.std())
-    largest = float(torch.maximum(data.training, data.held_out).max()) * data.loss_bound
-    agree = apart <= _LARGEST_Z * spread + 1e-9
-    return [
-        _entry("masks are fair coins", abs(coin) <= _LARGEST_Z, f"share of ones {heads:.3f}"),
-        _entry(
+    no_row = float(none.mean())
+    return (
+        Check(
+            "masks are fair coins",
+            verdict_of(abs(coin) <= _LARGEST_Z),
+            f"share of ones {heads:.3f}",
+            {"share_of_ones": heads, "z": coin},
+        ),
+        Check(
             "losses lie in [0, C]",
-            True,
+            "holds",
             f"largest {largest:.4g} of C = {data.loss_bound:g}",
+            {"largest": largest, "loss_bound": data.loss_bound},
         ),
-        _entry(
+        Check(
             "every training loss is 0 and losses are 0 or C (interpolation bound alone)",
-            interpolates,
-            f"mean training loss {float(data.training.mean()) * data.loss_bound:.4g}",
+            verdict_of(data.binary and not bool(data.training.any())),
+            f"mean training loss {training:.4g}",
+            {"training_loss": training},
+            required=False,
         ),
-        _entry(
+        Check(
             "losses of a pair are independent given its mask (conditional bounds' posterior)",
-            abs(correlation) <= _LARGEST_Z * error,
+            verdict_of(abs(correlation) <= _LARGEST_Z * error),
             f"correlation {correlation:.3f} ± {error:.3f}",
+            {"correlation": correlation, "error": error},
         ),
-        _entry(
+        Check(
             "the row model and the pooled table agree on the gap",
-            agree,
+            verdict_of(apart <= _LARGEST_Z * spread + 1e-9),
             f"apart by {apart:.3g}, spread {spread:.3g}",
+            {"apart": apart, "spread": spread},
         ),
-        _entry(
+        Check(
             "held-out rows are not better than training rows (masks name the trained column)",
-            gap >= -_LARGEST_Z * gap_sd,
+            verdict_of(gap >= -_LARGEST_Z * gap_sd),
             f"gap {gap:.4g} ± {gap_sd:.2g}",
+            {"gap": gap, "gap_sd": gap_sd},
         ),
-        {
-            "assumption": "no row is memorised (prior probability 0.5; no bound needs it)",
-            "verdict": "unknown",
-            "measured": f"posterior probability {float(none.mean()):.2f}",
-        },
-    ]
-
-
-def _entry(assumption: str, fine: bool, measured: str) -> dict[str, Any]:
-    return {
-        "assumption": assumption,
-        "verdict": "holds" if fine else "violated",
-        "measured": measured,
-    }
+        Check(
+            "no row is memorised (prior probability 0.5; no bound needs it)",
+            "unknown",
+            f"posterior probability {no_row:.2f}",
+            {"probability": no_row},
+            required=False,
+        ),
+    )
 
 
 def _pair_correlation(data: Supersample) -> tuple[float, float]:

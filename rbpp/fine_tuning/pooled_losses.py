@@ -1,4 +1,4 @@
-"""Posterior of the joint law of training and held-out loss, all pairs of a supersample pooled.
+"""Posterior of the joint distribution of training and held-out loss, all pairs pooled.
 
 Losses count as what random rounding to 0 or C makes of them: their means stay, and so does the gap.
 """
@@ -21,7 +21,7 @@ _LEAST_DESIGN_EFFECT = 0.02
 
 @dataclass(frozen=True)
 class PooledLosses:
-    """Draws of the law of (training loss, held-out loss), each 0 or C, of a pair taken at random.
+    """Draws of the distribution of (training loss, held-out loss), each 0 or C, of a random pair.
 
     Attributes:
         table: (draw, 2, 2) probability of training loss (row) and held-out loss (column).

@@ -49,13 +49,13 @@ class Fit(Result):
         """The drawn mixtures, batch (chain, draw)."""
         return self.posterior.mixture
 
-    def figures(self) -> Mapping[str, Callable[[], Any]]:
+    def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
         """`fit`: entropy and effective number of components with their intervals."""
         from rbpp import plots
 
         assert self.idata is not None
         idata, names = self.idata, ["entropy", "effective_components"]
-        return {"fit": lambda: plots.plot_forest(idata, names)}
+        return {"fit": lambda: plots.plot_forest(idata, names, hdi_prob)}
 
     def details(self) -> Mapping[str, Any]:
         """`comparison`, where several counts were compared."""

@@ -47,7 +47,7 @@ def pair_densities(
     Args:
         rows: (n, d), X in the first `dim_x` columns.
         dim_x: dimension of X.
-        fold: (n,) in which fit a row is left out.
+        fold: (n,) the fold that a row belongs to: the fit without that fold does not see it.
         components: largest mixture.
         margins: coordinates, of `MARGINS`.
         seed: of the starts.
@@ -82,7 +82,7 @@ def coordinates(rows: Tensor, margins: str) -> Tensor:
 
 
 def advantages(found: Collection[PairDensity]) -> Tensor:
-    """Log density over that of independent margins, of rows left out: (models, n)."""
+    """Log density of held-out rows over that of independent margins: (models, n)."""
     return torch.stack([one.held_out[0] - one.margin_log_density for one in found])
 
 

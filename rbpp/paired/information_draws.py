@@ -1,8 +1,9 @@
 """Posterior draws of mutual information from models that compete for the rows.
 
-A draw is a draw of the law of the rows, Dirichlet(1, …, 1) over them (Rubin 1981), of the model
-that this law prefers, and of the place of the truth between the averages over rows left out of the
-model's fit and over rows fitted to.
+Each draw has three parts. Weights of the rows, Dirichlet(1, …, 1), stand for their distribution
+(the Bayesian bootstrap, Rubin 1981). These weights choose the model. The information is then drawn
+between two averages of the model's log density ratio: that over held-out rows, which is too small,
+and that over the rows fitted to, which is too large.
 
 Rubin, The Bayesian bootstrap, Annals of Statistics 9 (1981).
 """
@@ -18,19 +19,20 @@ import torch
 from scipy.special import digamma
 from torch import Tensor
 
+from rbpp.estimate import Estimate
 from rbpp.internals import standard_gamma
 from rbpp.paired.candidates import advantages
 from rbpp.paired.joint_mixture import PairDensity
 from rbpp.randomness import generator
 
 FOLDS = 5
-# Standard errors of the paired difference by which a larger model must win, and by which an average
-# must, whose weights the rows left out have chosen: on normal rows it follows single ones.
+# Standard errors of the paired difference by which a larger model must win. An average over models
+# needs twice as many, because the held-out rows have chosen its weights too.
 _LEAST_ADVANTAGE, _LEAST_ADVANTAGE_AVERAGED = 1.0, 2.0
 # Where the truth lies between the held-out average (0) and the fitted one (1). For a model that
-# holds, the deficits are as 1 / (rows fitted to). An average over mixtures is chosen where no one
-# of them is good, and falls short of the law as much as it follows its rows too closely: on 20
-# cases of bounded noise, rolls, galaxies, spirals and waves the place was 0.5 to 1.8.
+# holds, the deficits are as 1 / (rows fitted to). An average over mixtures is chosen where none of
+# them is good. It then misses as much of the true density as it overfits: on 20 cases of bounded
+# noise, rolls, galaxies, spirals and waves the place was 0.5 to 1.8.
 _PLACE, _PLACE_AVERAGED = 1 / (2 - 1 / FOLDS), 0.9
 _SPREAD, _SPREAD_AVERAGED = 0.2, 0.45
 # Relative: of the known excess of one component over the truth.
@@ -40,15 +42,16 @@ _BLOCK_ELEMENTS = 2**22
 
 @dataclass(frozen=True)
 class PairModel:
-    """One model of the joint rows, as its rows left out judge it. In nats.
+    """One model of the joint rows, judged by held-out rows. In nats.
 
     Attributes:
         margins: coordinates it was fitted in: raw, normal scores, or scores of Student's t.
         components: K; zero for the average over all of these margins by stacking.
         weight: share of the posterior draws that choose it.
-        held_out: average log density ratio of rows left out.
+        held_out: average log density ratio of held-out rows.
         fitted: the same of rows fitted to.
-        advantage: log density per row left out over independent margins, on which models compete.
+        advantage: log density per held-out row over that of independent margins, by which models
+            are chosen.
     """
 
     margins: str
@@ -64,14 +67,12 @@ class InformationDraws:
     """Draws of I(X; Y) in nats from one partition into folds.
 
     Attributes:
-        draws: (draw,).
-        standard_error: (draw,), Monte Carlo error by the random folds.
+        draws: (draw,), with the Monte Carlo error of each by the random folds.
         preferred: index of the model that most draws choose.
         models: every model, heaviest first.
     """
 
-    draws: Tensor
-    standard_error: Tensor
+    draws: Estimate
     preferred: int
     models: tuple[PairModel, ...]
 
@@ -79,11 +80,11 @@ class InformationDraws:
 def information_draws(
     found: Sequence[PairDensity], fold: Tensor, dim_x: int, dim_y: int, draws: int, seed: int
 ) -> InformationDraws:
-    """Draws of the information under every model's share of the rows as drawn.
+    """Draws of the information, each under the model that its weights of the rows prefer.
 
     Args:
         found: the models.
-        fold: (n,) in which fit a row was left out.
+        fold: (n,) the fold that a row belongs to.
         dim_x, dim_y: dimensions of the data.
         draws: number of draws.
         seed: of the draws.
@@ -130,10 +131,10 @@ def information_draws(
         )
         for index, one in enumerate(found)
     ]
+    # The excess of one component is known; elsewhere the gap is measured on random folds.
+    own_error = torch.where(single, 0.0, torch.maximum(1 - place, spread) * error)[choice]
     return InformationDraws(
-        torch.cat(values),
-        # The excess of one component is known; elsewhere the gap is measured on random folds.
-        torch.where(single, 0.0, torch.maximum(1 - place, spread) * error)[choice],
+        Estimate(torch.cat(values), own_error, FOLDS),
         int(weight.argmax()),
         tuple(sorted(models, key=lambda model: (-model.weight, -model.advantage))),
     )
@@ -153,7 +154,7 @@ def _choices(reached: Tensor, advantage: Tensor, ladder: list[int], least: Tenso
     """The model (draws,) at which climbing the ladder ends, each step by a clear advantage.
 
     Args:
-        reached: advantage (draws, models) on the rows as drawn.
+        reached: mean advantage (draws, models) under the drawn weights of the rows.
         advantage: of every row (models, n).
         ladder: models from small to large.
         least: standard errors (models,) by which a model must beat a smaller one.

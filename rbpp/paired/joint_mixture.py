@@ -1,4 +1,4 @@
-"""Mixtures of growing size fitted to paired rows, and the densities they give to rows left out.
+"""Mixtures of growing size fitted to paired rows, and the densities they give to held-out rows.
 
 Every fit is made once on all rows and once without each fold, in one batch. A mixture grows by
 splitting its heaviest components along their longest axes: on curved densities that ends far above
@@ -37,14 +37,14 @@ _BATCHED = ("mean", "mean_precision", "degrees_of_freedom", "scale")
 
 @dataclass(frozen=True)
 class PairDensity:
-    """Log densities of rows under one model of the joint law, in the model's own coordinates.
+    """Log densities of rows under one joint model, in the model's own coordinates.
 
     Attributes:
         margins: the coordinates.
         components: K, zero for an average over several.
         fitted: log p(x, y), log p(x), log p(y) of the rows the model was fitted to (3, n).
-        held_out: the same with every row left out of the fit (3, n).
-        margin_log_density: Σ_j log density (n,) of each coordinate on its own, rows left out.
+        held_out: the same under the fit that does not see the row (3, n).
+        margin_log_density: Σ_j log density (n,) of each coordinate on its own, for held-out rows.
         fit: the posterior given all rows, where there is one.
         prior: of the fit.
     """
@@ -64,7 +64,7 @@ class PairDensity:
 
     @property
     def held_out_ratio(self) -> Tensor:
-        """log p(x, y) / p(x) p(y) of rows left out, (n,)."""
+        """log p(x, y) / p(x) p(y) of held-out rows, (n,)."""
         return self.held_out[0] - self.held_out[1] - self.held_out[2]
 
 
@@ -82,9 +82,9 @@ def growing_mixtures(
     Args:
         rows: X in the first `dim_x` columns, Y in the others.
         dim_x: dimension of X.
-        fold: (n,) in which fit a row is left out.
+        fold: (n,) the fold that a row belongs to.
         margins: name of the coordinates.
-        margin_log_density: Σ_j log density (n,) of each coordinate on its own, rows left out.
+        margin_log_density: Σ_j log density (n,) of each coordinate on its own, for held-out rows.
         largest: number of components not to exceed.
         generator: of the starts.
     """
@@ -241,8 +241,7 @@ def fold_masks(fold: Tensor) -> Tensor:
 
 
 def of_own_fold(values: Tensor, fold: Tensor) -> Tensor:
-    """From values (folds, n, …) of every row in every fold's fit, those of the fold it is left out
-    of: (n, …)."""
+    """Of values (folds, n, …) by the fit without each fold, those of a row's own fold: (n, …)."""
     return values[fold, torch.arange(len(fold), device=fold.device)]
 
 

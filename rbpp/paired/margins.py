@@ -2,7 +2,7 @@
 
 Normal scores make heavy tails and bounded supports easy for a Gaussian mixture; scores of Student's
 t turn the dependence of heavy-tailed rows, the same extreme row in all coordinates, into a single
-elliptical law. What a map does to the density of held-out rows says whether to use it.
+elliptical distribution. What a map does to the density of held-out rows says whether to use it.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def normal_log_density(values: Tensor) -> Tensor:
 
 
 def margin_log_density(rows: Tensor, fold: Tensor, generator: torch.Generator) -> Tensor:
-    """Log density of every coordinate at rows left out, (n, d) nats.
+    """Log density of every coordinate at held-out rows, (n, d) nats.
 
     One-dimensional mixtures of the coordinate and of its asinh at the scale of its quartiles,
     stacked by the held-out density itself.
 
     Args:
         rows: (n, d).
-        fold: (n,) the fold in which a row is left out.
+        fold: (n,) the fold that a row belongs to.
         generator: of the starts.
     """
     quartile = torch.quantile(
@@ -107,12 +107,12 @@ def _asinh_slope(centred: Tensor, spread: Tensor) -> Tensor:
 
 
 def student_pair_density(values: Tensor, dim_x: int, fold: Tensor, freedom: float) -> PairDensity:
-    """A multivariate t of scores (n, d) of the same t: margins and joint law are of one family.
+    """A multivariate t of scores (n, d) of the same t: margins and joint are of one family.
 
     Args:
         values: `student_scores(rows, freedom)`.
         dim_x: dimension of X.
-        fold: (n,) in which fit a row is left out.
+        fold: (n,) the fold that a row belongs to.
         freedom: degrees of freedom.
     """
     parts = slice(0, dim_x), slice(dim_x, values.shape[-1])

@@ -1,14 +1,14 @@
 """Mutual information of paired rows, where no conditional density is known (equation A.5).
 
 A mixture q of the joint rows gives log q(x, y) / q(x) q(y) of every row in closed form. Its average
-over the rows that q was fitted to is too large, over rows left out too small, and for a model that
-holds by the same amount to first order: the estimate lies between the two. Which margins, how many
-components, or an average over all of them, is decided by the density of rows left out, in every
-posterior draw anew.
+over the rows that q was fitted to is too large, that over held-out rows too small. Where the model
+holds, both err by the same amount to first order, and the estimate lies between the two. Held-out
+rows decide the margins and the number of components, or an average over all of them, anew in every
+posterior draw.
 
-A draw is a draw of the law of the rows, Dirichlet(1, …, 1) over them (Rubin 1981), and so needs no
-model to be true; a draw of the place between the two averages, which is the wider the poorer the
-model family; and a choice of the model by the rows as drawn. Measured in benchmarks/.
+Each draw has three parts: weights of the rows, Dirichlet(1, …, 1) (the Bayesian bootstrap, Rubin
+1981), which need no model to be true; the model that these weights prefer; and a place between the
+two averages, whose spread is the larger the poorer the model family. Measured in benchmarks/.
 
 Rubin, The Bayesian bootstrap, Annals of Statistics 9 (1981).
 """
@@ -16,55 +16,69 @@ Rubin, The Bayesian bootstrap, Annals of Statistics 9 (1981).
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp import inference_data
-from rbpp.estimate import Estimate
+from rbpp import inference_data, validate
+from rbpp.checks import Check, verdict_of
+from rbpp.compute import Compute
+from rbpp.display import Units, align
+from rbpp.estimate import Estimate, mean_estimate, stack
+from rbpp.inference_data import InferenceData
 from rbpp.mixtures.normal_wishart import log_prob
 from rbpp.mixtures.psis import pareto_smooth
 from rbpp.paired.candidates import MARGINS, advantages, coordinates, pair_densities
-from rbpp.paired.information_draws import FOLDS, InformationDraws, PairModel, information_draws
+from rbpp.paired.information_draws import FOLDS, PairModel, information_draws
 from rbpp.paired.joint_mixture import PairDensity, neighbour_log_density, random_folds
 from rbpp.paired.margins import NORMAL_SCORES, RAW, normal_log_density
 from rbpp.paired.paired_rows import paired_rows
 from rbpp.randomness import generator, spawn
+from rbpp.result import Result
 
 _LARGEST = 128
 _JUDGED_DRAWS = 200
+# Vehtari, Simpson, Gelman, Yao and Gabry (2024).
+_LARGEST_PARETO_K = 0.7
+# Standard errors of the neighbours' density by which it must exceed the model's to count.
+_LARGEST_EXCESS = 2.0
+_SHOWN_MODELS = 6
 
 
-@dataclass(frozen=True)
-class MutualInformation:
-    """Posterior draws of I(X; Y) in nats, with what judges them.
+@dataclass(frozen=True, kw_only=True, repr=False)
+class MutualInformation(Result):
+    """Posterior draws of I(X; Y) in nats, never negative, with what judges them.
+
+    `idata` has `mutual_information` and its Monte Carlo error by the random folds (chain, draw), a
+    chain being one partition into folds, and `pareto_k` (chain,) in `sample_stats`.
 
     Attributes:
-        draws: (chain, draw), never negative.
-        standard_error: (chain, draw), Monte Carlo error by the random folds.
-        pareto_k: (chain,) tail shape k̂ of the variational posterior of the best single mixture;
-            above 0.7 that approximation is poor. The draws do not rest on it.
-        held_out_log_density: of the chosen joint model, per row left out, in standardised or
+        held_out_log_density: of the chosen joint model, per held-out row, in standardised or
             normal-score coordinates.
         neighbour_log_density: the same by k nearest neighbours. Where it is larger the model misses
             structure, and the estimate is rather too small; in many dimensions it is itself low.
         models: every model of the first chain, heaviest first.
-        rows, dim_x, dim_y: of the data.
     """
 
-    draws: Tensor
-    standard_error: Tensor
-    pareto_k: Tensor
+    idata: InferenceData
     held_out_log_density: Estimate
     neighbour_log_density: Estimate
     models: tuple[PairModel, ...]
-    rows: int
-    dim_x: int
-    dim_y: int
+
+    @property
+    def draws(self) -> Tensor:
+        """(chain, draw)."""
+        return self.terms["mutual_information"].value
+
+    @property
+    def standard_error(self) -> Tensor:
+        """Monte Carlo error of every draw, (chain, draw)."""
+        return self.terms["mutual_information"].standard_error
 
     @property
     def mean(self) -> float:
@@ -82,8 +96,7 @@ class MutualInformation:
         Raises:
             ValueError: if the probability is not inside (0, 1).
         """
-        if not 0 < probability < 1:
-            raise ValueError(f"Expected a probability between 0 and 1; got {probability}")
+        validate.probability("probability", probability)
         levels = self.draws.new_tensor([(1 - probability) / 2, (1 + probability) / 2])
         low, high = torch.quantile(self.draws.flatten(), levels).tolist()
         return low, high
@@ -91,44 +104,31 @@ class MutualInformation:
     @property
     def margins(self) -> dict[str, float]:
         """Posterior probability of the margins."""
-        return self._weights("margins")
+        return _weights(self.models, "margins")
 
     @property
     def components(self) -> dict[int, float]:
         """Posterior probability of the component counts; zero is the average over them."""
-        return self._weights("components")
+        return _weights(self.models, "components")
 
-    def _weights(self, name: str) -> dict[Any, float]:
-        total: dict[Any, float] = {}
-        for model in self.models:
-            if model.weight > 0:
-                key = getattr(model, name)
-                total[key] = total.get(key, 0.0) + model.weight
-        return total
+    def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
+        """The posterior mean and interval."""
+        from rbpp import plots
 
-    def to_inference_data(self, settings: dict[str, Any] | None = None) -> Any:
-        """InferenceData with `mutual_information`, `mutual_information_mcse` and `pareto_k`."""
-        models = {
-            f"model_{name}": np.array([getattr(model, name) for model in self.models])
-            for name in ("margins", "components", "weight", "held_out", "fitted", "advantage")
-        }
-        return inference_data.make(
-            {
-                "mutual_information": self.draws,
-                "mutual_information_mcse": self.standard_error,
-            },
-            sample_stats={"pareto_k": self.pareto_k},
-            constant_data={
-                "rows": self.rows,
-                "dim_x": self.dim_x,
-                "dim_y": self.dim_y,
-                "held_out_log_density": self.held_out_log_density.value,
-                "neighbour_log_density": self.neighbour_log_density.value,
-                **models,
-                **(settings or {}),
-            },
-            dims={name: ["model"] for name in models},
-        )
+        return {"mi": lambda: plots.plot_forest(self.idata, ["mutual_information"], hdi_prob)}
+
+    def details(self) -> Mapping[str, Any]:
+        """The models."""
+        return {"models": [vars(model) for model in self.models]}
+
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str:
+        """The term, and the heaviest models below it."""
+        lines = [["margins", "components", "weight", "held out", "fitted"]]
+        for model in self.models[:_SHOWN_MODELS]:
+            count = str(model.components) if model.components else "averaged"
+            numbers = (model.weight, model.held_out, model.fitted)
+            lines.append([model.margins, count, *(f"{value:.3f}" for value in numbers)])
+        return f"{super()._body(hdi_prob, units, per_row=per_row)}\n\n{align(lines)}"
 
 
 def mutual_information(
@@ -140,7 +140,7 @@ def mutual_information(
     components: int = _LARGEST,
     margins: Sequence[str] = MARGINS,
     seed: int = 0,
-    device: str = "cpu",
+    compute: Compute | None = None,
 ) -> MutualInformation:
     """Posterior of I(X; Y) = E log p(x, y) / p(x) p(y) in nats, from paired rows alone (A.5).
 
@@ -152,7 +152,8 @@ def mutual_information(
         margins: coordinates considered: `"raw"`, `"normal scores"`, `"t scores"`. Information does
             not depend on them, the quality of a mixture does.
         seed: decides every random number.
-        device: of the fits; draws are made, and the result is, on the CPU.
+        compute: device of the fits, workers over chains, progress. Draws are made, and the result
+            is, on the CPU.
 
     Raises:
         ValueError: if the rows are not paired, too few, not finite, constant, tied or repeated, if
@@ -165,65 +166,139 @@ def mutual_information(
     >>> abs(result.mean - 0.5 * math.log(2)) < 0.1
     True
     """
+    compute = Compute.of(compute, seed)
     rows, dim_x = paired_rows(x, y)
-    rows = rows.to(device)
+    rows = rows.to(compute.device)
     for name, value in (("draws", draws), ("chains", chains), ("components", components)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"Expected {name} ≥ 1; got {value!r}")
+        validate.count(name, value)
     if isinstance(margins, str) or not margins or set(margins) - set(MARGINS):
         raise ValueError(f"Expected margins among {', '.join(MARGINS)}; got {margins!r}")
-    found = [
-        _chain(rows, dim_x, draws, components, margins, spawn(seed, "chain", chain))
-        for chain in range(chains)
-    ]
-    first = found[0]
+    work = partial(
+        _chain,
+        rows=rows,
+        dim_x=dim_x,
+        draws=draws,
+        components=components,
+        margins=margins,
+        compute=compute.task(),
+    )
+    found = list(compute.each(work, range(chains), "chains"))
+    models = found[0].models
+    held_out, neighbours = found[0].log_densities
+    pareto_k = torch.stack([one.pareto_k for one in found])
+    settings = {
+        "rows": len(rows),
+        "dim_x": dim_x,
+        "dim_y": rows.shape[-1] - dim_x,
+        "seed": compute.seed,
+    }
+    columns = {
+        f"model_{name}": np.array([getattr(model, name) for model in models])
+        for name in ("margins", "components", "weight", "held_out", "fitted", "advantage")
+    }
+    idata = inference_data.make(
+        inference_data.from_estimates({"mutual_information": stack([one.draws for one in found])}),
+        sample_stats={"pareto_k": pareto_k},
+        constant_data={
+            **settings,
+            "held_out_log_density": held_out.value,
+            "neighbour_log_density": neighbours.value,
+            **columns,
+        },
+        dims={name: ["model"] for name in columns},
+    )
     return MutualInformation(
-        torch.stack([one.drawn.draws for one in found]),
-        torch.stack([one.drawn.standard_error for one in found]),
-        torch.stack([_pareto_k(one.judged, rows, one.seed) for one in found]),
-        *_log_densities(rows, first.preferred),
-        first.drawn.models,
-        len(rows),
-        dim_x,
-        rows.shape[-1] - dim_x,
+        idata=idata,
+        checks=(_structure(held_out, neighbours), _approximation(float(pareto_k.max()))),
+        settings={**settings, "margins": _weights(models, "margins")},
+        held_out_log_density=held_out,
+        neighbour_log_density=neighbours,
+        models=models,
+    )
+
+
+def _weights(models: Sequence[PairModel], name: str) -> dict[Any, float]:
+    """Posterior probability of every value of an attribute of the models."""
+    total: dict[Any, float] = {}
+    for model in models:
+        if model.weight > 0:
+            key = getattr(model, name)
+            total[key] = total.get(key, 0.0) + model.weight
+    return total
+
+
+def _structure(held_out: Estimate, neighbours: Estimate) -> Check:
+    """Whether the joint model is as dense at the rows as the rows are."""
+    excess = neighbours - held_out
+    measured, threshold = float(excess.value), _LARGEST_EXCESS * float(excess.standard_error)
+    return Check(
+        "the joint model misses no structure that nearest neighbours see",
+        verdict_of(measured <= threshold),
+        f"log density per row by neighbours exceeds that of held-out rows by {measured:.3g}, "
+        f"threshold {threshold:.3g}",
+        {"excess": measured, "threshold": threshold},
+    )
+
+
+def _approximation(pareto_k: float) -> Check:
+    """Whether the variational posterior is near the exact one."""
+    known = not math.isnan(pareto_k)
+    return Check(
+        "the variational posterior of the best single mixture is near the exact",
+        verdict_of(pareto_k <= _LARGEST_PARETO_K if known else None),
+        f"Pareto k {pareto_k:.2f}, threshold {_LARGEST_PARETO_K}"
+        if known
+        else "no mixture was fitted",
+        {"pareto_k": pareto_k, "threshold": _LARGEST_PARETO_K},
+        required=False,
     )
 
 
 @dataclass(frozen=True)
 class _Chain:
-    """What one partition into folds gives; `judged` is the best single mixture."""
+    """What one partition into folds gives."""
 
-    drawn: InformationDraws
-    preferred: PairDensity
-    judged: PairDensity | None
-    seed: int
+    draws: Estimate
+    models: tuple[PairModel, ...]
+    log_densities: tuple[Estimate, Estimate]
+    pareto_k: Tensor
 
 
 def _chain(
-    rows: Tensor, dim_x: int, draws: int, components: int, margins: Collection[str], seed: int
+    chain: int,
+    *,
+    rows: Tensor,
+    dim_x: int,
+    draws: int,
+    components: int,
+    margins: Collection[str],
+    compute: Compute,
 ) -> _Chain:
+    seed = compute.spawn("chain", chain).seed
     fold = random_folds(len(rows), FOLDS, generator(spawn(seed, "folds"))).to(rows.device)
     found = pair_densities(rows, dim_x, fold, components, margins, seed)
     dim_y = rows.shape[-1] - dim_x
     drawn = information_draws(found, fold, dim_x, dim_y, draws, spawn(seed, "draws"))
     mixtures = [one for one in found if one.fit is not None]
-    reached = advantages(mixtures).mean(-1) if mixtures else None
-    judged = None if reached is None else mixtures[int(reached.argmax())]
-    return _Chain(drawn, found[drawn.preferred], judged, seed)
+    # The best single mixture: it alone has a variational posterior to judge.
+    judged = mixtures[int(advantages(mixtures).mean(-1).argmax())] if mixtures else None
+    return _Chain(
+        drawn.draws,
+        drawn.models,
+        _log_densities(rows, found[drawn.preferred]),
+        _pareto_k(judged, rows, seed),
+    )
 
 
 def _log_densities(rows: Tensor, chosen: PairDensity) -> tuple[Estimate, Estimate]:
-    """Log density per row left out of the chosen model, and by nearest neighbours."""
+    """Log density per held-out row under the chosen model, and by nearest neighbours."""
     values = coordinates(rows, chosen.margins)
     density = chosen.held_out[0]
     if chosen.margins not in (RAW, NORMAL_SCORES):  # scores of t: in normal scores like the others
         density = density - chosen.margin_log_density + normal_log_density(values).sum(-1)
-    return _average(density.cpu()), _average(neighbour_log_density(values))
-
-
-def _average(values: Tensor) -> Estimate:
-    count = len(values)
-    return Estimate(values.mean(), values.std() / math.sqrt(count), count)
+    # Of the same rows, and yet the error of their difference counts both as independent: a
+    # threshold of two such errors is the wider for it.
+    return mean_estimate(density.cpu()), mean_estimate(neighbour_log_density(values))
 
 
 def _pareto_k(model: PairDensity | None, rows: Tensor, seed: int) -> Tensor:

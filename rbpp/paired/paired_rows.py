@@ -12,7 +12,7 @@ from torch import Tensor
 LEAST_ROWS = 50
 # Ranks and densities are those of continuous rows: rounding may tie some, not most.
 _LEAST_DISTINCT = 0.5
-# A repeated row is on both sides of a fold: what is left out has been seen.
+# A repeated row may be held out and fitted to at once.
 _MOST_REPEATED = 0.01
 # Correlation matrices with a smaller eigenvalue are singular up to rounding.
 _LEAST_EIGENVALUE = 1e-10
@@ -46,7 +46,7 @@ def paired_rows(x: Any, y: Any) -> tuple[Tensor, int]:
     if repeated > _MOST_REPEATED:
         raise ValueError(
             f"Expected paired rows that differ; got {repeated:.1%} that repeat another (drop the "
-            "copies: rows left out must not be among those fitted to)"
+            "copies: held-out rows must not be among those fitted to)"
         )
     _check_dependence(*sides)
     return torch.as_tensor(rows), sides[0].shape[1]

@@ -19,37 +19,40 @@ _GAP_PANELS = {
 }
 
 
-def plot_kl_gap(sweeps: Mapping[str, Any], axes: np.ndarray | None = None) -> np.ndarray:
+def plot_kl_gap(
+    studies: Mapping[str, Any], axes: np.ndarray | None = None, hdi_prob: float = 0.94
+) -> np.ndarray:
     """The paper's Figure 4 with its uncertainty: one row per direction, one column per knob.
 
     Line: median over worlds of the posterior median. Bands: central 50 % and 90 % of worlds. Bars:
-    the posterior interval (94 %) of the median world. Heavy tails are why these are quantiles.
+    the central posterior interval of the median world. Heavy tails are why these are quantiles.
 
     Args:
-        sweeps: InferenceData of `rbpp.kl_gap_study.sweep` by knob name.
+        studies: InferenceData of `rbpp.study` by knob name.
         axes: array (panels, knobs) to draw on; made where absent.
+        hdi_prob: probability of the bars.
     """
-    posteriors = {knob: data["posterior"] for knob, data in sweeps.items()}
+    posteriors = {knob: data["posterior"] for knob, data in studies.items()}
     panels = [name for name in _GAP_PANELS if all(name in p for p in posteriors.values())]
     if axes is None:
         _, axes = pyplot.subplots(
             len(panels),
-            len(sweeps),
-            figsize=(1.2 + 3.4 * len(sweeps), 0.8 + 2.5 * len(panels)),
+            len(studies),
+            figsize=(1.2 + 3.4 * len(studies), 0.8 + 2.5 * len(panels)),
             squeeze=False,
             sharex="col",
             layout="constrained",
         )
     for column, (knob, posterior) in enumerate(posteriors.items()):
         for row, name in enumerate(panels):
-            _plot_gap(axes[row, column], posterior[name], knob)
+            _plot_gap(axes[row, column], posterior[name], knob, hdi_prob)
             if column == 0:
                 axes[row, column].set_ylabel(f"{_GAP_PANELS[name]}\n[nats]", fontsize=8)
         axes[-1, column].set_xlabel(knob)
     return axes
 
 
-def _plot_gap(axis: Axes, gap: Any, knob: str) -> None:
+def _plot_gap(axis: Axes, gap: Any, knob: str, hdi_prob: float) -> None:
     values = gap.coords[knob].values
     by_world = gap.median(("chain", "draw")).transpose(knob, "world").values
     for low, high, alpha in ((5, 95, 0.15), (25, 75, 0.3)):
@@ -63,7 +66,7 @@ def _plot_gap(axis: Axes, gap: Any, knob: str) -> None:
         )
     draws = gap.stack(sample=("chain", "draw")).transpose(knob, "world", "sample").values
     median = np.nanmedian(draws, axis=1)  # over worlds, one per posterior draw
-    low, high = np.nanpercentile(median, [3, 97], axis=1)
+    low, high = np.nanpercentile(median, [50 - 50 * hdi_prob, 50 + 50 * hdi_prob], axis=1)
     centre = np.nanmedian(by_world, axis=1)
     axis.vlines(values, low, high, color=ANCHOR_COLOUR, linewidth=2)
     axis.plot(values, centre, color=ANCHOR_COLOUR, marker="o", markersize=3, linewidth=1)

@@ -8,29 +8,28 @@ to each source alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import pandas as pd
-import torch
-from torch import Tensor
 
 from rbpp import inference_data
+from rbpp.checks import Check
+from rbpp.compute import Compute
 from rbpp.data.reduce import SHARED_DIMENSION
 from rbpp.data.rows import Rows, read_rows
+from rbpp.estimate import Estimate
 from rbpp.mixtures.conjugate import VariationalMixture
-from rbpp.randomness import spawn
 from rbpp.sources import findings
-from rbpp.sources.assessment import Assessment
+from rbpp.sources.assessment import Assessment, headline
 from rbpp.sources.learned_terms import learned_terms
-from rbpp.sources.own_mixtures import REFITS, OwnMixtures, fit_own
+from rbpp.sources.own_mixtures import OwnMixtures, fit_own, repeated
 from rbpp.sources.paired_terms import paired_terms
 from rbpp.sources.scene import Scene, check_draws, lay_out
 from rbpp.sources.share_terms import share_terms, shared_posterior
 from rbpp.sources.shared_mixture import Engine
 from rbpp.sources.shares import Shares
-from rbpp.threads import Map
 
 __all__ = ["Assessment", "assess", "assess_rows"]
 
@@ -56,11 +55,9 @@ def assess(
     engine: Engine = "cavi",
     chains: int = 4,
     draws: int = 250,
-    seed: int = 0,
-    device: str = "cpu",
     cache: Any = None,
-    mapper: Map = map,
-    quiet: bool = True,
+    seed: int = 0,
+    compute: Compute | None = None,
 ) -> Assessment:
     """Assess synthetic data against the real rows it was made from and for.
 
@@ -84,12 +81,10 @@ def assess(
         chains: restarts, the chains of the result.
         draws: draws per chain. Entropies, KL divergences and the KL gap have
             `rbpp.sources.own_mixtures.REFITS` distinct ones, which are repeated.
-        seed: decides every random number.
-        device: where an embedding model runs and mixtures are fitted.
         cache: folder of cached embeddings.
-        mapper: over what is independent (shards of text, sources, dimensions of the sensitivity
-            table), such as that of a cluster.
-        quiet: no progress bar.
+        seed: decides every random number.
+        compute: device of an embedding model and the fits, workers over what is independent (shards
+            of text, sources, dimensions of the sensitivity table), progress.
 
     Raises:
         ValueError: naming the source, file, row and field of bad input.
@@ -132,11 +127,9 @@ def assess(
         engine=engine,
         chains=chains,
         draws=draws,
-        seed=seed,
-        device=device,
         cache=cache,
-        mapper=mapper,
-        quiet=quiet,
+        seed=seed,
+        compute=compute,
     )
 
 
@@ -149,26 +142,22 @@ def assess_rows(
     engine: Engine = "cavi",
     chains: int = 4,
     draws: int = 250,
-    seed: int = 0,
-    device: str = "cpu",
     cache: Any = None,
-    mapper: Map = map,
-    quiet: bool = True,
+    seed: int = 0,
+    compute: Compute | None = None,
 ) -> Assessment:
     """As `assess`, for rows that are read, with their roles as their sources.
 
     Without target rows the anchors stand in for them. Without either nothing can be novel, and
     there is no KL gap.
     """
+    compute = Compute.of(compute, seed)
     scene = lay_out(
         sources,
         embedding_model=embedding_model,
         dimension=dimension,
-        seed=seed,
-        device=device,
         cache=cache,
-        mapper=mapper,
-        quiet=quiet,
+        compute=compute,
     )
     return assess_scene(
         scene,
@@ -176,10 +165,8 @@ def assess_rows(
         engine=engine,
         chains=chains,
         draws=draws,
-        seed=seed,
-        device=device,
-        mapper=mapper,
-        pairs={"model": embedding_model, "cache": cache, "quiet": quiet},
+        compute=compute,
+        pairs={"model": embedding_model, "cache": cache},
     )[0]
 
 
@@ -190,16 +177,14 @@ def assess_scene(
     engine: Engine = "cavi",
     chains: int = 4,
     draws: int = 250,
-    seed: int = 0,
-    device: str = "cpu",
-    mapper: Map = map,
+    compute: Compute,
     pairs: dict[str, Any] | None = None,
 ) -> tuple[Assessment, tuple[VariationalMixture, Shares]]:
     """As `assess`, for sources that are laid out; with the shared mixture and its shares.
 
     Args:
         scene: the sources.
-        components, engine, chains, draws, seed, device, mapper: as for `assess`.
+        components, engine, chains, draws, compute: as for `assess`.
         pairs: other options of `rbpp.sources.paired_terms.paired_terms`.
     """
     check_draws(chains, draws)
@@ -210,37 +195,36 @@ def assess_scene(
         components,
         chains=chains,
         draws=draws,
-        seed=seed,
         engine=engine,
-        device=device,
+        compute=compute,
     )
-    terms, errors = share_terms(scene, fit, shares, seed)
-    density, density_errors, mixtures = _density_terms(scene, chains, draws, seed, device, mapper)
-    learned = learned_terms(scene, terms, chains=chains, draws=draws, seed=seed)
-    terms |= density | learned.terms
-    errors |= density_errors | learned.errors
-    audit: list[dict[str, Any]] = []
+    terms = share_terms(scene, fit, shares, compute.seed)
+    mixtures = fit_own(
+        scene.coordinates,
+        groups=scene.groups,
+        chains=chains,
+        compute=compute.spawn("densities"),
+    )
+    learned = learned_terms(scene, terms, chains=chains, draws=draws, seed=compute.seed)
+    density = _density_terms(scene, mixtures)
+    terms |= {name: repeated(term, draws) for name, term in density.items()} | learned.terms
+    checks: list[Check] = []
     for paired in (rows for rows in scene.sources if rows.paired):
-        own, finding = paired_terms(
+        own, check = paired_terms(
             paired,
             chains=chains,
             draws=draws,
-            seed=spawn(seed, "pairs"),
-            device=device,
+            compute=compute.spawn("pairs"),
             **(pairs or {}),
         )
         terms |= own
-        audit.append(finding)
-    sensitivity = _sensitivity(scene, components, seed, terms, device, mapper)
-    data = inference_data.make(
-        {
-            **{name: value.numpy() for name, value in terms.items()},
-            **{f"{name}_mcse": value.numpy() for name, value in errors.items()},
-            "source_weights": shares.weights.numpy(),
-        },
+        checks.append(check)
+    sensitivity = _sensitivity(scene, components, terms, compute)
+    idata = inference_data.make(
+        {**inference_data.from_estimates(terms), "source_weights": shares.weights},
         sample_stats={"elbo": findings.elbo(fit)},
         constant_data={
-            "seed": seed,
+            "seed": compute.seed,
             "dimension": scene.projection.dimension,
             "shared_dimension": shared,
             "components": fit.components,
@@ -252,83 +236,64 @@ def assess_scene(
     rows = findings.row_table(scene, shares, members)
     table = findings.component_table(scene, fit, shares, members)
     settings = {
-        **findings.settings(scene, fit, shared, mixtures, seed),
+        **findings.settings(scene, fit, shared, mixtures, compute.seed),
         "engine": engine,
         "learner_rows": learned.rows,
     }
-    audit += [*findings.audit(scene, fit, terms, settings), *learned.audit]
+    checks += [*findings.checks(scene, fit, terms, settings), *learned.checks]
+    answers = findings.answers(scene, terms, rows)
+    counts = settings["rows"]
     found = Assessment(
-        data=data,
+        idata=idata,
+        checks=tuple(checks),
+        settings=settings,
+        headline=headline(answers),
+        row_counts={
+            "synthetic": counts["synthetic"],
+            "anchor": counts.get("anchor", counts["synthetic"]),
+            # Learners leave a pilot out: their informations are about fewer rows.
+            **learned.row_counts,
+        },
         rows=rows,
         components=table,
         sensitivity=sensitivity,
-        audit=audit,
-        answers=findings.answers(scene, terms, rows),
-        settings=settings,
+        answers=answers,
         axes=("first principal component", "contrast: synthetic above, task below"),
     )
     return found, (fit, shares)
 
 
-def _density_terms(
-    scene: Scene, chains: int, draws: int, seed: int, device: str, mapper: Map
-) -> tuple[dict[str, Tensor], dict[str, Tensor], OwnMixtures]:
-    """Entropies, KL divergences and the KL gap of the sources' own mixtures, with their errors.
-
-    A draw is a refit; draws beyond the number of refits repeat them, so that diagnostics that
-    count draws, as the effective sample size, see more of these terms than there are.
-    """
+def _density_terms(scene: Scene, mixtures: OwnMixtures) -> dict[str, Estimate]:
+    """Entropies, KL divergences and the KL gap of the sources' own mixtures, (chain, refit)."""
     made, task, roles = scene.index("synthetic"), scene.reference, scene.roles
-    mixtures = fit_own(
-        scene.coordinates,
-        groups=scene.groups,
-        chains=chains,
-        seed=spawn(seed, "densities"),
-        device=device,
-        mapper=mapper,
-    )
-    found: dict[str, tuple[Tensor, Tensor]] = {}
+    found: dict[str, Estimate] = {}
     for role in ("anchor", "output", "synthetic"):
         if role in roles:
             index = scene.index(role)
-            value, error = mixtures.entropy(index)
-            count = scene.sources[index].size  # rows are independent given the mixture
-            found[f"entropy_{role}"] = value * count, error * count
+            # Rows are independent given the mixture.
+            found[f"entropy_{role}"] = mixtures.entropy(index) * scene.sources[index].size
     if "anchor" in roles:
-        found["entropy_gap"] = _minus(found["entropy_anchor"], found["entropy_synthetic"])
+        found["entropy_gap"] = found["entropy_anchor"] - found["entropy_synthetic"]
     found["kl_synthetic"] = mixtures.divergence(made, task)
     found["kl_synthetic_coverage"] = mixtures.divergence(task, made)
     if "anchor" in roles and scene.index("anchor") != task:
         seeds = scene.index("anchor")
         found["kl_anchor"] = mixtures.divergence(seeds, task)
         found["kl_anchor_coverage"] = mixtures.divergence(task, seeds)
-        found["kl_gap"] = _minus(found["kl_anchor"], found["kl_synthetic"])
-        found["kl_gap_coverage"] = _minus(
-            found["kl_anchor_coverage"], found["kl_synthetic_coverage"]
-        )
-    refit = torch.arange(draws) % REFITS
-    terms = {name: value[:, refit] for name, (value, _) in found.items()}
-    errors = {name: error[:, refit] for name, (_, error) in found.items()}
-    return terms, errors, mixtures
-
-
-def _minus(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return first[0] - second[0], (first[1].square() + second[1].square()).sqrt()
+        found["kl_gap"] = found["kl_anchor"] - found["kl_synthetic"]
+        found["kl_gap_coverage"] = found["kl_anchor_coverage"] - found["kl_synthetic_coverage"]
+    return found
 
 
 def _sensitivity(
-    scene: Scene,
-    components: int | None,
-    seed: int,
-    terms: dict[str, Tensor],
-    device: str,
-    mapper: Map,
-) -> Any:
+    scene: Scene, components: int | None, terms: Mapping[str, Estimate], compute: Compute
+) -> pd.DataFrame:
     """The shares again with other numbers of principal components."""
     chosen = scene.projection.dimension
     others = [dimension for dimension in _SENSITIVITY if dimension < chosen]
-    work = partial(_terms_in, scene=scene, components=components, seed=seed, device=device)
-    found = {**dict(zip(others, mapper(work, others), strict=True)), chosen: terms}
+    work = partial(_terms_in, scene=scene, components=components, compute=compute.task())
+    again = compute.each(work, others, "dimensions")
+    found = {**dict(zip(others, again, strict=True)), chosen: terms}
     return pd.DataFrame(
         [
             findings.sensitivity_line(
@@ -340,9 +305,9 @@ def _sensitivity(
 
 
 def _terms_in(
-    dimension: int, *, scene: Scene, components: int | None, seed: int, device: str
-) -> dict[str, Tensor]:
+    dimension: int, *, scene: Scene, components: int | None, compute: Compute
+) -> dict[str, Estimate]:
     fit, shares, _ = shared_posterior(
-        scene, dimension, components, chains=2, draws=100, seed=seed, device=device
+        scene, dimension, components, chains=2, draws=100, compute=compute
     )
-    return share_terms(scene, fit, shares, seed)[0]
+    return share_terms(scene, fit, shares, compute.seed)

@@ -1,24 +1,26 @@
-"""What an assessment of synthetic data consists of: numbers, tables, audit and answers."""
+"""What an assessment of synthetic data consists of: numbers, tables, checks and answers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from rbpp.checks import Check, verdict_of
 from rbpp.inference_data import InferenceData
+from rbpp.result import Result
 
 
-@dataclass(frozen=True)
-class Assessment:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Assessment(Result):
     """The result of `rbpp.assess`, and all that a report of it needs.
 
+    In `idata`, `posterior` has the terms as (chain, draw), and `source_weights` (chain, draw,
+    source, component), components in the order of `components`; `sample_stats` has `elbo`;
+    `constant_data` the settings that are numbers. The headline are the answers.
+
     Attributes:
-        data: InferenceData. `posterior` has the terms of the design's table as (chain, draw), and
-            `source_weights` (chain, draw, source, component), components in the order of
-            `components`; `sample_stats` has `elbo`; `constant_data` the settings that are numbers.
         rows: one line per row of every source, in the sources' order:
 
             - `source`, `id`, `group` (missing where there are none), `text` (likewise);
@@ -39,34 +41,37 @@ class Assessment:
             `xx`, `xy`, `yy`.
         sensitivity: one line per dimension d tried: `dimension`, `explained_variance`,
             `irrelevant_share`, `irrelevant_low`, `irrelevant_high`, `total_divergence`, `chosen`.
-        audit: one mapping per statement: `name`, `holds` (True, False, or None for what cannot
-            be told), `measured`, `message`.
         answers: five mappings, the answer in five lines: `question`, `sentence`, `probability`
             (that the sentence's claim holds), `verdict` (`"good"`, `"bad"` or `"unclear"`).
-        settings: what the numbers depend on: embedding, dimension and its rule, explained
-            variance, components, row counts by source, seed, thresholds.
         axes: what `x` and `y` of the map are.
     """
 
-    data: Any
+    idata: InferenceData
     rows: pd.DataFrame
     components: pd.DataFrame
     sensitivity: pd.DataFrame
-    audit: list[dict[str, Any]]
-    answers: list[dict[str, Any]]
-    settings: dict[str, Any]
+    answers: Sequence[dict[str, Any]]
     axes: tuple[str, str]
 
-    @property
-    def idata(self) -> InferenceData:
-        """`data`, under the name that every result has."""
-        found: InferenceData = self.data
-        return found
+    def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
+        """The map of the rows, and the shares and divergences."""
+        from rbpp import plots
 
-    @property
-    def checks(self) -> tuple[Check, ...]:
-        """`audit` in the form that every result has."""
-        return tuple(
-            Check(str(entry["name"]), verdict_of(entry["holds"]), str(entry["message"]))
-            for entry in self.audit
-        )
+        shares = [name for name in self.terms if name.endswith(("_share", "_divergence"))]
+        return {
+            "map": lambda: plots.plot_map(self.rows, self.components, self.axes),
+            "shares": lambda: plots.plot_forest(self.idata, shares, hdi_prob),
+        }
+
+    def details(self) -> Mapping[str, Any]:
+        """Answers and the tables of components and of the sensitivity."""
+        return {
+            "answers": self.answers,
+            "components": self.components.reset_index().to_dict("records"),
+            "sensitivity": self.sensitivity.to_dict("records"),
+        }
+
+
+def headline(answers: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The answers as lines, the questions in a column."""
+    return tuple(f"{line['question']:22} {line['sentence']}" for line in answers)

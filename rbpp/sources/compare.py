@@ -13,30 +13,28 @@ inside components too: weights on shared components lose it.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp import inference_data
+from rbpp import inference_data, validate
+from rbpp.compute import Compute
 from rbpp.data.embed import embed
 from rbpp.data.reduce import Projection, principal_components
 from rbpp.data.rows import Rows, read_rows
-from rbpp.progress import progress
-from rbpp.randomness import spawn
-from rbpp.sources.own_mixtures import OwnMixtures, fit_own
+from rbpp.estimate import Estimate, stack
+from rbpp.sources.comparison import Comparison
+from rbpp.sources.findings import enough_rows, projected
+from rbpp.sources.own_mixtures import OwnMixtures, fit_own, repeated
 from rbpp.sources.scene import arrange, check_draws, group_index
 from rbpp.sources.share_terms import share_terms, shared_posterior
-from rbpp.threads import Map
 from rbpp.variables import VARIABLES
 
 # Differences within these make none in practice (the region of practical equivalence): of shares
@@ -44,30 +42,6 @@ from rbpp.variables import VARIABLES
 EQUIVALENT_SHARE, EQUIVALENT_NATS = 0.02, 0.1
 # More versions than this are compared with the best alone, not each with each.
 _ALL_PAIRS = 5
-_CONDITION = re.compile(
-    r"\s*(?:(?P<version>.+):)?\s*(?P<term>\w+)\s*(?P<sign>[<>])\s*(?P<value>[-+.\deE]+)"
-    r"\s+with\s+(?P<probability>[.\d]+)\s*"
-)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What `compare` found.
-
-    Attributes:
-        data: InferenceData by version: its terms (chain, draw), and `score`.
-        ranking: best first: `name`, `score`, `sd`, `hdi_low`, `hdi_high`, `p_best`, `rank_mean`,
-            and `p_rank`, the probability of each rank; a larger score is better.
-        differences: per term and pair of versions: `term`, `first`, `second`, `mean`, `sd`,
-            `hdi_low`, `hdi_high` of first − second, `p_better`, `p_equivalent`, `p_worse` of the
-            first, and `equivalent`, half the width of the region of practical equivalence.
-        settings: what the numbers depend on.
-    """
-
-    data: dict[str, Any]
-    ranking: list[dict[str, Any]]
-    differences: list[dict[str, Any]]
-    settings: dict[str, Any]
 
 
 def compare(
@@ -88,11 +62,9 @@ def compare(
     equivalent_nats: float = EQUIVALENT_NATS,
     shares: bool = True,
     hdi_prob: float = 0.94,
-    seed: int = 0,
-    device: str = "cpu",
     cache: Any = None,
-    mapper: Map = map,
-    quiet: bool = True,
+    seed: int = 0,
+    compute: Compute | None = None,
 ) -> Comparison:
     """Compare synthetic data sets by what they are to one reference.
 
@@ -101,13 +73,13 @@ def compare(
         reference: real rows of the task.
         anchor: real rows the generation started from; the score is then the KL gap itself.
         text_fields, embedding_field, id_field, group_field, embedding_model, dimension,
-            components, chains, draws, seed, device, cache, quiet: as in `rbpp.assess`.
+            components, chains, draws, cache, seed: as in `rbpp.assess`.
         equivalent_share, equivalent_nats: half the width of the region of practical equivalence
             for shares and divergences, and for nats per row.
         shares: also the shares and divergences, which need a shared mixture per version; the
             ranking does not.
         hdi_prob: probability of the intervals.
-        mapper: over versions and shards of text, such as that of a cluster.
+        compute: device, workers over versions and shards of text, progress.
 
     Raises:
         ValueError: as `assess`; and on fewer than two versions or two of one name, or a width or
@@ -137,11 +109,9 @@ def compare(
         equivalent_nats=equivalent_nats,
         shares=shares,
         hdi_prob=hdi_prob,
-        seed=seed,
-        device=device,
         cache=cache,
-        mapper=mapper,
-        quiet=quiet,
+        seed=seed,
+        compute=compute,
     )
 
 
@@ -159,11 +129,9 @@ def compare_rows(
     equivalent_nats: float = EQUIVALENT_NATS,
     shares: bool = True,
     hdi_prob: float = 0.94,
-    seed: int = 0,
-    device: str = "cpu",
     cache: Any = None,
-    mapper: Map = map,
-    quiet: bool = True,
+    seed: int = 0,
+    compute: Compute | None = None,
 ) -> Comparison:
     """As `compare`, for rows that are read.
 
@@ -172,9 +140,9 @@ def compare_rows(
         real: target rows, then anchors if there are any.
         projection: principal components of more rows than these; by default of these.
     """
+    compute = Compute.of(compute, seed)
     check_draws(chains, draws)
-    if not 0 < hdi_prob < 1:
-        raise ValueError(f"Expected hdi_prob between 0 and 1; got {hdi_prob}")
+    validate.probability("hdi_prob", hdi_prob)
     for kind, width in (("share", equivalent_share), ("nats", equivalent_nats)):
         if not 0 <= width < math.inf:
             raise ValueError(f"Expected an equivalent {kind} of 0 or more; got {width}")
@@ -182,11 +150,11 @@ def compare_rows(
     vectors, embedding = embed(
         [*real, *made],
         model=embedding_model,
-        device=device,
+        device=compute.device,
         cache=cache,
-        seed=seed,
-        mapper=mapper,
-        quiet=quiet,
+        seed=compute.seed,
+        mapper=compute.workers,
+        quiet=not compute.progress,
     )
     if projection is None:
         projection = principal_components(vectors, dimension)
@@ -194,9 +162,7 @@ def compare_rows(
         [torch.as_tensor(projection(part)) for part in vectors],
         groups=[group_index(rows) for rows in [*real, *made]],
         chains=chains,
-        seed=spawn(seed, "densities"),
-        device=device,
-        mapper=mapper,
+        compute=compute.spawn("densities"),
     )
     work = partial(
         _share_terms,
@@ -207,27 +173,20 @@ def compare_rows(
         components=components,
         chains=chains,
         draws=draws,
-        seed=seed,
-        device=device,
+        compute=compute.task(),
     )
     places = range(len(real), len(vectors))
-    found = mapper(work, places) if shares else [({}, {})] * len(named)
-    terms, errors = {}, {}
-    shown = progress(found, len(named), "versions", quiet)
-    for name, place, (own, own_errors) in zip(named, places, shown, strict=True):
-        density, density_errors = _density_terms(mixtures, place, len(real) > 1)
-        terms[name], errors[name] = density | own, density_errors | own_errors
-    longest = draws if shares else None
-    data = {
-        name: inference_data.make(
-            _same_draws(
-                {**terms[name], **{f"{k}_mcse": v for k, v in errors[name].items()}}, longest
-            ),
-            constant_data={"seed": seed, "dimension": projection.dimension},
-        )
-        for name in named
-    }
-    ranking = _ranking({name: terms[name]["score"] for name in named}, hdi_prob)
+    found = compute.each(work, places, "versions") if shares else iter([{}] * len(named))
+    density, share = {}, {}
+    for name, place, own in zip(named, places, found, strict=True):
+        density[name], share[name] = _density_terms(mixtures, place, len(real) > 1), own
+    terms = {name: {**density[name], **share[name]} for name in named}
+    by_version = _along_versions(list(density.values()))
+    if shares:
+        by_version = {name: repeated(term, draws) for name, term in by_version.items()}
+        by_version |= _along_versions(list(share.values()))
+    variables = inference_data.from_estimates(by_version)
+    ranking = _ranking({name: terms[name]["score"].value for name in named}, hdi_prob)
     names = [line["name"] for line in ranking]
     pairs = (
         list(itertools.combinations(names, 2))
@@ -236,12 +195,14 @@ def compare_rows(
     )
     equivalent = {"1": equivalent_share, "nats": equivalent_nats}
     differences = [
-        _difference(term, one, two, terms[one][term], terms[two][term], equivalent, hdi_prob)
+        _difference(
+            term, one, two, terms[one][term].value, terms[two][term].value, equivalent, hdi_prob
+        )
         for term in terms[names[0]]
         for one, two in pairs
         if term in VARIABLES and VARIABLES[term].larger_is != "neither"
     ]
-    settings = {
+    settings: dict[str, Any] = {
         "embedding": embedding,
         "dimension": projection.dimension,
         "explained_variance": float(projection.explained.sum()),
@@ -249,80 +210,27 @@ def compare_rows(
         "score": "kl_gap" if len(real) > 1 else "-kl_synthetic",
         "equivalent_share": equivalent_share,
         "equivalent_nats": equivalent_nats,
-        "seed": seed,
+        "seed": compute.seed,
     }
-    return Comparison(data, ranking, differences, settings)
-
-
-def fails(comparison: Comparison, condition: str) -> list[str]:
-    """Versions for which a condition holds with the probability that it names.
-
-    Args:
-        comparison: what `compare` returned.
-        condition: `TERM > VALUE with PROBABILITY` (or `<`), for any version, or for the one named
-            before a colon, `new: irrelevant_share > 0.1 with 0.9`.
-
-    Raises:
-        ValueError: if the condition cannot be read, or names an unknown term or version.
-    """
-    asked = check_condition(condition, list(comparison.data))
-    found = []
-    for name in asked.versions:
-        posterior = inference_data.group_datasets(comparison.data[name])["posterior"]
-        if asked.term not in posterior:
-            terms = [str(term) for term in posterior if not str(term).endswith("_mcse")]
-            closest = difflib.get_close_matches(asked.term, terms, n=1)
-            hint = f": did you mean {closest[0]!r}?" if closest else ""
-            raise ValueError(
-                f"Expected one of the terms {', '.join(terms)}; got {asked.term!r}{hint}"
-            )
-        draws = posterior[asked.term].values
-        holds = draws > asked.value if asked.sign == ">" else draws < asked.value
-        if holds.mean() >= asked.probability:
-            found.append(name)
-    return found
-
-
-class Condition(NamedTuple):
-    """`TERM SIGN VALUE with PROBABILITY`, of these versions."""
-
-    versions: list[str]
-    term: str
-    sign: str
-    value: float
-    probability: float
-
-
-def check_condition(condition: str, versions: list[str]) -> Condition:
-    """The condition of `fails`, read before there is a comparison to ask.
-
-    Args:
-        condition: as for `fails`.
-        versions: the names of all.
-
-    Raises:
-        ValueError: if the condition cannot be read, or names an unknown version.
-
-    >>> check_condition("new: irrelevant_share > 0.1 with 0.9", ["old", "new"]).versions
-    ['new']
-    """
-    match = _CONDITION.fullmatch(condition)
-    if match is None:
-        raise ValueError(
-            f"Expected a condition as 'irrelevant_share > 0.1 with 0.9'; got {condition!r}"
-        )
-    try:
-        value, required = float(match["value"]), float(match["probability"])
-    except ValueError:
-        raise ValueError(f"Expected numbers in the condition; got {condition!r}") from None
-    if not 0 < required <= 1:
-        raise ValueError(
-            f"Expected a probability above 0, up to 1; got {required} in {condition!r}"
-        )
-    chosen = versions if match["version"] is None else [match["version"].strip()]
-    if chosen[0] not in versions:
-        raise ValueError(f"Expected one of the versions {', '.join(versions)}; got {chosen[0]!r}")
-    return Condition(chosen, match["term"], match["sign"], value, required)
+    best = ranking[0]
+    return Comparison(
+        idata=inference_data.make(
+            variables,
+            constant_data={"seed": compute.seed, "dimension": projection.dimension},
+            dims={name: ["version"] for name in variables},
+            coords={"version": list(named)},
+        ),
+        checks=(
+            enough_rows(settings["rows"]),
+            projected(settings["dimension"], settings["explained_variance"]),
+        ),
+        settings=settings,
+        headline=(
+            f"{best['name']} ranks first: it is the best with probability {best['p_best']:.2f}.",
+        ),
+        ranking=ranking,
+        differences=differences,
+    )
 
 
 def name_versions(versions: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
@@ -348,24 +256,23 @@ def name_versions(versions: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]
     return named
 
 
-def _density_terms(
-    mixtures: OwnMixtures, made: int, with_anchor: bool
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _density_terms(mixtures: OwnMixtures, made: int, with_anchor: bool) -> dict[str, Estimate]:
     """Terms (chain, refit) of a version's own mixture; the reference is source 0, anchors 1."""
     found = {
         "kl_synthetic": mixtures.divergence(made, 0),
         "kl_synthetic_coverage": mixtures.divergence(0, made),
         "entropy": mixtures.entropy(made),
     }
-    terms = {name: value for name, (value, _) in found.items()}
-    errors = {name: error for name, (_, error) in found.items()}
-    terms["score"], errors["score"] = -terms["kl_synthetic"], errors["kl_synthetic"]
+    found["score"] = -found["kl_synthetic"]
     if with_anchor:
-        before, error = mixtures.divergence(1, 0)
-        terms["kl_gap"] = before - terms["kl_synthetic"]
-        errors["kl_gap"] = (error.square() + errors["kl_synthetic"].square()).sqrt()
-        terms["score"], errors["score"] = terms["kl_gap"], errors["kl_gap"]
-    return terms, errors
+        found["kl_gap"] = mixtures.divergence(1, 0) - found["kl_synthetic"]
+        found["score"] = found["kl_gap"]
+    return found
+
+
+def _along_versions(terms: Sequence[Mapping[str, Estimate]]) -> dict[str, Estimate]:
+    """Terms of every version as terms (chain, draw, version)."""
+    return {name: stack([own[name] for own in terms], -1) for name in terms[0]}
 
 
 def _share_terms(
@@ -378,9 +285,8 @@ def _share_terms(
     components: int | None,
     chains: int,
     draws: int,
-    seed: int,
-    device: str,
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    compute: Compute,
+) -> dict[str, Estimate]:
     """Terms of the shared mixture of the reference, source 0, and the version at `place`."""
     pair = (0, place)
     scene = arrange(
@@ -395,23 +301,9 @@ def _share_terms(
         components,
         chains=chains,
         draws=draws,
-        seed=seed,
-        device=device,
+        compute=compute,
     )
-    return share_terms(scene, fit, shares, seed)
-
-
-def _same_draws(values: dict[str, Tensor], draws: int | None) -> dict[str, np.ndarray]:
-    """All with the same number of draws: refits are repeated up to the draws of the shares.
-
-    The ranking and the differences are of the distinct refits alone.
-    """
-    if draws is None:
-        return {name: value.numpy() for name, value in values.items()}
-    return {
-        name: value[:, torch.arange(draws) % value.shape[1]].numpy()
-        for name, value in values.items()
-    }
+    return share_terms(scene, fit, shares, compute.seed)
 
 
 def _ranking(scores: dict[str, Tensor], hdi_prob: float) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from rbpp.checks import Check, verdict_of
+from rbpp.estimate import Estimate
 from rbpp.inference_data import highest_density_interval
 from rbpp.mixtures.conjugate import VariationalMixture
 from rbpp.sources.own_mixtures import OwnMixtures
@@ -216,72 +219,92 @@ def settings(
     }
 
 
-def audit(
-    scene: Scene, fit: VariationalMixture, terms: dict[str, Tensor], settings: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """What was assumed, and what of it could be checked: `name`, `holds`, `measured`, `message`."""
-    roles, rows = scene.roles, settings["rows"]
-    lines: list[dict[str, Any]] = []
-
-    def line(name: str, holds: bool | None, measured: Any, message: str) -> None:
-        lines.append({"name": name, "holds": holds, "measured": measured, "message": message})
-
-    if "target" not in roles:
-        line(
-            "target data",
-            None,
-            0,
-            "no target rows: the anchors stand in for the task, so that what is new on the task "
-            "(novel) cannot be told from what is off it (irrelevant), and the KL gap has no "
-            "anchors of its own to compare with",
+def checks(
+    scene: Scene, fit: VariationalMixture, terms: Mapping[str, Estimate], settings: dict[str, Any]
+) -> list[Check]:
+    """What was assumed, and what of it could be checked."""
+    found: list[Check] = []
+    if "target" not in scene.roles:
+        found.append(
+            Check(
+                "target data",
+                "unknown",
+                "no target rows: the anchors stand in for the task, so that what is new on the "
+                "task (novel) cannot be told from what is off it (irrelevant), and the KL gap has "
+                "no anchors of its own to compare with",
+            )
         )
-    few = {role: count for role, count in rows.items() if count < FEW_ROWS}
-    line(
-        "enough rows",
-        not few,
-        few or min(rows.values()),
-        f"fewer than {FEW_ROWS} rows in {', '.join(few)}: its intervals are wide and its "
-        "components mostly prior"
-        if few
-        else f"every source has at least {FEW_ROWS} rows",
-    )
-    line(
-        "projection",
-        None,
-        settings["explained_variance"],
-        f"{settings['dimension']} principal components hold "
-        f"{settings['explained_variance']:.0%} of the variance: informations and divergences are "
-        "those of the projection, lower bounds of those of the whole rows",
-    )
-    spread = _between_chains(terms["irrelevant_share"])
-    line(
-        "restarts agree",
-        spread < SMALL_SHARE,
-        spread,
-        f"the restarts' irrelevant shares lie within {spread:.3f} of each other",
+    found.append(enough_rows(settings["rows"]))
+    found.append(projected(settings["dimension"], settings["explained_variance"]))
+    spread = _between_chains(terms["irrelevant_share"].value)
+    found.append(
+        Check(
+            "restarts agree",
+            verdict_of(spread < SMALL_SHARE),
+            f"the restarts' irrelevant shares lie within {spread:.3f} of each other",
+            {"spread": spread},
+        )
     )
     assert fit.converged is not None
-    line(
-        "converged",
-        bool(fit.converged.all()),
-        float(fit.converged.double().mean()),
-        f"{int(fit.converged.sum())} of {len(fit.converged)} fits settled within the tolerance",
+    found.append(
+        Check(
+            "converged",
+            verdict_of(bool(fit.converged.all())),
+            f"{int(fit.converged.sum())} of {len(fit.converged)} fits settled within the tolerance",
+            {"share": float(fit.converged.double().mean())},
+        )
     )
     for source, groups in zip(scene.sources, scene.groups, strict=True):
         if groups is not None:
             number = int(groups.max()) + 1
-            line(
-                f"groups of {source.source}",
-                None,
-                number,
-                f"{len(source)} rows in {number} groups: intervals count groups, not rows",
+            message = f"{len(source)} rows in {number} groups: intervals count groups, not rows"
+            found.append(
+                Check(f"groups of {source.source}", "unknown", message, {"groups": number})
             )
     repeated = int(
         sum(len(source) - len(set(source.text)) for source in scene.sources if source.text)
     )
     if repeated:
-        line("repeated rows", None, repeated, f"{repeated} rows repeat the text of another")
-    return lines
+        message = f"{repeated} rows repeat the text of another"
+        found.append(Check("repeated rows", "unknown", message, {"rows": repeated}))
+    return found
+
+
+def enough_rows(counts: Mapping[str, int]) -> Check:
+    """Whether every source has rows enough, by its number of rows."""
+    few = {name: count for name, count in counts.items() if count < FEW_ROWS}
+    return Check(
+        "enough rows",
+        verdict_of(not few),
+        f"fewer than {FEW_ROWS} rows in {', '.join(few)}: its intervals are wide and its "
+        "components mostly prior"
+        if few
+        else f"every source has at least {FEW_ROWS} rows",
+        {"fewest": min(counts.values()), "few": few},
+    )
+
+
+def projected(dimension: int, explained: float) -> Check:
+    """That the numbers are those of a projection."""
+    return Check(
+        "projection",
+        "unknown",
+        f"{dimension} principal components hold {explained:.0%} of the variance: informations and "
+        "divergences are those of the projection, lower bounds of those of the whole rows",
+        {"explained_variance": explained},
+    )
+
+
+def known_share(share: Estimate, truth: float) -> Check:
+    """Whether the 94 % interval holds the off-task share that the generator recorded."""
+    low, high = highest_density_interval(share.value.flatten().numpy(), 0.94)
+    return Check(
+        "true off-task share",
+        verdict_of(low <= truth <= high),
+        f"the generator recorded {truth:.1%} off-task rows, and the 94 % interval is "
+        f"[{low:.1%}, {high:.1%}]",
+        {"truth": truth, "low": low, "high": high},
+    )
 
 
 def _between_chains(value: Tensor) -> float:
@@ -289,8 +312,11 @@ def _between_chains(value: Tensor) -> float:
     return float(means.max() - means.min())
 
 
-def answers(scene: Scene, terms: dict[str, Tensor], rows: pd.DataFrame) -> list[dict[str, Any]]:
+def answers(
+    scene: Scene, estimates: Mapping[str, Estimate], rows: pd.DataFrame
+) -> list[dict[str, Any]]:
     """The five questions of whoever made the data, each with the probability of its answer."""
+    terms = {name: estimate.value for name, estimate in estimates.items()}
     task = task_name(scene)
     synthetic = rows[rows["source"] == "synthetic"]
     result = [
@@ -388,10 +414,10 @@ def _share(value: Tensor) -> str:
 
 
 def sensitivity_line(
-    dimension: int, explained: np.ndarray, terms: dict[str, Tensor], chosen: bool
+    dimension: int, explained: np.ndarray, terms: Mapping[str, Estimate], chosen: bool
 ) -> dict[str, Any]:
     """One line of the sensitivity table."""
-    share = terms["irrelevant_share"].flatten().numpy()
+    share = terms["irrelevant_share"].value.flatten().numpy()
     low, high = highest_density_interval(share, 0.94)
     return {
         "dimension": dimension,
@@ -399,6 +425,6 @@ def sensitivity_line(
         "irrelevant_share": float(share.mean()),
         "irrelevant_low": low,
         "irrelevant_high": high,
-        "total_divergence": float(terms["total_divergence"].mean()),
+        "total_divergence": float(terms["total_divergence"].value.mean()),
         "chosen": chosen,
     }

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from rbpp.checks import Check
+from rbpp.estimate import Estimate, delta_method, mean_estimate, stack
 from rbpp.randomness import generator as new_generator
 from rbpp.randomness import spawn
 from rbpp.sources import learned_audit
-from rbpp.sources.learned_audit import LOSS_BOUND, line
+from rbpp.sources.learned_audit import LOSS_BOUND
 from rbpp.sources.learned_information import (
     MOST_ROWS,
     Learner,
-    Sides,
     information,
     pilot_dimension,
     prepare,
@@ -34,30 +34,40 @@ from rbpp.theory.risk import estimated_sub_gaussian
 FEWEST_ROWS, FEWEST_UNITS = 40, 12
 # Draws of W per chain, over which losses are averaged.
 _LEARNERS = 32
+_LEAST = 1e-9  # nats
 _NAMES = {"synthetic": "information_synthetic_learner", "anchor": "information_anchor_learner"}
 _ERRORS = {"synthetic": "generalization_error", "anchor": "generalization_error_anchor"}
 
-Terms = dict[str, Tensor]
+Terms = Mapping[str, Estimate]
 
 
 @dataclass(frozen=True)
 class Learned:
-    """Terms (chain, draw), their Monte Carlo errors, the audit, and the rows learnt from.
+    """What learners of the sources tell.
 
     Attributes:
-        terms, errors: by name.
-        audit: `name`, `holds`, `measured`, `message`.
+        terms: by name, (chain, draw).
+        checks: of what the bounds assume, and of the bounds.
         rows: that each learner learnt from, by role.
     """
 
-    terms: Terms
-    errors: Terms
-    audit: list[dict[str, Any]]
+    terms: dict[str, Estimate]
+    checks: list[Check]
     rows: dict[str, int]
+
+    @property
+    def row_counts(self) -> dict[str, int]:
+        """Rows that the information of a learner is about, by the name of the term."""
+        counts: dict[str, int] = {}
+        for role, count in self.rows.items():
+            names = (_NAMES[role], *(["ggmi"] if role == "synthetic" else []))
+            for name in names:
+                counts |= dict.fromkeys((name, f"{name}_lower", f"{name}_upper"), count)
+        return counts
 
 
 def learned_terms(
-    scene: Scene, divergences: Mapping[str, Tensor], *, chains: int, draws: int, seed: int
+    scene: Scene, divergences: Terms, *, chains: int, draws: int, seed: int
 ) -> Learned:
     """Informations of learners, measured errors, and bounds of them, from the sources' rows.
 
@@ -74,42 +84,38 @@ def learned_terms(
         chains, draws: shape of the terms.
         seed: decides every random number.
     """
-    audit: list[dict[str, Any]] = []
-    learners = _learners(scene, seed, audit)
-    terms: Terms = {}
-    errors: Terms = {}
+    checks: list[Check] = []
+    learners = _learners(scene, seed, checks)
+    terms: dict[str, Estimate] = {}
     shape = {"chains": chains, "draws": draws}
-    found: dict[str, Sides] = {}
     for role, learner in learners.items():
         random = new_generator(spawn(seed, "learner", role, "draws"))
-        found[role] = information(learner, **shape, random=random)
-        for side, (value, error) in found[role].items():
-            terms[_NAMES[role] + side], errors[_NAMES[role] + side] = value, error
+        terms[_NAMES[role]] = information(learner, **shape, random=random)
         task = _some_rows(scene.coordinates[scene.reference], learner, random)
-        error, noise, losses = _error(learner, task, **shape, random=random)
-        audit.append(learned_audit.learner(role, learner, losses))
+        error, losses = _error(learner, task, **shape, random=random)
+        checks.append(learned_audit.learner(role, learner, losses))
         if role == scene.roles[scene.reference]:
             continue  # the anchors stand in for the task: they cannot be set against it
-        terms[_ERRORS[role]], errors[_ERRORS[role]] = error, noise
+        terms[_ERRORS[role]] = error
         shift = _shift(learner, task, random)
         if role == "anchor":
-            audit.append(learned_audit.anchor_shift(shift))
+            checks.append(learned_audit.anchor_shift(shift))
         else:
-            audit.append(learned_audit.total_divergence(shift, divergences))
-    _add_bounds(terms, errors, found, learners, divergences)
-    if len(found) == 2:
-        _add_gain(terms, errors, found["anchor"], found["synthetic"])
-    audit += [
-        learned_audit.statement(terms, errors, *names)
+            checks.append(learned_audit.total_divergence(shift, divergences))
+    terms |= _bounds(terms, learners, divergences)
+    if len(learners) == 2:
+        terms["ggmi"] = terms[_NAMES["anchor"]] - terms[_NAMES["synthetic"]]
+    checks += [
+        learned_audit.statement(terms, *names)
         for names in learned_audit.STATEMENTS
         if names[2] in terms
     ]
-    audit += learned_audit.unknown(terms, learners)
+    checks += learned_audit.unknown(terms, learners)
     sizes = {role: len(learner.rows) for role, learner in learners.items()}
-    return Learned(terms, errors, audit, sizes)
+    return Learned(terms, checks, sizes)
 
 
-def _learners(scene: Scene, seed: int, audit: list[dict[str, Any]]) -> dict[str, Learner]:
+def _learners(scene: Scene, seed: int, checks: list[Check]) -> dict[str, Learner]:
     """Learners of the sources that have rows enough, all in the same principal components."""
     units: dict[str, int] = {}
     for role in ("synthetic", "anchor"):
@@ -125,13 +131,13 @@ def _learners(scene: Scene, seed: int, audit: list[dict[str, Any]]) -> dict[str,
         of, least = "", f"{FEWEST_ROWS} rows"
         if group is not None:
             of, least = f" in {count} groups", f"{least} in {FEWEST_UNITS} groups"
-        audit.append(
-            line(
+        checks.append(
+            Check(
                 f"learner of the {role} rows",
-                None,
-                size,
+                "unknown",
                 f"no learner, so no information and no bounds with it: {size} rows{of}, and a "
                 f"pilot and a rest to learn from take {least}",
+                {"rows": size},
             )
         )
     if not units:
@@ -146,7 +152,9 @@ def _learners(scene: Scene, seed: int, audit: list[dict[str, Any]]) -> dict[str,
             learners[role] = prepare(rows, scene.groups[index], random)
         except ValueError as error:
             message = f"no learner, so no information and no bounds with it: {error}"
-            audit.append(line(f"learner of the {role} rows", None, len(rows), message))
+            checks.append(
+                Check(f"learner of the {role} rows", "unknown", message, {"rows": len(rows)})
+            )
     return learners
 
 
@@ -158,25 +166,24 @@ def _some_rows(coordinates: Tensor, learner: Learner, random: torch.Generator) -
 
 def _error(
     learner: Learner, task: Tensor, *, chains: int, draws: int, random: torch.Generator
-) -> tuple[Tensor, Tensor, dict[str, float]]:
+) -> tuple[Estimate, dict[str, float]]:
     """R_D(W) − R̂_S(W): draws (chain, draw) over rows by the Bayesian bootstrap, mean over W.
 
-    Also its Monte Carlo error, that of the mean over W, and the range of the losses and their σ.
+    Also the range of the losses and their σ.
     """
-    values, errors = [], []
+    found = []
     low, high, sub_gaussian = 1.0, 0.0, 0.0
     for _ in range(chains):
         on_task, on_rows = _losses(learner, (task, learner.rows), random)
         of_task = bootstrap_weights(torch.arange(len(task)), draws, random) / len(task)
         of_rows = bootstrap_weights(learner.unit, draws, random) / len(learner.rows)
         gaps = of_task @ on_task.mT - of_rows @ on_rows.mT  # (draw, W)
-        values.append(gaps.mean(-1))
-        errors.append(gaps.std(-1) / gaps.shape[-1] ** 0.5)
+        found.append(mean_estimate(gaps))
         low = min(low, float(on_task.min()), float(on_rows.min()))
         high = max(high, float(on_task.max()), float(on_rows.max()))
         sub_gaussian = max(sub_gaussian, float(estimated_sub_gaussian(on_rows)))
     measured = {"low": low, "high": high, "sub_gaussian": sub_gaussian}
-    return torch.stack(values), torch.stack(errors), measured
+    return stack(found), measured
 
 
 def _losses(learner: Learner, parts: tuple[Tensor, ...], random: torch.Generator) -> list[Tensor]:
@@ -207,32 +214,31 @@ def _shift(learner: Learner, task: Tensor, random: torch.Generator) -> tuple[flo
     return sum(values) / 2, variance**0.5
 
 
-def _add_bounds(
-    terms: Terms,
-    errors: Terms,
-    found: Mapping[str, Sides],
-    learners: Mapping[str, Learner],
-    divergences: Mapping[str, Tensor],
-) -> None:
+def _bounds(
+    terms: Terms, learners: Mapping[str, Learner], divergences: Terms
+) -> dict[str, Estimate]:
+    """Bounds by the upper side of the information of each learner."""
     sigma = lemmas.sub_gaussian_constant(LOSS_BOUND)
-    for role, sides in found.items():
-        upper, upper_error = sides["_upper"]
-        flat = lemmas.lemma_4_4(upper, learners[role].units, sub_gaussian=sigma)
-        error = flat * upper_error / (2 * upper.clamp_min(1e-9))  # d√I = √I dI / 2I
+    found: dict[str, Estimate] = {}
+    for role, learner in learners.items():
+        upper = terms[_NAMES[role]].upper
+        assert upper is not None
+        gap = _lemma_4_4(upper, learner.units, sigma)
         if role == "anchor":
-            terms["bound_anchor"], errors["bound_anchor"] = flat, error
+            found["bound_anchor"] = gap
             continue
         pairs: dict[str, tuple[str, ...]] = {"bound_synthetic_sharp": ("total_divergence",)}
         if "task_divergence" in divergences:
             pairs["bound_synthetic"] = ("task_divergence", "generation_divergence")
         for name, parts in pairs.items():
-            shift = torch.stack([divergences[part].to(flat) for part in parts]).sum(0)
-            terms[name] = lemmas.distribution_shift(shift, LOSS_BOUND) + flat
-            errors[name] = error
+            shift = torch.stack([divergences[part].value.to(gap.value) for part in parts]).sum(0)
+            found[name] = gap + lemmas.distribution_shift(shift, LOSS_BOUND)
+    return found
 
 
-def _add_gain(terms: Terms, errors: Terms, anchor: Sides, made: Sides) -> None:
-    for side, other in (("", ""), ("_lower", "_upper"), ("_upper", "_lower")):
-        (first, first_error), (second, second_error) = anchor[side], made[other]
-        terms[f"ggmi{side}"] = lemmas.ggmi(first, second)
-        errors[f"ggmi{side}"] = (first_error.square() + second_error.square()).sqrt()
+def _lemma_4_4(information: Estimate, rows: int, sigma: Tensor) -> Estimate:
+    def bound(term: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        positive = term["information"].clamp_min(_LEAST)  # a root has no derivative at zero
+        return {"bound": lemmas.lemma_4_4(positive, rows, sub_gaussian=sigma)}
+
+    return delta_method(bound, {"information": information})["bound"]

@@ -15,12 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rbpp.compute import Compute
+from rbpp.estimate import Estimate, mean_estimate
 from rbpp.internals import standard_gamma
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import VariationalMixture, default_prior
-from rbpp.randomness import generator as new_generator
-from rbpp.randomness import spawn
-from rbpp.threads import Map
 
 # One component per 25 rows, up to 8: on 32 sets of 1,000 headlines in 16 to 48 dimensions the
 # evidence is highest between 3 and 8, and divergences change little there.
@@ -52,24 +51,22 @@ class OwnMixtures:
     own: list[Tensor]
     components: list[int]
 
-    def entropy(self, source: int) -> tuple[Tensor, Tensor]:
-        """h(π_s) in nats per row, and its Monte Carlo standard error: (chain, refit)."""
-        return _mean(-self.own[source])
+    def entropy(self, source: int) -> Estimate:
+        """h(π_s) in nats per row, (chain, refit)."""
+        return mean_estimate(-self.own[source].movedim(0, -1))
 
-    def divergence(self, first: int, second: int) -> tuple[Tensor, Tensor]:
-        """D_KL(π_first ‖ π_second) in nats per row, and its standard error: (chain, refit)."""
+    def divergence(self, first: int, second: int) -> Estimate:
+        """D_KL(π_first ‖ π_second) in nats per row, (chain, refit)."""
         other = log_predictive(self.fits[second], self.points[first])
-        return _mean(self.own[first] - other)
+        return mean_estimate((self.own[first] - other).movedim(0, -1))
 
 
 def fit_own(
     sources: list[Tensor],
     *,
     groups: list[Tensor | None],
-    chains: int = 4,
-    seed: int = 0,
-    device: str = "cpu",
-    mapper: Map = map,
+    chains: int,
+    compute: Compute,
 ) -> OwnMixtures:
     """Fit a mixture to each source, and refit it under the Bayesian bootstrap.
 
@@ -78,14 +75,11 @@ def fit_own(
         groups: group index (n,) of the rows of a source, or None; rows of one group have one
             bootstrap weight.
         chains: restarts.
-        seed: decides the starts and the weights.
-        device: of the fits; the result is on the CPU.
-        mapper: over sources, such as that of a cluster.
+        compute: device of the fits, workers over sources, seed of the starts and the weights. The
+            result is on the CPU.
     """
-    work = partial(
-        _fit_one, sources=sources, groups=groups, chains=chains, seed=seed, device=device
-    )
-    found = zip(*mapper(work, range(len(sources))), strict=True)
+    work = partial(_fit_one, sources=sources, groups=groups, chains=chains, compute=compute.task())
+    found = zip(*compute.each(work, range(len(sources)), "sources"), strict=True)
     fits, points, own, counts = (list(part) for part in found)
     return OwnMixtures(fits, points, own, counts)
 
@@ -96,12 +90,11 @@ def _fit_one(
     sources: list[Tensor],
     groups: list[Tensor | None],
     chains: int,
-    seed: int,
-    device: str,
+    compute: Compute,
 ) -> tuple[VariationalMixture, Tensor, Tensor, int]:
     """Refits of one source, draws from them, their log density, and the number of components."""
-    rows, group = sources[index].to(device), groups[index]
-    random = new_generator(spawn(seed, "own", index), rows.device)
+    rows, group = sources[index].to(compute.device), groups[index]
+    random = compute.generator("own", index, device=rows.device)
     components = max(1, min(LARGEST_COUNT, len(rows) // ROWS_PER_COMPONENT))
     start = cavi(
         rows,
@@ -112,10 +105,20 @@ def _fit_one(
         tolerance=1e-4,
         max_iterations=100,
     )
-    unit = torch.arange(len(rows), device=device) if group is None else group.to(device)
+    own = torch.arange(len(rows), device=rows.device)
+    unit = own if group is None else group.to(rows.device)
     fit = _refits(rows, unit, start, random)
     drawn = sample_predictive(fit, POINTS, random)
     return fit.to("cpu"), drawn.cpu(), log_predictive(fit, drawn).cpu(), components
+
+
+def repeated(estimate: Estimate, draws: int) -> Estimate:
+    """Refits repeated up to the draws of the other terms, (chain, draw, …).
+
+    Diagnostics that count draws, as the effective sample size, then see more than there are.
+    """
+    refit = torch.arange(draws) % REFITS
+    return estimate.map(lambda value: value[:, refit])
 
 
 def bootstrap_weights(unit: Tensor, draws: int, generator: torch.Generator) -> Tensor:
@@ -221,7 +224,3 @@ def _refit(
         tolerance=1e-4,
         max_iterations=REFIT_STEPS,
     ).select(0)
-
-
-def _mean(values: Tensor) -> tuple[Tensor, Tensor]:
-    return values.mean(0), values.std(0) / values.shape[0] ** 0.5

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from rbpp.checks import Check
+from rbpp.compute import Compute
 from rbpp.data.embed import embed
 from rbpp.data.reduce import principal_components
 from rbpp.data.rows import Rows
+from rbpp.estimate import Estimate
 from rbpp.paired.mutual_information import mutual_information
-from rbpp.randomness import spawn
-from rbpp.sources.own_mixtures import REFITS, fit_own
+from rbpp.sources.own_mixtures import fit_own, repeated
 
 # Principal components of the prompts and of the outputs: the joint mixture has twice as many, and
 # an estimate from a few hundred rows is worth little in more.
@@ -25,12 +26,10 @@ def paired_terms(
     *,
     chains: int,
     draws: int,
-    seed: int,
+    compute: Compute,
     model: str | None = None,
-    device: str = "cpu",
     cache: Any = None,
-    quiet: bool = True,
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+) -> tuple[dict[str, Estimate], Check]:
     """Information of the prompt in the output, and the information gain, of a whole data set.
 
     ΔI = H(M(p) | p) = H(M(p)) − I(p; M(p))   (Definition 4.2), both on principal components:
@@ -39,20 +38,14 @@ def paired_terms(
     Args:
         rows: with `prompt` and `output` among their paired fields.
         chains, draws: shape of the terms.
-        seed: decides every random number.
-        model, cache, quiet: as for `rbpp.data.embed.embed`.
-        device: where the embedding model runs and mixtures are fitted.
+        compute: device of the embedding model and the fits, workers, progress, seed.
+        model, cache: as for `rbpp.data.embed.embed`.
 
     Returns:
-        `information_prompt_output` and `information_gain` (chain, draw) in nats, and a line for
-        the audit; no terms, and the reason in that line, where the pairs allow none, as when
-        prompts repeat.
+        `information_prompt_output` and `information_gain` (chain, draw) in nats, and a check; no
+        terms, and the reason in the check, where the pairs allow none, as when prompts repeat.
     """
-    line: dict[str, Any] = {
-        "name": "paired prompt and output",
-        "holds": None,
-        "measured": len(rows),
-    }
+    found: dict[str, Estimate] = {}
     coordinates = []
     try:
         for name in ("prompt", "output"):
@@ -65,29 +58,27 @@ def paired_terms(
             (vectors,), _ = embed(
                 [own],
                 model=model if own.text is not None else None,
-                device=device,
+                device=compute.device,
                 cache=cache,
-                seed=seed,
-                quiet=quiet,
+                seed=compute.seed,
+                quiet=not compute.progress,
             )
             projected = principal_components([vectors])(vectors)
             coordinates.append(torch.as_tensor(projected[:, :DIMENSION]))
         information = mutual_information(
-            *coordinates, draws=draws, chains=chains, seed=seed, device=device
+            *coordinates, draws=draws, chains=chains, seed=compute.seed, compute=compute
         )
     except ValueError as error:
-        line["message"] = f"no ΔI and no I(p; M(p)): {error}"
-        return {}, line
-    mixtures = fit_own(
-        [coordinates[1]], groups=[None], chains=chains, seed=spawn(seed, "pairs"), device=device
-    )
-    entropy = mixtures.entropy(0)[0][:, torch.arange(draws) % REFITS]
-    shared = information.draws
-    line["message"] = (
-        f"of {coordinates[0].shape[1]} principal components of the prompts and "
-        f"{coordinates[1].shape[1]} of the outputs"
-    )
-    return {
-        "information_prompt_output": shared * len(rows),
-        "information_gain": (entropy - shared) * len(rows),
-    }, line
+        message = f"no ΔI and no I(p; M(p)): {error}"
+    else:
+        mixtures = fit_own(
+            [coordinates[1]], groups=[None], chains=chains, compute=compute.spawn("pairs")
+        )
+        shared = information.terms["mutual_information"]
+        found["information_prompt_output"] = shared * len(rows)
+        found["information_gain"] = (repeated(mixtures.entropy(0), draws) - shared) * len(rows)
+        message = (
+            f"of {coordinates[0].shape[1]} principal components of the prompts and "
+            f"{coordinates[1].shape[1]} of the outputs"
+        )
+    return found, Check("paired prompt and output", "unknown", message, {"pairs": len(rows)})

@@ -7,12 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from rbpp.compute import Compute
 from rbpp.data.moments import StreamSummary, summarise
 from rbpp.data.reduce import Projection, moment_components
 from rbpp.data.rows import Rows
 from rbpp.data.stream import CHUNK_ROWS, Stream, row_stream, shard_files
-from rbpp.randomness import spawn
-from rbpp.threads import Map
 
 # Rows of each source that the posterior is of. An assessment of twice as many takes some four times
 # as long: neighbours are sought among all of them.
@@ -35,8 +34,7 @@ def sample_source(
     embedding_field: str | None = None,
     chunk_rows: int = CHUNK_ROWS,
     sample_rows: int = SAMPLE_ROWS,
-    seed: int = 0,
-    mapper: Map = map,
+    compute: Compute,
 ) -> Sampled:
     """Read a source once.
 
@@ -47,8 +45,7 @@ def sample_source(
         embedding_field: the column with a vector per row, of files that have columns.
         chunk_rows: rows in memory.
         sample_rows: most rows of the sample.
-        seed: decides the sample.
-        mapper: over parts of the source.
+        compute: workers over parts of the source, and the seed of the sample.
 
     Raises:
         ValueError: naming the file, if it has no such rows, fewer than two, or rows that are all
@@ -60,7 +57,10 @@ def sample_source(
     if not stream:
         raise ValueError(f"{path}: Expected rows for {role}; got none")
     summary = summarise(
-        stream, sample_rows=sample_rows, seed=spawn(seed, "rows", name or role), mapper=mapper
+        stream,
+        sample_rows=sample_rows,
+        seed=compute.spawn("rows", name or role).seed,
+        mapper=compute.workers,
     )
     if summary.count < 2 or not bool((summary.covariance.diagonal() > 0).any()):
         raise ValueError(f"{path} ({role}): Expected at least 2 rows that differ; got others")

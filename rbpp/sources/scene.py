@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rbpp.compute import Compute
 from rbpp.data.embed import embed
 from rbpp.data.reduce import DEPTHS, Contrast, Projection, principal_components
 from rbpp.data.rows import Rows
-from rbpp.threads import Map
 
 ROLES = ("anchor", "target", "output", "unprompted", "synthetic")
 
@@ -76,27 +76,25 @@ def lay_out(
     *,
     embedding_model: str | None = None,
     dimension: int | None = None,
-    seed: int = 0,
-    device: str = "cpu",
     cache: Any = None,
-    mapper: Map = map,
-    quiet: bool = True,
+    compute: Compute | None = None,
 ) -> Scene:
     """Embed the sources and project them: principal components of the pool, and the contrast.
 
     Raises:
         ValueError: on a role given twice or unknown, or a pool that does not vary.
     """
+    compute = compute or Compute()
     check_roles([rows.source for rows in sources])
     ordered = sorted(sources, key=lambda rows: ROLES.index(rows.source))
     vectors, embedding = embed(
         ordered,
         model=embedding_model,
-        device=device,
+        device=compute.device,
         cache=cache,
-        seed=seed,
-        mapper=mapper,
-        quiet=quiet,
+        seed=compute.seed,
+        mapper=compute.workers,
+        quiet=not compute.progress,
     )
     return arrange(ordered, vectors, principal_components(vectors, dimension), embedding)
 

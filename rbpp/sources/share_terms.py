@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from rbpp.compute import Compute
 from rbpp.data.reduce import SHARED_DIMENSION
+from rbpp.estimate import Estimate, exactly
 from rbpp.mixtures.conjugate import VariationalMixture
 from rbpp.randomness import generator as new_generator
 from rbpp.randomness import spawn
@@ -35,9 +39,8 @@ def shared_posterior(
     *,
     chains: int,
     draws: int,
-    seed: int,
     engine: Engine = "cavi",
-    device: str = "cpu",
+    compute: Compute,
 ) -> tuple[VariationalMixture, Shares, Tensor]:
     """The shared mixture, the shares, and the rows' responsibilities (chain, n, K).
 
@@ -49,8 +52,9 @@ def shared_posterior(
         dimension: principal components that the contrasts see, and of which the mixture sees the
             first `SHARED_DIMENSION`.
         components: K, or `component_rule` of the rows.
-        chains, draws, seed: of the posterior.
-        engine, device: that fit the components; see `rbpp.sources.shared_mixture.fit_shared`.
+        chains, draws: of the posterior.
+        engine: that fits the components; see `rbpp.sources.shared_mixture.fit_shared`.
+        compute: device of the fit, and the seed.
     """
     made, task = scene.index("synthetic"), scene.reference
     scores = scene.contrasts
@@ -60,9 +64,7 @@ def shared_posterior(
     number = components if components is not None else component_rule(len(rows))
     if number < 4 or number > len(rows):
         raise ValueError(f"Expected components from 4 to the {len(rows)} rows; got {number}")
-    fit = fit_shared(
-        rows, number, restarts=chains, seed=spawn(seed, "shared"), engine=engine, device=device
-    )
+    fit = fit_shared(rows, number, restarts=chains, engine=engine, compute=compute.spawn("shared"))
     members = fit.expected().responsibilities(rows)
     order = common_order(fit, members, source == made)
     fit = reordered(fit, order)
@@ -83,7 +85,7 @@ def shared_posterior(
         torch.stack(variances, 1),
         task,
         draws=draws,
-        generator=new_generator(spawn(seed, "weights")),
+        generator=compute.generator("weights"),
     )
 
     def foreign(name: str, index: int, other: int, own: list[Tensor]) -> Foreign:
@@ -95,7 +97,7 @@ def shared_posterior(
             draws=draws,
             effect=effects[index],
             reference_effect=effects[other],
-            generator=new_generator(spawn(seed, name)),
+            generator=compute.generator(name),
         )
 
     irrelevant = foreign("irrelevant", made, task, scores)
@@ -129,19 +131,19 @@ def shared_posterior(
 
 def share_terms(
     scene: Scene, fit: VariationalMixture, shares: Shares, seed: int
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Terms (chain, draw) of the shares, and the Monte Carlo errors of the divergences."""
+) -> dict[str, Estimate]:
+    """Terms (chain, draw) of the shares; divergences have a Monte Carlo error."""
     made, task = scene.index("synthetic"), scene.reference
     weights = shares.weights
     own = weights[:, :, made]
     terms = {
-        "irrelevant_share": shares.irrelevant.share,
-        "uncovered_share": shares.uncovered.share,
-        "effective_components": torch.special.entr(own).sum(-1).exp(),
+        "irrelevant_share": exactly(shares.irrelevant.share),
+        "uncovered_share": exactly(shares.uncovered.share),
+        "effective_components": exactly(torch.special.entr(own).sum(-1).exp()),
     }
     if "target" in scene.roles and "anchor" in scene.roles:
         on_task = 1 - shares.irrelevant_rate.unsqueeze(1)
-        terms["novel_share"] = (own * shares.unsampled * on_task).sum(-1)
+        terms["novel_share"] = exactly((own * shares.unsampled * on_task).sum(-1))
     pairs = {"total_divergence": (task, made)}
     if "unprompted" in scene.roles:
         unprompted = scene.index("unprompted")
@@ -152,18 +154,17 @@ def share_terms(
     if "output" in scene.roles:
         pairs["curation_divergence"] = (scene.index("output"), made)
     if shares.irrelevant_output is not None:
-        terms["irrelevant_share_output"] = shares.irrelevant_output.share
-    errors = {}
+        terms["irrelevant_share_output"] = exactly(shares.irrelevant_output.share)
     random = new_generator(spawn(seed, "divergence"))
     points = _component_densities(fit, random)
     for name, (first, second) in pairs.items():
-        terms[name], errors[name] = _total_variation(
-            points, weights[:, :, first], weights[:, :, second]
-        )
-    # Rows that the other source lacks count whole: weights miss what differs inside components.
-    for share in ("irrelevant_share", "uncovered_share"):
-        terms["total_divergence"] = torch.maximum(terms["total_divergence"], terms[share])
-    return terms, errors
+        terms[name] = _total_variation(points, weights[:, :, first], weights[:, :, second])
+    # TV is at least the share of either source that the other lacks: weights miss what differs
+    # inside components.
+    total = terms["total_divergence"]
+    least = torch.maximum(shares.irrelevant.share, shares.uncovered.share)
+    terms["total_divergence"] = replace(total, value=torch.maximum(total.value, least))
+    return terms
 
 
 def _component_densities(fit: VariationalMixture, random: torch.Generator) -> Tensor:
@@ -182,8 +183,8 @@ def _component_densities(fit: VariationalMixture, random: torch.Generator) -> Te
     return torch.stack(result)
 
 
-def _total_variation(points: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """TV = E |p − q| / (p + q) over ½(p + q), stratified by component, with its error.
+def _total_variation(points: Tensor, first: Tensor, second: Tensor) -> Estimate:
+    """TV = E |p − q| / (p + q) over ½(p + q), stratified by component.
 
     Args:
         points: (chain, K, M, K).
@@ -194,4 +195,4 @@ def _total_variation(points: Tensor, first: Tensor, second: Tensor) -> tuple[Ten
     ratio = difference / torch.einsum("ckml,cdl->cdkm", points, first + second).clamp_min(1e-300)
     value = (half * ratio.mean(-1)).sum(-1)
     variance = (half.square() * ratio.var(-1) / ratio.shape[-1]).sum(-1)
-    return value, variance.sqrt()
+    return Estimate(value, variance.sqrt(), ratio.shape[-1] * ratio.shape[-2])

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rbpp.compute import Compute
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_prior
 from rbpp.randomness import generator as new_generator
-from rbpp.randomness import spawn
 
 Engine = Literal["cavi", "svi"]
 # Dirichlet concentration of the pool's weights: well below 1, so that components that nobody needs
@@ -47,9 +47,8 @@ def fit_shared(
     components: int,
     *,
     restarts: int = 4,
-    seed: int = 0,
     engine: Engine = "cavi",
-    device: str = "cpu",
+    compute: Compute,
 ) -> VariationalMixture:
     """Variational posterior of the shared mixture, from restarts that look where sources differ.
 
@@ -61,10 +60,9 @@ def fit_shared(
         rows: (n, d); the last coordinate is the contrast.
         components: K, at least 4.
         restarts: independent starts; the leading dimension of the result.
-        seed: decides the starts.
         engine: `"cavi"`, coordinate ascent, or `"svi"`, Pyro's stochastic gradients, which starts
             where the other does and takes some thirty times as long.
-        device: of the fit; the result is on the CPU.
+        compute: device of the fit, and the seed of the starts; the result is on the CPU.
 
     Raises:
         ValueError: as `rbpp.mixtures.cavi`, and on another engine.
@@ -72,15 +70,18 @@ def fit_shared(
     if engine not in get_args(Engine):
         raise ValueError(f"Expected an engine of {', '.join(get_args(Engine))}; got {engine}")
     labels = torch.stack(
-        [_labels(rows, components, restart, spawn(seed, restart)) for restart in range(restarts)]
-    ).to(device)
-    rows = rows.to(device)
+        [
+            _labels(rows, components, restart, compute.spawn(restart).seed)
+            for restart in range(restarts)
+        ]
+    ).to(compute.device)
+    rows = rows.to(compute.device)
     prior = default_prior(rows, components, concentration=CONCENTRATION)
     starts = _from_labels(rows, labels, prior, components)
     if engine == "svi":
         from rbpp.sources.shared_svi import fit_by_svi
 
-        return fit_by_svi(rows, prior, starts, seed=spawn(seed, "svi")).to("cpu")
+        return fit_by_svi(rows, prior, starts, seed=compute.spawn("svi").seed).to("cpu")
     return cavi(
         rows,
         prior,

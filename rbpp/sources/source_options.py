@@ -116,8 +116,6 @@ _HANDED_ON = (
     "chains",
     "draws",
     "seed",
-    "device",
-    "quiet",
 )
 
 

@@ -17,16 +17,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rbpp.checks import Check, verdict_of
+from rbpp.compute import Compute
 from rbpp.data.stream import CHUNK_ROWS, Part
-from rbpp.progress import progress
+from rbpp.files import written_whole
 from rbpp.sources import findings
 from rbpp.sources.assess import assess_scene
-from rbpp.sources.assessment import Assessment
-from rbpp.sources.compare import Comparison, compare_rows, name_versions
+from rbpp.sources.assessment import Assessment, headline
+from rbpp.sources.compare import (
+    EQUIVALENT_NATS,
+    EQUIVALENT_SHARE,
+    compare_rows,
+    name_versions,
+)
+from rbpp.sources.comparison import Comparison
 from rbpp.sources.placement import Placement, placement_of
 from rbpp.sources.samples import SAMPLE_ROWS, Sampled, common_components, sample_source
 from rbpp.sources.scene import ROLES, arrange, check_roles
-from rbpp.threads import Map
+from rbpp.sources.shared_mixture import Engine
 
 GIVEN = "embeddings as given"
 
@@ -39,10 +47,12 @@ def assess_streams(
     chunk_rows: int = CHUNK_ROWS,
     sample_rows: int = SAMPLE_ROWS,
     dimension: int | None = None,
+    components: int | None = None,
+    engine: Engine = "cavi",
+    chains: int = 4,
+    draws: int = 250,
     seed: int = 0,
-    mapper: Map = map,
-    quiet: bool = True,
-    **options: Any,
+    compute: Compute | None = None,
 ) -> Assessment:
     """As `rbpp.assess`, of files of numbers that need not fit in memory.
 
@@ -52,10 +62,9 @@ def assess_streams(
             named by their places, from 1. `redundancy` is missing for sources that were sampled.
         embedding_field, chunk_rows, sample_rows: as for `sample_source`.
         dimension: principal components.
+        components, engine, chains, draws: as for `rbpp.assess`.
         seed: decides every random number.
-        mapper: over parts of the sources, and what else is independent.
-        quiet: no progress bar.
-        options: `components`, `engine`, `chains`, `draws` and `device` of `rbpp.assess`.
+        compute: device, workers over parts of the sources and what else is independent, progress.
 
     Returns:
         Terms, answers and tables as of `rbpp.assess`, whose `rows` are those of the samples.
@@ -72,6 +81,7 @@ def assess_streams(
     >>> found.settings["rows"], found.settings["sample_rows"]
     ({'target': 200, 'synthetic': 200}, {'target': 100, 'synthetic': 100})
     """
+    compute = Compute.of(compute, seed)
     check_roles(list(paths))
     sources = {
         role: sample_source(
@@ -80,8 +90,7 @@ def assess_streams(
             embedding_field=embedding_field,
             chunk_rows=chunk_rows,
             sample_rows=sample_rows,
-            seed=seed,
-            mapper=mapper,
+            compute=compute,
         )
         for role in ROLES
         if role in paths
@@ -93,19 +102,22 @@ def assess_streams(
         common_components(found, dimension),
         GIVEN,
     )
-    assessed, (fit, shares) = assess_scene(scene, seed=seed, mapper=mapper, **options)
+    assessed, (fit, shares) = assess_scene(
+        scene, components=components, engine=engine, chains=chains, draws=draws, compute=compute
+    )
     sizes = {role: len(source.rows) for role, source in sources.items()}
     whole = {role: source.summary.count for role, source in sources.items()}
     settings = {**assessed.settings, "sample_rows": sizes, "chunk_rows": chunk_rows}
     assessed = replace(
-        assessed, settings=settings, audit=[*assessed.audit, _sample_line(sizes, whole)]
+        assessed, settings=settings, checks=(*assessed.checks, _sampled(sizes, whole))
     )
     if rows_file is None:
         return assessed
     placement = placement_of(scene, fit, shares)
-    drop = _write_rows(rows_file, sources, placement, assessed, mapper, quiet)
+    drop = _write_rows(rows_file, sources, placement, assessed, compute)
     last = findings.which_rows(findings.task_name(scene), whole["synthetic"], *drop)
-    return replace(assessed, answers=[*assessed.answers[:-1], last])
+    answers = [*assessed.answers[:-1], last]
+    return replace(assessed, answers=answers, headline=headline(answers))
 
 
 def compare_streams(
@@ -117,9 +129,15 @@ def compare_streams(
     chunk_rows: int = CHUNK_ROWS,
     sample_rows: int = SAMPLE_ROWS,
     dimension: int | None = None,
+    components: int | None = None,
+    chains: int = 4,
+    draws: int = 250,
+    equivalent_share: float = EQUIVALENT_SHARE,
+    equivalent_nats: float = EQUIVALENT_NATS,
+    shares: bool = True,
+    hdi_prob: float = 0.94,
     seed: int = 0,
-    mapper: Map = map,
-    **options: Any,
+    compute: Compute | None = None,
 ) -> Comparison:
     """As `rbpp.compare`, of files of numbers that need not fit in memory: of samples of them.
 
@@ -127,18 +145,19 @@ def compare_streams(
         versions, reference, anchor: files, as `sample_source` takes them.
         embedding_field, chunk_rows, sample_rows: as for `sample_source`.
         dimension: principal components, of all rows.
-        seed, mapper, options: as for `rbpp.compare`.
+        components, chains, draws, equivalent_share, equivalent_nats, shares, hdi_prob, seed,
+            compute: as for `rbpp.compare`.
 
     Raises:
         ValueError: on unusable files or options.
     """
+    compute = Compute.of(compute, seed)
     named = name_versions(versions)
     reading: dict[str, Any] = {
         "embedding_field": embedding_field,
         "chunk_rows": chunk_rows,
         "sample_rows": sample_rows,
-        "seed": seed,
-        "mapper": mapper,
+        "compute": compute,
     }
     real = [sample_source(reference, "target", **reading)]
     if anchor is not None:
@@ -151,9 +170,15 @@ def compare_streams(
         {name: source.rows for name, source in made.items()},
         [source.rows for source in real],
         projection=common_components([*real, *made.values()], dimension),
+        components=components,
+        chains=chains,
+        draws=draws,
+        equivalent_share=equivalent_share,
+        equivalent_nats=equivalent_nats,
+        shares=shares,
+        hdi_prob=hdi_prob,
         seed=seed,
-        mapper=mapper,
-        **options,
+        compute=compute,
     )
     sizes = {"reference": len(real[0].rows), **{name: len(s.rows) for name, s in made.items()}}
     return replace(found, settings={**found.settings, "sample_rows": sizes})
@@ -172,23 +197,18 @@ def _write_rows(
     sources: Mapping[str, Sampled],
     placement: Placement,
     assessed: Assessment,
-    mapper: Map,
-    quiet: bool,
+    compute: Compute,
 ) -> tuple[int, float]:
-    """Write the table of all rows; how many synthetic ones should go, and their probabilities' sum.
-
-    Written aside and moved: nobody reads half a table.
-    """
+    """Write the table of all rows; how many synthetic ones should go, and their chances' sum."""
     import pyarrow.parquet
 
     tasks = [task for role, source in sources.items() for task in _tasks(role, source)]
     known = {role: _known(assessed, role, source) for role, source in sources.items()}
     work = partial(_place_part, placement=placement, known=known)
-    aside, drop, total = Path(f"{path}.part"), 0, 0.0
-    with ExitStack() as stack:
-        stack.callback(aside.unlink, missing_ok=True)
+    drop, total = 0, 0.0
+    with written_whole(path) as aside, ExitStack() as stack:
         writer = None
-        found = progress(mapper(work, tasks), len(tasks), "rows", quiet)
+        found = compute.each(work, tasks, "rows")
         for task, columns in zip(tasks, found, strict=True):
             table = _table(task, columns)
             writer = writer or stack.enter_context(
@@ -198,9 +218,6 @@ def _write_rows(
             if task.role == "synthetic":
                 likely = columns["off_task"][columns["off_task"] > 0.5]
                 drop, total = drop + len(likely), total + float(likely.sum())
-        if writer is not None:
-            writer.close()
-        aside.replace(path)
     return drop, total
 
 
@@ -258,16 +275,16 @@ def _placed(
         yield columns
 
 
-def _sample_line(sizes: Mapping[str, int], whole: Mapping[str, int]) -> dict[str, Any]:
-    """What the audit says of the samples."""
+def _sampled(sizes: Mapping[str, int], whole: Mapping[str, int]) -> Check:
+    """Whether the posterior is that of all rows."""
     sampled = [f"{n:,} of {whole[role]:,} {role}" for role, n in sizes.items() if n < whole[role]]
-    return {
-        "name": "rows of the samples",
-        "holds": None if sampled else True,
-        "measured": sum(sizes.values()),
-        "message": f"the posterior is that of {', '.join(sampled)} rows, drawn uniformly: its "
-        "intervals are those of the samples; other rows have the probabilities of rows of the "
-        "samples at their place, and what is redundant among them is not known"
+    return Check(
+        "rows of the samples",
+        verdict_of(None if sampled else True),
+        f"the posterior is that of {', '.join(sampled)} rows, drawn uniformly: its intervals are "
+        "those of the samples; other rows have the probabilities of rows of the samples at their "
+        "place, and what is redundant among them is not known"
         if sampled
         else "every source is small enough: the posterior is that of all rows",
-    }
+        {"rows": sum(sizes.values())},
+    )

@@ -52,11 +52,11 @@ class Bounds(Result):
     missing: Mapping[str, str] = field(default_factory=dict)
     substitutes: Mapping[str, str] = field(default_factory=dict)
 
-    def figures(self) -> Mapping[str, Callable[[], Any]]:
+    def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
         """`terms`: all but bounds; `bounds`: every bound beside what it bounds."""
         return {
-            "terms": lambda: bound_figures.plot_terms(self.idata),
-            "bounds": lambda: bound_figures.plot_bounds(self.idata, self.audit()),
+            "terms": lambda: bound_figures.plot_terms(self.idata, hdi_prob),
+            "bounds": lambda: bound_figures.plot_bounds(self.idata, self.audit(), hdi_prob),
         }
 
     def details(self) -> Mapping[str, Any]:
@@ -175,7 +175,7 @@ def bounds(
         settings={**settings, "process": process.name, "knobs": process.knobs},
         headline=(_headline(checks, sizes.worlds),),
         notes=_lines(terms, found.missing, notes, estimators),
-        rows=found.facts.rows,
+        row_counts=found.facts.rows,
         estimators=estimators,
         missing=found.missing,
         substitutes=notes,

@@ -362,7 +362,7 @@ def found(memorised):
 
 
 def test_all_is_reported(found, memorised):
-    posterior = found.data["posterior"]
+    posterior = found.idata["posterior"]
     for name in (*BOUNDS, "generalization_gap", "training_loss", "held_out_loss"):
         assert posterior[name].shape == (2, 30)
         assert posterior[name].attrs["units"] == "loss"
@@ -373,19 +373,32 @@ def test_all_is_reported(found, memorised):
         assert others["probability_holds"] >= sure, name
         assert others["plug_in"] >= 0
     measured = float((memorised.held_out - memorised.training).mean())
-    assert found.settings["measured_gap"] == pytest.approx(measured)
-    verdicts = {line["assumption"]: line["verdict"] for line in found.audit}
+    assert found.measured_gap == pytest.approx(measured)
+    verdicts = {check.statement: check.verdict for check in found.checks}
     assert verdicts["masks are fair coins"] == "holds"
     assert next(v for k, v in verdicts.items() if "interpolation" in k) == "holds"
+
+
+def test_losses_and_masks_are_a_supersample(memorised):
+    options = {"chains": 1, "draws": 5, "permutations": 1}
+    found = fine_tune_bounds(3 * memorised.columns, memorised.masks, loss_bound=3, **options)
+    expected = fine_tune_bounds(memorised, **options)
+    assert found.measured_gap == pytest.approx(3 * expected.measured_gap)
+    assert found.settings["loss_bound"] == 3
+    with pytest.raises(ValueError, match="Expected masks beside the losses; got none"):
+        fine_tune_bounds(memorised.columns)
+    for own in ({"masks": memorised.masks}, {"loss_bound": 1.0}):
+        with pytest.raises(ValueError, match="Expected a supersample alone"):
+            fine_tune_bounds(memorised, **own)
 
 
 def test_options_change_what_they_name(memorised, found):
     options = {"chains": 2, "draws": 30, "permutations": 3, "seed": 4}
     again = fine_tune_bounds(memorised, **options)
     name = "bound_cmi_samplewise"
-    np.testing.assert_array_equal(again.data["posterior"][name], found.data["posterior"][name])
+    np.testing.assert_array_equal(again.idata["posterior"][name], found.idata["posterior"][name])
     other = fine_tune_bounds(memorised, **{**options, "seed": 5, "permutations": 4})
-    assert not np.array_equal(other.data["posterior"][name], found.data["posterior"][name])
+    assert not np.array_equal(other.idata["posterior"][name], found.idata["posterior"][name])
     assert other.comparison[name]["null_plug_in"] != found.comparison[name]["null_plug_in"]
     for option, value in (("chains", 0), ("draws", 1), ("permutations", 0)):
         with pytest.raises(ValueError, match=option):
@@ -400,13 +413,13 @@ def test_audit_names_what_is_violated():
         good.columns, torch.where(torch.arange(30) < 28, torch.ones(20, 30), good.masks.double())
     )
     for data, what in ((swapped, "held-out rows"), (biased, "fair coins"), (good, "interpolation")):
-        audit = fine_tune_bounds(data, chains=1, draws=20, permutations=1).audit
-        line = next(line for line in audit if what in line["assumption"])
-        assert line["verdict"] == "violated", what
+        checks = fine_tune_bounds(data, chains=1, draws=20, permutations=1).checks
+        check = next(check for check in checks if what in check.statement)
+        assert check.verdict == "violated", what
 
 
 def test_figure_has_every_bound_and_the_gap(found):
-    axis = plot_fine_tune_bounds(found.data)
+    axis = plot_fine_tune_bounds(found.idata)
     labels = [label.get_text() for label in axis.get_yticklabels()]
     assert len(labels) == len(BOUNDS)
     assert "measured gap" in [text.get_text() for text in axis.get_legend().get_texts()]

@@ -1,4 +1,4 @@
-"""`rbpp kl-gap`: sweeps to files, figure, table and JSON; bad options in one line."""
+"""`rbpp kl-gap`: studies to files, figure, table and JSON; bad options in one line."""
 
 import json
 
@@ -36,8 +36,8 @@ def test_json_is_one_object_with_a_term_per_value_and_world(capsys):
         (["--values", "5..2"], "at least one value"),
         (["--vary", "K,K"], "every knob once"),
         (["--vary", "Q"], "one of the knobs"),
-        (["--set", "K=3"], "either swept or set"),
-        (["--worlds", "0"], "worlds to be a whole number of 1 or more"),
+        (["--set", "K=3"], "either varied or set"),
+        (["--worlds", "0"], "whole number of 1 or more; got 0"),
         (["--histogram-redraws", "-1"], "whole number of 0 or more; got -1"),
     ],
 )

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from rbpp.compute import Compute
 from rbpp.data.rows import read_rows
 from rbpp.inference_data import highest_density_interval, term_table
 from rbpp.processes.process import load_process
@@ -66,7 +67,7 @@ def test_assess_recovers_what_the_weights_say():
     nearest = torch.cdist(rows["synthetic"], means).argmin(-1)
     truth = (task[nearest] < 0.02).double().mean().item()
     assessed = assess(rows["anchor"], rows["synthetic"], target=rows["target"], chains=2, draws=60)
-    term = term_table(assessed.data)["irrelevant_share"]
+    term = term_table(assessed.idata)["irrelevant_share"]
     assert term["hdi_low"] - 0.05 <= truth <= term["hdi_high"] + 0.05
 
 
@@ -101,15 +102,20 @@ def test_shares_of_many_worlds_are_covered(count, least):
         worlds += 1
         scene = lay_out([read_rows(rows[s], s) for s in ("anchor", "target", "synthetic")])
         fit, shares, _ = shared_posterior(
-            scene, scene.projection.dimension, None, chains=2, draws=100, seed=world
+            scene,
+            scene.projection.dimension,
+            None,
+            chains=2,
+            draws=100,
+            compute=Compute(seed=world),
         )
-        terms, _ = share_terms(scene, fit, shares, world)
+        terms = share_terms(scene, fit, shares, world)
         truths = {
             "irrelevant_share": made[task < ABSENT].sum(),
             "uncovered_share": task[made < ABSENT].sum(),
         }
         for name, truth in truths.items():
-            low, high = highest_density_interval(terms[name].flatten().numpy(), 0.94)
+            low, high = highest_density_interval(terms[name].value.flatten().numpy(), 0.94)
             held[name] += low <= truth <= high
     assert worlds == count
     assert min(held.values()) >= least, held

@@ -11,6 +11,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from rbpp import command
+from rbpp.estimate import exactly
 from rbpp.inference_data import group_datasets, term_table
 from rbpp.sources import shared_svi
 from rbpp.sources.assess import assess
@@ -37,7 +38,7 @@ def found():
 
 
 def interval(assessment, name):
-    term = term_table(assessment.data)[name]
+    term = term_table(assessment.idata)[name]
     return term["hdi_low"], term["hdi_high"]
 
 
@@ -61,14 +62,14 @@ def test_effective_components_lie_between_the_clusters_and_the_components(found)
 
 
 def test_total_variation_is_that_of_the_clusters(found):
-    assert term_table(found.data)["total_divergence"]["mean"] == pytest.approx(0.27, abs=0.08)
-    assert term_table(found.data)["total_divergence"]["mcse"] < 0.01
+    assert term_table(found.idata)["total_divergence"]["mean"] == pytest.approx(0.27, abs=0.08)
+    assert term_table(found.idata)["total_divergence"]["mcse"] < 0.01
 
 
 def test_kl_gap_prefers_what_covers_the_task():
     """Anchors of half the task against synthetic data of all of it."""
     made, _ = rows_of([0, 1, 2, 3], 240, 5)
-    terms = term_table(assess(ANCHOR, made, target=TARGET, **OPTIONS).data)
+    terms = term_table(assess(ANCHOR, made, target=TARGET, **OPTIONS).idata)
     assert terms["kl_gap_coverage"]["hdi_low"] > 0
     assert terms["kl_synthetic"]["mean"] < terms["kl_anchor"]["mean"]
 
@@ -96,7 +97,7 @@ def test_components_have_their_parts(found):
 
 
 def test_inference_data_has_chains_draws_and_weights(found):
-    posterior = group_datasets(found.data)["posterior"]
+    posterior = group_datasets(found.idata)["posterior"]
     assert (posterior.sizes["chain"], posterior.sizes["draw"]) == (2, 60)
     np.testing.assert_allclose(posterior["source_weights"].sum("component"), 1)
     assert set(posterior["source"].values) == {"anchor", "target", "synthetic"}
@@ -108,7 +109,7 @@ def test_answers_and_audit_are_complete(found):
         assert set(line) == {"question", "sentence", "probability", "verdict"}
         assert line["verdict"] in ("good", "bad", "unclear")
     assert {"enough rows", "projection", "restarts agree", "converged"} <= {
-        line["name"] for line in found.audit
+        line.statement for line in found.checks
     }
     assert found.sensitivity.chosen.sum() == 1
 
@@ -117,19 +118,19 @@ def test_the_same_seed_repeats_and_another_does_not(found):
     again = assess(ANCHOR, SYNTHETIC, target=TARGET, **OPTIONS)
     pd.testing.assert_frame_equal(again.rows, found.rows)
     other = assess(ANCHOR, SYNTHETIC, target=TARGET, seed=1, **OPTIONS)
-    first, second = (term_table(item.data)["irrelevant_share"]["mean"] for item in (found, other))
+    first, second = (term_table(item.idata)["irrelevant_share"]["mean"] for item in (found, other))
     assert first != second
     assert first == pytest.approx(second, abs=0.03)
 
 
 def test_without_a_target_the_anchors_stand_in_and_the_audit_says_so():
     found = assess(ANCHOR, SYNTHETIC, **OPTIONS)
-    terms = term_table(found.data)
+    terms = term_table(found.idata)
     assert "novel_share" not in terms
     assert "kl_gap" not in terms
-    line = next(line for line in found.audit if line["name"] == "target data")
-    assert line["holds"] is None
-    assert "cannot be told" in line["message"]
+    line = next(line for line in found.checks if line.statement == "target data")
+    assert line.verdict == "unknown"
+    assert "cannot be told" in line.message
     low, high = interval(found, "irrelevant_share")  # all beyond the anchors counts: 2 and 4
     assert low - 0.06 <= np.isin(PART, [2, 4]).mean() <= high + 0.06
 
@@ -148,7 +149,7 @@ def test_curation_and_unprompted_rows_have_their_terms():
     terms = term_table(
         assess(
             ANCHOR, SYNTHETIC, target=TARGET, output=output, unprompted=unprompted, **OPTIONS
-        ).data
+        ).idata
     )
     assert terms["irrelevant_share_output"]["mean"] > terms["irrelevant_share"]["mean"] + 0.1
     assert 0.15 < terms["curation_divergence"]["mean"] < 0.35
@@ -168,9 +169,9 @@ def test_rows_of_one_group_count_once():
     grouped = assess(None, frame, target=TARGET, group_field="prompt", **OPTIONS)
     width = [np.diff(interval(item, "irrelevant_share")).item() for item in (alone, grouped)]
     assert width[1] > 1.5 * width[0]
-    entropy = [term_table(item.data)["entropy_synthetic"]["sd"] for item in (alone, grouped)]
+    entropy = [term_table(item.idata)["entropy_synthetic"]["sd"] for item in (alone, grouped)]
     assert entropy[1] > entropy[0]
-    assert any(line["name"] == "groups of synthetic" for line in grouped.audit)
+    assert any(line.statement == "groups of synthetic" for line in grouped.checks)
 
 
 def test_paired_prompts_and_outputs_have_their_information():
@@ -191,11 +192,11 @@ def test_paired_prompts_and_outputs_have_their_information():
         output_field="o",
         **OPTIONS,
     )
-    terms = term_table(found.data)
+    terms = term_table(found.idata)
     per_row = terms["information_prompt_output"]["mean"] / 200
     assert per_row == pytest.approx(0.51, abs=0.2)
     assert "information_gain" in terms
-    assert any(line["name"] == "paired prompt and output" for line in found.audit)
+    assert any(line.statement == "paired prompt and output" for line in found.checks)
 
 
 def test_repeated_prompts_have_no_information_and_the_audit_says_why():
@@ -210,9 +211,9 @@ def test_repeated_prompts_have_no_information_and_the_audit_says_why():
         output_field="o",
         **OPTIONS,
     )
-    assert "information_gain" not in term_table(found.data)
-    line = next(line for line in found.audit if line["name"] == "paired prompt and output")
-    assert "no ΔI" in line["message"]
+    assert "information_gain" not in term_table(found.idata)
+    line = next(line for line in found.checks if line.statement == "paired prompt and output")
+    assert "no ΔI" in line.message
 
 
 def test_dimension_and_components_are_the_users():
@@ -229,8 +230,8 @@ def test_another_engine_fits_the_components_and_the_shares_agree(found, monkeypa
     ours = assess(ANCHOR, SYNTHETIC, **options)
     theirs = assess(ANCHOR, SYNTHETIC, engine="svi", **options)
     assert (ours.settings["engine"], theirs.settings["engine"]) == ("cavi", "svi")
-    assert (ours.data["sample_stats"]["elbo"] != theirs.data["sample_stats"]["elbo"]).all()
-    terms = [term_table(item.data) for item in (ours, theirs)]
+    assert (ours.idata["sample_stats"]["elbo"] != theirs.idata["sample_stats"]["elbo"]).all()
+    terms = [term_table(item.idata) for item in (ours, theirs)]
     for name in ("novel_share", "total_divergence", "effective_components"):
         first, second = terms[0][name], terms[1][name]
         assert first["mean"] != second["mean"]
@@ -240,9 +241,9 @@ def test_another_engine_fits_the_components_and_the_shares_agree(found, monkeypa
 
 def test_five_anchors_are_enough_to_run_and_too_few_to_be_sure():
     found = assess(ANCHOR[:5], SYNTHETIC, target=TARGET, **OPTIONS)
-    line = next(line for line in found.audit if line["name"] == "enough rows")
-    assert line["holds"] is False
-    assert line["measured"] == {"anchor": 5}
+    line = next(line for line in found.checks if line.statement == "enough rows")
+    assert line.verdict == "violated"
+    assert line.measured["few"] == {"anchor": 5}
 
 
 def test_text_has_keywords_and_examples():
@@ -387,16 +388,17 @@ def test_demo_finds_its_own_truth():
         check=True,
     )
     audit = json.loads(done.stdout)["audit"]
-    assert next(line for line in audit if line["name"] == "true off-task share")["holds"]
+    verdicts = {line["statement"]: line["verdict"] for line in audit}
+    assert verdicts["true off-task share"] == "holds"
 
 
 def test_total_variation_is_no_less_than_either_share(monkeypatch):
     """Where weights of components show no difference, the shares are what is known of it."""
     monkeypatch.setattr(
         "rbpp.sources.share_terms._total_variation",
-        lambda points, first, second: (torch.zeros(first.shape[:2]),) * 2,
+        lambda points, first, second: exactly(torch.zeros(first.shape[:2])),
     )
-    posterior = assess(None, SYNTHETIC, target=TARGET, **OPTIONS).data["posterior"]
+    posterior = assess(None, SYNTHETIC, target=TARGET, **OPTIONS).idata["posterior"]
     shares = np.maximum(posterior["irrelevant_share"], posterior["uncovered_share"])
     assert float(shares.min()) > 0
     np.testing.assert_array_equal(posterior["total_divergence"], shares)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from rbpp import command
-from rbpp.inference_data import group_datasets
 from rbpp.plots import plot_ranking
-from rbpp.sources.compare import compare, fails
+from rbpp.sources.compare import compare
+from rbpp.sources.comparison import fails
 
 CENTRES = np.random.default_rng(0).normal(size=(4, 5)) * 4
 OPTIONS = {"chains": 2, "draws": 40}
@@ -96,7 +96,7 @@ def test_anchors_make_the_score_the_kl_gap():
     anchor = rows_of([0], 60, 7)
     found = compare(VERSIONS, TARGET, anchor=anchor, shares=False, **OPTIONS)
     assert found.settings["score"] == "kl_gap"
-    posterior = group_datasets(found.data["good"])["posterior"]
+    posterior = found.idata["posterior"]
     np.testing.assert_allclose(posterior["score"], posterior["kl_gap"])
     assert "irrelevant_share" not in posterior
 

@@ -11,6 +11,7 @@ import torch
 
 from rbpp import command
 from rbpp.data.rows import read_rows
+from rbpp.estimate import exactly
 from rbpp.inference_data import term_table
 from rbpp.processes.process import load_process
 from rbpp.processes.simulation import simulate
@@ -39,7 +40,8 @@ def ratio_to_truth(count, seed, skew=False):
     """I(S; W) by the bootstrap of one data set against that of 64 fresh ones: z and ratio."""
     source = generator(seed)
     learner = prepare(rows_of((count,), source, skew=skew), None, source)
-    value, error = information(learner, chains=2, draws=400, random=source)[""]
+    drawn = information(learner, chains=2, draws=400, random=source)
+    value, error = drawn.value, drawn.standard_error
     fresh = learner.prepared.fit(rows_of((1, 64, len(learner.rows)), source, skew=skew))
     truth = learner_information(fresh, 64, source, pairs=8)
     noise = math.hypot(value.std(), error.mean(), truth.standard_error)
@@ -66,7 +68,8 @@ def test_the_value_lies_in_the_sandwich_where_that_is_not_cut():
     source = generator(0)
     learner = prepare(torch.randn(300, 1, generator=source, dtype=torch.float64), None, source)
     assert learner.prepared.start.components == 1
-    value, error = information(learner, chains=4, draws=200, random=source)[""]
+    drawn = information(learner, chains=4, draws=200, random=source)
+    value, error = drawn.value, drawn.standard_error
     fresh = learner.prepared.fit(
         torch.randn(1, 64, len(learner.rows), 1, generator=source, dtype=torch.float64)
     )
@@ -85,12 +88,12 @@ def test_of_many_rows_half_a_log_2_is_known_per_parameter():
     expected = (4 * (1 + 3 + 6) - 1) / 2 * math.log(2)
     for count in (300, 900):
         part = replace(learner, rows=learner.rows[:count], unit=learner.unit[:count])
-        sides = information(part, chains=2, draws=200, random=source)
-        value, error = sides[""]
+        drawn = information(part, chains=2, draws=200, random=source)
+        value, error = drawn.value, drawn.standard_error
         noise = math.hypot(value.std(), error.mean())
         assert abs(value.mean() - expected) < 3 * noise
         assert noise < 0.2 * expected
-        assert (sides["_lower"][0] < sides["_upper"][0]).all()
+        assert (drawn.lower.value < drawn.upper.value).all()
 
 
 def test_units_are_drawn_whole():
@@ -117,14 +120,14 @@ def scene_of(**sources):
 
 def terms_of(scene, divergence=0.2, *, chains=2, draws=60, seed=0, **more):
     divergences = {
-        name: torch.full((chains, draws), value, dtype=torch.float64)
+        name: exactly(torch.full((chains, draws), value, dtype=torch.float64))
         for name, value in {"total_divergence": divergence, **more}.items()
     }
     return learned_terms.learned_terms(scene, divergences, chains=chains, draws=draws, seed=seed)
 
 
-def lines_of(audit):
-    return {line["name"]: line for line in audit}
+def lines_of(checks):
+    return {check.statement: check for check in checks}
 
 
 @pytest.fixture(scope="module")
@@ -143,36 +146,37 @@ def found(scene):
 
 
 def test_bounds_are_those_of_the_lemmas(found):
-    information = found.terms["information_synthetic_learner_upper"]
+    terms = {name: estimate.value for name, estimate in found.terms.items()}
+    information = found.terms["information_synthetic_learner"].upper.value
     root = (0.5 * information / found.rows["synthetic"]).sqrt()  # 2σ² = 1/2
-    torch.testing.assert_close(found.terms["bound_synthetic_sharp"], 0.1 + root)
-    torch.testing.assert_close(found.terms["bound_synthetic"], 0.5 + root)
-    information = found.terms["information_anchor_learner_upper"]
+    torch.testing.assert_close(terms["bound_synthetic_sharp"], 0.1 + root)
+    torch.testing.assert_close(terms["bound_synthetic"], 0.5 + root)
+    information = found.terms["information_anchor_learner"].upper.value
     root = (0.5 * information / found.rows["anchor"]).sqrt()
-    torch.testing.assert_close(found.terms["bound_anchor"], root)
-    difference = (
-        found.terms["information_anchor_learner"] - found.terms["information_synthetic_learner"]
-    )
-    torch.testing.assert_close(found.terms["ggmi"], difference)
-    assert (found.terms["ggmi_lower"] < found.terms["ggmi"]).all()
-    assert (found.terms["ggmi"] < found.terms["ggmi_upper"]).all()
-    for name, value in found.terms.items():
-        assert value.shape == found.errors[name].shape == (2, 60)
-        assert (found.errors[name] > 0).all()
-        assert value.std() > 0
+    torch.testing.assert_close(terms["bound_anchor"], root)
+    difference = terms["information_anchor_learner"] - terms["information_synthetic_learner"]
+    torch.testing.assert_close(terms["ggmi"], difference)
+    gain = found.terms["ggmi"]
+    assert (gain.lower.value < gain.value).all()
+    assert (gain.value < gain.upper.value).all()
+    for estimate in found.terms.values():
+        for side in filter(None, (estimate, estimate.lower, estimate.upper)):
+            assert side.value.shape == (2, 60)
+            assert (side.standard_error > 0).all()
+            assert side.value.std() > 0
 
 
 def test_bounds_hold_and_assumptions_too_where_all_rows_are_of_one_law(found):
-    lines = lines_of(found.audit)
+    lines = lines_of(found.checks)
     held = ("Theorem 4.7, sharp", "Theorem 4.7", "Lemma 4.8", "anchors are rows of the task")
     for name in (*held, "TV(D, D_gen) is not too small", "learner of the synthetic rows"):
-        assert lines[name]["holds"] is True
+        assert lines[name].verdict == "holds"
     for name in held[:3]:
-        measured = lines[name]["measured"]
+        measured = lines[name].measured
         assert measured["probability_holds"] > 0.95
         assert measured["slack"] == pytest.approx(measured["right"] - measured["left"])
-    assert lines["Definition 4.9"]["holds"] is None
-    assert "many runs" in lines["Lemma 4.5, Theorem 4.10"]["message"]
+    assert lines["Definition 4.9"].verdict == "unknown"
+    assert "many runs" in lines["Lemma 4.5, Theorem 4.10"].message
 
 
 def test_what_breaks_an_assumption_is_found():
@@ -186,21 +190,21 @@ def test_what_breaks_an_assumption_is_found():
         ),
         0.0,
     )
-    lines = lines_of(found.audit)
-    assert lines["TV(D, D_gen) is not too small"]["holds"] is False
-    assert lines["anchors are rows of the task"]["holds"] is False
-    assert lines["Lemma 4.8"]["holds"] is False
-    assert lines["Theorem 4.7, sharp"]["measured"]["probability_holds"] < 0.05
+    lines = lines_of(found.checks)
+    assert lines["TV(D, D_gen) is not too small"].verdict == "violated"
+    assert lines["anchors are rows of the task"].verdict == "violated"
+    assert lines["Lemma 4.8"].verdict == "violated"
+    assert lines["Theorem 4.7, sharp"].measured["probability_holds"] < 0.05
 
 
 @pytest.mark.parametrize("share", ["irrelevant_share", "uncovered_share"])
 def test_a_divergence_below_a_share_is_too_small(scene, share):
     for value, holds in ((0.05, True), (0.3, False)):
-        line = lines_of(terms_of(scene, 0.1, **{share: value}).audit)[
+        line = lines_of(terms_of(scene, 0.1, **{share: value}).checks)[
             "TV(D, D_gen) is not too small"
         ]
-        assert line["holds"] is holds
-        assert line["measured"][share] == pytest.approx(value)
+        assert line.verdict == ("holds" if holds else "violated")
+        assert line.measured[share] == pytest.approx(value)
 
 
 def test_without_target_rows_the_anchors_have_no_error_of_their_own(scene):
@@ -208,20 +212,20 @@ def test_without_target_rows_the_anchors_have_no_error_of_their_own(scene):
     found = terms_of(scene_of(anchor=anchor, synthetic=synthetic))
     assert "generalization_error_anchor" not in found.terms
     assert "generalization_error" in found.terms
-    assert lines_of(found.audit)["Lemma 4.8"]["holds"] is None
-    assert "no unprompted rows" in lines_of(found.audit)["Theorem 4.7"]["message"]
+    assert lines_of(found.checks)["Lemma 4.8"].verdict == "unknown"
+    assert "no unprompted rows" in lines_of(found.checks)["Theorem 4.7"].message
     alone = terms_of(scene_of(target=target, synthetic=synthetic))
     assert not {"ggmi", "bound_anchor"} & set(alone.terms)
-    assert "no GGMI" in lines_of(alone.audit)["Definition 4.9"]["message"]
+    assert "no GGMI" in lines_of(alone.checks)["Definition 4.9"].message
 
 
 def test_seeds_draws_and_divergences_count(scene, found):
     again = terms_of(scene, 0.1, task_divergence=0.2, generation_divergence=0.3)
     other = terms_of(scene, 0.1, seed=1, chains=1, draws=20)
     name = "information_synthetic_learner"
-    assert torch.equal(again.terms[name], found.terms[name])
-    assert other.terms[name].shape == (1, 20)
-    assert other.terms[name].mean() != found.terms[name].mean()
+    assert torch.equal(again.terms[name].value, found.terms[name].value)
+    assert other.terms[name].value.shape == (1, 20)
+    assert other.terms[name].value.mean() != found.terms[name].value.mean()
 
 
 def test_rows_of_a_group_count_once():
@@ -237,15 +241,15 @@ def test_rows_of_a_group_count_once():
         [read_rows(target, "target"), read_rows(frame, "synthetic", group_field="prompt")]
     )
     found = [terms_of(scene, draws=200) for scene in (alone, grouped)]
-    width = [item.terms["generalization_error"].std() for item in found]
+    width = [item.terms["generalization_error"].value.std() for item in found]
     assert width[1] > 1.5 * width[0]  # 2.2 without the target's part
-    first, second = (lines_of(item.audit)["learner of the synthetic rows"] for item in found)
-    assert first["measured"]["units"] == 188
-    assert second["measured"]["units"] == 38
-    assert "38 groups count as independent" in second["message"]
+    first, second = (lines_of(item.checks)["learner of the synthetic rows"] for item in found)
+    assert first.measured["units"] == 188
+    assert second.measured["units"] == 38
+    assert "38 groups count as independent" in second.message
     assert (
-        found[1].terms["bound_synthetic_sharp"].mean()
-        > found[0].terms["bound_synthetic_sharp"].mean()
+        found[1].terms["bound_synthetic_sharp"].value.mean()
+        > found[0].terms["bound_synthetic_sharp"].value.mean()
     )
 
 
@@ -276,9 +280,9 @@ def test_too_little_to_learn_from_is_a_line_of_the_audit(name):
     scene = lay_out([read_rows(rows, "target"), read_rows(made, "synthetic", **options)])
     found = terms_of(scene, seed=1)  # the one row that differs is not in the pilot
     assert not found.terms
-    assert [line["name"] for line in found.audit] == ["learner of the synthetic rows"]
-    assert message in found.audit[0]["message"]
-    assert found.audit[0]["holds"] is None
+    assert [line.statement for line in found.checks] == ["learner of the synthetic rows"]
+    assert message in found.checks[0].message
+    assert found.checks[0].verdict == "unknown"
 
 
 def test_of_many_rows_some_are_learnt_from(monkeypatch):
@@ -314,9 +318,9 @@ def test_sources_of_the_process_end_to_end(tmp_path, capsys):
         term = whole["terms"][name]
         assert term["hdi_low"] < term["mean"] < term["hdi_high"]
         assert term["mcse"] > 0
-    lines = lines_of(whole["audit"])
+    verdicts = {line["statement"]: line["verdict"] for line in whole["audit"]}
     for name in ("Theorem 4.7, sharp", "Theorem 4.7"):
-        assert lines[name]["holds"] is True
+        assert verdicts[name] == "holds"
     # Learners leave a quarter of 200 rows, and of 120 anchors, to their pilots.
     assert whole["settings"]["learner_rows"] == {"synthetic": 150, "anchor": 90}
     for name, count in (*((name, 150) for name in (names[0], names[2])), (names[1], 90)):
@@ -328,5 +332,5 @@ def test_assess_has_the_bounds():
     source = generator(5)
     made, target = rows_of((120,), source).numpy(), rows_of((120,), source).numpy()
     found = assess(None, made, target=target, chains=2, draws=40)
-    assert term_table(found.data)["bound_synthetic_sharp"]["mean"] > 0
-    assert lines_of(found.audit)["Theorem 4.7, sharp"]["holds"] is True
+    assert term_table(found.idata)["bound_synthetic_sharp"]["mean"] > 0
+    assert lines_of(found.checks)["Theorem 4.7, sharp"].verdict == "holds"

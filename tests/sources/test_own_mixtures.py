@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from rbpp.compute import Compute
 from rbpp.randomness import generator
 from rbpp.sources.own_mixtures import (
     REFITS,
@@ -21,27 +22,28 @@ def fitted():
     first = torch.randn(1500, 2, generator=random, dtype=torch.float64)
     second = torch.randn(1500, 2, generator=random, dtype=torch.float64) + 0.5
     third = torch.randn(1500, 2, generator=random, dtype=torch.float64)
-    return fit_own([first, second, third], groups=[None] * 3, chains=2, seed=0)
+    return fit_own([first, second, third], groups=[None] * 3, chains=2, compute=Compute())
 
 
 def test_entropy_is_the_gaussians(fitted):
     """Tolerance: 4 posterior standard deviations of an entropy from 1,500 rows, √(d / 2n)."""
-    value, error = fitted.entropy(0)
-    assert value.shape == error.shape == (2, REFITS)
+    value = fitted.entropy(0).value
+    assert value.shape == (2, REFITS)
     truth = math.log(2 * math.pi * math.e)
     assert value.mean().item() == pytest.approx(truth, abs=4 * math.sqrt(1 / 1500) + 0.02)
 
 
 def test_divergence_is_near_half_the_squared_distance(fitted):
     """D_KL of unit Gaussians at distance √½ is 1/4; fits of 8 components cost up to 0.3 more."""
-    value, error = fitted.divergence(0, 1)
+    found = fitted.divergence(0, 1)
+    value, error = found.value, found.standard_error
     assert 0.25 - 4 * error.mean() / 4 < value.mean() < 0.55
-    assert value.mean() > 3 * fitted.divergence(0, 2)[0].mean()
+    assert value.mean() > 3 * fitted.divergence(0, 2).value.mean()
 
 
 def test_fits_to_one_distribution_hardly_diverge(fitted):
-    assert fitted.divergence(0, 2)[0].mean() < 0.1
-    torch.testing.assert_close(fitted.divergence(0, 0)[0], torch.zeros(2, REFITS).double())
+    assert fitted.divergence(0, 2).value.mean() < 0.1
+    torch.testing.assert_close(fitted.divergence(0, 0).value, torch.zeros(2, REFITS).double())
 
 
 def test_predictive_draws_have_the_predictive_density(fitted):
@@ -66,8 +68,8 @@ def test_refits_spread_as_fits_to_fresh_samples_do():
     Of 32 refits it is known to 13 %: within three of those, and what a mixture of 8 adds.
     """
     rows = torch.randn(400, 2, generator=generator(3), dtype=torch.float64)
-    value, error = fit_own([rows], groups=[None], chains=1, seed=1).entropy(0)
-    spread = (value.var() - error.square().mean()).sqrt().item()
+    found = fit_own([rows], groups=[None], chains=1, compute=Compute(seed=1)).entropy(0)
+    spread = (found.value.var() - found.standard_error.square().mean()).sqrt().item()
     assert spread == pytest.approx(math.sqrt(1 / 400), rel=0.4)
 
 

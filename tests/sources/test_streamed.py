@@ -9,6 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from rbpp import command
+from rbpp.compute import Compute
 from rbpp.inference_data import group_datasets
 from rbpp.sources.assess import assess
 from rbpp.sources.compare import compare
@@ -55,8 +56,8 @@ def sampled(files, tmp_path_factory):
 
 
 def mean_and_spread(found, name):
-    values = group_datasets(found.data)["posterior"][name]
-    error = group_datasets(found.data)["posterior"].get(f"{name}_mcse")
+    values = group_datasets(found.idata)["posterior"][name]
+    error = group_datasets(found.idata)["posterior"].get(f"{name}_mcse")
     noise = 0.0 if error is None else float((error**2).mean()) / values.size
     return float(values.mean()), (float(values.var()) + noise) ** 0.5
 
@@ -77,7 +78,7 @@ def test_small_sources_are_sampled_whole_and_give_what_they_give_in_memory(files
         table[["source", "off_task", "x", "y"]],
         found.rows[["source", "off_task", "x", "y"]],
     )
-    assert found.audit[-1]["holds"] is True
+    assert found.checks[-1].verdict == "holds"
 
 
 def test_samples_give_the_answers_of_all_rows_within_their_errors(sampled, whole):
@@ -93,9 +94,9 @@ def test_samples_give_the_answers_of_all_rows_within_their_errors(sampled, whole
     assert abs(mean - expected) < 4 * (spread**2 + other**2) ** 0.5
     assert found.settings["rows"] == {role: len(rows) for role, rows in SOURCES.items()}
     assert found.settings["sample_rows"] == {"anchor": 200, "target": 500, "synthetic": 500}
-    line = found.audit[-1]
-    assert "500 of 1,500 synthetic" in line["message"]
-    assert "anchor" not in line["message"]
+    line = found.checks[-1]
+    assert "500 of 1,500 synthetic" in line.message
+    assert "anchor" not in line.message
 
 
 def test_every_row_has_its_line(sampled, whole):
@@ -206,6 +207,11 @@ def test_a_table_that_is_cut_off_leaves_no_file(files, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         assess_streams(
-            files, rows_file=place, sample_rows=200, chunk_rows=300, mapper=cut_off, **OPTIONS
+            files,
+            rows_file=place,
+            sample_rows=200,
+            chunk_rows=300,
+            compute=Compute(workers=cut_off),
+            **OPTIONS,
         )
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,133 @@
+"""ArviZ reads the InferenceData of every job's result without help: summaries, plots, frames."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from rbpp.fine_tuning.fine_tunes import fine_tune_bounds
+from rbpp.inference_data import group_datasets, terms_group, terms_of
+from rbpp.kl_gap_study import study
+from rbpp.paired.mutual_information import mutual_information
+from rbpp.sources.assess import assess
+from rbpp.sources.compare import compare
+
+with warnings.catch_warnings():  # ArviZ 0.23 announces 1.0 whenever it is imported
+    warnings.simplefilter("ignore", FutureWarning)
+    import arviz
+
+RANDOM = np.random.default_rng(0)
+ROWS = {name: RANDOM.normal(size=(90, 2)) for name in ("anchor", "target", "first", "second")}
+SMALL = {"chains": 2, "draws": 40}
+
+
+def fine_tunes():
+    masks = RANDOM.integers(0, 2, (6, 20))
+    trained = np.stack([masks == 0, masks == 1], -1)
+    losses = RANDOM.random((6, 20, 2)) * np.where(trained, 0.1, 1)  # rows are memorised
+    return fine_tune_bounds(losses, masks, permutations=1, **SMALL)
+
+
+def information():
+    return mutual_information(
+        ROWS["first"], ROWS["first"] + ROWS["second"], components=2, margins=["raw"], **SMALL
+    )
+
+
+# A new job joins by a line: a small result, the group of its terms, and terms without repeated
+# draws in any chain. Of an assessment and a comparison these are the terms of the shared mixture.
+JOBS = {
+    "assess": (
+        lambda: assess(ROWS["anchor"], ROWS["first"], target=ROWS["target"], **SMALL),
+        "posterior",
+        ["effective_components", "information_synthetic_learner"],
+    ),
+    "compare": (
+        lambda: compare({"one": ROWS["first"], "two": ROWS["second"]}, ROWS["target"], **SMALL),
+        "posterior",
+        ["effective_components"],
+    ),
+    "cmi": (fine_tunes, "posterior", ["held_out_loss", "bound_cmi_evaluated"]),
+    "mi": (information, "posterior", ["mutual_information"]),
+    "kl-gap": (
+        lambda: study("K", [2, 3], worlds=2, posterior_draws=4, points=64),
+        "posterior",
+        ["kl_gap", "kl_gap_coverage"],
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=JOBS)
+def job(request):
+    make, group, distinct = JOBS[request.param]
+    return make(), group, distinct
+
+
+def test_terms_are_in_their_group(job):
+    result, group, distinct = job
+    assert terms_group(result.idata) == group
+    assert set(distinct) <= set(terms_of(result.idata).data_vars)
+    assert set(distinct) <= set(result.terms)
+
+
+def test_no_draw_of_a_chain_is_another_one_repeated(job):
+    result, _, distinct = job
+    for name in distinct:
+        value = terms_of(result.idata)[name].transpose("chain", "draw", ...)
+        for draws in value.values.reshape(*value.shape[:2], -1):
+            assert len(np.unique(draws, axis=0)) == len(draws), name
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_arviz_summarises_and_diagnoses(job):
+    result, group, distinct = job
+    summary = arviz.summary(result.idata, group=group, var_names=distinct)
+    assert summary["mean"].notna().all()
+    sizes = arviz.ess(group_datasets(result.idata)[group][distinct])
+    total = terms_of(result.idata).sizes["chain"] * terms_of(result.idata).sizes["draw"]
+    for name in distinct:
+        assert (sizes[name] > 0).all()
+        # Of independent draws: chance takes the estimate up to some twice their number.
+        assert (sizes[name] < 3 * total).all()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_arviz_plots(job):
+    result, group, distinct = job
+    names = distinct if len(distinct) > 1 else [*distinct, *_another(result, distinct)]
+    assert arviz.plot_forest(result.idata, var_names=distinct, combined=True) is not None
+    if len(names) > 1 or result.terms[names[0]].value.dim() > 2:
+        assert arviz.plot_pair(result.idata, group=group, var_names=names) is not None
+
+
+def _another(result, names):
+    """A term of the shape of these, for a plot of pairs."""
+    shape = result.terms[names[0]].value.shape
+    return [n for n, e in result.terms.items() if n not in names and e.value.shape == shape][:1]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_data_frames_and_concatenation(job):
+    result, group, distinct = job
+    dataset = terms_of(result.idata)
+    frame = dataset[distinct].to_dataframe()
+    assert len(frame) == np.prod([dataset[distinct].sizes[name] for name in dataset[distinct].dims])
+    if hasattr(result.idata, "to_dataframe"):
+        assert (
+            len(result.idata.to_dataframe(groups=[group]))
+            == dataset.sizes["chain"] * (dataset.sizes["draw"])
+        )
+        twice = arviz.concat(result.idata, result.idata, dim="chain")
+        assert group_datasets(twice)[group].sizes["chain"] == 2 * dataset.sizes["chain"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_every_result_can_do(job, tmp_path):
+    result, _, distinct = job
+    assert type(result).__name__ in repr(result)
+    assert len(result.summary()) > 0
+    assert result.checks or type(result).__name__ == "Study"
+    assert "<table" in result._repr_html_()
+    result.save(tmp_path / "result.nc")
+    assert all(draw() is not None for draw in result.figures(0.5).values())
+    assert distinct[0] in " ".join(result.table())
