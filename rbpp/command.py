@@ -1,7 +1,8 @@
 """The command line: `rbpp NAME …` runs inference/NAME.py, and owns what all programs share.
 
-A program is a file with a docstring (its help), `configure(parser)`, `run(arguments) -> Outcome`,
-and, so that `python inference/NAME.py …` does the same,
+A program is a file with a docstring (its help), `configure(parser)` and `run(arguments)`, which
+returns a `Result`, several by name, or `Done`. So that `python inference/NAME.py …` does the same,
+it ends with
 
     if __name__ == "__main__":
         sys.exit(command.main([Path(__file__).stem, *sys.argv[1:]]))
@@ -21,7 +22,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -54,35 +55,6 @@ class Done:
     exit_status: int = 0
     written: Sequence[Path] = ()
     figures: Mapping[str, Callable[[], Any]] | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a program found.
-
-    Attributes:
-        data: InferenceData, in nats and per data set (the layer converts what it prints), or a
-            dictionary of several, each written to a file of its own.
-        audit: one mapping per audited statement.
-        settings: what the numbers depend on beyond the options of the command line.
-        figures: name to a figure or axes, or to a function that draws them, called only where
-            `--figures` asks for it.
-        extra: further keys of the JSON object.
-        text: printed in place of the table of terms.
-        notes: printed below the table.
-        rows: row counts of the data sets `anchor` and `synthetic`, for `--per-row`.
-        exit_status: of the command.
-    """
-
-    data: Any = None
-    audit: Sequence[Mapping[str, Any]] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    figures: Mapping[str, Any] = field(default_factory=dict)
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    text: str | None = None
-    notes: str = ""
-    rows: Mapping[str, int] = field(default_factory=dict)
-    exit_status: int = 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -162,66 +134,7 @@ def _run(name: str, run: Callable[[argparse.Namespace], Any], parsed: argparse.N
     # Whatever a library prints must not end up inside the one JSON object.
     with contextlib.redirect_stdout(sys.stderr) if parsed.json else contextlib.nullcontext():
         outcome = run(parsed)
-    if not isinstance(outcome, Outcome):
-        return _report(name, outcome if isinstance(outcome, Done) else Done(outcome), parsed)
-
-    from rbpp import display, inference_data
-
-    settings = {
-        "program": name,
-        **{key: value for key, value in vars(parsed).items() if key not in _OWN_OPTIONS},
-        **outcome.settings,
-    }
-    several = outcome.data if isinstance(outcome.data, dict) else {"": outcome.data}
-    found = {key: data for key, data in several.items() if data is not None}
-    per_row = getattr(parsed, "per_row", False)
-    if per_row and not outcome.rows:
-        raise ValueError("--per-row: there is no data set here whose rows could be counted")
-    rows = outcome.rows if per_row else None
-    audit = display.convert_audit(outcome.audit, parsed.units, rows)
-    terms, units = {}, {}
-    for key, data in found.items():
-        shown = display.convert(data, parsed.units, rows)
-        table = inference_data.term_table(shown, parsed.hdi_prob)
-        terms.update({f"{key}/{name}" if key else name: term for name, term in table.items()})
-        for label, term in inference_data.group_datasets(shown)["posterior"].items():
-            units[f"{key}/{label}" if key else str(label)] = term.attrs.get("units", "")
-    written = []
-    if parsed.output is not None:
-        if not found:
-            raise ValueError(f"--output: rbpp {name} has no InferenceData to write")
-        attrs = {"settings": settings, "audit": list(outcome.audit), "versions": display.versions()}
-        encoded = {key: display.to_json(value) for key, value in attrs.items()}
-        for key, data in found.items():
-            path = parsed.output
-            path = path.with_stem(f"{path.stem}_{key}") if key else path
-            inference_data.write(inference_data.with_attrs(data, **encoded), path)
-            written.append(path)
-    if parsed.figures is not None:
-        written += _save_figures(outcome.figures, parsed.figures)
-
-    if parsed.json:
-        report = {
-            "terms": terms,
-            "hdi_prob": parsed.hdi_prob,
-            "audit": audit,
-            "settings": settings,
-            "versions": display.versions(),
-            **outcome.extra,
-        }
-        print(display.to_json(report), flush=True)
-    elif not parsed.quiet:
-        parts: list[Any] = []
-        if outcome.text is not None:
-            parts.append(outcome.text)
-        elif terms:
-            parts.append(display.format_terms(terms, parsed.hdi_prob, units))
-        if outcome.notes:
-            parts.append(outcome.notes)
-        if audit:
-            parts.append(display.format_audit(audit))
-        display.show([*parts, *_written(written)])
-    return outcome.exit_status
+    return _report(name, outcome if isinstance(outcome, Done) else Done(outcome), parsed)
 
 
 def _report(name: str, done: Done, parsed: argparse.Namespace) -> int:

@@ -15,6 +15,12 @@ def load(name):
     return module
 
 
+def finite_chain(module, folder):
+    found = module.main()
+    assert found["information_synthetic_learner"] <= found["bound_chain_rule"] + 1e-9
+    assert found["bound_chain_rule"] <= found["bound_information_flow"] + 1e-9
+
+
 def exact_kl_gap(module, folder):
     found = module.main(worlds=16, redraws=4, values=(2, 12))
     assert found["own"] > 3  # nats, of a distribution against itself
@@ -65,6 +71,7 @@ def how_loose(module, folder):
 CHECKS = {
     "exact_kl_gap": exact_kl_gap,
     "fine_tunes": fine_tunes,
+    "finite_chain": finite_chain,
     "how_loose": how_loose,
     "lemma_4_5_proof_step": lemma_4_5_proof_step,
     "paper_figures": paper_figures,

@@ -8,7 +8,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from rbpp.inference_data import group_datasets, highest_density_interval
-from rbpp.plots import ANCHOR_COLOUR, SYNTHETIC_COLOUR
+from rbpp.plots.style import ANCHOR_COLOUR, SYNTHETIC_COLOUR
 
 
 def plot_fine_tune_bounds(data: Any, hdi_prob: float = 0.94, axis: Axes | None = None) -> Axes:

@@ -1,5 +1,7 @@
 """Every term of a finite chain as an exact sum: the ground truth of the estimators. All in nats.
 
+    python examples/finite_chain.py
+
 A chain is a handful of probability tables; every leading dimension of the tables is a batch of
 chains. An alphabet is that of whole data sets: the anchors, the outputs.
 """
@@ -12,6 +14,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+import rbpp
 from rbpp.internals import standard_gamma
 from rbpp.theory.statements import STATEMENTS, LemmaSetting
 from rbpp.theory.terms import Terms, add_derived
@@ -201,3 +204,16 @@ def random_chains(
     return FiniteChain(
         table(), identity[order], table(), identity[total], synthetic, table(size), table(size)
     )
+
+
+def main(seed: int = 0) -> dict[str, float]:
+    """Print every term and bound of one random chain of three letters."""
+    chain = random_chains(1, curation=0.1, generator=rbpp.generator(seed))
+    found = {name: float(value) for name, value in terms(chain).items()}
+    for name, value in found.items():
+        print(f"{name:48} {value:9.4f}")
+    return found
+
+
+if __name__ == "__main__":
+    main()
