@@ -50,7 +50,7 @@ def draw():
 class Small(Result):
     body: str = ""
 
-    def figures(self):
+    def figures(self, hdi_prob=0.94):
         return {"one": draw, "two": lambda: draw().axes[0]}
 
     def details(self):
@@ -91,7 +91,7 @@ def run(arguments):
         idata=None if text else data,
         checks=(Check("Lemma 4.5", "holds", measured={"slack": np.float64("nan")}),),
         settings={"rows": np.int64(3)},
-        rows={} if arguments.fail == "rows" else {"anchor": 5, "synthetic": 10},
+        row_counts={} if arguments.fail == "rows" else {"anchor": 5, "synthetic": 10},
         body="nothing to report" if text else "",
     )
     if arguments.fail == "several":

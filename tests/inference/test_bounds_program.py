@@ -131,7 +131,7 @@ def test_the_noise_of_the_learner_of_letters_counts(capsys):
         (["linear_gaussian", "--learner-noise", "0.2"], "Expected letters at site synthetic"),
         (["linear_gaussian", "--learner", "mixture", "--learner-noise", "0.2"], "got a mixture"),
         (["linear_gaussian", "--resolution", "-1"], "resolution"),
-        (["linear_gaussian", "--sub-gaussian", "0"], "sub_gaussian"),
+        (["linear_gaussian", "--sub-gaussian", "0"], "--sub-gaussian"),
         (["linear_gaussian", "--sub-gaussian", "some"], "estimate"),
         (["linear_gaussian", "--layers", "1", "--contraction", "2"], "contraction"),
         ([f"{USERS}:echo"], "infinitely much: site 'output'"),
