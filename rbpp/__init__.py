@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from rbpp.assessment.assess import assess as assess
+    from rbpp.assessment.sources import Fields as Fields
+    from rbpp.assessment.sources import Representation as Representation
+    from rbpp.assessment.sources import Sampling as Sampling
     from rbpp.estimate import Estimate as Estimate
     from rbpp.fine_tuning.fine_tunes import fine_tune_bounds as fine_tune_bounds
     from rbpp.kl_gap_study import study as study
@@ -29,16 +33,18 @@ if TYPE_CHECKING:
     from rbpp.processes.process import load_process as load_process
     from rbpp.processes.simulation import simulate as simulate
     from rbpp.randomness import generator as generator
-    from rbpp.sources.assess import assess as assess
     from rbpp.sources.compare import compare as compare
     from rbpp.theory.bounds import bounds as bounds
 
 _MODULES = {
     "Estimate": "rbpp.estimate",
+    "Fields": "rbpp.assessment.sources",
     "Fit": "rbpp.mixtures.fit",
     "GaussianMixture": "rbpp.mixtures.mixture",
     "MixturePosterior": "rbpp.mixtures.posterior",
-    "assess": "rbpp.sources.assess",
+    "Representation": "rbpp.assessment.sources",
+    "Sampling": "rbpp.assessment.sources",
+    "assess": "rbpp.assessment.assess",
     "bounds": "rbpp.theory.bounds",
     "check": "rbpp.processes.contract",
     "compare": "rbpp.sources.compare",
