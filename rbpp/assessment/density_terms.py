@@ -24,6 +24,9 @@ from rbpp.data.reduce import principal_components
 
 Array = NDArray[np.float64]
 
+# Principal components of divergences and entropies at most: those of docs/divergences.md, and in
+# more of them the extrapolation of an entropy is most of the answer.
+MOST_DIMENSIONS = 16
 # Fewer independent rows have no log ratio.
 FEWEST_UNITS = 16
 
@@ -95,7 +98,7 @@ def find_densities(
     units = [int(sources.units(name).max()) + 1 for name in sources.names]
     d = sources.projection.dimension
     if not given:
-        d = min(d, max(2, min(units) // FEWEST_ROWS_PER_DIMENSION))
+        d = min(d, MOST_DIMENSIONS, max(2, min(units) // FEWEST_ROWS_PER_DIMENSION))
     found = Densities(dimension=d)
     few = {n: u for n, u in zip(sources.names, units, strict=True) if u < FEWEST_UNITS}
     if few:
@@ -243,9 +246,12 @@ def _entropies(found: Densities, sources: Sources, seed: int, draws: int) -> Non
     compare.
     """
     task = sources.vectors[sources.task]
-    count = int(sources.units(sources.task).max()) + 1
+    units = {name: int(sources.units(name).max()) + 1 for name in sources.names}
+    real = [units[name] for name in ("anchor", "target") if units.get(name, 0) >= FEWEST_UNITS]
+    if not real:
+        return
     try:
-        d = min(sources.projection.dimension, max(2, count // FEWEST_ROWS_PER_DIMENSION))
+        d = min(MOST_DIMENSIONS, max(2, min(real) // FEWEST_ROWS_PER_DIMENSION))
         available = principal_components([task]).dimension
         axes = principal_components([task], min(d, available))
     except ValueError:
@@ -253,6 +259,13 @@ def _entropies(found: Densities, sources: Sources, seed: int, draws: int) -> Non
     said = []
     for role in ("anchor", "output", "synthetic"):
         if role not in sources.names:
+            continue
+        if units[role] < FEWEST_ROWS_PER_DIMENSION * axes.dimension:
+            message = (
+                f"{units[role]} independent rows are fewer than {FEWEST_ROWS_PER_DIMENSION} for "
+                f"each of {axes.dimension} dimensions"
+            )
+            found.checks.append(Check(f"entropy of the {role} rows", "unknown", message))
             continue
         rows = axes(sources.vectors[role]) * axes.scale
         try:

@@ -83,8 +83,8 @@ def paired_terms(
             why = f"; no ΔI: {error}"
         else:
             why = ""
-            own = torch.as_tensor(entropy.draws[: chains * draws]).reshape(chains, draws)
-            found["information_gain"] = (exactly(own) - shared) * len(rows)
+            rate = torch.as_tensor(entropy.draws[: chains * draws]).reshape(chains, draws)
+            found["information_gain"] = (exactly(rate) - shared) * len(rows)
         message = (
             f"of {coordinates[0].shape[1]} principal components of the prompts and "
             f"{coordinates[1].shape[1]} of the outputs{why}"

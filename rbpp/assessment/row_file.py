@@ -73,7 +73,7 @@ def _parts(sources: Sources, rows: pd.DataFrame, name: str) -> Iterator[pd.DataF
         columns: dict[str, Any] = place_rows(sources, name, vectors, sample)
         numbers = np.arange(start + 1, start + len(vectors) + 1).astype(str)
         part = pd.DataFrame(
-            {column: columns[column] if column in columns else None for column in sample.columns},
+            {column: columns.get(column) for column in sample.columns},
             index=range(len(vectors)),
         )
         part["source"], part["id"] = name, numbers

@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 FEW_ROWS = 30
 # Standard errors beyond which neighbours in a file are alike.
 _ALIKE = 4.0
+# Share of rows that repeat another from which a source has collapsed.
+_MANY_COPIES = 0.05
 
 
 def source_checks(sources: Sources) -> list[Check]:
@@ -207,7 +209,7 @@ def _repeated(sources: Sources) -> list[Check]:
         found.append(
             Check(
                 f"rows of {name} are distinct",
-                "violated",
+                "violated" if own.near > _MANY_COPIES else "undecided",
                 f"{len(own.group) - own.distinct} of {len(own.group)} rows repeat another "
                 f"({own.exact:.0%} exactly, {own.near:.0%} nearly or exactly), the commonest "
                 f"stands there {own.largest} times; {own.distinct} are distinct, and copies "

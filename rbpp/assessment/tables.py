@@ -205,13 +205,13 @@ def label_table(
     names = sorted({label for label in [*made, *(real or [])] if label is not None})
     number = {name: index for index, name in enumerate(names)}
     place = np.array([i for i, label in enumerate(made) if label is not None])
-    labels = torch.tensor([number[made[i]] for i in place])  # type: ignore[index]
+    labels = torch.tensor([number[made[i]] for i in place])
     vectors = torch.as_tensor(sources.content("synthetic")[place]).double()
     known = np.array([i for i, label in enumerate(real or []) if label is not None], dtype=int)
     real_rows = real_labels = None
     if real is not None and len(known) >= 10:
         real_rows = torch.as_tensor(sources.content(sources.task)[known]).double()
-        real_labels = torch.tensor([number[real[i]] for i in known])  # type: ignore[index]
+        real_labels = torch.tensor([number[real[i]] for i in known])
     try:
         found = wrong_labels(vectors, labels, len(names), real_rows, real_labels, seed)
     except ValueError as error:
