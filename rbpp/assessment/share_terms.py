@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rbpp.assessment.copies import CopiedRows, copied_rows, same_rows
 from rbpp.assessment.marks import MarkedShare, share_from_marks
+from rbpp.assessment.neighbours import kth_distance
 from rbpp.assessment.off_task import OffTask, novel, off_task, uncovered
 from rbpp.assessment.scores import LEAST_ROWS
 from rbpp.assessment.sources import Sources
@@ -113,14 +114,7 @@ def find_shares(
             num_samples=num_samples,
             seed=seed,
         )
-        missed = uncovered(
-            target,
-            rows,
-            units=sources.units(task),
-            lexical=lexical,
-            num_samples=num_samples,
-            seed=seed,
-        )
+        missed = _missed(sources, num_samples, seed)
     asked.keep("irrelevant_share", irrelevant)
     asked.keep("uncovered_share", missed)
     if irrelevant.visibility is not None:
@@ -186,6 +180,38 @@ def find_shares(
         style=style,
         marked=marked,
         same=same,
+    )
+
+
+def _missed(sources: Sources, num_samples: int, seed: int) -> OffTask:
+    """The task's rows that the synthetic ones do not account for."""
+    task = sources.task
+    target, rows = sources.content(task), sources.content("synthetic")
+    if sources.copies["synthetic"].distinct >= LEAST_ROWS:
+        return uncovered(
+            target,
+            rows,
+            units=sources.units(task),
+            lexical=sources.embedding.lexical,
+            num_samples=num_samples,
+            seed=seed,
+        )
+    # So few distinct rows have no distances of their own to compare with: a row of the task is
+    # covered if one of them is nearer to it than its fifth neighbour (Naeem and others, Reliable
+    # fidelity and diversity metrics for generative models, ICML 2020).
+    near = kth_distance(target, target, min(5, len(target) - 1), own=True)
+    away = kth_distance(target, rows, 1)
+    apart = (away > near).astype(float)
+    random = np.random.default_rng([seed, 9])
+    weights = random.standard_exponential((num_samples, len(target)))
+    return OffTask(
+        draws=weights @ apart / weights.sum(1),
+        probability=apart,
+        score=away / np.maximum(near, 1e-9),
+        at_least=0.0,
+        at_most=1.0,
+        at_most_with_classes=None,
+        visibility=None,
     )
 
 

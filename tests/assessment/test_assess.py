@@ -421,6 +421,7 @@ def test_copies_within_count_once_and_are_reported():
     assert line.measured["distinct"] == 5
     assert "5 are distinct" in found.headline[5]
     assert found.table()["irrelevant_share_at_least"]["mean"] == 0
+    assert found.table()["uncovered_share"]["mean"] > 0.5
 
 
 def test_counts_of_words_give_no_share_where_styles_differ():
