@@ -34,8 +34,10 @@ from rbpp.assessment.scores import (
     Scores,
     checked_rows,
     checked_weights,
+    design_effect,
     distinct,
     neighbour,
+    of_distinct,
     off_task_scores,
     score_rows,
 )
@@ -131,7 +133,7 @@ def off_task(
     refusal = _refusal(found.style, saturation, lexical)
     if refusal:
         return _spread(_nothing(found, refusal), place)
-    design = design_effect(found.rows, _of_distinct(units, place))
+    design = design_effect(found.rows, of_distinct(units, place))
     result = share_of(found, weights=weights, design=design, num_samples=num_samples, seed=seed)
     result = _spread(result, place)
     if labels is None:
@@ -180,7 +182,7 @@ def uncovered(
     refusal = _refusal(found.style, saturation, lexical)
     if refusal:
         return _spread(_nothing(found, refusal), place)
-    design = design_effect(found.rows, _of_distinct(units, place))
+    design = design_effect(found.rows, of_distinct(units, place))
     result = share_of(found, weights=weights, design=design, num_samples=num_samples, seed=seed)
     return _spread(result, place)
 
@@ -284,34 +286,6 @@ def visibility(
             gain = _beyond(foreign, _THRESHOLDS) - _beyond(clean, _THRESHOLDS)
             seen.append(max(0.0, float(gain.max())))
     return float(np.mean(seen)) if seen else 0.0
-
-
-def design_effect(scores: np.ndarray, units: np.ndarray | None) -> float:
-    """How many rows tell as much as one independent row, at least 1, after Rao and Scott.
-
-    The variance of the sum of scores over units, over what it were if rows were independent.
-
-    Args:
-        scores: (n,).
-        units: index of the independent unit of every row (n,); None if each row is one.
-
-    Rao and Scott, The analysis of categorical data from complex sample surveys, JASA 76 (1981).
-
-    >>> design_effect(np.array([0.0, 0.0, 1.0, 1.0]), np.array([0, 0, 1, 1]))
-    2.0
-    """
-    if units is None:
-        return 1.0
-    centred = scores - scores.mean()
-    by_unit = np.bincount(np.unique(units, return_inverse=True)[1].reshape(-1), centred)
-    return max(1.0, float(np.square(by_unit).sum() / max(np.square(centred).sum(), 1e-300)))
-
-
-def _of_distinct(units: np.ndarray | None, place: NDArray[np.int64]) -> np.ndarray | None:
-    """Units of distinct rows: those of the first copy of each."""
-    if units is None:
-        return None
-    return np.asarray(units)[np.unique(place, return_index=True)[1]]
 
 
 def share_of(

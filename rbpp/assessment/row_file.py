@@ -82,7 +82,7 @@ def _parts(sources: Sources, rows: pd.DataFrame, name: str) -> Iterator[pd.DataF
         for column in sample.columns:
             # Neighbours in a sample are further than those among all rows.
             if column != "redundancy":
-                values = part[column].to_numpy(object)
+                values = np.array(part[column], dtype=object)
                 values[inside] = own[column].to_numpy(object)
                 part[column] = values
         yield part

@@ -208,8 +208,9 @@ def exact_copies(rows: np.ndarray) -> Copies:
     >>> exact_copies(np.array([[1.0], [2.0], [1.0]])).weights
     array([0.5, 1. , 0.5])
     """
-    _, group = np.unique(rows, axis=0, return_inverse=True)
-    group = group.reshape(-1)
+    _, first, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    # Numbered as they come: distinct rows have their own places.
+    group = np.argsort(np.argsort(first))[group.reshape(-1)]
     sizes = np.bincount(group)
     repeated = 1 - len(sizes) / len(rows)
     return Copies(

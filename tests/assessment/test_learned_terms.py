@@ -264,7 +264,7 @@ TOO_FEW = {
     "rows that do not vary": (
         lambda rows: {"synthetic": np.where(np.arange(80)[:, None] < 79, 1.0, rows)},
         None,
-        "got a constant coordinate",
+        "in 2 groups",
     ),
 }
 
