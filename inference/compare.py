@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rbpp import command, options
-from rbpp.sources.source_options import (
+from rbpp.assessment.source_options import (
     add_fields,
     add_fits,
     add_stream,

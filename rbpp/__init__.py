@@ -13,6 +13,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from rbpp import plots as plots
+    from rbpp.assessment.assess import assess as assess
+    from rbpp.assessment.sources import Fields as Fields
+    from rbpp.assessment.sources import Representation as Representation
+    from rbpp.assessment.sources import Sampling as Sampling
     from rbpp.checks import Check as Check
     from rbpp.compute import Compute as Compute
     from rbpp.estimate import Estimate as Estimate
@@ -39,7 +43,6 @@ if TYPE_CHECKING:
     from rbpp.randomness import generator as generator
     from rbpp.randomness import spawn as spawn
     from rbpp.result import Result as Result
-    from rbpp.sources.assess import assess as assess
     from rbpp.sources.compare import compare as compare
     from rbpp.theory.bounds import Bounds as Bounds
     from rbpp.theory.bounds import bounds as bounds
@@ -55,15 +58,18 @@ _MODULES = {
     "Check": "rbpp.checks",
     "Compute": "rbpp.compute",
     "Estimate": "rbpp.estimate",
+    "Fields": "rbpp.assessment.sources",
     "Fit": "rbpp.mixtures.fit",
     "GaussianMixture": "rbpp.mixtures.mixture",
     "LearnerChoice": "rbpp.theory.settings",
     "LemmaConstants": "rbpp.theory.settings",
     "MixturePosterior": "rbpp.mixtures.posterior",
+    "Representation": "rbpp.assessment.sources",
     "Result": "rbpp.result",
     "SampleSizes": "rbpp.theory.settings",
+    "Sampling": "rbpp.assessment.sources",
     "Study": "rbpp.kl_gap_study",
-    "assess": "rbpp.sources.assess",
+    "assess": "rbpp.assessment.assess",
     "bounds": "rbpp.theory.bounds",
     "check": "rbpp.processes.contract",
     "compare": "rbpp.sources.compare",

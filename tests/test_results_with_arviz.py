@@ -5,11 +5,11 @@ import warnings
 import numpy as np
 import pytest
 
+from rbpp.assessment.assess import assess
 from rbpp.fine_tuning.fine_tunes import fine_tune_bounds
 from rbpp.inference_data import group_datasets, terms_group, terms_of
 from rbpp.kl_gap_study import study
 from rbpp.paired.mutual_information import mutual_information
-from rbpp.sources.assess import assess
 from rbpp.sources.compare import compare
 
 with warnings.catch_warnings():  # ArviZ 0.23 announces 1.0 whenever it is imported

@@ -1,10 +1,11 @@
-"""Text to vectors: TF-IDF and truncated SVD, or a sentence-transformers model that is named."""
+"""Text to vectors: a static embedding, TF-IDF and truncated SVD, or sentence-transformers."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rbpp.data.rows import Rows
+from rbpp.data.static_embedding import DEFAULT, POTION, static_embedding
 from rbpp.files import written_whole
 from rbpp.progress import progress
 
@@ -24,6 +26,29 @@ if TYPE_CHECKING:
 LATENT_DIMENSIONS = 100
 # Texts that a model sees at once, and texts of a task.
 _BATCH, _SHARD = 64, 256
+LEXICAL = "tfidf"
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """How rows became vectors.
+
+    Attributes:
+        how: in words.
+        text: whether the rows are text.
+        lexical: whether vectors count words, so that style and content are one.
+        cut: rows that the model cut, by source; rows without any token it knows likewise.
+        unread: see `cut`.
+    """
+
+    how: str
+    text: bool = False
+    lexical: bool = False
+    cut: tuple[int, ...] = ()
+    unread: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return self.how
 
 
 def embed(
@@ -35,13 +60,15 @@ def embed(
     seed: int = 0,
     mapper: Map = map,
     quiet: bool = False,
-) -> tuple[list[np.ndarray], str]:
+) -> tuple[list[np.ndarray], Embedding]:
     """Vectors (n, D) of the rows of every source, and how they were made.
 
     Args:
         sources: all with text, or all with embeddings.
-        model: a sentence-transformers model, a folder or the name of one on the hub; without it
-            text becomes TF-IDF and truncated SVD, fitted on the rows of all sources together.
+        model: of text: `"wordllama"`, the default, `"potion-base-8M"` or a folder of a model2vec
+            model (see `rbpp.data.static_embedding`); `"tfidf"`, TF-IDF and truncated SVD, fitted on
+            the rows of all sources together; or a sentence-transformers model, a folder or the name
+            of one on the hub.
         device: where the model runs.
         cache: folder of the model's embeddings, keyed by text and model; by default
             `$XDG_CACHE_HOME/rbpp/embeddings`.
@@ -61,7 +88,7 @@ def embed(
                 f"Expected text for the embedding model {model}; got embeddings in "
                 f"{sources[0].origin}"
             )
-        return _given(sources), "embeddings as given"
+        return _given(sources), Embedding("embeddings as given")
     if len(with_text) != len(sources):
         other = next(rows for rows in sources if rows.text is None)
         raise ValueError(
@@ -69,7 +96,9 @@ def embed(
             f"{with_text[0].origin} and embeddings in {other.origin}"
         )
     texts = [rows.text for rows in sources if rows.text is not None]
-    if model is None:
+    if model is None or model in (DEFAULT, POTION) or _is_static(model):
+        return _static(texts, model)
+    if model == LEXICAL:
         vectors, how = _latent_semantics(texts, seed)
         for rows, part in zip(sources, vectors, strict=True):
             if np.abs(part - part[0]).max() < 1e-9:
@@ -77,7 +106,7 @@ def embed(
                     f"{rows.origin} ({rows.source}): Expected rows that share words with others; "
                     f"got {len(rows)} that cannot be told apart by theirs"
                 )
-        return vectors, how
+        return vectors, Embedding(how, text=True, lexical=True)
     folder = Path(cache) if cache is not None else _default_cache()
     mark = _fingerprint(model)
     work = partial(_encode, model=model, mark=mark, device=device)
@@ -87,11 +116,29 @@ def embed(
         return np.concatenate(list(progress(mapper(work, shards), len(shards), "embedding", quiet)))
 
     try:
-        return [
-            _cached(text, mark, folder, encode) for text in texts
-        ], f"sentence-transformers {model}"
+        vectors = [_cached(text, mark, folder, encode) for text in texts]
+        return vectors, Embedding(f"sentence-transformers {model}", text=True)
     finally:
         _load.cache_clear()
+
+
+def _is_static(model: str) -> bool:
+    """Whether a folder holds a model2vec model."""
+    config = Path(model) / "config.json"
+    return config.is_file() and "model2vec" in config.read_text(encoding="utf-8")
+
+
+def _static(
+    texts: Sequence[Sequence[str]], model: str | None
+) -> tuple[list[np.ndarray], Embedding]:
+    found = [static_embedding(list(source), model) for source in texts]
+    embedding = Embedding(
+        found[0].how,
+        text=True,
+        cut=tuple(len(one.cut) for one in found),
+        unread=tuple(len(one.unread) for one in found),
+    )
+    return [one.vectors for one in found], embedding
 
 
 def _given(sources: Sequence[Rows]) -> list[np.ndarray]:

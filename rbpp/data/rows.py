@@ -29,6 +29,7 @@ class Rows:
         groups: one label per row, or None; rows that share a label are not independent.
         paired: further text or embeddings of the same rows by name (`"prompt"`, `"output"`).
         whole: rows of the source, where these are a sample of them.
+        labels: the class of every row, None where it is missing; None without any.
     """
 
     source: str
@@ -39,6 +40,7 @@ class Rows:
     groups: list[str] | None = None
     paired: dict[str, list[str] | np.ndarray] = field(default_factory=dict)
     whole: int | None = None
+    labels: list[str | None] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -47,6 +49,26 @@ class Rows:
     def size(self) -> int:
         """Rows of the source, whether or not these are all of them."""
         return len(self) if self.whole is None else self.whole
+
+    def select(self, place: np.ndarray) -> Rows:
+        """A sample: the rows at these places, counted from 0."""
+
+        def of(values: Any) -> Any:
+            if values is None or isinstance(values, np.ndarray):
+                return values if values is None else values[place]
+            return [values[index] for index in place]
+
+        return Rows(
+            source=self.source,
+            origin=self.origin,
+            ids=of(self.ids),
+            text=of(self.text),
+            embedding=of(self.embedding),
+            groups=of(self.groups),
+            paired={name: of(values) for name, values in self.paired.items()},
+            whole=self.size,
+            labels=of(self.labels),
+        )
 
 
 def read_rows(
@@ -58,6 +80,7 @@ def read_rows(
     id_field: str | None = None,
     group_field: str | None = None,
     paired_fields: dict[str, str] | None = None,
+    label_field: str | None = None,
 ) -> Rows:
     """Rows of one source from a file, a folder or a Python object (see `read_tables`).
 
@@ -72,6 +95,7 @@ def read_rows(
         id_field: the field that holds distinct ids; without it `id` where every row has one.
         group_field: the field whose equal values mark rows that are not independent.
         paired_fields: further fields to read, by the name under which they are returned.
+        label_field: the field with a class of every row; rows may lack it.
 
     Raises:
         ValueError: naming file, row and field: no rows, all rows identical, a missing field (with
@@ -93,16 +117,27 @@ def read_rows(
     embedding: np.ndarray | None = None
     if not text_fields and embedding_field is None:
         text_fields, embedding_field = _only_field(
-            tables[0], {id_field or "id", group_field, *(paired_fields or {}).values()}
+            tables[0], {id_field or "id", group_field, label_field, *(paired_fields or {}).values()}
         )
     if text_fields:
         text = [value for table in tables for value in _texts(table, text_fields)]
     else:
-        embedding = _embedding(tables, embedding_field, {id_field or "id", group_field})
+        embedding = _embedding(
+            tables, embedding_field, {id_field or "id", group_field, label_field}
+        )
     ids, groups = _labels(tables, id_field, group_field)
     _refuse_identical(text if text is not None else embedding, f"{origin} ({source})")
     paired = {name: _paired(tables, fields, name) for name, fields in (paired_fields or {}).items()}
-    return Rows(source, origin, ids, text, embedding, groups, paired)
+    return Rows(
+        source=source,
+        origin=origin,
+        ids=ids,
+        text=text,
+        embedding=embedding,
+        groups=groups,
+        paired=paired,
+        labels=None if label_field is None else _classes(tables, label_field),
+    )
 
 
 def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | None]:
@@ -293,6 +328,24 @@ def _labels(
             seen[label] = (table, index)
             ids.append(label)
     return ids, groups
+
+
+def _classes(tables: list[Table], name: str) -> list[str | None] | None:
+    """The label of every row, None where it is missing; None if no table has the field."""
+    if not any(choice.split(".")[0] in t.columns for t in tables for choice in name.split("|")):
+        return None
+    found = []
+    for table in tables:
+        _, values = _column(table, name)
+        for index, value in enumerate(values):
+            if isinstance(value, list | dict):
+                raise ValueError(
+                    f"{table.place(index)}, field {name!r}: Expected a label; "
+                    f"got {type(value).__name__}"
+                )
+            missing = value is None or value != value or not str(value).strip()
+            found.append(None if missing else str(value))
+    return found
 
 
 def _names(table: Table, name: str) -> list[str]:

@@ -45,7 +45,7 @@ def plot_map(
     """The sources in two coordinates, and the components in the colour of their part.
 
     Args:
-        rows, components, axes: those of `rbpp.sources.assessment.Assessment`.
+        rows, components, axes: those of `rbpp.assessment.assessment.Assessment`.
         axis: axes to draw on; made where absent.
     """
     axis = axis or pyplot.subplots(figsize=(7, 4.6), layout="constrained")[1]

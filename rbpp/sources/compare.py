@@ -25,13 +25,13 @@ import torch
 from torch import Tensor
 
 from rbpp import inference_data, validate
+from rbpp.assessment.source_checks import enough_rows, projected
 from rbpp.compute import Compute
 from rbpp.data.embed import embed
 from rbpp.data.reduce import Projection, principal_components
 from rbpp.data.rows import Rows, read_rows
 from rbpp.estimate import Estimate, stack
 from rbpp.sources.comparison import Comparison
-from rbpp.sources.findings import enough_rows, projected
 from rbpp.sources.own_mixtures import OwnMixtures, fit_own, repeated
 from rbpp.sources.scene import arrange, check_draws, group_index
 from rbpp.sources.share_terms import share_terms, shared_posterior
@@ -147,7 +147,7 @@ def compare_rows(
         if not 0 <= width < math.inf:
             raise ValueError(f"Expected an equivalent {kind} of 0 or more; got {width}")
     made = list(named.values())
-    vectors, embedding = embed(
+    vectors, made_by = embed(
         [*real, *made],
         model=embedding_model,
         device=compute.device,
@@ -156,6 +156,7 @@ def compare_rows(
         mapper=compute.workers,
         quiet=not compute.progress,
     )
+    embedding = str(made_by)
     if projection is None:
         projection = principal_components(vectors, dimension)
     mixtures = fit_own(

@@ -96,7 +96,7 @@ def lay_out(
         mapper=compute.workers,
         quiet=not compute.progress,
     )
-    return arrange(ordered, vectors, principal_components(vectors, dimension), embedding)
+    return arrange(ordered, vectors, principal_components(vectors, dimension), str(embedding))
 
 
 def check_draws(chains: int, draws: int) -> None:

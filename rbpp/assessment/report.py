@@ -1,7 +1,8 @@
-"""An assessment as one HTML file that needs nothing else: no network, no script, no other file.
+"""An assessment as one HTML file that needs nothing else: no network, no other file.
 
-It has a light and a dark face, fits a phone, and prints on two pages. The page is the template
-`report.html.jinja`, which escapes every text; here its values are prepared.
+It has a light and a dark face, fits a phone, and prints on two pages. Its one script saves the
+marks of the rows that it asks to look at. The page is the template `report.html.jinja`, which
+escapes every text; here its values are prepared.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rbpp import plots
+from rbpp.assessment.assessment import Assessment
+from rbpp.assessment.marks import rows_digest, rows_to_ask
 from rbpp.checks import Check, Verdict
 from rbpp.display import versions
 from rbpp.files import written_whole
-from rbpp.inference_data import InferenceData, Term, term_table, terms_of
-from rbpp.sources.assessment import Assessment
+from rbpp.inference_data import InferenceData, Term, terms_of
+from rbpp.variables import VARIABLES
 
 _FOLDER = Path(__file__).parent
 
@@ -39,6 +42,7 @@ _FIRST_TERMS = (
     "total_divergence",
     "task_divergence",
     "generation_divergence",
+    "distinguishability",
     "kl_gap",
     "kl_gap_coverage",
     "information_gain",
@@ -85,7 +89,7 @@ def render(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
         ValueError: if `hdi_prob` is not inside (0, 1).
     """
     data = assessment.idata
-    table = term_table(data, hdi_prob)
+    table = assessment.table(hdi_prob)
     names = [name for name in _FIRST_TERMS if name in table]
     sides = ("_lower", "_upper")  # in the JSON; the table has the value between them
     names += [name for name in table if name not in names and not name.endswith(sides)]
@@ -99,14 +103,16 @@ def render(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
         rows=", ".join(f"{count:,} {source}" for source, count in counts.items()),
         answers=[_answer(answer) for answer in assessment.answers],
         map=_drawing(plots.plot_map(assessment.rows, assessment.components, assessment.axes)),
-        terms=[_term(data, name, table[name]) for name in names],
+        terms=[_term(name, table[name], assessment.references.get(name)) for name in names],
         hdi_percent=f"{hdi_prob:.0%}",
         forest=_drawing(_forest(data, _shares(data, names), hdi_prob)),
         **_to_drop(assessment.rows),
         missing=_to_generate(assessment.components),
         components=_components(assessment.components),
         checks=[_check(check) for check in assessment.checks],
-        sensitivity=_sensitivity(assessment.sensitivity),
+        labels=_labels(assessment.labels),
+        sheet=_sheet(assessment),
+        script=Markup(_FOLDER.joinpath("report.js").read_text(encoding="utf-8")),
         settings=[(name, _plain(value)) for name, value in settings.items()],
     )
 
@@ -122,15 +128,16 @@ def _answer(answer: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _term(data: InferenceData, name: str, term: Term) -> dict[str, str]:
-    attrs = terms_of(data)[name.split("[")[0]].attrs
-    units = str(attrs.get("units", ""))
+def _term(name: str, term: Term, reference: float | None) -> dict[str, str]:
+    known = VARIABLES.get(name)
+    ends = (_number(term["hdi_low"]), _number(term["hdi_high"]))
     return {
         "name": name,
-        "description": str(attrs.get("long_name", name)),
+        "description": name if known is None else known.long_name,
         "mean": _number(term["mean"]),
-        "interval": f"{_number(term['hdi_low'])} to {_number(term['hdi_high'])}",
-        "units": "" if units == "1" else units,
+        "interval": "" if ends == ("–", "–") else f"{ends[0]} to {ends[1]}",
+        "reference": "" if reference is None else _number(reference),
+        "units": "" if known is None or known.units == "1" else known.units,
     }
 
 
@@ -229,16 +236,36 @@ def _check(check: Check) -> dict[str, str]:
     }
 
 
-def _sensitivity(sensitivity: pd.DataFrame) -> list[list[str]]:
-    return [
-        [
-            f"{int(line.dimension)}{' (chosen)' if line.chosen else ''}",
-            f"{line.explained_variance:.0%}",
-            f"{line.irrelevant_share:.3f} [{line.irrelevant_low:.3f}, {line.irrelevant_high:.3f}]",
-            f"{line.total_divergence:.3f}",
-        ]
-        for line in sensitivity.itertuples()
-    ]
+def _labels(labels: pd.DataFrame | None) -> dict[str, Any]:
+    """Labels with their rows, those that are missing or too few first."""
+    if labels is None:
+        return {"rows": []}
+    header = ["label", "rows", "share"]
+    wanted = [name for name in ("task_share", "p_missing", "p_too_few") if name in labels]
+    ordered = labels.sort_values(wanted[-1], ascending=False) if wanted else labels
+    names = {"task_share": "in the task", "p_missing": "missing", "p_too_few": "too few"}
+    return {
+        "header": [*header, *(names[name] for name in wanted)],
+        "rows": [
+            [line["label"], line["rows"], *(f"{line[name]:.1%}" for name in ("share", *wanted))]
+            for _, line in ordered.iterrows()
+        ],
+        "numbers": range(1, len(header) + len(wanted)),
+    }
+
+
+def _sheet(assessment: Assessment) -> dict[str, Any]:
+    """The rows that are worth a mark, as `Assessment.ask` writes them."""
+    if "sample_rows" in assessment.settings:
+        return {"lines": [], "digest": ""}
+    texts, names = assessment.texts, assessment.synthetic["id"].astype(str).tolist()
+    return {
+        "digest": rows_digest(texts),
+        "lines": [
+            {"row": int(row), "id": names[row], "text": texts[row]}
+            for row in rows_to_ask(assessment.score)
+        ],
+    }
 
 
 def _plain(value: Any) -> str:

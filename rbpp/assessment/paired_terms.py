@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from rbpp.assessment.entropy import entropy_of_sample
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.data.embed import embed
 from rbpp.data.reduce import principal_components
 from rbpp.data.rows import Rows
-from rbpp.estimate import Estimate
+from rbpp.estimate import Estimate, exactly
 from rbpp.paired.mutual_information import mutual_information
-from rbpp.sources.own_mixtures import fit_own, repeated
 
 # Principal components of the prompts and of the outputs: the joint mixture has twice as many, and
 # an estimate from a few hundred rows is worth little in more.
@@ -71,14 +71,22 @@ def paired_terms(
     except ValueError as error:
         message = f"no ΔI and no I(p; M(p)): {error}"
     else:
-        mixtures = fit_own(
-            [coordinates[1]], groups=[None], chains=chains, compute=compute.spawn("pairs")
-        )
         shared = information.terms["mutual_information"]
         found["information_prompt_output"] = shared * len(rows)
-        found["information_gain"] = (repeated(mixtures.entropy(0), draws) - shared) * len(rows)
+        try:
+            entropy = entropy_of_sample(
+                coordinates[1].numpy(),
+                draws=max(100, chains * draws),
+                seed=compute.spawn("pairs").seed,
+            )
+        except ValueError as error:
+            why = f"; no ΔI: {error}"
+        else:
+            why = ""
+            rate = torch.as_tensor(entropy.draws[: chains * draws]).reshape(chains, draws)
+            found["information_gain"] = (exactly(rate) - shared) * len(rows)
         message = (
             f"of {coordinates[0].shape[1]} principal components of the prompts and "
-            f"{coordinates[1].shape[1]} of the outputs"
+            f"{coordinates[1].shape[1]} of the outputs{why}"
         )
     return found, Check("paired prompt and output", "unknown", message, {"pairs": len(rows)})

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rbpp.options import positive_integer
+
+if TYPE_CHECKING:
+    from rbpp.assessment.sources import Fields, Representation, Sampling
 
 
 def add_fields(parser: argparse.ArgumentParser) -> None:
@@ -27,10 +30,11 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help="generated rows with equal values, as of one prompt, are not independent",
     )
+    fields.add_argument("--label-field", metavar="F", help="a class of every row")
     fields.add_argument(
         "--embedding-model",
         metavar="PATH_OR_NAME",
-        help="sentence-transformers model for text; TF-IDF and truncated SVD without it",
+        help="of text: wordllama, tfidf, or a model2vec or sentence-transformers model (wordllama)",
     )
     fields.add_argument(
         "--cache", metavar="DIR", type=Path, help="of embeddings (~/.cache/rbpp/embeddings)"
@@ -43,10 +47,10 @@ def add_fits(parser: argparse.ArgumentParser) -> None:
         "--dimension", type=int, metavar="D", help="principal components; min(rows, 32)"
     )
     parser.add_argument(
-        "--components", type=int, metavar="K", help="of the shared mixture; rows / 40, 4 to 20"
+        "--components", type=int, metavar="K", help="of the mixture of all rows; rows / 40, 4 to 20"
     )
-    parser.add_argument("--chains", type=int, default=4, metavar="C", help="restarts (4)")
-    parser.add_argument("--draws", type=int, default=250, metavar="N", help="per restart (250)")
+    parser.add_argument("--chains", type=int, default=4, metavar="C", help="of the result (4)")
+    parser.add_argument("--draws", type=int, default=250, metavar="N", help="per chain (250)")
 
 
 def add_stream(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +67,7 @@ def add_stream(parser: argparse.ArgumentParser) -> None:
         "--chunk-rows", type=positive_integer, metavar="N", help="rows in memory (50000)"
     )
     large.add_argument(
-        "--sample-rows", type=positive_integer, metavar="N", help="of each source (10000)"
+        "--sample-rows", type=positive_integer, metavar="N", help="of each source (4000)"
     )
 
 
@@ -104,6 +108,7 @@ _IN_MEMORY = (
     "group_field",
     "prompt_field",
     "output_field",
+    "label_field",
     "demo",
 )
 
@@ -135,3 +140,29 @@ def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "text_fields": [name for field in arguments.text_field for name in field.split(",")],
         **{name: getattr(arguments, name) for name in (*read_whole, *_HANDED_ON)},
     }
+
+
+def read_groups(
+    arguments: argparse.Namespace, *, streamed: bool
+) -> tuple[Fields, Representation, Sampling | None]:
+    """What to read of the files, how rows become numbers, and how streams are sampled."""
+    from rbpp.assessment.sources import Fields, Representation, Sampling
+    from rbpp.data.stream import CHUNK_ROWS
+
+    fields = Fields(
+        text=[name for field in arguments.text_field for name in field.split(",")],
+        embedding=arguments.embedding_field,
+        id=arguments.id_field,
+        group=arguments.group_field,
+        label=arguments.label_field,
+        prompt=getattr(arguments, "prompt_field", None),
+        output=getattr(arguments, "output_field", None),
+    )
+    representation = Representation(
+        model=arguments.embedding_model, dimension=arguments.dimension, cache=arguments.cache
+    )
+    if not streamed:
+        return fields, representation, None
+    chunk, sample = arguments.chunk_rows or CHUNK_ROWS, arguments.sample_rows
+    sampling = Sampling(chunk) if sample is None else Sampling(chunk, sample)
+    return fields, representation, sampling

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rbpp.estimate import Estimate, delta_method, stack
-from rbpp.sources.own_mixtures import bootstrap_weights
+from rbpp.internals import standard_gamma
 from rbpp.theory.learner_information import learner_information
 from rbpp.theory.learners import LearnerPosterior, PreparedLearner, mixture_learner
 
@@ -143,6 +143,13 @@ def information(learner: Learner, *, chains: int, draws: int, random: torch.Gene
     lowers = [centre.lower for centre in centres if centre.lower is not None]
     uppers = [centre.upper for centre in centres if centre.upper is not None]
     return times_drawn(centres).between(times_drawn(lowers), times_drawn(uppers))
+
+
+def bootstrap_weights(unit: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+    """Weights (draw, n) of the Bayesian bootstrap, of mean 1: Dirichlet(1, …, 1) over units."""
+    ones = torch.ones(draws, int(unit.max()) + 1, dtype=torch.float64, device=unit.device)
+    weights = standard_gamma(ones, generator=generator)[:, unit]
+    return weights / weights.mean(-1, keepdim=True)
 
 
 def resampled(unit: Tensor, weights: Tensor, random: torch.Generator) -> Tensor:

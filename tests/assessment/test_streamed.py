@@ -9,11 +9,10 @@ import pyarrow.parquet
 import pytest
 
 from rbpp import command
-from rbpp.compute import Compute
+from rbpp.assessment.assess import assess, assess_sources
+from rbpp.assessment.row_file import write_rows
+from rbpp.assessment.sources import Fields, Representation, Sampling, read_sources
 from rbpp.inference_data import group_datasets
-from rbpp.sources.assess import assess
-from rbpp.sources.compare import compare
-from rbpp.sources.streamed import assess_streams, compare_streams
 
 OPTIONS = {"chains": 2, "draws": 60}
 OFF_TASK = 0.2
@@ -48,10 +47,17 @@ def whole():
     return assess(**SOURCES, **OPTIONS)
 
 
+def assess_files(files, place=None, *, sample_rows=4000, chunk_rows=50_000, compute=None, **fields):
+    sampling = Sampling(chunk_rows, sample_rows)
+    sources = read_sources(files, Fields(**fields), sampling=sampling, compute=compute)
+    found = assess_sources(sources, **OPTIONS)
+    return found if place is None else write_rows(place, sources, found, compute=compute)
+
+
 @pytest.fixture(scope="module")
 def sampled(files, tmp_path_factory):
     place = tmp_path_factory.mktemp("rows") / "rows.parquet"
-    found = assess_streams(files, rows_file=place, sample_rows=500, chunk_rows=400, **OPTIONS)
+    found = assess_files(files, place, sample_rows=500, chunk_rows=400)
     return found, pd.read_parquet(place)
 
 
@@ -64,21 +70,18 @@ def mean_and_spread(found, name):
 
 def test_small_sources_are_sampled_whole_and_give_what_they_give_in_memory(files, whole, tmp_path):
     place = tmp_path / "rows.parquet"
-    found = assess_streams(files, rows_file=place, chunk_rows=400, **OPTIONS)
+    found = assess_files(files, place, chunk_rows=400)
     for name in ("irrelevant_share", "uncovered_share", "total_divergence", "entropy_synthetic"):
         mean, spread = mean_and_spread(found, name)
         expected, _ = mean_and_spread(whole, name)
-        # The axes' signs decide which draws are made: the same posterior, other draws of it.
+        # Axes from moments differ in rounding, and draws with them.
         assert mean == pytest.approx(expected, abs=0.5 * spread + 1e-9), name
     table = pd.read_parquet(place)
     assert list(table.columns) == list(whole.rows.columns)
     assert table["id"].tolist() == whole.rows["id"].tolist()
-    np.testing.assert_allclose(table["redundancy"], whole.rows["redundancy"], atol=1e-6)
-    pd.testing.assert_frame_equal(
-        table[["source", "off_task", "x", "y"]],
-        found.rows[["source", "off_task", "x", "y"]],
-    )
-    assert found.checks[-1].verdict == "holds"
+    np.testing.assert_allclose(table["redundancy"], whole.rows["redundancy"], atol=1e-3)
+    pd.testing.assert_frame_equal(table[["off_task", "x", "y"]], found.rows[["off_task", "x", "y"]])
+    assert "rows of the samples" not in {line.statement for line in found.checks}
 
 
 def test_samples_give_the_answers_of_all_rows_within_their_errors(sampled, whole):
@@ -94,7 +97,7 @@ def test_samples_give_the_answers_of_all_rows_within_their_errors(sampled, whole
     assert abs(mean - expected) < 4 * (spread**2 + other**2) ** 0.5
     assert found.settings["rows"] == {role: len(rows) for role, rows in SOURCES.items()}
     assert found.settings["sample_rows"] == {"anchor": 200, "target": 500, "synthetic": 500}
-    line = found.checks[-1]
+    line = next(line for line in found.checks if line.statement == "rows of the samples")
     assert "500 of 1,500 synthetic" in line.message
     assert "anchor" not in line.message
 
@@ -108,7 +111,7 @@ def test_every_row_has_its_line(sampled, whole):
     expected = whole.rows[whole.rows["source"] == "synthetic"].set_index("id")
     off = expected["off_task"] > 0.5
     agree = (synthetic["off_task"] > 0.5) == off
-    assert agree.mean() > 0.99
+    assert agree.mean() > 0.98
     # What the assessment says of the rows of the sample is kept.
     ours = found.rows[found.rows["source"] == "synthetic"].set_index("id")
     np.testing.assert_array_equal(synthetic.loc[ours.index, "off_task"], ours["off_task"])
@@ -120,26 +123,6 @@ def test_every_row_has_its_line(sampled, whole):
     assert table[table["source"] == "anchor"]["redundancy"].notna().all()
     drop = int((synthetic["off_task"] > 0.5).sum())
     assert f"{drop} of {COUNT} synthetic rows" in found.answers[-1]["sentence"]
-
-
-def test_versions_are_ranked_by_samples(tmp_path):
-    for name, shares in (("off", [0.4, 0.2, 0.2, 0.2]), ("good", [0.5, 0.25, 0.25])):
-        values = rows_of(shares, 5)
-        table = pyarrow.table({"vector": list(values), "number": np.arange(COUNT)})
-        pyarrow.parquet.write_table(table, tmp_path / f"{name}.parquet", row_group_size=300)
-    table = pyarrow.table({"vector": list(SOURCES["target"])})
-    pyarrow.parquet.write_table(table, tmp_path / "target.parquet")
-    versions = [tmp_path / "off.parquet", tmp_path / "good.parquet"]
-    options = {"embedding_field": "vector", **OPTIONS}
-    found = compare_streams(versions, tmp_path / "target.parquet", sample_rows=400, **options)
-    expected = compare([str(path) for path in versions], tmp_path / "target.parquet", **options)
-    assert [line["name"] for line in found.ranking] == ["good", "off"]
-    for ours, theirs in zip(found.ranking, expected.ranking, strict=True):
-        spread = (ours["sd"] ** 2 + theirs["sd"] ** 2) ** 0.5
-        # A mixture of fewer rows is smoother: of 400 its divergences are some tenths larger.
-        assert abs(ours["score"] - theirs["score"]) < 4 * spread + 0.5
-    assert found.settings["rows"] == {"reference": COUNT, "off": COUNT, "good": COUNT}
-    assert found.settings["sample_rows"]["off"] == 400
 
 
 def test_commands_stream_what_they_are_asked_to(files, tmp_path, capsys):
@@ -154,10 +137,6 @@ def test_commands_stream_what_they_are_asked_to(files, tmp_path, capsys):
     assert found["settings"]["sample_rows"]["synthetic"] == 150
     assert len(pd.read_parquet(rows)) == sum(map(len, SOURCES.values()))
     assert report.stat().st_size > 10_000
-    pair = [str(files["synthetic"]), str(files["anchor"])]
-    reference = ["--reference", str(files["target"]), "--no-shares"]
-    assert command.main(["compare", *pair, *reference, *sizes, *few]) == 0
-    assert json.loads(capsys.readouterr().out)["settings"]["sample_rows"]["reference"] == 150
 
 
 @pytest.mark.parametrize(
@@ -185,33 +164,39 @@ def test_unusable_sources_are_named(files, tmp_path, capsys):
         else:
             pyarrow.parquet.write_table(pyarrow.table({"vector": list(values)}), path)
         with pytest.raises(ValueError, match=message):
-            assess_streams({**files, "synthetic": path}, **OPTIONS, **options)
+            assess_files({**files, "synthetic": path}, **options)
 
     refused("same.npy", np.ones((5, 6)), r"same.npy \(synthetic\): Expected at least 2 rows that")
     refused("narrow.npy", np.eye(5), r"Expected embeddings of dimension 6 as in .*; got 5")
     refused("bad.npy", np.full((5, 6), np.nan), "bad.npy, row 0: Expected finite numbers")
     refused("none.npy", np.ones((0, 6)), "none.npy: Expected rows for synthetic; got none")
     refused("rows.parquet", np.ones((5, 6)), "Expected an embedding field")
-    with pytest.raises(ValueError, match="Expected synthetic rows and anchor or target rows"):
-        assess_streams({"target": files["target"]})
+    with pytest.raises(ValueError, match="Expected synthetic rows"):
+        assess(target=files["target"], sampling=Sampling())
+    with pytest.raises(ValueError, match="sample_rows"):
+        Sampling(sample_rows=1)
 
 
-def test_a_table_that_is_cut_off_leaves_no_file(files, tmp_path):
-    place = tmp_path / "rows.parquet"
+def test_a_table_that_is_cut_off_leaves_no_file(files, tmp_path, monkeypatch):
+    sources = read_sources(files, sampling=Sampling(300, 200))
+    found = assess_sources(sources, **OPTIONS)
 
-    def cut_off(function, items):
-        for number, result in enumerate(map(function, items)):
-            if number == 3 and isinstance(result, dict) and "off_task" in result:
-                raise KeyboardInterrupt
-            yield result
+    def cut_off(*_):
+        raise KeyboardInterrupt
 
+    monkeypatch.setattr("rbpp.assessment.row_file.place_rows", cut_off)
     with pytest.raises(KeyboardInterrupt):
-        assess_streams(
-            files,
-            rows_file=place,
-            sample_rows=200,
-            chunk_rows=300,
-            compute=Compute(workers=cut_off),
-            **OPTIONS,
-        )
+        write_rows(tmp_path / "rows.parquet", sources, found)
     assert not list(tmp_path.iterdir())
+
+
+def test_sources_in_memory_that_are_large_are_sampled_too(monkeypatch, tmp_path):
+    monkeypatch.setattr("rbpp.assessment.sources.SAMPLE_ROWS", 300)
+    sources = read_sources(SOURCES, representation=Representation(dimension=4))
+    assert sources.rows["synthetic"].size == COUNT
+    assert len(sources.vectors["synthetic"]) == 300
+    found = write_rows(tmp_path / "r.parquet", sources, assess_sources(sources, **OPTIONS))
+    assert f"of {COUNT} synthetic rows" in found.answers[-1]["sentence"]
+    assert len(pd.read_parquet(tmp_path / "r.parquet")) == sum(map(len, SOURCES.values()))
+    with pytest.raises(ValueError, match="read whole"):
+        found.ask(tmp_path / "sheet.csv")

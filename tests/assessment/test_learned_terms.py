@@ -10,16 +10,15 @@ import pytest
 import torch
 
 from rbpp import command
-from rbpp.data.rows import read_rows
+from rbpp.assessment import learned_information, learned_terms
+from rbpp.assessment.assess import assess
+from rbpp.assessment.learned_information import information, pilot_dimension, prepare, resampled
+from rbpp.assessment.sources import Fields, read_sources
 from rbpp.estimate import exactly
 from rbpp.inference_data import term_table
 from rbpp.processes.process import load_process
 from rbpp.processes.simulation import simulate
 from rbpp.randomness import generator
-from rbpp.sources import learned_information, learned_terms
-from rbpp.sources.assess import assess
-from rbpp.sources.learned_information import information, pilot_dimension, prepare, resampled
-from rbpp.sources.scene import lay_out
 from rbpp.theory.information import contrastive_bounds
 from rbpp.theory.learner_information import learner_information
 
@@ -114,16 +113,19 @@ def test_few_rows_have_few_dimensions(units, available, expected):
     assert pilot_dimension(units, available) == expected
 
 
-def scene_of(**sources):
-    return lay_out([read_rows(rows, role) for role, rows in sources.items()])
+def scene_of(fields=None, **sources):
+    return read_sources(sources, fields)
 
 
-def terms_of(scene, divergence=0.2, *, chains=2, draws=60, seed=0, **more):
+def terms_of(scene, divergence=0.2, *, chains=2, draws=60, seed=0, at_least=None, **more):
     divergences = {
         name: exactly(torch.full((chains, draws), value, dtype=torch.float64))
-        for name, value in {"total_divergence": divergence, **more}.items()
+        for name, value in more.items()
     }
-    return learned_terms.learned_terms(scene, divergences, chains=chains, draws=draws, seed=seed)
+    variation = learned_terms.Variation(divergence, min(1.0, 2 * divergence), at_least or {})
+    return learned_terms.learned_terms(
+        scene, divergences, variation, chains=chains, draws=draws, seed=seed
+    )
 
 
 def lines_of(checks):
@@ -150,6 +152,8 @@ def test_bounds_are_those_of_the_lemmas(found):
     information = found.terms["information_synthetic_learner"].upper.value
     root = (0.5 * information / found.rows["synthetic"]).sqrt()  # 2σ² = 1/2
     torch.testing.assert_close(terms["bound_synthetic_sharp"], 0.1 + root)
+    huber = terms["bound_synthetic_sharp_bretagnolle_huber"]
+    torch.testing.assert_close(huber, 0.2 + root)
     torch.testing.assert_close(terms["bound_synthetic"], 0.5 + root)
     information = found.terms["information_anchor_learner"].upper.value
     root = (0.5 * information / found.rows["anchor"]).sqrt()
@@ -200,15 +204,14 @@ def test_what_breaks_an_assumption_is_found():
 @pytest.mark.parametrize("share", ["irrelevant_share", "uncovered_share"])
 def test_a_divergence_below_a_share_is_too_small(scene, share):
     for value, holds in ((0.05, True), (0.3, False)):
-        line = lines_of(terms_of(scene, 0.1, **{share: value}).checks)[
-            "TV(D, D_gen) is not too small"
-        ]
+        found = terms_of(scene, 0.1, at_least={share: value})
+        line = lines_of(found.checks)["TV(D, D_gen) is not too small"]
         assert line.verdict == ("holds" if holds else "violated")
-        assert line.measured[share] == pytest.approx(value)
+        assert line.measured["at_least"] == pytest.approx(value)
 
 
 def test_without_target_rows_the_anchors_have_no_error_of_their_own(scene):
-    anchor, target, synthetic = scene.vectors
+    anchor, target, synthetic = scene.vectors.values()
     found = terms_of(scene_of(anchor=anchor, synthetic=synthetic))
     assert "generalization_error_anchor" not in found.terms
     assert "generalization_error" in found.terms
@@ -237,9 +240,7 @@ def test_rows_of_a_group_count_once():
     target = rows_of((2000,), source)
     alone = scene_of(target=target, synthetic=frame)
     frame = frame.assign(prompt=np.repeat(np.arange(50), 5).astype(str))
-    grouped = lay_out(
-        [read_rows(target, "target"), read_rows(frame, "synthetic", group_field="prompt")]
-    )
+    grouped = scene_of(Fields(group="prompt"), target=target, synthetic=frame)
     found = [terms_of(scene, draws=200) for scene in (alone, grouped)]
     width = [item.terms["generalization_error"].value.std() for item in found]
     assert width[1] > 1.5 * width[0]  # 2.2 without the target's part
@@ -263,7 +264,7 @@ TOO_FEW = {
     "rows that do not vary": (
         lambda rows: {"synthetic": np.where(np.arange(80)[:, None] < 79, 1.0, rows)},
         None,
-        "got a constant coordinate",
+        "in 2 groups",
     ),
 }
 
@@ -273,11 +274,11 @@ def test_too_little_to_learn_from_is_a_line_of_the_audit(name):
     make, groups, message = TOO_FEW[name]
     rows = rows_of((80,), generator(3)).numpy()
     made = make(rows)["synthetic"]
-    options = {}
+    fields = None
     if groups:
         made = made.assign(prompt=(np.arange(80) % groups).astype(str))
-        options = {"group_field": "prompt"}
-    scene = lay_out([read_rows(rows, "target"), read_rows(made, "synthetic", **options)])
+        fields = Fields(group="prompt")
+    scene = scene_of(fields, target=rows, synthetic=made)
     found = terms_of(scene, seed=1)  # the one row that differs is not in the pilot
     assert not found.terms
     assert [line.statement for line in found.checks] == ["learner of the synthetic rows"]

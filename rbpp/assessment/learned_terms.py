@@ -9,24 +9,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from rbpp.checks import Check
-from rbpp.estimate import Estimate, delta_method, mean_estimate, stack
-from rbpp.randomness import generator as new_generator
-from rbpp.randomness import spawn
-from rbpp.sources import learned_audit
-from rbpp.sources.learned_audit import LOSS_BOUND
-from rbpp.sources.learned_information import (
+from rbpp.assessment import learned_audit
+from rbpp.assessment.learned_audit import LOSS_BOUND
+from rbpp.assessment.learned_information import (
     MOST_ROWS,
     Learner,
+    bootstrap_weights,
     information,
     pilot_dimension,
     prepare,
 )
-from rbpp.sources.own_mixtures import bootstrap_weights
-from rbpp.sources.scene import Scene
+from rbpp.assessment.sources import Sources
+from rbpp.checks import Check
+from rbpp.estimate import Estimate, delta_method, mean_estimate, stack
+from rbpp.randomness import generator as new_generator
+from rbpp.randomness import spawn
 from rbpp.theory import lemmas
 from rbpp.theory.risk import estimated_sub_gaussian
 
@@ -39,6 +41,7 @@ _NAMES = {"synthetic": "information_synthetic_learner", "anchor": "information_a
 _ERRORS = {"synthetic": "generalization_error", "anchor": "generalization_error_anchor"}
 
 Terms = Mapping[str, Estimate]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -66,43 +69,67 @@ class Learned:
         return counts
 
 
+@dataclass(frozen=True)
+class Variation:
+    """What is known of TV(D, D_gen).
+
+    Attributes:
+        upper: under the mixture model alone; no upper side exists without a model.
+        huber: √(1 − e^−KL) with the upper end of KL, of Bretagnolle and Huber; 1 where KL has none.
+        at_least: shares that either source has and the other lacks, which no TV can be below.
+    """
+
+    upper: float
+    huber: float
+    at_least: Mapping[str, float]
+
+
 def learned_terms(
-    scene: Scene, divergences: Terms, *, chains: int, draws: int, seed: int
+    sources: Sources,
+    divergences: Terms,
+    variation: Variation | None,
+    *,
+    chains: int,
+    draws: int,
+    seed: int,
 ) -> Learned:
     """Informations of learners, measured errors, and bounds of them, from the sources' rows.
 
     `bound_synthetic_sharp` = C · TV(D, D_gen) + √(2σ² I(S_gen; W) / n) and `bound_synthetic`, with
     TV(D, D_M) + TV(D_M, D_gen) in its place, have I(S_gen; W) itself where Theorem 4.7 has Lemma
-    4.5's bound of it: they are never larger than the theorem. `bound_anchor` is Lemma 4.8, `ggmi`
-    Definition 4.9. All take the upper side of the information.
+    4.5's bound of it: they are never larger than the theorem. The first takes the upper side of TV
+    under the mixture model, and `bound_synthetic_sharp_bretagnolle_huber` that of Bretagnolle and
+    Huber. `bound_anchor` is Lemma 4.8, `ggmi` Definition 4.9. All take the upper side of the
+    information.
 
     Args:
-        scene: the sources; learners see their first principal components.
-        divergences: `total_divergence`, and where they are known `task_divergence` and
-            `generation_divergence`, each (chain, draw); beside them `irrelevant_share` and
-            `uncovered_share`, which no total variation can be below.
+        sources: learners see their first principal components.
+        divergences: `task_divergence` and `generation_divergence` where they are known, each
+            (chain, draw).
+        variation: of task and synthetic rows; None where it is not known.
         chains, draws: shape of the terms.
         seed: decides every random number.
     """
     checks: list[Check] = []
-    learners = _learners(scene, seed, checks)
+    learners = _learners(sources, seed, checks)
     terms: dict[str, Estimate] = {}
     shape = {"chains": chains, "draws": draws}
     for role, learner in learners.items():
         random = new_generator(spawn(seed, "learner", role, "draws"))
         terms[_NAMES[role]] = information(learner, **shape, random=random)
-        task = _some_rows(scene.coordinates[scene.reference], learner, random)
+        task = _some_rows(sources.coordinates[sources.task], learner, random)
         error, losses = _error(learner, task, **shape, random=random)
         checks.append(learned_audit.learner(role, learner, losses))
-        if role == scene.roles[scene.reference]:
+        if role == sources.task:
             continue  # the anchors stand in for the task: they cannot be set against it
         terms[_ERRORS[role]] = error
         shift = _shift(learner, task, random)
         if role == "anchor":
             checks.append(learned_audit.anchor_shift(shift))
-        else:
-            checks.append(learned_audit.total_divergence(shift, divergences))
-    terms |= _bounds(terms, learners, divergences)
+        elif variation is not None:
+            least = max([0.0, *variation.at_least.values()])
+            checks.append(learned_audit.total_divergence(shift, variation.upper, least))
+    terms |= _bounds(terms, learners, divergences, variation)
     if len(learners) == 2:
         terms["ggmi"] = terms[_NAMES["anchor"]] - terms[_NAMES["synthetic"]]
     checks += [
@@ -115,21 +142,19 @@ def learned_terms(
     return Learned(terms, checks, sizes)
 
 
-def _learners(scene: Scene, seed: int, checks: list[Check]) -> dict[str, Learner]:
+def _learners(sources: Sources, seed: int, checks: list[Check]) -> dict[str, Learner]:
     """Learners of the sources that have rows enough, all in the same principal components."""
     units: dict[str, int] = {}
     for role in ("synthetic", "anchor"):
-        if role not in scene.roles:
+        if role not in sources.names:
             continue
-        index = scene.index(role)
-        group = scene.groups[index]
-        size = len(scene.sources[index])
-        count = size if group is None else int(group.max()) + 1
+        size = len(sources.rows[role])
+        count = int(sources.units(role).max()) + 1
         if size >= FEWEST_ROWS and count >= FEWEST_UNITS:
             units[role] = min(count, MOST_ROWS)
             continue
         of, least = "", f"{FEWEST_ROWS} rows"
-        if group is not None:
+        if count < size:
             of, least = f" in {count} groups", f"{least} in {FEWEST_UNITS} groups"
         checks.append(
             Check(
@@ -142,14 +167,13 @@ def _learners(scene: Scene, seed: int, checks: list[Check]) -> dict[str, Learner
         )
     if not units:
         return {}
-    dimension = pilot_dimension(min(units.values()), scene.projection.dimension)
+    dimension = pilot_dimension(min(units.values()), sources.projection.dimension)
     learners: dict[str, Learner] = {}
     for role in units:
-        index = scene.index(role)
-        rows = scene.coordinates[index][:, :dimension].double()
+        rows = torch.as_tensor(sources.coordinates[role][:, :dimension]).double()
         random = new_generator(spawn(seed, "learner", role))
         try:
-            learners[role] = prepare(rows, scene.groups[index], random)
+            learners[role] = prepare(rows, torch.as_tensor(sources.units(role)), random)
         except ValueError as error:
             message = f"no learner, so no information and no bounds with it: {error}"
             checks.append(
@@ -158,10 +182,10 @@ def _learners(scene: Scene, seed: int, checks: list[Check]) -> dict[str, Learner
     return learners
 
 
-def _some_rows(coordinates: Tensor, learner: Learner, random: torch.Generator) -> Tensor:
+def _some_rows(coordinates: Array, learner: Learner, random: torch.Generator) -> Tensor:
     """At most `MOST_ROWS` rows of a source, in the learner's principal components."""
     chosen = torch.randperm(len(coordinates), generator=random)[:MOST_ROWS]
-    return coordinates[chosen, : learner.rows.shape[1]].double()
+    return torch.as_tensor(coordinates)[chosen, : learner.rows.shape[1]].double()
 
 
 def _error(
@@ -215,7 +239,10 @@ def _shift(learner: Learner, task: Tensor, random: torch.Generator) -> tuple[flo
 
 
 def _bounds(
-    terms: Terms, learners: Mapping[str, Learner], divergences: Terms
+    terms: Terms,
+    learners: Mapping[str, Learner],
+    divergences: Terms,
+    variation: Variation | None,
 ) -> dict[str, Estimate]:
     """Bounds by the upper side of the information of each learner."""
     sigma = lemmas.sub_gaussian_constant(LOSS_BOUND)
@@ -227,12 +254,17 @@ def _bounds(
         if role == "anchor":
             found["bound_anchor"] = gap
             continue
-        pairs: dict[str, tuple[str, ...]] = {"bound_synthetic_sharp": ("total_divergence",)}
-        if "task_divergence" in divergences:
-            pairs["bound_synthetic"] = ("task_divergence", "generation_divergence")
-        for name, parts in pairs.items():
+        if variation is not None:
+            for name, side in (
+                ("bound_synthetic_sharp", variation.upper),
+                ("bound_synthetic_sharp_bretagnolle_huber", variation.huber),
+            ):
+                shift = gap.value.new_tensor(side)
+                found[name] = gap + lemmas.distribution_shift(shift, LOSS_BOUND)
+        if {"task_divergence", "generation_divergence"} <= set(divergences):
+            parts = ("task_divergence", "generation_divergence")
             shift = torch.stack([divergences[part].value.to(gap.value) for part in parts]).sum(0)
-            found[name] = gap + lemmas.distribution_shift(shift, LOSS_BOUND)
+            found["bound_synthetic"] = gap + lemmas.distribution_shift(shift, LOSS_BOUND)
     return found
 
 

@@ -7,14 +7,12 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from sklearn.metrics import roc_auc_score
 
 from rbpp import command
-from rbpp.estimate import exactly
+from rbpp.assessment.assess import assess
+from rbpp.assessment.sources import Fields, Representation
 from rbpp.inference_data import group_datasets, term_table
-from rbpp.sources import shared_svi
-from rbpp.sources.assess import assess
 
 CENTRES = np.random.default_rng(0).normal(size=(5, 6)) * 4
 
@@ -63,15 +61,21 @@ def test_effective_components_lie_between_the_clusters_and_the_components(found)
 
 def test_total_variation_is_that_of_the_clusters(found):
     assert term_table(found.idata)["total_divergence"]["mean"] == pytest.approx(0.27, abs=0.08)
-    assert term_table(found.idata)["total_divergence"]["mcse"] < 0.01
+    assert found.table()["total_divergence"]["hdi_low"] >= 0.15
 
 
 def test_kl_gap_prefers_what_covers_the_task():
     """Anchors of half the task against synthetic data of all of it."""
     made, _ = rows_of([0, 1, 2, 3], 240, 5)
-    terms = term_table(assess(ANCHOR, made, target=TARGET, **OPTIONS).idata)
+    found = assess(ANCHOR, made, target=TARGET, **OPTIONS)
+    terms = found.table()
     assert terms["kl_gap_coverage"]["hdi_low"] > 0
     assert terms["kl_synthetic"]["mean"] < terms["kl_anchor"]["mean"]
+    # What the anchors lack puts no upper end to the divergence, and the audit says so.
+    assert terms["kl_gap_coverage"]["hdi_high"] is None
+    assert found.numbers["kl_anchor_coverage"].lower > 0
+    line = next(c for c in found.checks if c.statement == "kl_anchor_coverage has both ends")
+    assert line.verdict == "undecided"
 
 
 def test_rows_say_which_are_off_task_and_novel(found):
@@ -79,12 +83,9 @@ def test_rows_say_which_are_off_task_and_novel(found):
     assert roc_auc_score(PART == 4, synthetic.off_task) > 0.99
     assert roc_auc_score(PART == 2, synthetic.novel) > 0.95
     assert len(found.rows) == 80 + 240 + 200
-    assert (
-        found.rows[["off_task", "novel", "uncovered", "component_probability"]]
-        .stack()
-        .between(0, 1)
-        .all()
-    )
+    columns = found.rows[["off_task", "novel", "uncovered", "component_probability"]]
+    assert columns.stack().dropna().between(0, 1).all()
+    assert found.rows[found.rows.source == "target"].uncovered.notna().all()
 
 
 def test_components_have_their_parts(found):
@@ -104,14 +105,13 @@ def test_inference_data_has_chains_draws_and_weights(found):
 
 
 def test_answers_and_audit_are_complete(found):
-    assert len(found.answers) == 5
+    assert len(found.answers) == 7
     for line in found.answers:
         assert set(line) == {"question", "sentence", "probability", "verdict"}
         assert line["verdict"] in ("good", "bad", "unclear")
-    assert {"enough rows", "projection", "restarts agree", "converged"} <= {
+    assert {"enough rows", "projection", "beyond two halves of the task"} <= {
         line.statement for line in found.checks
     }
-    assert found.sensitivity.chosen.sum() == 1
 
 
 def test_the_same_seed_repeats_and_another_does_not(found):
@@ -125,7 +125,7 @@ def test_the_same_seed_repeats_and_another_does_not(found):
 
 def test_without_a_target_the_anchors_stand_in_and_the_audit_says_so():
     found = assess(ANCHOR, SYNTHETIC, **OPTIONS)
-    terms = term_table(found.idata)
+    terms = found.table()
     assert "novel_share" not in terms
     assert "kl_gap" not in terms
     line = next(line for line in found.checks if line.statement == "target data")
@@ -138,8 +138,11 @@ def test_without_a_target_the_anchors_stand_in_and_the_audit_says_so():
 def test_two_halves_of_one_data_set_are_not_called_different():
     both, _ = rows_of([0, 1, 2, 3], 500, 4)
     found = assess(None, both[:250], target=both[250:], **OPTIONS)
-    assert interval(found, "irrelevant_share")[1] < 0.05
-    assert interval(found, "total_divergence")[0] < 0.03
+    assert interval(found, "irrelevant_share")[1] < 0.1
+    assert found.numbers["irrelevant_share_at_least"].value == 0
+    assert found.numbers["uncovered_share_at_least"].value == 0
+    for name in ("total_divergence", "kl_synthetic", "kl_synthetic_coverage"):
+        assert interval(found, name)[0] < 0.03, name
     assert "bad" not in {line["verdict"] for line in found.answers}
 
 
@@ -166,11 +169,12 @@ def test_rows_of_one_group_count_once():
     frame = pd.DataFrame(CENTRES[topics] + random.normal(size=(400, 6)), columns=names)
     frame["prompt"] = np.repeat(np.arange(40), 10).astype(str)
     alone = assess(None, frame[names], target=TARGET, **OPTIONS)
-    grouped = assess(None, frame, target=TARGET, group_field="prompt", **OPTIONS)
+    grouped = assess(None, frame, target=TARGET, fields=Fields(group="prompt"), **OPTIONS)
     width = [np.diff(interval(item, "irrelevant_share")).item() for item in (alone, grouped)]
     assert width[1] > 1.5 * width[0]
-    entropy = [term_table(item.idata)["entropy_synthetic"]["sd"] for item in (alone, grouped)]
-    assert entropy[1] > entropy[0]
+    assert "entropy_synthetic" in alone.table()
+    line = next(c for c in grouped.checks if c.statement == "entropy of the synthetic rows")
+    assert line.message.startswith("40 independent rows")
     assert any(line.statement == "groups of synthetic" for line in grouped.checks)
 
 
@@ -187,9 +191,7 @@ def test_paired_prompts_and_outputs_have_their_information():
     found = assess(
         [{"row": row.tolist()} for row in ANCHOR],
         rows,
-        embedding_field="row",
-        prompt_field="p",
-        output_field="o",
+        fields=Fields(embedding="row", prompt="p", output="o"),
         **OPTIONS,
     )
     terms = term_table(found.idata)
@@ -206,9 +208,7 @@ def test_repeated_prompts_have_no_information_and_the_audit_says_why():
     found = assess(
         [{"t": text} for text in texts[:40]],
         rows,
-        text_fields=["t"],
-        prompt_field="p",
-        output_field="o",
+        fields=Fields(text=["t"], prompt="p", output="o"),
         **OPTIONS,
     )
     assert "information_gain" not in term_table(found.idata)
@@ -217,26 +217,17 @@ def test_repeated_prompts_have_no_information_and_the_audit_says_why():
 
 
 def test_dimension_and_components_are_the_users():
-    found = assess(ANCHOR, SYNTHETIC, target=TARGET, dimension=3, components=7, **OPTIONS)
+    found = assess(
+        ANCHOR,
+        SYNTHETIC,
+        target=TARGET,
+        representation=Representation(dimension=3),
+        components=7,
+        **OPTIONS,
+    )
     assert found.settings["dimension"] == 3
     assert len(found.components) == 7
     assert found.settings["explained_variance"] < 1
-
-
-def test_another_engine_fits_the_components_and_the_shares_agree(found, monkeypatch):
-    """Stochastic gradients from the same starts: another fit, whose intervals hold the means."""
-    monkeypatch.setattr(shared_svi, "STEPS", 150)
-    options = {"target": TARGET, "components": 6, "dimension": 4, **OPTIONS}
-    ours = assess(ANCHOR, SYNTHETIC, **options)
-    theirs = assess(ANCHOR, SYNTHETIC, engine="svi", **options)
-    assert (ours.settings["engine"], theirs.settings["engine"]) == ("cavi", "svi")
-    assert (ours.idata["sample_stats"]["elbo"] != theirs.idata["sample_stats"]["elbo"]).all()
-    terms = [term_table(item.idata) for item in (ours, theirs)]
-    for name in ("novel_share", "total_divergence", "effective_components"):
-        first, second = terms[0][name], terms[1][name]
-        assert first["mean"] != second["mean"]
-        assert second["hdi_low"] <= first["mean"] <= second["hdi_high"]
-        assert first["hdi_low"] <= second["mean"] <= first["hdi_high"]
 
 
 def test_five_anchors_are_enough_to_run_and_too_few_to_be_sure():
@@ -270,21 +261,26 @@ BAD = {
     ),
     "too many components": (
         lambda: assess(ANCHOR, SYNTHETIC, components=1000),
-        "Expected components from 4 to the 280 rows",
+        "Expected components from 1 to the 280 rows",
     ),
     "too many dimensions": (
-        lambda: assess(ANCHOR, SYNTHETIC, dimension=7),
+        lambda: assess(ANCHOR, SYNTHETIC, representation=Representation(dimension=7)),
         "Expected a dimension from 1 to the 6",
     ),
-    "another engine": (
-        lambda: assess(ANCHOR, SYNTHETIC, engine="gibbs"),
-        "Expected an engine of cavi, svi; got gibbs",
+    "half a draw": (
+        lambda: assess(ANCHOR, SYNTHETIC, draws=2.5),
+        "Expected draws to be a whole number of 2 or more",
     ),
-    "half a draw": (lambda: assess(ANCHOR, SYNTHETIC, draws=2.5), "whole chains ≥ 1 and draws ≥ 2"),
-    "half a dimension": (lambda: assess(ANCHOR, SYNTHETIC, dimension=2.5), "vary; got 2.5"),
-    "one draw": (lambda: assess(ANCHOR, SYNTHETIC, draws=1), "draws ≥ 2"),
+    "half a dimension": (
+        lambda: assess(ANCHOR, SYNTHETIC, representation=Representation(dimension=2.5)),
+        "vary; got 2.5",
+    ),
+    "one draw": (
+        lambda: assess(ANCHOR, SYNTHETIC, draws=1),
+        "Expected draws to be a whole number of 2 or more",
+    ),
     "a prompt alone": (
-        lambda: assess(ANCHOR, SYNTHETIC, prompt_field="p"),
+        lambda: assess(ANCHOR, SYNTHETIC, fields=Fields(prompt="p")),
         "prompt field and an output field",
     ),
     "nan": (
@@ -327,7 +323,8 @@ def test_command_prints_json_and_writes_the_rows(files, names, capsys, tmp_path)
     printed = json.loads(capsys.readouterr().out)
     term = printed["terms"]["irrelevant_share"]
     assert set(term) == {"mean", "sd", "hdi_low", "hdi_high", "mcse"}
-    assert len(printed["answers"]) == 5
+    assert len(printed["answers"]) == 7
+    assert set(printed["references"]) >= {"irrelevant_share", "total_divergence"}
     assert printed["settings"]["rows"] == {"anchor": 80, "target": 240, "synthetic": 200}
     kept = pd.read_parquet(rows)
     assert (kept[kept.source == "synthetic"].off_task < 0.5).mean() == pytest.approx(0.75, abs=0.1)
@@ -392,13 +389,124 @@ def test_demo_finds_its_own_truth():
     assert verdicts["true off-task share"] == "holds"
 
 
-def test_total_variation_is_no_less_than_either_share(monkeypatch):
-    """Where weights of components show no difference, the shares are what is known of it."""
-    monkeypatch.setattr(
-        "rbpp.sources.share_terms._total_variation",
-        lambda points, first, second: exactly(torch.zeros(first.shape[:2])),
+def test_total_variation_is_no_less_than_what_is_claimed_of_a_share(found):
+    least = max(found.numbers[f"{n}_share_at_least"].value for n in ("irrelevant", "uncovered"))
+    assert least > 0.1
+    assert float(found.idata["posterior"]["total_divergence"].min()) >= least
+
+
+TASKS = [
+    f"sort a list of {n} {word} by {key}"
+    for n in range(4, 9)
+    for word in ("numbers", "names", "files", "dates", "words", "users")
+    for key in ("size", "age", "name", "length", "value")
+]
+
+
+def test_the_same_file_twice_reads_nothing_and_says_so():
+    found = assess(TASKS[:40], TASKS[40:], target=TASKS[40:], **OPTIONS)
+    for name in ("irrelevant_share", "uncovered_share", "total_divergence", "kl_synthetic"):
+        assert float(abs(found.idata["posterior"][name]).max()) == 0, name
+    line = next(c for c in found.checks if c.statement == "synthetic rows are other rows")
+    assert line.verdict == "violated"
+    assert "the same" in found.headline[4]
+
+
+def test_copies_within_count_once_and_are_reported():
+    """Five tasks of the target's kind, forty times each: on the task, and little of it."""
+    five = TASKS[3::31][:5]
+    found = assess(None, five * 40, target=[t for t in TASKS if t not in five], **OPTIONS)
+    line = next(c for c in found.checks if c.statement == "rows of synthetic are distinct")
+    assert line.verdict == "violated"
+    assert line.measured["distinct"] == 5
+    assert "5 are distinct" in found.headline[5]
+    assert found.table()["irrelevant_share_at_least"]["mean"] == 0
+    assert found.table()["uncovered_share"]["mean"] > 0.5
+
+
+def test_counts_of_words_give_no_share_where_styles_differ():
+    other = [f"please, could you kindly give {task}, thanks so much!" for task in TASKS]
+    options = {"representation": Representation(model="tfidf"), **OPTIONS}
+    found = assess(None, other, target=TASKS, **options)
+    assert "irrelevant_share" not in found.table()
+    assert "embedding of what rows are about" in found.answers[0]["sentence"]
+    assert found.synthetic.off_task.isna().all()
+
+
+def test_marks_settle_the_share(tmp_path, found):
+    sheet = tmp_path / "sheet.csv"
+    found.ask(sheet, 20)
+    frame = pd.read_csv(sheet)
+    assert list(frame.columns) == ["row", "id", "text", "off_task", "digest"]
+    frame["off_task"] = (PART[frame["row"]] == 4).astype(int)
+    frame.to_csv(sheet, index=False)
+    marked = assess(ANCHOR, SYNTHETIC, target=TARGET, marks=sheet, **OPTIONS)
+    low, high = interval(marked, "irrelevant_share")
+    assert low <= (PART == 4).mean() <= high
+    assert marked.settings["marks"] == 20
+    assert "from the marks" in marked.headline[0]
+    assert "marks" in {check.statement for check in marked.checks}
+    by_row = {int(row): bool(value) for row, value in zip(frame.row, frame.off_task, strict=True)}
+    again = assess(ANCHOR, SYNTHETIC, target=TARGET, marks=by_row, **OPTIONS)
+    pd.testing.assert_frame_equal(again.rows, marked.rows)
+
+
+def test_labels_that_are_wrong_or_missing_are_found():
+    random = np.random.default_rng(3)
+    labels = np.array([f"class {part}" for part in random.choice(4, 300)])
+    places = np.array([int(name[-1]) for name in labels])
+    real = pd.DataFrame(CENTRES[places] + random.normal(size=(300, 6)), columns=list("abcdef"))
+    real["kind"] = labels
+    made = real.iloc[:150].copy()
+    made[list("abcdef")] += random.normal(size=(150, 6)) * 0.1
+    made = made[made.kind != "class 3"].reset_index(drop=True)
+    wrong = random.choice(len(made), 10, replace=False)
+    made.loc[wrong, "kind"] = [f"class {(int(name[-1]) + 1) % 3}" for name in made.kind[wrong]]
+    found = assess(None, made, target=real.iloc[150:], fields=Fields(label="kind"), **OPTIONS)
+    synthetic = found.synthetic.reset_index(drop=True)
+    assert roc_auc_score(np.isin(np.arange(len(made)), wrong), synthetic.wrong_label) > 0.98
+    table = found.labels.set_index("label")
+    assert table.p_missing["class 3"] > 0.9
+    assert table.p_too_few.drop("class 3").max() < 0.5
+    check = next(c for c in found.checks if c.statement.startswith("labels"))
+    assert check.verdict == "violated"
+    assert "missing: class 3" in check.message
+    most = found.numbers["irrelevant_share_at_most_with_classes"].value
+    assert most >= found.numbers["irrelevant_share_at_most"].value
+
+
+def test_entropies_do_not_depend_on_the_synthetic_rows():
+    """Units of the input: rows twice as large have n d log 2 more."""
+    made, _ = rows_of([4], 200, 8)
+    first, second = (
+        assess(ANCHOR, rows, target=TARGET, **OPTIONS).table()["entropy_anchor"]["mean"]
+        for rows in (SYNTHETIC, made)
     )
-    posterior = assess(None, SYNTHETIC, target=TARGET, **OPTIONS).idata["posterior"]
-    shares = np.maximum(posterior["irrelevant_share"], posterior["uncovered_share"])
-    assert float(shares.min()) > 0
-    np.testing.assert_array_equal(posterior["total_divergence"], shares)
+    assert first == pytest.approx(second, rel=1e-6)
+    larger = assess(2 * ANCHOR, 2 * SYNTHETIC, target=2 * TARGET, **OPTIONS)
+    shift = larger.table()["entropy_anchor"]["mean"] - first
+    assert shift == pytest.approx(80 * 6 * np.log(2), rel=0.01)
+
+
+def test_rows_that_follow_each_other_are_said_to():
+    order = np.argsort(PART)
+    found = assess(ANCHOR, SYNTHETIC[order], target=TARGET, **OPTIONS)
+    line = next(c for c in found.checks if "synthetic do not depend" in c.statement)
+    assert line.verdict == "undecided"
+    assert "--group-field" in line.message
+
+
+def test_the_command_asks_and_takes_marks(files, tmp_path, capsys, monkeypatch):
+    sheet = tmp_path / "sheet.csv"
+    arguments = [f"--{role}={path}" for role, path in files.items()]
+    assert command.main(["assess", *arguments, "--ask", str(sheet), "--ask-rows", "6", *SHORT]) == 0
+    answers = iter(["y\n", "n\n", "b\n", "y\n", "maybe\n", "s\n", "q\n"])
+    monkeypatch.setattr("sys.stdin.readline", lambda: next(answers), raising=False)
+    assert command.main(["mark", str(sheet)]) == 0
+    assert "2 of 6 rows are marked, 2 off the task" in capsys.readouterr().out
+    assert pd.read_csv(sheet).off_task.notna().sum() == 2
+    assert command.main(["assess", *arguments, "--marks", str(sheet), "--json", *SHORT]) == 0
+    assert json.loads(capsys.readouterr().out)["settings"]["marks"]
+    sheet.write_text("id\n3\n")
+    assert command.main(["mark", str(sheet)]) == 2
+    assert "Expected columns row and off_task" in capsys.readouterr().err
