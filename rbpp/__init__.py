@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from rbpp.assessment.assess import assess as assess
+    from rbpp.assessment.compare import compare as compare
     from rbpp.assessment.sources import Fields as Fields
     from rbpp.assessment.sources import Representation as Representation
     from rbpp.assessment.sources import Sampling as Sampling
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from rbpp.processes.process import load_process as load_process
     from rbpp.processes.simulation import simulate as simulate
     from rbpp.randomness import generator as generator
-    from rbpp.sources.compare import compare as compare
     from rbpp.theory.bounds import bounds as bounds
 
 _MODULES = {
@@ -47,7 +47,7 @@ _MODULES = {
     "assess": "rbpp.assessment.assess",
     "bounds": "rbpp.theory.bounds",
     "check": "rbpp.processes.contract",
-    "compare": "rbpp.sources.compare",
+    "compare": "rbpp.assessment.compare",
     "entropy": "rbpp.mixtures.divergences",
     "fine_tune_bounds": "rbpp.fine_tuning.fine_tunes",
     "fit_mixture": "rbpp.mixtures.fit",

@@ -127,9 +127,9 @@ def rank_against(
             spawn(compute.seed, "set", prepared.names[place]),
         )
 
-    found = compute.each(work, range(len(sets)), "scoring sets")
+    new_scores = compute.each(work, range(len(sets)), "scoring sets")
     scores = {name: _score(one) for name, one in old.items()}
-    scores |= dict(zip(prepared.names, found, strict=True))
+    scores |= dict(zip(prepared.names, new_scores, strict=True))
     sizes = [one["rows"] for one in old.values()] + [len(rows) for rows in prepared.rows]
     digests = [one["digest"] for one in old.values()] + prepared.digests
     ranking = summarise(

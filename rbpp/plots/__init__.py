@@ -1,6 +1,7 @@
 """Figures: functions of results that return matplotlib axes, and compute nothing new."""
 
-from rbpp.plots.sources import COMPONENT_COLOURS, SOURCE_COLOURS, plot_map, plot_ranking
+from rbpp.plots.ranking import plot_pairs, plot_ranking, plot_score_by_rows, plot_series
+from rbpp.plots.sources import COMPONENT_COLOURS, SOURCE_COLOURS, plot_map
 from rbpp.plots.study import plot_chain, plot_kl_gap, plot_parts
 from rbpp.plots.style import ANCHOR_COLOUR, PART_COLOURS, SYNTHETIC_COLOUR, ellipse, interval
 from rbpp.plots.terms import plot_forest
@@ -17,6 +18,9 @@ __all__ = [
     "plot_forest",
     "plot_kl_gap",
     "plot_map",
+    "plot_pairs",
     "plot_parts",
     "plot_ranking",
+    "plot_score_by_rows",
+    "plot_series",
 ]
