@@ -105,7 +105,7 @@ def pairs():
         lambda: mixture_posterior(rows(), 2, chains=2, draws=50),
         pairs,
     ],
-    ids=["cavi", "stream", "divergences", "contrast", "fit_mixture", "sources", "pairs"],
+    ids=["cavi", "stream", "divergences", "contrast", "fit_mixture", "pairs"],
 )
 def test_tensors_are_made_where_the_rows_are(work, monkeypatch):
     for name in ("rows", "mixture"):  # made before: they are the user's
