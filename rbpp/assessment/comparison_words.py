@@ -12,6 +12,8 @@ from rbpp.assessment.ranking import Ranking
 # A difference is told with this probability, and a tie is called one.
 SURE = 0.95
 _FEW = ("every set has enough rows to be ranked", "there are enough real rows")
+# Labels that the reference contradicts, more than in another version, of which a line tells.
+_MORE_WRONG = 0.1
 # What stands beside the score, and whether more of it is better.
 _BESIDE = {
     "irrelevant_share": ("precision", -1),
@@ -104,6 +106,7 @@ def notes(
     for term, (said, sign) in _BESIDE.items():
         if term in terms:
             found += _disagreement(ranking, sign * terms[term], said)
+    found += _contradicted(ranking)
     for name, one in diagnosed.items():
         found += [f"{name}: {refusal}" for refusal in one.refusals]
     return tuple(found)
@@ -121,6 +124,25 @@ def _disagreement(ranking: Ranking, values: np.ndarray, said: str) -> list[str]:
     if other == first or (flat[:, other] > flat[:, first]).mean() < SURE:
         return []
     return [f"{said} speaks for {names[other]} and not for {names[first]}."]
+
+
+def _contradicted(ranking: Ranking) -> list[str]:
+    """Whether the first has more labels that the reference contradicts than another one.
+
+    Log-loss punishes a set for being sure: where classes overlap, a set whose wrong labels make it
+    less sure can score above a clean one.
+    """
+    shares: Mapping[str, float] = next(
+        (c.measured["disagreement"] for c in ranking.checks if "disagreement" in c.measured), {}
+    )
+    first = ranking.lines[0]["name"]
+    fewest = min(shares, key=lambda name: shares[name], default=first)
+    if first not in shares or shares[first] - shares[fewest] < _MORE_WRONG:
+        return []
+    return [
+        f"Labels speak for {fewest}: the reference contradicts {shares[first]:.0%} of the labels "
+        f"of {first} and {shares[fewest]:.0%} of its."
+    ]
 
 
 def _listed(names: list[str]) -> str:
