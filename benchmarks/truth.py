@@ -175,7 +175,7 @@ def ranking(
         model: embeds the headlines; TF-IDF without it.
         settings: by the name of a line, `real` (a draw of the real rows) and options of `compare`.
     """
-    from rbpp.sources.compare import compare
+    from rbpp.assessment.compare import compare
 
     folder = data / "synque_sentiment"
     with (folder / "task_performance.csv").open() as source:

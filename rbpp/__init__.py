@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from rbpp import plots as plots
     from rbpp.assessment.assess import assess as assess
+    from rbpp.assessment.compare import compare as compare
     from rbpp.assessment.sources import Fields as Fields
     from rbpp.assessment.sources import Representation as Representation
     from rbpp.assessment.sources import Sampling as Sampling
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from rbpp.randomness import generator as generator
     from rbpp.randomness import spawn as spawn
     from rbpp.result import Result as Result
-    from rbpp.sources.compare import compare as compare
     from rbpp.theory.bounds import Bounds as Bounds
     from rbpp.theory.bounds import bounds as bounds
     from rbpp.theory.learners import mixture_learner as mixture_learner
@@ -72,7 +72,7 @@ _MODULES = {
     "assess": "rbpp.assessment.assess",
     "bounds": "rbpp.theory.bounds",
     "check": "rbpp.processes.contract",
-    "compare": "rbpp.sources.compare",
+    "compare": "rbpp.assessment.compare",
     "entropy": "rbpp.mixtures.divergences",
     "fine_tune_bounds": "rbpp.fine_tuning.fine_tunes",
     "fit_mixture": "rbpp.mixtures.fit",

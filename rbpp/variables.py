@@ -147,6 +147,15 @@ _VARIABLES = {
     "kl_gap_histogram": Variable(
         "the reference script's histogram gap (no divergence)", "nats", "Section 4.4"
     ),
+    "score": Variable(
+        "log-probability of real rows under what a set teaches, per row",
+        "nats",
+        "log-loss (ours)",
+        "better",
+    ),
+    "score_equal_size": Variable(
+        "the same of random subsets of one size", "nats", "log-loss (ours)", "better"
+    ),
     "irrelevant_share": Variable(
         "share of the synthetic data that is off the task", "1", "Section 3.1", "worse"
     ),

@@ -69,8 +69,17 @@ def how_loose(module, folder):
     assert found[1]["bound_lemma_4_4"] < found[0]["bound_lemma_4_4"]
 
 
+def compare_labelled(module, folder):
+    found = module.main()
+    scores = [line["score"] for line in found.values()]
+    assert scores == sorted(scores, reverse=True)
+    assert found["clean"]["accuracy"] > found["wrong labels"]["accuracy"]
+    assert next(iter(found)) == "clean"
+
+
 # A new example joins by a function of its name.
 CHECKS = {
+    "compare_labelled": compare_labelled,
     "exact_kl_gap": exact_kl_gap,
     "fine_tunes": fine_tunes,
     "finite_chain": finite_chain,

@@ -76,7 +76,12 @@ def test_wheel_has_programs_processes_and_types_and_nothing_else(wheel):
     for folder, inside in (("inference", "rbpp/inference"), ("models", "rbpp/models")):
         for path in (CHECKOUT / folder).glob("*.py"):
             assert f"{inside}/{path.name}" in names
-    for path in ("rbpp/py.typed", "rbpp/assessment/report.css", "rbpp/assessment/report.js"):
+    for path in (
+        "rbpp/py.typed",
+        "rbpp/assessment/comparison.html.jinja",
+        "rbpp/assessment/report.css",
+        "rbpp/assessment/report.js",
+    ):
         assert path in names
     tops = {name.split("/")[0] for name in names}
     assert tops == {"rbpp", f"rbpp-{rbpp.__version__}.dist-info"}

@@ -109,6 +109,7 @@ _IN_MEMORY = (
     "prompt_field",
     "output_field",
     "label_field",
+    "generator_field",
     "demo",
 )
 
@@ -157,6 +158,7 @@ def read_groups(
         label=arguments.label_field,
         prompt=getattr(arguments, "prompt_field", None),
         output=getattr(arguments, "output_field", None),
+        generator=getattr(arguments, "generator_field", None),
     )
     representation = Representation(
         model=arguments.embedding_model, dimension=arguments.dimension, cache=arguments.cache

@@ -42,7 +42,9 @@ class Fields:
         id: distinct ids.
         group: generated rows with equal values are not independent.
         label: a class of every row; files that lack it have none.
-        prompt, output: fields of generated rows whose pairs carry ΔI and I(p; M(p)).
+        prompt, output: fields of generated rows whose pairs carry ΔI and I(p; M(p)); in a
+            comparison also of the reference.
+        generator: what made the rows; in a comparison, sets of one generator share one vote.
     """
 
     text: Sequence[str] = ()
@@ -52,6 +54,7 @@ class Fields:
     label: str | None = None
     prompt: str | None = None
     output: str | None = None
+    generator: str | None = None
 
     def __post_init__(self) -> None:
         if (self.prompt is None) != (self.output is None):

@@ -140,6 +140,19 @@ def read_rows(
     )
 
 
+def is_text_field(data: Any, name: str) -> bool:
+    """Whether a field of a file, folder or Python object holds text.
+
+    Raises:
+        ValueError: if there are no rows or no such field.
+    """
+    table = next((table for table in read_tables(data) if len(table)), None)
+    if table is None:
+        raise ValueError(f"{_origin(data)}: Expected rows; got none")
+    _, values = _column(table, name)
+    return any(isinstance(value, str) for value in values)
+
+
 def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | None]:
     """The field to read where the user named none and only one can be meant."""
     first = {name: values[0] for name, values in table.columns.items() if name not in named}
