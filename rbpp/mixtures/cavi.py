@@ -208,7 +208,8 @@ def fitted_prior(
     )
     distinct = len(torch.unique(data, dim=0)) == len(data)
     least = _SMALLEST_SCALE_DISTINCT if distinct else _SMALLEST_SCALE
-    prior, fit, factor = broad, None, None
+    prior, fit = broad, None
+    factor: Tensor | None = None
     for done in range(_MOST_ROUNDS):
         found = cavi(
             data,
@@ -226,7 +227,7 @@ def fitted_prior(
         prior = replace(
             broad,
             scale=broad.scale * factor[..., None, None],
-            mean_precision=_mean_precision(broad, fit.select(0)),
+            mean_precision=likeliest_mean_precision(broad, fit.select(0)),
         )
         settled = before is not None and bool((factor > (1 - _SETTLED) * before).all())
         if done + 1 >= _ROUNDS and settled:
@@ -255,7 +256,7 @@ def scale_factor(prior: MixturePrior, posterior: VariationalMixture) -> Tensor:
     return posterior.mean.shape[-2] * prior.degrees_of_freedom * prior.dimension / trace
 
 
-def _mean_precision(prior: MixturePrior, posterior: VariationalMixture) -> Tensor:
+def likeliest_mean_precision(prior: MixturePrior, posterior: VariationalMixture) -> Tensor:
     """The prior's κ, or the likeliest one, K d / Σ_k E_q[(μ_k − m)ᵀ Λ_k (μ_k − m)], if far below.
 
     The prior holds a mean within the width of its own component / √κ from m. Of a component that is

@@ -189,7 +189,7 @@ _LARGEST_LEAN, _SINGULAR = 0.01, 1e-13
 
 
 def _lean(covariance: Tensor, variance: Tensor, size: Tensor) -> Tensor:
-    """How far the prior's covariance leans towards its diagonal; that of collinear rows is singular.
+    """How far the prior's covariance leans to its diagonal; that of collinear rows is singular.
 
     A fixed share would be the floor of a thin direction, and the entropy of rows with a column that
     nearly repeats another would be that of the prior. So the share is no larger than the smallest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from rbpp.checks import Check
+from rbpp.checks import Check, Verdict
 
 # Shares of the rows that one row, or one value of a column, may hold: above the larger the entropy
 # is −∞ to any purpose, above the smaller a check says so.
@@ -63,7 +63,7 @@ def _atoms(values: np.ndarray) -> Check:
     message = f"at most {largest:.1%} of the rows share a value"
     if largest > _VISIBLE_ATOM:
         message = f"{largest:.1%} of the rows share one, as {held:g} in column {where}: {way_out}"
-    verdict = "violated" if largest > _ROW_ATOM else "holds"
+    verdict: Verdict = "violated" if largest > _ROW_ATOM else "holds"
     if _VISIBLE_ATOM < largest <= _ROW_ATOM:
         verdict = "undecided"
     return Check(statement, verdict, message, {"share": largest, "threshold": _VISIBLE_ATOM})
@@ -95,9 +95,10 @@ def _outliers(values: np.ndarray) -> Check:
     width = np.where(high > low, high - low, np.inf)
     distance = np.abs(values - median) / width
     whole = values.std(0)
-    worst, verdict = (0, 0, 0.0, 1.0), "holds"
+    worst = (0, 0, 0.0, 1.0)
+    verdict: Verdict = "holds"
     for limit, factor in (_FAR, _ABSURD):
-        for column in np.flatnonzero(distance.max(0) > limit):
+        for column in map(int, np.flatnonzero(distance.max(0) > limit)):
             near = distance[:, column] <= limit
             own = values[near, column].std()
             ratio = float(whole[column] / own) if own > 0 else np.inf
@@ -112,12 +113,13 @@ def _outliers(values: np.ndarray) -> Check:
                     " (drop them, mark what is missing as missing, or take logarithms)"
                 )
             if ratio > worst[3]:
-                worst, verdict = (row, int(column), float(values[row, column]), ratio), "violated"
+                worst, verdict = (row, column, float(values[row, column]), ratio), "violated"
     row, column, value, ratio = worst
     message = "none does"
     if verdict == "violated":
         message = (
             f"row {row}, column {column} is {value:g}; with such rows the column varies "
-            f"{ratio:.2g} times as much as without: drop them if they are errors, or fit more components"
+            f"{ratio:.2g} times as much as without: drop them if they are errors, or fit more "
+            "components"
         )
     return Check(statement, verdict, message, {"spread": ratio, "threshold": _FAR[1]})

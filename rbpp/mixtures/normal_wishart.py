@@ -283,7 +283,7 @@ class Standardisation(NamedTuple):
 
 
 # Smallest eigenvalues of correlations: of rows with a thin direction, and of one that is rounding.
-_THIN, _FLAT = 1e-6, 1e-14
+_THIN, _FLAT = 1e-5, 1e-14
 
 
 def _rotated(parameters: Parameters, axes: Tensor) -> Parameters:

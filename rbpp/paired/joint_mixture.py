@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from scipy.special import digamma
 from torch import Tensor
 
-from rbpp.mixtures.cavi import cavi
+from rbpp.mixtures.cavi import cavi, likeliest_mean_precision
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_prior
 from rbpp.mixtures.mixture import GaussianMixture
 
@@ -101,7 +101,11 @@ def growing_mixtures(
         if components > largest:
             return
         if fit is not None:
-            prior = replace(prior, scale=expected_scale(fit, prior, components))
+            prior = replace(
+                prior,
+                scale=expected_scale(fit, prior, components),
+                mean_precision=likeliest_mean_precision(prior, fit.select(0)),
+            )
         fit = cavi(
             data,
             prior,
