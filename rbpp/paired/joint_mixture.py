@@ -231,12 +231,13 @@ def _densities(
     return torch.stack(fitted), torch.stack(held_out)
 
 
-def random_folds(count: int, folds: int, generator: torch.Generator) -> Tensor:
-    """The fold (n,) of every row, sizes equal up to one."""
-    order = torch.randperm(count, generator=generator)
-    fold = torch.empty(count, dtype=torch.long)
-    fold[order] = torch.arange(count) % folds
-    return fold
+def random_folds(count: int, folds: int, generator: torch.Generator, block: int = 1) -> Tensor:
+    """The fold (n,) of every row; sizes equal up to one block of successive rows."""
+    blocks = -(-count // block)
+    order = torch.randperm(blocks, generator=generator)
+    fold = torch.empty(blocks, dtype=torch.long)
+    fold[order] = torch.arange(blocks) % folds
+    return fold.repeat_interleave(block)[:count]
 
 
 def fold_masks(fold: Tensor) -> Tensor:
