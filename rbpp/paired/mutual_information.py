@@ -52,8 +52,8 @@ _LARGEST_PARETO_K = 0.7
 _LARGEST_EXCESS = 3.5
 _SHOWN_MODELS = 6
 _LEAST_BLOCKS = 10
-# Of the neighbours' excess over the model: what it adds to the information, and to its spread.
-_MISFIT_MEAN, _MISFIT_SPREAD, _LIKELY_EXCESS = 1.0, 1.2, 2.0
+# Of the neighbours' excess over the model, beyond so many standard errors: its share in the spread.
+_MISFIT_SPREAD, _LIKELY_EXCESS = 1.0, 2.0
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -343,7 +343,9 @@ def _chain(
     judged = mixtures[int(advantages(mixtures).mean(-1).argmax())] if mixtures else None
     densities = _log_densities(rows, found[drawn.preferred])
     return _Chain(
-        _with_misfit(drawn.draws, densities[1] - densities[0], spawn(seed, "misfit")),
+        drawn.draws
+        if rows.shape[-1] > 2  # in more dimensions the neighbours' own bias is as large
+        else _with_misfit(drawn.draws, densities[1] - densities[0], spawn(seed, "misfit")),
         drawn.models,
         (mean_estimate(densities[0]), mean_estimate(densities[1])),
         mean_estimate(densities[1] - densities[0]),
@@ -355,18 +357,15 @@ def _with_misfit(drawn: Estimate, excess: Tensor, seed: int) -> Estimate:
     """Draws that know what structure the class of models may miss.
 
     Where neighbours see more density than the model does, e nats a row, the information may be
-    higher by as much; their own noise makes an excess, too, which counts the less the smaller it is
-    beside its standard error.
+    off by as much; their own noise and bias make an excess of two standard errors, too, which
+    does not count.
     """
     found = mean_estimate(excess)
-    size = float(found.value.clamp_min(0))
-    size *= (
-        1 - math.exp(-((size / (_LIKELY_EXCESS * float(found.standard_error))) ** 2))
-        if size
-        else 0.0
-    )
+    size = max(0.0, float(found.value - _LIKELY_EXCESS * found.standard_error))
+    # Wider than that the draws would pile up at zero, and their mean would move.
+    size = min(size, float(drawn.value.mean()) / 2)
     noise = torch.randn(drawn.value.shape, generator=generator(seed), dtype=drawn.value.dtype)
-    shift = size * (_MISFIT_MEAN + _MISFIT_SPREAD * noise)
+    shift = size * _MISFIT_SPREAD * noise
     return replace(drawn, value=(drawn.value + shift).clamp_min(0))
 
 
