@@ -134,7 +134,7 @@ def _prior_mass(prior: Any) -> torch.Tensor:
 
 @lru_cache(maxsize=1)
 def off_task_model() -> Callable[..., torch.Tensor]:
-    """The model in `models/_off_task.py`: no process, so no name of one, and not listed with them."""
+    """The model in `models/_off_task.py`; it is no process, and not listed with them."""
     package = Path(rbpp.__file__).parent
     for folder in (package / "models", package.parent / "models"):
         path = folder / "_off_task.py"
