@@ -1,0 +1,297 @@
+"""What is to be done with every site of a process, once some are observed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Independent, MixtureSameFamily, MultivariateNormal, Normal, biject_to
+
+from rbpp.posterior.density import Latent, Prepared, support_of
+from rbpp.processes.batching import CHAIN_SITES, Given
+from rbpp.processes.interventions import draw
+from rbpp.processes.process import Process
+from rbpp.randomness import spawn
+
+if TYPE_CHECKING:
+    from rbpp.posterior.density import ConditionedDensity
+
+_LOOKS = 3  # draws by which additive noise and latent scales are recognised
+_TOLERANCE = 1e-6
+_MOST_VALUES = 64  # of an enumerated site
+
+
+def prepare(
+    process: Process,
+    data: Mapping[str, Tensor],
+    *,
+    keep: Sequence[str],
+    seed: int,
+    device: str,
+) -> tuple[Prepared, dict[str, Tensor], dict[str, Tensor]]:
+    """Decide about every site; also the observed values and the constants of the others.
+
+    Returns:
+        The decisions; observed values (1, data sets, …) and constants (1, 1, …), in the shape that
+        a batched run of the model gives them.
+
+    Raises:
+        ValueError: as `rbpp.posterior.density.ConditionedDensity`.
+    """
+    data = on_random_sites(process, data, seed)
+    observed = {name: _raw(process, name, value).to(device) for name, value in data.items()}
+    sets = {name: value.shape[1] for name, value in observed.items()}
+    if len(set(sets.values())) > 1:
+        listed = ", ".join(f"{name} {count}" for name, count in sets.items())
+        raise ValueError(f"Expected as many data sets of every site; got {listed}")
+    first = {name: value[0, 0].reshape(process.sites[name].shape) for name, value in observed.items()}
+    run = draw(process, spawn(seed, "look"), first)
+    random = [name for name in run.values if name not in run.deterministic and name not in observed]
+    for name in keep:
+        if name not in random:
+            known = ", ".join(n for n in random if n in CHAIN_SITES) or "none"
+            raise ValueError(f"Expected a latent chain site to keep ({known}); got {name!r}")
+    needed = _ancestors(process, [*observed, *keep])
+    pruned = tuple(name for name in random if name not in needed and name not in keep)
+    latent = [name for name in random if name not in pruned]
+    collapsed = ""
+    if "output" in latent and "synthetic" in observed and _is_additive(process, run, latent, seed):
+        collapsed = "output"
+        latent.remove("output")
+    enumerated = {name: _values_of(run, name) for name in latent if _is_discrete(run, name)}
+    centred = _latent_scales(process, first, latent, enumerated, seed)
+    prepared = Prepared(
+        _layout(process, run, [n for n in latent if n not in enumerated], centred),
+        tuple(observed),
+        enumerated,
+        pruned,
+        collapsed,
+    )
+    constant = {
+        name: _raw(process, name, run.values[name]).to(device)
+        for name in (*pruned, *([collapsed] if collapsed else []))
+    }
+    if collapsed:
+        constant[collapsed] = torch.zeros_like(constant[collapsed])
+    return prepared, observed, constant
+
+
+def on_random_sites(
+    process: Process, data: Mapping[str, Tensor], seed: int = 0
+) -> dict[str, Tensor]:
+    """The data by the sample sites that they condition.
+
+    Rows of `synthetic` that are the outputs as they are condition `output`.
+
+    Raises:
+        ValueError: for a site that does not exist, or is another function of sites above it.
+    """
+    placed = {}
+    for name, value in data.items():
+        site = process.sites.get(name)
+        if site is None or not site.in_chain:
+            known = ", ".join(n for n, s in process.sites.items() if s.in_chain)
+            raise ValueError(f"Expected data of a chain site of {process.name} ({known}); got {name!r}")
+        place = name
+        if site.deterministic:
+            source = {"synthetic": "output", "prompt": "anchor"}.get(name, "")
+            if source not in process.sites or not _is_copy(process, name, source, seed):
+                raise ValueError(
+                    f"Expected data of a sampled site; got {name!r}, which {process.name} computes "
+                    f"from other sites: give the data of {source or 'those'} instead"
+                )
+            place = source
+        if place in placed and not torch.equal(placed[place], value):
+            raise ValueError(
+                f"Expected one set of rows for {place!r}; got others for {name!r}, which is a copy"
+            )
+        placed[place] = value
+    return placed
+
+
+def prior_vectors(density: ConditionedDensity, count: int, seed: int) -> Tensor:
+    """Unconstrained vectors (count, D) of draws from the prior of the latent sites."""
+    rows = []
+    for index in range(count):
+        sets = []
+        for data_set in range(density.data_sets):
+            held = {} if data_set == 0 else _world_of(first, density)
+            run = draw(density.process, spawn(seed, "start", index, data_set), held)
+            if data_set == 0:
+                first = run
+            sets.append(run)
+        rows.append(torch.cat([_free(latent, sets) for latent in density.prepared.latents]))
+    return torch.stack(rows).to(density.device)
+
+
+def _world_of(run: Given, density: ConditionedDensity) -> dict[str, Tensor]:
+    shared = {latent.name for latent in density.prepared.latents if not latent.per_data_set}
+    return {name: value for name, value in run.values.items() if name in shared}
+
+
+def _free(latent: Latent, sets: Sequence[Given]) -> Tensor:
+    """Unconstrained values of a site in a run for each data set, flat."""
+    parts = []
+    for run in sets if latent.per_data_set else sets[:1]:
+        distribution, value = run.distributions[latent.name], run.values[latent.name]
+        if latent.non_centred:
+            normal = _normal(distribution)
+            parts.append(((value - normal.loc) / normal.scale).flatten())
+        else:
+            parts.append(biject_to(support_of(distribution)).inv(value).flatten())
+    return torch.cat(parts)
+
+
+def _layout(
+    process: Process, run: Given, names: Iterable[str], non_centred: set[str]
+) -> tuple[Latent, ...]:
+    latents, start = [], 0
+    for name in names:
+        site = process.sites[name]
+        value, support = run.values[name], support_of(run.distributions[name])
+        try:
+            free = biject_to(support).inv(value)
+        except NotImplementedError as error:
+            raise ValueError(
+                f"Expected a latent site with a support that has a bijection to real numbers; got "
+                f"{name!r} with {support}"
+            ) from error
+        per_set = site.in_chain
+        shape = (*(1,) * site.padding, *free.shape)
+        latents.append(
+            Latent(
+                name=name,
+                shape=shape,
+                constrained=(*(1,) * site.padding, *site.shape),
+                per_data_set=per_set,
+                start=start,
+                stop=start + free.numel(),
+                non_centred=name in non_centred,
+            )
+        )
+        start += free.numel()
+    return tuple(latents)
+
+
+def _raw(process: Process, name: str, value: Tensor) -> Tensor:
+    """(1, data sets, padding, *plain shape) of rows, or of several data sets of them."""
+    site = process.sites[name]
+    shape, plain = tuple(value.shape), tuple(site.shape)
+    if shape != plain and shape[1:] != plain:
+        raise ValueError(
+            f"Expected {name} of shape {plain} (or that behind a number of data sets), as "
+            f"{process.name} has it with these knobs; got {shape}"
+        )
+    sets = 1 if shape == plain else shape[0]
+    if not site.plates and sets == 1 and value.dim() == len(plain):
+        return value.reshape(1, 1, *(1,) * site.padding, *plain)
+    return value.reshape(1, sets, *(1,) * site.padding, *plain)
+
+
+def _ancestors(process: Process, names: Iterable[str]) -> set[str]:
+    pending, found = list(names), set(names)
+    while pending:
+        for parent in process.parents.get(pending.pop(), []):
+            if parent not in found:
+                found.add(parent)
+                pending.append(parent)
+    return found
+
+
+def _is_copy(process: Process, name: str, source: str, seed: int) -> bool:
+    for look in range(2):
+        values = draw(process, spawn(seed, "copy", look)).values
+        if values[name].shape != values[source].shape or not torch.equal(
+            values[name], values[source]
+        ):
+            return False
+    return True
+
+
+def _is_discrete(run: Given, name: str) -> bool:
+    return bool(run.distributions[name].support.is_discrete)
+
+
+def _values_of(run: Given, name: str) -> int:
+    distribution = run.distributions[name]
+    if not distribution.has_enumerate_support:
+        raise ValueError(
+            f"Expected discrete latent sites that can be enumerated; got {name!r}, a "
+            f"{type(distribution).__name__}"
+        )
+    count = len(distribution.enumerate_support(expand=False))
+    if count > _MOST_VALUES:
+        raise ValueError(
+            f"Expected at most {_MOST_VALUES} values of a discrete latent site; got {count} of {name!r}"
+        )
+    return count
+
+
+def _is_additive(process: Process, run: Given, latent: Sequence[str], seed: int) -> bool:
+    """Whether synthetic = output + c + normal noise, with an output of (mixtures of) normals."""
+    children = {
+        child
+        for child, parents in process.parents.items()
+        if "output" in parents and (child in latent or child == "synthetic")
+    }
+    output, noise = run.distributions["output"], run.distributions["synthetic"]
+    if children - {"synthetic"} or not _is_normal_vector(output) or not _is_diagonal(noise):
+        return False
+    value = run.values["output"]
+    source = torch.Generator().manual_seed(spawn(seed, "shift") % 2**63)
+    for _ in range(_LOOKS):
+        moved = value + torch.randn(value.shape, generator=source, dtype=value.dtype).to(value)
+        held = {**run.values, "output": moved}
+        held = {n: v for n, v in held.items() if n not in run.deterministic}
+        other = draw(process, 0, held).distributions["synthetic"]
+        if not _is_diagonal(other):
+            return False
+        shift = other.base_dist.loc - noise.base_dist.loc
+        if not torch.allclose(shift, moved - value, atol=_TOLERANCE) or not torch.allclose(
+            other.base_dist.scale, noise.base_dist.scale, atol=_TOLERANCE
+        ):
+            return False
+    return True
+
+
+def _is_normal_vector(distribution: Any) -> bool:
+    if isinstance(distribution, MixtureSameFamily):
+        distribution = distribution.component_distribution
+    return isinstance(distribution, MultivariateNormal) or _is_diagonal(distribution)
+
+
+def _is_diagonal(distribution: Any) -> bool:
+    return (
+        isinstance(distribution, Independent)
+        and isinstance(distribution.base_dist, Normal)
+        and len(distribution.event_shape) == 1
+    )
+
+
+def _normal(distribution: Any) -> Any:
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    return distribution
+
+
+def _latent_scales(
+    process: Process,
+    data: Mapping[str, Tensor],
+    latent: Sequence[str],
+    enumerated: Mapping[str, int],
+    seed: int,
+) -> set[str]:
+    """Normal latent sites whose scale differs between two draws of the sites above them."""
+    runs = [draw(process, spawn(seed, "scale", look), data) for look in range(_LOOKS)]
+    found = set()
+    for name in latent:
+        if name in enumerated:
+            continue
+        normals = [_normal(run.distributions[name]) for run in runs]
+        if all(isinstance(normal, Normal) for normal in normals):
+            first, *others = (normal.scale for normal in normals)
+            if any(not torch.allclose(first, other, rtol=1e-9) for other in others):
+                found.add(name)
+    return found
