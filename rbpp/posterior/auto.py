@@ -138,9 +138,7 @@ def _chains(
     return sample(density, starts, scale, generator, out_of_time=late)
 
 
-def _without_replacement(
-    log_weights: Tensor, count: int, generator: torch.Generator
-) -> Tensor:
+def _without_replacement(log_weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Distinct indices drawn by weights (Gumbel's trick): copies of one start would never part."""
     uniform = torch.rand(len(log_weights), generator=generator, dtype=log_weights.dtype)
     keys = log_weights.cpu() - (-uniform.log()).log()

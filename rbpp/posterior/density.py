@@ -33,7 +33,7 @@ from torch.distributions import (
 )
 
 from rbpp.internals import site_is_subsample
-from rbpp.processes.batching import CHAIN_SITES, is_deterministic, running
+from rbpp.processes.handlers import CHAIN_SITES, is_deterministic, running
 from rbpp.processes.process import Process
 
 # Numbers in one run of the model: more vectors at once save Python time and cost memory.
@@ -92,7 +92,9 @@ class Prepared:
         """What was done, a line each."""
         lines = [f"{self.size} unconstrained coordinates of {', '.join(self.names) or 'nothing'}"]
         if self.collapsed:
-            lines.append(f"{self.collapsed} is integrated out: the data see it through normal noise")
+            lines.append(
+                f"{self.collapsed} is integrated out: the data see it through normal noise"
+            )
         if self.enumerated:
             lines.append(f"{', '.join(self.enumerated)}: discrete, summed out")
         non_centred = [latent.name for latent in self.latents if latent.non_centred]
@@ -262,9 +264,9 @@ class Evaluation(Messenger):
             value = self._enumerate(msg)
         elif name == self.prepared.collapsed:
             self.output = msg["fn"]
-            value = self.density.constant[name].expand(self.batch, self.density.data_sets, *(
-                self.density.constant[name].shape[2:]
-            ))
+            value = self.density.constant[name].expand(
+                self.batch, self.density.data_sets, *(self.density.constant[name].shape[2:])
+            )
         else:
             value = self.density.constant[name]
         self.values[name] = value

@@ -126,4 +126,3 @@ def log_density_of(
 
 def _log_det(scale: Tensor) -> Tensor:
     return torch.linalg.slogdet(scale)[1]
-

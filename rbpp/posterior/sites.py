@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent, MixtureSameFamily, MultivariateNormal, Normal, biject_to
+from torch.distributions import (
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    biject_to,
+)
 
 from rbpp.posterior.density import Latent, Prepared, support_of
-from rbpp.processes.batching import CHAIN_SITES, Given
-from rbpp.processes.interventions import draw
+from rbpp.processes.handlers import CHAIN_SITES, Run
+from rbpp.processes.interventions import plain_run
 from rbpp.processes.process import Process
 from rbpp.randomness import spawn
 
@@ -46,8 +52,10 @@ def prepare(
     if len(set(sets.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in sets.items())
         raise ValueError(f"Expected as many data sets of every site; got {listed}")
-    first = {name: value[0, 0].reshape(process.sites[name].shape) for name, value in observed.items()}
-    run = draw(process, spawn(seed, "look"), first)
+    first = {
+        name: value[0, 0].reshape(process.sites[name].shape) for name, value in observed.items()
+    }
+    run = plain_run(process, spawn(seed, "look"), first)
     random = [name for name in run.values if name not in run.deterministic and name not in observed]
     for name in keep:
         if name not in random:
@@ -93,7 +101,9 @@ def on_random_sites(
         site = process.sites.get(name)
         if site is None or not site.in_chain:
             known = ", ".join(n for n, s in process.sites.items() if s.in_chain)
-            raise ValueError(f"Expected data of a chain site of {process.name} ({known}); got {name!r}")
+            raise ValueError(
+                f"Expected data of a chain site of {process.name} ({known}); got {name!r}"
+            )
         place = name
         if site.deterministic:
             source = {"synthetic": "output", "prompt": "anchor"}.get(name, "")
@@ -118,7 +128,7 @@ def prior_vectors(density: ConditionedDensity, count: int, seed: int) -> Tensor:
         sets = []
         for data_set in range(density.data_sets):
             held = {} if data_set == 0 else _world_of(first, density)
-            run = draw(density.process, spawn(seed, "start", index, data_set), held)
+            run = plain_run(density.process, spawn(seed, "start", index, data_set), held)
             if data_set == 0:
                 first = run
             sets.append(run)
@@ -126,12 +136,12 @@ def prior_vectors(density: ConditionedDensity, count: int, seed: int) -> Tensor:
     return torch.stack(rows).to(density.device)
 
 
-def _world_of(run: Given, density: ConditionedDensity) -> dict[str, Tensor]:
+def _world_of(run: Run, density: ConditionedDensity) -> dict[str, Tensor]:
     shared = {latent.name for latent in density.prepared.latents if not latent.per_data_set}
     return {name: value for name, value in run.values.items() if name in shared}
 
 
-def _free(latent: Latent, sets: Sequence[Given]) -> Tensor:
+def _free(latent: Latent, sets: Sequence[Run]) -> Tensor:
     """Unconstrained values of a site in a run for each data set, flat."""
     parts = []
     for run in sets if latent.per_data_set else sets[:1]:
@@ -145,7 +155,7 @@ def _free(latent: Latent, sets: Sequence[Given]) -> Tensor:
 
 
 def _layout(
-    process: Process, run: Given, names: Iterable[str], non_centred: set[str]
+    process: Process, run: Run, names: Iterable[str], non_centred: set[str]
 ) -> tuple[Latent, ...]:
     latents, start = [], 0
     for name in names:
@@ -202,7 +212,7 @@ def _ancestors(process: Process, names: Iterable[str]) -> set[str]:
 
 def _is_copy(process: Process, name: str, source: str, seed: int) -> bool:
     for look in range(2):
-        values = draw(process, spawn(seed, "copy", look)).values
+        values = plain_run(process, spawn(seed, "copy", look)).values
         if values[name].shape != values[source].shape or not torch.equal(
             values[name], values[source]
         ):
@@ -210,11 +220,11 @@ def _is_copy(process: Process, name: str, source: str, seed: int) -> bool:
     return True
 
 
-def _is_discrete(run: Given, name: str) -> bool:
+def _is_discrete(run: Run, name: str) -> bool:
     return bool(run.distributions[name].support.is_discrete)
 
 
-def _values_of(run: Given, name: str) -> int:
+def _values_of(run: Run, name: str) -> int:
     distribution = run.distributions[name]
     if not distribution.has_enumerate_support:
         raise ValueError(
@@ -229,7 +239,7 @@ def _values_of(run: Given, name: str) -> int:
     return count
 
 
-def _is_additive(process: Process, run: Given, latent: Sequence[str], seed: int) -> bool:
+def _is_additive(process: Process, run: Run, latent: Sequence[str], seed: int) -> bool:
     """Whether synthetic = output + c + normal noise, with an output of (mixtures of) normals."""
     children = {
         child
@@ -245,7 +255,7 @@ def _is_additive(process: Process, run: Given, latent: Sequence[str], seed: int)
         moved = value + torch.randn(value.shape, generator=source, dtype=value.dtype).to(value)
         held = {**run.values, "output": moved}
         held = {n: v for n, v in held.items() if n not in run.deterministic}
-        other = draw(process, 0, held).distributions["synthetic"]
+        other = plain_run(process, 0, held).distributions["synthetic"]
         if not _is_diagonal(other):
             return False
         shift = other.base_dist.loc - noise.base_dist.loc
@@ -284,7 +294,7 @@ def _latent_scales(
     seed: int,
 ) -> set[str]:
     """Normal latent sites whose scale differs between two draws of the sites above them."""
-    runs = [draw(process, spawn(seed, "scale", look), data) for look in range(_LOOKS)]
+    runs = [plain_run(process, spawn(seed, "scale", look), data) for look in range(_LOOKS)]
     found = set()
     for name in latent:
         if name in enumerated:

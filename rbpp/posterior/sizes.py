@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from rbpp.processes.batching import ROW_PLATES
-from rbpp.processes.interventions import draw
+from rbpp.processes.handlers import ROW_PLATES
+from rbpp.processes.interventions import plain_run
 from rbpp.processes.process import Process, load_process
 
 
@@ -37,7 +37,7 @@ def fit_sizes(process: Process, data: Mapping[str, Tensor]) -> Process:
 
 def plate_sizes(process: Process) -> dict[str, int]:
     """Plate name to its size in a plain run."""
-    run = draw(process, 0)
+    run = plain_run(process, 0)
     return {frame.name: frame.size for frames in run.plates.values() for frame in frames}
 
 
