@@ -1,4 +1,4 @@
-"""Which inference: the normal at the optimum where it stands, many short chains where it does not."""
+"""Which inference: the normal at the optimum where it can be trusted, else many short chains."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rbpp.compute import Compute
 from rbpp.posterior.density import ConditionedDensity
 from rbpp.posterior.hmc import APPROXIMATE_RHAT, CHAINS, Chains, sample
 from rbpp.posterior.laplace import Weighted, approximate
-from rbpp.posterior.optimum import Optimum, find_optima
+from rbpp.posterior.optimum import SCREENED, Optimum, climbed, find_optima
 
 Engine = Literal["auto", "laplace", "hmc", "svi", "nuts"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -65,8 +65,8 @@ def infer_vectors(
 ) -> VectorDraws:
     """Posterior draws of the unconstrained vector.
 
-    `"auto"` takes the first that its own diagnostics trust: importance-resampled draws of the normal
-    at the optimum, the same of Student's t, and Hamiltonian Monte Carlo of 32 chains.
+    `"auto"` takes the first that its own diagnostics trust: importance-resampled draws of the
+    normal at the optimum, the same of Student's t, and Hamiltonian Monte Carlo of 32 chains.
 
     Args:
         density: the posterior's.
@@ -133,9 +133,12 @@ def _chains(
         chosen = _without_replacement(best.log_weights, CHAINS, generator)
         starts, scale = best.vectors[chosen], optima[0].scale
     else:
-        starts = density.prior_vectors(CHAINS, compute.spawn("chains").seed)
-        scale = torch.diag_embed(starts.std(0).clamp_min(1e-3))
-    return sample(density, starts, scale, generator, out_of_time=late)
+        prior = density.prior_vectors(SCREENED, compute.spawn("chains").seed)
+        starts = climbed(density, prior, CHAINS, late)
+        scale = torch.diag_embed(prior.std(0).clamp_min(1e-3))
+    return sample(
+        density, starts, scale, generator, reported=density.prepared.reported, out_of_time=late
+    )
 
 
 def _without_replacement(log_weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -202,6 +205,6 @@ def _said_of_chains(chains: Chains | None) -> str:
     if chains is None:
         return "Hamiltonian Monte Carlo: fewer than 20 draws a chain within the time"
     return (
-        f"Hamiltonian Monte Carlo: {len(chains.vectors)} chains of {chains.vectors.shape[1]} draws, "
-        f"R-hat {chains.rhat:.3f}, effective sample size {chains.sample_size:.0f}"
+        f"Hamiltonian Monte Carlo: {len(chains.vectors)} chains of {chains.vectors.shape[1]} "
+        f"draws, R-hat {chains.rhat:.3f}, effective sample size {chains.sample_size:.0f}"
     )

@@ -5,7 +5,8 @@ What gradient-based inference needs of a Pyro model, prepared once:
 - latent sites that no observed site depends on are left out (they have their prior);
 - an output that the data see through additive normal noise alone is integrated out in closed form;
 - discrete latent sites are summed out;
-- normal sites whose scale is latent are non-centred, since their density has a pole otherwise;
+- normal sites, of vectors too, whose scale is latent are non-centred, since their density has a
+  pole otherwise;
 - every other latent site is mapped to unconstrained coordinates by `biject_to`.
 
 Many vectors are evaluated in one run of the model: dimension −4 holds them, −3 the data sets that
@@ -54,6 +55,7 @@ class Latent:
         per_data_set: whether every data set has a value of its own; a world is shared by all.
         start, stop: its place in the vector.
         non_centred: whether the vector holds (value − loc) / scale.
+        reported: whether it is part of the result: of the world, or kept on request.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Latent:
     start: int
     stop: int
     non_centred: bool = False
+    reported: bool = True
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,12 @@ class Prepared:
         if self.pruned:
             lines.append(f"{', '.join(self.pruned)}: no data depend on it, so it keeps its prior")
         return lines
+
+    @property
+    def reported(self) -> Tensor:
+        """Places (R,) in the vector of what the result reports."""
+        parts = [torch.arange(one.start, one.stop) for one in self.latents if one.reported]
+        return torch.cat(parts) if parts else torch.arange(self.size)
 
     @property
     def names(self) -> list[str]:
@@ -285,8 +294,7 @@ class Evaluation(Messenger):
         flat = self.vectors[:, latent.start : latent.stop]
         free = flat.reshape(self.batch, sets, *latent.shape)
         if latent.non_centred:
-            normal = distribution.base_dist if hasattr(distribution, "base_dist") else distribution
-            value = normal.loc + normal.scale * free
+            value = unstandardised(normal_of(distribution), free)
             each = -0.5 * free.square() - 0.5 * math.log(2 * math.pi)
             event = len(distribution.event_shape)
             self.factors.append(each.sum(tuple(range(-event, 0))) if event else each)
@@ -329,6 +337,28 @@ class Evaluation(Messenger):
             summed = factor.sum(tuple(range(-inner, 0))) if inner else factor
             total = total + summed.reshape(-1)
         return total
+
+
+def normal_of(distribution: Any) -> Any:
+    """What an `Independent` distribution is made of."""
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    return distribution
+
+
+def standardised(normal: Normal | MultivariateNormal, value: Tensor) -> Tensor:
+    """What a standard normal has to be for the value."""
+    if isinstance(normal, Normal):
+        return (value - normal.loc) / normal.scale
+    difference = (value - normal.loc).unsqueeze(-1)
+    return torch.linalg.solve_triangular(normal.scale_tril, difference, upper=False).squeeze(-1)
+
+
+def unstandardised(normal: Normal | MultivariateNormal, free: Tensor) -> Tensor:
+    """The value of a normal for a standard normal one."""
+    if isinstance(normal, Normal):
+        return normal.loc + normal.scale * free
+    return normal.loc + (normal.scale_tril @ free.unsqueeze(-1)).squeeze(-1)
 
 
 def support_of(distribution: Any) -> Any:

@@ -27,7 +27,10 @@ LARGEST_RHAT, LEAST_SAMPLE_SIZE = 1.01, 400.0
 APPROXIMATE_RHAT = 1.05
 # Trajectories of about a quarter period of a standard normal in whitened coordinates.
 _LENGTH, _ACCEPTANCE, _MOST_LEAPS = 1.6, 0.8, 256
-_ADAPTATION = 30
+# Before the first round: moves, and the longest trajectory while the coordinates are poor. Each
+# window ends by whitening with the spread of all chains.
+_WINDOWS = ((20, 12), (20, 24), (30, 48))
+_ADAPTATION = 25
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ def sample(
     scale: Tensor,
     generator: torch.Generator,
     *,
+    reported: Tensor | None = None,
     out_of_time: Callable[[], bool] = lambda: False,
 ) -> Chains | None:
     """Chains from `starts` until they agree, or time is up.
@@ -73,18 +77,22 @@ def sample(
         starts: (chains, D), distinct.
         scale: W (D, D): coordinates are start + W x, with x roughly standard normal.
         generator: source of all randomness.
+        reported: coordinates that are judged, beside the log density; all by default. Copies of a
+            mode under a symmetry of the others are then no disagreement.
         out_of_time: asked between trajectories.
 
     Returns:
         The last round that was completed to at least 20 draws a chain; None if there is none.
     """
     state = _State(density, starts, scale, generator, out_of_time)
+    for moves, leaps in _WINDOWS:
+        state.warm_up(moves, leaps)
     state.adapt()
     found, draws = None, FIRST_ROUND
     for number in range(1, MOST_ROUNDS + 1):
         round_ = state.run(draws)
         if round_ is not None:
-            found = _judged(*round_, number, state)
+            found = _judged(*round_, number, state, reported)
         if found is None or found.converged or out_of_time():
             return found
         state.whiten(found.vectors)
@@ -123,11 +131,18 @@ class _State:
         except RuntimeError:  # chains that stand still have no spread in some direction
             return
 
-    def adapt(self) -> None:
-        """Step size by dual averaging (Hoffman and Gelman 2014, section 3.2)."""
-        centre, average, error = math.log(10 * self.step), 0.0, 0.0
-        for number in range(1, _ADAPTATION + 1):
-            rate = self.move()
+    def warm_up(self, moves: int, leaps: int) -> None:
+        """Short trajectories, the second half of which says how the chains spread."""
+        seen = self.adapt(moves, leaps)
+        if len(seen) > 4:
+            self.whiten(torch.stack(seen[len(seen) // 2 :], 1))
+
+    def adapt(self, moves: int = _ADAPTATION, leaps: int = _MOST_LEAPS) -> list[Tensor]:
+        """Step size by dual averaging (Hoffman and Gelman 2014, section 3.2); points passed."""
+        centre, average, error, seen = math.log(3 * self.step), 0.0, 0.0, []
+        for number in range(1, moves + 1):
+            rate = self.move(leaps)
+            seen.append(self.points)
             error += (_ACCEPTANCE - rate - error) / (number + 10)
             log_step = centre - math.sqrt(number) / 0.05 * error
             weight = number**-0.75
@@ -136,6 +151,7 @@ class _State:
             if self.out_of_time():
                 break
         self.step = min(math.exp(average), 2.0)
+        return seen
 
     def run(self, draws: int) -> tuple[Tensor, Tensor] | None:
         """Vectors (chain, draw, D) and log densities of a round; None below 20 draws a chain."""
@@ -151,13 +167,13 @@ class _State:
             return None
         return torch.stack(points, 1), torch.stack(values, 1)
 
-    def move(self) -> float:
+    def move(self, leaps: int = _MOST_LEAPS) -> float:
         """One trajectory of every chain; mean acceptance probability."""
         momentum = torch.randn(
             self.points.shape, generator=self.generator, dtype=self.points.dtype
         ).to(self.points.device)
         jitter = float(torch.rand((), generator=self.generator))
-        count = max(1, min(_MOST_LEAPS, round((0.5 + jitter) * _LENGTH / self.step)))
+        count = max(1, min(leaps, round((0.5 + jitter) * _LENGTH / self.step)))
         points, values, slopes, moved = self.points, self.values, self.slopes, momentum
         for _ in range(count):
             moved = moved + 0.5 * self.step * slopes @ self.scale
@@ -175,13 +191,12 @@ class _State:
         return float(gain.clamp_max(0).exp().mean())
 
 
-def _judged(vectors: Tensor, values: Tensor, number: int, state: _State) -> Chains:
-    white = torch.linalg.solve_triangular(
-        torch.linalg.cholesky(state.scale @ state.scale.mT),
-        (vectors - vectors.mean((0, 1))).mT,
-        upper=False,
-    ).mT
-    rhat, size = split_rhat(white), effective_sample_size(white)
+def _judged(
+    vectors: Tensor, values: Tensor, number: int, state: _State, reported: Tensor | None
+) -> Chains:
+    judged = vectors if reported is None else vectors[..., reported.to(vectors.device)]
+    judged = torch.cat([judged, values.unsqueeze(-1)], -1)
+    rhat, size = split_rhat(judged), effective_sample_size(judged)
     return Chains(
         vectors=vectors,
         log_density=values,

@@ -19,7 +19,7 @@ APART = 2.0
 # Screening for densities with several modes: draws of the prior, of which the best go on.
 SCREENED, KEPT = 256, 32
 _HALVINGS = ((40, 16), (60, 8), (90, 4))  # Adam steps, and how many starts go on
-_LEARNING_RATE = 0.05
+_LEARNING_RATE, _FEW_STEPS = 0.05, 30
 _NEWTON_STEPS, _DECREMENT = 30, 1e-4
 # A Hessian whose eigenvalues differ by more has a direction without curvature: no optimum.
 LEAST_EIGENVALUE_RATIO = 1e-8
@@ -122,6 +122,16 @@ def _screened(
         points = points[values.argsort(descending=True)[:kept]].clone()
     found = [_climb(density, point) for point in points]
     return [one for one in found if math.isfinite(one[1])]
+
+
+def climbed(
+    density: ConditionedDensity, points: Tensor, kept: int, out_of_time: Callable[[], bool]
+) -> Tensor:
+    """The highest (kept, D) of some points, each after a few steps uphill."""
+    with torch.no_grad():
+        values = density(points).nan_to_num(-math.inf, -math.inf, -math.inf)
+    points = points[values.argsort(descending=True)[:kept]].clone()
+    return _adam(density, points, _FEW_STEPS, out_of_time)[0]
 
 
 def _adam(

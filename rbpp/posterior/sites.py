@@ -15,10 +15,10 @@ from torch.distributions import (
     biject_to,
 )
 
-from rbpp.posterior.density import Latent, Prepared, support_of
+from rbpp.posterior.density import Latent, Prepared, normal_of, standardised, support_of
 from rbpp.processes.handlers import CHAIN_SITES, Run
 from rbpp.processes.interventions import plain_run
-from rbpp.processes.process import Process
+from rbpp.processes.process import Process, draw
 from rbpp.randomness import spawn
 
 if TYPE_CHECKING:
@@ -58,20 +58,32 @@ def prepare(
     run = plain_run(process, spawn(seed, "look"), first)
     random = [name for name in run.values if name not in run.deterministic and name not in observed]
     for name in keep:
-        if name not in random:
+        if name not in random or name not in CHAIN_SITES:
             known = ", ".join(n for n in random if n in CHAIN_SITES) or "none"
             raise ValueError(f"Expected a latent chain site to keep ({known}); got {name!r}")
     needed = _ancestors(process, [*observed, *keep])
     pruned = tuple(name for name in random if name not in needed and name not in keep)
     latent = [name for name in random if name not in pruned]
     collapsed = ""
-    if "output" in latent and "synthetic" in observed and _is_additive(process, run, latent, seed):
+    if (
+        "output" in latent
+        and "output" not in keep
+        and "synthetic" in observed
+        and _is_additive(process, run, latent, seed)
+    ):
         collapsed = "output"
         latent.remove("output")
     enumerated = {name: _values_of(run, name) for name in latent if _is_discrete(run, name)}
     centred = _latent_scales(process, first, latent, enumerated, seed)
     prepared = Prepared(
-        _layout(process, run, [n for n in latent if n not in enumerated], centred),
+        _layout(
+            process,
+            run,
+            [n for n in latent if n not in enumerated],
+            centred,
+            keep,
+            next(iter(sets.values())),
+        ),
         tuple(observed),
         enumerated,
         pruned,
@@ -123,39 +135,27 @@ def on_random_sites(
 
 def prior_vectors(density: ConditionedDensity, count: int, seed: int) -> Tensor:
     """Unconstrained vectors (count, D) of draws from the prior of the latent sites."""
-    rows = []
-    for index in range(count):
-        sets = []
-        for data_set in range(density.data_sets):
-            held = {} if data_set == 0 else _world_of(first, density)
-            run = plain_run(density.process, spawn(seed, "start", index, data_set), held)
-            if data_set == 0:
-                first = run
-            sets.append(run)
-        rows.append(torch.cat([_free(latent, sets) for latent in density.prepared.latents]))
-    return torch.stack(rows).to(density.device)
-
-
-def _world_of(run: Run, density: ConditionedDensity) -> dict[str, Tensor]:
-    shared = {latent.name for latent in density.prepared.latents if not latent.per_data_set}
-    return {name: value for name, value in run.values.items() if name in shared}
-
-
-def _free(latent: Latent, sets: Sequence[Run]) -> Tensor:
-    """Unconstrained values of a site in a run for each data set, flat."""
+    latents, sets = density.prepared.latents, density.data_sets
+    run = draw(density.process, (count, sets), seed, until=density.prepared.names)
     parts = []
-    for run in sets if latent.per_data_set else sets[:1]:
+    for latent in latents:
         distribution, value = run.distributions[latent.name], run.values[latent.name]
         if latent.non_centred:
-            normal = _normal(distribution)
-            parts.append(((value - normal.loc) / normal.scale).flatten())
+            free = standardised(normal_of(distribution), value)
         else:
-            parts.append(biject_to(support_of(distribution)).inv(value).flatten())
-    return torch.cat(parts)
+            free = biject_to(support_of(distribution)).inv(value)
+        own = sets if latent.per_data_set else 1
+        parts.append(free.expand(count, own, *latent.shape).flatten(1))
+    return torch.cat(parts, -1).to(density.device)
 
 
 def _layout(
-    process: Process, run: Run, names: Iterable[str], non_centred: set[str]
+    process: Process,
+    run: Run,
+    names: Iterable[str],
+    non_centred: set[str],
+    keep: Sequence[str],
+    data_sets: int,
 ) -> tuple[Latent, ...]:
     latents, start = [], 0
     for name in names:
@@ -169,6 +169,7 @@ def _layout(
                 f"{name!r} with {support}"
             ) from error
         per_set = site.in_chain
+        size = free.numel() * (data_sets if per_set else 1)
         shape = (*(1,) * site.padding, *free.shape)
         latents.append(
             Latent(
@@ -177,11 +178,12 @@ def _layout(
                 constrained=(*(1,) * site.padding, *site.shape),
                 per_data_set=per_set,
                 start=start,
-                stop=start + free.numel(),
+                stop=start + size,
                 non_centred=name in non_centred,
+                reported=not per_set or name in keep,
             )
         )
-        start += free.numel()
+        start += size
     return tuple(latents)
 
 
@@ -234,7 +236,8 @@ def _values_of(run: Run, name: str) -> int:
     count = len(distribution.enumerate_support(expand=False))
     if count > _MOST_VALUES:
         raise ValueError(
-            f"Expected at most {_MOST_VALUES} values of a discrete latent site; got {count} of {name!r}"
+            f"Expected at most {_MOST_VALUES} values of a discrete latent site; got {count} of "
+            f"{name!r}"
         )
     return count
 
@@ -280,12 +283,6 @@ def _is_diagonal(distribution: Any) -> bool:
     )
 
 
-def _normal(distribution: Any) -> Any:
-    while isinstance(distribution, Independent):
-        distribution = distribution.base_dist
-    return distribution
-
-
 def _latent_scales(
     process: Process,
     data: Mapping[str, Tensor],
@@ -299,9 +296,12 @@ def _latent_scales(
     for name in latent:
         if name in enumerated:
             continue
-        normals = [_normal(run.distributions[name]) for run in runs]
-        if all(isinstance(normal, Normal) for normal in normals):
-            first, *others = (normal.scale for normal in normals)
+        normals = [normal_of(run.distributions[name]) for run in runs]
+        if all(isinstance(normal, Normal | MultivariateNormal) for normal in normals):
+            first, *others = (
+                normal.scale if isinstance(normal, Normal) else normal.scale_tril
+                for normal in normals
+            )
             if any(not torch.allclose(first, other, rtol=1e-9) for other in others):
                 found.add(name)
     return found
