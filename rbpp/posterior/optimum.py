@@ -159,8 +159,7 @@ def _polished(density: ConditionedDensity, point: Tensor) -> Optimum:
         safe = values.abs().clamp_min(float(values.abs().max()) * _NO_POLE)
         step = vectors @ ((vectors.mT @ slope) / safe)
         decrement = float(slope @ step) / 2
-        if decrement < _DECREMENT:
-            break
+        last = decrement < _DECREMENT  # the curvature is that of the end, up to its square
         sizes = 0.5 ** torch.arange(8, dtype=point.dtype, device=point.device)
         tried = point + sizes.unsqueeze(-1) * step
         with torch.no_grad():
@@ -170,6 +169,8 @@ def _polished(density: ConditionedDensity, point: Tensor) -> Optimum:
             break
         point = tried[best]
         value, slope = (part[0] for part in density.gradient(point.unsqueeze(0)))
+        if last:
+            break
     ratio = float(values.min() / values.max().clamp_min(1e-300))
     scale = vectors * safe.rsqrt()
     return Optimum(
