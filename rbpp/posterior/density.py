@@ -18,30 +18,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyro
 import torch
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions import (
-    Categorical,
-    Independent,
-    MixtureSameFamily,
-    MultivariateNormal,
-    Normal,
-    biject_to,
-)
 
-from rbpp.internals import site_is_subsample
-from rbpp.processes.handlers import CHAIN_SITES, is_deterministic, running
+from rbpp.posterior.evaluation import Evaluation
+from rbpp.processes.handlers import running
 from rbpp.processes.process import Process
 
 # Numbers in one run of the model: more vectors at once save Python time and cost memory.
 _RUN_ELEMENTS = 2**22
-_REPLICATES, _PLATES = -3, (-1, -2)
-# Dimension of the first enumerated site; the next one is left of it.
-_FIRST_ENUMERATED = -5
 
 
 @dataclass(frozen=True)
@@ -164,39 +151,45 @@ class ConditionedDensity:
         """
         return torch.cat([self._total(part) for part in vectors.split(self.at_once)])
 
-    def log_likelihood(self, vectors: Tensor) -> dict[str, Tensor]:
-        """Log density of every observed row given the latents: site to (B, data sets, rows).
+    def evaluate(
+        self, vectors: Tensor, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Values of the latent sites, discrete ones drawn, and log densities of observed rows.
 
-        Raises:
-            ValueError: if sites are enumerated: rows are then not independent given the vector.
+        Returns:
+            Site to (B, data sets or 1, *shape of a plain run); observed site to (B, data sets,
+            rows), given the latent values.
         """
-        if self.prepared.enumerated:
-            raise ValueError(
-                "Expected a density without enumerated sites; got "
-                f"{', '.join(self.prepared.enumerated)}, which rows may share"
-            )
-        parts: dict[str, list[Tensor]] = {name: [] for name in self.observed}
+        values: dict[str, list[Tensor]] = {}
+        likelihood: dict[str, list[Tensor]] = {}
         with torch.no_grad():
             for part in vectors.split(self.at_once):
                 run = self._run(part)
-                for name, value in run.likelihood.items():
-                    shape = (len(part), self.data_sets, *value.shape[-2:])
-                    parts[name].append(value.expand(shape).flatten(-2))
-        return {name: torch.cat(found) for name, found in parts.items()}
+                if self.prepared.enumerated:
+                    run = self._run(part, run.drawn(generator))
+                for name in (*self.prepared.names, *self.prepared.enumerated):
+                    values.setdefault(name, []).append(self._plain(run, name))
+                for name, found in run.likelihood.items():
+                    shape = (len(part), self.data_sets, *found.shape[-2:])
+                    likelihood.setdefault(name, []).append(found.expand(shape).flatten(-2))
+        joined = ({n: torch.cat(v) for n, v in group.items()} for group in (values, likelihood))
+        return next(joined), next(joined)
 
     def constrained(self, vectors: Tensor) -> dict[str, Tensor]:
-        """Values of the latent sites: (B, data sets or 1, *shape of a plain run)."""
+        """Values of the continuous latent sites: (B, data sets or 1, *shape of a plain run)."""
         parts: dict[str, list[Tensor]] = {name: [] for name in self.prepared.names}
         with torch.no_grad():
             for part in vectors.split(self.at_once):
                 run = self._run(part)
-                for latent in self.prepared.latents:
-                    value = run.values[latent.name]
-                    sets = self.data_sets if latent.per_data_set else 1
-                    plain = self.process.sites[latent.name].shape
-                    shape = (len(part), sets, *latent.constrained)
-                    parts[latent.name].append(value.expand(shape).reshape(len(part), sets, *plain))
+                for name, found in parts.items():
+                    found.append(self._plain(run, name))
         return {name: torch.cat(found) for name, found in parts.items()}
+
+    def _plain(self, run: Evaluation, name: str) -> Tensor:
+        site = self.process.sites[name]
+        sets = self.data_sets if site.in_chain else 1
+        shape = (run.batch, sets, *(1,) * site.padding, *site.shape)
+        return run.values[name].expand(shape).reshape(run.batch, sets, *site.shape)
 
     def gradient(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Value (B,) and gradient (B, D); −∞ and zero where the density vanishes or is nan."""
@@ -238,166 +231,8 @@ class ConditionedDensity:
             half = len(vectors) // 2
             return torch.cat([self._total(vectors[:half]), self._total(vectors[half:])])
 
-    def _run(self, vectors: Tensor) -> Evaluation:
-        run = Evaluation(self, vectors)
+    def _run(self, vectors: Tensor, discrete: Mapping[str, Tensor] | None = None) -> Evaluation:
+        run = Evaluation(self, vectors, discrete)
         with running(0, self.device), pyro.validation_enabled(False), run:
             self.process()
         return run
-
-
-class Evaluation(Messenger):
-    """One run of the process at a batch of vectors, whose log densities it collects."""
-
-    def __init__(self, density: ConditionedDensity, vectors: Tensor) -> None:
-        super().__init__()
-        self.density, self.vectors, self.batch = density, vectors, len(vectors)
-        self.prepared = density.prepared
-        self.latents = {latent.name: latent for latent in self.prepared.latents}
-        self.factors: list[Tensor] = []
-        self.likelihood: dict[str, Tensor] = {}
-        self.values: dict[str, Tensor] = {}
-        self.output: Any = None  # distribution of a collapsed output
-        self.enumerated: list[tuple[int, set[int]]] = []  # dimension, and the plates of the site
-
-    def _pyro_sample(self, msg: Any) -> None:
-        name = msg["name"]
-        if site_is_subsample(msg) or is_deterministic(msg):
-            return
-        if name in self.density.observed:
-            value = self.density.observed[name]
-            value = value.expand(self.batch, *value.shape[1:])
-            self._observe(name, msg["fn"], value)
-        elif name in self.latents:
-            value = self._transform(self.latents[name], msg["fn"])
-        elif name in self.prepared.enumerated:
-            value = self._enumerate(msg)
-        elif name == self.prepared.collapsed:
-            self.output = msg["fn"]
-            value = self.density.constant[name].expand(
-                self.batch, self.density.data_sets, *(self.density.constant[name].shape[2:])
-            )
-        else:
-            value = self.density.constant[name]
-        self.values[name] = value
-        msg["value"], msg["is_observed"], msg["done"] = value, True, True
-
-    def _observe(self, name: str, distribution: Any, value: Tensor) -> None:
-        if name == "synthetic" and self.output is not None:
-            shift = self.values[self.prepared.collapsed]
-            distribution = convolved(self.output, distribution, shift)
-        found = distribution.log_prob(value)
-        self.likelihood[name] = found
-        self.factors.append(found)
-
-    def _transform(self, latent: Latent, distribution: Any) -> Tensor:
-        sets = self.density.data_sets if latent.per_data_set else 1
-        flat = self.vectors[:, latent.start : latent.stop]
-        free = flat.reshape(self.batch, sets, *latent.shape)
-        if latent.non_centred:
-            value = unstandardised(normal_of(distribution), free)
-            each = -0.5 * free.square() - 0.5 * math.log(2 * math.pi)
-            event = len(distribution.event_shape)
-            self.factors.append(each.sum(tuple(range(-event, 0))) if event else each)
-            return value
-        transform = biject_to(support_of(distribution))
-        value = transform(free)
-        jacobian = transform.log_abs_det_jacobian(free, value)
-        self.factors.append(distribution.log_prob(value) + jacobian)
-        return value
-
-    def _enumerate(self, msg: Any) -> Tensor:
-        distribution = msg["fn"]
-        support = distribution.enumerate_support(expand=False)
-        values, event = support.shape[0], support.dim() - 1 - len(distribution.batch_shape)
-        own = support.shape[support.dim() - event :]
-        dimension = _FIRST_ENUMERATED - len(self.enumerated)
-        value = support.reshape(values, *(1,) * (-dimension - 1), *own)
-        plates = {frame.dim for frame in msg["cond_indep_stack"] if frame.vectorized}
-        if msg["name"] in CHAIN_SITES:
-            plates.add(_REPLICATES)
-        self.enumerated.append((dimension, plates))
-        self.factors.append(distribution.log_prob(value))
-        return value
-
-    def total(self) -> Tensor:
-        """The sum of all log densities with discrete sites summed out: (B,)."""
-        factors = self.factors
-        for dimension, plates in reversed(self.enumerated):
-            own = [f for f in factors if f.dim() >= -dimension and f.shape[dimension] > 1]
-            factors = [f for f in factors if not any(f is one for one in own)]
-            outside = [d for d in (*_PLATES, _REPLICATES) if d not in plates]
-            joint: Tensor | float = 0.0
-            for factor in own:  # rows are independent given the site: their densities multiply
-                joint = joint + factor.sum(outside, keepdim=True)
-            assert isinstance(joint, Tensor)
-            factors.append(joint.logsumexp(dimension, keepdim=True))
-        total = self.vectors.new_zeros(self.batch)
-        for factor in factors:
-            inner = min(3, factor.dim())
-            summed = factor.sum(tuple(range(-inner, 0))) if inner else factor
-            total = total + summed.reshape(-1)
-        return total
-
-
-def normal_of(distribution: Any) -> Any:
-    """What an `Independent` distribution is made of."""
-    while isinstance(distribution, Independent):
-        distribution = distribution.base_dist
-    return distribution
-
-
-def standardised(normal: Normal | MultivariateNormal, value: Tensor) -> Tensor:
-    """What a standard normal has to be for the value."""
-    if isinstance(normal, Normal):
-        return (value - normal.loc) / normal.scale
-    difference = (value - normal.loc).unsqueeze(-1)
-    return torch.linalg.solve_triangular(normal.scale_tril, difference, upper=False).squeeze(-1)
-
-
-def unstandardised(normal: Normal | MultivariateNormal, free: Tensor) -> Tensor:
-    """The value of a normal for a standard normal one."""
-    if isinstance(normal, Normal):
-        return normal.loc + normal.scale * free
-    return normal.loc + (normal.scale_tril @ free.unsqueeze(-1)).squeeze(-1)
-
-
-def support_of(distribution: Any) -> Any:
-    """The support by which a site is mapped to real numbers: of a mixture, that of a component."""
-    if isinstance(distribution, MixtureSameFamily):
-        return distribution.component_distribution.support
-    return distribution.support
-
-
-def convolved(output: Any, noise: Any, placeholder: Tensor) -> Any:
-    """Distribution of output + c + noise, where `noise` is Normal(placeholder + c, scale).
-
-    Args:
-        output: normal, or a mixture of normals, of vectors.
-        noise: `Normal(…).to_event(1)`.
-        placeholder: the value of the output at which `noise` was built.
-    """
-    shift = noise.base_dist.loc - placeholder
-    variance = noise.base_dist.scale.square()
-    if isinstance(output, MixtureSameFamily):
-        parts = _convolved_normal(
-            output.component_distribution, shift.unsqueeze(-2), variance.unsqueeze(-2)
-        )
-        mixing = output.mixture_distribution
-        batch = torch.broadcast_shapes(mixing.batch_shape, parts.batch_shape[:-1])
-        logits = mixing.logits.expand(*batch, mixing.logits.shape[-1])
-        return MixtureSameFamily(
-            Categorical(logits=logits, validate_args=False),
-            parts.expand((*batch, parts.batch_shape[-1])),
-            validate_args=False,
-        )
-    return _convolved_normal(output, shift, variance)
-
-
-def _convolved_normal(normal: Any, shift: Tensor, variance: Tensor) -> Any:
-    if isinstance(normal, MultivariateNormal):
-        covariance = normal.covariance_matrix + torch.diag_embed(variance)
-        return MultivariateNormal(normal.loc + shift, covariance, validate_args=False)
-    base = normal.base_dist
-    scale = (base.scale.square() + variance).sqrt()
-    loc = (base.loc + shift).expand(torch.broadcast_shapes(base.loc.shape, scale.shape))
-    return Independent(Normal(loc, scale.expand(loc.shape), validate_args=False), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ from torch.distributions import (
     biject_to,
 )
 
-from rbpp.posterior.density import Latent, Prepared, normal_of, standardised, support_of
+from rbpp.posterior.density import Latent, Prepared
+from rbpp.posterior.evaluation import normal_of, standardised, support_of
 from rbpp.processes.handlers import CHAIN_SITES, Run
 from rbpp.processes.interventions import plain_run
 from rbpp.processes.process import Process, draw
@@ -73,7 +75,9 @@ def prepare(
     ):
         collapsed = "output"
         latent.remove("output")
-    enumerated = {name: _values_of(run, name) for name in latent if _is_discrete(run, name)}
+    enumerated = {
+        name: _values_of(process, run, name, needed) for name in latent if _is_discrete(run, name)
+    }
     centred = _latent_scales(process, first, latent, enumerated, seed)
     prepared = Prepared(
         _layout(
@@ -226,14 +230,25 @@ def _is_discrete(run: Run, name: str) -> bool:
     return bool(run.distributions[name].support.is_discrete)
 
 
-def _values_of(run: Run, name: str) -> int:
+def _values_of(process: Process, run: Run, name: str, needed: set[str]) -> int:
     distribution = run.distributions[name]
-    if not distribution.has_enumerate_support:
+    if not getattr(normal_of(distribution), "has_enumerate_support", False):
         raise ValueError(
             f"Expected discrete latent sites that can be enumerated; got {name!r}, a "
-            f"{type(distribution).__name__}"
+            f"{type(normal_of(distribution)).__name__}"
         )
-    count = len(distribution.enumerate_support(expand=False))
+    plates = {frame.name for frame in run.plates[name] if frame.size > 1}
+    for child in needed - {name}:
+        if name not in process.parents.get(child, []) or child in run.deterministic:
+            continue
+        inside = {frame.name for frame in run.plates[child]}
+        if plates - inside:
+            raise ValueError(
+                f"Expected discrete latent sites that rows do not share; got {name!r} in plate "
+                f"{', '.join(sorted(plates))}, on all rows of which each row of {child!r} depends"
+            )
+    letters = len(normal_of(distribution).enumerate_support(expand=False))
+    count = letters ** math.prod(distribution.event_shape)
     if count > _MOST_VALUES:
         raise ValueError(
             f"Expected at most {_MOST_VALUES} values of a discrete latent site; got {count} of "

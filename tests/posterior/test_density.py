@@ -1,18 +1,20 @@
 """The log density of a conditioned process against closed forms, explicit sums and quadrature."""
 
+import itertools
 import math
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from torch.distributions import MultivariateNormal, Normal
+from torch.distributions import MultivariateNormal, Normal, biject_to
 
 from rbpp.posterior.density import ConditionedDensity
 from rbpp.posterior.optimum import find_optima
 from rbpp.processes.handlers import running
 from rbpp.processes.process import load_process
 from rbpp.processes.simulation import simulate_tensors
+from rbpp.randomness import generator
 
 
 def readme(anchors: int = 4, outputs: int = 6, temperature: float = 0.5, noise: float = 0.1):
@@ -29,8 +31,9 @@ def readme(anchors: int = 4, outputs: int = 6, temperature: float = 0.5, noise: 
 def readme_moments(anchors: int, outputs: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Covariance of the synthetic rows, and of each with the centre: all are linear and normal."""
     shared = 9.0 + 1.0 / anchors + 0.01
-    covariance = torch.full((outputs, outputs), shared) + (0.25 + 0.01) * torch.eye(outputs)
-    return covariance.double(), torch.full((outputs,), 9.0).double()
+    identity = torch.eye(outputs, dtype=torch.float64)
+    covariance = torch.full_like(identity, shared) + (0.25 + 0.01) * identity
+    return covariance, torch.full((outputs,), 9.0, dtype=torch.float64)
 
 
 def coin(outputs: int = 5):
@@ -99,7 +102,7 @@ def test_an_output_of_mixtures_is_integrated_out_as_the_average_over_its_draws()
     world = {name: value[0, 0] for name, value in density.constrained(vector).items()}
     draws = pyro_outputs(process, {**world, "anchor": values["anchor"]}, 20000)
     each = Normal(draws, 0.5).log_prob(values["synthetic"]).sum(-1).exp()
-    found = density.log_likelihood(vector)["synthetic"].exp().item()
+    found = density.evaluate(vector, torch.Generator())[1]["synthetic"].exp().item()
     assert abs(each.mean() - found) < 4 * each.std() / math.sqrt(len(each))
 
 
@@ -126,6 +129,65 @@ def test_letters_are_summed_out():
         for kind, (share, mean) in enumerate([(0.2, -2.0), (0.3, 0.0), (0.5, 2.0)])
     ]
     assert float(density(vector)) == pytest.approx(float(torch.stack(terms).logsumexp(0)), abs=1e-9)
+
+
+def test_letters_are_drawn_given_the_rest():
+    process = load_process(coin)
+    rows = torch.full((5, 1), 1.2, dtype=torch.float64)
+    density = ConditionedDensity(process, {"synthetic": rows})
+    vector = torch.tensor([[0.4, 1.1, -0.3]], dtype=torch.float64)
+    with_kind = [Normal(0.4 + kind, 1.0).log_prob(rows).sum() for kind in range(3)]
+    of_centre = [Normal(mean, 1.0).log_prob(vector[0, 0]) for mean in (-2.0, 0.0, 2.0)]
+    logits = torch.tensor([0.2, 0.3, 0.5]).log() + torch.stack(with_kind) + torch.stack(of_centre)
+    values, likelihood = density.evaluate(vector.expand(4000, 3), generator(1))
+    kinds = values["kind"].flatten()
+    shares = torch.bincount(kinds, minlength=3) / 4000
+    exact = logits.softmax(-1)
+    assert ((shares - exact).abs() < 4 * (exact * (1 - exact) / 4000).sqrt() + 1e-3).all()
+    expected = Normal(0.4 + kinds.double().unsqueeze(-1), 1.0).log_prob(rows[:, 0])
+    torch.testing.assert_close(likelihood["output"][:, 0], expected)
+
+
+def test_letters_of_a_chain_are_summed_over_all_their_words():
+    process = load_process("finite_alphabet", outputs=3)
+    rows = torch.tensor([[0], [2], [0]])
+    density = ConditionedDensity(process, {"synthetic": rows})
+    assert set(density.prepared.enumerated) == {"answers", "anchor", "output"}
+    vectors = density.prior_vectors(2, 0)
+    world = density.constrained(vectors)
+    for index in range(2):
+        task, model, other = (
+            world[name][index, 0] for name in ("task", "generator", "replacement")
+        )
+        curation = 0.8 * torch.eye(3)[0].double() + 0.2 * other
+        permutation = world["ranks"][index, 0].argsort(-1)
+        sums = torch.zeros((), dtype=torch.float64)
+        for answers in itertools.product(range(3), repeat=3):
+            for anchor in range(3):
+                shift = answers[int(permutation[anchor])]
+                product = task[anchor] / 27
+                for row in rows[:, 0].tolist():
+                    product = product * sum(
+                        model[(out - shift) % 3] * curation[(row - out) % 3] for out in range(3)
+                    )
+                sums = sums + product
+        prior = _prior_with_jacobian(density, vectors[index : index + 1])
+        torch.testing.assert_close(density(vectors)[index], sums.log() + prior)
+
+
+def _prior_with_jacobian(density, vector):
+    """Log density of the continuous sites alone, from the distributions of a plain run."""
+    total = torch.zeros((), dtype=torch.float64)
+    for latent in density.prepared.latents:
+        free = vector[0, latent.start : latent.stop]
+        if latent.name == "ranks":
+            total = total + Normal(0.0, 1.0).log_prob(free).sum()
+        else:
+            table = dist.Dirichlet(torch.ones(3, dtype=torch.float64))
+            transform = biject_to(table.support)
+            value = transform(free)
+            total = total + table.log_prob(value) + transform.log_abs_det_jacobian(free, value)
+    return total
 
 
 @pytest.mark.parametrize(
