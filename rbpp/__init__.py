@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from rbpp.mixtures.mixture import GaussianMixture as GaussianMixture
     from rbpp.mixtures.posterior import MixturePosterior as MixturePosterior
     from rbpp.paired.mutual_information import mutual_information as mutual_information
+    from rbpp.posterior.worlds import infer as infer
     from rbpp.processes.contract import check as check
     from rbpp.processes.process import load_process as load_process
     from rbpp.processes.simulation import simulate as simulate
@@ -79,6 +80,7 @@ _MODULES = {
     "fit_mixture_stream": "rbpp.mixtures.fit",
     "generator": "rbpp.randomness",
     "histogram_divergence": "rbpp.kl_gap_study",
+    "infer": "rbpp.posterior.worlds",
     "jensen_shannon": "rbpp.mixtures.divergences",
     "kl_divergence": "rbpp.mixtures.divergences",
     "load_process": "rbpp.processes.process",

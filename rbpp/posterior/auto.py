@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from functools import partial
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,15 +13,28 @@ from torch import Tensor
 from rbpp import validate
 from rbpp.compute import Compute
 from rbpp.posterior.density import ConditionedDensity
-from rbpp.posterior.hmc import APPROXIMATE_RHAT, CHAINS, Chains, sample
+from rbpp.posterior.hmc import (
+    APPROXIMATE_RHAT,
+    CHAINS,
+    LARGEST_RHAT,
+    Chains,
+    effective_sample_size,
+    sample,
+    split_rhat,
+)
+from rbpp.posterior.labels import Symmetry, one_order, symmetries
 from rbpp.posterior.laplace import Weighted, approximate
+from rbpp.posterior.nuts import nuts
 from rbpp.posterior.optimum import SCREENED, Optimum, climbed, find_optima
+from rbpp.posterior.variational import fit_guide
 
 Engine = Literal["auto", "laplace", "hmc", "svi", "nuts"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 # A Hessian of more coordinates takes longer than chains do.
 LARGEST_LAPLACE = 1000
-_RESULT_CHAINS = 4
+# Of the seconds, for the search of optima: the rest is for chains.
+_SEARCH_SHARE = 0.4
+RESULT_CHAINS = 4
 
 
 @dataclass(frozen=True)
@@ -29,16 +42,18 @@ class VectorDraws:
     """Draws of the unconstrained vector, and how they came about.
 
     Attributes:
-        vectors: (chain, draw, D).
+        vectors: (chain, draw, D), components of symmetric plates in one order.
         log_density: (chain, draw), up to the posterior's constant.
         log_q: log density of the approximation (chain, draw), where there is one.
         engine: that made them.
         story: what was tried and why it was kept or left, a line each.
         pareto_k: k̂ of the importance ratios, nan where there are none.
         efficiency: effective sample size as a share of the draws, nan likewise.
-        rhat: largest split R-hat of the chains, nan where there are no chains.
-        sample_size: smallest effective sample size of a coordinate.
-        exact: whether the draws are draws of the posterior up to their number; else approximate.
+        rhat: largest split R-hat of what is reported, nan where there are no chains.
+        sample_size: smallest effective sample size of what is reported.
+        exact: whether the diagnostics trust them as draws of the posterior; else approximate.
+        modes: number of distinct optima within 10 nats of the best.
+        symmetries: of components.
     """
 
     vectors: Tensor
@@ -51,16 +66,19 @@ class VectorDraws:
     rhat: float = float("nan")
     sample_size: float = float("nan")
     exact: bool = True
-    optima: Sequence[Optimum] = field(default_factory=tuple)
+    modes: int = 0
+    symmetries: tuple[Symmetry, ...] = ()
 
 
 def infer_vectors(
     density: ConditionedDensity,
     *,
     engine: Engine = "auto",
+    guide: str = "auto",
     draws: int = 250,
     seconds: float = 60.0,
     accept: bool = False,
+    batch_rows: int | None = None,
     compute: Compute | None = None,
 ) -> VectorDraws:
     """Posterior draws of the unconstrained vector.
@@ -70,11 +88,13 @@ def infer_vectors(
 
     Args:
         density: the posterior's.
-        engine: `"laplace"` or `"hmc"` insist on one of them.
+        engine: insists on one of them.
+        guide: of engine `"svi"`; see `rbpp.posterior.variational.fit_guide`.
         draws: per chain of the result, which has four chains.
         seconds: limit for the search and the chains.
         accept: hand on what no diagnostic trusts, and say so.
-        compute: seed.
+        batch_rows: observed rows per step of engine `"svi"`.
+        compute: seed and device.
 
     Raises:
         ValueError: if nothing could be trusted within the limit, saying what was tried; if the data
@@ -83,62 +103,217 @@ def infer_vectors(
     validate.choice("engine", engine, ENGINES)
     validate.count("draws", draws)
     validate.number("seconds", seconds, above=0)
-    compute = Compute.of(compute)
+    if engine != "svi" and (guide != "auto" or batch_rows is not None):
+        raise ValueError(f"Expected engine svi with a guide or batch_rows; got engine {engine}")
+    if batch_rows is not None:
+        validate.count("batch_rows", batch_rows)
     if density.size == 0:
         raise ValueError("Expected latent sites to infer; got a process whose sites are all given")
-    ends = time.monotonic() + seconds
-    late: Callable[[], bool] = lambda: time.monotonic() > ends  # noqa: E731
-    story = density.prepared.describe()
-    optima = find_optima(density, compute.spawn("starts").seed, out_of_time=late)
-    sound = [one for one in optima if one.sound]
-    story.append(_said_of(optima))
+    search = _Search(density, draws, seconds, accept, Compute.of(compute))
+    if engine in ("auto", "laplace"):
+        found = search.laplace(insist=engine == "laplace")
+        if found is not None:
+            return found
+    if engine == "svi":
+        return search.svi(guide, batch_rows)
+    return search.nuts() if engine == "nuts" else search.hmc()
+
+
+@dataclass
+class _Search:
+    """The engines, one after the other, on one clock."""
+
+    density: ConditionedDensity
+    draws: int
+    seconds: float
+    accept: bool
+    compute: Compute
+    story: list[str] = field(default_factory=list)
     best: Weighted | None = None
-    if engine in ("auto", "laplace") and sound and density.size <= LARGEST_LAPLACE:
-        for student in (False, True):
-            generator = compute.generator("laplace", int(student))
-            weighted = approximate(density, sound, generator, student=student)
-            story.append(
-                f"{weighted.name}: Pareto k {weighted.pareto_k:.2f}, "
-                f"{100 * weighted.efficiency:.0f} % of the draws effective"
-            )
-            if best is None or weighted.pareto_k < best.pareto_k:
-                best = weighted
-            if weighted.trusted:
-                return _of_weighted(weighted, draws, compute, story, optima)
-    if engine == "laplace":
-        reason = "no optimum with curvature in every direction" if best is None else story[-1]
-        if accept and best is not None:
-            return _of_weighted(best, draws, compute, story, optima, exact=False)
-        raise ValueError(f"Expected a posterior that a normal can stand for; got {reason}")
-    chains = _chains(density, optima, best, compute, late)
-    story.append(_said_of_chains(chains))
-    if chains is not None and (chains.rhat <= APPROXIMATE_RHAT or accept):
-        return _of_chains(chains, draws, compute, story, optima)
-    raise ValueError(
-        f"Expected draws that diagnostics trust within {seconds:g} seconds; got none: "
-        f"{'; '.join(story[-3:])}. Give more seconds, or accept=True for what there is"
-    )
+
+    def __post_init__(self) -> None:
+        begin = time.monotonic()
+        self.late = _Limit(begin + self.seconds)
+        self.story += self.density.prepared.describe()
+        self.symmetries = tuple(symmetries(self.density, self.compute.spawn("symmetry").seed))
+        self.story += [one.describe() for one in self.symmetries]
+        self.optima = find_optima(
+            self.density,
+            self.compute.spawn("starts").seed,
+            out_of_time=_Limit(begin + _SEARCH_SHARE * self.seconds),
+        )
+        self.sound = [one for one in self.optima if one.sound]
+        self.story.append(_said_of(self.optima))
+
+    def laplace(self, *, insist: bool) -> VectorDraws | None:
+        """Normal, then Student's t, at the optima; None where neither is trusted."""
+        if self.sound and self.density.size <= LARGEST_LAPLACE:
+            for student in (False, True):
+                generator = self.compute.generator("laplace", int(student))
+                weighted = approximate(self.density, self.sound, generator, student=student)
+                self._weigh(weighted)
+                if weighted.trusted:
+                    return self._of_weighted(weighted)
+        if not insist:
+            return None
+        if self.accept and self.best is not None:
+            return self._of_weighted(self.best)
+        reason = "no optimum with curvature in every direction" if self.best is None else ""
+        raise self._refusal(reason or self.story[-1])
+
+    def svi(self, guide: str, batch_rows: int | None) -> VectorDraws:
+        """A guide fitted in whitened coordinates."""
+        centre, scale = self._whitened()
+        weighted, ended = fit_guide(
+            self.density,
+            guide,
+            centre,
+            scale,
+            self.compute.generator("guide"),
+            batch_rows=batch_rows,
+            out_of_time=self.late,
+        )
+        self.story.append(ended)
+        self._weigh(weighted)
+        if not weighted.trusted and not self.accept:
+            raise self._refusal(self.story[-1])
+        return self._of_weighted(weighted)
+
+    def hmc(self) -> VectorDraws:
+        """Many short chains."""
+        starts, scale = self._starts()
+        found = sample(
+            self.density,
+            self._ordered(starts),
+            scale,
+            self.compute.generator("chains"),
+            reported=self.density.prepared.reported,
+            arrange=self._ordered if self.symmetries else None,
+            out_of_time=self.late,
+        )
+        self.story.append(_said_of_chains(found))
+        if found is None or (found.rhat > APPROXIMATE_RHAT and not self.accept):
+            raise self._refusal("; ".join(self.story[-3:]))
+        return self._of_chains(found)
+
+    def nuts(self) -> VectorDraws:
+        """Pyro's sampler, one chain after the other."""
+        starts, scale = self._starts()
+        seed = self.compute.spawn("nuts").seed
+        run = nuts(
+            self.density,
+            starts[:RESULT_CHAINS],
+            scale,
+            draws=self.draws,
+            seed=seed,
+            out_of_time=self.late,
+        )
+        if run is None:
+            raise self._refusal("the No-U-Turn sampler did not end")
+        vectors = one_order(self.symmetries, run[0], self._reference)
+        judged = torch.cat([vectors[..., self.density.prepared.reported], run[1].unsqueeze(-1)], -1)
+        rhat = float(split_rhat(judged).max())
+        size = float(effective_sample_size(judged).min())
+        self.story.append(f"No-U-Turn sampler: R-hat {rhat:.3f}, effective sample size {size:.0f}")
+        if rhat > APPROXIMATE_RHAT and not self.accept:
+            raise self._refusal(self.story[-1])
+        return VectorDraws(
+            vectors=vectors,
+            log_density=run[1],
+            log_q=None,
+            rhat=rhat,
+            sample_size=size,
+            exact=rhat <= LARGEST_RHAT,
+            **self._common("nuts"),
+        )
+
+    @property
+    def _reference(self) -> Tensor:
+        return self.optima[0].point
+
+    def _ordered(self, vectors: Tensor) -> Tensor:
+        return one_order(self.symmetries, vectors, self._reference)
+
+    def _whitened(self) -> tuple[Tensor, Tensor]:
+        """Centre and scale of coordinates in which the posterior is roughly standard normal."""
+        if self.sound:
+            return self.sound[0].point, self.sound[0].scale
+        prior = self.density.prior_vectors(SCREENED, self.compute.spawn("whitened").seed)
+        return prior.mean(0), torch.diag_embed(prior.std(0).clamp_min(1e-3))
+
+    def _starts(self) -> tuple[Tensor, Tensor]:
+        """Distinct draws of the approximation, by weight; else what climbed from the prior."""
+        if self.best is None and self.sound and self.density.size <= LARGEST_LAPLACE:
+            generator = self.compute.generator("laplace", 1)
+            self._weigh(approximate(self.density, self.sound, generator, student=True))
+        if self.best is not None:
+            generator = self.compute.generator("starts")
+            chosen = _without_replacement(self.best.log_weights, CHAINS, generator)
+            return self.best.vectors[chosen.to(self.best.vectors.device)], self.sound[0].scale
+        prior = self.density.prior_vectors(SCREENED, self.compute.spawn("chains").seed)
+        starts = climbed(self.density, prior, CHAINS, self.late)
+        return starts, torch.diag_embed(prior.std(0).clamp_min(1e-3))
+
+    def _weigh(self, weighted: Weighted) -> None:
+        self.story.append(
+            f"{weighted.name}: Pareto k {weighted.pareto_k:.2f}, "
+            f"{100 * weighted.efficiency:.0f} % of the draws effective"
+        )
+        if self.best is None or weighted.pareto_k < self.best.pareto_k:
+            self.best = weighted
+
+    def _of_weighted(self, weighted: Weighted) -> VectorDraws:
+        index, _ = weighted.resampled(
+            RESULT_CHAINS * self.draws, self.compute.generator("resampled")
+        )
+        index = index.reshape(RESULT_CHAINS, self.draws).to(weighted.vectors.device)
+        return VectorDraws(
+            vectors=one_order(self.symmetries, weighted.vectors[index], self._reference),
+            log_density=weighted.log_density[index],
+            log_q=weighted.log_q[index],
+            pareto_k=weighted.pareto_k,
+            efficiency=weighted.efficiency,
+            exact=weighted.trusted,
+            **self._common("svi" if weighted.name.startswith("guide") else "laplace"),
+        )
+
+    def _of_chains(self, chains: Chains) -> VectorDraws:
+        """Four chains of the asked number of draws: groups of short chains, one after the other."""
+        groups = chains.vectors.shape[0] // RESULT_CHAINS
+        regroup = partial(_regrouped, groups=groups, draws=self.draws)
+        return VectorDraws(
+            vectors=regroup(chains.vectors),
+            log_density=regroup(chains.log_density),
+            log_q=None,
+            rhat=chains.rhat,
+            sample_size=chains.sample_size,
+            exact=chains.converged,
+            **self._common("hmc"),
+        )
+
+    def _common(self, engine: str) -> dict[str, Any]:
+        return {
+            "engine": engine,
+            "story": tuple(self.story),
+            "modes": len(self.optima),
+            "symmetries": self.symmetries,
+        }
+
+    def _refusal(self, reason: str) -> ValueError:
+        return ValueError(
+            f"Expected draws that diagnostics trust within {self.seconds:g} seconds; got none: "
+            f"{reason}. Give more seconds, observe more sites, or accept what there is"
+        )
 
 
-def _chains(
-    density: ConditionedDensity,
-    optima: Sequence[Optimum],
-    best: Weighted | None,
-    compute: Compute,
-    late: Callable[[], bool],
-) -> Chains | None:
-    """Chains from distinct draws of the approximation, by their weights; else from the prior."""
-    generator = compute.generator("chains")
-    if best is not None:
-        chosen = _without_replacement(best.log_weights, CHAINS, generator)
-        starts, scale = best.vectors[chosen], optima[0].scale
-    else:
-        prior = density.prior_vectors(SCREENED, compute.spawn("chains").seed)
-        starts = climbed(density, prior, CHAINS, late)
-        scale = torch.diag_embed(prior.std(0).clamp_min(1e-3))
-    return sample(
-        density, starts, scale, generator, reported=density.prepared.reported, out_of_time=late
-    )
+@dataclass(frozen=True)
+class _Limit:
+    """Whether a moment has passed."""
+
+    ends: float
+
+    def __call__(self) -> bool:
+        return time.monotonic() > self.ends
 
 
 def _without_replacement(log_weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -148,57 +323,19 @@ def _without_replacement(log_weights: Tensor, count: int, generator: torch.Gener
     return keys.topk(count).indices
 
 
-def _of_weighted(
-    weighted: Weighted,
-    draws: int,
-    compute: Compute,
-    story: Sequence[str],
-    optima: Sequence[Optimum],
-    *,
-    exact: bool = True,
-) -> VectorDraws:
-    index, _ = weighted.resampled(_RESULT_CHAINS * draws, compute.generator("resampled"))
-    index = index.reshape(_RESULT_CHAINS, draws)
-    return VectorDraws(
-        vectors=weighted.vectors[index],
-        log_density=weighted.log_density[index],
-        log_q=weighted.log_q[index],
-        engine="laplace",
-        story=tuple(story),
-        pareto_k=weighted.pareto_k,
-        efficiency=weighted.efficiency,
-        exact=exact and weighted.trusted,
-        optima=tuple(optima),
-    )
+def _regrouped(values: Tensor, groups: int, draws: int) -> Tensor:
+    """(chain, draw, …) of many short chains as four long ones of so many draws, evenly thinned."""
+    longer = values.unflatten(0, (RESULT_CHAINS, groups)).flatten(1, 2)
+    step = torch.linspace(0, longer.shape[1] - 1, min(draws, longer.shape[1])).round().long()
+    return longer[:, step.to(values.device)]
 
 
-def _of_chains(
-    chains: Chains, draws: int, compute: Compute, story: Sequence[str], optima: Sequence[Optimum]
-) -> VectorDraws:
-    """Four chains of the asked number of draws: groups of the short chains, one after the other."""
-    vectors, values = chains.vectors, chains.log_density
-    groups = vectors.shape[0] // _RESULT_CHAINS
-    vectors = vectors.unflatten(0, (_RESULT_CHAINS, groups)).flatten(1, 2)
-    values = values.unflatten(0, (_RESULT_CHAINS, groups)).flatten(1, 2)
-    step = torch.linspace(0, vectors.shape[1] - 1, min(draws, vectors.shape[1])).long()
-    return VectorDraws(
-        vectors=vectors[:, step],
-        log_density=values[:, step],
-        log_q=None,
-        engine="hmc",
-        story=tuple(story),
-        rhat=chains.rhat,
-        sample_size=chains.sample_size,
-        exact=chains.converged,
-        optima=tuple(optima),
-    )
-
-
-def _said_of(optima: Sequence[Optimum]) -> str:
+def _said_of(optima: list[Optimum]) -> str:
     values = ", ".join(f"{one.value:.1f}" for one in optima)
     poor = sum(not one.sound for one in optima)
     without = f", {poor} without curvature in some direction" if poor else ""
-    return f"{len(optima)} optima at log density {values}{without}"
+    word = "optimum" if len(optima) == 1 else "optima"
+    return f"{len(optima)} {word} at log density {values}{without}"
 
 
 def _said_of_chains(chains: Chains | None) -> str:

@@ -216,6 +216,26 @@ class ConditionedDensity:
         matrix = torch.cat(rows)
         return (matrix + matrix.mT) / 2
 
+    def of_rows(self, vectors: Tensor, rows: int, generator: torch.Generator) -> Tensor:
+        """An unbiased estimate of the density (B,) from some of the observed rows, drawn anew.
+
+        Raises:
+            ValueError: if rows have latent sites of their own, or discrete sites are summed out.
+        """
+        plates = {}
+        for name in self.observed:
+            site = self.process.sites[name]
+            count = site.rows
+            if site.plates and rows < count:
+                plates[site.plates[0]] = torch.randperm(count, generator=generator)[:rows]
+        own = [n for n in self.prepared.names if set(self.process.sites[n].plates) & set(plates)]
+        if own or self.prepared.enumerated:
+            raise ValueError(
+                "Expected batch_rows where rows share all latent sites; got rows with "
+                f"{', '.join([*own, *self.prepared.enumerated])} of their own"
+            )
+        return self._run(vectors, rows=plates).total()
+
     def prior_vectors(self, count: int, seed: int) -> Tensor:
         """Vectors (count, D) of draws from the prior: where optimisers start."""
         from rbpp.posterior.sites import prior_vectors
@@ -231,8 +251,13 @@ class ConditionedDensity:
             half = len(vectors) // 2
             return torch.cat([self._total(vectors[:half]), self._total(vectors[half:])])
 
-    def _run(self, vectors: Tensor, discrete: Mapping[str, Tensor] | None = None) -> Evaluation:
-        run = Evaluation(self, vectors, discrete)
+    def _run(
+        self,
+        vectors: Tensor,
+        discrete: Mapping[str, Tensor] | None = None,
+        rows: Mapping[str, Tensor] | None = None,
+    ) -> Evaluation:
+        run = Evaluation(self, vectors, discrete, rows)
         with running(0, self.device), pyro.validation_enabled(False), run:
             self.process()
         return run

@@ -34,7 +34,7 @@ class Evaluation(Messenger):
     """One run of the process at a batch of vectors, whose log densities it collects.
 
     Values of discrete sites may be given, (B, data sets or 1, plates) + event: they are then not
-    summed out.
+    summed out. Of a plate some rows may be taken: their log densities count for all of them.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Evaluation(Messenger):
         density: ConditionedDensity,
         vectors: Tensor,
         discrete: Mapping[str, Tensor] | None = None,
+        rows: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.density, self.vectors, self.batch = density, vectors, len(vectors)
@@ -53,17 +54,19 @@ class Evaluation(Messenger):
         self.plates: dict[int, str] = {}  # of the site that is being run
         self.output: Any = None  # distribution of a collapsed output
         self.enumerated: list[_Enumerated] = []
-        self.discrete = discrete or {}
+        self.discrete, self.rows = discrete or {}, rows or {}
 
     def _pyro_sample(self, msg: Any) -> None:
         name = msg["name"]
+        if site_is_subsample(msg) and name in self.rows:
+            msg["value"] = self.rows[name]
         if site_is_subsample(msg) or is_deterministic(msg):
             return
         self.plates = {f.dim: f.name for f in msg["cond_indep_stack"] if f.vectorized}
         if name in CHAIN_SITES:
             self.plates[_REPLICATES] = ""
         if name in self.density.observed:
-            value = self.density.observed[name]
+            value = self._taken(name, self.density.observed[name])
             value = value.expand(self.batch, *value.shape[1:])
             self._observe(name, msg["fn"], value)
         elif name in self.latents:
@@ -72,9 +75,8 @@ class Evaluation(Messenger):
             value = self._enumerate(msg)
         elif name == self.prepared.collapsed:
             self.output = msg["fn"]
-            value = self.density.constant[name].expand(
-                self.batch, self.density.data_sets, *(self.density.constant[name].shape[2:])
-            )
+            value = self._taken(name, self.density.constant[name])
+            value = value.expand(self.batch, self.density.data_sets, *value.shape[2:])
         else:
             value = self.density.constant[name]
         self.values[name] = value
@@ -86,7 +88,19 @@ class Evaluation(Messenger):
             distribution = convolved(self.output, distribution, shift)
         found = distribution.log_prob(value)
         self.likelihood[name] = found
+        plate = next(iter(self.density.process.sites[name].plates), "")
+        if plate in self.rows:
+            found = found * (self.density.process.sites[name].rows / len(self.rows[plate]))
         self._factor(found)
+
+    def _taken(self, name: str, value: Tensor) -> Tensor:
+        """The rows of a value that this run is about."""
+        site = self.density.process.sites[name]
+        plate = next(iter(site.plates), "")
+        if plate not in self.rows:
+            return value
+        axis = site.batch_dimensions - 1 - len(site.shape)
+        return value.index_select(axis, self.rows[plate].to(value.device))
 
     def _transform(self, latent: Latent, distribution: Any) -> Tensor:
         sets = self.density.data_sets if latent.per_data_set else 1

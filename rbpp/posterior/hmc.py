@@ -68,6 +68,7 @@ def sample(
     generator: torch.Generator,
     *,
     reported: Tensor | None = None,
+    arrange: Callable[[Tensor], Tensor] | None = None,
     out_of_time: Callable[[], bool] = lambda: False,
 ) -> Chains | None:
     """Chains from `starts` until they agree, or time is up.
@@ -79,6 +80,7 @@ def sample(
         generator: source of all randomness.
         reported: coordinates that are judged, beside the log density; all by default. Copies of a
             mode under a symmetry of the others are then no disagreement.
+        arrange: takes vectors (N, D) to copies of the same density in one order of components.
         out_of_time: asked between trajectories.
 
     Returns:
@@ -87,14 +89,21 @@ def sample(
     state = _State(density, starts, scale, generator, out_of_time)
     for moves, leaps in _WINDOWS:
         state.warm_up(moves, leaps)
+    if arrange is not None:
+        state.arrange(arrange)
     state.adapt()
     found, draws = None, FIRST_ROUND
     for number in range(1, MOST_ROUNDS + 1):
         round_ = state.run(draws)
         if round_ is not None:
+            if arrange is not None:
+                flat = arrange(round_[0].flatten(0, 1))
+                round_ = flat.unflatten(0, round_[0].shape[:2]), round_[1]
             found = _judged(*round_, number, state, reported)
         if found is None or found.converged or out_of_time():
             return found
+        if arrange is not None:
+            state.arrange(arrange)
         state.whiten(found.vectors)
         state.adapt()
         draws *= 2
@@ -117,6 +126,11 @@ class _State:
         self.points = starts.clone()
         self.values, self.slopes = density.gradient(self.points)
         self.step, self.leaps, self.acceptance = 0.5 / max(1, density.size) ** 0.25, 0, 0.0
+
+    def arrange(self, order: Callable[[Tensor], Tensor]) -> None:
+        """Move every chain to the copy of its point that has the components in one order."""
+        self.points = order(self.points)
+        self.values, self.slopes = self.density.gradient(self.points)
 
     def whiten(self, vectors: Tensor) -> None:
         """Take the spread of the draws for the scale, shrunk to what it was where they are few."""

@@ -91,13 +91,18 @@ def approximate(
         chosen = which == index
         vectors[chosen.to(device)] = one.point + noise[chosen].to(device) @ one.scale.mT
     log_q = log_density_of(optima, shares.log(), vectors, student=student)
-    with torch.no_grad():
-        log_p = density(vectors).nan_to_num(-math.inf, -math.inf, -math.inf)
-    weights, k = pareto_smooth(log_p - log_q)
-    efficiency = float(1 / (weights.exp().square().sum() * count))
     name = ("Student's t" if student else "normal") + (
         f" at {len(optima)} optima" if len(optima) > 1 else " at the optimum"
     )
+    return weighed(density, vectors, log_q, name)
+
+
+def weighed(density: ConditionedDensity, vectors: Tensor, log_q: Tensor, name: str) -> Weighted:
+    """Draws (draws, D) of an approximation with their Pareto-smoothed importance weights."""
+    with torch.no_grad():
+        log_p = density(vectors).nan_to_num(-math.inf, -math.inf, -math.inf)
+    weights, k = pareto_smooth(log_p - log_q)
+    efficiency = float(1 / (weights.exp().square().sum() * len(vectors)))
     return Weighted(vectors, log_p, log_q, weights, float(k), efficiency, name)
 
 

@@ -112,7 +112,7 @@ def on_random_sites(
     Raises:
         ValueError: for a site that does not exist, or is another function of sites above it.
     """
-    placed = {}
+    placed: dict[str, Tensor] = {}
     for name, value in data.items():
         site = process.sites.get(name)
         if site is None or not site.in_chain:
