@@ -30,7 +30,7 @@ class Symmetry:
         plate: its name.
         classes: members (places in the plate) that may change places among themselves.
         blocks: places in the vector of every member's own coordinates (K, L).
-        carried: places (K, L') of rows of the chain that go with their member.
+        carried: places (M, L') of rows of the chain that go with the first M members.
         simplices: start and stop of the unconstrained weights that have an entry per member.
     """
 
@@ -57,7 +57,7 @@ class Symmetry:
         for places in (self.blocks, self.carried):
             if places.numel():
                 own = vectors[:, places.flatten()].unflatten(-1, places.shape)
-                index = order.unsqueeze(-1).expand_as(own)
+                index = order[:, : len(places)].unsqueeze(-1).expand_as(own)
                 result[:, places.flatten()] = own.gather(1, index).flatten(1)
         transform = biject_to(constraints.simplex)
         for start, stop in self.simplices:
@@ -122,17 +122,21 @@ def _tested(density: ConditionedDensity, plate: str, size: int, vectors: Tensor)
         and sites[one.name].shape == (size,)
         and one.stop - one.start == size - 1
     )
-    along = _joined(
-        [
-            _places(one, 0, size, sites[one.name].rows // size, density)
-            for one in latents
-            if one.per_data_set and sites[one.name].plates and sites[one.name].rows % size == 0
-        ],
-        size,
-    )
-    nothing = torch.empty(size, 0, dtype=torch.long)
     best: Symmetry | None = None
-    for carried in (nothing, along):
+    for members in range(size, -1, -1):
+        if members == 1:
+            continue
+        along = [
+            _places(one, 0, members, sites[one.name].rows // members, density)
+            for one in latents
+            if members
+            and one.per_data_set
+            and sites[one.name].plates
+            and sites[one.name].rows % members == 0
+        ]
+        if members and not along:
+            continue
+        carried = _joined(along, members)
         whole = Symmetry(plate, (), blocks, carried, simplices)
         classes = _classes(density, whole, vectors)
         if classes and (best is None or sum(map(len, classes)) > sum(map(len, best.classes))):
@@ -152,6 +156,8 @@ def _classes(
         classes: list[list[int]] = []
         for member in range(size):
             for known in classes:
+                if known[0] < len(symmetry.carried) <= member:  # one has rows, the other none
+                    continue
                 order = torch.arange(size, device=vectors.device).repeat(len(vectors), 1)
                 order[:, member], order[:, known[0]] = known[0], member
                 after = density(symmetry.permuted(vectors, order))

@@ -57,7 +57,13 @@ def prepare(
     first = {
         name: value[0, 0].reshape(process.sites[name].shape) for name, value in observed.items()
     }
-    run = plain_run(process, spawn(seed, "look"), first)
+    try:
+        run = plain_run(process, spawn(seed, "look"), first)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"Expected data that {process.name} can have made; with these it ends in: {reason}"
+        ) from error
     random = [name for name in run.values if name not in run.deterministic and name not in observed]
     for name in keep:
         if name not in random or name not in CHAIN_SITES:

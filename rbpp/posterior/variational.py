@@ -7,7 +7,7 @@ posterior: Roeder, Wu and Duvenaud, Sticking the landing, NeurIPS 2017.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pyro
@@ -66,7 +66,8 @@ def fit_guide(
     if guide not in GUIDES:
         drawn, log_q, ended = _fit_of_user(target, guide, size, generator, out_of_time)
     else:
-        made = _GUIDES[guide](size, generator)
+        with seeded(0):  # layers draw their first weights from global state
+            made = _GUIDES[guide](size, generator)
         ended = _fit(target, made, generator, out_of_time)
         with torch.no_grad():
             drawn = made.draw(_normals(PROPOSED, size, generator))
@@ -106,6 +107,7 @@ def _fit(
     """Adam until the ELBO of a window of steps is no higher than that of the one before."""
     optimiser = torch.optim.Adam(guide.parameters(), lr=_RATE)
     history: list[float] = []
+    average = _Average()
     for share in _RATES:
         for group in optimiser.param_groups:
             group["lr"] = _RATE * share
@@ -121,9 +123,12 @@ def _fit(
             if elbo.isfinite():
                 (-elbo).backward()
                 optimiser.step()
-            history.append(float(elbo))
+            history.append(float(elbo.detach()))
+            if share == _RATES[-1]:
+                average.add(guide.named_parameters())
     if not any(map(math.isfinite, history[-_WINDOW:])):
         raise ValueError("Expected a finite ELBO; got none in the last steps")
+    average.put(guide.named_parameters())
     return f"{len(history)} steps, until the ELBO was level"
 
 
@@ -137,6 +142,26 @@ def _level(history: list[float]) -> bool:
     return not float(last.mean() - before.mean()) > 2 * error
 
 
+class _Average:
+    """Mean of the parameters over the steps at the last rate: without the noise of single steps."""
+
+    def __init__(self) -> None:
+        self.count, self.sums = 0, dict[str, Tensor]()
+
+    def add(self, parameters: Iterable[tuple[str, Tensor]]) -> None:
+        """Count one step."""
+        self.count += 1
+        for name, value in parameters:
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
+
+    def put(self, parameters: Iterable[tuple[str, Tensor]]) -> None:
+        """Put the mean in the place of the parameters."""
+        with torch.no_grad():
+            for name, value in parameters:
+                if self.count:
+                    value.copy_(self.sums[name] / self.count)
+
+
 def _fit_of_user(
     target: _Target,
     guide: str,
@@ -148,13 +173,14 @@ def _fit_of_user(
     _, written, _ = find_model(guide)
 
     def model(size: int) -> None:
-        with pyro.poutine.mask(mask=False):
-            flat = pyro.distributions.Normal(torch.zeros(size).double(), 1.0).to_event(1)
-            point = pyro.sample(SITE, flat)
-        pyro.factor("log_density", target(point.reshape(1, size)).sum())
+        normal = pyro.distributions.Normal(torch.zeros(size).double(), 1.0).to_event(1)
+        point = pyro.sample(SITE, normal)
+        with pyro.poutine.block():  # the sites of the process are no sites of this model
+            own = target(point.reshape(1, size)).sum()
+        pyro.factor("log_density", own - normal.log_prob(point))  # the site needs some prior
 
     history: list[float] = []
-    ended = "until the ELBO was level"
+    average, ended = _Average(), "until the ELBO was level"
     with pyro.get_param_store().scope(), seeded(int(torch.randint(2**62, (), generator=generator))):
         first = pyro.poutine.trace(written).get_trace(size)
         sites = [name for name in first.stochastic_nodes if name != "_INPUT"]
@@ -163,13 +189,18 @@ def _fit_of_user(
                 f"Expected a guide with one site {SITE!r} of shape ({size},); got sites "
                 f"{', '.join(sites) or 'none'}"
             )
-        optimiser = pyro.optim.ClippedAdam({"lr": _RATE})
-        inference = SVI(model, written, optimiser, Trace_ELBO(num_particles=4))
-        while not _level(history):
-            if out_of_time() or len(history) >= _MOST_STEPS:
-                ended = "while the ELBO still rose"
-                break
-            history.append(-float(inference.step(size)))
+        for share in _RATES:
+            optimiser = pyro.optim.ClippedAdam({"lr": _RATE * share})
+            inference = SVI(model, written, optimiser, Trace_ELBO(num_particles=4))
+            since = len(history)
+            while not _level(history[since:]):
+                if out_of_time() or len(history) >= _MOST_STEPS:
+                    ended = "while the ELBO still rose"
+                    break
+                history.append(-float(inference.step(size)))
+                if share == _RATES[-1]:
+                    average.add(pyro.get_param_store().named_parameters())
+        average.put(pyro.get_param_store().named_parameters())
         if not math.isfinite(history[-1]):
             raise ValueError(f"Expected a finite ELBO of {guide}; got {history[-1]}")
         points, densities = [], []
