@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from rbpp import inference_data
 from rbpp.inference_data import InferenceData
 
-_COORDINATES, _DRAWS = 4, 40
+_COORDINATES = 4
 
 
-def plot_predictive(data: InferenceData) -> np.ndarray:
+def plot_predictive(data: InferenceData, probability: float = 0.94) -> np.ndarray:
     """Cumulative shares of the observed values and of new ones, a panel per site and coordinate.
+
+    The band holds the central `probability` of new data sets at every share.
 
     Args:
         data: with the groups `observed_data` and `posterior_predictive`.
@@ -32,19 +32,18 @@ def plot_predictive(data: InferenceData) -> np.ndarray:
         seen = groups["observed_data"][name].values
         drawn = groups["posterior_predictive"][name].values
         drawn = drawn.reshape(-1, *drawn.shape[2:])
-        step = max(1, len(drawn) // _DRAWS)
+        tails = ((1 - probability) / 2, (1 + probability) / 2)
         for coordinate, panel in enumerate(row):
             if coordinate >= seen.shape[-1]:
                 panel.set_visible(False)
                 continue
-            for one in drawn[::step]:
-                _steps(panel, one[..., coordinate], color="C0", alpha=0.2, linewidth=0.7)
-            _steps(panel, seen[..., coordinate], color="black", linewidth=1.5)
+            ordered = np.sort(seen[..., coordinate].ravel())
+            shares = np.arange(1, ordered.size + 1) / ordered.size
+            low, high = np.quantile(
+                np.sort(drawn[..., coordinate].reshape(len(drawn), -1), axis=-1), tails, axis=0
+            )
+            panel.fill_betweenx(shares, low, high, alpha=0.3)
+            panel.step(ordered, shares, where="post", color="black")
             panel.set_xlabel(f"{name}, coordinate {coordinate}")
         row[0].set_ylabel("share of rows below")
     return axes
-
-
-def _steps(panel: Any, values: np.ndarray, **style: Any) -> None:
-    ordered = np.sort(values.ravel())
-    panel.step(ordered, np.arange(1, ordered.size + 1) / ordered.size, where="post", **style)

@@ -8,15 +8,20 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from rbpp import inference_data
 from rbpp.inference_data import InferenceData
+from rbpp.processes.loading import knob_name
 from rbpp.processes.process import Process, load_process
 from rbpp.randomness import generator
+from rbpp.result import Result
+
+if TYPE_CHECKING:
+    from rbpp.posterior.worlds import WorldPosterior
 
 
 def digest(process: Process) -> str:
@@ -34,41 +39,43 @@ def digest(process: Process) -> str:
 
 
 def read_posterior(
-    path: str | os.PathLike[str],
+    posterior: WorldPosterior | str | os.PathLike[str],
     process: Process | str | Path | Callable[..., Any],
     knobs: Mapping[str, Any] | None = None,
 ) -> tuple[Process, InferenceData]:
     """The process at the knobs of a posterior, and the posterior.
 
     Args:
-        path: of a file that `rbpp.infer` wrote.
+        posterior: of `rbpp.infer`, or the file it was saved to.
         process: that the posterior is of, or what `load_process` takes.
-        knobs: those that were asked for; the others are the file's.
+        knobs: those that were asked for; the others are the posterior's. Those of a process that is
+            loaded already all count as asked for.
 
     Raises:
         ValueError: if the file has no posterior of worlds, or one of another process or other
             knobs.
     """
-    data = inference_data.read(path)
-    written = data.attrs.get("digest")
-    if written is None or "posterior" not in inference_data.group_datasets(data):
-        raise ValueError(f"Expected a posterior that rbpp infer wrote; got {path}")
+    place = "given" if isinstance(posterior, Result) else posterior
+    data = posterior.idata if isinstance(posterior, Result) else inference_data.read(posterior)
+    written = None if data is None else data.attrs.get("digest")
+    if data is None or written is None or "posterior" not in inference_data.group_datasets(data):
+        raise ValueError(f"Expected a posterior that rbpp infer wrote; got {place}")
     own = json.loads(data.attrs["knobs"])
     loaded = load_process(process, **dict(knobs or {}))
-    other = {
-        name: (loaded.knobs.get(name), own.get(name))
-        for name in knobs or {}
-        if loaded.knobs.get(name) != own.get(name)
-    }
+    asked = loaded.knobs if isinstance(process, Process) else {knob_name(n) for n in knobs or {}}
+    other = [
+        f"{name}={loaded.knobs[name]} for {own[name]}"
+        for name in asked
+        if name in own and json.loads(json.dumps(loaded.knobs[name], default=str)) != own[name]
+    ]
     if other:
-        said = ", ".join(f"{name}={mine} for {theirs}" for name, (mine, theirs) in other.items())
-        raise ValueError(f"Expected the knobs of the posterior {path}; got {said}")
-    unknown = sorted(set(own) ^ set(loaded.knobs))
-    at_knobs = loaded if unknown else load_process(loaded, **own)
-    if unknown or digest(at_knobs) != written:
+        raise ValueError(f"Expected the knobs of the posterior {place}; got {', '.join(other)}")
+    same = set(own) == set(loaded.knobs)
+    at_knobs = load_process(loaded, **own) if same else loaded
+    if digest(at_knobs) != written:
         raise ValueError(
-            f"Expected the process that the posterior {path} is of ({data.attrs['process']}, as it "
-            f"was then); got another, or an edited one: {loaded.name}"
+            f"Expected the process that the posterior {place} is of ({data.attrs['process']}, as "
+            f"it was then); got another, or an edited one: {loaded.name}"
         )
     return at_knobs, data
 

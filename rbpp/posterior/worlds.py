@@ -65,13 +65,13 @@ class WorldPosterior(Result):
         """Engine and story."""
         return {"engine": self.engine, "exact": self.exact, "story": self.story}
 
-    def figures(self) -> Mapping[str, Callable[[], Any]]:
+    def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
         """`predictive`: every observed coordinate beside new rows."""
         from rbpp.posterior.figures import plot_predictive
 
         data = self.idata
         assert data is not None
-        return {"predictive": lambda: plot_predictive(data)}
+        return {"predictive": lambda: plot_predictive(data, hdi_prob)}
 
     def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str | Table:
         from rbpp import display

@@ -156,3 +156,48 @@ def test_a_plate_without_a_knob_is_refused(tmp_path, capsys):
     assert status == 2
     assert "'outputs' 9 rows" in err
     assert len(err.strip().splitlines()) == 1
+
+
+SMALL = ("--worlds", "4", "--replicates", "40", "--pairs", "20", "--groups", "4", "--inner", "8")
+
+
+def test_bounds_in_posterior_worlds(process, rows, tmp_path, capsys):
+    """From a file and in one go; worlds are the posterior's and the prior's are elsewhere."""
+    written = tmp_path / "posterior.nc"
+    run(capsys, "infer", process, "--data", f"synthetic={rows}", "--output", written)
+    output = tmp_path / "bounds.nc"
+    status, out, err = run(
+        capsys, "bounds", process, "--posterior", written, "--output", output, "--json", *SMALL
+    )
+    assert status == 0, err
+    groups = inference_data.group_datasets(inference_data.read(output))
+    assert "prior" not in groups
+    # The rows are around 3: worlds of the prior are around 0 with standard deviation 3.
+    assert np.abs(groups["posterior"]["centre"].values - 3.0).max() < 2.5
+    found = json.loads(out)["terms"]
+    assert found["entropy_synthetic"]["mcse"] is not None
+    status, out, err = run(
+        capsys, "bounds", process, "--data", f"synthetic={rows}", "--json", *SMALL
+    )
+    assert status == 0, err
+    assert json.loads(out)["terms"] == found
+
+
+def test_a_posterior_of_something_else_is_refused(process, rows, tmp_path, capsys):
+    written = tmp_path / "posterior.nc"
+    run(capsys, "infer", process, "--data", f"synthetic={rows}", "--output", written)
+    other = tmp_path / "other.py"
+    other.write_text(PROCESS.replace("3.0", "2.0"))
+    prior = tmp_path / "prior.nc"
+    run(capsys, "simulate", process, "--output", prior)
+    for arguments, message in (
+        ((other, "--posterior", written), "an edited one"),
+        (("linear_gaussian", "--posterior", written), "an edited one"),
+        ((process, "--set", "noise=0.2", "--posterior", written), "noise=0.2 for 0.1"),
+        ((process, "--posterior", prior), "rbpp infer wrote"),
+        ((process, "--posterior", written, "--data", f"synthetic={rows}"), "both"),
+    ):
+        status, out, err = run(capsys, "bounds", *arguments)
+        assert (status, out) == (2, "")
+        assert len(err.strip().splitlines()) == 1
+        assert message in err
