@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -23,7 +23,7 @@ from rbpp.posterior.hmc import (
     split_rhat,
 )
 from rbpp.posterior.labels import Symmetry, one_order, symmetries
-from rbpp.posterior.laplace import Weighted, approximate
+from rbpp.posterior.laplace import FREEDOM, MATCHED_FREEDOM, Weighted, approximate, matched
 from rbpp.posterior.nuts import nuts
 from rbpp.posterior.optimum import SCREENED, Optimum, climbed, find_optima
 from rbpp.posterior.variational import fit_guide
@@ -35,6 +35,8 @@ LARGEST_LAPLACE = 1000
 # Of the seconds, for the search of optima: the rest is for chains.
 _SEARCH_SHARE = 0.4
 RESULT_CHAINS = 4
+# Times that Student's t is moved to the moments of the weighted draws.
+_MATCHINGS = 3
 
 
 @dataclass(frozen=True)
@@ -148,10 +150,19 @@ class _Search:
     def laplace(self, *, insist: bool) -> VectorDraws | None:
         """Normal, then Student's t, at the optima; None where neither is trusted."""
         if self.sound and self.density.size <= LARGEST_LAPLACE:
-            for student in (False, True):
-                generator = self.compute.generator("laplace", int(student))
-                weighted = approximate(self.density, self.sound, generator, student=student)
+            for freedom in (None, FREEDOM):
+                generator = self.compute.generator("laplace", int(freedom is not None))
+                weighted = approximate(self.density, self.sound, generator, freedom=freedom)
                 self._weigh(weighted)
+                if weighted.trusted:
+                    return self._of_weighted(weighted)
+            for number in range(_MATCHINGS):
+                centre = None if self.best is None else matched(self.best)
+                if centre is None or self.late():
+                    break
+                generator = self.compute.generator("matched", number)
+                weighted = approximate(self.density, [centre], generator, freedom=MATCHED_FREEDOM)
+                self._weigh(replace(weighted, name=f"{weighted.name.split(' at ')[0]} matched"))
                 if weighted.trusted:
                     return self._of_weighted(weighted)
         if not insist:
@@ -245,7 +256,7 @@ class _Search:
         """Distinct draws of the approximation, by weight; else what climbed from the prior."""
         if self.best is None and self.sound and self.density.size <= LARGEST_LAPLACE:
             generator = self.compute.generator("laplace", 1)
-            self._weigh(approximate(self.density, self.sound, generator, student=True))
+            self._weigh(approximate(self.density, self.sound, generator, freedom=FREEDOM))
         if self.best is not None:
             generator = self.compute.generator("starts")
             chosen = _without_replacement(self.best.log_weights, CHAINS, generator)

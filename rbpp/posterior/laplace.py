@@ -18,7 +18,10 @@ from rbpp.posterior.optimum import Optimum
 # approximations with k̂ below 0.5 none was off by 0.2 standard deviations, of 29 with k̂ from 0.5 to
 # 0.7 thirteen were.
 PROPOSED, LARGEST_K, LEAST_EFFICIENCY, NEARLY_ALL = 4000, 0.5, 0.2, 0.97
-_FREEDOM = 5.0  # of the Student's t that is tried where the normal's tails are too light
+LEAST_DRAWS_PER_COORDINATE = 5
+# Degrees of freedom of the Student's t that is tried where the normal's tails are too light: heavy
+# ones where nothing but the optimum is known, lighter ones after its moments are matched.
+FREEDOM, MATCHED_FREEDOM = 5.0, 12.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def approximate(
     optima: Sequence[Optimum],
     generator: torch.Generator,
     *,
-    student: bool = False,
+    freedom: float | None = None,
     count: int = PROPOSED,
 ) -> Weighted:
     """Draws of a mixture of normals (or Student's t) at the optima, with importance weights.
@@ -79,7 +82,7 @@ def approximate(
         density: the posterior's.
         optima: sound ones.
         generator: source of the draws.
-        student: heavier tails, of five degrees of freedom.
+        freedom: degrees of freedom of Student's t instead of the normal.
         count: number of draws.
     """
     evidence = torch.tensor([one.value + float(_log_det(one.scale)) for one in optima])
@@ -87,16 +90,16 @@ def approximate(
     size = density.size
     which = torch.multinomial(shares, count, replacement=True, generator=generator)
     noise = torch.randn(count, size, generator=generator, dtype=torch.float64)
-    if student:
-        half = torch.full((count, 1), _FREEDOM / 2, dtype=torch.float64)
-        noise = noise / (standard_gamma(half, generator=generator) / (_FREEDOM / 2)).sqrt()
+    if freedom is not None:
+        half = torch.full((count, 1), freedom / 2, dtype=torch.float64)
+        noise = noise / (standard_gamma(half, generator=generator) / (freedom / 2)).sqrt()
     device = optima[0].point.device
     vectors = torch.empty(count, size, dtype=torch.float64, device=device)
     for index, one in enumerate(optima):
         chosen = which == index
         vectors[chosen.to(device)] = one.point + noise[chosen].to(device) @ one.scale.mT
-    log_q = log_density_of(optima, shares.log(), vectors, student=student)
-    name = ("Student's t" if student else "normal") + (
+    log_q = log_density_of(optima, shares.log(), vectors, freedom=freedom)
+    name = ("Student's t" if freedom is not None else "normal") + (
         f" at {len(optima)} optima" if len(optima) > 1 else " at the optimum"
     )
     return weighed(density, vectors, log_q, name)
@@ -111,8 +114,27 @@ def weighed(density: ConditionedDensity, vectors: Tensor, log_q: Tensor, name: s
     return Weighted(vectors, log_p, log_q, weights, float(k), efficiency, name)
 
 
+def matched(weighted: Weighted) -> Optimum | None:
+    """A normal with the weighted mean and covariance of some draws, to draw from anew.
+
+    None where too few draws count for a covariance.
+    """
+    count, size = weighted.vectors.shape
+    if weighted.efficiency * count < LEAST_DRAWS_PER_COORDINATE * size:
+        return None
+    weights = weighted.log_weights.exp().unsqueeze(-1)
+    mean = (weights * weighted.vectors).sum(0)
+    centred = weighted.vectors - mean
+    covariance = (weights * centred).mT @ centred
+    try:
+        scale = torch.linalg.cholesky(covariance)
+    except RuntimeError:  # weights on draws that do not span all directions
+        return None
+    return Optimum(point=mean, value=0.0, scale=scale, eigenvalue_ratio=1.0, decrement=0.0)
+
+
 def log_density_of(
-    optima: Sequence[Optimum], log_shares: Tensor, vectors: Tensor, *, student: bool
+    optima: Sequence[Optimum], log_shares: Tensor, vectors: Tensor, *, freedom: float | None
 ) -> Tensor:
     """Log density (draws,) of the mixture that `approximate` draws from."""
     size = vectors.shape[-1]
@@ -120,14 +142,14 @@ def log_density_of(
     for share, one in zip(log_shares, optima, strict=True):
         inverse = torch.linalg.inv(one.scale)
         distance = ((vectors - one.point) @ inverse.mT).square().sum(-1)
-        if student:
-            half = (_FREEDOM + size) / 2
+        if freedom is not None:
+            half = (freedom + size) / 2
             constant = (
                 math.lgamma(half)
-                - math.lgamma(_FREEDOM / 2)
-                - size / 2 * math.log(_FREEDOM * math.pi)
+                - math.lgamma(freedom / 2)
+                - size / 2 * math.log(freedom * math.pi)
             )
-            each = constant - half * torch.log1p(distance / _FREEDOM)
+            each = constant - half * torch.log1p(distance / freedom)
         else:
             each = -0.5 * distance - size / 2 * math.log(2 * math.pi)
         parts.append(share.to(vectors.device) + each - _log_det(one.scale))

@@ -194,9 +194,7 @@ def bounds(
         ),
         checks=checks,
         settings={**settings, "process": process.name, "knobs": process.knobs},
-        headline=(
-            _headline(checks, sizes.worlds, "worlds" if world is None else "posterior worlds"),
-        ),
+        headline=(_headline(checks, sizes.worlds, posterior=world is not None),),
         notes=_lines(terms, found.missing, notes, estimators),
         row_counts=found.facts.rows,
         estimators=estimators,
@@ -302,9 +300,10 @@ def _worlds_group(
     return group
 
 
-def _headline(checks: Sequence[Check], worlds: int, source: str) -> str:
+def _headline(checks: Sequence[Check], worlds: int, *, posterior: bool) -> str:
     """How many statements hold, and the names of those that do not."""
     holding = sum(check.verdict == "holds" for check in checks)
+    source = "posterior worlds" if posterior else "worlds"
     parts = [f"{holding} of {len(checks)} statements hold in {worlds} {source}"]
     for verdict in ("violated", "undecided"):
         names = [check.statement for check in checks if check.verdict == verdict]
