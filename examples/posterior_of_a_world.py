@@ -16,11 +16,11 @@ from rbpp.data.reduce import principal_components
 from rbpp.data.rows import read_rows
 from rbpp.theory.settings import SampleSizes
 
-ANCHORS, ROWS = 40, 120  # enough for this question; both can be all rows
 
-
-def main(seconds: float = 120.0, worlds: int = 4) -> tuple[rbpp.WorldPosterior, rbpp.Bounds]:
-    """Embed, infer, bound."""
+def main(
+    anchors: int = 40, rows: int = 120, seconds: float = 120.0, worlds: int = 4
+) -> tuple[rbpp.WorldPosterior, rbpp.Bounds]:
+    """Embed, infer, bound: some of the rows are enough for this question."""
     records = demo_corpus().sources
     sources = [
         read_rows(records[role], role, text_fields=["text"]) for role in ("anchor", "synthetic")
@@ -29,8 +29,8 @@ def main(seconds: float = 120.0, worlds: int = 4) -> tuple[rbpp.WorldPosterior, 
     reduced = principal_components(vectors, 8)
     chosen = np.random.default_rng(0)
     anchor, synthetic = (
-        chosen.permutation(reduced(rows))[:count]
-        for rows, count in zip(vectors, (ANCHORS, ROWS), strict=True)
+        chosen.permutation(reduced(one))[:count]
+        for one, count in zip(vectors, (anchors, rows), strict=True)
     )
     extent = float(np.std(anchor, axis=0).max())
 
