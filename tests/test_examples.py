@@ -75,6 +75,8 @@ def compare_labelled(module, folder):
     assert scores == sorted(scores, reverse=True)
     assert found["clean"]["accuracy"] > found["wrong labels"]["accuracy"]
     assert next(iter(found)) == "clean"
+
+
 def posterior_of_a_world(module, folder):
     posterior, bounds = module.main(seconds=600.0, worlds=2)
     terms = posterior.summary()
