@@ -1,7 +1,8 @@
 """Every term and bound of a process, from draws of it and the densities in its trace.
 
-Worlds are draws from the prior: each term is estimated in every world, with its Monte Carlo error
-beside it. A term that a process does not give is missing with a reason; the rest is reported.
+Worlds are draws from the prior, or from a posterior: each term is estimated in every world, with
+its Monte Carlo error beside it. A term that a process does not give is missing with a reason; the
+rest is reported.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -19,6 +20,7 @@ from rbpp import inference_data
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.estimate import Estimate
+from rbpp.posterior.identity import read_posterior, worlds_of
 from rbpp.processes.contract import require
 from rbpp.processes.process import Process, load_process
 from rbpp.result import Result
@@ -33,10 +35,15 @@ from rbpp.theory.world_estimates import WorldEstimates, join
 from rbpp.threads import one_thread
 from rbpp.variables import VARIABLES
 
+if TYPE_CHECKING:
+    from rbpp.posterior.worlds import WorldPosterior
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Bounds(Result):
-    """Terms and bounds of a process, in nats and per data set; `prior` holds a draw per world.
+    """Terms and bounds of a process, in nats and per data set.
+
+    The group `prior`, or `posterior` where worlds are draws from one, holds a draw per world.
 
     A term NAME has NAME_mcse, and NAME_lower and NAME_upper where an estimator gives sides.
     slack_NAME is right minus left of a statement whose right side is NAME.
@@ -72,6 +79,7 @@ class Bounds(Result):
 def bounds(
     process: Process | str | Path | Callable[..., Any],
     *,
+    posterior: WorldPosterior | str | Path | None = None,
     sizes: SampleSizes | None = None,
     constants: LemmaConstants | None = None,
     learner: str | Learner | LearnerChoice = "auto",
@@ -83,6 +91,8 @@ def bounds(
 
     Args:
         process: of `rbpp.load_process`, or what that takes.
+        posterior: of `rbpp.infer`, or the file it was saved to: worlds are draws from it instead of
+            from the prior, and terms are in the group `posterior`. The knobs are those it has.
         sizes: how much is drawn.
         constants: of the lemmas.
         learner: of W: a name, a name with options, or a learner of `rbpp.theory.learners`. "auto"
@@ -95,12 +105,19 @@ def bounds(
         Terms and bounds per world; a violated statement is named among the checks and kept.
 
     Raises:
-        ValueError: if a constant is out of range, the process breaks its contract, or a
-            deterministic map between continuous variables makes an information infinite.
+        ValueError: if a constant is out of range, the process breaks its contract, the posterior is
+            of another process or other knobs, or a deterministic map between continuous variables
+            makes an information infinite.
     """
     compute = Compute.of(compute, seed)
     sizes, constants = sizes or SampleSizes(), constants or LemmaConstants()
+    data = None
+    if posterior is not None:
+        process, data = read_posterior(posterior, process)
     process = process if isinstance(process, Process) else load_process(process)
+    world = None
+    if data is not None:
+        world = worlds_of(data, process, sizes.worlds, compute.spawn("posterior").seed)
     process_checks = require(process, seed=compute.seed).checks
     chosen = choose_learner(learner, process)
     found = estimate_worlds(
@@ -112,6 +129,7 @@ def bounds(
             chosen if anchor_learner is None else choose_learner(anchor_learner, process)
         ),
         compute=compute,
+        world=world,
     )
     sigma, sigma_from = _sub_gaussian(found, constants)
     setting = LemmaSetting(
@@ -166,15 +184,17 @@ def bounds(
         "rows_synthetic": found.facts.rows["synthetic"],
         "seed": compute.seed,
     }
+    group = _worlds_group(terms, found.world, sizes.worlds)
     return Bounds(
         idata=inference_data.make(
-            prior=_prior_group(terms, found.world, sizes.worlds),
+            posterior=None if world is None else group,
+            prior=group if world is None else None,
             constant_data=settings,
             attrs=attrs,
         ),
         checks=checks,
         settings={**settings, "process": process.name, "knobs": process.knobs},
-        headline=(_headline(checks, sizes.worlds),),
+        headline=(_headline(checks, sizes.worlds, posterior=world is not None),),
         notes=_lines(terms, found.missing, notes, estimators),
         row_counts=found.facts.rows,
         estimators=estimators,
@@ -191,8 +211,12 @@ def estimate_worlds(
     learner: Learner | None,
     anchor_learner: Learner | None,
     compute: Compute,
+    world: Mapping[str, Tensor] | None = None,
 ) -> WorldEstimates:
-    """The estimated terms of all worlds, by whoever works on batches of them."""
+    """The estimated terms of all worlds, by whoever works on batches of them.
+
+    Worlds are draws from the prior, or those given: a value (worlds, …) per site.
+    """
     batches = world_batches(sizes.worlds, sizes.worlds_at_once)
     work = partial(
         _arrays,
@@ -201,6 +225,7 @@ def estimate_worlds(
         constants=constants,
         learner=learner,
         anchor_learner=anchor_learner,
+        world=world,
         compute=replace(compute.task(), progress=compute.progress and len(batches) == 1),
     )
     steps = compute.steps(work, batches, lambda batch: f"worlds-{batch.number:04}", "worlds")
@@ -252,7 +277,7 @@ def _notes(terms: Mapping[str, Estimate], found: WorldEstimates) -> dict[str, st
     return notes
 
 
-def _prior_group(
+def _worlds_group(
     terms: Mapping[str, Estimate], world: Mapping[str, Tensor], worlds: int
 ) -> dict[str, np.ndarray]:
     """Terms with errors and sides, then the parameters of the worlds: (chain, draw, …)."""
@@ -275,10 +300,11 @@ def _prior_group(
     return group
 
 
-def _headline(checks: Sequence[Check], worlds: int) -> str:
+def _headline(checks: Sequence[Check], worlds: int, *, posterior: bool) -> str:
     """How many statements hold, and the names of those that do not."""
     holding = sum(check.verdict == "holds" for check in checks)
-    parts = [f"{holding} of {len(checks)} statements hold in {worlds} worlds"]
+    source = "posterior worlds" if posterior else "worlds"
+    parts = [f"{holding} of {len(checks)} statements hold in {worlds} {source}"]
     for verdict in ("violated", "undecided"):
         names = [check.statement for check in checks if check.verdict == verdict]
         parts += [f"{verdict}: {', '.join(names)}"] if names else []

@@ -5,7 +5,7 @@ What follows from these terms by arithmetic is added where all worlds are togeth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -53,12 +53,27 @@ def estimate_terms(
     learner: Learner | None,
     anchor_learner: Learner | None,
     compute: Compute,
+    world: Mapping[str, Tensor] | None = None,
 ) -> WorldEstimates:
-    """The estimated terms in the worlds of one batch; arguments as for `rbpp.bounds`."""
+    """The estimated terms in the worlds of one batch; arguments as for `rbpp.bounds`.
+
+    `world` has a value (worlds, …) per site of all batches' worlds, where they are not the prior's.
+    """
     compute = compute.spawn("worlds", batch.number) if batch.number else compute
     replicates = sizes.replicates
     stages = compute.stages(_STAGES, "bounds")
-    replicas = Replicas(model, worlds=batch.worlds, seed=compute.seed, device=compute.device)
+    first = batch.number * sizes.worlds_at_once
+    replicas = Replicas(
+        model,
+        worlds=batch.worlds,
+        seed=compute.seed,
+        device=compute.device,
+        world=(
+            None
+            if world is None
+            else {name: value[first : first + batch.worlds] for name, value in world.items()}
+        ),
+    )
     values = replicas.draw(replicates, "replicates")
     draws = compute.generator("learners", device=compute.device)
     next(stages)
