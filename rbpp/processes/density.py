@@ -97,13 +97,17 @@ def run_given(
 
 
 def site_log_density(run: Run, name: str) -> Tensor:
-    """Log density of a site's value in a run, (…, worlds, replicates, inner plates).
+    """Log density of a site's value in a run, (…, worlds, replicates, inner plates)."""
+    return density_of_values(run.distributions[name], run.values[name])
+
+
+def density_of_values(distribution: Any, value: Tensor) -> Tensor:
+    """Log density of values, (…, worlds, replicates, inner plates).
 
     Of every pair of a Gaussian mixture and a data set, (alternatives, worlds, replicates, 1, rows),
     it is one matrix product per world: Pyro's mixture would solve a triangular system per pair, row
     and component, forty times slower at the default process.
     """
-    distribution, value = run.distributions[name], run.values[name]
     found = None
     components = getattr(distribution, "component_distribution", None)
     if isinstance(components, MultivariateNormal) and value.dim() == 6:

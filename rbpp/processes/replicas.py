@@ -7,14 +7,16 @@ dimensions belong to the runs of the process, the others to itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rbpp import validate
-from rbpp.processes.density import site_log_density, sum_over_plates
-from rbpp.processes.handlers import REQUIRED_SITES
+from rbpp.processes.convolution import convolved, is_independent_noise
+from rbpp.processes.density import density_of_values, site_log_density, sum_over_plates
+from rbpp.processes.handlers import REQUIRED_SITES, Run
 from rbpp.processes.process import Process, Site, draw, hold, load_process
 from rbpp.randomness import spawn
 
@@ -86,15 +88,61 @@ class Replicas:
         """Log density of every row of a site given the other values: (…, worlds, R, rows).
 
         A deterministic site has density one where it agrees with the others, and zero elsewhere: a
-        probability if it is discrete, and no density at all if it is continuous.
+        probability if it is discrete, and no density at all if it is continuous. Of `synthetic`
+        without a value of `output` it is the density with the output integrated out, which needs
+        `integrates_output`.
         """
         with torch.no_grad():
+            if name == "synthetic" and "output" not in values:
+                distribution = self._curated(values)
+                found = density_of_values(distribution, values[name]).double()
+                return sum_over_plates(self.sites[name], found, per_row=True)
             if not self.sites[name].random:
                 return _agreement(self.computed(values, name), values[name]).log()
             run = hold(self.process, {**self.world, **values}, [name], device=self.device)
             site, density = self.sites[name], site_log_density(run, name).double()
             found = sum_over_plates(site, density, per_row=True)
             return found if site.batch_dimensions else found.unsqueeze(-1)
+
+    @cached_property
+    def integrates_output(self) -> bool:
+        """Whether the output can be integrated out in closed form: normal (or a mixture of
+        normals), and curated by adding normal noise."""
+        output, synthetic = self.sites["output"], self.sites["synthetic"]
+        if not (output.random and synthetic.random) or output.shape != synthetic.shape:
+            return False
+        if output.discrete or synthetic.discrete or len(output.shape) != 2:
+            return False
+        values = self.draw(1, "convolution")
+        outputs = self._placeholder(), values["output"]
+        runs = [self._run({**values, "output": output}) for output in outputs]
+        noises = [run.distributions["synthetic"] for run in runs]
+        return is_independent_noise(noises[0], noises[1], outputs) and (
+            convolved(runs[0].distributions["output"], noises[0], outputs[0]) is not None
+        )
+
+    def _curated(self, values: Mapping[str, Tensor]) -> Any:
+        """Distribution of curated rows given what is above the output."""
+        if not self.integrates_output:
+            raise ValueError(
+                "Expected a normal output curated by adding normal noise, to integrate the output "
+                "out; got another process: give a value of 'output'"
+            )
+        placeholder = self._placeholder()
+        run = self._run({**values, "output": placeholder})
+        return convolved(
+            run.distributions["output"], run.distributions["synthetic"], placeholder
+        )
+
+    def _placeholder(self) -> Tensor:
+        """An output of zeros, for distributions that do not depend on it."""
+        site = self.sites["output"]
+        return site.batched(torch.zeros(1, 1, *site.shape, dtype=torch.float64)).to(self.device)
+
+    def _run(self, values: Mapping[str, Tensor]) -> Run:
+        held = {name: value for name, value in values.items() if name != "synthetic"}
+        wanted = ["output", "synthetic"]
+        return hold(self.process, {**self.world, **held}, wanted, device=self.device)
 
     def pairs(
         self,

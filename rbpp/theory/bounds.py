@@ -23,7 +23,7 @@ from rbpp.processes.contract import require
 from rbpp.processes.process import Process, load_process
 from rbpp.result import Result
 from rbpp.theory.assumptions import Evidence
-from rbpp.theory.estimate_terms import Batch, estimate_terms
+from rbpp.theory.estimate_terms import Batch, estimate_terms, settled_learners
 from rbpp.theory.information import sides_in_words
 from rbpp.theory.learner_choice import choose_learner
 from rbpp.theory.learners import Learner
@@ -32,6 +32,9 @@ from rbpp.theory.statements import LemmaSetting, all_terms, audit
 from rbpp.theory.world_estimates import WorldEstimates, join
 from rbpp.threads import one_thread
 from rbpp.variables import VARIABLES
+
+# Numbers of one site in the worlds of a batch, 32 MB; the work on them takes a few times as much.
+_NUMBERS_IN_MEMORY = 2**22
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -149,7 +152,7 @@ def bounds(
     }
     settings = {
         "worlds": sizes.worlds,
-        "worlds_at_once": min(sizes.worlds_at_once, sizes.worlds),
+        "worlds_at_once": min(worlds_in_memory(process, sizes), sizes.worlds),
         "replicates": sizes.replicates,
         "pairs": min(sizes.pairs, sizes.replicates),
         "groups": sizes.groups,
@@ -193,7 +196,11 @@ def estimate_worlds(
     compute: Compute,
 ) -> WorldEstimates:
     """The estimated terms of all worlds, by whoever works on batches of them."""
-    batches = world_batches(sizes.worlds, sizes.worlds_at_once)
+    batches = world_batches(sizes.worlds, worlds_in_memory(process, sizes))
+    if len(batches) > 1:
+        learner, anchor_learner = settled_learners(
+            process, min(sizes.worlds, sizes.worlds_at_once), learner, anchor_learner, compute
+        )
     work = partial(
         _arrays,
         model=process,
@@ -205,7 +212,16 @@ def estimate_worlds(
     )
     steps = compute.steps(work, batches, lambda batch: f"worlds-{batch.number:04}", "worlds")
     parts = [WorldEstimates.from_arrays(step) for step in steps]
-    return join(parts, [batch.worlds for batch in batches])
+    return join(parts, [batch.worlds for batch in batches]).settled()
+
+
+def worlds_in_memory(process: Process, sizes: SampleSizes) -> int:
+    """Worlds of one batch: as many as asked for, fewer where their rows would fill the memory."""
+    replicates = max(sizes.replicates, sizes.groups * sizes.inner)
+    numbers = replicates * max(
+        process.sites[name].coordinates for name in ("anchor", "output", "synthetic")
+    )
+    return max(1, min(sizes.worlds_at_once, _NUMBERS_IN_MEMORY // numbers))
 
 
 def world_batches(worlds: int, at_once: int) -> list[Batch]:

@@ -72,11 +72,14 @@ class Learner:
         name: short name.
         description: one phrase for the report, with what was chosen.
         prepare: (pilot rows (worlds, n, d), generator) to a `PreparedLearner`.
+        settle: (pilot rows, generator) to a learner that leaves nothing to choose, for worlds that
+            are prepared apart; None where there is nothing to choose.
     """
 
     name: str
     description: str
     prepare: Callable[[Tensor, torch.Generator], PreparedLearner]
+    settle: Callable[[Tensor, torch.Generator], Learner] | None = None
 
 
 def mixture_learner(
@@ -101,7 +104,7 @@ def mixture_learner(
     if components is not None and components < 1:
         raise ValueError(f"Expected components ≥ 1; got {components}")
 
-    def prepare(pilot: Tensor, generator: torch.Generator) -> PreparedLearner:
+    def prepare(pilot: Tensor, generator: torch.Generator) -> _PreparedMixtureLearner:
         rows = pilot.double()
         choices = (components,) if components else _COMPONENT_CHOICES
         best: tuple[float, MixturePrior, VariationalMixture] | None = None
@@ -129,8 +132,17 @@ def mixture_learner(
         level = best[2].expected().log_prob_rows(rows).mean(-1)
         return _PreparedMixtureLearner(best[1], best[2], level, max_iterations)
 
+    def settle(pilot: Tensor, generator: torch.Generator) -> Learner:
+        return mixture_learner(
+            prepare(pilot, generator).start.components,
+            concentration=concentration,
+            restarts=restarts,
+            max_iterations=max_iterations,
+        )
+
     count = f"{components} components" if components else "components chosen on pilot data"
-    return Learner("mixture", f"draw of a conjugate mixture posterior, {count}", prepare)
+    description = f"draw of a conjugate mixture posterior, {count}"
+    return Learner("mixture", description, prepare, None if components else settle)
 
 
 @dataclass(frozen=True)
