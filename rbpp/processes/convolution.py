@@ -32,13 +32,13 @@ def convolved(output: Any, noise: Any, placeholder: Tensor) -> Any | None:
     Returns:
         A normal or a mixture of normals; None where output or noise is anything else.
     """
-    moments = _moments(noise)
+    moments = normal_moments(noise)
     if moments is None:
         return None
     mean, covariance = moments
     shift = _same_for_rows(mean - placeholder)
     if _is_mixture(output):
-        parts = _moments(output.component_distribution)
+        parts = normal_moments(output.component_distribution)
         if parts is None:
             return None
         means, covariances = parts
@@ -47,7 +47,7 @@ def convolved(output: Any, noise: Any, placeholder: Tensor) -> Any | None:
         )
         weights = Categorical(logits=_logits(output.mixture_distribution), validate_args=False)
         return MixtureSameFamily(weights, normals, validate_args=False)
-    moments = _moments(output)
+    moments = normal_moments(output)
     if moments is None:
         return None
     return MultivariateNormal(moments[0] + shift, moments[1] + covariance, validate_args=False)
@@ -60,13 +60,15 @@ def is_independent_noise(first: Any, second: Any, placeholders: tuple[Tensor, Te
         first, second: distributions of curated rows at two outputs.
         placeholders: these outputs.
     """
-    moments = _moments(first), _moments(second)
-    if moments[0] is None or moments[1] is None:
+    one, other = normal_moments(first), normal_moments(second)
+    if one is None or other is None:
         return False
-    (mean, covariance), (other_mean, other_covariance) = moments
-    shifts = torch.broadcast_tensors(mean - placeholders[0], other_mean - placeholders[1])
-    spreads = torch.broadcast_tensors(covariance, other_covariance)
-    return torch.allclose(*shifts, rtol=1e-9, atol=1e-9) and torch.allclose(*spreads, rtol=1e-9)
+    shift, other_shift = torch.broadcast_tensors(
+        one[0] - placeholders[0], other[0] - placeholders[1]
+    )
+    spread, other_spread = torch.broadcast_tensors(one[1], other[1])
+    same = torch.allclose(shift, other_shift, rtol=1e-9, atol=1e-9)
+    return same and torch.allclose(spread, other_spread, rtol=1e-9)
 
 
 def _is_mixture(distribution: Any) -> bool:
@@ -75,7 +77,7 @@ def _is_mixture(distribution: Any) -> bool:
     )
 
 
-def _moments(distribution: Any) -> tuple[Tensor, Tensor] | None:
+def normal_moments(distribution: Any) -> tuple[Tensor, Tensor] | None:
     """Mean and covariance of a normal vector, expanded dimensions as one; None of any other."""
     if isinstance(distribution, MultivariateNormal):
         factor = compact_scale_tril(distribution)

@@ -15,7 +15,11 @@ from torch import Tensor
 
 from rbpp import validate
 from rbpp.processes.convolution import convolved, is_independent_noise
-from rbpp.processes.density import density_of_values, site_log_density, sum_over_plates
+from rbpp.processes.density import (
+    density_of_normal_rows,
+    density_of_values,
+    sum_over_plates,
+)
 from rbpp.processes.handlers import REQUIRED_SITES, Run
 from rbpp.processes.process import Process, Site, draw, hold, load_process
 from rbpp.randomness import spawn
@@ -93,16 +97,19 @@ class Replicas:
         `integrates_output`.
         """
         with torch.no_grad():
-            if name == "synthetic" and "output" not in values:
-                distribution = self._curated(values)
-                found = density_of_values(distribution, values[name]).double()
-                return sum_over_plates(self.sites[name], found, per_row=True)
-            if not self.sites[name].random:
+            site = self.sites[name]
+            if not site.random:
                 return _agreement(self.computed(values, name), values[name]).log()
-            run = hold(self.process, {**self.world, **values}, [name], device=self.device)
-            site, density = self.sites[name], site_log_density(run, name).double()
+            density = density_of_values(self._distribution(values, name), values[name]).double()
             found = sum_over_plates(site, density, per_row=True)
             return found if site.batch_dimensions else found.unsqueeze(-1)
+
+    def _distribution(self, values: Mapping[str, Tensor], name: str) -> Any:
+        """Distribution of a site given the other values."""
+        if name == "synthetic" and "output" not in values:
+            return self._curated(values)
+        run = hold(self.process, {**self.world, **values}, [name], device=self.device)
+        return run.distributions[name]
 
     @cached_property
     def integrates_output(self) -> bool:
@@ -130,9 +137,7 @@ class Replicas:
             )
         placeholder = self._placeholder()
         run = self._run({**values, "output": placeholder})
-        return convolved(
-            run.distributions["output"], run.distributions["synthetic"], placeholder
-        )
+        return convolved(run.distributions["output"], run.distributions["synthetic"], placeholder)
 
     def _placeholder(self) -> Tensor:
         """An output of zeros, for distributions that do not depend on it."""
@@ -165,18 +170,42 @@ class Replicas:
         """
         count = next(iter(swapped.values())).shape[1]
         own = {key: value.unsqueeze(0) for key, value in values.items() if key not in swapped}
-        step = max(1, _PASS_ELEMENTS // max(1, values[name].numel()))
+        size = self.worlds * values[name].shape[1]
+        rows = values[name]
+
+        def others(start: int, step: int) -> Values:
+            chosen = slice(start, start + step)
+            return {key: v[:, chosen].movedim(1, 0).unsqueeze(2) for key, v in swapped.items()}
+
+        def normal_rows(start: int, step: int) -> Tensor | None:
+            with torch.no_grad():
+                distribution = self._distribution({**own, **others(start, step)}, name)
+                return density_of_normal_rows(distribution, rows.unsqueeze(0))
+
+        if not per_row and self._has_normal_rows(name) and normal_rows(0, 1) is not None:
+            step = max(1, _PASS_ELEMENTS // (size * rows.shape[-1] ** 2))
+            of_all = [normal_rows(start, step) for start in range(0, count, step)]
+            return torch.cat(
+                [
+                    part.expand(min(step, count - place * step), self.worlds, rows.shape[1])
+                    for place, part in enumerate(of_all)
+                    if part is not None
+                ]
+            ).movedim(0, 2)
+        step = max(1, _PASS_ELEMENTS // max(1, rows.numel()))
         parts = []
         for start in range(0, count, step):
-            chosen = slice(start, start + step)
-            others = {
-                key: value[:, chosen].movedim(1, 0).unsqueeze(2) for key, value in swapped.items()
-            }
-            found = self.row_log_density({**own, **others}, name)
-            size = next(iter(others.values())).shape[0]
-            found = found.expand(size, self.worlds, values[name].shape[1], -1)
+            found = self.row_log_density({**own, **others(start, step)}, name)
+            found = found.expand(min(step, count - start), self.worlds, rows.shape[1], -1)
             parts.append(found if per_row else found.sum(-1))
         return torch.cat(parts).movedim(0, 2)
+
+    def _has_normal_rows(self, name: str) -> bool:
+        """Whether rows of a site can be normal vectors."""
+        site = self.sites[name]
+        return (
+            site.random and not site.discrete and len(site.shape) == 2 == site.batch_dimensions + 1
+        )
 
     def rows(self, values: Mapping[str, Tensor], name: str) -> Tensor:
         """A site as rows of vectors: (worlds, R, rows, d)."""

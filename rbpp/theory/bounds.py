@@ -18,7 +18,9 @@ from torch import Tensor
 from rbpp import inference_data
 from rbpp.checks import Check
 from rbpp.compute import Compute
+from rbpp.display import Units
 from rbpp.estimate import Estimate
+from rbpp.inference_data import Term
 from rbpp.processes.contract import require
 from rbpp.processes.process import Process, load_process
 from rbpp.result import Result
@@ -30,6 +32,7 @@ from rbpp.theory.learners import Learner
 from rbpp.theory.settings import LearnerChoice, LemmaConstants, SampleSizes
 from rbpp.theory.statements import LemmaSetting, all_terms, audit
 from rbpp.theory.world_estimates import WorldEstimates, join
+from rbpp.theory.world_intervals import interval_over_worlds, spread_of_worlds
 from rbpp.threads import one_thread
 from rbpp.variables import VARIABLES
 
@@ -62,6 +65,27 @@ class Bounds(Result):
             "terms": lambda: plots.plot_terms(self.idata, hdi_prob),
             "bounds": lambda: plots.plot_bounds(self.idata, self.audit(), hdi_prob),
         }
+
+    def table(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> dict[str, Term]:
+        """Every term in numbers, over worlds.
+
+        `sd` has no Monte Carlo error in it, which is `mcse`. The interval holds a term of another
+        world with the stated probability, however few the worlds are.
+        """
+        found = super().table(hdi_prob, units, per_row=per_row)
+        shown = self.in_units(units, per_row=per_row)
+        assert shown is not None
+        dataset = inference_data.terms_of(shown)
+        for name, term in found.items():
+            spread, error = term["sd"], term["mcse"]
+            if spread is None or name not in dataset:
+                continue
+            low, high = interval_over_worlds(dataset[name].values.ravel(), hdi_prob)
+            term["hdi_low"], term["hdi_high"] = low, high
+            term["sd"] = spread if error is None else spread_of_worlds(spread, error)
+        return found
 
     def details(self) -> Mapping[str, Any]:
         """Estimators, reasons of missing terms, and notes, each by name of the term."""
@@ -142,7 +166,11 @@ def bounds(
             process_checks=process_checks,
         )
     )
-    sided = {n: t for n, t in terms.items() if t.lower is not None or t.upper is not None}
+    sided = {
+        name: term
+        for name, term in terms.items()
+        if (term.lower is not None or term.upper is not None) and not name.startswith("slack_")
+    }
     estimators = {name: sides_in_words(term) for name, term in sided.items()}
     attrs = {
         "estimators": estimators,
@@ -279,8 +307,9 @@ def _prior_group(
             return
         group[name] = estimate.value.cpu().numpy()[None]
         group[f"{name}_mcse"] = estimate.standard_error.cpu().numpy()[None]
-        add(f"{name}_lower", estimate.lower)
-        add(f"{name}_upper", estimate.upper)
+        if not name.startswith("slack_"):
+            add(f"{name}_lower", estimate.lower)
+            add(f"{name}_upper", estimate.upper)
 
     for name in VARIABLES:
         if name in terms:

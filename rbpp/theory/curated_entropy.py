@@ -95,7 +95,9 @@ def _by_convolution(replicas: Replicas, values: Values) -> Estimate:
     lower, upper = cross_entropy(replicas.pairs(few, "synthetic", above))
     method = "noise added in closed form, average over prompts"
     lower = replace(lower, direction="lower", method=f"{method} with the own one")
-    return midpoint(lower, replace(upper, direction="upper", method=f"{method} without the own one"))
+    return midpoint(
+        lower, replace(upper, direction="upper", method=f"{method} without the own one")
+    )
 
 
 def _by_proposals(replicas: Replicas, values: Values) -> Estimate:
@@ -117,11 +119,10 @@ def _by_proposals(replicas: Replicas, values: Values) -> Estimate:
     lower, upper = (
         replace(
             side,
-            direction=direction,
             method="outputs proposed around the rows",
             standard_error=torch.where(known, side.standard_error, math.inf),
         )
-        for side, direction in ((lower, "lower"), (upper, "upper"))
+        for side in (replace(lower, direction="lower"), replace(upper, direction="upper"))
     )
     return midpoint(lower, upper)
 

@@ -113,15 +113,16 @@ def between_free_and_curated_rows(
     ratio = (at_free - log_free).nan_to_num(-math.inf)
     above = (-torch.expm1(ratio)).clamp_min(0).mean(-1)
     below = (at_free < log_free).double().mean(-1) - (at_own < log_free_own).double().mean(-1)
-    sides = []
-    for each, direction, method in (
-        (below, "lower", "share of rows where the estimated density is smaller"),
-        (above, "upper", "density ratios; curated rows from above"),
-    ):
-        side = _with_shared_rows(mean_estimate(each), 1.0, log_free.shape[-1])
-        error = torch.where(known, side.standard_error, math.inf)
-        sides.append(replace(side, standard_error=error, direction=direction, method=method))
-    lower, upper = sides
+    lower, upper = (
+        _with_shared_rows(mean_estimate(each), 1.0, log_free.shape[-1]) for each in (below, above)
+    )
+    method = "share of rows where the estimated density is smaller"
+    lower = replace(lower, direction="lower", method=method)
+    upper = replace(upper, direction="upper", method="density ratios; curated rows from above")
+    lower, upper = (
+        replace(side, standard_error=torch.where(known, side.standard_error, math.inf))
+        for side in (lower, upper)
+    )
     lower = replace(lower, value=torch.minimum(lower.value.clamp_min(0), upper.value))
     return replace(midpoint(lower, upper), method="density ratios of curated rows, two sides")
 

@@ -397,7 +397,7 @@ def test_worlds_in_batches_are_those_of_smaller_runs_side_by_side():
     assert both.idata["prior"].sizes["draw"] == 5
 
 
-def test_a_term_that_a_batch_lacks_is_nan_there():
+def test_a_term_that_a_batch_lacks_is_missing():
     estimate = Estimate(
         torch.tensor([1.0, 2.0]), torch.tensor([0.1, 0.2]), 8, samples=torch.ones(4, 2), draws="w"
     )
@@ -416,10 +416,8 @@ def test_a_term_that_a_batch_lacks_is_nan_there():
     parts[1].missing.update({"c": "nowhere"})
     found = join([WorldEstimates.from_arrays(part.arrays()) for part in parts], [2, 2])
     assert found.terms["a"].value.tolist() == [1, 2, 1, 2]
-    assert found.terms["b"].value.isnan().tolist() == [True, True, False, False]
-    assert found.terms["b"].samples is None
-    assert found.terms["c"].samples.shape == (4, 4)
+    assert "b" not in found.terms
     assert found.terms["a"].lower.method == "InfoNCE or contrast"
     assert found.terms["a"].lower.limit == 3.0
-    assert found.missing == {"c": "nowhere"}
+    assert found.missing == {"b": "not here", "c": "nowhere"}
     assert found.facts == FACTS
