@@ -130,10 +130,10 @@ def density_of_normal_rows(distribution: Any, value: Tensor) -> Tensor | None:
         None where rows are not normal, or not all alike.
     """
     moments = normal_moments(distribution)
-    if moments is None or value.dim() < 5:
+    if moments is None:
         return None
     mean, covariance = moments
-    if mean.dim() < 3 or covariance.dim() < 4:
+    if mean.dim() != value.dim() or covariance.dim() < 4:
         return None
     if (*mean.shape[-3:-1], *covariance.shape[-4:-2]) != (1, 1, 1, 1):
         return None

@@ -88,25 +88,33 @@ class Replicas:
         """Log density of a site given the other values, summed over its rows: (…, worlds, R)."""
         return self.row_log_density(values, name).sum(-1)
 
-    def row_log_density(self, values: Mapping[str, Tensor], name: str) -> Tensor:
+    def row_log_density(
+        self, values: Mapping[str, Tensor], name: str, *, integrate_output: bool = False
+    ) -> Tensor:
         """Log density of every row of a site given the other values: (…, worlds, R, rows).
 
         A deterministic site has density one where it agrees with the others, and zero elsewhere: a
-        probability if it is discrete, and no density at all if it is continuous. Of `synthetic`
-        without a value of `output` it is the density with the output integrated out, which needs
-        `integrates_output`.
+        probability if it is discrete, and no density at all if it is continuous.
+
+        Args:
+            values: of what the site depends on, and of the site.
+            name: the site.
+            integrate_output: for `synthetic`, the density with the output integrated out, which
+                needs `integrates_output`; a value of `output` is then not looked at.
         """
         with torch.no_grad():
             site = self.sites[name]
             if not site.random:
                 return _agreement(self.computed(values, name), values[name]).log()
-            density = density_of_values(self._distribution(values, name), values[name]).double()
+            density = density_of_values(
+                self._distribution(values, name, integrate_output), values[name]
+            ).double()
             found = sum_over_plates(site, density, per_row=True)
             return found if site.batch_dimensions else found.unsqueeze(-1)
 
-    def _distribution(self, values: Mapping[str, Tensor], name: str) -> Any:
+    def _distribution(self, values: Mapping[str, Tensor], name: str, integrate_output: bool) -> Any:
         """Distribution of a site given the other values."""
-        if name == "synthetic" and "output" not in values:
+        if integrate_output:
             return self._curated(values)
         run = hold(self.process, {**self.world, **values}, [name], device=self.device)
         return run.distributions[name]
@@ -133,7 +141,7 @@ class Replicas:
         if not self.integrates_output:
             raise ValueError(
                 "Expected a normal output curated by adding normal noise, to integrate the output "
-                "out; got another process: give a value of 'output'"
+                "out; got another process"
             )
         placeholder = self._placeholder()
         run = self._run({**values, "output": placeholder})
@@ -156,6 +164,7 @@ class Replicas:
         swapped: Mapping[str, Tensor],
         *,
         per_row: bool = False,
+        integrate_output: bool = False,
     ) -> Tensor:
         """Log density of site `name` of replicate i with the `swapped` values of replicate j.
 
@@ -164,6 +173,7 @@ class Replicas:
             name: the site b whose density is taken.
             swapped: R' replicates of the sites that stand for a; the other sites stay those of i.
             per_row: keep the rows of b apart.
+            integrate_output: as for `row_log_density`.
 
         Returns:
             (worlds, R, R'), entry [i, j]: the matrix of the sandwich; per row (…, rows) more.
@@ -179,7 +189,8 @@ class Replicas:
 
         def normal_rows(start: int, step: int) -> Tensor | None:
             with torch.no_grad():
-                distribution = self._distribution({**own, **others(start, step)}, name)
+                given = {**own, **others(start, step)}
+                distribution = self._distribution(given, name, integrate_output)
                 return density_of_normal_rows(distribution, rows.unsqueeze(0))
 
         if not per_row and self._has_normal_rows(name) and normal_rows(0, 1) is not None:
@@ -195,7 +206,8 @@ class Replicas:
         step = max(1, _PASS_ELEMENTS // max(1, rows.numel()))
         parts = []
         for start in range(0, count, step):
-            found = self.row_log_density({**own, **others(start, step)}, name)
+            given = {**own, **others(start, step)}
+            found = self.row_log_density(given, name, integrate_output=integrate_output)
             found = found.expand(min(step, count - start), self.worlds, rows.shape[1], -1)
             parts.append(found if per_row else found.sum(-1))
         return torch.cat(parts).movedim(0, 2)

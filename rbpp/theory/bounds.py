@@ -6,6 +6,7 @@ beside it. A term that a process does not give is missing with a reason; the res
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -36,6 +37,14 @@ from rbpp.theory.world_intervals import interval_over_worlds, spread_of_worlds
 from rbpp.threads import one_thread
 from rbpp.variables import VARIABLES
 
+_NOT_NEGATIVE = (
+    "information_prompt",
+    "information_anchor",
+    "information_synthetic",
+    "task_divergence",
+    "generation_divergence",
+    "total_divergence",
+)
 # Numbers of one site in the worlds of a batch, 32 MB; the work on them takes a few times as much.
 _NUMBERS_IN_MEMORY = 2**22
 
@@ -82,7 +91,8 @@ class Bounds(Result):
             spread, error = term["sd"], term["mcse"]
             if spread is None or name not in dataset:
                 continue
-            low, high = interval_over_worlds(dataset[name].values.ravel(), hdi_prob)
+            least = 0.0 if name.startswith(_NOT_NEGATIVE) else -math.inf
+            low, high = interval_over_worlds(dataset[name].values.ravel(), hdi_prob, least)
             term["hdi_low"], term["hdi_high"] = low, high
             term["sd"] = spread if error is None else spread_of_worlds(spread, error)
         return found

@@ -90,9 +90,9 @@ def curated_entropy(replicas: Replicas, values: Values) -> Estimate:
 
 
 def _by_convolution(replicas: Replicas, values: Values) -> Estimate:
-    few = {n: value[:, :_DATA_SETS] for n, value in values.items() if n != "output"}
+    few = {name: value[:, :_DATA_SETS] for name, value in values.items()}
     above = {name: few[name] for name in above_output(replicas)}
-    lower, upper = cross_entropy(replicas.pairs(few, "synthetic", above))
+    lower, upper = cross_entropy(replicas.pairs(few, "synthetic", above, integrate_output=True))
     method = "noise added in closed form, average over prompts"
     lower = replace(lower, direction="lower", method=f"{method} with the own one")
     return midpoint(

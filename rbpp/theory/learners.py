@@ -26,6 +26,7 @@ from rbpp.theory.permanent import log_permanent
 FOLDS = 8  # of cross-fitting r in the variational bound: more folds cost more and gain little
 _COMPONENT_CHOICES = (1, 2, 3, 4, 5, 6, 8, 10)
 _PILOT_ITERATIONS = 150
+_NUMBERS_AT_ONCE, _NUMBERS_OF_PART = 2**22, 2**20  # of rows in one fit
 
 
 class LearnerPosterior(Protocol):
@@ -153,7 +154,16 @@ class _PreparedMixtureLearner:
     max_iterations: int
 
     def fit(self, data: Tensor) -> _MixturePosterior:
-        data = data.double()
+        # The work on a row takes many times its memory: data sets too large come in parts.
+        if data.numel() <= _NUMBERS_AT_ONCE:
+            return self._fit(data.double())
+        parts = -(-data.numel() // _NUMBERS_OF_PART)
+        chunks = data.split(max(1, data.shape[1] // parts), 1)
+        fits = [self._fit(chunk.double()).parameters for chunk in chunks]
+        joined = (torch.cat(values, 1) for values in zip(*fits, strict=True))
+        return _MixturePosterior(Parameters(*joined))
+
+    def _fit(self, data: Tensor) -> _MixturePosterior:
         initial = VariationalMixture(
             *(
                 value[None, :, None].expand(1, *data.shape[:2], *value.shape[1:])

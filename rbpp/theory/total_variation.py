@@ -227,7 +227,11 @@ def _log_density_at(replicas: Replicas, values: Values, name: str, points: Tenso
     """log density of rows of site `name` at points (G, worlds, P, 1, n): (worlds, P, N)."""
     count = points.shape[0] * points.shape[4]
     placed = _in_plate(points, replicas.sites[name].rows)
-    found = replicas.row_log_density({**_fixed(replicas, values, name), name: placed}, name)
+    found = replicas.row_log_density(
+        {**_fixed(replicas, values, name), name: placed},
+        name,
+        integrate_output=name == "synthetic",
+    )
     return found.movedim(0, 2).flatten(2)[..., :count]
 
 

@@ -7,16 +7,19 @@ import math
 import numpy as np
 
 
-def interval_over_worlds(draws: np.ndarray, probability: float) -> tuple[float, float]:
+def interval_over_worlds(
+    draws: np.ndarray, probability: float, least: float = -math.inf
+) -> tuple[float, float]:
     """An interval that holds the term of another world with this probability.
 
     Between order statistics where there are enough: [x_(i), x_(j)] of n draws holds (j − i)/(n + 1)
     of any continuous distribution, so that 94 % need 33 draws. Of fewer draws it is the prediction
-    interval of Student's t, mean ± t · sd · √(1 + 1/n), cut at zero where no draw is negative.
+    interval of Student's t, mean ± t · sd · √(1 + 1/n).
 
     Args:
         draws: (n,), at least two, one per world.
         probability: in (0, 1).
+        least: what the term cannot be below.
 
     >>> interval_over_worlds(np.arange(1.0, 100.0), 0.9)
     (5.0, 95.0)
@@ -30,8 +33,7 @@ def interval_over_worlds(draws: np.ndarray, probability: float) -> tuple[float, 
     from scipy.stats import t
 
     half = t.ppf((1 + probability) / 2, count - 1) * draws.std(ddof=1) * math.sqrt(1 + 1 / count)
-    low, high = float(draws.mean() - half), float(draws.mean() + half)
-    return (max(low, 0.0) if ordered[0] >= 0 else low), high
+    return max(float(draws.mean() - half), min(least, ordered[0])), float(draws.mean() + half)
 
 
 def spread_of_worlds(spread: float, error: float) -> float:
