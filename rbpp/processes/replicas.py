@@ -193,7 +193,8 @@ class Replicas:
                 distribution = self._distribution(given, name, integrate_output)
                 return density_of_normal_rows(distribution, rows.unsqueeze(0))
 
-        if not per_row and self._has_normal_rows(name) and normal_rows(0, 1) is not None:
+        layout = rows.dim() == 5 and rows.shape[2] == 1 and self._has_normal_rows(name)
+        if not per_row and layout and normal_rows(0, 1) is not None:
             step = max(1, _PASS_ELEMENTS // (size * rows.shape[-1] ** 2))
             of_all = [normal_rows(start, step) for start in range(0, count, step)]
             return torch.cat(

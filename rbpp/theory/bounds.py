@@ -45,6 +45,7 @@ _NOT_NEGATIVE = (
     "generation_divergence",
     "total_divergence",
 )
+_LEAST = {"prompting_factor": 1.0, "prompting_inefficiency": 0.0}
 # Numbers of one site in the worlds of a batch, 32 MB; the work on them takes a few times as much.
 _NUMBERS_IN_MEMORY = 2**22
 
@@ -91,7 +92,7 @@ class Bounds(Result):
             spread, error = term["sd"], term["mcse"]
             if spread is None or name not in dataset:
                 continue
-            least = 0.0 if name.startswith(_NOT_NEGATIVE) else -math.inf
+            least = 0.0 if name.startswith(_NOT_NEGATIVE) else _LEAST.get(name, -math.inf)
             low, high = interval_over_worlds(dataset[name].values.ravel(), hdi_prob, least)
             term["hdi_low"], term["hdi_high"] = low, high
             term["sd"] = spread if error is None else spread_of_worlds(spread, error)
