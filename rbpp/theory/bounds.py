@@ -7,6 +7,7 @@ rest is reported.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,24 +20,38 @@ from torch import Tensor
 from rbpp import inference_data
 from rbpp.checks import Check
 from rbpp.compute import Compute
+from rbpp.display import Units
 from rbpp.estimate import Estimate
+from rbpp.inference_data import Term
 from rbpp.posterior.identity import read_posterior, worlds_of
 from rbpp.processes.contract import require
 from rbpp.processes.process import Process, load_process
 from rbpp.result import Result
 from rbpp.theory.assumptions import Evidence
-from rbpp.theory.estimate_terms import Batch, estimate_terms
+from rbpp.theory.estimate_terms import Batch, estimate_terms, settled_learners
 from rbpp.theory.information import sides_in_words
 from rbpp.theory.learner_choice import choose_learner
 from rbpp.theory.learners import Learner
 from rbpp.theory.settings import LearnerChoice, LemmaConstants, SampleSizes
 from rbpp.theory.statements import LemmaSetting, all_terms, audit
 from rbpp.theory.world_estimates import WorldEstimates, join
+from rbpp.theory.world_intervals import interval_over_worlds, spread_of_worlds
 from rbpp.threads import one_thread
 from rbpp.variables import VARIABLES
 
 if TYPE_CHECKING:
     from rbpp.posterior.worlds import WorldPosterior
+_NOT_NEGATIVE = (
+    "information_prompt",
+    "information_anchor",
+    "information_synthetic",
+    "task_divergence",
+    "generation_divergence",
+    "total_divergence",
+)
+_LEAST = {"prompting_factor": 1.0, "prompting_inefficiency": 0.0}
+# Numbers of one site in the worlds of a batch, 32 MB; the work on them takes a few times as much.
+_NUMBERS_IN_MEMORY = 2**22
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -66,6 +81,28 @@ class Bounds(Result):
             "terms": lambda: plots.plot_terms(self.idata, hdi_prob),
             "bounds": lambda: plots.plot_bounds(self.idata, self.audit(), hdi_prob),
         }
+
+    def table(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> dict[str, Term]:
+        """Every term in numbers, over worlds.
+
+        `sd` has no Monte Carlo error in it, which is `mcse`. The interval holds a term of another
+        world with the stated probability, however few the worlds are.
+        """
+        found = super().table(hdi_prob, units, per_row=per_row)
+        shown = self.in_units(units, per_row=per_row)
+        assert shown is not None
+        dataset = inference_data.terms_of(shown)
+        for name, term in found.items():
+            spread, error = term["sd"], term["mcse"]
+            if spread is None or name not in dataset:
+                continue
+            least = 0.0 if name.startswith(_NOT_NEGATIVE) else _LEAST.get(name, -math.inf)
+            low, high = interval_over_worlds(dataset[name].values.ravel(), hdi_prob, least)
+            term["hdi_low"], term["hdi_high"] = low, high
+            term["sd"] = spread if error is None else spread_of_worlds(spread, error)
+        return found
 
     def details(self) -> Mapping[str, Any]:
         """Estimators, reasons of missing terms, and notes, each by name of the term."""
@@ -157,7 +194,11 @@ def bounds(
             process_checks=process_checks,
         )
     )
-    sided = {n: t for n, t in terms.items() if t.lower is not None or t.upper is not None}
+    sided = {
+        name: term
+        for name, term in terms.items()
+        if (term.lower is not None or term.upper is not None) and not name.startswith("slack_")
+    }
     estimators = {name: sides_in_words(term) for name, term in sided.items()}
     attrs = {
         "estimators": estimators,
@@ -167,7 +208,7 @@ def bounds(
     }
     settings = {
         "worlds": sizes.worlds,
-        "worlds_at_once": min(sizes.worlds_at_once, sizes.worlds),
+        "worlds_at_once": min(worlds_in_memory(process, sizes), sizes.worlds),
         "replicates": sizes.replicates,
         "pairs": min(sizes.pairs, sizes.replicates),
         "groups": sizes.groups,
@@ -217,7 +258,11 @@ def estimate_worlds(
 
     Worlds are draws from the prior, or those given: a value (worlds, …) per site.
     """
-    batches = world_batches(sizes.worlds, sizes.worlds_at_once)
+    batches = world_batches(sizes.worlds, worlds_in_memory(process, sizes))
+    if len(batches) > 1:
+        learner, anchor_learner = settled_learners(
+            process, min(sizes.worlds, sizes.worlds_at_once), learner, anchor_learner, compute
+        )
     work = partial(
         _arrays,
         model=process,
@@ -230,7 +275,16 @@ def estimate_worlds(
     )
     steps = compute.steps(work, batches, lambda batch: f"worlds-{batch.number:04}", "worlds")
     parts = [WorldEstimates.from_arrays(step) for step in steps]
-    return join(parts, [batch.worlds for batch in batches])
+    return join(parts, [batch.worlds for batch in batches]).settled()
+
+
+def worlds_in_memory(process: Process, sizes: SampleSizes) -> int:
+    """Worlds of one batch: as many as asked for, fewer where their rows would fill the memory."""
+    replicates = max(sizes.replicates, sizes.groups * sizes.inner)
+    numbers = replicates * max(
+        process.sites[name].coordinates for name in ("anchor", "output", "synthetic")
+    )
+    return max(1, min(sizes.worlds_at_once, _NUMBERS_IN_MEMORY // numbers))
 
 
 def world_batches(worlds: int, at_once: int) -> list[Batch]:
@@ -288,8 +342,9 @@ def _worlds_group(
             return
         group[name] = estimate.value.cpu().numpy()[None]
         group[f"{name}_mcse"] = estimate.standard_error.cpu().numpy()[None]
-        add(f"{name}_lower", estimate.lower)
-        add(f"{name}_upper", estimate.upper)
+        if not name.startswith("slack_"):
+            add(f"{name}_lower", estimate.lower)
+            add(f"{name}_upper", estimate.upper)
 
     for name in VARIABLES:
         if name in terms:
