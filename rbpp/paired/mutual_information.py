@@ -36,7 +36,12 @@ from rbpp.mixtures.psis import pareto_smooth
 from rbpp.paired.candidates import MARGINS, advantages, coordinates, pair_densities
 from rbpp.paired.dependence import independence_check
 from rbpp.paired.information_draws import FOLDS, PairModel, information_draws
-from rbpp.paired.joint_mixture import PairDensity, neighbour_log_density, random_folds
+from rbpp.paired.joint_mixture import (
+    PairDensity,
+    neighbour_bias,
+    neighbour_log_density,
+    random_folds,
+)
 from rbpp.paired.labels import is_labels, label_information, labels_of
 from rbpp.paired.margins import NORMAL_SCORES, RAW, normal_log_density
 from rbpp.paired.paired_rows import paired_rows
@@ -47,8 +52,8 @@ _LARGEST = 128
 _JUDGED_DRAWS = 200
 # Vehtari, Simpson, Gelman, Yao and Gabry (2024).
 _LARGEST_PARETO_K = 0.7
-# Standard errors by which the neighbours' density must exceed the model's to count: on normal rows
-# their bias alone is one to two.
+# Standard errors by which the neighbours' density, less its bias on normal rows, must exceed the
+# model's to count.
 _LARGEST_EXCESS = 3.5
 _SHOWN_MODELS = 6
 _LEAST_BLOCKS = 10
@@ -348,7 +353,7 @@ def _chain(
         else _with_misfit(drawn.draws, densities[1] - densities[0], spawn(seed, "misfit")),
         drawn.models,
         (mean_estimate(densities[0]), mean_estimate(densities[1])),
-        mean_estimate(densities[1] - densities[0]),
+        mean_estimate(densities[1] - densities[0]) - neighbour_bias(*rows.shape),
         _pareto_k(judged, rows, seed),
     )
 
