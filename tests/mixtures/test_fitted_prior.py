@@ -34,7 +34,7 @@ def test_scale_is_where_the_elbo_is_largest():
     assert best > broad.elbo.item()
 
 
-def test_entropies_of_components_far_apart_are_covered():
+def test_entropies_of_components_far_apart_are_covered(margin):
     truth = far_apart()
     expected = entropy(truth, draws=16384, generator=generator(0)).value
     covered = []
@@ -46,7 +46,7 @@ def test_entropies_of_components_far_apart_are_covered():
             bool((drawn.quantile(0.03) <= expected) & (expected <= drawn.quantile(0.97)))
         )
     # Of 40 intervals of 94 %, 33 or fewer cover by chance once in 140.
-    assert sum(covered) > 33
+    margin(sum(covered) - 33)
 
 
 def test_rows_that_repeat_keep_a_floor():

@@ -23,7 +23,7 @@ def closed_form(simulation):
 
 
 @pytest.mark.parametrize("noise", [{}, {"prompt_noise": 0.0, "curation_noise": 0.0}])
-def test_loadings_are_the_covariances_of_the_draws(noise):
+def test_loadings_are_the_covariances_of_the_draws(noise, margin):
     replicates = 40_000
     process = load_process("linear_gaussian", **{**KNOBS, **noise})
     simulation = simulate(process, replicates=replicates, seed=7)
@@ -37,7 +37,7 @@ def test_loadings_are_the_covariances_of_the_draws(noise):
     # false alarm in 2,000.
     variances = expected.diagonal()
     error = ((variances[:, None] * variances + expected**2) / replicates).sqrt()
-    assert ((found - expected).abs() <= 5 * error + 1e-12).all()
+    margin(5 * error + 1e-12 - (found - expected).abs())
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_conditional_densities_are_those_of_the_joint_normal(below, above):
     torch.testing.assert_close(found, conditional.log_prob(value), rtol=1e-8, atol=1e-8)
 
 
-def test_model_factor_is_the_rest_of_the_output():
+def test_model_factor_is_the_rest_of_the_output(margin):
     process = load_process("linear_gaussian", **KNOBS)
     simulation = simulate(process, replicates=4)
     prompt, output = simulation.sites["prompt"], simulation.sites["output"]
@@ -82,7 +82,7 @@ def test_model_factor_is_the_rest_of_the_output():
     normal = MultivariateNormal(torch.zeros(2), scatter @ scatter.mT)
     factor = -normal.log_prob(simulation.sites["model_factor"]).sum(-1)
     torch.testing.assert_close(gain, factor)
-    assert abs(float(gain.mean() - entropy)) < 5 * math.sqrt(3 / 4)  # sd √(n d / 2) over 4 draws
+    margin(5 * math.sqrt(3 / 4) - abs(float(gain.mean() - entropy)))  # sd √(n d / 2) over 4 draws
 
 
 def test_no_prompt_noise_makes_the_prompt_a_function_of_the_anchors():
@@ -108,9 +108,9 @@ def test_sizes(knob, site, shape):
     assert load_process("linear_gaussian", **{knob: 7}).sites[site].shape == shape
 
 
-def test_spread_is_that_of_the_maps():
+def test_spread_is_that_of_the_maps(margin):
     process = load_process("linear_gaussian", spread=0.1)
     maps = simulate(process, worlds=2000).world["prompt_map"]
     assert maps.mean(0).squeeze().allclose(torch.eye(2, dtype=maps.dtype), atol=5 * 0.1 / 2000**0.5)
     # Standard error of a standard deviation: σ / √(2 n).
-    assert (maps.std(0) - 0.1).abs().max() < 5 * 0.1 / 4000**0.5
+    margin(5 * 0.1 / 4000**0.5 - (maps.std(0) - 0.1).abs().max())

@@ -64,7 +64,7 @@ def test_one_outlier_does_not_decide():
     assert holds(x, y, 0.5 * math.log(2))
 
 
-def test_labels_have_a_dirichlet_posterior():
+def test_labels_have_a_dirichlet_posterior(margin):
     table = np.array([[0.3, 0.05, 0.05], [0.02, 0.2, 0.08], [0.1, 0.1, 0.1]])
     truth = (table * np.log(table / table.sum(1, keepdims=True) / table.sum(0))).sum()
     covered = 0
@@ -73,7 +73,7 @@ def test_labels_have_a_dirichlet_posterior():
         draws = label_information(cell // 3, cell % 3, 400, seed).numpy()
         low, high = np.quantile(draws, [0.03, 0.97])
         covered += low <= truth <= high
-    assert covered >= 51  # three standard errors below 94 % of 60
+    margin(covered - 51)  # three standard errors below 94 % of 60
     random = np.random.default_rng(0)
     label = random.integers(0, 40, 1000)
     same = mutual_information(label, label.astype(str), draws=200)

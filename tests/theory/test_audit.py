@@ -83,10 +83,10 @@ def test_an_identity_has_no_probability():
     assert math.isnan(judge(estimate(0.0, 0.0)).probability)
 
 
-def test_level_is_kept_by_all_worlds_together():
+def test_level_is_kept_by_all_worlds_together(margin):
     """Slack zero in 24 worlds: a violation is claimed in about five of a hundred audits."""
     generator = torch.Generator().manual_seed(0)
     draws = torch.randn(400, 24, generator=generator, dtype=torch.float64)
     one = torch.ones(24, dtype=torch.float64)
     claimed = sum(judge(Estimate(draw, one, 10)).verdict == "violated" for draw in draws)
-    assert claimed < 400 * 0.05 + 4 * math.sqrt(400 * 0.05 * 0.95)
+    margin(400 * 0.05 + 4 * math.sqrt(400 * 0.05 * 0.95) - claimed)

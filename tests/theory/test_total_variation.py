@@ -15,7 +15,7 @@ WORLDS = 4
 ERRORS = 4.0
 
 
-def test_a_mixture_with_little_noise():
+def test_a_mixture_with_little_noise(margin):
     """TV(D_M, D_gen) at noise 0.02 is 0.03; averages over a pool of outputs made it 0.83."""
     process = load_process("gaussian_mixture", noise=0.02)
     replicas = Replicas(process, worlds=WORLDS)
@@ -35,7 +35,7 @@ def test_a_mixture_with_little_noise():
     truth = (1 - (log_free - log_curated).exp()).clamp_min(0).mean((-1, -2))
     assert float(truth.max()) < 0.1
     assert bool(((found.value - truth).abs() < ERRORS * found.standard_error).all())
-    assert float(found.standard_error.max()) < 0.03
+    margin(0.03 - float(found.standard_error.max()))
 
 
 def test_two_sides_hold_the_truth_where_outputs_are_proposed():
