@@ -3,9 +3,9 @@
     python benchmarks/coverage.py [--quick] [--worlds 200] [--seed 0] [--dimensions 2 4 8] …
 
 Every world is a replication: its terms are estimated from draws and densities alone, and compared
-with log-determinants (linear_gaussian) or finite sums (finite_alphabet). linear_gaussian is also
-run over dimensions and noises, with its rows in one table, the worst cover first. Prints Markdown, and
-writes docs/coverage.md.
+with log-determinants (linear_gaussian) or finite sums (finite_alphabet). linear_gaussian is run
+over dimensions and noises too, in one table with the worst cover first. Prints Markdown, and writes
+docs/coverage.md.
 """
 
 from __future__ import annotations
@@ -294,9 +294,9 @@ def grid(
     return [
         "## `linear_gaussian` over dimensions and noises",
         "",
-        "Worst cover first, none left out. \\|z\\| is the mean error in its own standard errors. A "
-        f"term that is covered in less than {LEAST_COVER:.0%} is a side or an estimate there, not "
-        "an interval.",
+        "Worst cover first, none left out. \\|z\\| is the mean error in its own standard errors. "
+        f"A term that is covered in less than {LEAST_COVER:.0%} is a side or an estimate there, "
+        "not an interval.",
         "",
         f"| {head} |",
         "|---:|---:|---:|---|---:|---:|---:|---:|---:|---|",
