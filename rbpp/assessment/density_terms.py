@@ -27,6 +27,8 @@ Array = NDArray[np.float64]
 # Principal components of divergences and entropies at most: those of docs/divergences.md, and in
 # more of them the extrapolation of an entropy is most of the answer.
 MOST_DIMENSIONS = 16
+# Of embeddings, whose axes mean nothing by themselves, fewer: half of the time of all terms.
+EMBEDDING_DIMENSIONS = 8
 # Fewer independent rows have no log ratio.
 FEWEST_UNITS = 16
 
@@ -251,7 +253,8 @@ def _entropies(found: Densities, sources: Sources, seed: int, draws: int) -> Non
     if not real:
         return
     try:
-        d = min(MOST_DIMENSIONS, max(2, min(real) // FEWEST_ROWS_PER_DIMENSION))
+        most = MOST_DIMENSIONS if sources.lifted else EMBEDDING_DIMENSIONS
+        d = min(most, max(2, min(real) // FEWEST_ROWS_PER_DIMENSION))
         available = principal_components([task]).dimension
         axes = principal_components([task], min(d, available))
     except ValueError:

@@ -103,6 +103,7 @@ def off_task(
     weights: np.ndarray | None = None,
     units: np.ndarray | None = None,
     lexical: bool = False,
+    apart: bool = False,
     num_samples: int = 1000,
     seed: int = 0,
 ) -> OffTask:
@@ -118,6 +119,8 @@ def off_task(
             default each row is one. Rows of a unit that are alike widen every interval.
         lexical: the representation counts words, as TF-IDF does, and mixes style with content; no
             share is given where the sources differ in style.
+        apart: a share is given even where nearly no synthetic row lies among target rows, since it
+            is known otherwise that the representation does not see style alone.
         num_samples: draws of the share.
         seed: of the draws, and of the classes that are left out.
 
@@ -130,7 +133,7 @@ def off_task(
     offset, _, _ = style_offset(reference, rows)
     moved = (rows - offset).astype(np.float32)
     found, saturation = score_rows(reference, moved, weights=(np.ones(len(mass)), weights))
-    refusal = _refusal(found.style, saturation, lexical)
+    refusal = _refusal(found.style, 0.0 if apart else saturation, lexical)
     if refusal:
         return _spread(_nothing(found, refusal), place)
     design = design_effect(found.rows, of_distinct(units, place))
@@ -224,6 +227,8 @@ def novel(
         weights=weights,
         units=units,
         lexical=lexical,
+        # The target's comparison has told style from content.
+        apart=not irrelevant.refusal,
         num_samples=num_samples,
         seed=seed,
     )

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from rbpp.assessment.assess import assess
+from rbpp.assessment.marks import rows_digest, rows_to_ask
 from rbpp.assessment.report import render, write_report
 from rbpp.plots import COMPONENT_COLOURS, plot_map
 
@@ -103,6 +104,26 @@ def test_says_what_the_assessment_says(assessment, page):
     assert len(off) > 40
     assert f"{len(off):,} of 160 synthetic rows" in page
     assert re.search(r"components? of the task (is|are) hardly in the synthetic data", page)
+
+
+def test_has_the_sheet_of_rows_to_mark_and_the_references(assessment, page):
+    assert f"data-digest='{rows_digest(assessment.texts)}'" in page
+    asked = [int(row) for row in re.findall(r"<tr data-row='(\d+)'", page)]
+    assert asked == rows_to_ask(assessment.score).tolist()
+    assert "two halves of the task" in page
+    reference = assessment.references["irrelevant_share"]
+    line = page.split("<code class='wide'>irrelevant_share</code>")[1].split("</tr>")[0]
+    assert f"{round(reference, 4):.3g}" in line
+
+
+def test_labels_have_a_table(assessment):
+    labels = pd.DataFrame(
+        {"label": [HOSTILE, "b"], "rows": [3, 4], "share": [0.4, 0.6], "task_share": [0.5, 0.5]}
+    ).assign(p_missing=[0.0, 0.97], p_too_few=[0.1, 0.98])
+    page = render(replace(assessment, labels=labels))
+    assert "<h2>Labels</h2>" in page
+    assert "97.0%" in page
+    assert "<h2>Labels</h2>" not in render(assessment)
 
 
 def test_the_interval_is_the_readers_choice(assessment):
