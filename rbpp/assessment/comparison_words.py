@@ -12,6 +12,8 @@ from rbpp.assessment.ranking import Ranking
 # A difference is told with this probability, and a tie is called one.
 SURE = 0.95
 _FEW = ("every set has enough rows to be ranked", "there are enough real rows")
+# Share of a version's rows that are the reference's, beyond which its score is not one.
+_TAKEN = 0.01
 # Labels that the reference contradicts, more than in another version, of which a line tells.
 _MORE_WRONG = 0.1
 # What stands beside the score, and whether more of it is better.
@@ -67,6 +69,14 @@ def headline(ranking: Ranking) -> tuple[str, ...]:
     lines = [told]
     if open_:
         lines.append(f"It is not told apart from {_listed(open_)}.")
+    taken: Mapping[str, float] = next(
+        (c.measured["copied_share"] for c in ranking.checks if "copied_share" in c.measured), {}
+    )
+    if taken.get(best["name"], 0.0) > _TAKEN:
+        lines.append(
+            f"{taken[best['name']]:.0%} of the rows of {best['name']} are rows of the reference: "
+            "it is judged by what it was given. Take other real rows."
+        )
     if few:
         lines.insert(0, f"Too few rows to rank by: {'; '.join(few)}.")
     return tuple(lines)
