@@ -236,7 +236,7 @@ _SPLITS = (
 )
 
 
-def as_numbers(cells: Sequence[Any]) -> np.ndarray | int:
+def as_numbers(cells: Sequence[Any] | np.ndarray) -> np.ndarray | int:
     """Numbers (n,) of a column; or the first index (from 0) that holds none.
 
     Truth values are none, and neither are digits of other alphabets.

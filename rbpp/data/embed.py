@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rbpp import validate
 from rbpp.data import embedding_model, measurements
-from rbpp.data.measurements import Standardise
 from rbpp.data.rows import Rows
 from rbpp.progress import progress
 
@@ -44,7 +42,6 @@ def embed(
     seed: int = 0,
     mapper: Map = map,
     quiet: bool = False,
-    standardise: Standardise = "auto",
 ) -> tuple[list[np.ndarray], str]:
     """Vectors (n, D) of the rows of every source, and how they were made.
 
@@ -58,8 +55,6 @@ def embed(
         seed: of the randomised SVD.
         mapper: over shards of text that a model embeds, such as that of a cluster.
         quiet: no progress bar.
-        standardise: columns of tables over their standard deviation in all sources: `"auto"`,
-            where the largest is above ten times the smallest; or `"yes"`, `"no"`.
 
     Raises:
         ValueError: if some sources have text and some embeddings, embeddings differ in dimension,
@@ -69,7 +64,6 @@ def embed(
     Warns:
         UserWarning: if rows are longer than the model reads, or one axis has most of the variance.
     """
-    validate.choice("standardise", standardise, ("auto", "yes", "no"))
     notes = "".join(f"; {note}" for rows in sources for note in rows.notes)
     with_text = [rows for rows in sources if rows.text is not None]
     if not with_text:
@@ -78,7 +72,7 @@ def embed(
                 f"Expected text for the embedding model {model}; got embeddings in "
                 f"{sources[0].origin}"
             )
-        vectors, how = _of_numbers(sources, standardise)
+        vectors, how = _of_numbers(sources)
         return vectors, how + notes
     if len(with_text) != len(sources):
         other = next(rows for rows in sources if rows.text is None)
@@ -134,7 +128,7 @@ def _by_model(
         embedding_model.load.cache_clear()
 
 
-def _of_numbers(sources: Sequence[Rows], standardise: Standardise) -> tuple[list[np.ndarray], str]:
+def _of_numbers(sources: Sequence[Rows]) -> tuple[list[np.ndarray], str]:
     """Coordinates of tables and arrays, in the order of the first source's columns."""
     parts: list[np.ndarray] = []
     names, kinds = sources[0].columns, sources[0].categories
@@ -160,7 +154,7 @@ def _of_numbers(sources: Sequence[Rows], standardise: Standardise) -> tuple[list
         parts.append(part)
     if kinds:
         return measurements.encoded(parts, [rows.categories for rows in sources])
-    made, how = measurements.standardised(parts, names, standardise)
+    made, how = measurements.standardised(parts, names, sources[0].standardise)
     return made, how or "embeddings as given"
 
 

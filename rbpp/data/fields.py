@@ -182,7 +182,7 @@ def _role_at(value: Any, place: int) -> str | None:
     return chat.role(turns[place])
 
 
-def _refuse_mixed_roles(table: Table, name: str, path: list[str], values: Sequence[Any]) -> None:
+def _refuse_mixed_roles(table: Table, name: str, path: list[str], values: Any) -> None:
     """Refuse a place of chat records that is one role's in some rows and another's in others."""
     if not _is_place(path[0]):
         return

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from rbpp import validate
 from rbpp.data import chat, fields, measurements
 from rbpp.data.delimited import as_numbers
+from rbpp.data.measurements import Standardise
 from rbpp.data.read import Table, read_tables
 
 # Covariances are sums of squares.
@@ -26,12 +28,18 @@ class Reading:
         ignore: columns that are left out.
         split: which of several splits of a folder or a `DatasetDict`.
         numbers_only: refuse columns of categories, for which a density has no place.
+        standardise: columns over their standard deviation in all sources: `"auto"`, where the
+            largest is above ten times the smallest; or `"yes"`, `"no"`.
     """
 
     columns: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     split: str | None = None
     numbers_only: bool = False
+    standardise: Standardise = "auto"
+
+    def __post_init__(self) -> None:
+        validate.choice("standardise", self.standardise, ("auto", "yes", "no"))
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ class Rows:
         categories: further columns of such a table, a label per row each.
         roles: of a field that is a place in chat records, who speaks there.
         notes: what was decided in reading them, in words.
+        standardise: whether columns are divided by their standard deviation (see `Reading`).
     """
 
     source: str
@@ -65,6 +74,7 @@ class Rows:
     categories: dict[str, list[str]] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    standardise: Standardise = "auto"
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -148,7 +158,7 @@ def read_rows(
     _refuse_identical(rows, f"{origin} ({source})")
     paired = {name: _paired(tables, path) for name, path in (paired_fields or {}).items()}
     notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
-    return replace(rows, paired=paired, notes=notes)
+    return replace(rows, paired=paired, notes=notes, standardise=reading.standardise)
 
 
 def _empty_ids(
@@ -182,6 +192,12 @@ def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | 
     others = [name for name in first if name not in (*vectors, *talks, *numbers)]
     words = [name for name in others if isinstance(first[name], str)]
     kinds = [name for name in others if measurements.are_categories(columns[name])]
+    for name in words:
+        if name in table.indices:
+            raise ValueError(
+                f"{table.origin}, field {name!r}: Expected text or measurements; got a saved index "
+                f"(--ignore {name} leaves it out)"
+            )
     if numbers and not vectors and not talks and others == kinds:
         return [], None
     if len(vectors) == 1 and not words and not talks:

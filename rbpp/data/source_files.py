@@ -236,7 +236,7 @@ def _fetched(address: str) -> bytes:
     found = _REMOTE.fullmatch(address)
     assert found is not None
     url = f"{found[1]}://{found[2]}"  # a path has lost the second slash
-    import fsspec
+    import fsspec  # type: ignore[import-untyped]
 
     try:
         kind = fsspec.get_filesystem_class(found[1])

@@ -18,7 +18,7 @@ from rbpp import inference_data
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.data.reduce import SHARED_DIMENSION
-from rbpp.data.rows import Rows, read_rows
+from rbpp.data.rows import Reading, Rows, read_rows
 from rbpp.estimate import Estimate
 from rbpp.mixtures.conjugate import VariationalMixture
 from rbpp.sources import findings
@@ -56,6 +56,7 @@ def assess(
     chains: int = 4,
     draws: int = 250,
     cache: Any = None,
+    reading: Reading | None = None,
     seed: int = 0,
     compute: Compute | None = None,
 ) -> Assessment:
@@ -82,6 +83,7 @@ def assess(
         draws: draws per chain. Entropies, KL divergences and the KL gap have
             `rbpp.sources.own_mixtures.REFITS` distinct ones, which are repeated.
         cache: folder of cached embeddings.
+        reading: which columns of tables, and which of several splits.
         seed: decides every random number.
         compute: device of an embedding model and the fits, workers over what is independent (shards
             of text, sources, dimensions of the sensitivity table), progress.
@@ -115,6 +117,7 @@ def assess(
             paired_fields={name: field for name, field in pairs.items() if field}
             if role == pair_role
             else None,
+            reading=reading,
         )
         for role, data in given.items()
         if data is not None

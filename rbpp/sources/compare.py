@@ -28,7 +28,7 @@ from rbpp import inference_data, validate
 from rbpp.compute import Compute
 from rbpp.data.embed import embed
 from rbpp.data.reduce import Projection, principal_components
-from rbpp.data.rows import Rows, read_rows
+from rbpp.data.rows import Reading, Rows, read_rows
 from rbpp.estimate import Estimate, stack
 from rbpp.sources.comparison import Comparison
 from rbpp.sources.findings import enough_rows, projected
@@ -63,6 +63,7 @@ def compare(
     shares: bool = True,
     hdi_prob: float = 0.94,
     cache: Any = None,
+    reading: Reading | None = None,
     seed: int = 0,
     compute: Compute | None = None,
 ) -> Comparison:
@@ -90,6 +91,7 @@ def compare(
         "text_fields": text_fields,
         "embedding_field": embedding_field,
         "id_field": id_field,
+        "reading": reading,
     }
     real = [read_rows(reference, "target", **options)]
     if anchor is not None:
