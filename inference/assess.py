@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,25 +82,42 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     options.add_workers(parser)
     parser.add_argument(
-        "--rows", metavar="FILE.parquet", type=Path, help="write the table of all rows here"
+        "--rows",
+        metavar="FILE.parquet",
+        type=options.output_file,
+        help="write the table of all rows here",
     )
     parser.add_argument(
-        "--report", metavar="FILE.html", type=Path, help="write the report here, one HTML file"
+        "--report",
+        metavar="FILE.html",
+        type=options.output_file,
+        help="write the report here, one HTML file",
     )
     options.add_per_row(parser)
 
 
 def run(arguments: argparse.Namespace) -> command.Done:
-    """Read, assess, and write what was asked for."""
-    command.check_writable("--rows", arguments.rows)
-    command.check_writable("--report", arguments.report)
+    """Read, assess, and say how to write what was asked for."""
+    streamed = not arguments.demo and streams(
+        arguments, [data for data in _sources(arguments).values() if data is not None]
+    )
     result = _demo(arguments) if arguments.demo else _assessed(arguments, _sources(arguments))
-    written = [path for path in (arguments.rows, arguments.report) if path is not None]
+    files: dict[Path, Callable[[Path], None]] = {}
+    if arguments.rows is not None and not streamed:
+        files[arguments.rows] = lambda path: result.rows.to_parquet(path, index=False)
     if arguments.report is not None:
-        from rbpp.sources.report import write_report
+        from rbpp.sources.report import render
 
-        write_report(result, arguments.report, hdi_prob=arguments.hdi_prob)
-    return command.Done(result, written=written)
+        files[arguments.report] = lambda path: _write(
+            path, render(result, hdi_prob=arguments.hdi_prob)
+        )
+    return command.Done(
+        result, written=[arguments.rows] if streamed and arguments.rows else [], files=files
+    )
+
+
+def _write(path: Path, page: str) -> None:
+    path.write_text(page, encoding="utf-8")
 
 
 def _demo(arguments: argparse.Namespace) -> Assessment:
@@ -115,8 +132,7 @@ def _demo(arguments: argparse.Namespace) -> Assessment:
 
 
 def _assessed(arguments: argparse.Namespace, given: Mapping[str, Any]) -> Assessment:
-    """The assessment, with the table of all rows written where it was asked for."""
-    from rbpp.files import written_whole
+    """The assessment; of streamed sources the table of all rows is written on the way."""
     from rbpp.sources.assess import assess
     from rbpp.sources.streamed import assess_streams
 
@@ -131,7 +147,7 @@ def _assessed(arguments: argparse.Namespace, given: Mapping[str, Any]) -> Assess
                 compute=compute,
                 **stream_options(arguments),
             )
-        result = assess(
+        return assess(
             **given,
             prompt_field=arguments.prompt_field,
             output_field=arguments.output_field,
@@ -139,10 +155,6 @@ def _assessed(arguments: argparse.Namespace, given: Mapping[str, Any]) -> Assess
             compute=compute,
             **read_options(arguments),
         )
-    if arguments.rows is not None:
-        with written_whole(arguments.rows) as aside:
-            result.rows.to_parquet(aside, index=False)
-    return result
 
 
 def _sources(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -146,7 +146,8 @@ def _of_memory(arguments: argparse.Namespace) -> Fit:
 
 def _of_stream(arguments: argparse.Namespace) -> Fit:
     """The fit of rows that are read in chunks, here or by the workers of a cluster."""
-    from rbpp.data.stream import CHUNK_ROWS, row_stream
+    from rbpp.data.digest import data_digest
+    from rbpp.data.stream import CHUNK_ROWS, row_stream, shard_files
     from rbpp.mixtures.fit import fit_mixture_stream
     from rbpp.mixtures.stream import Passes
 
@@ -169,6 +170,7 @@ def _of_stream(arguments: argparse.Namespace) -> Fit:
         **read,
         **passes,
         "data": str(path),
+        "content": data_digest(shard_files(path)) if arguments.checkpoint else "",
         "components": arguments.components[0],
         "parts": len(stream),
     }
