@@ -1,0 +1,96 @@
+"""Networks inside a process: found where the model refers to them, and run in float64."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+# Packages whose modules hold no network of the user.
+_LIBRARIES = ("torch", "pyro", "numpy", "scipy", "sklearn", "xarray", "arviz", "rbpp.", "builtins")
+
+
+@contextmanager
+def in_double(model: Callable[..., Any]) -> Iterator[None]:
+    """Parameters and buffers of the model's networks in float64, and as they were after.
+
+    Log densities of many rows need float64, and torch multiplies no matrices of two types. What was
+    float32 is so again without loss.
+    """
+    changed: list[tuple[Tensor, Any]] = []
+    for network in networks(model):
+        for tensor in (*network.parameters(), *network.buffers()):
+            if tensor.is_floating_point() and tensor.element_size() < 8:
+                changed.append((tensor, tensor.data))
+                tensor.data = tensor.data.double()
+    try:
+        yield
+    finally:
+        for tensor, data in changed:
+            tensor.data = data
+
+
+def networks(model: Callable[..., Any]) -> list[nn.Module]:
+    """The `torch.nn.Module`s that a model is, holds, or names.
+
+    >>> network = nn.Linear(1, 1)
+    >>> networks(lambda: network(0)) == [network]
+    True
+    """
+    found: dict[int, nn.Module] = {}
+    _look(model, found, set(), 0)
+    return list(found.values())
+
+
+def _look(value: Any, found: dict[int, nn.Module], seen: set[int], depth: int) -> None:
+    if id(value) in seen or depth > 4:
+        return
+    seen.add(id(value))
+    if isinstance(value, nn.Module):
+        found.setdefault(id(value), value)
+    elif isinstance(value, functools.partial):
+        for part in (value.func, *value.args, *value.keywords.values()):
+            _look(part, found, seen, depth + 1)
+    elif isinstance(value, types.MethodType):
+        _look(value.__self__, found, seen, depth + 1)
+        _look(value.__func__, found, seen, depth + 1)
+    elif isinstance(value, types.FunctionType):
+        if (value.__module__ or "").startswith(_LIBRARIES):
+            return
+        for cell in value.__closure__ or ():
+            try:
+                _look(cell.cell_contents, found, seen, depth + 1)
+            except ValueError:  # not assigned yet
+                continue
+        for part in (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()):
+            _look(part, found, seen, depth + 1)
+        for name in _names(value.__code__):
+            if name in value.__globals__:
+                _look(value.__globals__[name], found, seen, depth + 1)
+    elif isinstance(value, types.ModuleType):
+        if getattr(value, "__file__", None) and not value.__name__.startswith(_LIBRARIES):
+            for part in list(vars(value).values()):
+                if isinstance(part, nn.Module):
+                    _look(part, found, seen, depth + 1)
+    elif isinstance(value, list | tuple):
+        for part in value[:100]:
+            _look(part, found, seen, depth + 1)
+    elif isinstance(value, dict):
+        for part in list(value.values())[:100]:
+            _look(part, found, seen, depth + 1)
+    elif hasattr(value, "model") and callable(value):  # a Process, or another wrapper
+        _look(value.model, found, seen, depth + 1)
+        _look(getattr(value, "knobs", None), found, seen, depth + 1)
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """Global names that a function and the functions inside it use."""
+    found = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            found |= _names(constant)
+    return found
