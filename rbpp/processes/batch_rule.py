@@ -85,7 +85,10 @@ def _gaps(
         return {n: v[world, taken[n] if v.shape[1] > 1 else 0] for n, v in values.items()}
 
     def relative(single: Tensor, density: Tensor) -> float:
-        return float((single.sum() - density).abs() / (1 + density.abs()))
+        total = single.sum()
+        if bool((total == density).all()):  # both may be −∞, outside the support
+            return 0.0
+        return float((total - density).abs() / (1 + density.abs()))
 
     for world in range(BATCH[0]):
         for replicate in range(BATCH[1]):

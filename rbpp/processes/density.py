@@ -12,6 +12,7 @@ from torch.distributions import MultivariateNormal
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.processes.handlers import Run
 from rbpp.processes.process import Process, Site, hold, needed_sites
+from rbpp.processes.support import log_prob
 
 
 def log_density(
@@ -108,7 +109,7 @@ def site_log_density(run: Run, name: str) -> Tensor:
     components = getattr(distribution, "component_distribution", None)
     if isinstance(components, MultivariateNormal) and value.dim() == 6:
         found = _mixture_of_pairs(distribution, value)
-    return distribution.log_prob(value) if found is None else found
+    return log_prob(distribution, value) if found is None else found
 
 
 def _mixture_of_pairs(distribution: Any, value: Tensor) -> Tensor | None:

@@ -6,8 +6,7 @@ and Python branches, but only where the tries happen to go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rbpp.processes.handlers import CHAIN_SITES, Run
+from rbpp.processes.support import log_prob
 from rbpp.randomness import spawn
 
 Values = dict[str, Tensor]
@@ -98,8 +98,7 @@ def plain_run(
 def evidence(run: Run, values: Mapping[str, Tensor]) -> Evidence:
     """What each site says of `values` in a run: its log density, or what it computed.
 
-    A row outside the support has a density of zero, or none that is a number; the other rows keep
-    theirs. None where no density can be evaluated.
+    A row outside the support has a density of zero. None where no density can be evaluated.
     """
     found: Evidence = {}
     for name, distribution in run.distributions.items():
@@ -107,38 +106,10 @@ def evidence(run: Run, values: Mapping[str, Tensor]) -> Evidence:
             found[name] = run.computed[name]
             continue
         try:
-            with _unvalidated(distribution):
-                found[name] = distribution.log_prob(values[name])
+            found[name] = log_prob(distribution, values[name])
         except (ValueError, RuntimeError, NotImplementedError, IndexError):
             found[name] = None
     return found
-
-
-@contextmanager
-def _unvalidated(distribution: Any) -> Iterator[None]:
-    """Without torch's check of the support, which refuses all rows for one."""
-    parts = list(_parts(distribution))
-    before = [part.__dict__.get("_validate_args") for part in parts]
-    for part in parts:
-        part._validate_args = False
-    try:
-        yield
-    finally:
-        for part, value in zip(parts, before, strict=True):
-            if value is None:
-                del part._validate_args
-            else:
-                part._validate_args = value
-
-
-def _parts(distribution: Any) -> Iterator[Any]:
-    """A distribution and those it is made of."""
-    if not isinstance(getattr(type(distribution), "_validate_args", None), property):
-        yield distribution  # Pyro's Independent hands the property on
-    for name in ("base_dist", "_mixture_distribution", "_component_distribution"):
-        inner = distribution.__dict__.get(name)
-        if inner is not None:
-            yield from _parts(inner)
 
 
 def intervene(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,17 +22,43 @@ def in_double(model: Callable[..., Any]) -> Iterator[None]:
     Log densities of many rows need float64, and torch multiplies no matrices of two types. What was
     float32 is so again without loss.
     """
-    changed: list[tuple[Tensor, Any]] = []
-    for network in networks(model):
-        for tensor in (*network.parameters(), *network.buffers()):
-            if tensor.is_floating_point() and tensor.element_size() < 8:
-                changed.append((tensor, tensor.data))
-                tensor.data = tensor.data.double()
-    try:
+    changed: list[tuple[Any, dict[str, Any]]] = []
+    parts = [part for network in networks(model) for part in network.modules()]
+    if not parts:
         yield
+        return
+    for part in parts:
+        kept: Any
+        for kept in (part._parameters, part._buffers):
+            # New tensors, which a derivative that is taken later can rely on.
+            cast = {name: _double(tensor) for name, tensor in kept.items() if tensor is not None}
+            changed.append((kept, dict(kept)))
+            kept.update(cast)
+    _point_to_weights(parts)
+    try:
+        with warnings.catch_warnings():
+            # Pyro says of every weight that it will not be trained.
+            warnings.filterwarnings("ignore", message=".* was not registered in the param store")
+            yield
     finally:
-        for tensor, data in changed:
-            tensor.data = data
+        for kept, before in changed:
+            kept.clear()
+            kept.update(before)
+        _point_to_weights(parts)
+
+
+def _double(tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    data = tensor.detach().double()
+    return nn.Parameter(data, requires_grad=False) if isinstance(tensor, nn.Parameter) else data
+
+
+def _point_to_weights(parts: list[nn.Module]) -> None:
+    """Recurrent networks keep a list of their weights beside them."""
+    for part in parts:
+        if isinstance(part, nn.RNNBase):
+            part._flat_weights = [getattr(part, name, None) for name in part._flat_weights_names]
 
 
 def networks(model: Callable[..., Any]) -> list[nn.Module]:
