@@ -235,7 +235,8 @@ def _fetched(address: str) -> bytes:
     """The bytes behind an address, which only a user who names it causes to be read."""
     found = _REMOTE.fullmatch(address)
     assert found is not None
-    url = f"{found[1]}://{found[2]}"  # a path has lost the second slash
+    root = "/" if found[1] in ("file", "local") else ""
+    url = f"{found[1]}://{root}{found[2]}"  # a path has lost the second slash
     import fsspec  # type: ignore[import-untyped]
 
     try:
