@@ -69,7 +69,7 @@ def test_what_people_bring_meets_the_contract(model):
 
 def test_networks_are_float32_again_and_nothing_is_registered():
     before = [tensor.clone() for tensor in NETWORK.parameters()]
-    simulate(with_network, draws=2)
+    simulate(with_network, replicates=2)
     for tensor, old in zip(NETWORK.parameters(), before, strict=True):
         assert tensor.dtype == torch.float32
         assert torch.equal(tensor, old)
@@ -94,7 +94,7 @@ def test_a_class_in_place_of_an_instance_is_named():
 def test_a_seed_inside_the_model_is_refused(model):
     assert "sets no seed" in check(model, tries=2).reasons()
     with pytest.raises(ValueError, match="that sets no seed"):
-        simulate(model, draws=2)
+        simulate(model, replicates=2)
 
 
 def test_a_file_may_import_its_neighbour_and_reads_it_anew(tmp_path):
