@@ -3,7 +3,7 @@ PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test slow lowest container lint format typecheck bench dist install clean
+.PHONY: demo test slow robust margins lowest container lint format typecheck bench dist install clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED) ## the main job on real text, the paper's figures, and every term and bound of its simulation
@@ -17,6 +17,12 @@ test: $(INSTALLED) ## what every change must pass
 
 slow: $(INSTALLED) ## the tests that take over a minute
 	$(BIN)/python -m pytest -m slow
+
+robust: $(INSTALLED) ## tests of random numbers: four kinds of processor, five seeds each
+	$(BIN)/python tests/robust.py
+
+margins: $(INSTALLED) ## how far those tests stay from their limits, over 20 seeds
+	$(BIN)/python tests/robust.py --margins
 
 lowest: ## the tests with the lower bounds of pyproject.toml, in an environment of their own
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest

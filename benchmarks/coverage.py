@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 
+from examples import finite_chain as chains  # noqa: E402
 from models.linear_gaussian import loadings  # noqa: E402
 from rbpp.compute import Compute  # noqa: E402
 from rbpp.estimate import Estimate  # noqa: E402
@@ -32,7 +33,6 @@ from rbpp.theory.finite_learner import finite_learner  # noqa: E402
 from rbpp.theory.learners import Learner, point_learner  # noqa: E402
 from rbpp.theory.settings import LemmaConstants, SampleSizes  # noqa: E402
 from rbpp.theory.statements import LemmaSetting, all_terms  # noqa: E402
-from tests import finite_chain as chains  # noqa: E402
 
 LEARNER_NOISE = 0.3
 LETTER_NOISE = 0.2

@@ -83,12 +83,15 @@ def assessed(folder: str, sample_rows: int) -> dict[str, Any]:
     """An assessment, and what of its table is wrong."""
     import pyarrow.parquet
 
-    from rbpp.sources.streamed import assess_streams
+    from rbpp.assessment.assess import assess_sources
+    from rbpp.assessment.row_file import write_rows
+    from rbpp.assessment.sources import Sampling, read_sources
 
     files = {role: Path(folder) / f"{role}.npy" for role in SHARES}
     table = Path(folder) / "rows.parquet"
     begin, cpu = time.perf_counter(), time.process_time()
-    found = assess_streams(files, rows_file=table, sample_rows=sample_rows)
+    sources = read_sources(files, sampling=Sampling(sample_rows=sample_rows))
+    found = write_rows(table, sources, assess_sources(sources))
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     peak = int(status.split("VmHWM:")[1].split()[0]) / 1024

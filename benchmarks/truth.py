@@ -84,22 +84,12 @@ def texts(path: Path, field: str) -> list[str]:
 
 
 def found_shares(target: list[str], synthetic: list[str], seed: int):
-    """Terms of the shares, and the rows' table, of two lists of texts."""
-    from rbpp.compute import Compute
-    from rbpp.data.rows import read_rows
-    from rbpp.sources.findings import row_table
-    from rbpp.sources.scene import lay_out
-    from rbpp.sources.share_terms import share_terms, shared_posterior
+    """Draws of the shares and of total variation, and the rows' table, of two lists of texts."""
+    from rbpp import assess
 
-    compute = Compute(seed=seed)
-    sources = [read_rows(target, "target"), read_rows(synthetic, "synthetic")]
-    scene = lay_out(sources, compute=compute)
-    fit, shares, members = shared_posterior(
-        scene, scene.projection.dimension, None, chains=4, draws=250, compute=compute
-    )
-    found = share_terms(scene, fit, shares, seed)
-    terms = {name: estimate.value for name, estimate in found.items()}
-    return terms, row_table(scene, shares, members)
+    found = assess(None, synthetic, target=target, seed=seed)
+    names = ("irrelevant_share", "uncovered_share", "total_divergence")
+    return {name: found.idata["posterior"][name].values for name in names}, found.rows
 
 
 def planted(clean: list[str], foreign: list[str], share: float, size: int, seed: int, part: str):
@@ -119,12 +109,12 @@ def planted(clean: list[str], foreign: list[str], share: float, size: int, seed:
     began = time.perf_counter()
     pair = (pure, mixed) if part == "irrelevant" else (mixed, pure)
     terms, rows = found_shares(*pair, seed)
-    draws = terms[f"{part}_share"].flatten().numpy()
+    draws = terms[f"{part}_share"].ravel()
     low, high = highest_density_interval(draws, 0.94)
     area = float("nan")
     if extra:
         source, column = ("synthetic", "off_task") if part == "irrelevant" else ("target", part)
-        score = rows.loc[rows["source"] == source, column]
+        score = rows.loc[rows["source"] == source, column].astype(float)
         area = roc_auc_score(np.arange(len(mixed)) >= kept, score)
     seconds = time.perf_counter() - began
     return Run(len(mixed), extra / len(mixed), draws.mean(), low, high, area, seconds)
@@ -132,7 +122,7 @@ def planted(clean: list[str], foreign: list[str], share: float, size: int, seed:
 
 def same(rows: list[str], size: int, seed: int) -> tuple[bool, dict[str, float]]:
     """Whether two disjoint random parts are claimed to differ, and the probabilities behind it."""
-    from rbpp.sources.findings import SMALL_DIVERGENCE, SMALL_SHARE, SURE
+    from rbpp.assessment.answers import SMALL_DIVERGENCE, SMALL_SHARE, SURE
 
     random = np.random.default_rng([seed, size])
     order = random.permutation(len(rows))
@@ -141,7 +131,7 @@ def same(rows: list[str], size: int, seed: int) -> tuple[bool, dict[str, float]]
     second = [rows[i] for i in order[half : 2 * half]]
     terms, _ = found_shares(first, second, seed)
     above = {
-        name: float((terms[name] > small).double().mean())
+        name: float((terms[name] > small).mean())
         for name, small in (
             ("irrelevant_share", SMALL_SHARE),
             ("uncovered_share", SMALL_SHARE),
@@ -185,7 +175,7 @@ def ranking(
         model: embeds the headlines; TF-IDF without it.
         settings: by the name of a line, `real` (a draw of the real rows) and options of `compare`.
     """
-    from rbpp.sources.compare import compare
+    from rbpp.assessment.compare import compare
 
     folder = data / "synque_sentiment"
     with (folder / "task_performance.csv").open() as source:

@@ -14,7 +14,6 @@ import argparse
 import numpy as np
 
 import rbpp
-from rbpp.kl_gap_study import Study, histogram_divergence, sample_worlds
 
 
 def main(worlds: int = 100, redraws: int = 100, values: tuple[int, ...] = (2, 5, 15)) -> dict:
@@ -22,8 +21,10 @@ def main(worlds: int = 100, redraws: int = 100, values: tuple[int, ...] = (2, 5,
     found = {}
 
     print("1. The published estimator measures little of the gap.\n")
-    truth = sample_worlds(worlds, seed=1).truth
-    own = histogram_divergence(truth, truth, redraws=2, generator=rbpp.generator(0)).value.mean()
+    truth = rbpp.sample_worlds(worlds, seed=1).truth
+    own = rbpp.histogram_divergence(
+        truth, truth, redraws=2, generator=rbpp.generator(0)
+    ).value.mean()
     found["own"] = float(own)
     print(f"   G against itself: {own:.1f} nats by the histograms; the divergence is 0.")
     default = rbpp.study("K", [2], worlds=worlds, histogram_redraws=redraws, seed=1)
@@ -78,7 +79,7 @@ def main(worlds: int = 100, redraws: int = 100, values: tuple[int, ...] = (2, 5,
     return found
 
 
-def gaps(study: Study, name: str) -> np.ndarray:
+def gaps(study: rbpp.Study, name: str) -> np.ndarray:
     """Posterior means of a gap: (values, worlds)."""
     return study.idata["posterior"][name].mean(("chain", "draw")).values
 

@@ -21,10 +21,6 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 import rbpp
-from rbpp.mixtures.divergences import total_variation
-from rbpp.mixtures.mixture import GaussianMixture
-from rbpp.randomness import generator, spawn
-from rbpp.theory import lemmas
 
 FINE_TUNES, PAIRS, DIMENSION, HIDDEN, CLASSES = 30, 100, 10, 32, 10
 NOISE = 0.3  # standard deviation on every weight of the learner that I(S; W) is about
@@ -42,7 +38,7 @@ def main(
     fine_tunes: int = FINE_TUNES, pairs: int = PAIRS, draws: int = 150, seed: int = 0
 ) -> dict[str, Any]:
     """Print the table, and return its main numbers."""
-    source = generator(spawn(seed, "example"))
+    source = rbpp.generator(rbpp.spawn(seed, "example"))
     rows, labels = digits(source)
     anchors, other = slice(0, 2 * pairs), slice(2 * pairs, 4 * pairs)
     held_out = slice(4 * pairs, None)
@@ -80,14 +76,14 @@ def main(
     distance = abs(float(errors(noisy, rows[held_out], labels[held_out]).mean() - on_own))
     gap = float(errors(noisy, *draw_rows(prompted, 2000, source)).mean() - on_own)
     task, generation = (
-        float(total_variation(*pair, draws=2048, generator=source).value)
+        float(rbpp.total_variation(*pair, draws=2048, generator=source).value)
         for pair in ((real, model), (model, prompted))
     )
-    sub_gaussian = lemmas.sub_gaussian_constant(1.0)
-    stated = lemmas.theorem_4_7(
+    sub_gaussian = rbpp.lemmas.sub_gaussian_constant(1.0)
+    stated = rbpp.lemmas.theorem_4_7(
         task, generation, information, pairs, loss_bound=1.0, sub_gaussian=sub_gaussian
     )
-    last_term = lemmas.lemma_4_4(information, pairs, sub_gaussian=sub_gaussian)
+    last_term = rbpp.lemmas.lemma_4_4(information, pairs, sub_gaussian=sub_gaussian)
 
     print(f"{fine_tunes} fine-tunes on {pairs} rows each; losses are 0 or 1\n")
     print(f"{'':36}{'anchors':>22}{'synthetic':>22}")
@@ -134,7 +130,7 @@ def digits(source: torch.Generator) -> tuple[Tensor, Tensor]:
     return rows / rows.std(), labels
 
 
-def class_gaussians(rows: Tensor, labels: Tensor) -> GaussianMixture:
+def class_gaussians(rows: Tensor, labels: Tensor) -> rbpp.GaussianMixture:
     """A Gaussian per digit, the digit being one more coordinate: the joint law of row and label."""
     means, covariances, weights = [], [], []
     ridge = 0.02 * torch.eye(DIMENSION, dtype=rows.dtype)
@@ -148,21 +144,23 @@ def class_gaussians(rows: Tensor, labels: Tensor) -> GaussianMixture:
         means.append(mean)
         covariances.append(covariance)
         weights.append(len(own) / len(rows))
-    return GaussianMixture(
+    return rbpp.GaussianMixture(
         torch.tensor(weights, dtype=rows.dtype), torch.stack(means), torch.stack(covariances)
     )
 
 
-def between(first: GaussianMixture, second: GaussianMixture) -> GaussianMixture:
+def between(first: rbpp.GaussianMixture, second: rbpp.GaussianMixture) -> rbpp.GaussianMixture:
     """Half-way from one to the other."""
-    return GaussianMixture(
+    return rbpp.GaussianMixture(
         (first.weights + second.weights) / 2,
         (first.means + second.means) / 2,
         (first.covariances + second.covariances) / 2,
     )
 
 
-def draw_rows(law: GaussianMixture, count: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw_rows(
+    law: rbpp.GaussianMixture, count: int, source: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Rows and labels of the generator."""
     drawn = law.sample((count,), generator=source)
     labels = (drawn[:, -1] / LABEL_SPREAD).round().clamp(0, CLASSES - 1).long()

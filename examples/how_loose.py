@@ -8,8 +8,6 @@ follows. Lemma 4.5 counts entropies of whole data sets and is vacuous; the chain
 """
 
 import rbpp
-from rbpp.theory.bounds import Bounds
-from rbpp.theory.settings import LearnerChoice, SampleSizes
 
 SETTINGS: tuple[dict[str, float], ...] = (
     {},
@@ -37,15 +35,15 @@ COLUMNS = (
 )
 
 
-def terms(knobs: dict[str, float], worlds: int, replicates: int) -> Bounds:
+def terms(knobs: dict[str, float], worlds: int, replicates: int) -> rbpp.Bounds:
     """Terms and bounds of the default process with some knobs changed."""
     process = rbpp.load_process("gaussian_mixture", **knobs)
     components = sum(int(v) for k, v in process.knobs.items() if k.endswith("_components"))
     return rbpp.bounds(
         process,
-        sizes=SampleSizes(worlds=worlds, replicates=replicates, pairs=32, groups=4, inner=16),
-        learner=LearnerChoice("mixture", components),
-        anchor_learner=LearnerChoice("mixture", process.knobs["anchor_components"]),
+        sizes=rbpp.SampleSizes(worlds=worlds, replicates=replicates, pairs=32, groups=4, inner=16),
+        learner=rbpp.LearnerChoice("mixture", components),
+        anchor_learner=rbpp.LearnerChoice("mixture", process.knobs["anchor_components"]),
     )
 
 

@@ -9,16 +9,10 @@ On random finite chains every term is a finite sum, so nothing below is an estim
     python examples/lemma_4_5_proof_step.py
 """
 
-import sys
-from pathlib import Path
-
+import finite_chain
 import torch
 
 import rbpp
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # finite chains are the tests'
-
-from tests import finite_chain
 
 ROUNDING = 1e-9
 

@@ -7,19 +7,17 @@ import argparse
 from pathlib import Path
 
 import rbpp
-from rbpp import plots
-from rbpp.kl_gap_study import plot_studies, world_posterior
 
 
 def main(folder: Path, worlds: int = 100, values: range = range(2, 16)) -> list[Path]:
     """Draw the three figures into a folder, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    world = world_posterior(seed=3)
+    world = rbpp.world_posterior(seed=3)
     studies = {knob: rbpp.study(knob, list(values), worlds=worlds) for knob in "KJL"}
     figures = {
-        "figure_2_anchor_and_synthetic": plots.plot_chain(world).figure,
-        "figure_4_kl_gap": plot_studies(studies),
-        "figure_5_parts_of_the_generator": plots.plot_parts(world).figure,
+        "figure_2_anchor_and_synthetic": rbpp.plots.plot_chain(world).figure,
+        "figure_4_kl_gap": rbpp.plots.plot_studies(studies),
+        "figure_5_parts_of_the_generator": rbpp.plots.plot_parts(world).figure,
     }
     paths = []
     for name, figure in figures.items():

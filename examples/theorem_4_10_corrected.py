@@ -10,19 +10,12 @@ from draws and densities, as for any process of a user.
     python examples/theorem_4_10_corrected.py
 """
 
-import sys
-from pathlib import Path
 from typing import Any
 
+import finite_chain
 import torch
 
 import rbpp
-from rbpp.theory.learners import point_learner
-from rbpp.theory.settings import SampleSizes
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # finite chains are the tests'
-
-from tests import finite_chain
 
 ROUNDING = 1e-9
 
@@ -41,8 +34,8 @@ def linear_gaussian(noise: float, worlds: int) -> list[dict[str, Any]]:
     """The audit of both statements on the linear-Gaussian process."""
     found = rbpp.bounds(
         rbpp.load_process("linear_gaussian", curation_noise=noise),
-        sizes=SampleSizes(worlds=worlds, replicates=128, pairs=64, groups=8, inner=16),
-        learner=point_learner(0.3),
+        sizes=rbpp.SampleSizes(worlds=worlds, replicates=128, pairs=64, groups=8, inner=16),
+        learner=rbpp.point_learner(0.3),
     )
     return [row for row in found.audit() if row["statement"].startswith("Theorem 4.10")]
 

@@ -23,17 +23,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rbpp import command, options
-from rbpp.sources.source_options import (
+from rbpp.assessment.source_options import (
     add_fields,
     add_fits,
     add_stream,
-    read_options,
-    stream_options,
+    read_groups,
     streams,
 )
 
 if TYPE_CHECKING:
-    from rbpp.sources.assessment import Assessment
+    from rbpp.assessment.assessment import Assessment
 
 _DATA = "a file or folder"
 
@@ -75,11 +74,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_fits(parser)
     add_stream(parser)
-    options.add_engine(
-        parser,
-        ("cavi", "svi"),
-        "of the shared mixture: coordinate ascent, or Pyro's stochastic gradients",
-    )
     options.add_workers(parser)
     parser.add_argument(
         "--rows",
@@ -93,68 +87,80 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=options.output_file,
         help="write the report here, one HTML file",
     )
+    marks = parser.add_argument_group(
+        "rows that you mark: twenty of them settle what is off the task"
+    )
+    marks.add_argument(
+        "--ask",
+        metavar="FILE.csv",
+        type=options.output_file,
+        help="write the rows to mark here (rbpp mark FILE)",
+    )
+    marks.add_argument(
+        "--ask-rows", type=options.positive_integer, default=20, metavar="N", help="of them (20)"
+    )
+    marks.add_argument("--marks", metavar="FILE.csv", type=Path, help="take the marks from here")
     options.add_per_row(parser)
 
 
 def run(arguments: argparse.Namespace) -> command.Done:
-    """Read, assess, and say how to write what was asked for."""
-    streamed = not arguments.demo and streams(
-        arguments, [data for data in _sources(arguments).values() if data is not None]
-    )
-    result = _demo(arguments) if arguments.demo else _assessed(arguments, _sources(arguments))
-    files: dict[Path, Callable[[Path], None]] = {}
-    if arguments.rows is not None and not streamed:
-        files[arguments.rows] = lambda path: result.rows.to_parquet(path, index=False)
+    """Read, assess, and write what was asked for."""
+    result = _assessed(arguments)
+    files: dict[Path, Callable[[Path], object]] = {}
     if arguments.report is not None:
-        from rbpp.sources.report import render
+        from rbpp.assessment.report import write_report
 
-        files[arguments.report] = lambda path: _write(
-            path, render(result, hdi_prob=arguments.hdi_prob)
+        files[arguments.report] = lambda path: write_report(
+            result, path, hdi_prob=arguments.hdi_prob
         )
-    return command.Done(
-        result, written=[arguments.rows] if streamed and arguments.rows else [], files=files
-    )
+    if arguments.ask is not None:
+        files[arguments.ask] = lambda path: result.ask(path, arguments.ask_rows)
+    written = [] if arguments.rows is None else [arguments.rows]
+    return command.Done(result, written=written, files=files)
 
 
-def _write(path: Path, page: str) -> None:
-    path.write_text(page, encoding="utf-8")
+def _assessed(arguments: argparse.Namespace) -> Assessment:
+    """The assessment, with the table of all rows written where it was asked for."""
+    from rbpp.assessment.assess import assess_sources, checked_roles
+    from rbpp.assessment.row_file import write_rows
+    from rbpp.assessment.sources import read_sources
 
+    corpus = None
+    if arguments.demo:
+        from rbpp.data.demo_corpus import demo_corpus
 
-def _demo(arguments: argparse.Namespace) -> Assessment:
-    """The assessment of the built-in corpus, checked against its true share."""
-    from rbpp.data.demo_corpus import demo_corpus
-    from rbpp.sources.findings import known_share
-
-    corpus = demo_corpus(seed=arguments.seed)
-    result = _assessed(arguments, corpus.sources)
-    check = known_share(result.terms["irrelevant_share"], corpus.off_task_share)
-    return replace(result, checks=(*result.checks, check))
-
-
-def _assessed(arguments: argparse.Namespace, given: Mapping[str, Any]) -> Assessment:
-    """The assessment; of streamed sources the table of all rows is written on the way."""
-    from rbpp.sources.assess import assess
-    from rbpp.sources.streamed import assess_streams
-
+        corpus = demo_corpus(seed=arguments.seed)
+    given: Mapping[str, Any] = _sources(arguments) if corpus is None else corpus.sources
     paths = {role: data for role, data in given.items() if data is not None}
-    streamed = not arguments.demo and streams(arguments, list(paths.values()))
+    streamed = corpus is None and streams(arguments, list(paths.values()))
+    fields, representation, sampling = read_groups(arguments, streamed=streamed)
     with options.open_compute(arguments) as compute:
-        if streamed:
-            return assess_streams(
-                paths,
-                rows_file=arguments.rows,
-                engine=arguments.engine,
-                compute=compute,
-                **stream_options(arguments),
-            )
-        return assess(
-            **given,
-            prompt_field=arguments.prompt_field,
-            output_field=arguments.output_field,
-            engine=arguments.engine,
+        sources = read_sources(
+            checked_roles(paths),
+            fields,
+            representation,
+            sampling=sampling,
+            seed=arguments.seed,
             compute=compute,
-            **read_options(arguments),
         )
+        result = assess_sources(
+            sources,
+            representation,
+            marks=arguments.marks,
+            components=arguments.components,
+            chains=arguments.chains,
+            draws=arguments.draws,
+            seed=arguments.seed,
+            compute=compute,
+        )
+        if arguments.rows is not None:
+            result = write_rows(arguments.rows, sources, result, compute=compute)
+    if corpus is None:
+        return result
+    from rbpp.assessment.source_checks import known_share
+
+    check = known_share(result.terms["irrelevant_share"].value.numpy(), corpus.off_task_share)
+    return replace(result, checks=(*result.checks, check))
 
 
 def _sources(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rbpp import command, options
-from rbpp.sources.source_options import add_reading, reading
+from rbpp.assessment.source_options import add_reading, reading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--embedding-model",
         metavar="PATH_OR_NAME",
-        help="sentence-transformers model for text; TF-IDF and truncated SVD without it",
+        help="of text: wordllama, tfidf, or a model2vec or sentence-transformers model (wordllama)",
     )
     parser.add_argument(
         "--dimension",
@@ -240,10 +240,10 @@ def _vectors(arguments: argparse.Namespace) -> tuple[np.ndarray, dict[str, Any]]
         quiet=arguments.quiet,
     )
     if source.text is None and arguments.dimension is None:
-        return vectors, {"embedding": made}
+        return vectors, {"embedding": str(made)}
     projection = principal_components([vectors], arguments.dimension)
     explained = float(projection.explained.sum())
-    return projection(vectors), {"embedding": made, "explained_variance": explained}
+    return projection(vectors), {"embedding": str(made), "explained_variance": explained}
 
 
 if __name__ == "__main__":

@@ -60,7 +60,8 @@ def parse_values(text: str) -> list[int]:
 
 def run(arguments: argparse.Namespace) -> command.Done:
     """A study of every named knob, and one figure of all."""
-    from rbpp.kl_gap_study import plot_studies, study
+    from rbpp import plots
+    from rbpp.kl_gap_study import study
     from rbpp.processes.loading import parse_settings
 
     names = arguments.vary.split(",")
@@ -78,7 +79,7 @@ def run(arguments: argparse.Namespace) -> command.Done:
         found = {knob: study(knob, arguments.values, compute=compute, **settings) for knob in names}
     return command.Done(
         found if len(found) > 1 else found[names[0]],
-        figures={"kl_gap": lambda: plot_studies(found, arguments.hdi_prob)},
+        figures={"kl_gap": lambda: plots.plot_studies(found, arguments.hdi_prob)},
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rbpp import command, options
-from rbpp.sources.source_options import names
+from rbpp.assessment.source_options import names
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,9 +12,22 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from rbpp import plots as plots
+    from rbpp.assessment.assess import assess as assess
+    from rbpp.assessment.compare import compare as compare
+    from rbpp.assessment.sources import Fields as Fields
+    from rbpp.assessment.sources import Representation as Representation
+    from rbpp.assessment.sources import Sampling as Sampling
+    from rbpp.checks import Check as Check
+    from rbpp.compute import Compute as Compute
     from rbpp.estimate import Estimate as Estimate
     from rbpp.fine_tuning.fine_tunes import fine_tune_bounds as fine_tune_bounds
+    from rbpp.inference_data import read as read
+    from rbpp.kl_gap_study import Study as Study
+    from rbpp.kl_gap_study import histogram_divergence as histogram_divergence
+    from rbpp.kl_gap_study import sample_worlds as sample_worlds
     from rbpp.kl_gap_study import study as study
+    from rbpp.kl_gap_study import world_posterior as world_posterior
     from rbpp.mixtures.divergences import entropy as entropy
     from rbpp.mixtures.divergences import jensen_shannon as jensen_shannon
     from rbpp.mixtures.divergences import kl_divergence as kl_divergence
@@ -29,37 +42,69 @@ if TYPE_CHECKING:
     from rbpp.processes.process import load_process as load_process
     from rbpp.processes.simulation import simulate as simulate
     from rbpp.randomness import generator as generator
-    from rbpp.sources.assess import assess as assess
-    from rbpp.sources.compare import compare as compare
+    from rbpp.randomness import spawn as spawn
+    from rbpp.result import Result as Result
+    from rbpp.theory.bounds import Bounds as Bounds
     from rbpp.theory.bounds import bounds as bounds
+    from rbpp.theory.learners import mixture_learner as mixture_learner
+    from rbpp.theory.learners import point_learner as point_learner
+    from rbpp.theory.settings import LearnerChoice as LearnerChoice
+    from rbpp.theory.settings import LemmaConstants as LemmaConstants
+    from rbpp.theory.settings import SampleSizes as SampleSizes
+    from rbpp.workers import open_workers as open_workers
 
 _MODULES = {
+    "Bounds": "rbpp.theory.bounds",
+    "Check": "rbpp.checks",
+    "Compute": "rbpp.compute",
     "Estimate": "rbpp.estimate",
+    "Fields": "rbpp.assessment.sources",
     "Fit": "rbpp.mixtures.fit",
     "GaussianMixture": "rbpp.mixtures.mixture",
+    "LearnerChoice": "rbpp.theory.settings",
+    "LemmaConstants": "rbpp.theory.settings",
     "MixturePosterior": "rbpp.mixtures.posterior",
-    "assess": "rbpp.sources.assess",
+    "Representation": "rbpp.assessment.sources",
+    "Result": "rbpp.result",
+    "SampleSizes": "rbpp.theory.settings",
+    "Sampling": "rbpp.assessment.sources",
+    "Study": "rbpp.kl_gap_study",
+    "assess": "rbpp.assessment.assess",
     "bounds": "rbpp.theory.bounds",
     "check": "rbpp.processes.contract",
-    "compare": "rbpp.sources.compare",
+    "compare": "rbpp.assessment.compare",
     "entropy": "rbpp.mixtures.divergences",
     "fine_tune_bounds": "rbpp.fine_tuning.fine_tunes",
     "fit_mixture": "rbpp.mixtures.fit",
     "fit_mixture_stream": "rbpp.mixtures.fit",
     "generator": "rbpp.randomness",
+    "histogram_divergence": "rbpp.kl_gap_study",
     "jensen_shannon": "rbpp.mixtures.divergences",
     "kl_divergence": "rbpp.mixtures.divergences",
     "load_process": "rbpp.processes.process",
+    "mixture_learner": "rbpp.theory.learners",
     "mutual_information": "rbpp.paired.mutual_information",
+    "open_workers": "rbpp.workers",
+    "point_learner": "rbpp.theory.learners",
+    "read": "rbpp.inference_data",
+    "sample_worlds": "rbpp.kl_gap_study",
     "simulate": "rbpp.processes.simulation",
+    "spawn": "rbpp.randomness",
     "study": "rbpp.kl_gap_study",
     "total_variation": "rbpp.mixtures.divergences",
+    "world_posterior": "rbpp.kl_gap_study",
 }
+# Modules that are reached by their name alone.
+_SUBMODULES = {"lemmas": "rbpp.theory.lemmas", "plots": "rbpp.plots"}
 
-__all__ = [*_MODULES, "__version__"]
+__all__ = [*_MODULES, *_SUBMODULES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        module = importlib.import_module(_SUBMODULES[name])
+        globals()[name] = module
+        return module
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_MODULES[name]), name)

@@ -1,7 +1,8 @@
 """The command line: `rbpp NAME …` runs inference/NAME.py, and owns what all programs share.
 
-A program is a file with a docstring (its help), `configure(parser)`, `run(arguments)`, which
-returns a `Result` or `Done`, and, so that `python inference/NAME.py …` does the same,
+A program is a file with a docstring (its help), `configure(parser)` and `run(arguments)`, which
+returns a `Result`, several by name, or `Done`. So that `python inference/NAME.py …` does the same,
+it ends with
 
     if __name__ == "__main__":
         sys.exit(command.main([Path(__file__).stem, *sys.argv[1:]]))

@@ -35,7 +35,7 @@ from rbpp.randomness import generator, spawn
 from rbpp.result import Result
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 # The parts of the generator that K, J and L count.
 PARTS = ("anchor-sampled", "unsampled", "irrelevant")
@@ -226,7 +226,9 @@ class Study(Result):
 
     def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
         """This column of the paper's Figure 4."""
-        return {"kl_gap": lambda: plot_studies({self.vary: self}, hdi_prob)}
+        from rbpp import plots
+
+        return {"kl_gap": lambda: plots.plot_studies({self.vary: self}, hdi_prob)}
 
     def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str:
         """Quantiles over worlds, which a table of every world would hide."""
@@ -385,15 +387,6 @@ def quantile_table(data: InferenceData, vary: str) -> str:
             )
         lines.append("")
     return "\n".join(lines).rstrip()
-
-
-def plot_studies(studies: Mapping[str, Study], hdi_prob: float = 0.94) -> Figure:
-    """The paper's Figure 4: a column for each study, by the knob that it varies."""
-    from rbpp import plots
-
-    data = {vary: found.idata for vary, found in studies.items()}
-    figure: Figure = plots.plot_kl_gap(data, hdi_prob=hdi_prob).flat[0].figure
-    return figure
 
 
 def world_posterior(*, posterior_draws: int = 100, seed: int = 0, **knobs: Any) -> InferenceData:

@@ -66,7 +66,7 @@ def output_file(text: str) -> Path:
 
 
 def add_per_row(parser: argparse.ArgumentParser) -> None:
-    """`--per-row`; the program's result must then have `rows`."""
+    """`--per-row`; the program's result must then have `row_counts`."""
     parser.add_argument(
         "--per-row", action="store_true", help="information per row instead of per data set"
     )

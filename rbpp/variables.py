@@ -115,7 +115,10 @@ _VARIABLES = {
         "bound of the generalization error after synthetic data", "loss", "Theorem 4.7", "worse"
     ),
     "bound_synthetic_sharp": Variable(
-        "sharp bound of the same error, with TV(D, D_gen)", "loss", "Theorem 4.7 (sharp)", "worse"
+        "sharp bound of the same error, with the mixture model's upper side of TV(D, D_gen)",
+        "loss",
+        "Theorem 4.7 (sharp)",
+        "worse",
     ),
     "bound_anchor": Variable(
         "bound of the generalization error after anchors alone", "loss", "Lemma 4.8"
@@ -144,6 +147,15 @@ _VARIABLES = {
     "kl_gap_histogram": Variable(
         "the reference script's histogram gap (no divergence)", "nats", "Section 4.4"
     ),
+    "score": Variable(
+        "log-probability of real rows under what a set teaches, per row",
+        "nats",
+        "log-loss (ours)",
+        "better",
+    ),
+    "score_equal_size": Variable(
+        "the same of random subsets of one size", "nats", "log-loss (ours)", "better"
+    ),
     "irrelevant_share": Variable(
         "share of the synthetic data that is off the task", "1", "Section 3.1", "worse"
     ),
@@ -155,6 +167,54 @@ _VARIABLES = {
     ),
     "uncovered_share": Variable(
         "share of the task that the synthetic data misses", "1", "Section 3.1", "worse"
+    ),
+    "irrelevant_share_at_least": Variable(
+        "off task whatever the author's style, at least", "1", "Section 3.1", "worse"
+    ),
+    "irrelevant_share_at_most": Variable(
+        "off task at most, if what is off the task is unlike it", "1", "Section 3.1", "worse"
+    ),
+    "irrelevant_share_at_most_with_classes": Variable(
+        "off task at most, if another class of the task counts too", "1", "Section 3.1", "worse"
+    ),
+    "uncovered_share_at_least": Variable(
+        "share of the task that is missed, at least", "1", "Section 3.1", "worse"
+    ),
+    "uncovered_share_at_most": Variable(
+        "share of the task that is missed, at most", "1", "Section 3.1", "worse"
+    ),
+    "uncovered_share_at_most_with_classes": Variable(
+        "missed at most, if a class of the task that is left out counts too",
+        "1",
+        "Section 3.1",
+        "worse",
+    ),
+    "novel_share_at_least": Variable("novel, at least", "1", "Section 3.1", "better"),
+    "novel_share_at_most": Variable("novel, at most", "1", "Section 3.1", "better"),
+    "copied_share": Variable(
+        "share of the synthetic data nearer to an anchor than real rows are to each other",
+        "1",
+        "Section 3.1",
+        "worse",
+    ),
+    "style_offset": Variable(
+        "|δ|, the offset of the author's style in the representation", "1", "Lemma 3.1"
+    ),
+    "style_separation": Variable(
+        "how well style alone tells the sources apart (AUC)", "1", "Lemma 3.1"
+    ),
+    "style_shift": Variable("|δ| over the spread of the task's rows", "1", "Lemma 3.1"),
+    "distinguishability": Variable(
+        "TV of real and synthetic rows, style included", "1", "Lemma 3.1 (sharp)", "worse"
+    ),
+    "bound_synthetic_sharp_bretagnolle_huber": Variable(
+        "the same, with Bretagnolle and Huber's bound of TV",
+        "loss",
+        "Theorem 4.7 (sharp)",
+        "worse",
+    ),
+    "wrong_label_share": Variable(
+        "share of the synthetic labels that are wrong", "1", "Section 3.1", "worse"
     ),
     "novel_share": Variable(
         "share of the synthetic data on the task and beyond the anchors",

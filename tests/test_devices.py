@@ -26,8 +26,6 @@ from rbpp.mixtures.sufficient import natural_parameters
 from rbpp.paired.candidates import MARGINS, pair_densities
 from rbpp.paired.mutual_information import mutual_information
 from rbpp.randomness import generator
-from rbpp.sources.own_mixtures import fit_own
-from rbpp.sources.shared_mixture import fit_shared
 from rbpp.theory.information import contrastive_bounds
 
 FACTORIES = {
@@ -91,13 +89,6 @@ def divergences():
         function(p, q, draws=64, generator=generator(0))
 
 
-def sources():
-    data = rows()
-    group = torch.arange(80, device=data.device) // 2
-    fit_own([data[:60], data[40:]], groups=[None, group], chains=2, compute=Compute())
-    fit_shared(data, 4, restarts=2, compute=Compute())
-
-
 def pairs():
     data = rows()
     fold = torch.arange(len(data), device=data.device) % 5
@@ -112,10 +103,9 @@ def pairs():
         divergences,
         lambda: contrastive_bounds(torch.randn(50, 50, generator=generator(0), device="cpu")),
         lambda: mixture_posterior(rows(), 2, chains=2, draws=50),
-        sources,
         pairs,
     ],
-    ids=["cavi", "stream", "divergences", "contrast", "fit_mixture", "sources", "pairs"],
+    ids=["cavi", "stream", "divergences", "contrast", "fit_mixture", "pairs"],
 )
 def test_tensors_are_made_where_the_rows_are(work, monkeypatch):
     for name in ("rows", "mixture"):  # made before: they are the user's
@@ -133,11 +123,9 @@ def test_a_tensor_on_the_default_device_would_show():
 @pytest.mark.parametrize(
     "work",
     [
-        lambda data: fit_shared(data, 4, compute=Compute(device="meta")),
-        lambda data: fit_own([data], groups=[None], chains=1, compute=Compute(device="meta")),
         lambda data: mutual_information(data[:, 0], data[:, 1], compute=Compute(device="meta")),
     ],
-    ids=["fit_shared", "fit_own", "mutual_information"],
+    ids=["mutual_information"],
 )
 def test_rows_go_to_the_device_that_is_named(work):
     with pytest.raises((RuntimeError, NotImplementedError), match=r"(?i)meta"):

@@ -1,6 +1,7 @@
 """Every example runs, in a small configuration, and says what its text claims."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,15 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 def load(name):
     spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+def finite_chain(module, folder):
+    found = module.main()
+    assert found["information_synthetic_learner"] <= found["bound_chain_rule"] + 1e-9
+    assert found["bound_chain_rule"] <= found["bound_information_flow"] + 1e-9
 
 
 def exact_kl_gap(module, folder):
@@ -61,10 +69,20 @@ def how_loose(module, folder):
     assert found[1]["bound_lemma_4_4"] < found[0]["bound_lemma_4_4"]
 
 
+def compare_labelled(module, folder):
+    found = module.main()
+    scores = [line["score"] for line in found.values()]
+    assert scores == sorted(scores, reverse=True)
+    assert found["clean"]["accuracy"] > found["wrong labels"]["accuracy"]
+    assert next(iter(found)) == "clean"
+
+
 # A new example joins by a function of its name.
 CHECKS = {
+    "compare_labelled": compare_labelled,
     "exact_kl_gap": exact_kl_gap,
     "fine_tunes": fine_tunes,
+    "finite_chain": finite_chain,
     "how_loose": how_loose,
     "lemma_4_5_proof_step": lemma_4_5_proof_step,
     "paper_figures": paper_figures,

@@ -5,12 +5,12 @@ import warnings
 import numpy as np
 import pytest
 
+from rbpp.assessment.assess import assess
+from rbpp.assessment.compare import compare
 from rbpp.fine_tuning.fine_tunes import fine_tune_bounds
 from rbpp.inference_data import group_datasets, terms_group, terms_of
 from rbpp.kl_gap_study import study
 from rbpp.paired.mutual_information import mutual_information
-from rbpp.sources.assess import assess
-from rbpp.sources.compare import compare
 
 with warnings.catch_warnings():  # ArviZ 0.23 announces 1.0 whenever it is imported
     warnings.simplefilter("ignore", FutureWarning)
@@ -35,7 +35,7 @@ def information():
 
 
 # A new job joins by a line: a small result, the group of its terms, and terms without repeated
-# draws in any chain. Of an assessment and a comparison these are the terms of the shared mixture.
+# draws in any chain. Of an assessment these are the terms of the shared mixture.
 JOBS = {
     "assess": (
         lambda: assess(ROWS["anchor"], ROWS["first"], target=ROWS["target"], **SMALL),
@@ -43,9 +43,9 @@ JOBS = {
         ["effective_components", "information_synthetic_learner"],
     ),
     "compare": (
-        lambda: compare({"one": ROWS["first"], "two": ROWS["second"]}, ROWS["target"], **SMALL),
+        lambda: compare({"one": ROWS["first"], "two": ROWS["second"]}, ROWS["target"], draws=40),
         "posterior",
-        ["effective_components"],
+        ["score", "score_equal_size"],
     ),
     "cmi": (fine_tunes, "posterior", ["held_out_loss", "bound_cmi_evaluated"]),
     "mi": (information, "posterior", ["mutual_information"]),

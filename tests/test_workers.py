@@ -234,7 +234,7 @@ def test_a_comparison_has_the_numbers_of_one_process(tmp_path, capsys):
     for name, shift in (("real", 0), ("near", 0.1), ("far", 1)):
         np.save(tmp_path / f"{name}.npy", rng.normal(shift, 1, (80, 2)))
     near, far, real = (str(tmp_path / f"{name}.npy") for name in ("near", "far", "real"))
-    arguments = ["compare", near, far, "--reference", real, "--chains", "2", "--draws", "20"]
+    arguments = ["compare", near, far, "--reference", real, "--draws", "20"]
     found = []
     for workers in ("ray", "local"):
         assert command.main([*arguments, "--workers", workers, "--json"]) == 0

@@ -34,8 +34,10 @@ from rbpp.assessment.scores import (
     Scores,
     checked_rows,
     checked_weights,
+    design_effect,
     distinct,
     neighbour,
+    of_distinct,
     off_task_scores,
     score_rows,
 )
@@ -99,6 +101,7 @@ def off_task(
     *,
     labels: np.ndarray | None = None,
     weights: np.ndarray | None = None,
+    units: np.ndarray | None = None,
     lexical: bool = False,
     num_samples: int = 1000,
     seed: int = 0,
@@ -111,6 +114,8 @@ def off_task(
         labels: classes of the target's rows (m,), for `at_most_with_classes`.
         weights: of the synthetic rows (n,), such as 1 / copies of each; 1 by default. The share is
             that of the weights. Exact copies are never each other's neighbours.
+        units: index of the independent unit of every synthetic row (n,), such as its prompt; by
+            default each row is one. Rows of a unit that are alike widen every interval.
         lexical: the representation counts words, as TF-IDF does, and mixes style with content; no
             share is given where the sources differ in style.
         num_samples: draws of the share.
@@ -128,11 +133,13 @@ def off_task(
     refusal = _refusal(found.style, saturation, lexical)
     if refusal:
         return _spread(_nothing(found, refusal), place)
-    result = _spread(share_of(found, weights=weights, num_samples=num_samples, seed=seed), place)
+    design = design_effect(found.rows, of_distinct(units, place))
+    result = share_of(found, weights=weights, design=design, num_samples=num_samples, seed=seed)
+    result = _spread(result, place)
     if labels is None:
         return result
     seen = visibility(target, labels, seed=seed)
-    upper = _best(found, weights, 1.0, _MOST_ERRORS)
+    upper = _best(found, weights, 1.0, _MOST_ERRORS, design)
     with_classes = 1.0 if seen <= 0 else min(1.0, upper / seen)
     return replace(
         result,
@@ -146,6 +153,7 @@ def uncovered(
     synthetic: np.ndarray,
     *,
     weights: np.ndarray | None = None,
+    units: np.ndarray | None = None,
     lexical: bool = False,
     num_samples: int = 1000,
     seed: int = 0,
@@ -158,7 +166,7 @@ def uncovered(
     Args:
         target: (m, D).
         synthetic: (n, D).
-        weights: of the target's rows (m,); 1 by default.
+        weights, units: of the target's rows (m,); as of `off_task`.
         lexical, num_samples, seed: as of `off_task`.
 
     Raises:
@@ -174,7 +182,9 @@ def uncovered(
     refusal = _refusal(found.style, saturation, lexical)
     if refusal:
         return _spread(_nothing(found, refusal), place)
-    return _spread(share_of(found, weights=weights, num_samples=num_samples, seed=seed), place)
+    design = design_effect(found.rows, of_distinct(units, place))
+    result = share_of(found, weights=weights, design=design, num_samples=num_samples, seed=seed)
+    return _spread(result, place)
 
 
 def novel(
@@ -183,6 +193,7 @@ def novel(
     synthetic: np.ndarray,
     *,
     weights: np.ndarray | None = None,
+    units: np.ndarray | None = None,
     lexical: bool = False,
     num_samples: int = 1000,
     seed: int = 0,
@@ -197,7 +208,7 @@ def novel(
         anchors: (a, D).
         irrelevant: of the same synthetic rows, from `off_task` with the target.
         synthetic: (n, D).
-        weights, lexical, num_samples, seed: as of `off_task`.
+        weights, units, lexical, num_samples, seed: as of `off_task`.
 
     Raises:
         ValueError: as `off_task`; or if `irrelevant` is of other rows.
@@ -211,6 +222,7 @@ def novel(
         anchors,
         synthetic,
         weights=weights,
+        units=units,
         lexical=lexical,
         num_samples=num_samples,
         seed=seed,
@@ -277,13 +289,19 @@ def visibility(
 
 
 def share_of(
-    scores: Scores, *, weights: np.ndarray | None = None, num_samples: int = 1000, seed: int = 0
+    scores: Scores,
+    *,
+    weights: np.ndarray | None = None,
+    design: float = 1.0,
+    num_samples: int = 1000,
+    seed: int = 0,
 ) -> OffTask:
     """Posterior of the share of foreign rows from scores, with its two ends.
 
     Args:
         scores: of both sources.
         weights: of the rows (n,), 1 by default.
+        design: rows that tell as much as one independent one.
         num_samples: draws of the share.
         seed: of the draws.
     """
@@ -291,7 +309,7 @@ def share_of(
     random = np.random.default_rng([seed, 1])
     grid = grid_posterior(
         scores.rows,
-        weights / DESIGN_EFFECT,
+        weights / (DESIGN_EFFECT * design),
         target_rows=len(scores.reference),
         style=scores.style,
     )
@@ -299,12 +317,12 @@ def share_of(
     draws = np.concatenate(
         [
             grid.draw(normal, random),
-            _excess_draws(scores, weights, num_samples - normal, random),
+            _excess_draws(scores, weights, num_samples - normal, random, design),
         ]
     )
     share = float(draws.mean())
-    lower = _best(scores, weights, _SURE_TAIL, -_SURE_ERRORS)
-    upper = _best(scores, weights, 1.0, _MOST_ERRORS)
+    lower = _best(scores, weights, _SURE_TAIL, -_SURE_ERRORS, design)
+    upper = _best(scores, weights, 1.0, _MOST_ERRORS, design)
     return OffTask(
         draws=random.permutation(draws),
         probability=_at_share(grid.probability(scores.rows), share, weights),
@@ -326,12 +344,14 @@ def _excess(scores: Scores, weights: Array) -> tuple[float, float]:
     return float(thresholds[int(excess.argmax())]), tail
 
 
-def _excess_draws(scores: Scores, weights: Array, count: int, random: np.random.Generator) -> Array:
+def _excess_draws(
+    scores: Scores, weights: Array, count: int, random: np.random.Generator, design: float
+) -> Array:
     """Bayesian-bootstrap draws of the excess over the target's tail, at least 0."""
     threshold, tail = _excess(scores, weights)
     beyond = scores.rows > threshold, scores.reference > threshold
     mass = weights / weights.sum()
-    size = float(1 / np.square(mass).sum()) / DESIGN_EFFECT
+    size = float(1 / np.square(mass).sum()) / (DESIGN_EFFECT * design)
     of_rows = _proportion(float(mass @ beyond[0]), size, count, random)
     rows = len(scores.reference) / DESIGN_EFFECT
     of_reference = _proportion(float(beyond[1].mean()), rows, count, random)
@@ -345,10 +365,10 @@ def _proportion(share: float, size: float, count: int, random: np.random.Generat
     return random.beta(share * size, (1 - share) * size, count)
 
 
-def _best(scores: Scores, weights: Array, tail: float, errors: float) -> float:
+def _best(scores: Scores, weights: Array, tail: float, errors: float, design: float = 1.0) -> float:
     """max over t of S(z > t) − C T(z > t) + errors · standard error, between 0 and 1."""
     mass = weights / weights.sum()
-    size, count = float(1 / np.square(mass).sum()), len(scores.reference)
+    size, count = float(1 / np.square(mass).sum()) / design, len(scores.reference)
     found = _beyond(scores.rows, _THRESHOLDS, weights)
     own = _beyond(scores.reference, _THRESHOLDS)
     variance = found * (1 - found) / size + tail**2 * np.maximum(own, 1 / count) * (1 - own) / count

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rbpp import inference_data, validate
 from rbpp.assessment import density_score, label_score, output_score, ranking_checks
+from rbpp.assessment.ranking_checks import Consensus
 from rbpp.assessment.ranking_probabilities import (
     Discrepancy,
     pairwise,
@@ -49,10 +50,14 @@ class Ranking:
         checks: what may mislead.
         scores: by name, with the influence of each row.
         draws: of the scores, (K, draws).
+        equal_draws: of the scores at equal size, (K, draws).
         real_weights: of the real rows in a score, (m,), with sum 1.
         target: label probabilities that stand for the real rows' labels, (m, labels), by the
             consensus of all sets where a row has none; None without labels.
         label_names: names of the labels.
+        digests: of the rows of each set, by name; copies of each other have the same.
+        kept: places of the rows of each set that are scored, by name.
+        consensus: of the sets on labels that real rows lack; None where none lacks one.
         settings: what the numbers depend on.
     """
 
@@ -63,9 +68,13 @@ class Ranking:
     checks: list[Check]
     scores: dict[str, SetScore]
     draws: np.ndarray
+    equal_draws: np.ndarray
     real_weights: np.ndarray
     target: np.ndarray | None = None
     label_names: list[str] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, np.ndarray] = field(default_factory=dict)
+    consensus: Consensus | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -138,13 +147,15 @@ def rank_sets(
         discrepancy=discrepancy or Discrepancy(),
         seed=compute.seed,
     )
-    _beside_real_rows(ranking.lines, prepared, compute.seed)
-    checks = ranking_checks.checks(prepared, all_target, ranking.lines, agreed)
+    beside_real_rows(ranking.lines, prepared, compute.seed)
     return replace(
         ranking,
-        checks=checks,
+        checks=ranking_checks.checks(prepared, all_target, ranking.lines, agreed),
         target=None if all_target is None else all_target.numpy(),
         label_names=prepared.label_names,
+        digests=dict(zip(prepared.names, prepared.digests, strict=True)),
+        kept=dict(zip(prepared.names, prepared.kept, strict=True)),
+        consensus=agreed,
     )
 
 
@@ -210,6 +221,7 @@ def summarise(
         checks=[],
         scores=dict(scores),
         draws=all_draws,
+        equal_draws=equal_draws,
         real_weights=real_weights,
         settings={
             "equal_size": max(one.size for one in scores.values()),
@@ -243,20 +255,20 @@ def _real_draws(
 
 def _targets(
     prepared: Prepared, compute: Compute
-) -> tuple[list[Tensor] | None, np.ndarray, Tensor | None, float]:
+) -> tuple[list[Tensor] | None, np.ndarray, Tensor | None, Consensus | None]:
     """Label probabilities of the real rows for each set, weights of the real rows, and for all.
 
-    Last how far the sets agree on the labels.
+    Last the consensus, where real rows lack labels.
     """
     count = len(prepared.real)
     weights = np.full(count, 1 / count)
     if prepared.kind != "labels":
-        return None, weights, None, float("nan")
+        return None, weights, None, None
     classes = len(prepared.label_names)
     known = prepared.real_second >= 0
     one_hot = torch.nn.functional.one_hot(prepared.real_second.clamp(min=0), classes).double()
     if bool(known.all()):
-        return [one_hot] * len(prepared.rows), weights, one_hot, float("nan")
+        return [one_hot] * len(prepared.rows), weights, one_hot, None
 
     def predict(place: int) -> Tensor:
         log_p = label_score.log_probabilities(
@@ -286,7 +298,12 @@ def _targets(
         share = max(_LABELLED_SHARE, labelled.mean())
         weights = np.where(labelled, share / labelled.sum(), (1 - share) / (~labelled).sum())
     target = torch.where(known[:, None], one_hot, agreed.double())
-    return targets, weights, target, label_score.agreement(predictions, voters)
+    found = Consensus(
+        voters=len(set(voters)),
+        agreement=label_score.agreement(predictions, voters),
+        without_label=int((~labelled).sum()),
+    )
+    return targets, weights, target, found
 
 
 def _voters(prepared: Prepared) -> list[str]:
@@ -295,7 +312,7 @@ def _voters(prepared: Prepared) -> list[str]:
     return [first[copy] for copy in prepared.copies]
 
 
-def _beside_real_rows(lines: list[dict[str, Any]], prepared: Prepared, seed: int) -> None:
+def beside_real_rows(lines: list[dict[str, Any]], prepared: Prepared, seed: int) -> None:
     """Add what as many real rows as each set has would teach, cross-fitted."""
     known = (
         prepared.real_second >= 0

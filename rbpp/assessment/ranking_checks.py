@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,26 @@ _FEW_ROWS, _FEW_REAL_ROWS, _FEW_OF_A_LABEL, _FEW_VOTERS = 20, 30, 5, 6
 _FLAT = 0.2
 
 
+@dataclass(frozen=True)
+class Consensus:
+    """What stands for labels that real rows lack.
+
+    Attributes:
+        voters: sets, or generators where sets name theirs; copies of one set have one vote.
+        agreement: Fleiss' kappa of their likeliest labels, see `label_score.agreement`.
+        without_label: real rows that lack a label.
+    """
+
+    voters: int
+    agreement: float
+    without_label: int
+
+
 def checks(
-    prepared: Prepared, target: Tensor | None, lines: list[dict[str, Any]], agreement: float
+    prepared: Prepared,
+    target: Tensor | None,
+    lines: list[dict[str, Any]],
+    agreed: Consensus | None,
 ) -> list[Check]:
     """All checks of a ranking.
 
@@ -27,13 +46,13 @@ def checks(
         prepared: the sources.
         target: label probabilities of the real rows.
         lines: of the ranking.
-        agreement: of the sets on labels of the real rows, see `label_score.agreement`.
+        agreed: what stands for labels that real rows lack.
     """
     found = [_rows(prepared), _real_rows(prepared), *_repeats(prepared), _sizes(lines)]
     if prepared.kind == "labels" and target is not None:
         found += [*_labels(prepared, target), _disagreement(prepared, target)]
-        if bool((prepared.real_second < 0).any()):
-            found.append(_consensus(prepared, agreement))
+        if agreed is not None:
+            found.append(_consensus(agreed))
     return found
 
 
@@ -182,14 +201,12 @@ def _disagreement(prepared: Prepared, target: Tensor) -> Check:
     )
 
 
-def _consensus(prepared: Prepared, agreement: float) -> Check:
-    voters = len({v for v, c in zip(prepared.voters, prepared.copies, strict=True)})
-    voters = min(voters, len(set(prepared.copies.tolist())))
+def _consensus(agreed: Consensus) -> Check:
     verdict: Verdict = "holds"
     messages = []
-    if voters < _FEW_VOTERS:
-        messages.append(f"{voters} voters, of which {_FEW_VOTERS} or more are wanted")
-    if not agreement >= _FLAT:
+    if agreed.voters < _FEW_VOTERS:
+        messages.append(f"{agreed.voters} voters, of which {_FEW_VOTERS} or more are wanted")
+    if not agreed.agreement >= _FLAT:
         messages.append("the sets do not agree on labels of the real rows")
     if messages:
         verdict = "violated"
@@ -197,9 +214,5 @@ def _consensus(prepared: Prepared, agreement: float) -> Check:
         "the consensus of the sets stands for labels that the real rows lack",
         verdict,
         "; ".join(messages),
-        {
-            "voters": voters,
-            "agreement": agreement,
-            "without_label": int((prepared.real_second < 0).sum()),
-        },
+        asdict(agreed),
     )

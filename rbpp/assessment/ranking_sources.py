@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,7 +38,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Sources as tensors of one kind of score."""
+    """Sources as tensors of one kind of score.
+
+    `digests` are of each set's rows in any order; sets with one digest have one number in `copies`.
+    `kept` are the places of the rows of each set that are scored: those that have a label.
+    """
 
     kind: Kind
     names: list[str]
@@ -49,7 +53,9 @@ class Prepared:
     units: list[np.ndarray | None]
     real_units: np.ndarray | None
     voters: list[str]
+    digests: list[str]
     copies: np.ndarray
+    kept: list[np.ndarray]
     label_names: list[str]
     missing: list[int]
 
@@ -78,6 +84,7 @@ def prepare(
     kind = _kind(sources, real)
     names_of_labels: list[str] = []
     missing = [0] * len(sets)
+    kept = [np.arange(len(one)) for one in rows[1:]]
     second: list[Tensor]
     if kind == "labels":
         for (who, source), x in zip(everything, rows, strict=True):
@@ -92,6 +99,7 @@ def prepare(
             if not keep.any():
                 raise ValueError(f"Expected labels in set {names[place]!r}; got missing ones alone")
             rows[place + 1] = rows[place + 1][torch.as_tensor(keep)]
+            kept[place] = np.flatnonzero(keep)
             own = units[place + 1]
             units[place + 1] = None if own is None else np.unique(own[keep], return_inverse=True)[1]
             coded[place] = codes[keep]
@@ -110,6 +118,7 @@ def prepare(
                 )
     else:
         second = [one.new_zeros(len(one), 0) for one in rows]
+    digests = _digests(rows[1:], second[1:])
     return Prepared(
         kind=kind,
         names=names,
@@ -120,7 +129,9 @@ def prepare(
         units=units[1:],
         real_units=units[0],
         voters=[s.generator or f"set {n}" for n, s in sets.items()],
-        copies=_copies(rows[1:], second[1:]),
+        digests=digests,
+        copies=copies_of(digests),
+        kept=kept,
         label_names=names_of_labels,
         missing=missing,
     )
@@ -206,11 +217,19 @@ def _same_length(values: Any, count: int, who: str, what: str) -> None:
         raise ValueError(f"Expected {count} {what} in {who}; got {got}")
 
 
-def _copies(rows: list[Tensor], second: list[Tensor]) -> np.ndarray:
-    """One number for all sets that have the same rows in any order, (K,)."""
-    place: dict[bytes, int] = {}
-    found = []
-    for one, two in zip(rows, second, strict=True):
-        digest = b"".join(sorted(row_digests(one, two)))
-        found.append(place.setdefault(digest, len(place)))
-    return np.array(found)
+def _digests(rows: list[Tensor], second: list[Tensor]) -> list[str]:
+    """One digest of the rows of each set in any order."""
+    joined = [
+        b"".join(sorted(row_digests(one, two))) for one, two in zip(rows, second, strict=True)
+    ]
+    return [hashlib.blake2b(one, digest_size=16).hexdigest() for one in joined]
+
+
+def copies_of(digests: Sequence[str]) -> np.ndarray:
+    """One number for all sets that have the same rows in any order, (K,).
+
+    >>> copies_of(["a", "b", "a"])
+    array([0, 1, 0])
+    """
+    place: dict[str, int] = {}
+    return np.array([place.setdefault(digest, len(place)) for digest in digests])

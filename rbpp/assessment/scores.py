@@ -146,3 +146,31 @@ def checked_weights(weights: np.ndarray | None, count: int) -> Array:
     if found.shape != (count,) or not np.isfinite(found).all() or (found <= 0).any():
         raise ValueError(f"Expected {count} finite weights above 0; got shape {found.shape}")
     return found
+
+
+def design_effect(scores: np.ndarray, units: np.ndarray | None) -> float:
+    """How many rows tell as much as one independent row, at least 1, after Rao and Scott.
+
+    The variance of the sum of scores over units, over what it were if rows were independent.
+
+    Args:
+        scores: (n,).
+        units: index of the independent unit of every row (n,); None if each row is one.
+
+    Rao and Scott, The analysis of categorical data from complex sample surveys, JASA 76 (1981).
+
+    >>> design_effect(np.array([0.0, 0.0, 1.0, 1.0]), np.array([0, 0, 1, 1]))
+    2.0
+    """
+    if units is None:
+        return 1.0
+    centred = scores - scores.mean()
+    by_unit = np.bincount(np.unique(units, return_inverse=True)[1].reshape(-1), centred)
+    return max(1.0, float(np.square(by_unit).sum() / max(np.square(centred).sum(), 1e-300)))
+
+
+def of_distinct(units: np.ndarray | None, place: NDArray[np.int64]) -> np.ndarray | None:
+    """Units of distinct rows: those of the first copy of each."""
+    if units is None:
+        return None
+    return np.asarray(units)[np.unique(place, return_index=True)[1]]

@@ -28,6 +28,7 @@ class SetScore:
         equal_sd: how much the score of that many new rows of the set's law would vary, and how
             much the law itself is uncertain.
         size: rows of the subsets.
+        sd: how much the score varies with the choice of the set's rows, or of their units.
     """
 
     values: np.ndarray
@@ -35,6 +36,7 @@ class SetScore:
     equal_values: np.ndarray
     equal_sd: float
     size: int
+    sd: float
 
 
 def score_set(
@@ -63,14 +65,15 @@ def score_set(
     average = torch.as_tensor(real_weights)
     values, influence = _influence(learn, torch.arange(count), average)
     size = min(size, count)
+    spread = _spread(influence, units)
     if size == count:
-        spread = _spread(influence, units)
         return SetScore(
             values=values,
             influence=influence,
             equal_values=values,
             equal_sd=float(np.sqrt(2.0) * spread),
             size=size,
+            sd=spread,
         )
     source = np.random.default_rng(spawn(seed, "subsets"))
     found, variance = [], []
@@ -85,6 +88,7 @@ def score_set(
         equal_values=np.mean(found, 0),
         equal_sd=float(np.sqrt(np.mean(variance) * (1 + size / count + 1 / _SUBSETS))),
         size=size,
+        sd=spread,
     )
 
 

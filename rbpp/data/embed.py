@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import numpy as np
 
 from rbpp.data import embedding_model, measurements
 from rbpp.data.rows import Rows
+from rbpp.data.static_embedding import DEFAULT, POTION, static_embedding
 from rbpp.progress import progress
 
 if TYPE_CHECKING:
@@ -33,6 +35,31 @@ _RUNS = re.compile(f"[{_UNSPACED}]+")
 _TOKENS = re.compile(rf"[{_UNSPACED}]+|[^\W{_UNSPACED}]+|[^\w\s]")
 
 
+LEXICAL = "tfidf"
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """How rows became vectors.
+
+    Attributes:
+        how: in words.
+        text: whether the rows are text.
+        lexical: whether vectors count words, so that style and content are one.
+        cut: rows that the model cut, by source; rows without any token it knows likewise.
+        unread: see `cut`.
+    """
+
+    how: str
+    text: bool = False
+    lexical: bool = False
+    cut: tuple[int, ...] = ()
+    unread: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return self.how
+
+
 def embed(
     sources: Sequence[Rows],
     *,
@@ -42,13 +69,15 @@ def embed(
     seed: int = 0,
     mapper: Map = map,
     quiet: bool = False,
-) -> tuple[list[np.ndarray], str]:
+) -> tuple[list[np.ndarray], Embedding]:
     """Vectors (n, D) of the rows of every source, and how they were made.
 
     Args:
         sources: all with text, or all with embeddings.
-        model: a sentence-transformers model, a folder or the name of one on the hub; without it
-            text becomes TF-IDF and truncated SVD, fitted on the rows of all sources together.
+        model: of text: `"wordllama"`, the default, `"potion-base-8M"` or a folder of a model2vec
+            model (see `rbpp.data.static_embedding`); `"tfidf"`, TF-IDF and truncated SVD, fitted on
+            the rows of all sources together; or a sentence-transformers model, a folder or the name
+            of one on the hub.
         device: where the model runs.
         cache: folder of the model's embeddings, keyed by text and model; by default
             `$XDG_CACHE_HOME/rbpp/embeddings`.
@@ -73,7 +102,7 @@ def embed(
                 f"{sources[0].origin}"
             )
         vectors, how = _of_numbers(sources)
-        return vectors, how + notes
+        return vectors, Embedding(how + notes)
     if len(with_text) != len(sources):
         other = next(rows for rows in sources if rows.text is None)
         raise ValueError(
@@ -82,7 +111,10 @@ def embed(
         )
     _refuse_other_roles(sources)
     texts = [rows.text for rows in sources if rows.text is not None]
-    if model is None:
+    if model is None or model in (DEFAULT, POTION) or _is_static(model):
+        vectors, embedding = _static(texts, model)
+        return vectors, replace(embedding, how=embedding.how + notes)
+    if model == LEXICAL:
         vectors, how = _latent_semantics(texts, seed)
         for rows, part in zip(sources, vectors, strict=True):
             if np.abs(part - part[0]).max() < 1e-9:
@@ -90,7 +122,7 @@ def embed(
                     f"{rows.origin} ({rows.source}): Expected rows that share words with others; "
                     f"got {len(rows)} that cannot be told apart by theirs"
                 )
-        return vectors, how + notes
+        return vectors, Embedding(how + notes, text=True, lexical=True)
     found = _by_model(texts, model, device, cache, mapper, quiet=quiet)
     how = f"sentence-transformers {model}"
     for rows, (_, cut) in zip(sources, found, strict=True):
@@ -99,10 +131,30 @@ def embed(
             how += f"; {longer} cut at what the model reads"
             warnings.warn(
                 f"{rows.origin}: {longer} are longer than {model} reads, and their ends are not "
-                "seen: name a model for longer texts, or none (TF-IDF reads all)",
+                "seen: name a model for longer texts, or tfidf, which reads all",
                 stacklevel=2,
             )
-    return [vectors for vectors, _ in found], how + notes
+    counts = tuple(int(cut.sum()) for _, cut in found)
+    return [vectors for vectors, _ in found], Embedding(how + notes, text=True, cut=counts)
+
+
+def _is_static(model: str) -> bool:
+    """Whether a folder holds a model2vec model."""
+    config = Path(model) / "config.json"
+    return config.is_file() and "model2vec" in config.read_text(encoding="utf-8")
+
+
+def _static(
+    texts: Sequence[Sequence[str]], model: str | None
+) -> tuple[list[np.ndarray], Embedding]:
+    found = [static_embedding(list(source), model) for source in texts]
+    embedding = Embedding(
+        found[0].how,
+        text=True,
+        cut=tuple(len(one.cut) for one in found),
+        unread=tuple(len(one.unread) for one in found),
+    )
+    return [one.vectors for one in found], embedding
 
 
 def _by_model(

@@ -108,6 +108,24 @@ def labels(
     return ids, groups
 
 
+def classes(tables: Sequence[Table], name: str) -> list[str | None] | None:
+    """The label of every row, None where it is missing; None if no table has the field."""
+    if not any(choice.split(".")[0] in t.columns for t in tables for choice in name.split("|")):
+        return None
+    found = []
+    for table in tables:
+        _, values = column(table, name)
+        for index, value in enumerate(values):
+            if isinstance(value, list | dict):
+                raise ValueError(
+                    f"{table.place(index)}, field {name!r}: Expected a label; "
+                    f"got {type(value).__name__}"
+                )
+            missing = value is None or value != value or not str(value).strip()
+            found.append(None if missing else str(value))
+    return found
+
+
 def listed(columns: Mapping[str, Any]) -> str:
     """The names of fields, as far as a line has room for them."""
     names = [repr(name) for name in columns]

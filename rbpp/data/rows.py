@@ -55,6 +55,7 @@ class Rows:
         groups: one label per row, or None; rows that share a label are not independent.
         paired: further text or embeddings of the same rows by name (`"prompt"`, `"output"`).
         whole: rows of the source, where these are a sample of them.
+        labels: the class of every row, None where it is missing; None without any.
         columns: names of the coordinates of a table; None where a field holds a vector per row.
         categories: further columns of such a table, a label per row each.
         roles: of a field that is a place in chat records, who speaks there.
@@ -70,6 +71,7 @@ class Rows:
     groups: list[str] | None = None
     paired: dict[str, list[str] | np.ndarray] = field(default_factory=dict)
     whole: int | None = None
+    labels: list[str | None] | None = None
     columns: list[str] | None = None
     categories: dict[str, list[str]] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
@@ -84,6 +86,26 @@ class Rows:
         """Rows of the source, whether or not these are all of them."""
         return len(self) if self.whole is None else self.whole
 
+    def select(self, place: np.ndarray) -> Rows:
+        """A sample: the rows at these places, counted from 0."""
+
+        def of(values: Any) -> Any:
+            if values is None or isinstance(values, np.ndarray):
+                return values if values is None else values[place]
+            return [values[index] for index in place]
+
+        return replace(
+            self,
+            ids=of(self.ids),
+            text=of(self.text),
+            embedding=of(self.embedding),
+            groups=of(self.groups),
+            paired={name: of(values) for name, values in self.paired.items()},
+            categories={name: of(values) for name, values in self.categories.items()},
+            whole=self.size,
+            labels=of(self.labels),
+        )
+
 
 def read_rows(
     data: Any,
@@ -94,6 +116,7 @@ def read_rows(
     id_field: str | None = None,
     group_field: str | None = None,
     paired_fields: dict[str, str] | None = None,
+    label_field: str | None = None,
     reading: Reading | None = None,
 ) -> Rows:
     """Rows of one source from a file, a folder or a Python object (see `read_tables`).
@@ -110,6 +133,7 @@ def read_rows(
         id_field: the field that holds distinct ids; without it `id` where every row has one.
         group_field: the field whose equal values mark rows that are not independent.
         paired_fields: further fields to read, by the name under which they are returned.
+        label_field: the field with a class of every row; rows may lack it.
         reading: which columns of a table, and which of several splits.
 
     Raises:
@@ -142,7 +166,7 @@ def read_rows(
             "Expected text fields or an embedding field or columns; got both "
             f"{named[0]} and {named[1]}"
         )
-    excluded = {id_field or "id", group_field, *(paired_fields or {}).values()}
+    excluded = {id_field or "id", group_field, label_field, *(paired_fields or {}).values()}
     if not named:
         text_fields, embedding_field = _only_field(tables[0], excluded)
     rows = Rows(source, origin, *_empty_ids(tables, id_field, group_field))
@@ -154,11 +178,26 @@ def read_rows(
         measurements.refuse_counted_rows(origin, matrix)
         rows = replace(rows, embedding=matrix)
     else:
-        rows = _of_columns(rows, tables, {id_field or "id", group_field}, reading)
+        rows = _of_columns(rows, tables, {id_field or "id", group_field, label_field}, reading)
+    if label_field is not None:
+        rows = replace(rows, labels=fields.classes(tables, label_field))
     _refuse_identical(rows, f"{origin} ({source})")
     paired = {name: _paired(tables, path) for name, path in (paired_fields or {}).items()}
     notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
     return replace(rows, paired=paired, notes=notes, standardise=reading.standardise)
+
+
+def is_text_field(data: Any, name: str) -> bool:
+    """Whether a field of a file, folder or Python object holds text.
+
+    Raises:
+        ValueError: if there are no rows or no such field.
+    """
+    table = next((table for table in read_tables(data) if len(table)), None)
+    if table is None:
+        raise ValueError(f"{_origin(data)}: Expected rows; got none")
+    _, values = fields.column(table, name)
+    return any(isinstance(value, str) for value in values)
 
 
 def _empty_ids(

@@ -62,7 +62,7 @@ class FineTuneBounds(Result):
 
     def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
         """Every bound beside the gap."""
-        from rbpp.fine_tuning.fine_tune_figure import plot_fine_tune_bounds
+        from rbpp.plots import plot_fine_tune_bounds
 
         return {"cmi": lambda: plot_fine_tune_bounds(self.idata, hdi_prob)}
 

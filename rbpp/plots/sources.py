@@ -1,9 +1,6 @@
-"""The figures of an assessment and of a comparison: axes from their tables, nothing computed."""
+"""The figures of an assessment: axes from its tables, nothing computed."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 from matplotlib import pyplot
@@ -17,7 +14,6 @@ from rbpp.plots.style import (
     PART_COLOURS,
     PURPLE,
     ellipse,
-    interval,
 )
 
 SOURCE_COLOURS = {
@@ -45,7 +41,7 @@ def plot_map(
     """The sources in two coordinates, and the components in the colour of their part.
 
     Args:
-        rows, components, axes: those of `rbpp.sources.assessment.Assessment`.
+        rows, components, axes: those of `rbpp.assessment.assessment.Assessment`.
         axis: axes to draw on; made where absent.
     """
     axis = axis or pyplot.subplots(figsize=(7, 4.6), layout="constrained")[1]
@@ -78,30 +74,4 @@ def plot_map(
             axis.plot([], [], color=colour, label=f"{part} component")
     axis.set(xlabel=axes[0], ylabel=axes[1])
     axis.legend(frameon=False, fontsize=8, markerscale=2, loc="best")
-    return axis
-
-
-def plot_ranking(ranking: Sequence[Mapping[str, Any]], axis: Axes | None = None) -> Axes:
-    """The versions of a comparison by score, best above, each with its interval.
-
-    Args:
-        ranking: that of `rbpp.sources.compare.Comparison`, best first.
-        axis: axes to draw on; made where absent.
-    """
-    if axis is None:
-        size = (7, 0.9 + 0.35 * len(ranking))
-        axis = pyplot.subplots(figsize=size, layout="constrained")[1]
-    for place, line in enumerate(ranking):
-        interval(axis, place, (line["hdi_low"], line["hdi_high"]), line["score"], BLUE)
-        axis.text(
-            1.02,
-            place,
-            f"P(best) {line['p_best']:.2f}",
-            transform=axis.get_yaxis_transform(),
-            va="center",
-            fontsize=8,
-        )
-    axis.set_yticks(range(len(ranking)), [line["name"] for line in ranking])
-    axis.set_ylim(len(ranking) - 0.5, -0.5)
-    axis.set_xlabel("score, larger is better")
     return axis

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rbpp.plots.style import ANCHOR_COLOUR, PART_COLOURS, SYNTHETIC_COLOUR, ellipse
+
+if TYPE_CHECKING:
+    from rbpp.result import Result
 
 _GAP_PANELS = {
     "kl_gap": "paper's direction\nD(π_anchor ‖ G) − D(π_gen ‖ G)",
@@ -75,6 +79,13 @@ def _plot_gap(axis: Axes, gap: Any, knob: str, hdi_prob: float) -> None:
     axis.set_yscale("symlog", linthresh=1)
     axis.yaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def plot_studies(studies: Mapping[str, Result], hdi_prob: float = 0.94) -> Figure:
+    """The paper's Figure 4: a column for each `rbpp.study`, by the knob that it varies."""
+    data = {vary: found.idata for vary, found in studies.items()}
+    figure: Figure = plot_kl_gap(data, hdi_prob=hdi_prob).flat[0].figure
+    return figure
 
 
 def plot_chain(data: Any, axis: Axes | None = None, draws: int = 25) -> Axes:

@@ -22,7 +22,6 @@ from rbpp.estimate import Estimate
 from rbpp.processes.contract import require
 from rbpp.processes.process import Process, load_process
 from rbpp.result import Result
-from rbpp.theory import bound_figures
 from rbpp.theory.assumptions import Evidence
 from rbpp.theory.estimate_terms import Batch, estimate_terms
 from rbpp.theory.information import sides_in_words
@@ -54,9 +53,11 @@ class Bounds(Result):
 
     def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
         """`terms`: all but bounds; `bounds`: every bound beside what it bounds."""
+        from rbpp import plots
+
         return {
-            "terms": lambda: bound_figures.plot_terms(self.idata, hdi_prob),
-            "bounds": lambda: bound_figures.plot_bounds(self.idata, self.audit(), hdi_prob),
+            "terms": lambda: plots.plot_terms(self.idata, hdi_prob),
+            "bounds": lambda: plots.plot_bounds(self.idata, self.audit(), hdi_prob),
         }
 
     def details(self) -> Mapping[str, Any]:

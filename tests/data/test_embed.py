@@ -44,23 +44,25 @@ def fake_package(monkeypatch):
 
 def test_tf_idf_is_fitted_on_all_sources_and_repeats():
     first, second = rows(TEXTS), rows(TEXTS[::-1], "synthetic")
-    (one, two), how = embed([first, second])
+    (one, two), how = embed([first, second], model="tfidf")
     np.testing.assert_allclose(one, two[::-1])  # the same text has the same vector in every source
-    again, _ = embed([first, second])
+    again, _ = embed([first, second], model="tfidf")
     np.testing.assert_array_equal(one, again[0])
-    alone, _ = embed([first])
+    alone, _ = embed([first], model="tfidf")
     assert alone[0].shape[1] < one.shape[1]  # words of the other source count too
-    assert "TF-IDF" in how
+    assert "TF-IDF" in str(how)
+    assert how.lexical
 
 
-def test_near_texts_are_near():
-    (vectors,), _ = embed([rows(TEXTS)])
+@pytest.mark.parametrize("model", [None, "wordllama", "tfidf"])
+def test_near_texts_are_near(model):
+    (vectors,), _ = embed([rows(TEXTS)], model=model)
     distance = np.linalg.norm(vectors[:, None] - vectors[None], axis=-1)
     assert distance[0, 1] < distance[0, 2]
 
 
 def test_texts_without_a_common_word_still_have_vectors():
-    (vectors,), _ = embed([rows(["one two", "three four", "five six"])])
+    (vectors,), _ = embed([rows(["one two", "three four", "five six"])], model="tfidf")
     assert vectors.shape[0] == 3
     assert np.isfinite(vectors).all()
 
@@ -68,14 +70,15 @@ def test_texts_without_a_common_word_still_have_vectors():
 def test_a_source_that_shares_no_word_is_named():
     strange = read_rows(["αα", "ββ", "γγ"], "synthetic")
     with pytest.raises(ValueError, match=r"\(synthetic\): Expected rows that share words"):
-        embed([read_rows(["a b", "b c", "a c d", "d a"], "anchor"), strange])
+        embed([read_rows(["a b", "b c", "a c d", "d a"], "anchor"), strange], model="tfidf")
 
 
 def test_embeddings_are_handed_through():
     given = np.arange(6.0).reshape(3, 2)
     (vectors,), how = embed([rows(given)])
     np.testing.assert_array_equal(vectors, given)
-    assert "given" in how
+    assert "given" in str(how)
+    assert not how.text
 
 
 def test_model_encodes_a_text_once_and_then_never_again(fake_package, tmp_path):
@@ -86,7 +89,8 @@ def test_model_encodes_a_text_once_and_then_never_again(fake_package, tmp_path):
     (again,), _ = embed([rows(texts)], model="some/model", cache=tmp_path)
     np.testing.assert_array_equal(again, vectors)
     assert len(FakeModel.encoded) == 3
-    assert "some/model" in how
+    assert "some/model" in str(how)
+    assert not how.lexical
 
 
 def test_cache_is_keyed_by_content_and_by_model(fake_package, tmp_path):
@@ -141,3 +145,13 @@ def test_a_model_for_embeddings_is_refused():
 def test_embeddings_of_two_dimensions_are_refused():
     with pytest.raises(ValueError, match="Expected embeddings of dimension 3"):
         embed([rows(np.eye(3)), rows(np.eye(4), "synthetic")])
+
+
+def test_the_default_is_the_static_embedding_and_says_what_it_could_not_read(tmp_path):
+    first, second = rows(TEXTS), rows([*TEXTS, "x"], "synthetic")
+    (one, two), how = embed([first, second])
+    assert "WordLlama" in str(how)
+    assert how.text
+    assert not how.lexical
+    assert len(how.cut) == len(how.unread) == 2
+    np.testing.assert_array_equal(one, two[: len(TEXTS)])

@@ -28,11 +28,11 @@ from rbpp.fine_tuning.cmi import (
     pair_information,
     row_tables,
 )
-from rbpp.fine_tuning.fine_tune_figure import plot_fine_tune_bounds
 from rbpp.fine_tuning.fine_tunes import BOUNDS, draw_bounds, fine_tune_bounds, plug_in_bounds
 from rbpp.fine_tuning.pooled_losses import pooled_losses
 from rbpp.fine_tuning.supersample import Supersample, read_supersample, supersample
 from rbpp.inference_data import highest_density_interval, read, term_table
+from rbpp.plots import plot_fine_tune_bounds
 from rbpp.randomness import generator
 
 LEARNERS = {"none": 1.0, "half": 0.5, "memorises": 0.0}

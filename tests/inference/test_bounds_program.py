@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rbpp import command, inference_data
-from rbpp.theory import bound_figures
+from rbpp import command, inference_data, plots
 
 USERS = Path(__file__).parent.parent / "processes_by_users.py"
 SMALL = ["--worlds", "2", "--replicates", "24", "--pairs", "12", "--groups", "3", "--inner", "8"]
@@ -132,7 +131,7 @@ def test_the_noise_of_the_learner_of_letters_counts(capsys):
         (["linear_gaussian", "--learner-noise", "0.2"], "Expected letters at site synthetic"),
         (["linear_gaussian", "--learner", "mixture", "--learner-noise", "0.2"], "got a mixture"),
         (["linear_gaussian", "--resolution", "-1"], "resolution"),
-        (["linear_gaussian", "--sub-gaussian", "0"], "sub_gaussian"),
+        (["linear_gaussian", "--sub-gaussian", "0"], "--sub-gaussian"),
         (["linear_gaussian", "--sub-gaussian", "some"], "estimate"),
         (["linear_gaussian", "--layers", "1", "--contraction", "2"], "contraction"),
         ([f"{USERS}:echo"], "infinitely much: site 'output'"),
@@ -151,7 +150,7 @@ def test_the_figure_has_the_verdicts_of_the_audit(capsys, tmp_path):
     path = tmp_path / "bounds.nc"
     _, printed = run(capsys, f"{USERS}:recipe", *POINT, "--json", "--output", str(path))
     verdicts = {row["statement"]: row["verdict"] for row in json.loads(printed.out)["audit"]}
-    panels = bound_figures.plot_bounds(inference_data.read(path))
+    panels = plots.plot_bounds(inference_data.read(path))
     titles = [axis.get_title(loc="left") for axis in panels.flat if axis.get_title(loc="left")]
     shown = dict(title.partition(", P(holds)")[0].rsplit(": ", 1) for title in titles)
     assert shown == {name: word for name, word in verdicts.items() if word != "unknown"}
@@ -167,10 +166,10 @@ def test_a_violated_bound_is_named_in_the_figure():
         "by": "bound_ggmi",
         "probability_holds": 0.0,
     }
-    panels = bound_figures.plot_bounds(data, [entry])
+    panels = plots.plot_bounds(data, [entry])
     assert panels.flat[0].get_title(loc="left") == "Theorem 4.10: violated, P(holds) = 0.00"
 
 
 def test_figures_refuse_data_without_bounds():
     with pytest.raises(ValueError, match="bounds"):
-        bound_figures.plot_bounds(inference_data.make({"kl_gap": [[1.0, 2.0]]}))
+        plots.plot_bounds(inference_data.make({"kl_gap": [[1.0, 2.0]]}))

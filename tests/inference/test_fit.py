@@ -130,7 +130,7 @@ def test_text_is_embedded_first(capsys, tmp_path):
     )
     assert found["settings"]["rows"] == 80
     assert found["settings"]["dimension"] == 3
-    assert "TF-IDF" in found["settings"]["embedding"]
+    assert "WordLlama" in found["settings"]["embedding"]
     assert 0 < found["settings"]["explained_variance"] < 1
 
 

@@ -18,7 +18,7 @@ RUNS = {
     "bounds": (f"finite_alphabet {SMALL_CHAIN}", "information_gain"),
     "check": ("finite_alphabet --tries 2", None),
     "cmi": ("losses.npz", "generalization_gap"),
-    "compare": (f"a.npy b.npy --reference t.npy {SMALL_FIT}", "a/kl_synthetic"),
+    "compare": ("a.npy b.npy --reference t.npy --draws 20", "a/kl_synthetic"),
     "fit": ("a.npy --components 2 --restarts 2 --draws 20 --points 16", "entropy"),
     "kl-gap": ("--worlds 2 --values 2", "kl_gap[2, 0]"),
     "mi": ("x.npy y.npy", "mutual_information"),

@@ -1,0 +1,39 @@
+"""Mark rows of a sheet in the terminal: is this row off the task?
+
+  rbpp assess … --ask sheet.csv
+  rbpp mark sheet.csv
+  rbpp assess … --marks sheet.csv
+
+Answers are y (off the task), n (on it), s (skip), b (back) and q (stop here): every answer is
+written at once, and the next call goes on with the rows that have none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rbpp import command
+from rbpp.result import Result
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this program."""
+    parser.add_argument("sheet", metavar="FILE", type=Path, help="that rbpp assess --ask wrote")
+    parser.add_argument("--again", action="store_true", help="ask also for rows that are marked")
+
+
+def run(arguments: argparse.Namespace) -> command.Done:
+    """Ask for every row, and keep the answers."""
+    from rbpp.assessment.mark_sheet import Sheet, mark
+
+    sheet = Sheet.read(arguments.sheet)
+    marked = mark(sheet, again=arguments.again)
+    done = f"{marked.count} of {len(marked.lines)} rows are marked, {marked.off_task} off the task"
+    settings = {"rows": len(marked.lines), "marked": marked.count, "off_task": marked.off_task}
+    return command.Done(Result(headline=(done,), settings=settings), written=[arguments.sheet])
+
+
+if __name__ == "__main__":
+    sys.exit(command.main([Path(__file__).stem, *sys.argv[1:]]))

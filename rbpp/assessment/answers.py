@@ -1,0 +1,206 @@
+"""The questions of whoever made the data, answered in plain words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rbpp.assessment.share_terms import Shares
+from rbpp.assessment.sources import Sources
+from rbpp.inference_data import highest_density_interval
+
+Array = NDArray[np.float64]
+
+# Shares and divergences below these make no difference that anyone would act on.
+SMALL_SHARE, SMALL_DIVERGENCE = 0.05, 0.1
+# A probability beyond which a sentence is said without "perhaps".
+SURE = 0.9
+# Ends this far apart are worth twenty marks.
+WIDE = 0.15
+
+
+def answers(
+    sources: Sources,
+    shares: Shares,
+    draws: Mapping[str, Array],
+    references: Mapping[str, float],
+    rows: pd.DataFrame,
+) -> list[dict[str, Any]]:
+    """Mappings with `question`, `sentence`, `probability` and `verdict`.
+
+    Args:
+        sources: what was assessed.
+        shares: what is off the task, uncovered, novel and copied.
+        draws: of all terms (num_samples,).
+        references: of two halves of the task.
+        rows: the table of rows.
+    """
+    task = task_name(sources)
+    found = [
+        _off_task(shares, draws, task),
+        _missed(shares, draws, task),
+        _faithful(draws, references, task),
+        _added(shares, draws),
+        _style(shares),
+        _repeated(sources, shares),
+    ]
+    likely = rows.loc[rows["source"] == "synthetic", "off_task"].to_numpy(float)
+    above = likely[likely > 0.5]
+    return [*found, which_rows(task, len(likely), len(above), float(above.sum()))]
+
+
+def task_name(sources: Sources) -> str:
+    """What stands for the task in sentences."""
+    return "task" if sources.roles[sources.task] == "target" else "anchor set"
+
+
+def which_rows(task: str, count: int, drop: int, total: float) -> dict[str, Any]:
+    """The last answer.
+
+    Args:
+        task: what stands for the task.
+        count: synthetic rows.
+        drop: those that are more likely off the task than on it.
+        total: the sum of their probabilities.
+    """
+    expected = total / drop if drop else 1.0
+    return {
+        "question": "Which rows should go?",
+        "sentence": f"{drop} of {count} synthetic rows are more likely off the {task} than on it"
+        + (f"; each of them with probability {expected:.2f} on average" if drop else ""),
+        "probability": expected,
+        "verdict": "bad" if drop > SMALL_SHARE * count else "good",
+    }
+
+
+def _off_task(shares: Shares, draws: Mapping[str, Array], task: str) -> dict[str, Any]:
+    question = "Is any of it off-task?"
+    if shares.same:
+        return _line(question, f"none: the synthetic rows are the rows of the {task}", 1.0, "good")
+    name = "irrelevant_share"
+    if name not in draws:
+        return _line(question, shares.irrelevant.refusal, math.nan, "unclear")
+    value, limits = draws[name], shares.limits
+    least, most = limits[f"{name}_at_least"], limits[f"{name}_at_most"]
+    if shares.marked is not None:
+        sentence = f"{_share(value)} of the synthetic rows are off the {task}, from the marks"
+    else:
+        sentence = (
+            f"at least {least:.1%}, and at most {most:.1%} if what is off the {task} is unlike it"
+        )
+        classes = limits.get(f"{name}_at_most_with_classes")
+        if classes is not None:
+            sentence += f" ({classes:.0%} if another class of the task counts too)"
+        sentence += f"; the estimate is {_share(value)}"
+        if most - least > WIDE:
+            sentence += "; twenty marked rows settle it (--ask FILE)"
+    above = float((value > SMALL_SHARE).mean())
+    # Whatever the style: a claim rests on the lower end alone.
+    if least > SMALL_SHARE:
+        return _line(question, sentence, max(above, 1 - above), "bad")
+    good = most <= SMALL_SHARE or above < 1 - SURE
+    return _line(question, sentence, 1 - above, "good" if good else "unclear")
+
+
+def _missed(shares: Shares, draws: Mapping[str, Array], task: str) -> dict[str, Any]:
+    question, name = "What does it miss?", "uncovered_share"
+    if name not in draws:
+        return _line(question, shares.uncovered.refusal, math.nan, "unclear")
+    value = draws[name]
+    least, most = shares.limits[f"{name}_at_least"], shares.limits[f"{name}_at_most"]
+    sentence = (
+        f"at least {least:.1%} and at most {most:.1%} of the {task}; the estimate is "
+        f"{_share(value)}"
+    )
+    above = float((value > SMALL_SHARE).mean())
+    if least > SMALL_SHARE:
+        return _line(question, sentence, max(above, 1 - above), "bad")
+    good = most <= SMALL_SHARE or above < 1 - SURE
+    return _line(question, sentence, 1 - above, "good" if good else "unclear")
+
+
+def _faithful(
+    draws: Mapping[str, Array], references: Mapping[str, float], task: str
+) -> dict[str, Any]:
+    question, name = "How faithful is it?", "total_divergence"
+    if name not in draws:
+        return _line(question, "too few rows for a total variation", math.nan, "unclear")
+    value = draws[name]
+    sentence = (
+        f"its distribution differs from that of the {task} by a total variation of "
+        f"{_share(value)}, style taken away"
+    )
+    if name in references:
+        sentence += f"; two halves of the {task} by {references[name]:.1%}"
+    above = float((value > SMALL_DIVERGENCE).mean())
+    side = f"above {SMALL_DIVERGENCE:.0%}" if above >= 0.5 else f"at most {SMALL_DIVERGENCE:.0%}"
+    chance = max(above, 1 - above)
+    verdict = "unclear" if chance < SURE else "bad" if above >= 0.5 else "good"
+    return _line(question, f"{sentence}; {side} with probability {chance:.2f}", chance, verdict)
+
+
+def _added(shares: Shares, draws: Mapping[str, Array]) -> dict[str, Any]:
+    question, name = "How much does it add?", "novel_share"
+    if shares.novel is None:
+        sentence = (
+            "without both target rows and ten anchors, what is novel cannot be told from what is "
+            "irrelevant"
+        )
+        return _line(question, sentence, math.nan, "unclear")
+    if name not in draws:
+        return _line(question, shares.novel.refusal, math.nan, "unclear")
+    chance = float((draws[name] > SMALL_SHARE).mean())
+    sentence = (
+        f"{_share(draws[name])} of the synthetic data is on the task and beyond the anchors; above "
+        f"{SMALL_SHARE:.0%} with probability {chance:.2f}"
+    )
+    return _line(question, sentence, chance, "good" if chance > SURE else "unclear")
+
+
+def _style(shares: Shares) -> dict[str, Any]:
+    question, style = "Is it in another style?", shares.style
+    if shares.same:
+        return _line(question, "no: the rows are the same", 1.0, "good")
+    away = style.separation_before - 0.5 > 2 * style.separation_error
+    if style.shrinkage == 0 and not away:
+        return _line(question, "no style can be told from noise", math.nan, "good")
+    sentence = (
+        f"all rows are shifted by {style.shift:.2f} of the task's own spread; style tells rows "
+        f"apart with an AUC of {style.separation_before:.2f} (0.50 is not at all), and with "
+        f"{style.separation:.2f} once the shift is taken away: no share above counts it"
+    )
+    return _line(question, sentence, math.nan, "unclear")
+
+
+def _repeated(sources: Sources, shares: Shares) -> dict[str, Any]:
+    question, own = "Does it repeat itself?", sources.copies["synthetic"]
+    count = len(own.group)
+    sentence = f"{count - own.distinct} of {count} synthetic rows repeat another"
+    if own.distinct < count:
+        sentence += f", {own.distinct} are distinct, and one stands there {own.largest} times"
+    copied = shares.copied
+    if copied is not None:
+        sentence += f"; {copied.copied_share:.1%} stand as near to an anchor as copies do"
+        if math.isfinite(copied.reference_share):
+            sentence += f" (held-out real rows: {copied.reference_share:.1%})"
+    bad = own.near > SMALL_SHARE
+    return _line(question, sentence, math.nan, "bad" if bad else "good")
+
+
+def _line(question: str, sentence: str, probability: float, verdict: str) -> dict[str, Any]:
+    return {
+        "question": question,
+        "sentence": sentence,
+        "probability": probability,
+        "verdict": verdict,
+    }
+
+
+def _share(value: Array) -> str:
+    low, high = highest_density_interval(np.asarray(value), 0.94)
+    return f"{float(np.mean(value)):.1%} [{low:.1%}, {high:.1%}]"

@@ -1,0 +1,322 @@
+"""The main job: what synthetic data adds, how faithful it is, what is off-task, what it misses.
+
+Sources are read, embedded and projected once (`rbpp.assessment.sources`), whole or as samples.
+Shares come from scores of rows against the task's own, style taken away
+(`rbpp.assessment.off_task`), divergences and entropies from cross-fitted mixtures
+(`rbpp.assessment.log_ratio`), bounds from a mixture as the learner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rbpp import inference_data, validate
+from rbpp.assessment.answers import answers
+from rbpp.assessment.assessment import Assessment, Number, headline
+from rbpp.assessment.density_terms import Densities, find_densities
+from rbpp.assessment.learned_terms import Learned, Variation, learned_terms
+from rbpp.assessment.marks import read_marks
+from rbpp.assessment.paired_terms import paired_terms
+from rbpp.assessment.share_terms import Shares, find_shares
+from rbpp.assessment.source_checks import (
+    density_checks,
+    reference_check,
+    share_checks,
+    source_checks,
+)
+from rbpp.assessment.sources import (
+    Fields,
+    Representation,
+    Sampling,
+    Sources,
+    read_sources,
+)
+from rbpp.assessment.tables import (
+    AXES,
+    component_table,
+    find_components,
+    label_table,
+    row_table,
+)
+from rbpp.checks import Check
+from rbpp.compute import Compute
+from rbpp.estimate import Estimate, exactly
+
+__all__ = ["Assessment", "assess", "assess_sources"]
+
+Array = NDArray[np.float64]
+
+
+def assess(
+    anchor: Any = None,
+    synthetic: Any = None,
+    *,
+    target: Any = None,
+    output: Any = None,
+    unprompted: Any = None,
+    fields: Fields | None = None,
+    representation: Representation | None = None,
+    sampling: Sampling | None = None,
+    marks: Mapping[int, bool] | Path | str | None = None,
+    components: int | None = None,
+    chains: int = 4,
+    draws: int = 250,
+    seed: int = 0,
+    compute: Compute | None = None,
+) -> Assessment:
+    """Assess synthetic data against the real rows it was made from and for.
+
+    Args:
+        anchor: real rows that the generation started from: a file, a folder, or a Python object
+            (see `rbpp.data.read.read_tables`).
+        synthetic: the generated rows, curated if they were.
+        target: held-out real rows of the task. Without them the anchors stand in, and what is
+            novel cannot be told from what is irrelevant.
+        output: what the generator gave before curation.
+        unprompted: what it gives without the prompt.
+        fields: which fields of the files are read.
+        representation: the embedding model of text, the number of principal components.
+        sampling: read files of numbers in chunks, and take the numbers of samples.
+        marks: synthetic row, counted from 0, to whether it is off the task; or a filled sheet that
+            `Assessment.ask` wrote.
+        components: of the mixture of all rows that the map and `effective_components` show; one per
+            40 rows, 4 to 20, by default.
+        chains, draws: of the result. Draws are independent: chains part them.
+        seed: decides every random number.
+        compute: device of an embedding model, workers over shards of text, progress.
+
+    Raises:
+        ValueError: naming the source, file, row and field of bad input.
+    """
+    compute = Compute.of(compute, seed)
+    given = {
+        "anchor": anchor,
+        "target": target,
+        "output": output,
+        "unprompted": unprompted,
+        "synthetic": synthetic,
+    }
+    sources = read_sources(
+        checked_roles(given), fields, representation, sampling=sampling, seed=seed, compute=compute
+    )
+    return assess_sources(
+        sources,
+        representation,
+        marks=marks,
+        components=components,
+        chains=chains,
+        draws=draws,
+        seed=compute.seed,
+        compute=compute,
+    )
+
+
+def assess_sources(
+    sources: Sources,
+    representation: Representation | None = None,
+    *,
+    marks: Mapping[int, bool] | Path | str | None = None,
+    components: int | None = None,
+    chains: int = 4,
+    draws: int = 250,
+    seed: int = 0,
+    compute: Compute | None = None,
+) -> Assessment:
+    """As `assess`, of sources that are read.
+
+    Args:
+        sources: with `synthetic`, and `target` or `anchor`.
+        representation: that the sources were read with: a number of principal components that the
+            user gave is kept for divergences however few rows there are, and prompts and outputs
+            are embedded in the same way.
+        marks, components, chains, draws, seed, compute: as for `assess`.
+    """
+    compute, representation = Compute.of(compute, seed), representation or Representation()
+    validate.count("chains", chains)
+    validate.count("draws", draws, least=2)
+    count = chains * draws
+    made = sources.rows["synthetic"]
+    if isinstance(marks, Path | str):
+        if "synthetic" in sources.places:
+            raise ValueError("Expected sources that are read whole beside marks; got samples")
+        marks = read_marks(marks, made.text if made.text is not None else made.ids, made.ids)
+    mixture = find_components(sources, components, num_samples=count, seed=compute.seed)
+    shares = find_shares(sources, marks=marks, num_samples=count, seed=compute.seed)
+    densities = find_densities(
+        sources,
+        offset=shares.style.offset,
+        given=representation.dimension is not None,
+        num_samples=count,
+        seed=compute.seed,
+    )
+    drawn = {**shares.draws, **densities.draws, "effective_components": mixture.effective}
+    _at_least_the_shares(drawn, shares)
+    table, labels, why = label_table(sources, num_samples=count, seed=compute.seed)
+    terms = {
+        name: exactly(torch.as_tensor(value[:count]).reshape(chains, draws))
+        for name, value in drawn.items()
+    }
+    learned = _learned(sources, shares, densities, terms, chains, draws, compute.seed)
+    terms |= learned.terms
+    checks: list[Check] = []
+    for rows in (one for one in sources.rows.values() if one.paired):
+        paired, check = paired_terms(
+            rows,
+            chains=chains,
+            draws=draws,
+            compute=compute.spawn("pairs"),
+            model=representation.model,
+            cache=representation.cache,
+        )
+        terms |= paired
+        checks.append(check)
+    references = {**shares.references, **densities.references}
+    numbers = _numbers(shares, densities)
+    if table is not None:
+        numbers["wrong_label_share"] = Number(float(labels.pop("share_wrong")))
+    lines = row_table(sources, shares, mixture)
+    for name, column in labels.items():
+        lines[name] = None if name.startswith("suggested") else np.nan
+        lines.loc[lines["source"] == "synthetic", name] = column
+    said = answers(sources, shares, drawn, references, lines)
+    values = {name: float(value.mean()) for name, value in drawn.items()}
+    values |= {name: one.value for name, one in numbers.items()}
+    settings = _settings(sources, densities, learned, compute.seed)
+    settings |= {"chains": chains, "components": len(mixture.weights[0, 0])}
+    if marks:
+        settings["marks"] = len(marks)
+    checks = [
+        *source_checks(sources),
+        *share_checks(sources, shares),
+        reference_check(values, references),
+        *density_checks(densities),
+        *checks,
+        *learned.checks,
+    ]
+    if made.labels is not None:
+        checks.append(_label_check(table, numbers, why))
+    weights = mixture.weights[:count].reshape(chains, draws, *mixture.weights.shape[1:])
+    idata = inference_data.make(
+        {**inference_data.from_estimates(terms), "source_weights": weights},
+        constant_data={
+            "seed": compute.seed,
+            "dimension": sources.projection.dimension,
+            "divergence_dimension": densities.dimension,
+            **{name: one.value for name, one in numbers.items()},
+            **{f"reference_{name}": value for name, value in references.items()},
+            **{f"rows_{name}": rows.size for name, rows in sources.rows.items()},
+        },
+        dims={"source_weights": ["source", "component"]},
+        coords={"source": sources.names, "component": list(range(weights.shape[-1]))},
+    )
+    counts = settings["rows"]
+    return Assessment(
+        idata=idata,
+        checks=tuple(checks),
+        settings=settings,
+        headline=headline(said),
+        row_counts={
+            "synthetic": counts["synthetic"],
+            "anchor": counts.get("anchor", counts["synthetic"]),
+            # Learners leave a pilot out: their informations are about fewer rows.
+            **learned.row_counts,
+        },
+        numbers=numbers,
+        references=references,
+        rows=lines,
+        components=component_table(sources, mixture, lines),
+        labels=table,
+        answers=said,
+        score=shares.irrelevant.score,
+        axes=AXES,
+    )
+
+
+def checked_roles(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The sources that there are; raises ValueError where one that is needed is absent."""
+    present = {role: data for role, data in given.items() if data is not None}
+    if not {"anchor", "target"} & set(present):
+        raise ValueError("Expected anchor or target rows; got neither")
+    if "synthetic" not in present:
+        raise ValueError("Expected synthetic rows; got none")
+    return present
+
+
+def _at_least_the_shares(drawn: dict[str, Array], shares: Shares) -> None:
+    """No total variation is below a share that one source has and the other lacks."""
+    least = max(
+        shares.limits[f"{name}_at_least"] for name in ("irrelevant_share", "uncovered_share")
+    )
+    for name in ("total_divergence", "distinguishability"):
+        if name in drawn and least > 0:
+            drawn[name] = np.maximum(drawn[name], least)
+
+
+def _learned(
+    sources: Sources,
+    shares: Shares,
+    densities: Densities,
+    terms: Mapping[str, Estimate],
+    chains: int,
+    draws: int,
+    seed: int,
+) -> Learned:
+    found = densities.total_variation
+    least = {
+        name: shares.limits[f"{name}_at_least"] for name in ("irrelevant_share", "uncovered_share")
+    }
+    variation = None
+    if found is not None:
+        upper = max(found.upper, *least.values())
+        variation = Variation(upper, max(found.bretagnolle_huber, *least.values()), least)
+    elif shares.same:
+        variation = Variation(0.0, 0.0, least)
+    return learned_terms(sources, terms, variation, chains=chains, draws=draws, seed=seed)
+
+
+def _numbers(shares: Shares, densities: Densities) -> dict[str, Number]:
+    found = {name: Number(value) for name, value in shares.limits.items()}
+    if shares.irrelevant.refusal and shares.marked is None:
+        found = {n: v for n, v in found.items() if not n.startswith("irrelevant_share")}
+    found |= {name: Number(value) for name, value in densities.limits.items()}
+    for name, one in densities.open.items():
+        found[name] = Number(one.estimate, one.lower, one.upper)
+    return found
+
+
+def _settings(
+    sources: Sources, densities: Densities, learned: Learned, seed: int
+) -> dict[str, Any]:
+    """What the numbers depend on."""
+    found: dict[str, Any] = {
+        "embedding": str(sources.embedding),
+        "dimension": sources.projection.dimension,
+        "divergence_dimension": densities.dimension,
+        "explained_variance": float(sources.projection.explained.sum()),
+        "rows": {name: rows.size for name, rows in sources.rows.items()},
+        "origins": {name: rows.origin for name, rows in sources.rows.items()},
+        "learner_rows": learned.rows,
+        "seed": seed,
+    }
+    if sources.places:
+        found["sample_rows"] = {name: len(rows) for name, rows in sources.rows.items()}
+    return found
+
+
+def _label_check(table: Any, numbers: Mapping[str, Number], why: str) -> Check:
+    if table is None:
+        return Check("labels", "unknown", f"not looked at: {why}")
+    said = [f"{numbers['wrong_label_share'].value:.1%} of the synthetic labels are wrong"]
+    bad = numbers["wrong_label_share"].value > 0.05
+    for column, word in (("p_missing", "missing"), ("p_too_few", "too few")):
+        if column in table:
+            names = list(table.loc[table[column] > 0.9, "label"])
+            said += [f"{word}: {', '.join(names)}"] if names else []
+            bad = bad or bool(names)
+    return Check("labels are right and all there", "violated" if bad else "holds", "; ".join(said))

@@ -1,0 +1,294 @@
+"""Which synthetic data is better to train on: a ranking by what is learned from each version.
+
+The score is the log-probability that what is learned from a version gives real rows: of the label
+given the text, of the output given the prompt, or of the text. Shares off the task and missed,
+divergences of the texts, copies and labels stand beside it and are not added: on sets whose outcome
+after training is known they predict little (docs/ranking.md).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rbpp import inference_data, validate
+from rbpp.assessment.comparison import Comparison
+from rbpp.assessment.comparison_words import headline, notes
+from rbpp.assessment.diagnostics import Diagnostics, diagnose
+from rbpp.assessment.ranking import EQUIVALENT_NATS, Ranking, rank_sets
+from rbpp.assessment.source_checks import independent
+from rbpp.assessment.sources import Fields, Representation, Sampling
+from rbpp.assessment.stored_ranking import rank_against, store
+from rbpp.assessment.versions import Versions, key, name_versions, read_record, read_versions
+from rbpp.compute import Compute
+from rbpp.estimate import exactly
+from rbpp.variables import VARIABLES
+
+# Differences of shares within this make none in practice.
+EQUIVALENT_SHARE = 0.02
+_CHAINS = 4
+# Each pair of so many versions is compared in the score, and in what stands beside it; of more
+# versions each is compared with the best.
+_ALL_PAIRS, _ALL_PAIRS_BESIDE = 20, 5
+
+
+def compare(
+    versions: Mapping[str, Any] | Sequence[Any],
+    reference: Any,
+    *,
+    anchor: Any = None,
+    fields: Fields | None = None,
+    representation: Representation | None = None,
+    sampling: Sampling | None = None,
+    against: Any = None,
+    shares: bool = True,
+    draws: int = 500,
+    hdi_prob: float = 0.94,
+    equivalent: float = EQUIVALENT_NATS,
+    equivalent_share: float = EQUIVALENT_SHARE,
+    seed: int = 0,
+    compute: Compute | None = None,
+) -> Comparison:
+    """Rank synthetic data sets by what they teach about real rows, nats a row; larger is better.
+
+        score_k = mean over real rows of log p_k(label | text), log p_k(output | prompt)
+                  or log p_k(text)
+
+    The first where `fields` name labels, the second where they name prompt and output. Real rows
+    without labels are judged by the consensus of the other versions. Arrays are taken as they are;
+    text is embedded.
+
+    Args:
+        versions: data by name, or files, which are named by their stems.
+        reference: real rows of the task that no version was made from.
+        anchor: real rows the generation started from: `kl_gap` and copies are looked at.
+        fields: which fields are read.
+        representation: how rows become numbers.
+        sampling: read files of vectors in chunks and score samples of them.
+        against: stored results, a file of `Comparison.store` or its `record`: the versions are
+            ranked beside those, and one version is enough.
+        shares: also shares off the task and missed, and divergences, which stand beside the score.
+        draws: of each of four chains of independent draws.
+        hdi_prob: probability of the intervals.
+        equivalent: nats a row within which two scores make no difference in practice.
+        equivalent_share: the same for shares.
+        seed: decides every random number.
+        compute: where it runs; a task per version.
+
+    Raises:
+        ValueError: naming what is wrong with a file, row, field, label or option; on stored results
+            of another reference, embedding, or setting.
+        OSError: if stored results cannot be read.
+
+    >>> random = np.random.default_rng(0)
+    >>> real = random.normal(size=(100, 3))
+    >>> made = {"near": random.normal(size=(100, 3)), "far": random.normal(3, 1, (100, 3))}
+    >>> [line["name"] for line in compare(made, real, shares=False).ranking]
+    ['near', 'far']
+    """
+    compute = Compute.of(compute, seed)
+    validate.count("draws", draws, least=2)
+    validate.probability("hdi_prob", hdi_prob)
+    validate.number("equivalent", equivalent, least=0)
+    validate.number("equivalent_share", equivalent_share, least=0)
+    fields, representation = fields or Fields(), representation or Representation()
+    named = name_versions(versions, least=2 if against is None else 1)
+    record = None if against is None else read_record(against)
+    read = read_versions(named, reference, anchor, fields, representation, sampling, compute)
+    sets, real = read.scored()
+    drawn: dict[str, Any] = {"draws": _CHAINS * draws, "hdi_prob": hdi_prob}
+    drawn |= {"equivalent": equivalent, "seed": compute.seed, "compute": compute}
+    if record is None:
+        ranking = rank_sets(sets, real, **drawn)
+    else:
+        ranking = rank_against(record, sets, real, str(read.embedding), **drawn)
+    checks = [*ranking.checks, *read.checks(fields)]
+    diagnosed: dict[str, Diagnostics] = {}
+    if shares:
+        sources = read.sources(representation.dimension)
+        beside = diagnose(sources, _CHAINS * draws, compute)
+        checks += [independent(sources, name) for name in sources.names]
+        diagnosed = {name: beside[key(name)] for name in named}
+    terms = _terms(ranking, diagnosed, draws)
+    lines = _diagnostics(ranking, diagnosed, record)
+    ranked = [_shares(line, lines[line["name"]]) for line in ranking.lines]
+    differences = _differences(ranking, terms, equivalent, equivalent_share, hdi_prob)
+    stored = store(ranking, real, str(read.embedding))
+    for name, line in lines.items():
+        stored["sets"][name]["beside"] = {k: _plain(v) for k, v in line.items() if k != "name"}
+    settings: dict[str, Any] = {
+        "kind": ranking.kind,
+        "embedding": str(read.embedding),
+        "columns": next(iter(read.vectors.values())).shape[1],
+        "rows": {
+            "reference": read.rows["target"].size,
+            **{name: read.rows[key(name)].size for name in named},
+        },
+        **ranking.settings,
+        "draws": draws,
+        "equivalent_share": equivalent_share,
+    }
+    if sampling is not None:
+        settings["sample_rows"] = {
+            "reference": len(read.rows["target"]),
+            **{name: len(read.rows[key(name)]) for name in named},
+        }
+    order = [line["name"] for line in ranked]
+    return Comparison(
+        idata=inference_data.make(
+            inference_data.from_estimates(
+                {name: exactly(torch.as_tensor(value)) for name, value in terms.items()}
+            ),
+            constant_data={"seed": compute.seed},
+            dims={name: ["version"] for name in terms},
+            coords={"version": list(ranking.names)},
+        ),
+        checks=tuple(checks),
+        settings=settings,
+        headline=headline(ranking),
+        notes=notes(ranking, terms, diagnosed, len(read.rows["target"])),
+        kind=ranking.kind,
+        ranking=ranked,
+        differences=differences,
+        diagnostics=[lines[name] for name in order],
+        influence=_influence(read, ranking),
+        record=stored,
+        series=list(ranking.names) if record is not None else (),
+    )
+
+
+def _terms(
+    ranking: Ranking, diagnosed: Mapping[str, Diagnostics], draws: int
+) -> dict[str, np.ndarray]:
+    """Terms (chain, draw, version); nan of versions that are not there to be diagnosed."""
+
+    def shaped(values: np.ndarray) -> np.ndarray:
+        return values.T.reshape(_CHAINS, draws, -1)
+
+    terms = {"score": shaped(ranking.draws), "score_equal_size": shaped(ranking.equal_draws)}
+    nothing = np.full(_CHAINS * draws, np.nan)
+    for term in next(iter(diagnosed.values())).terms if diagnosed else ():
+        terms[term] = shaped(
+            np.stack(
+                [
+                    diagnosed[name].terms[term] if name in diagnosed else nothing
+                    for name in ranking.names
+                ]
+            )
+        )
+    return terms
+
+
+def _diagnostics(
+    ranking: Ranking, diagnosed: Mapping[str, Diagnostics], record: Mapping[str, Any] | None
+) -> dict[str, dict[str, Any]]:
+    """What stands beside the score of every version, in numbers."""
+    measured: dict[str, Mapping[str, float]] = {}
+    for check in ranking.checks:
+        measured |= {
+            name: value for name, value in check.measured.items() if isinstance(value, Mapping)
+        }
+    columns = {
+        "repeated_share": "repeated_share",
+        "reference_copied_share": "copied_share",
+        "label_disagreement": "disagreement",
+        "label_balance_distance": "balance_distance",
+    }
+    lines: dict[str, dict[str, Any]] = {}
+    for name in ranking.names:
+        if record is not None and name in record["sets"]:
+            beside = record["sets"][name].get("beside", {})
+            lines[name] = {"name": name, **beside}
+            continue
+        line: dict[str, Any] = {"name": name}
+        for column, found in columns.items():
+            if name in measured.get(found, {}):
+                line[column] = float(measured[found][name])
+        if name in diagnosed:
+            one = diagnosed[name]
+            line |= one.numbers
+            line |= {term: float(value.mean()) for term, value in one.terms.items()}
+        lines[name] = line
+    return lines
+
+
+def _shares(line: Mapping[str, Any], beside: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the ranking with precision and coverage; nan where they are not known."""
+    shares = [beside.get(name) for name in ("irrelevant_share", "uncovered_share")]
+    precision, coverage = (float("nan") if one is None else 1 - one for one in shares)
+    return {**line, "precision": precision, "coverage": coverage}
+
+
+def _differences(
+    ranking: Ranking,
+    terms: Mapping[str, np.ndarray],
+    equivalent: float,
+    equivalent_share: float,
+    hdi_prob: float,
+) -> list[dict[str, Any]]:
+    place = {name: index for index, name in enumerate(ranking.names)}
+    names = [line["name"] for line in ranking.lines]
+    found = []
+    for term, values in terms.items():
+        if VARIABLES[term].larger_is == "neither":
+            continue
+        most = _ALL_PAIRS if term in ("score", "score_equal_size") else _ALL_PAIRS_BESIDE
+        pairs = (
+            list(itertools.combinations(names, 2))
+            if len(names) <= most
+            else [(names[0], other) for other in names[1:]]
+        )
+        width = equivalent if VARIABLES[term].units == "nats" else equivalent_share
+        sign = 1 if VARIABLES[term].larger_is == "better" else -1
+        for one, two in pairs:
+            first, second = place[one], place[two]
+            draws = (values[..., first] - values[..., second]).ravel()
+            if np.isnan(draws).any():
+                continue
+            low, high = inference_data.highest_density_interval(draws, hdi_prob)
+            line = {
+                "term": term,
+                "first": one,
+                "second": two,
+                "mean": float(draws.mean()),
+                "sd": float(draws.std()),
+                "hdi_low": low,
+                "hdi_high": high,
+                "p_better": float((sign * draws > width).mean()),
+                "p_equivalent": float((np.abs(draws) <= width).mean()),
+                "p_worse": float((sign * draws < -width).mean()),
+                "equivalent": width,
+            }
+            if term == "score":
+                own = {name: float(ranking.pairs[name][first, second]) for name in _OF_SCORES}
+                line |= own
+            found.append(line)
+    return found
+
+
+_OF_SCORES = ("mean", "p_larger", "p_trained_better")
+
+
+def _influence(read: Versions, ranking: Ranking) -> pd.DataFrame:
+    """What each scored row adds to its version's score."""
+    parts = []
+    for name in read.names:
+        rows, kept = read.rows[key(name)], ranking.kept[name]
+        columns: dict[str, Any] = {
+            "version": name,
+            "id": [rows.ids[index] for index in kept],
+            "text": None if rows.text is None else [rows.text[index] for index in kept],
+            "label": None if rows.labels is None else [rows.labels[index] for index in kept],
+            "influence": ranking.scores[name].influence,
+        }
+        parts.append(pd.DataFrame(columns))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else value

@@ -1,0 +1,183 @@
+"""A comparison as one HTML file that needs nothing else: no network, no script, no other file.
+
+The page is the template `comparison.html.jinja`, which escapes every text; here its values are
+prepared.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from rbpp import plots, validate
+from rbpp.assessment.comparison import Comparison
+from rbpp.checks import VERDICTS
+from rbpp.display import versions
+from rbpp.files import written_whole
+from rbpp.plots.inline import inline_svg
+
+_FOLDER = Path(__file__).parent
+# Versions whose deciding rows are shown, rows of each on either side, characters of each.
+_VERSIONS, _ROWS, _LONGEST = 8, 3, 200
+# Pairs of versions in words; the figure has all of them.
+_PAIRS = 15
+_COLOURS = {"holds": "good", "violated": "bad", "undecided": "unclear", "unknown": "unclear"}
+_SCORED = {
+    "labels": "the label of real rows given their text",
+    "outputs": "the output of real rows given their prompt",
+    "texts": "the text of real rows",
+}
+
+
+def write_comparison(
+    comparison: Comparison, path: str | os.PathLike[str], *, hdi_prob: float = 0.94
+) -> None:
+    """Write the report of a comparison, whole or not at all; see `render_comparison`.
+
+    Raises:
+        OSError: if the file cannot be written.
+        ValueError: if `hdi_prob` is not inside (0, 1).
+    """
+    page = render_comparison(comparison, hdi_prob=hdi_prob)
+    with written_whole(path) as aside:
+        aside.write_text(page, encoding="utf-8")
+
+
+def render_comparison(comparison: Comparison, *, hdi_prob: float = 0.94) -> str:
+    """The report as HTML: ranking, pairs, diagnostics, the rows that decide, and checks.
+
+    Args:
+        comparison: what `rbpp.compare` returned.
+        hdi_prob: the probability that its intervals were made with.
+
+    Raises:
+        ValueError: if `hdi_prob` is not inside (0, 1).
+    """
+    validate.probability("hdi_prob", hdi_prob)
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined
+    )
+    counts = comparison.settings["rows"]
+    series = None
+    if comparison.series:
+        series = inline_svg(plots.plot_series(comparison.ranking, comparison.series))
+    return environment.get_template("comparison.html.jinja").render(
+        style=Markup(_FOLDER.joinpath("report.css").read_text(encoding="utf-8")),
+        rows=", ".join(f"{count:,} {name}" for name, count in counts.items()),
+        scored=_SCORED[comparison.kind],
+        headline=comparison.headline,
+        notes=comparison.notes,
+        hdi_percent=f"{hdi_prob:.0%}",
+        ranking=[_line(place, line) for place, line in enumerate(comparison.ranking, 1)],
+        ranking_figure=inline_svg(plots.plot_ranking(comparison.ranking)),
+        rows_figure=inline_svg(plots.plot_score_by_rows(comparison.ranking)),
+        pairs_figure=inline_svg(plots.plot_pairs(comparison.ranking, comparison.differences)),
+        pairs=_pairs(comparison),
+        series=series,
+        diagnostics=_diagnostics(comparison),
+        deciding=_deciding(comparison),
+        checks=[
+            (check.statement, check.verdict, _COLOURS[check.verdict], check.message)
+            for check in sorted(comparison.checks, key=lambda c: VERDICTS.index(c.verdict))
+        ],
+        fail_if=[
+            (condition, ", ".join(names) or "no version")
+            for condition, names in comparison.fail_if.items()
+        ],
+        settings=[(n, _plain(v)) for n, v in {**comparison.settings, **versions()}.items()],
+    )
+
+
+def _line(place: int, line: Mapping[str, Any]) -> list[str]:
+    return [
+        str(place),
+        line["name"],
+        _number(line["score"]),
+        f"{_number(line['hdi_low'])} to {_number(line['hdi_high'])}",
+        f"{line['p_best']:.2f}",
+        f"{line['p_trained_best']:.2f}",
+        f"{_number(line['score_equal_size'])} ({line['p_best_equal_size']:.2f})",
+        f"{line['rows']:,}",
+        _number(line["score_of_real_rows"]),
+    ]
+
+
+def _pairs(comparison: Comparison) -> list[list[str]]:
+    """Who is better than whom in the score, best first."""
+    lines = [line for line in comparison.differences if line["term"] == "score"]
+    return [
+        [
+            line["first"],
+            line["second"],
+            _number(line["mean"]),
+            f"{line['p_larger']:.2f}",
+            f"{line['p_equivalent']:.2f}",
+            f"{line['p_trained_better']:.2f}",
+        ]
+        for line in lines[:_PAIRS]
+    ]
+
+
+def _diagnostics(comparison: Comparison) -> dict[str, Any]:
+    names: dict[str, None] = {}
+    for line in comparison.diagnostics:
+        names |= dict.fromkeys(key for key in line if key != "name")
+    return {
+        "header": ["version", *(name.replace("_", " ") for name in names)],
+        "rows": [
+            [line["name"], *(_number(line.get(name)) for name in names)]
+            for line in comparison.diagnostics
+        ],
+        "numbers": range(1, len(names) + 1),
+    }
+
+
+def _deciding(comparison: Comparison) -> list[dict[str, Any]]:
+    """The rows that add most to the score of a version, and those that take most from it."""
+    found: list[dict[str, Any]] = []
+    for line in comparison.ranking:
+        own = comparison.influence[comparison.influence["version"] == line["name"]]
+        if own.empty or len(found) == _VERSIONS:
+            continue
+        ordered = own.sort_values("influence", ascending=False)
+        found.append(
+            {
+                "name": line["name"],
+                "helping": [_quote(row) for row in _rows(ordered.head(_ROWS))],
+                "harming": [_quote(row) for row in _rows(ordered.tail(_ROWS).iloc[::-1])],
+            }
+        )
+    return found
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [dict(zip(table.columns, values, strict=True)) for values in table.to_numpy()]
+
+
+def _quote(row: Mapping[str, Any]) -> tuple[str, str]:
+    text = row["text"] if isinstance(row["text"], str) else f"row {row['id']}"
+    short = " ".join(text.split())
+    short = short if len(short) <= _LONGEST else short[: _LONGEST - 1] + "…"
+    label = f", label {row['label']}" if isinstance(row["label"], str) else ""
+    return short, f"{row['id']}{label}: {row['influence']:+.2g} nats"
+
+
+def _number(value: float | None) -> str:
+    if value is None or not np.isfinite(value):
+        return "–"
+    return f"{round(value, 4):.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(own)}" for name, own in value.items())
+    return str(value)

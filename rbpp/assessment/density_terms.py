@@ -1,0 +1,298 @@
+"""Divergences between sources and entropies of them, in principal components."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rbpp.assessment.divergence import (
+    FEWEST_ROWS_PER_DIMENSION,
+    Divergence,
+    TotalVariation,
+    kl_divergence_of_samples,
+    kl_gap_of_samples,
+    total_variation_of_samples,
+)
+from rbpp.assessment.entropy import entropy_of_sample
+from rbpp.assessment.log_ratio import LogRatio, log_ratio
+from rbpp.assessment.share_terms import halves, is_same
+from rbpp.assessment.sources import Sources
+from rbpp.checks import Check
+from rbpp.data.reduce import principal_components
+
+Array = NDArray[np.float64]
+
+# Principal components of divergences and entropies at most: those of docs/divergences.md, and in
+# more of them the extrapolation of an entropy is most of the answer.
+MOST_DIMENSIONS = 16
+# Fewer independent rows have no log ratio.
+FEWEST_UNITS = 16
+
+
+@dataclass(frozen=True)
+class Open:
+    """A divergence that these samples put no end to.
+
+    Attributes:
+        estimate: the median of its draws.
+        lower, upper: its ends; infinite where it has none.
+        why: the samples leave it open.
+    """
+
+    estimate: float
+    lower: float
+    upper: float
+    why: str
+
+
+@dataclass
+class Densities:
+    """Divergences and entropies.
+
+    Attributes:
+        dimension: principal components of the divergences.
+        draws: (num_samples,), by name.
+        limits: single numbers: `kl_…_lower`.
+        references: the same numbers of two halves of the task.
+        open: divergences without an upper or a lower end, by name.
+        total_variation: of task and synthetic rows, style included; None where there is none.
+        checks: what could not be computed and why.
+    """
+
+    dimension: int
+    draws: dict[str, Array] = field(default_factory=dict)
+    limits: dict[str, float] = field(default_factory=dict)
+    references: dict[str, float] = field(default_factory=dict)
+    open: dict[str, Open] = field(default_factory=dict)
+    total_variation: TotalVariation | None = None
+    checks: list[Check] = field(default_factory=list)
+
+    def keep(self, name: str, found: Divergence) -> None:
+        """Put a divergence beside the others: its draws, or its ends where one is open."""
+        self.limits[f"{name}_lower"] = found.at_least
+        if found.flag:
+            self.open[name] = Open(found.estimate, found.lower, found.upper, found.flag)
+        else:
+            self.draws[name] = found.draws
+
+
+def find_densities(
+    sources: Sources,
+    *,
+    offset: Array,
+    given: bool = False,
+    num_samples: int = 1000,
+    seed: int = 0,
+) -> Densities:
+    """Divergences of the synthetic source and the anchors from the task, and entropies.
+
+    Args:
+        sources: with `synthetic` and a task.
+        offset: δ of the synthetic rows' style, taken away for `total_divergence`.
+        given: the dimension is the user's and is kept; else there are ten rows for each.
+        num_samples: draws of each number.
+        seed: of folds and draws.
+    """
+    units = [int(sources.units(name).max()) + 1 for name in sources.names]
+    d = sources.projection.dimension
+    if not given:
+        d = min(d, MOST_DIMENSIONS, max(2, min(units) // FEWEST_ROWS_PER_DIMENSION))
+    found = Densities(dimension=d)
+    few = {n: u for n, u in zip(sources.names, units, strict=True) if u < FEWEST_UNITS}
+    if few:
+        listed = ", ".join(f"{name} {count}" for name, count in few.items())
+        found.checks.append(
+            Check(
+                "rows for divergences",
+                "unknown",
+                f"fewer than {FEWEST_UNITS} independent rows ({listed}): no divergence of these",
+                {"few": few},
+            )
+        )
+    draws = max(100, num_samples)
+    options = {"draws": draws, "seed": seed}
+    task = sources.task
+
+    def ratio(first: str, second: str) -> LogRatio | None:
+        if {first, second} & set(few) or not {first, second} <= set(sources.names):
+            return None
+        return _ratio(sources, first, second, d, seed)
+
+    made = ratio("synthetic", task)
+    same = is_same(sources, task, "synthetic")
+    if made is not None:
+        _of_synthetic(found, sources, made, offset, same=same, draws=draws, seed=seed)
+    anchor = None if task == "anchor" else ratio("anchor", task)
+    if anchor is not None:
+        for name, direction in (("kl_anchor", "forward"), ("kl_anchor_coverage", "reverse")):
+            found.keep(name, kl_divergence_of_samples(anchor, direction, **options))  # type: ignore[arg-type]
+    if anchor is not None and made is not None:
+        gap = kl_gap_of_samples(anchor, made, **options)
+        if gap.flag:
+            found.open["kl_gap"] = Open(gap.estimate, gap.lower, gap.upper, gap.flag)
+        else:
+            found.draws["kl_gap"] = gap.draws
+        _difference(found, "kl_gap_coverage", "kl_anchor_coverage", "kl_synthetic_coverage")
+    for name, pair in (
+        ("task_divergence", (task, "unprompted")),
+        ("generation_divergence", ("unprompted", "synthetic")),
+        ("curation_divergence", ("output", "synthetic")),
+    ):
+        other = ratio(*pair)
+        if other is not None:
+            found.draws[name] = total_variation_of_samples(other, **options).draws
+    _references(found, sources, seed, draws)
+    _entropies(found, sources, seed, draws)
+    found.draws = {name: value[:num_samples] for name, value in found.draws.items()}
+    return found
+
+
+def _of_synthetic(
+    found: Densities,
+    sources: Sources,
+    ratio: LogRatio,
+    offset: Array,
+    *,
+    same: bool,
+    draws: int,
+    seed: int,
+) -> None:
+    """KL both ways, and total variation with style and without."""
+    if same:
+        nothing = np.zeros(draws)
+        for name in ("kl_synthetic", "kl_synthetic_coverage"):
+            found.draws[name], found.limits[f"{name}_lower"] = nothing, 0.0
+        found.draws |= {"distinguishability": nothing, "total_divergence": nothing}
+        return
+    for name, direction in (("kl_synthetic", "forward"), ("kl_synthetic_coverage", "reverse")):
+        found.keep(name, kl_divergence_of_samples(ratio, direction, draws=draws, seed=seed))  # type: ignore[arg-type]
+    variation = total_variation_of_samples(ratio, draws=draws, seed=seed)
+    found.total_variation = variation
+    found.draws["distinguishability"] = variation.draws
+    found.draws["total_divergence"] = variation.draws
+    if sources.lifted or not np.any(offset):
+        return  # numbers have no style apart from what they are
+    content = sources.content("synthetic")
+    length = np.linalg.norm(sources.vectors["synthetic"], axis=1, keepdims=True)
+    moved = sources.projection((content - offset) * length)[:, : found.dimension]
+    plain = _ratio(sources, "synthetic", sources.task, found.dimension, seed, moved)
+    free = total_variation_of_samples(plain, draws=draws, seed=seed)
+    # Style only ever adds: what is left without it is at most what can be told apart with it.
+    found.draws["total_divergence"] = np.minimum(free.draws, variation.draws)
+
+
+def _ratio(
+    sources: Sources,
+    first: str,
+    second: str,
+    dimension: int,
+    seed: int,
+    rows: Array | None = None,
+) -> LogRatio:
+    coordinates = {name: sources.coordinates[name][:, :dimension] for name in (first, second)}
+    return log_ratio(
+        coordinates[first] if rows is None else rows,
+        coordinates[second],
+        first_unit=sources.units(first),
+        second_unit=sources.units(second),
+        first_weight=sources.weights(first),
+        second_weight=sources.weights(second),
+        seed=seed,
+    )
+
+
+def _difference(found: Densities, name: str, first: str, second: str) -> None:
+    """`first` − `second`, draw by draw, or its ends where one of them has none."""
+    if first in found.draws and second in found.draws:
+        found.draws[name] = found.draws[first] - found.draws[second]
+        return
+    ends = []
+    for one in (first, second):
+        if one in found.open:
+            ends.append((found.open[one].estimate, found.open[one].lower, found.open[one].upper))
+        else:
+            low, high = np.quantile(found.draws[one], [0.03, 0.97])
+            ends.append((float(np.median(found.draws[one])), float(low), float(high)))
+    why = "; ".join(f"{one}: {found.open[one].why}" for one in (first, second) if one in found.open)
+    found.open[name] = Open(
+        ends[0][0] - ends[1][0], ends[0][1] - ends[1][2], ends[0][2] - ends[1][1], why
+    )
+
+
+def _references(found: Densities, sources: Sources, seed: int, draws: int) -> None:
+    """The same numbers of one half of the task against the other."""
+    first, second = halves(sources, len(sources.rows["synthetic"]))
+    unit = sources.units(sources.task)
+    if min(len(set(unit[half].tolist())) for half in (first, second)) < FEWEST_UNITS:
+        return
+    rows = sources.coordinates[sources.task][:, : found.dimension]
+    ratio = log_ratio(
+        rows[first], rows[second], first_unit=unit[first], second_unit=unit[second], seed=seed
+    )
+    variation = total_variation_of_samples(ratio, draws=draws, seed=seed)
+    for name in ("distinguishability", "total_divergence"):
+        found.references[name] = float(variation.draws.mean())
+    for name, direction in (("kl_synthetic", "forward"), ("kl_synthetic_coverage", "reverse")):
+        one = kl_divergence_of_samples(ratio, direction, draws=draws, seed=seed)  # type: ignore[arg-type]
+        found.references[name] = float(one.draws.mean())
+
+
+def _entropies(found: Densities, sources: Sources, seed: int, draws: int) -> None:
+    """Entropies of whole data sets in the units of the input, on axes of the task's rows alone.
+
+    The axes and their number do not depend on the synthetic rows: two runs with two synthetic files
+    compare.
+    """
+    task = sources.vectors[sources.task]
+    units = {name: int(sources.units(name).max()) + 1 for name in sources.names}
+    real = [units[name] for name in ("anchor", "target") if units.get(name, 0) >= FEWEST_UNITS]
+    if not real:
+        return
+    try:
+        d = min(MOST_DIMENSIONS, max(2, min(real) // FEWEST_ROWS_PER_DIMENSION))
+        available = principal_components([task]).dimension
+        axes = principal_components([task], min(d, available))
+    except ValueError:
+        return
+    said = []
+    for role in ("anchor", "output", "synthetic"):
+        if role not in sources.names:
+            continue
+        if units[role] < FEWEST_ROWS_PER_DIMENSION * axes.dimension:
+            message = (
+                f"{units[role]} independent rows are fewer than {FEWEST_ROWS_PER_DIMENSION} for "
+                f"each of {axes.dimension} dimensions"
+            )
+            found.checks.append(Check(f"entropy of the {role} rows", "unknown", message))
+            continue
+        rows = axes(sources.vectors[role]) * axes.scale
+        try:
+            one = entropy_of_sample(
+                rows,
+                unit=sources.units(role),
+                weight=sources.weights(role),
+                draws=draws,
+                seed=seed,
+            )
+        except ValueError as error:
+            found.checks.append(Check(f"entropy of the {role} rows", "unknown", str(error)))
+            continue
+        found.draws[f"entropy_{role}"] = one.draws * sources.rows[role].size
+        said.append(f"{role} {one.resolution:.2g}")
+    if "entropy_anchor" in found.draws and "entropy_synthetic" in found.draws:
+        found.draws["entropy_gap"] = (
+            found.draws["entropy_anchor"] - found.draws["entropy_synthetic"]
+        )
+    if said:
+        found.checks.append(
+            Check(
+                "units of entropies",
+                "holds",
+                f"nats of all rows, in {axes.dimension} principal components of the "
+                f"{sources.task} rows and the units of the input, whatever the synthetic rows are; "
+                f"extrapolated by, in nats a row: {', '.join(said)}",
+                {"dimension": axes.dimension},
+            )
+        )

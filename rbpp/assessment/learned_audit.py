@@ -1,0 +1,153 @@
+"""What is assumed of the learners of an assessment, and whether their bounds hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from rbpp.assessment.learned_information import MOST_ROWS, PAIRS, Learner
+from rbpp.checks import Check, verdict_of, verdict_of_probability
+from rbpp.estimate import Estimate
+from rbpp.theory.audit import probability_holds
+
+LOSS_BOUND = 1.0
+# Standard errors beyond which a shift of risk is one.
+_CLEAR = 2.0
+# Probability from which a statement counts as violated.
+_SURE = 0.95
+# Name, left and right side.
+STATEMENTS = (
+    ("Theorem 4.7, sharp", "generalization_error", "bound_synthetic_sharp"),
+    (
+        "Theorem 4.7, sharp, Bretagnolle–Huber",
+        "generalization_error",
+        "bound_synthetic_sharp_bretagnolle_huber",
+    ),
+    ("Theorem 4.7", "generalization_error", "bound_synthetic"),
+    ("Lemma 4.8", "generalization_error_anchor", "bound_anchor"),
+)
+
+
+def statement(terms: Mapping[str, Estimate], name: str, left: str, right: str) -> Check:
+    """One bound beside what it bounds: slack, and the probability that it holds."""
+    bound = float(terms[right].value.mean())
+    if left not in terms:
+        return Check(
+            name,
+            "unknown",
+            f"{right} = {bound:.3g}; without target rows there is no error of the anchors' learner "
+            "to set beside it",
+            {"right": bound},
+        )
+    measured = float(terms[left].value.mean())
+    slack = terms[right] - terms[left]
+    mean, spread = float(slack.value.mean()), float(slack.value.std())
+    chance = probability_holds(slack.map(Tensor.flatten))
+    return Check(
+        name,
+        verdict_of_probability(chance),
+        f"{left} {measured:.3g} ≤ {right} {bound:.3g}: slack {mean:.3g} ± {spread:.1g}, holds with "
+        f"probability {chance:.2f}" + ("; at 1 or above it says nothing" if bound >= 1 else ""),
+        {
+            "bounds": left,
+            "by": right,
+            "left": measured,
+            "right": bound,
+            "slack": mean,
+            "slack_sd": spread,
+            "probability_holds": chance,
+        },
+    )
+
+
+def unknown(terms: Mapping[str, Estimate], learners: Mapping[str, Learner]) -> list[Check]:
+    """Statements for which something is missing, each with what."""
+    found = []
+    if "synthetic" in learners and "bound_synthetic" not in terms:
+        message = "no unprompted rows: TV(D, D_M) and TV(D_M, D_gen) are unknown"
+        found.append(Check("Theorem 4.7", "unknown", message))
+    if "ggmi" in terms:
+        gain = terms["ggmi"]
+        assert gain.lower is not None
+        assert gain.upper is not None
+        low, high = float(gain.lower.value.mean()), float(gain.upper.value.mean())
+        message = (
+            f"GGMI = {float(gain.value.mean()):.3g} nats, between {low:.3g} and {high:.3g}: "
+            f"lower sides of informations are cut at log {PAIRS} = {math.log(PAIRS):.2g}"
+        )
+        measured = {"lower": low, "upper": high}
+        found.append(Check("Definition 4.9", "unknown", message, measured))
+    elif learners:
+        message = f"only the {next(iter(learners))} rows have a learner: no GGMI"
+        found.append(Check("Definition 4.9", "unknown", message))
+    if learners:
+        message = (
+            "need how S_gen and W vary with the anchors and the generator's own randomness, as "
+            "H(S_anchor | W): many runs of the generator, of which one is here (rbpp bounds)"
+        )
+        found.append(Check("Lemma 4.5, Theorem 4.10", "unknown", message))
+    return found
+
+
+def total_divergence(shift: tuple[float, float], upper: float, least: float) -> Check:
+    """Whether the upper side of TV is too small for a bound: by the risk of W and by the shares.
+
+    TV is at least the difference of risks over C, and at least the share of either source that the
+    other has nothing of.
+
+    Args:
+        shift: mean and error of the difference of risks.
+        upper: of TV, under the mixture model.
+        least: the largest share that is claimed.
+    """
+    mean, error = shift
+    covers = mean <= LOSS_BOUND * upper + _CLEAR * error
+    return Check(
+        "TV(D, D_gen) is not too small",
+        verdict_of(covers and least <= upper),
+        f"the upper side of TV is {upper:.3g} under the mixture model, and without a model there "
+        f"is none; on rows that W has not seen it loses {mean:.3g} ± {error:.1g} more on the task "
+        f"than on synthetic data, and TV cannot be below a share of {least:.3g}",
+        {"upper": upper, "shift": mean, "shift_error": error, "at_least": least},
+    )
+
+
+def anchor_shift(shift: tuple[float, float]) -> Check:
+    """Whether the risk of W' is the same on the anchors' distribution as on the task."""
+    mean, error = shift
+    return Check(
+        "anchors are rows of the task",
+        verdict_of(abs(mean) <= _CLEAR * error),
+        f"on rows that W' has not seen it loses {mean:.3g} ± {error:.1g} more on the task than on "
+        "anchors; Lemma 4.8 takes them for rows of one distribution",
+        {"shift": mean, "shift_error": error},
+    )
+
+
+def learner(role: str, learner: Learner, losses: Mapping[str, float]) -> Check:
+    """What W learns from, and what the lemmas assume of its rows and its loss.
+
+    Args:
+        role: source of the rows.
+        learner: that saw them.
+        losses: their range, `low` and `high`, and `sub_gaussian`, their estimated σ.
+    """
+    count, d = len(learner.rows), learner.rows.shape[1]
+    used = "" if learner.of <= MOST_ROWS else f" (of {MOST_ROWS} drawn from {learner.of})"
+    independent = (
+        f"{learner.units} groups count as independent"
+        if learner.units < count
+        else "rows count as independent, as no groups were given"
+    )
+    return Check(
+        f"learner of the {role} rows",
+        verdict_of(losses["low"] >= 0 and losses["high"] <= LOSS_BOUND),
+        f"W, a Gaussian mixture of {d} principal components, learns from {count} rows{used} after "
+        f"a pilot of {len(learner.pilot)}; {independent}; losses from {losses['low']:.2g} to "
+        f"{losses['high']:.2g} ≤ C = 1, so σ = 1/2 (from the losses {losses['sub_gaussian']:.2g}); "
+        "the bootstrap stands for the distribution of S, by which I(S; W) is up to 10 % too small "
+        "where components are skewed or heavy-tailed",
+        {"rows": count, "units": learner.units, "dimension": d, **losses},
+    )

@@ -1,0 +1,294 @@
+"""Shares of rows off the task, uncovered, novel and copied, and style: numbers and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rbpp.assessment.copies import CopiedRows, copied_rows, same_rows
+from rbpp.assessment.marks import MarkedShare, share_from_marks
+from rbpp.assessment.neighbours import kth_distance
+from rbpp.assessment.off_task import OffTask, novel, off_task, uncovered
+from rbpp.assessment.scores import LEAST_ROWS
+from rbpp.assessment.sources import Sources
+from rbpp.assessment.style import Style, style_of
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What is off the task, uncovered, novel and copied.
+
+    Attributes:
+        draws: of every share that can be told (num_samples,), by name.
+        limits: single numbers: `NAME_at_least`, `NAME_at_most`, `copied_share`, `style_…`.
+        references: what the same numbers are for two halves of the task.
+        irrelevant: of the synthetic rows.
+        uncovered: of the task's rows.
+        output: of the rows before curation, or None.
+        novel: of the synthetic rows, or None.
+        copied: synthetic rows that repeat anchors, or None.
+        style: of the synthetic rows.
+        marked: what marks say, or None.
+        same: whether the synthetic rows are the task's.
+    """
+
+    draws: Mapping[str, Array]
+    limits: Mapping[str, float]
+    references: Mapping[str, float]
+    irrelevant: OffTask
+    uncovered: OffTask
+    output: OffTask | None
+    novel: OffTask | None
+    copied: CopiedRows | None
+    style: Style
+    marked: MarkedShare | None
+    same: bool
+
+    @property
+    def probability(self) -> Array:
+        """Of every synthetic row to be off the task (n,); nan where nothing can be said."""
+        return self.irrelevant.probability if self.marked is None else self.marked.probability
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What all shares have in common."""
+
+    sources: Sources
+    num_samples: int
+    seed: int
+    limits: dict[str, float] = field(default_factory=dict)
+    draws: dict[str, Array] = field(default_factory=dict)
+
+    def keep(self, name: str, found: OffTask) -> OffTask:
+        """Put a share's draws and its two ends beside the others."""
+        if not found.refusal:
+            self.draws[name] = found.draws
+        self.limits[f"{name}_at_least"] = found.at_least
+        self.limits[f"{name}_at_most"] = found.at_most
+        if found.at_most_with_classes is not None:
+            self.limits[f"{name}_at_most_with_classes"] = found.at_most_with_classes
+        return found
+
+
+def find_shares(
+    sources: Sources,
+    *,
+    marks: Mapping[int, bool] | None = None,
+    num_samples: int = 1000,
+    seed: int = 0,
+) -> Shares:
+    """Shares of the synthetic source against the task.
+
+    Args:
+        sources: with `synthetic` and a task.
+        marks: synthetic row to whether it is off the task.
+        num_samples: draws of each share.
+        seed: of the draws.
+
+    Raises:
+        ValueError: if the task or the synthetic source has fewer than 10 rows.
+    """
+    asked = _Asked(sources, num_samples, seed)
+    task, made = sources.task, "synthetic"
+    target, rows = sources.content(task), sources.content(made)
+    same = is_same(sources, task, made)
+    labels = classes_of(sources, task)
+    lexical = sources.embedding.lexical
+    weights, units = sources.weights(made), sources.units(made)
+    if same:
+        irrelevant, missed = _none(len(rows), num_samples), _none(len(target), num_samples)
+    else:
+        irrelevant = off_task(
+            target,
+            rows,
+            labels=None if labels is None else np.array([label or "" for label in labels]),
+            weights=weights,
+            units=units,
+            lexical=lexical,
+            num_samples=num_samples,
+            seed=seed,
+        )
+        missed = _missed(sources, num_samples, seed)
+    asked.keep("irrelevant_share", irrelevant)
+    asked.keep("uncovered_share", missed)
+    if irrelevant.visibility is not None:
+        most = 1.0 if irrelevant.visibility <= 0 else missed.at_most / irrelevant.visibility
+        asked.limits["uncovered_share_at_most_with_classes"] = min(1.0, most)
+    output = None
+    if "output" in sources.names and len(sources.rows["output"]) >= LEAST_ROWS:
+        output = off_task(
+            target,
+            sources.content("output"),
+            weights=sources.weights("output"),
+            units=sources.units("output"),
+            lexical=lexical,
+            num_samples=num_samples,
+            seed=seed,
+        )
+        if not output.refusal:
+            asked.draws["irrelevant_share_output"] = output.draws
+    marked = None
+    if marks:
+        marked = share_from_marks(
+            irrelevant.score, marks, weights=weights, num_samples=num_samples, seed=seed
+        )
+        asked.draws["irrelevant_share"] = marked.draws
+        low, high = np.quantile(marked.draws, [0.03, 0.97])
+        asked.limits["irrelevant_share_at_least"] = float(low)
+        asked.limits["irrelevant_share_at_most"] = float(high)
+        asked.limits.pop("irrelevant_share_at_most_with_classes", None)
+    added, copied = None, None
+    if task != "anchor" and len(sources.rows.get("anchor", ())) >= LEAST_ROWS:
+        added = novel(
+            sources.content("anchor"),
+            irrelevant,
+            rows,
+            weights=weights,
+            units=units,
+            lexical=lexical,
+            num_samples=num_samples,
+            seed=seed,
+        )
+        asked.keep("novel_share", added)
+    if "anchor" in sources.names and len(np.unique(sources.vectors["anchor"], axis=0)) >= 3:
+        held_out = None if task == "anchor" else target
+        copied = _copied(sources, held_out)
+        asked.limits["copied_share"] = copied.copied_share
+    style = style_of(target.astype(np.float32), rows.astype(np.float32))
+    if not same:
+        asked.limits["style_offset"] = style.length
+        asked.limits["style_separation"] = style.separation
+        asked.limits["style_shift"] = style.shift
+    references = _references(sources, num_samples, seed)
+    if copied is not None and np.isfinite(copied.reference_share):
+        references["copied_share"] = copied.reference_share
+    return Shares(
+        draws=asked.draws,
+        limits=asked.limits,
+        references=references,
+        irrelevant=irrelevant,
+        uncovered=missed,
+        output=output,
+        novel=added,
+        copied=copied,
+        style=style,
+        marked=marked,
+        same=same,
+    )
+
+
+def _missed(sources: Sources, num_samples: int, seed: int) -> OffTask:
+    """The task's rows that the synthetic ones do not account for."""
+    task = sources.task
+    target, rows = sources.content(task), sources.content("synthetic")
+    if sources.copies["synthetic"].distinct >= LEAST_ROWS:
+        return uncovered(
+            target,
+            rows,
+            units=sources.units(task),
+            lexical=sources.embedding.lexical,
+            num_samples=num_samples,
+            seed=seed,
+        )
+    # So few distinct rows have no distances of their own to compare with: a row of the task is
+    # covered if one of them is nearer to it than its fifth neighbour (Naeem and others, Reliable
+    # fidelity and diversity metrics for generative models, ICML 2020).
+    near = kth_distance(target, target, min(5, len(target) - 1), own=True)
+    away = kth_distance(target, rows, 1)
+    apart = (away > near).astype(float)
+    random = np.random.default_rng([seed, 9])
+    weights = random.standard_exponential((num_samples, len(target)))
+    return OffTask(
+        draws=weights @ apart / weights.sum(1),
+        probability=apart,
+        score=away / np.maximum(near, 1e-9),
+        at_least=0.0,
+        at_most=1.0,
+        at_most_with_classes=None,
+        visibility=None,
+    )
+
+
+def is_same(sources: Sources, first: str, second: str) -> bool:
+    """Whether two sources hold the same rows."""
+    one, other = sources.rows[first], sources.rows[second]
+    if one.text is not None and other.text is not None:
+        return same_rows(one.text, other.text)
+    if sources.vectors[first].shape[1] != sources.vectors[second].shape[1]:
+        return False
+    return same_rows(sources.vectors[first], sources.vectors[second])
+
+
+def classes_of(sources: Sources, name: str) -> list[str | None] | None:
+    """Labels of a source's rows, if two classes of ten rows or more have all of them."""
+    labels = sources.rows[name].labels
+    if labels is None:
+        return None
+    counts = np.unique([label for label in labels if label is not None], return_counts=True)[1]
+    return labels if (counts >= LEAST_ROWS).sum() >= 2 else None
+
+
+def halves(sources: Sources, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Two random halves of the task's independent units, of at most so many rows each."""
+    unit = sources.units(sources.task)
+    random = np.random.default_rng([most, len(unit)])
+    side = random.permutation(int(unit.max()) + 1)[unit] % 2
+    first, second = np.flatnonzero(side == 0), np.flatnonzero(side == 1)
+    return (
+        np.sort(random.permutation(first)[:most]),
+        np.sort(random.permutation(second)[:most]),
+    )
+
+
+def _references(sources: Sources, num_samples: int, seed: int) -> dict[str, float]:
+    """Shares of one half of the task against the other."""
+    target = sources.content(sources.task)
+    first, second = halves(sources, len(sources.rows["synthetic"]))
+    if min(len(first), len(second)) < LEAST_ROWS:
+        return {}
+    options: dict[str, int] = {"num_samples": num_samples, "seed": seed}
+    compared: dict[str, Callable[..., OffTask]] = {
+        "irrelevant_share": off_task,
+        "uncovered_share": uncovered,
+    }
+    found = {
+        name: compare(target[first], target[second], **options)
+        for name, compare in compared.items()
+    }
+    style = style_of(target[first].astype(np.float32), target[second].astype(np.float32))
+    return {
+        **{name: one.share for name, one in found.items() if not one.refusal},
+        "style_offset": style.length,
+        "style_separation": style.separation,
+        "style_shift": style.shift,
+    }
+
+
+def _copied(sources: Sources, held_out: np.ndarray | None) -> CopiedRows:
+    found = copied_rows(sources.content("synthetic"), sources.content("anchor"), held_out)
+    if not sources.lifted:
+        return found
+    # In few dimensions rows come as near as rounding without being the same.
+    known = {row.tobytes() for row in sources.vectors["anchor"].astype(np.float64)}
+    rows = sources.vectors["synthetic"].astype(np.float64)
+    exact = np.array([row.tobytes() in known for row in rows])
+    return replace(found, exact=exact, exact_share=float(exact.mean()))
+
+
+def _none(rows: int, num_samples: int) -> OffTask:
+    """Of the same rows twice: nothing is foreign."""
+    return OffTask(
+        draws=np.zeros(num_samples),
+        probability=np.zeros(rows),
+        score=np.zeros(rows),
+        at_least=0.0,
+        at_most=0.0,
+        at_most_with_classes=None,
+        visibility=None,
+    )

@@ -1,0 +1,406 @@
+"""Sources: rows, vectors and coordinates of what is assessed, whole or sampled from a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rbpp import validate
+from rbpp.assessment.copies import Copies, copies_within
+from rbpp.compute import Compute
+from rbpp.data.embed import Embedding, embed
+from rbpp.data.moments import StreamSummary, summarise
+from rbpp.data.reduce import Projection, moment_components, principal_components
+from rbpp.data.rows import Reading, Rows, read_rows
+from rbpp.data.stream import CHUNK_ROWS, Stream, row_stream, shard_files, tensor_stream
+
+Array = NDArray[np.float64]
+
+ROLES = ("anchor", "target", "output", "unprompted", "synthetic")
+GENERATED = ("synthetic", "output", "unprompted")
+# Rows of each source that numbers are of: neighbours are sought among all pairs of rows.
+SAMPLE_ROWS = 4_000
+# Vectors whose lengths differ by more than this are no unit-length embeddings.
+_UNIT = 0.01
+# Rows at this many times their spread from a further axis lie on a sphere nearly as they lay.
+_LIFT = 3.0
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Which fields of the files are read; see `rbpp.data.rows.read_rows`.
+
+    Attributes:
+        text: fields whose texts are joined.
+        embedding: field with a vector per row.
+        id: distinct ids.
+        group: generated rows with equal values are not independent.
+        label: a class of every row; files that lack it have none.
+        prompt, output: fields of generated rows whose pairs carry ΔI and I(p; M(p)); in a
+            comparison also of the reference.
+        generator: what made the rows; in a comparison, sets of one generator share one vote.
+        reading: which columns of tables, and which of several splits.
+    """
+
+    text: Sequence[str] = ()
+    embedding: str | None = None
+    id: str | None = None
+    group: str | None = None
+    label: str | None = None
+    prompt: str | None = None
+    output: str | None = None
+    generator: str | None = None
+    reading: Reading | None = None
+
+    def __post_init__(self) -> None:
+        if (self.prompt is None) != (self.output is None):
+            raise ValueError("Expected a prompt field and an output field; got one of them")
+
+    @property
+    def pairs(self) -> dict[str, str]:
+        """Fields of paired rows by name; empty where there are none."""
+        named = {"prompt": self.prompt, "output": self.output}
+        return {name: one for name, one in named.items() if one is not None}
+
+
+@dataclass(frozen=True)
+class Representation:
+    """How rows become numbers.
+
+    Attributes:
+        model: of text; see `rbpp.data.embed.embed`.
+        dimension: principal components d; `rbpp.data.reduce.dimension_rule` by default.
+        cache: folder of embeddings of a sentence-transformers model.
+    """
+
+    model: str | None = None
+    dimension: int | None = None
+    cache: Path | str | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How sources larger than memory are read.
+
+    Attributes:
+        chunk_rows: rows in memory at a time.
+        sample_rows: rows of each source that numbers are of.
+    """
+
+    chunk_rows: int = CHUNK_ROWS
+    sample_rows: int = SAMPLE_ROWS
+
+    def __post_init__(self) -> None:
+        validate.count("chunk_rows", self.chunk_rows)
+        validate.count("sample_rows", self.sample_rows, least=2)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What is assessed or compared, by name: a role, or a version's name.
+
+    Attributes:
+        rows: ids, texts, groups, labels and paired fields; of the sample where a source has one.
+        roles: of every name, one of `ROLES`.
+        vectors: embeddings (n, D), as they are.
+        coordinates: principal components (n, d) of them.
+        projection: the principal components.
+        embedding: how text became vectors.
+        streams: of sources that were sampled, all their rows, in order.
+        places: of sources that were sampled, which rows are in the sample (n,), counted from 0.
+    """
+
+    rows: Mapping[str, Rows]
+    roles: Mapping[str, str]
+    vectors: Mapping[str, np.ndarray]
+    coordinates: Mapping[str, Array]
+    projection: Projection
+    embedding: Embedding
+    streams: Mapping[str, Stream] = field(default_factory=dict)
+    places: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the sources, real ones first."""
+        return list(self.rows)
+
+    @property
+    def task(self) -> str:
+        """The source that stands for the task: the target, or the anchors in its place."""
+        for role in ("target", "anchor"):
+            for name in self.names:
+                if self.roles[name] == role:
+                    return name
+        raise ValueError(f"Expected anchor or target rows; got {', '.join(self.names)}")
+
+    def content(self, name: str, vectors: np.ndarray | None = None) -> np.ndarray:
+        """Vectors at unit length: what nearest neighbours and copies are sought among.
+
+        Embeddings keep their direction. Rows of numbers, whose length says something, are placed on
+        a sphere: x ↦ (x − x̄, 3 s) / |(x − x̄, 3 s)|, s the spread of all rows.
+
+        Args:
+            name: of the source.
+            vectors: of rows of it that are not in the sample.
+        """
+        rows = np.asarray(self.vectors[name] if vectors is None else vectors, np.float64)
+        if self.lifted:
+            rows = rows - self.projection.mean
+            rows = np.concatenate([rows, np.full((len(rows), 1), _LIFT * self._spread)], 1)
+        length = np.linalg.norm(rows, axis=1, keepdims=True)
+        return np.asarray(rows / np.where(length > 0, length, 1))
+
+    @cached_property
+    def lifted(self) -> bool:
+        """Whether the vectors are numbers and no embeddings of unit length."""
+        lengths = np.concatenate([np.linalg.norm(v, axis=1) for v in self.vectors.values()])
+        return not self.embedding.text and bool(lengths.std() > _UNIT * lengths.mean())
+
+    @cached_property
+    def copies(self) -> dict[str, Copies]:
+        """Groups of copies within every source; near copies too where vectors are embeddings."""
+        reference = self.content(self.task)
+        few = len(np.unique(reference, axis=0)) < 3
+        return {
+            name: exact_copies(self.vectors[name])
+            if self.lifted or few
+            else copies_within(self.content(name), reference, self.rows[name].text)
+            for name in self.names
+        }
+
+    @cached_property
+    def _spread(self) -> float:
+        """Root mean square distance of all rows from their mean."""
+        squares = [np.square(v - self.projection.mean).sum(1) for v in self.vectors.values()]
+        return max(float(np.sqrt(np.concatenate(squares).mean())), 1e-300)
+
+    def weights(self, name: str) -> Array:
+        """What each row of a source counts (n,): 1 / copies for generated rows, 1 for real ones."""
+        if self.roles[name] not in GENERATED:
+            return np.ones(len(self.rows[name]))
+        return self.copies[name].weights
+
+    def units(self, name: str) -> NDArray[np.int64]:
+        """Index (n,) of the independent unit of every row: its group, or its group of copies."""
+        groups = self.rows[name].groups
+        if groups is not None:
+            return np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
+        if self.roles[name] in GENERATED:
+            return self.copies[name].group
+        return exact_copies(self.vectors[name]).group
+
+    def chunks(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
+        """Number of the first row, and vectors, of every part of all rows of a source."""
+        if name not in self.streams:
+            yield 0, self.vectors[name]
+            return
+        start = 0
+        for part in self.streams[name]:
+            for chunk in part():
+                yield start, chunk.rows.numpy()
+                start += len(chunk.rows)
+
+
+def exact_copies(rows: np.ndarray) -> Copies:
+    """Groups of equal rows (n, D).
+
+    >>> exact_copies(np.array([[1.0], [2.0], [1.0]])).weights
+    array([0.5, 1. , 0.5])
+    """
+    _, first, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    # Numbered as they come: distinct rows have their own places.
+    group = np.argsort(np.argsort(first))[group.reshape(-1)]
+    sizes = np.bincount(group)
+    repeated = 1 - len(sizes) / len(rows)
+    return Copies(
+        group=group.astype(np.int64),
+        weights=1 / sizes[group],
+        distinct=len(sizes),
+        exact=repeated,
+        near=repeated,
+        largest=int(sizes.max()),
+    )
+
+
+def read_sources(
+    given: Mapping[str, Any],
+    fields: Fields | None = None,
+    representation: Representation | None = None,
+    *,
+    roles: Mapping[str, str] | None = None,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    compute: Compute | None = None,
+) -> Sources:
+    """Read, embed and project sources.
+
+    Args:
+        given: files, folders, Python objects or `Rows` by name; None is left out.
+        fields: of the files.
+        representation: how rows become numbers.
+        roles: of the names; by default every name is a role itself.
+        sampling: read files of numbers in chunks, and keep samples of them.
+        seed: decides every random number.
+        compute: device of the embedding model, workers, progress.
+
+    Raises:
+        ValueError: naming the source, file, row and field of bad input.
+
+    >>> rows = np.random.default_rng(0).normal(size=(60, 3))
+    >>> found = read_sources({"target": rows[:30], "synthetic": rows[30:]})
+    >>> found.names, found.coordinates["target"].shape
+    (['target', 'synthetic'], (30, 3))
+    """
+    compute = Compute.of(compute, seed)
+    fields, representation = fields or Fields(), representation or Representation()
+    present = {name: data for name, data in given.items() if data is not None}
+    roles = {name: name for name in present} if roles is None else dict(roles)
+    unknown = sorted({roles.get(name, name) for name in present} - set(ROLES))
+    if unknown:
+        raise ValueError(f"Expected roles of {', '.join(ROLES)}; got {', '.join(unknown)}")
+    names = sorted(present, key=lambda name: ROLES.index(roles[name]))
+    if sampling is not None:
+        return _sampled(
+            {n: present[n] for n in names}, fields, representation, roles, sampling, compute
+        )
+    pair_role = "output" if "output" in roles.values() else "synthetic"
+    rows = {
+        name: _read(present[name], name, roles[name], fields, roles[name] == pair_role)
+        for name in names
+    }
+    vectors, embedding = embed(
+        list(rows.values()),
+        model=representation.model,
+        device=compute.device,
+        cache=representation.cache,
+        seed=compute.seed,
+        mapper=compute.workers,
+        quiet=not compute.progress,
+    )
+    projection = principal_components(vectors, representation.dimension)
+    return _limited(
+        Sources(
+            rows=rows,
+            roles=roles,
+            vectors=dict(zip(names, vectors, strict=True)),
+            coordinates={n: projection(v) for n, v in zip(names, vectors, strict=True)},
+            projection=projection,
+            embedding=embedding,
+        ),
+        compute,
+    )
+
+
+def _read(data: Any, name: str, role: str, fields: Fields, paired: bool) -> Rows:
+    if isinstance(data, Rows):
+        return data
+    return read_rows(
+        data,
+        role if name == role else f"version {name}",
+        text_fields=fields.text,
+        embedding_field=fields.embedding,
+        id_field=fields.id,
+        group_field=fields.group if role in GENERATED else None,
+        paired_fields=fields.pairs if paired else None,
+        label_field=fields.label,
+        reading=fields.reading,
+    )
+
+
+def _limited(sources: Sources, compute: Compute) -> Sources:
+    """Sources with samples in place of those that have more rows than numbers are of."""
+    rows, vectors, coordinates = (
+        dict(sources.rows),
+        dict(sources.vectors),
+        dict(sources.coordinates),
+    )
+    streams, places = {}, {}
+    for name, own in sources.rows.items():
+        if len(own) <= SAMPLE_ROWS:
+            continue
+        import torch
+
+        random = np.random.default_rng([compute.spawn("rows", name).seed])
+        place = np.sort(random.choice(len(own), SAMPLE_ROWS, replace=False))
+        streams[name] = tensor_stream(torch.as_tensor(vectors[name]), CHUNK_ROWS)
+        places[name], rows[name] = place, own.select(place)
+        vectors[name], coordinates[name] = vectors[name][place], coordinates[name][place]
+    return replace(
+        sources, rows=rows, vectors=vectors, coordinates=coordinates, streams=streams, places=places
+    )
+
+
+def _sampled(
+    given: Mapping[str, Any],
+    fields: Fields,
+    representation: Representation,
+    roles: Mapping[str, str],
+    sampling: Sampling,
+    compute: Compute,
+) -> Sources:
+    """Sources of files of numbers that need not fit in memory."""
+    rows, streams, summaries = {}, {}, {}
+    for name, path in given.items():
+        if fields.embedding is None and any(s.suffix != ".npy" for s in shard_files(path)):
+            raise ValueError(
+                f"{path}: Expected an embedding field of a file with columns; got none"
+            )
+        streams[name] = row_stream(
+            Path(path).resolve(), field=fields.embedding, chunk_rows=sampling.chunk_rows
+        )
+        if not streams[name]:
+            raise ValueError(f"{path}: Expected rows for {name}; got none")
+        summaries[name] = one = _summary(path, name, streams[name], sampling, compute)
+        rows[name] = Rows(
+            roles[name],
+            str(path),
+            [str(place + 1) for place in one.place.tolist()],
+            embedding=one.sample.numpy(),
+            whole=one.count,
+        )
+    widths = {name: len(one.mean) for name, one in summaries.items()}
+    for name, width in widths.items():
+        if width != next(iter(widths.values())):
+            raise ValueError(
+                f"{rows[name].origin}: Expected embeddings of dimension "
+                f"{next(iter(widths.values()))} as in {next(iter(rows.values())).origin}; "
+                f"got {width}"
+            )
+    projection = moment_components(
+        [one.count for one in summaries.values()],
+        [one.mean.numpy() for one in summaries.values()],
+        [one.covariance.numpy() for one in summaries.values()],
+        representation.dimension,
+    )
+    vectors = {name: one.sample.numpy() for name, one in summaries.items()}
+    return Sources(
+        rows=rows,
+        roles=roles,
+        vectors=vectors,
+        coordinates={name: projection(part) for name, part in vectors.items()},
+        projection=projection,
+        embedding=Embedding("embeddings as given"),
+        streams={n: s for n, s in streams.items() if summaries[n].count > len(rows[n])},
+        places={n: s.place.numpy() for n, s in summaries.items() if s.count > len(rows[n])},
+    )
+
+
+def _summary(
+    path: Any, name: str, stream: Stream, sampling: Sampling, compute: Compute
+) -> StreamSummary:
+    found = summarise(
+        stream,
+        sample_rows=sampling.sample_rows,
+        seed=compute.spawn("rows", name).seed,
+        mapper=compute.workers,
+    )
+    if found.count < 2 or not bool((found.covariance.diagonal() > 0).any()):
+        raise ValueError(f"{path} ({name}): Expected at least 2 rows that differ; got others")
+    order = found.place.argsort()
+    return replace(found, sample=found.sample[order], place=found.place[order])

@@ -1,0 +1,323 @@
+"""An assessment as tables: by row, by component of a mixture of all rows, and by label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from rbpp.assessment.labels import wrong_labels
+from rbpp.assessment.log_ratio import whitened
+from rbpp.assessment.neighbours import nearest
+from rbpp.assessment.pooled_mixture import fit_mixture
+from rbpp.assessment.share_terms import Shares
+from rbpp.assessment.sources import Sources
+
+Array = NDArray[np.float64]
+
+# Principal components of the mixture that the map shows.
+_DIMENSION = 8
+# A component with less than this share in every source is empty.
+EMPTY = 0.005
+_LARGEST_REDUNDANCY = 10.0
+_EXAMPLES, _KEYWORDS = 3, 6
+# A label of the task is missing from the synthetic rows below the first of these parts of its share
+# in the task, and too rare below the second.
+MISSING, RARE = 0.1, 0.5
+_NEIGHBOURS = 5
+AXES = ("first principal component", "second principal component")
+# What a row that is not in the sample takes from its neighbours in it.
+_PLACED = ("off_task", "novel", "uncovered", "wrong_label")
+
+
+@dataclass(frozen=True)
+class Components:
+    """Components of a mixture of all rows, by source.
+
+    Attributes:
+        members: probabilities (n, K) of every source's rows.
+        weights: draws (num_samples, source, K) of every source's weights.
+    """
+
+    members: Mapping[str, Array]
+    weights: Array
+
+    @property
+    def effective(self) -> Array:
+        """exp of the entropy of the synthetic source's weights, draws (num_samples,)."""
+        own = self.weights[:, list(self.members).index("synthetic")]
+        return np.asarray(np.exp(-(own * np.log(np.maximum(own, 1e-300))).sum(-1)))
+
+
+def default_components(rows: int) -> int:
+    """One per 40 rows, 4 to 20.
+
+    >>> default_components(100), default_components(2000)
+    (4, 20)
+    """
+    return min(20, max(4, rows // 40))
+
+
+def find_components(
+    sources: Sources, count: int | None, *, num_samples: int, seed: int
+) -> Components:
+    """Fit a mixture to the rows of all sources, and draw the weights that each gives it.
+
+    A source's weights have a Dirichlet posterior, of a sparse prior and its independent rows.
+
+    Raises:
+        ValueError: if there are more components than rows, or none.
+    """
+    rows = np.concatenate([sources.coordinates[name][:, :_DIMENSION] for name in sources.names])
+    weight = np.concatenate([sources.weights(name) for name in sources.names])
+    most = len(rows)
+    if count is None:
+        count = min(default_components(most), most)
+    if not isinstance(count, int | np.integer) or not 1 <= count <= most:
+        raise ValueError(f"Expected components from 1 to the {most} rows; got {count}")
+    random = np.random.default_rng([seed, 7])
+    table = whitened(rows, weight)
+    mixture = fit_mixture(table, weight, int(count), random)
+    joint = mixture.log_joint(np.square(mixture.standardized(table)).sum(-1))
+    member = np.exp(joint - logsumexp(joint, axis=0)).T
+    ends = np.cumsum([len(sources.rows[name]) for name in sources.names])[:-1]
+    members = dict(zip(sources.names, np.split(member, ends), strict=True))
+    drawn = []
+    for name, own in members.items():
+        mass = own.T @ sources.weights(name)
+        units = int(sources.units(name).max()) + 1
+        mass = mass * min(1.0, units / mass.sum())
+        drawn.append(random.dirichlet(mass + 0.5 / len(mass), num_samples))
+    return Components(members, np.stack(drawn, 1))
+
+
+def row_table(sources: Sources, shares: Shares, components: Components) -> pd.DataFrame:
+    """One line per row; see `rbpp.assessment.assessment.Assessment`."""
+    parts = []
+    for name in sources.names:
+        rows, member = sources.rows[name], components.members[name]
+        coordinates = sources.coordinates[name]
+        missing = np.full(len(rows), np.nan)
+        part: dict[str, Any] = {
+            "source": name,
+            "id": rows.ids,
+            "group": rows.groups if rows.groups is not None else [None] * len(rows),
+            "off_task": missing,
+            "novel": missing,
+            "uncovered": missing,
+            "redundancy": redundancy(sources, name),
+            "component": member.argmax(1),
+            "component_probability": member.max(1),
+            "copy_of": [None] * len(rows),
+            "copy": [""] * len(rows),
+            "x": coordinates[:, 0],
+            "y": coordinates[:, 1] if coordinates.shape[1] > 1 else np.zeros(len(rows)),
+            "text": rows.text if rows.text is not None else [None] * len(rows),
+        }
+        if name == "synthetic":
+            part["off_task"] = shares.probability
+            if shares.novel is not None:
+                part["novel"] = shares.novel.probability
+            if shares.copied is not None:
+                kinds = shares.copied.kind()
+                ids = sources.rows["anchor"].ids
+                part["copy"] = kinds
+                part["copy_of"] = [
+                    ids[index] if kind else None
+                    for kind, index in zip(kinds, shares.copied.source, strict=True)
+                ]
+        if name == "output" and shares.output is not None:
+            part["off_task"] = shares.output.probability
+        if name == sources.task:
+            part["uncovered"] = shares.uncovered.probability
+        parts.append(pd.DataFrame(part))
+    table = pd.concat([part.astype(object) for part in parts], ignore_index=True)
+    numbers = [*("off_task", "novel", "uncovered", "redundancy", "component_probability", "x", "y")]
+    return table.astype(dict.fromkeys(numbers, float) | {"component": int})
+
+
+def redundancy(sources: Sources, name: str) -> Array:
+    """log of the median nearest-neighbour distance over the row's own, at most 10."""
+    content = sources.content(name).astype(np.float32)
+    if len(content) < 2:
+        return np.zeros(len(content))
+    distance = nearest(content, content, 1, own=True)[0][:, 0].astype(float)
+    copies = np.bincount(sources.copies[name].group)[sources.copies[name].group] > 1
+    exact = copies & (distance < 2e-3)
+    typical = np.median(distance[~exact]) if (~exact).any() else 1.0
+    near = -np.log(np.maximum(distance / max(typical, 1e-300), np.exp(-_LARGEST_REDUNDANCY)))
+    return np.where(exact, _LARGEST_REDUNDANCY, near)
+
+
+def component_table(sources: Sources, components: Components, rows: pd.DataFrame) -> pd.DataFrame:
+    """One line per component; see `rbpp.assessment.assessment.Assessment`."""
+    share = components.weights.mean(0)
+    names = sources.names
+    order = np.argsort(-share[names.index("synthetic")], kind="stable")
+    keywords = _keywords(sources, components)
+    lines = []
+    for component in order:
+        own = rows[rows["component"] == component]
+        chances = {
+            "p_irrelevant": _mean(own, "synthetic", "off_task"),
+            "p_uncovered": _mean(own, sources.task, "uncovered"),
+            "p_unsampled": _mean(own, "synthetic", "novel"),
+        }
+        spread = np.cov(own[["x", "y"]].to_numpy(), rowvar=False) if len(own) > 2 else np.eye(2)
+        lines.append(
+            {
+                "component": int(component),
+                "part": _part(chances, float(share[:, component].max())),
+                **chances,
+                **{f"share_{name}": float(share[i, component]) for i, name in enumerate(names)},
+                "nearest": _nearest(own),
+                "keywords": keywords[component],
+                "x": float(own["x"].mean()) if len(own) else 0.0,
+                "y": float(own["y"].mean()) if len(own) else 0.0,
+                "xx": float(spread[0, 0]),
+                "xy": float(spread[0, 1]),
+                "yy": float(spread[1, 1]),
+            }
+        )
+    return pd.DataFrame(lines).set_index("component")
+
+
+def label_table(
+    sources: Sources, *, num_samples: int, seed: int
+) -> tuple[pd.DataFrame | None, dict[str, Any], str]:
+    """Labels that are wrong, missing or too few among the synthetic rows.
+
+    Returns:
+        One line per label: `rows`, `share`, `task_share`, `p_missing`, `p_too_few`, the latter nan
+        without labels of the task; columns `wrong_label` and `suggested_label` of the synthetic
+        rows, and the share of wrong labels; and why there is none.
+    """
+    made = sources.rows["synthetic"].labels
+    if made is None or len({label for label in made if label is not None}) < 2:
+        return None, {}, "no labels of two kinds among the synthetic rows"
+    real = sources.rows[sources.task].labels
+    names = sorted({label for label in [*made, *(real or [])] if label is not None})
+    number = {name: index for index, name in enumerate(names)}
+    place = np.array([i for i, label in enumerate(made) if label is not None])
+    labels = torch.tensor([number[made[i]] for i in place])
+    vectors = torch.as_tensor(sources.content("synthetic")[place]).double()
+    known = np.array([i for i, label in enumerate(real or []) if label is not None], dtype=int)
+    real_rows = real_labels = None
+    if real is not None and len(known) >= 10:
+        real_rows = torch.as_tensor(sources.content(sources.task)[known]).double()
+        real_labels = torch.tensor([number[real[i]] for i in known])
+    try:
+        found = wrong_labels(vectors, labels, len(names), real_rows, real_labels, seed)
+    except ValueError as error:
+        return None, {}, str(error)
+    wrong = np.full(len(made), np.nan)
+    suggested: list[str | None] = [None] * len(made)
+    wrong[place] = found.probability_wrong
+    for row, guess in zip(place, found.suggested, strict=True):
+        suggested[row] = names[int(guess)]
+    counts = np.bincount(labels.numpy(), minlength=len(names))
+    random = np.random.default_rng([seed, 8])
+    own = random.dirichlet(counts + 0.5, num_samples)
+    table = pd.DataFrame({"label": names, "rows": counts, "share": counts / counts.sum()})
+    if real_labels is not None:
+        task = np.bincount(real_labels.numpy(), minlength=len(names))
+        drawn = random.dirichlet(task + 0.5, num_samples)
+        table["task_share"] = task / task.sum()
+        table["p_missing"] = (own < MISSING * drawn).mean(0)
+        table["p_too_few"] = (own < RARE * drawn).mean(0)
+    columns = {
+        "wrong_label": wrong,
+        "suggested_label": suggested,
+        "share_wrong": found.share_wrong,
+    }
+    return table, columns, ""
+
+
+def place_rows(
+    sources: Sources, name: str, vectors: np.ndarray, sample: pd.DataFrame
+) -> dict[str, np.ndarray]:
+    """Columns of rows that are not in the sample: the mean over their neighbours in it.
+
+    Args:
+        sources: with the sample.
+        name: of the source.
+        vectors: (n, D), of rows of it.
+        sample: lines of the sample's rows of this source.
+    """
+    k = min(_NEIGHBOURS, len(sample))
+    content = sources.content(name, vectors).astype(np.float32)
+    _, near = nearest(content, sources.content(name).astype(np.float32), k)
+    coordinates = sources.projection(vectors)
+    found = {
+        column: sample[column].to_numpy(float)[near].mean(1)
+        for column in _PLACED
+        if column in sample
+    }
+    first = near[:, 0]
+    return {
+        **found,
+        "redundancy": np.full(len(vectors), np.nan),
+        "component": sample["component"].to_numpy()[first],
+        "component_probability": sample["component_probability"].to_numpy()[first],
+        "x": coordinates[:, 0],
+        "y": coordinates[:, 1] if coordinates.shape[1] > 1 else np.zeros(len(vectors)),
+    }
+
+
+def _mean(rows: pd.DataFrame, source: str, column: str) -> float:
+    values = rows.loc[rows["source"] == source, column].dropna()
+    return float(values.mean()) if len(values) else 0.0
+
+
+def _part(chances: Mapping[str, float], largest_share: float) -> str:
+    if largest_share < EMPTY:
+        return "empty"
+    for part in ("irrelevant", "uncovered", "unsampled"):
+        if chances[f"p_{part}"] > 0.5:
+            return part
+    return "shared"
+
+
+def _nearest(rows: pd.DataFrame) -> list[str]:
+    """Texts or ids of the rows nearest to the middle of a component, real ones where it has two."""
+    real = rows[rows["source"].isin(["anchor", "target"])]
+    rows = real if len(real) >= 2 else rows
+    away = (rows["x"] - rows["x"].mean()) ** 2 + (rows["y"] - rows["y"].mean()) ** 2
+    ordered = rows.loc[away.sort_values(kind="stable").index]
+    said = [
+        t if isinstance(t, str) else i for t, i in zip(ordered["text"], ordered["id"], strict=True)
+    ]
+    return list(dict.fromkeys(map(str, said)))[:_EXAMPLES]
+
+
+def _keywords(sources: Sources, components: Components) -> list[list[str]]:
+    """Words that a component's rows use more than the others do."""
+    count = components.weights.shape[-1]
+    if any(rows.text is None for rows in sources.rows.values()):
+        return [[] for _ in range(count)]
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    texts = [text for rows in sources.rows.values() for text in rows.text or []]
+    vectorizer = TfidfVectorizer(stop_words="english", sublinear_tf=True, max_features=20_000)
+    try:
+        words = vectorizer.fit_transform(texts)
+    except ValueError:  # nothing but stop words
+        return [[] for _ in range(count)]
+    names = vectorizer.get_feature_names_out()
+    overall = np.asarray(words.mean(0)).ravel()
+    likely = np.concatenate(list(components.members.values()))
+    result: list[list[str]] = []
+    for column in likely.T:
+        total = column.sum()
+        if total < 1:
+            result.append([])
+            continue
+        excess = (words.T @ column) / total - overall
+        result.append([str(names[place]) for place in np.argsort(-excess)[:_KEYWORDS]])
+    return result

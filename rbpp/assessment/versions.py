@@ -1,0 +1,294 @@
+"""Versions of a synthetic data set beside one reference: read, embedded, and what is scored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rbpp.assessment.copies import same_rows
+from rbpp.assessment.ranking_sources import Source
+from rbpp.assessment.sources import (
+    Fields,
+    Representation,
+    Sampling,
+    Sources,
+    read_sources,
+)
+from rbpp.checks import Check, verdict_of
+from rbpp.compute import Compute
+from rbpp.data.embed import Embedding, embed
+from rbpp.data.reduce import moment_components
+from rbpp.data.rows import Rows, is_text_field, read_rows
+
+
+@dataclass(frozen=True)
+class Versions:
+    """What is compared.
+
+    Attributes:
+        rows: of the target, anchors where there are any, and the versions, by name; versions are
+            named as `key` says.
+        names: of the versions, in the order given.
+        vectors: embeddings by name, all rows.
+        outputs: embeddings of outputs, of the target and the versions; empty without.
+        embedding: how text became vectors.
+        sampled: sources that are samples of a stream, with principal components of all rows.
+    """
+
+    rows: Mapping[str, Rows]
+    names: list[str]
+    vectors: Mapping[str, np.ndarray]
+    outputs: Mapping[str, np.ndarray]
+    embedding: Embedding
+    sampled: Sources | None = None
+
+    def scored(self) -> tuple[dict[str, Source], Source]:
+        """The versions and the reference as `rank_sets` takes them."""
+        return {name: self._source(key(name)) for name in self.names}, self._source("target")
+
+    def sources(self, dimension: int | None) -> Sources:
+        """With principal components, for what stands beside the score."""
+        if self.sampled is not None:
+            return self.sampled
+        rows = [np.asarray(one, np.float64) for one in self.vectors.values()]
+        projection = moment_components(
+            [len(one) for one in rows],
+            [one.mean(0) for one in rows],
+            [np.cov(one.T, bias=True).reshape(one.shape[1], -1) for one in rows],
+            dimension,
+        )
+        roles = {name: name if name in ("target", "anchor") else "synthetic" for name in self.rows}
+        return Sources(
+            rows=self.rows,
+            roles=roles,
+            vectors=self.vectors,
+            coordinates={name: projection(one) for name, one in self.vectors.items()},
+            projection=projection,
+            embedding=self.embedding,
+        )
+
+    def checks(self, fields: Fields) -> list[Check]:
+        """What may mislead before anything is computed."""
+        found = [self._read()]
+        if fields.prompt is not None and fields.group is None:
+            found.append(self._dependence())
+        if "anchor" in self.rows:
+            same = same_rows(*(_content(self.rows[name]) for name in ("anchor", "target")))
+            found.append(
+                Check(
+                    "the anchors are other rows than the reference",
+                    "violated" if same else "holds",
+                    "both hold the same rows: copies of anchors score as if they were learned"
+                    if same
+                    else "",
+                )
+            )
+        if sizes := {n: (len(r), r.size) for n, r in self.rows.items() if len(r) < r.size}:
+            some = [f"{n:,} of {whole:,} of {name}" for name, (n, whole) in sizes.items()]
+            found.append(
+                Check(
+                    "rows of the samples",
+                    "unknown",
+                    f"scores are those of {', '.join(some)} rows, drawn uniformly",
+                )
+            )
+        return found
+
+    def _source(self, name: str) -> Source:
+        rows = self.rows[name]
+        made = rows.paired.get("generator")
+        return Source(
+            rows=self.vectors[name],
+            labels=rows.labels,
+            outputs=self.outputs.get(name),
+            units=rows.groups,
+            generator=None if made is None else " + ".join(sorted(set(map(str, made)))),
+        )
+
+    def _read(self) -> Check:
+        unread = dict(zip(self.rows, self.embedding.unread, strict=False))
+        cut = dict(zip(self.rows, self.embedding.cut, strict=False))
+        lost = [f"{n} rows of {name}" for name, n in unread.items() if n]
+        short = [f"{n} rows of {name}" for name, n in cut.items() if n]
+        message = "; ".join(
+            [f"without a word it knows: {', '.join(lost)}"] * bool(lost)
+            + [f"cut: {', '.join(short)}"] * bool(short)
+        )
+        return Check(
+            "the embedding reads every row",
+            verdict_of(not lost and not short),
+            message,
+            {"embedding": str(self.embedding)},
+        )
+
+    def _dependence(self) -> Check:
+        """Rows of one prompt are not independent; the bootstrap counts them as if they were."""
+        repeated = {}
+        for name in self.names:
+            prompts = self.rows[key(name)].paired.get("prompt")
+            if prompts is not None:
+                distinct = len(np.unique(np.asarray(prompts), axis=0))
+                repeated[name] = 1 - distinct / len(prompts)
+        many = [name for name, share in repeated.items() if share > 0.1]
+        return Check(
+            "the rows of a version are independent",
+            "undecided" if many else "holds",
+            f"prompts repeat in {', '.join(many[:5])}: name their group with --group-field"
+            if many
+            else "",
+            {"repeated_prompts": repeated},
+        )
+
+
+def key(name: str) -> str:
+    """The name of a version among the sources, where roles have names too."""
+    return f"version {name}"
+
+
+def name_versions(versions: Mapping[str, Any] | Sequence[Any], least: int = 2) -> dict[str, Any]:
+    """Versions by name; files by their stems.
+
+    Raises:
+        ValueError: on fewer than `least`, or two of one name.
+    """
+    if isinstance(versions, Mapping):
+        named = dict(versions)
+    elif not isinstance(versions, list | tuple):  # one version: its letters or rows are none
+        raise ValueError(
+            f"Expected versions by name or a list of them; got <{type(versions).__name__}>"
+        )
+    else:
+        names = [
+            Path(data).stem if isinstance(data, str | Path) else f"version {place}"
+            for place, data in enumerate(versions, 1)
+        ]
+        if len(set(names)) < len(names):  # the same file name in several folders
+            names = [str(data) for data in versions]
+        named = dict(zip(names, versions, strict=True))
+        if len(named) < len(names):
+            raise ValueError(f"Expected versions of different names; got {', '.join(names)}")
+    if len(named) < least:
+        raise ValueError(f"Expected at least {least} versions to compare; got {len(named)}")
+    return named
+
+
+def read_versions(
+    named: Mapping[str, Any],
+    reference: Any,
+    anchor: Any,
+    fields: Fields,
+    representation: Representation,
+    sampling: Sampling | None,
+    compute: Compute,
+) -> Versions:
+    """Read and embed what is compared.
+
+    Raises:
+        ValueError: naming the source, file, row and field of bad input.
+    """
+    given = {"target": reference, "anchor": anchor, **{key(n): d for n, d in named.items()}}
+    given = {name: data for name, data in given.items() if data is not None}
+    if sampling is not None:
+        unread = {"label": fields.label, "output": fields.output, "generator": fields.generator}
+        if asked := [name for name, field in unread.items() if field is not None]:
+            raise ValueError(f"Expected streams of vectors alone; got a {asked[0]} field")
+        roles = {n: n if n in ("target", "anchor") else "synthetic" for n in given}
+        sources = read_sources(
+            given, fields, representation, roles=roles, sampling=sampling, compute=compute
+        )
+        return Versions(
+            sources.rows, list(named), sources.vectors, {}, sources.embedding, sampled=sources
+        )
+    rows = {name: _read(data, name, fields) for name, data in given.items()}
+    made = [rows[key(name)] for name in named]
+    if fields.label is not None and all(one.labels is None for one in made):
+        raise ValueError(
+            f"{made[0].origin}: Expected a field {fields.label!r} with labels in the versions; "
+            "got none"
+        )
+    vectors, embedding = _embedded(rows, representation, compute)
+    outputs: dict[str, np.ndarray] = {}
+    if fields.output is not None:
+        judged = {n: _as_rows(r, "output") for n, r in rows.items() if n != "anchor"}
+        outputs, _ = _embedded(judged, representation, compute)
+    return Versions(rows, list(named), vectors, outputs, embedding)
+
+
+def _read(data: Any, name: str, fields: Fields) -> Rows:
+    if isinstance(data, Rows):
+        return data
+    is_version = name not in ("target", "anchor")
+    text, embedding = fields.text, fields.embedding
+    paired = {}
+    if fields.output is not None and fields.prompt is not None and name != "anchor":
+        paired = fields.pairs
+    if not text and embedding is None and fields.prompt is not None:
+        if is_text_field(data, fields.prompt.split(",")[0]):
+            text = fields.prompt.split(",")
+        else:
+            embedding = fields.prompt
+    if is_version and fields.generator is not None:
+        paired = {**paired, "generator": fields.generator}
+    return read_rows(
+        data,
+        name,
+        text_fields=text,
+        embedding_field=embedding,
+        id_field=fields.id,
+        group_field=fields.group if is_version else None,
+        paired_fields=paired,
+        label_field=fields.label if name != "anchor" else None,
+        reading=fields.reading,
+    )
+
+
+def _embedded(
+    rows: Mapping[str, Rows], representation: Representation, compute: Compute
+) -> tuple[dict[str, np.ndarray], Embedding]:
+    vectors, embedding = embed(
+        list(rows.values()),
+        model=representation.model if next(iter(rows.values())).text is not None else None,
+        device=compute.device,
+        cache=representation.cache,
+        seed=compute.seed,
+        mapper=compute.workers,
+        quiet=not compute.progress,
+    )
+    return dict(zip(rows, vectors, strict=True)), embedding
+
+
+def _as_rows(rows: Rows, name: str) -> Rows:
+    """A paired field as rows of their own."""
+    values = rows.paired[name]
+    if isinstance(values, np.ndarray):
+        return replace(rows, text=None, embedding=values)
+    return replace(rows, text=values, embedding=None)
+
+
+def _content(rows: Rows) -> Any:
+    return rows.text if rows.text is not None else rows.embedding
+
+
+def read_record(against: Any) -> dict[str, Any]:
+    """Stored results from a file, or as they are.
+
+    Raises:
+        ValueError: if they are none.
+        OSError: if there is no such file.
+    """
+    if isinstance(against, Mapping):
+        return dict(against)
+    try:
+        record = json.loads(Path(against).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{against}: Expected stored results in JSON; got {error}") from error
+    if not isinstance(record, dict) or "sets" not in record:
+        raise ValueError(
+            f"{against}: Expected stored results of --store; got JSON without any version"
+        )
+    return record

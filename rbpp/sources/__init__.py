@@ -1,1 +1,0 @@
-"""Several sources of real data under one mixture: shares, findings, comparisons, reports."""
