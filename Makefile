@@ -3,7 +3,7 @@ PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test slow robust margins lowest container lint format typecheck bench dist install clean
+.PHONY: demo test slow robust margins lowest container lint format typecheck bench coverage dist install clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED) ## the main job on real text, the paper's figures, and every term and bound of its simulation
@@ -49,6 +49,9 @@ typecheck: $(INSTALLED)
 
 bench: $(INSTALLED) ## side by side with the peers; see benchmarks/README.md
 	$(BIN)/python benchmarks/run.py
+
+coverage: $(INSTALLED) ## how often intervals of bounds cover what is known: hours; writes docs/coverage.md
+	$(BIN)/python benchmarks/coverage.py
 
 dist: $(INSTALLED) ## the wheel and the source archive, in dist/
 	$(BIN)/python -m build

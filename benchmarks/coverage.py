@@ -1,18 +1,20 @@
 """How often the intervals of `rbpp bounds` cover the truth, where the truth is known.
 
-    python benchmarks/coverage.py [--quick] [--worlds 200] [--seed 0]
+    python benchmarks/coverage.py [--quick] [--worlds 200] [--seed 0] [--dimensions 2 4 8] …
 
 Every world is a replication: its terms are estimated from draws and densities alone, and compared
-with log-determinants (linear_gaussian) or finite sums (finite_alphabet). Prints Markdown, and
+with log-determinants (linear_gaussian) or finite sums (finite_alphabet). linear_gaussian is also run
+over dimensions and noises, with its rows in one table, the worst cover first. Prints Markdown, and
 writes docs/coverage.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ LETTER_NOISE = 0.2
 RESOLUTION = 0.01
 Z = 1.96
 BATCH = 20
+LEAST_COVER = 0.85
 ROUNDING = 1e-9  # an information of zero is computed up to this
 
 
@@ -189,10 +192,10 @@ Truth = Callable[[Mapping[str, Tensor], Mapping[str, float]], dict[str, float]]
 Case = tuple[dict[str, Estimate], list[dict[str, float]]]
 
 
-def linear_gaussian(sizes: SampleSizes, seed: int = 0) -> Case:
+def linear_gaussian(sizes: SampleSizes, seed: int = 0, **knobs: float) -> Case:
     """Estimates and truths of `linear_gaussian` with noisy means as learners."""
-    learner = point_learner(LEARNER_NOISE)
-    return _case(load_process("linear_gaussian"), learner, linear_gaussian_truth, sizes, seed)
+    process, learner = load_process("linear_gaussian", **knobs), point_learner(LEARNER_NOISE)
+    return _case(process, learner, linear_gaussian_truth, sizes, seed)
 
 
 def finite_alphabet(sizes: SampleSizes, seed: int = 0) -> Case:
@@ -264,6 +267,44 @@ def coverage(
     return table
 
 
+def grid(
+    dimensions: Iterable[int],
+    noises: Iterable[float],
+    prompt_noises: Iterable[float],
+    sizes: SampleSizes,
+    seed: int,
+) -> list[str]:
+    """Every term at every dimension and noise, a line each, those with the worst cover first."""
+    rows: list[tuple[float, float, str]] = []
+    for size, noise, prompt_noise in itertools.product(dimensions, noises, prompt_noises):
+        knobs = {"dimension": size, "curation_noise": noise, "prompt_noise": prompt_noise}
+        for row in coverage(*linear_gaussian(sizes, seed, **knobs)):
+            covered, spread = float(row["covered"]), float(row["mcse"])
+            chance = math.sqrt(max(float(row["rmse"]) ** 2 - float(row["bias"]) ** 2, 1e-24))
+            z = abs(float(row["bias"])) / chance * math.sqrt(float(row["worlds"]))
+            sides = float(row["between"])
+            mark = "side or estimate" if covered < LEAST_COVER else ""
+            cells = [f"{size} | {noise:g} | {prompt_noise:g} | `{row['term']}`"]
+            cells += [f"{float(row['bias']):.3f} | {spread:.3f} | {z:.1f} | {covered:.0%}"]
+            cells += ["" if math.isnan(sides) else f"{sides:.0%}", mark]
+            rows.append((covered, -z, f"| {' | '.join(cells)} |"))
+    head = (
+        "d | noise | prompt noise | term | bias | stated error | \\|z\\| | covered | sides | is a"
+    )
+    return [
+        "## `linear_gaussian` over dimensions and noises",
+        "",
+        f"Worst cover first, none left out. \\|z\\| is the mean error in its own standard errors. A "
+        f"term that is covered in less than {LEAST_COVER:.0%} is a side or an estimate there, not an "
+        "interval.",
+        "",
+        f"| {head} |",
+        "|---:|---:|---:|---|---:|---:|---:|---:|---:|---|",
+        *(line for _, _, line in sorted(rows)),
+        "",
+    ]
+
+
 def _markdown(name: str, table: list[dict[str, float | str]]) -> list[str]:
     lines = [
         f"## `{name}`",
@@ -292,7 +333,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="20 worlds, nothing written")
     parser.add_argument("--worlds", type=int, default=200, help="replications (200)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--dimensions", nargs="*", type=int, default=[2, 4, 8])
+    parser.add_argument("--noises", nargs="*", type=float, default=[0.5, 0.1, 0.02, 0.0])
+    parser.add_argument("--prompt-noises", nargs="*", type=float, default=[0.0, 0.5])
+    parser.add_argument("--grid-worlds", type=int, default=200, help="per row of the grid (200)")
+    parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "coverage.md")
     arguments = parser.parse_args()
     worlds = BATCH if arguments.quick else arguments.worlds
@@ -300,13 +345,13 @@ def main() -> None:
     lines = [
         "# Coverage of the intervals of `rbpp bounds`",
         "",
-        f"Output of `python benchmarks/coverage.py --worlds {worlds} --seed {arguments.seed}`.",
+        f"Output of `python benchmarks/coverage.py {' '.join(sys.argv[1:])}`.",
         "",
         f"Each of {worlds} worlds is a replication with a truth of its own. *Covered* is "
         "the share of worlds whose estimate ± 1.96 stated Monte Carlo errors holds the truth "
         f"(nominal 95 %, ± {chance:.1%} by chance); *between the sides* that of the lower and "
         "upper side, each widened by 1.96 errors, which should be larger. "
-        "Divergences from curated rows are upper estimates. λ, `prompting_factor`, is judged "
+        "λ, `prompting_factor`, is judged "
         "where it is finite. An information that few of the 16 settings of a prompt or factor "
         "decide, as where one letter is rare, has an error that is itself uncertain.",
         "",
@@ -314,6 +359,18 @@ def main() -> None:
     sizes = SampleSizes(worlds=worlds, worlds_at_once=BATCH)
     for name in arguments.cases:
         lines += _markdown(name, coverage(*CASES[name](sizes, arguments.seed)))
+    if not arguments.quick:
+        spread = SampleSizes(
+            worlds=arguments.grid_worlds, worlds_at_once=-(-arguments.grid_worlds // 2)
+        )
+        lines += [f"{arguments.grid_worlds} worlds a row, in two batches.", ""]
+        lines += grid(
+            arguments.dimensions,
+            arguments.noises,
+            arguments.prompt_noises,
+            spread,
+            arguments.seed,
+        )
     text = "\n".join(lines)
     print(text)
     if not arguments.quick:

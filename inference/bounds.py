@@ -1,7 +1,8 @@
 """Every term and bound of a process, each bound audited beside what it bounds.
 
 PROCESS is a shipped process, a path to a file with a Pyro model, or module:attribute. Worlds are
-draws from its prior: all else is conditional on the world. Every term has its Monte Carlo error
+draws from its prior, or from its posterior given rows (--data SITE=FILE, or --posterior FILE.nc of
+`rbpp infer`): all else is conditional on the world. Every term has its Monte Carlo error
 beside it, every information its two sides, every statement its assumptions with what was measured.
 
 A violated statement is named and kept: the exit status is 0 whatever holds.
@@ -21,6 +22,8 @@ from rbpp import command, options
 from rbpp.theory.settings import LearnerChoice, LemmaConstants, SampleSizes
 
 if TYPE_CHECKING:
+    from rbpp.posterior.worlds import WorldPosterior
+    from rbpp.processes.process import Process
     from rbpp.theory.bounds import Bounds
 
 _LEARNER_OPTIONS = {"name": "learner", "components": "components", "noise": "learner_noise"}
@@ -29,6 +32,12 @@ _LEARNER_OPTIONS = {"name": "learner", "components": "components", "noise": "lea
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of this program."""
     options.add_process(parser)
+    observed = parser.add_argument_group("posterior worlds instead of prior ones")
+    observed.add_argument(
+        "--posterior", type=Path, metavar="FILE.nc", help="that rbpp infer has written"
+    )
+    options.add_site_data(observed)
+    options.add_limits(observed)
     _add_fields(parser.add_argument_group("how much to draw"), SampleSizes)
     _add_fields(parser.add_argument_group("constants of the lemmas"), LemmaConstants)
     learner = parser.add_argument_group("the learner of W")
@@ -45,11 +54,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Bounds:
     """Terms, bounds, audit and figures of one process."""
+    from rbpp.posterior.identity import read_posterior
     from rbpp.processes.loading import parse_settings
     from rbpp.processes.process import load_process
     from rbpp.theory.bounds import bounds
 
-    process = load_process(arguments.process, **parse_settings(arguments.set))
+    knobs = parse_settings(arguments.set)
+    if arguments.posterior is not None and arguments.data:
+        raise ValueError("Expected --posterior or --data; got both")
+    posterior: WorldPosterior | Path | None = arguments.posterior
+    if arguments.data:
+        posterior = _posterior(arguments, load_process(arguments.process, **knobs))
+        process = posterior.process
+    elif posterior is not None:
+        process, _ = read_posterior(posterior, arguments.process, knobs)
+    else:
+        process = load_process(arguments.process, **knobs)
     sizes, constants = (
         _from_options(arguments, SampleSizes),
         _from_options(arguments, LemmaConstants),
@@ -61,6 +81,7 @@ def run(arguments: argparse.Namespace) -> Bounds:
         "process": process.source,
         "code": _digest(process.source),
         "knobs": process.knobs,
+        "posterior": None if posterior is None else _posterior_digest(posterior),
         "sizes": asdict(sizes),
         "loss_bound": constants.loss_bound,
         "resolution": constants.resolution,
@@ -71,6 +92,7 @@ def run(arguments: argparse.Namespace) -> Bounds:
     with options.open_compute(arguments, work) as compute:
         return bounds(
             process,
+            posterior=posterior,
             sizes=sizes,
             constants=constants,
             learner=learner,
@@ -78,6 +100,32 @@ def run(arguments: argparse.Namespace) -> Bounds:
             seed=arguments.seed,
             compute=compute,
         )
+
+
+def _posterior(arguments: argparse.Namespace, process: Process) -> WorldPosterior:
+    """The posterior given the rows of the command line."""
+    from rbpp.compute import Compute
+    from rbpp.posterior.rows import read_sites
+    from rbpp.posterior.worlds import infer
+
+    return infer(
+        process,
+        read_sites(arguments.data),
+        seconds=arguments.seconds,
+        accept=arguments.accept,
+        seed=arguments.seed,
+        compute=Compute(device=arguments.device, seed=arguments.seed),
+    )
+
+
+def _posterior_digest(posterior: WorldPosterior | Path) -> str | None:
+    """Of the draws, by which a checkpoint knows them."""
+    from rbpp import inference_data
+
+    data = inference_data.read(posterior) if isinstance(posterior, Path) else posterior.idata
+    assert data is not None
+    values = inference_data.group_datasets(data)["sample_stats"]["lp"].values
+    return hashlib.sha256(values.tobytes()).hexdigest()
 
 
 def _add_fields(

@@ -3,8 +3,10 @@
 DATA holds one row per line or record: .npy, .npz, CSV, Parquet, JSON, JSON lines, or a folder of
 shards; - is standard input. Rows are numbers, or text that is embedded first; --dimension, and
 text always, means their principal components, and then every term is one of these coordinates.
-Chains are independent fits: where R-hat between them is above 1.05, or Pareto k of the
-approximation above 0.7, a check says so.
+Chains are independent fits: where R-hat between them is above 1.05, the approximation is away from
+the posterior, or held-out rows do not look like the mixture's own, a check says so. Rows that have
+no density (columns that others give, one value over and over) and rows that alone set a scale are
+refused.
 
 Rows larger than memory, .npy, Parquet, Feather or Arrow, are read in chunks (--stream, and by
 itself from 1 GiB on), on one machine or on those of a Ray cluster (--workers ray); Pareto k is not

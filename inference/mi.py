@@ -3,7 +3,9 @@
 X and Y hold one row per line or record, in the same order: .npy, .npz, CSV, Parquet, JSON or JSON
 lines with numbers, or a vector per row. No conditional density is needed: mixtures of the joint
 rows, on margins and of sizes that held-out rows decide, give the information and its interval. The
-checks say whether the nearest neighbours of the rows see structure that the mixtures miss.
+checks say whether the nearest neighbours of the rows see structure that the mixtures miss, and
+whether rows depend on their neighbours in order (--block). Two columns of whole numbers that repeat
+are labels or counts, and their information has a Dirichlet posterior.
 """
 
 from __future__ import annotations
@@ -59,6 +61,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="largest mixture considered (128)",
     )
+    parser.add_argument(
+        "--block",
+        type=options.positive_integer,
+        default=1,
+        metavar="N",
+        help="successive rows that may depend on each other, as in time series (1)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> MutualInformation:
@@ -74,6 +83,7 @@ def run(arguments: argparse.Namespace) -> MutualInformation:
             draws=arguments.draws,
             chains=arguments.chains,
             components=arguments.components,
+            block=arguments.block,
             seed=arguments.seed,
             compute=compute,
         )

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from rbpp.mixtures.mixture import GaussianMixture as GaussianMixture
     from rbpp.mixtures.posterior import MixturePosterior as MixturePosterior
     from rbpp.paired.mutual_information import mutual_information as mutual_information
+    from rbpp.posterior.worlds import WorldPosterior as WorldPosterior
+    from rbpp.posterior.worlds import infer as infer
     from rbpp.processes.contract import check as check
     from rbpp.processes.process import load_process as load_process
     from rbpp.processes.simulation import simulate as simulate
@@ -69,6 +71,7 @@ _MODULES = {
     "SampleSizes": "rbpp.theory.settings",
     "Sampling": "rbpp.assessment.sources",
     "Study": "rbpp.kl_gap_study",
+    "WorldPosterior": "rbpp.posterior.worlds",
     "assess": "rbpp.assessment.assess",
     "bounds": "rbpp.theory.bounds",
     "check": "rbpp.processes.contract",
@@ -79,6 +82,7 @@ _MODULES = {
     "fit_mixture_stream": "rbpp.mixtures.fit",
     "generator": "rbpp.randomness",
     "histogram_divergence": "rbpp.kl_gap_study",
+    "infer": "rbpp.posterior.worlds",
     "jensen_shannon": "rbpp.mixtures.divergences",
     "kl_divergence": "rbpp.mixtures.divergences",
     "load_process": "rbpp.processes.process",

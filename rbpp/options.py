@@ -89,6 +89,34 @@ def add_knobs(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_site_data(parser: argparse._ActionsContainer, *, required: bool = False) -> None:
+    """`--data SITE=FILE`, repeatable; `rbpp.posterior.rows.read_sites` reads them."""
+    parser.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        required=required,
+        metavar="SITE=FILE",
+        help="rows of a site of the chain; repeatable",
+    )
+
+
+def add_limits(parser: argparse._ActionsContainer) -> None:
+    """`--seconds` and `--accept`, of the inference of worlds."""
+    parser.add_argument(
+        "--seconds",
+        type=positive_number,
+        default=60.0,
+        metavar="S",
+        help="limit of the inference (60)",
+    )
+    parser.add_argument(
+        "--accept",
+        action="store_true",
+        help="take draws that no diagnostic trusts, with a warning, instead of refusing",
+    )
+
+
 def add_draws(parser: argparse._ActionsContainer, default: int = 1000) -> None:
     """`--draws`, per chain."""
     parser.add_argument(

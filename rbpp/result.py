@@ -204,9 +204,7 @@ class Result:
             return ""
         dataset = inference_data.terms_of(shown)
         named = {str(name): str(term.attrs.get("units", "")) for name, term in dataset.items()}
-        return display.format_terms(
-            inference_data.term_table(shown, hdi_prob, prefix=self.label_before), hdi_prob, named
-        )
+        return display.format_terms(self.table(hdi_prob, units, per_row=per_row), hdi_prob, named)
 
     def _divisors(self, per_row: bool) -> Mapping[str, int] | None:
         if per_row and not self.row_counts:

@@ -82,3 +82,40 @@ def noisy_prompt():
         centre = prompt.mean(-2, keepdim=True)
         output = pyro.sample("output", dist.Normal(centre, 0.5).to_event(1))
         pyro.deterministic("synthetic", output, event_dim=1)
+
+
+def readme(anchors: int = 20, outputs: int = 50, dimension: int = 2, noise: float = 0.1):
+    """The process of the README."""
+    centre = pyro.sample("centre", dist.Normal(0.0, 3.0).expand([dimension]).to_event(1))
+    with pyro.plate("anchors", anchors):
+        anchor = pyro.sample("anchor", dist.Normal(centre, 1.0).to_event(1))
+    prompt = pyro.sample("prompt", dist.Normal(anchor.mean(-2, keepdim=True), 0.1).to_event(1))
+    with pyro.plate("outputs", outputs):
+        output = pyro.sample("output", dist.Normal(prompt, 0.5).to_event(1))
+        pyro.sample("synthetic", dist.Normal(output, noise).to_event(1))
+
+
+def laplace_answers(noise: float = 0.05, rows: int = 4):
+    """Answers with a Laplace distribution, revised with normal noise: rbpp has no closed form."""
+    centre = pyro.sample("centre", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+    with pyro.plate("targets", 200):
+        pyro.sample("target", dist.Normal(centre, 1.0).to_event(1))
+    with pyro.plate("anchors", 2):
+        anchor = pyro.sample("anchor", dist.Normal(centre, 0.5).to_event(1))
+    prompt = pyro.deterministic("prompt", anchor.mean(-2, keepdim=True), event_dim=1)
+    with pyro.plate("outputs", rows):
+        output = pyro.sample("output", dist.Laplace(prompt, 0.7).to_event(1))
+        pyro.sample("synthetic", dist.Normal(output, noise).to_event(1))
+
+
+def copied_letter(noise: float = 0.0, letters: int = 3):
+    """Curation that draws a letter, with probability one the output's where noise is 0."""
+    bias = pyro.sample("bias", dist.Dirichlet(torch.ones(letters)))
+    with pyro.plate("anchors", 3):
+        anchor = pyro.sample("anchor", dist.Categorical(bias.unsqueeze(-2)).to_event(1))
+    prompt = pyro.deterministic("prompt", anchor, event_dim=1)
+    table = 0.6 * torch.eye(letters) + 0.4 / letters
+    slips = (1 - noise) * torch.eye(letters) + noise / letters
+    with pyro.plate("outputs", 2):
+        output = pyro.sample("output", dist.Categorical(table[prompt[..., :1, :]]).to_event(1))
+        pyro.sample("synthetic", dist.Categorical(slips[output]).to_event(1))

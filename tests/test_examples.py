@@ -77,6 +77,14 @@ def compare_labelled(module, folder):
     assert next(iter(found)) == "clean"
 
 
+def posterior_of_a_world(module, folder):
+    posterior, bounds = module.main(seconds=600.0, worlds=2)
+    terms = posterior.summary()
+    assert 0 < terms.loc["shift_length", "hdi_low"] < terms.loc["shift_length", "mean"]
+    assert 0 < terms.loc["prompt_share", "mean"] < 1
+    assert "entropy_synthetic" in bounds.terms
+
+
 # A new example joins by a function of its name.
 CHECKS = {
     "compare_labelled": compare_labelled,
@@ -86,6 +94,7 @@ CHECKS = {
     "how_loose": how_loose,
     "lemma_4_5_proof_step": lemma_4_5_proof_step,
     "paper_figures": paper_figures,
+    "posterior_of_a_world": posterior_of_a_world,
     "theorem_4_10_corrected": theorem_4_10_corrected,
 }
 

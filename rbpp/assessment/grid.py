@@ -1,4 +1,4 @@
-"""The posterior of the model of scores (`models/off_task.py`) by enumeration of its parameters.
+"""The posterior of the model of scores (`models/_off_task.py`) by enumeration of its parameters.
 
 Five parameters and scores in bins: every cell of a grid is evaluated, by the log joint density of
 the Pyro model itself. There is no start to depend on and no mode to miss, which a chain that moves
@@ -134,14 +134,14 @@ def _prior_mass(prior: Any) -> torch.Tensor:
 
 @lru_cache(maxsize=1)
 def off_task_model() -> Callable[..., torch.Tensor]:
-    """The model in `models/off_task.py`, which lies beside the package, or in it once installed."""
+    """The model in `models/_off_task.py`; it is no process, and not listed with them."""
     package = Path(rbpp.__file__).parent
     for folder in (package / "models", package.parent / "models"):
-        path = folder / "off_task.py"
+        path = folder / "_off_task.py"
         spec = importlib.util.spec_from_file_location("rbpp_off_task_model", path)
         if path.is_file() and spec is not None and spec.loader is not None:
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
             found: Callable[..., torch.Tensor] = module.model
             return found
-    raise FileNotFoundError(f"Expected models/off_task.py in or beside {package}")
+    raise FileNotFoundError(f"Expected models/_off_task.py in or beside {package}")

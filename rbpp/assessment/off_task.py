@@ -10,7 +10,7 @@ asked here is whether a row lies where target rows lie once the author's style i
    and the share of synthetic rows among the nearest fifth of the pool. A style saturates a contrast
    of the nearest few rows, and not this one. As the near halves of the sources become one, a finer
    contrast joins in with a weight that grows steadily, since it then sees more;
-3. two groups of scores (`models/off_task.py`), and beside them what exceeds the target's tail:
+3. two groups of scores (`models/_off_task.py`), and beside them what exceeds the target's tail:
    max_t S(z > t) − C T(z > t), for a style that lets at most C times as many rows beyond t. Two
    fifths of the draws come from the first, which reads too little where foreign rows lie at many
    distances, and three from the second, which reads too much where the style is wide.

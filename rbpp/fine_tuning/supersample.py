@@ -107,6 +107,11 @@ def supersample(losses: Any, masks: Any, *, loss_bound: float | None = None) -> 
         raise ValueError(
             f"Expected masks that a fair coin decided; got {columns.flat[0]:g} everywhere"
         )
+    if (columns == columns[0]).all():
+        raise ValueError(
+            f"Expected masks drawn anew for every fine-tune; got the same in all {len(columns)}: "
+            "what a row loses by being trained on is then seen in no row"
+        )
     _refuse_copies(values, columns)
     return _by_role(
         torch.as_tensor(values / bound), torch.as_tensor(columns).to(torch.int64), bound

@@ -23,6 +23,8 @@ Gather = Callable[[Tensor, Tensor], Statistics]
 # iterations to the same ELBO; Anderson acceleration took 1.0, a quarter of its leaps taken back.
 _LARGEST_RATE = 2.5
 _RATE_GROWTH = 1.2
+# Units of rounding that a sum of many terms, and of products, may lose.
+_ROUNDED_SUMS, _ROUNDED_PRODUCTS = 1000, 16
 
 
 def update(prior: Parameters, moments: Tensor) -> Parameters:
@@ -96,8 +98,6 @@ def ascend(
     accepted: _Point | None = None
     moments: Tensor | None = None  # what `parameters` were updated from
     rate = torch.ones_like(best)
-    # What rounding may take from a sum of this many terms of this precision.
-    slack = 1000 * rounding
     for iteration in range(1, max_iterations + 1):
         expected = expectations(parameters)
         natural = natural_parameters(parameters, expected)
@@ -105,7 +105,8 @@ def ascend(
         current = found.evidence - kl_divergence(parameters, prior, expected)
         gain = current - best
         rejected = (gain < 0) & (rate > 1)
-        _assert_monotone(current, gain, rejected, slack * (current.abs() + found.weight))
+        slack = _rounding(rounding, current, natural, found, parameters, expected.inverse_scale)
+        _assert_monotone(current, gain, rejected, slack)
         # The first point has no moments: with its image in their place the first step is plain.
         here = _Point(parameters, found.moments if moments is None else moments, found.moments)
         accepted = here if accepted is None else accepted.where(rejected, here)
@@ -180,7 +181,33 @@ def _relaxed(prior: Parameters, point: _Point, rate: Tensor) -> tuple[Tensor, Pa
     return moments, parameters
 
 
+def _rounding(
+    unit: float,
+    elbo: Tensor,
+    natural: Tensor,
+    found: Statistics,
+    parameters: Parameters,
+    inverse_scale: Tensor,
+) -> Tensor:
+    """What rounding may take from the ELBO (F,), in nats.
+
+    The sum itself rounds; so does each row's log density, a sum of products that cancel where a
+    component is narrow (their sizes are |natural| · |moments|); and Ψ⁻¹ is known up to the
+    condition of Ψ, at most tr Ψ · tr Ψ⁻¹.
+    """
+    products = (natural.abs() * found.moments.abs()).sum((-2, -1))
+    condition = _trace(parameters.scale) * _trace(inverse_scale)
+    inverse = ((found.moments[..., -1] + parameters.mean.shape[-1]) * condition).sum(-1)
+    sums = _ROUNDED_SUMS * (elbo.abs() + found.weight) + _ROUNDED_PRODUCTS * products
+    return unit * sums + torch.finfo(torch.float64).eps * inverse
+
+
+def _trace(matrix: Tensor) -> Tensor:
+    return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
 def _assert_monotone(current: Tensor, gain: Tensor, rejected: Tensor, slack: Tensor) -> None:
+    """A fall beyond rounding is an error of the program: coordinate ascent cannot fall."""
     fallen = (gain < -slack) & ~rejected
     if bool(fallen.any()) or not bool(current.isfinite().all()):
         raise ArithmeticError(

@@ -22,10 +22,13 @@ from rbpp.threads import Map, block_threads
 # Inverse variance of the clusters that turn centres into near-hard first responsibilities, in units
 # of the data's standard deviation: far sharper than any component, far from overflow.
 _START_PRECISION = 1e4
-# Rounds of `fitted_prior`: each raises the ELBO; after three the scale has settled to a per cent.
-_ROUNDS, _PRIOR_TOLERANCE = 3, 1e-4
+# Rounds of `fitted_prior`: each raises the ELBO; after three the scale has settled to a per cent,
+# but for components of very different width, which take more.
+_ROUNDS, _MOST_ROUNDS, _SETTLED, _PRIOR_TOLERANCE = 3, 20, 0.05, 1e-4
 # Rows that repeat would pull the scale to zero: a component keeps at least this share of it.
-_SMALLEST_SCALE = 1e-4
+# The prior precision of a mean stays as it is unless the rows ask for less than a tenth of it.
+_FAR_BELOW = 0.1
+_SMALLEST_SCALE, _SMALLEST_SCALE_DISTINCT = 1e-4, 1e-10
 
 
 def cavi(
@@ -87,7 +90,7 @@ def cavi(
     flat_rows = data.reshape(sets, *data.shape[-2:])
     if weights is not None:
         weights = weights.reshape(sets, -1)
-    units = standardisation(flat_rows, weights)
+    units = standardisation(flat_rows, weights).whitened(flat_rows, weights)
     dtype = dtype or (torch.float32 if data.is_cuda else data.dtype)
     rows = _standardised(flat_rows, weights, units, dtype)
     members = torch.arange(sets, device=data.device).repeat_interleave(restarts)
@@ -116,7 +119,7 @@ def cavi(
             history=history,
         )
     parameters = own_units.parameters_back(fit.parameters)
-    jacobian = -(rows.weight * units.spread.log().sum(-1))[members]
+    jacobian = -(rows.weight * units.log_det())[members]
 
     def shaped(value: Tensor) -> Tensor:
         by_restart = value.unflatten(0, (sets, restarts)).movedim(1, 0)
@@ -203,8 +206,11 @@ def fitted_prior(
         concentration=concentration,
         sample_weights=sample_weights,
     )
+    distinct = len(torch.unique(data, dim=0)) == len(data)
+    least = _SMALLEST_SCALE_DISTINCT if distinct else _SMALLEST_SCALE
     prior, fit = broad, None
-    for _ in range(_ROUNDS):
+    factor: Tensor | None = None
+    for done in range(_MOST_ROUNDS):
         found = cavi(
             data,
             prior,
@@ -217,8 +223,15 @@ def fitted_prior(
             initial=fit,
         )
         fit = found.best_of(found.batch_shape[0])
-        factor = scale_factor(broad, fit.select(0)).clamp_min(_SMALLEST_SCALE)
-        prior = replace(broad, scale=broad.scale * factor[..., None, None])
+        before, factor = factor, scale_factor(broad, fit.select(0)).clamp_min(least)
+        prior = replace(
+            broad,
+            scale=broad.scale * factor[..., None, None],
+            mean_precision=likeliest_mean_precision(broad, fit.select(0)),
+        )
+        settled = before is not None and bool((factor > (1 - _SETTLED) * before).all())
+        if done + 1 >= _ROUNDS and settled:
+            break
     return prior
 
 
@@ -241,6 +254,24 @@ def scale_factor(prior: MixturePrior, posterior: VariationalMixture) -> Tensor:
     precision = inverse * posterior.degrees_of_freedom[..., None, None]
     trace = (prior.scale.unsqueeze(-3) * precision).sum((-3, -2, -1))
     return posterior.mean.shape[-2] * prior.degrees_of_freedom * prior.dimension / trace
+
+
+def likeliest_mean_precision(prior: MixturePrior, posterior: VariationalMixture) -> Tensor:
+    """The prior's κ, or the likeliest one, K d / Σ_k E_q[(μ_k − m)ᵀ Λ_k (μ_k − m)], if far below.
+
+    The prior holds a mean within the width of its own component / √κ from m. Of a component that is
+    narrow beside its distance from m the covariance would be that distance's, not that of its rows.
+    """
+    shift = (posterior.mean - prior.mean.unsqueeze(-2)).to(prior.scale).unsqueeze(-1)
+    factor = torch.linalg.cholesky(posterior.scale.to(prior.scale))
+    square = torch.linalg.solve_triangular(factor, shift, upper=False).square().sum((-2, -1))
+    square = (
+        posterior.degrees_of_freedom * square + prior.dimension / posterior.mean_precision
+    ).sum(-1)
+    likeliest = posterior.components * prior.dimension / square
+    return torch.where(
+        likeliest < _FAR_BELOW * prior.mean_precision, likeliest, prior.mean_precision
+    )
 
 
 def _check(

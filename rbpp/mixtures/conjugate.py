@@ -170,8 +170,9 @@ def default_prior(
             f"{mean[tuple(where)]:.3g} up to rounding"
         )
     dimension = data.shape[-1]
-    # Collinear rows have a singular covariance: lean a little towards its diagonal.
-    covariance = 0.99 * covariance + 0.01 * torch.diag_embed(variance)
+    size = weights.sum(-1).square() / weights.square().sum(-1)
+    lean = _lean(covariance, variance, size)[..., None, None]
+    covariance = (1 - lean) * covariance + lean * torch.diag_embed(variance)
     one = mean.new_ones(mean.shape[:-1])
     return MixturePrior(
         torch.tensor(concentration, dtype=mean.dtype, device=mean.device),
@@ -180,6 +181,30 @@ def default_prior(
         (dimension + 2) * one,
         covariance / components ** (2 / dimension),
     )
+
+
+# Share of the diagonal in the covariance of `default_prior`, and the smallest eigenvalue of a
+# correlation matrix that is no rounding.
+_LARGEST_LEAN, _SINGULAR = 0.01, 1e-13
+
+
+def _lean(covariance: Tensor, variance: Tensor, size: Tensor) -> Tensor:
+    """How far the prior's covariance leans to its diagonal; that of collinear rows is singular.
+
+    A fixed share would be the floor of a thin direction, and the entropy of rows with a column that
+    nearly repeats another would be that of the prior. So the share is no larger than the smallest
+    eigenvalue of the correlations, whose shortfall in `size` rows, (1 − √(d / n))², is made good.
+    """
+    dimension = variance.shape[-1]
+    whole = torch.full_like(size, _LARGEST_LEAN)
+    if dimension == 1:
+        return whole
+    sd = variance.sqrt()
+    correlation = covariance / (sd.unsqueeze(-1) * sd.unsqueeze(-2))
+    smallest = torch.linalg.eigvalsh(correlation)[..., 0]
+    shortfall = (1 - (dimension / (size - 1).clamp_min(dimension)).sqrt()).square()
+    lean = torch.minimum(smallest / shortfall.clamp_min(_SINGULAR), whole)
+    return torch.where(smallest > _SINGULAR * dimension, lean, whole)
 
 
 @dataclass(frozen=True)

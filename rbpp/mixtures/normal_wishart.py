@@ -196,27 +196,38 @@ def normalized(values: Tensor) -> Tensor:
 
 
 class Standardisation(NamedTuple):
-    """The map x ↦ (x − centre) / spread; both (…, d) in float64.
+    """The map x ↦ A (x − centre) / spread; centre, spread (…, d), A (…, d, d) in float64.
 
     Products of coordinates cancel far from the origin, and gradients want comparable units: every
-    engine works on standardised rows. The conjugate family is closed under such maps.
+    engine works on standardised rows. The conjugate family is closed under such maps. Without
+    `axes` A is the identity; `whitened` sets it.
     """
 
     centre: Tensor
     spread: Tensor
+    axes: Tensor | None = None
 
     def rows(self, rows: Tensor) -> Tensor:
         """Standardised rows (…, n, d), in float64."""
-        return (rows - self.centre.unsqueeze(-2)) / self.spread.unsqueeze(-2)
+        found = (rows - self.centre.unsqueeze(-2)) / self.spread.unsqueeze(-2)
+        return found if self.axes is None else found @ self.axes.mT
 
     def parameters(self, parameters: Parameters) -> Parameters:
         """The distribution of the standardised mixture."""
         factor = self.spread.reciprocal().unsqueeze(-2)
-        return parameters.affine(-self.centre.unsqueeze(-2) * factor, factor)
+        found = parameters.affine(-self.centre.unsqueeze(-2) * factor, factor)
+        return found if self.axes is None else _rotated(found, self.axes)
 
     def parameters_back(self, parameters: Parameters) -> Parameters:
         """Inverse of `parameters`."""
+        if self.axes is not None:
+            parameters = _rotated(parameters, torch.linalg.inv(self.axes))
         return parameters.affine(self.centre.unsqueeze(-2), self.spread.unsqueeze(-2))
+
+    def log_det(self) -> Tensor:
+        """Log of the factor (…) by which the inverse map stretches volume."""
+        found = self.spread.log().sum(-1)
+        return found if self.axes is None else found - torch.linalg.slogdet(self.axes)[1]
 
     def draws_back(self, draws: Draws) -> Draws:
         """Draws of standardised mixtures (…, K, d) as mixtures of the rows themselves."""
@@ -234,7 +245,54 @@ class Standardisation(NamedTuple):
 
     def select(self, index: Tensor) -> Standardisation:
         """The members of the leading dimension at `index`."""
-        return Standardisation(self.centre[index], self.spread[index])
+        axes = None if self.axes is None else self.axes[index]
+        return Standardisation(self.centre[index], self.spread[index], axes)
+
+    def to(self, device: torch.device | str) -> Standardisation:
+        """The same map on a device."""
+        axes = None if self.axes is None else self.axes.to(device)
+        return Standardisation(self.centre.to(device), self.spread.to(device), axes)
+
+    def whitened(self, rows: Tensor, weights: Tensor | None = None) -> Standardisation:
+        """This map, with A the inverse Cholesky factor of the correlations where these are thin.
+
+        In a direction a thousandth of the others' width, products of coordinates cancel.
+
+        Args:
+            rows: as for `standardisation`.
+            weights: of the rows.
+        """
+        dimension = rows.shape[-1]
+        if dimension == 1:
+            return self
+        standard = self.rows(rows)
+        share = torch.full_like(standard[..., 0], 1 / rows.shape[-2])
+        if weights is not None:
+            share = weights.double() / weights.sum(-1, keepdim=True, dtype=torch.float64)
+            standard = torch.where(share.unsqueeze(-1) > 0, standard, 0.0)
+        correlation = (standard * share.unsqueeze(-1)).mT @ standard
+        smallest = torch.linalg.eigvalsh(correlation)[..., 0]
+        # Where no direction is left at all, fewer rows than dimensions, there is none to widen.
+        thin = (smallest < _THIN) & (smallest > _FLAT)
+        if not bool(thin.any()):
+            return self
+        identity = torch.eye(dimension).to(correlation).expand_as(correlation)
+        matrix = torch.where(thin[..., None, None], correlation, identity)
+        factor = torch.linalg.cholesky(matrix)
+        return self._replace(axes=torch.linalg.solve_triangular(factor, identity, upper=False))
+
+
+# Smallest eigenvalues of correlations: of rows with a thin direction, and of one that is rounding.
+_THIN, _FLAT = 1e-5, 1e-14
+
+
+def _rotated(parameters: Parameters, axes: Tensor) -> Parameters:
+    """The distribution after every row x has become A x; A (…, d, d)."""
+    own = axes.unsqueeze(-3)
+    scale = own @ parameters.scale @ own.mT
+    return parameters._replace(
+        mean=(own @ parameters.mean.unsqueeze(-1)).squeeze(-1), scale=(scale + scale.mT) / 2
+    )
 
 
 def standardisation(rows: Tensor, weights: Tensor | None = None) -> Standardisation:

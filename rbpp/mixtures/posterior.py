@@ -75,10 +75,15 @@ class MixturePosterior:
             return torch.full_like(self.log_prob, -float(np.log(self.log_prob.shape[-1])))
         return pareto_smooth(self.log_prob - self.log_q)[0]
 
+    @cached_property
+    def sample_share(self) -> Tensor:
+        """Effective sample size of importance sampling over the number of draws (chain,)."""
+        return 1 / (2 * self.log_weights).exp().sum(-1) / self.log_prob.shape[-1]
+
     def resampled(self, seed: int = 0) -> MixturePosterior:
         """Draws of the posterior itself: resampled by their smoothed importance weights.
 
-        Trustworthy where `pareto_k` is below 0.7. The draws no longer come from the approximation:
+        Trustworthy where `pareto_k` is below 0.5. The draws no longer come from the approximation:
         `log_q` is None.
         """
         random = generator(spawn(seed, "resampled"))

@@ -219,7 +219,7 @@ def fit_stream(
             max_iterations=passes.exact,
             rounding=torch.finfo(dtype or summary.sample.dtype).eps,
         )
-    units = Standardisation(*(value.to(device) for value in units))
+    units = units.to(device)
     back = units.parameters_back(fit.parameters).map(lambda value: value.to(summary.sample.dtype))
     assert fit.elbo is not None
     return VariationalMixture(
@@ -245,7 +245,7 @@ def part_statistics(
     is where `natural` is.
     """
     device = device or natural.device
-    units = Standardisation(*(value.to(device) for value in units))
+    units = units.to(device)
     inside, which = natural.to(device), members.to(device)
     with block_threads(device) as mapper:
         found = (

@@ -22,6 +22,7 @@ from rbpp.paired.margins import (
     normal_scores,
     student_pair_density,
     student_scores,
+    uniform_scores,
 )
 from rbpp.randomness import generator, spawn
 from rbpp.threads import block_threads
@@ -29,6 +30,8 @@ from rbpp.threads import block_threads
 MARGINS = (RAW, NORMAL_SCORES, STUDENT_SCORES)
 # Joint dimensions beyond which a mixture may have more parameters than rows: without the second
 # component nothing but a normal or a t could be seen there.
+# Share of rows with the same rank in x and y, above which scores are no coordinates.
+_MOST_EQUAL_RANKS = 0.05
 _MANY_DIMENSIONS, _PARAMETERS_PER_ROW = 12, 1.5
 # From as many components on, margins whose mixtures are behind by as many nats a row stop growing.
 _RACE_COMPONENTS, _BEHIND = 48, 0.1
@@ -52,6 +55,8 @@ def pair_densities(
         margins: coordinates, of `MARGINS`.
         seed: of the starts.
     """
+    if RAW in margins and _ranks_agree(rows, dim_x):
+        margins = (RAW,)
     largest = _largest(len(rows), rows.shape[-1], components)
     growing: dict[str, Iterator[PairDensity]] = {}
     for name in (RAW, NORMAL_SCORES):
@@ -91,6 +96,17 @@ def _largest(count: int, dimension: int, components: int) -> int:
     parameters = dimension * (dimension + 3) // 2 + 1
     share = _PARAMETERS_PER_ROW if dimension > _MANY_DIMENSIONS else 1.0
     return max(1, min(components, int(share * count / parameters)))
+
+
+def _ranks_agree(rows: Tensor, dim_x: int) -> bool:
+    """Whether noise is finer than the rows are dense, so that ranks of x and y are often the same.
+
+    Scores would then lie on a line, on which a mixture finds as much information as it has room.
+    """
+    scores = uniform_scores(rows)
+    x, y = scores[:, :dim_x].unsqueeze(-1), scores[:, dim_x:].unsqueeze(-2)
+    equal = torch.maximum((x == y).double().mean(0), (x == 1 - y).double().mean(0))
+    return bool((equal > _MOST_EQUAL_RANKS).any())
 
 
 def _race(

@@ -78,7 +78,13 @@ class InformationDraws:
 
 
 def information_draws(
-    found: Sequence[PairDensity], fold: Tensor, dim_x: int, dim_y: int, draws: int, seed: int
+    found: Sequence[PairDensity],
+    fold: Tensor,
+    dim_x: int,
+    dim_y: int,
+    draws: int,
+    seed: int,
+    block: int = 1,
 ) -> InformationDraws:
     """Draws of the information, each under the model that its weights of the rows prefer.
 
@@ -88,6 +94,7 @@ def information_draws(
         dim_x, dim_y: dimensions of the data.
         draws: number of draws.
         seed: of the draws.
+        block: successive rows that have one share.
     """
     count = len(fold)
     advantage = advantages(found).cpu()
@@ -103,7 +110,9 @@ def information_draws(
     source = generator(seed)
     values, choices = [], []
     for size in _block_sizes(draws, count):
-        share = standard_gamma(torch.ones(size, count).to(fitted), generator=source)
+        share = standard_gamma(
+            torch.ones(size, -(-count // block)).to(fitted), generator=source
+        ).repeat_interleave(block, -1)[:, :count]
         share = share / share.sum(-1, keepdim=True)
         choice = _choices(share @ advantage.mT, advantage, ladder, least)
         noise = torch.randn(size, generator=source, dtype=fitted.dtype)

@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from scipy.special import digamma
 from torch import Tensor
 
-from rbpp.mixtures.cavi import cavi
+from rbpp.mixtures.cavi import cavi, likeliest_mean_precision
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_prior
 from rbpp.mixtures.mixture import GaussianMixture
 
@@ -101,7 +101,11 @@ def growing_mixtures(
         if components > largest:
             return
         if fit is not None:
-            prior = replace(prior, scale=expected_scale(fit, prior, components))
+            prior = replace(
+                prior,
+                scale=expected_scale(fit, prior, components),
+                mean_precision=likeliest_mean_precision(prior, fit.select(0)),
+            )
         fit = cavi(
             data,
             prior,
@@ -227,12 +231,13 @@ def _densities(
     return torch.stack(fitted), torch.stack(held_out)
 
 
-def random_folds(count: int, folds: int, generator: torch.Generator) -> Tensor:
-    """The fold (n,) of every row, sizes equal up to one."""
-    order = torch.randperm(count, generator=generator)
-    fold = torch.empty(count, dtype=torch.long)
-    fold[order] = torch.arange(count) % folds
-    return fold
+def random_folds(count: int, folds: int, generator: torch.Generator, block: int = 1) -> Tensor:
+    """The fold (n,) of every row; sizes equal up to one block of successive rows."""
+    blocks = -(-count // block)
+    order = torch.randperm(blocks, generator=generator)
+    fold = torch.empty(blocks, dtype=torch.long)
+    fold[order] = torch.arange(blocks) % folds
+    return fold.repeat_interleave(block)[:count]
 
 
 def fold_masks(fold: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -34,8 +34,10 @@ from rbpp.inference_data import InferenceData
 from rbpp.mixtures.normal_wishart import log_prob
 from rbpp.mixtures.psis import pareto_smooth
 from rbpp.paired.candidates import MARGINS, advantages, coordinates, pair_densities
+from rbpp.paired.dependence import independence_check
 from rbpp.paired.information_draws import FOLDS, PairModel, information_draws
 from rbpp.paired.joint_mixture import PairDensity, neighbour_log_density, random_folds
+from rbpp.paired.labels import is_labels, label_information, labels_of
 from rbpp.paired.margins import NORMAL_SCORES, RAW, normal_log_density
 from rbpp.paired.paired_rows import paired_rows
 from rbpp.randomness import generator, spawn
@@ -45,9 +47,13 @@ _LARGEST = 128
 _JUDGED_DRAWS = 200
 # Vehtari, Simpson, Gelman, Yao and Gabry (2024).
 _LARGEST_PARETO_K = 0.7
-# Standard errors of the neighbours' density by which it must exceed the model's to count.
-_LARGEST_EXCESS = 2.0
+# Standard errors by which the neighbours' density must exceed the model's to count: on normal rows
+# their bias alone is one to two.
+_LARGEST_EXCESS = 3.5
 _SHOWN_MODELS = 6
+_LEAST_BLOCKS = 10
+# Of the neighbours' excess over the model, beyond so many standard errors: its share in the spread.
+_MISFIT_SPREAD, _LIKELY_EXCESS = 1.0, 2.0
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -66,8 +72,8 @@ class MutualInformation(Result):
     """
 
     idata: InferenceData
-    held_out_log_density: Estimate
-    neighbour_log_density: Estimate
+    held_out_log_density: Estimate | None
+    neighbour_log_density: Estimate | None
     models: tuple[PairModel, ...]
 
     @property
@@ -123,6 +129,8 @@ class MutualInformation(Result):
 
     def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str:
         """The term, and the heaviest models below it."""
+        if not self.models:
+            return str(super()._body(hdi_prob, units, per_row=per_row))
         lines = [["margins", "components", "weight", "held out", "fitted"]]
         for model in self.models[:_SHOWN_MODELS]:
             count = str(model.components) if model.components else "averaged"
@@ -139,6 +147,7 @@ def mutual_information(
     chains: int = 1,
     components: int = _LARGEST,
     margins: Sequence[str] = MARGINS,
+    block: int = 1,
     seed: int = 0,
     compute: Compute | None = None,
 ) -> MutualInformation:
@@ -151,6 +160,8 @@ def mutual_information(
         components: largest mixture considered; n rows allow no more than about one parameter each.
         margins: coordinates considered: `"raw"`, `"normal scores"`, `"t scores"`. Information does
             not depend on them, the quality of a mixture does.
+        block: successive rows that may depend on each other: they are held out together, and have
+            one weight in a draw. At least ten blocks.
         seed: decides every random number.
         compute: device of the fits, workers over chains, progress. Draws are made, and the result
             is, on the CPU.
@@ -167,10 +178,18 @@ def mutual_information(
     True
     """
     compute = Compute.of(compute, seed)
+    if is_labels(x) and is_labels(y):
+        return _of_labels(x, y, draws, chains, compute)
     rows, dim_x = paired_rows(x, y)
     rows = rows.to(compute.device)
     for name, value in (("draws", draws), ("chains", chains), ("components", components)):
         validate.count(name, value)
+    validate.count("block", block)
+    if len(rows) < _LEAST_BLOCKS * block:
+        raise ValueError(
+            f"Expected at least {_LEAST_BLOCKS} blocks of rows; got {len(rows)} rows in blocks of "
+            f"{block}"
+        )
     if isinstance(margins, str) or not margins or set(margins) - set(MARGINS):
         raise ValueError(f"Expected margins among {', '.join(MARGINS)}; got {margins!r}")
     work = partial(
@@ -180,6 +199,7 @@ def mutual_information(
         draws=draws,
         components=components,
         margins=margins,
+        block=block,
         compute=compute.task(),
     )
     found = list(compute.each(work, range(chains), "chains"))
@@ -190,6 +210,7 @@ def mutual_information(
         "rows": len(rows),
         "dim_x": dim_x,
         "dim_y": rows.shape[-1] - dim_x,
+        "block": block,
         "seed": compute.seed,
     }
     columns = {
@@ -209,11 +230,48 @@ def mutual_information(
     )
     return MutualInformation(
         idata=idata,
-        checks=(_structure(held_out, neighbours), _approximation(float(pareto_k.max()))),
+        checks=(
+            independence_check(rows[:, :dim_x].cpu().numpy(), rows[:, dim_x:].cpu().numpy(), block),
+            _structure(found[0].excess),
+            _approximation(float(pareto_k.max())),
+        ),
         settings={**settings, "margins": _weights(models, "margins")},
         held_out_log_density=held_out,
         neighbour_log_density=neighbours,
         models=models,
+    )
+
+
+def _of_labels(x: Any, y: Any, draws: int, chains: int, compute: Compute) -> MutualInformation:
+    """Of two columns of labels: no density, and so no models."""
+    for name, value in (("draws", draws), ("chains", chains)):
+        validate.count(name, value)
+    first, second = labels_of(x), labels_of(y)
+    if len(first) != len(second):
+        raise ValueError(f"Expected as many rows of x as of y; got {len(first)} and {len(second)}")
+    found = torch.stack(
+        [
+            label_information(first, second, draws, compute.spawn("chain", chain).seed)
+            for chain in range(chains)
+        ]
+    )
+    settings = {
+        "rows": len(first),
+        "classes_x": len(np.unique(first)),
+        "classes_y": len(np.unique(second)),
+        "seed": compute.seed,
+    }
+    estimate = Estimate(found, torch.zeros_like(found), len(first))
+    return MutualInformation(
+        idata=inference_data.make(
+            inference_data.from_estimates({"mutual_information": estimate}),
+            constant_data=settings,
+        ),
+        checks=(),
+        settings=settings,
+        held_out_log_density=None,
+        neighbour_log_density=None,
+        models=(),
     )
 
 
@@ -227,9 +285,8 @@ def _weights(models: Sequence[PairModel], name: str) -> dict[Any, float]:
     return total
 
 
-def _structure(held_out: Estimate, neighbours: Estimate) -> Check:
+def _structure(excess: Estimate) -> Check:
     """Whether the joint model is as dense at the rows as the rows are."""
-    excess = neighbours - held_out
     measured, threshold = float(excess.value), _LARGEST_EXCESS * float(excess.standard_error)
     return Check(
         "the joint model misses no structure that nearest neighbours see",
@@ -261,6 +318,7 @@ class _Chain:
     draws: Estimate
     models: tuple[PairModel, ...]
     log_densities: tuple[Estimate, Estimate]
+    excess: Estimate
     pareto_k: Tensor
 
 
@@ -272,33 +330,57 @@ def _chain(
     draws: int,
     components: int,
     margins: Collection[str],
+    block: int,
     compute: Compute,
 ) -> _Chain:
     seed = compute.spawn("chain", chain).seed
-    fold = random_folds(len(rows), FOLDS, generator(spawn(seed, "folds"))).to(rows.device)
+    fold = random_folds(len(rows), FOLDS, generator(spawn(seed, "folds")), block).to(rows.device)
     found = pair_densities(rows, dim_x, fold, components, margins, seed)
     dim_y = rows.shape[-1] - dim_x
-    drawn = information_draws(found, fold, dim_x, dim_y, draws, spawn(seed, "draws"))
+    drawn = information_draws(found, fold, dim_x, dim_y, draws, spawn(seed, "draws"), block)
     mixtures = [one for one in found if one.fit is not None]
     # The best single mixture: it alone has a variational posterior to judge.
     judged = mixtures[int(advantages(mixtures).mean(-1).argmax())] if mixtures else None
+    densities = _log_densities(rows, found[drawn.preferred])
     return _Chain(
-        drawn.draws,
+        drawn.draws
+        if rows.shape[-1] > 2  # in more dimensions the neighbours' own bias is as large
+        else _with_misfit(drawn.draws, densities[1] - densities[0], spawn(seed, "misfit")),
         drawn.models,
-        _log_densities(rows, found[drawn.preferred]),
+        (mean_estimate(densities[0]), mean_estimate(densities[1])),
+        mean_estimate(densities[1] - densities[0]),
         _pareto_k(judged, rows, seed),
     )
 
 
-def _log_densities(rows: Tensor, chosen: PairDensity) -> tuple[Estimate, Estimate]:
+def _with_misfit(drawn: Estimate, excess: Tensor, seed: int) -> Estimate:
+    """Draws that know what structure the class of models may miss.
+
+    Where neighbours see more density than the model does, e nats a row, the information may be
+    off by as much; their own noise and bias make an excess of two standard errors, too, which
+    does not count.
+    """
+    found = mean_estimate(excess)
+    size = max(0.0, float(found.value - _LIKELY_EXCESS * found.standard_error))
+    # Wider than that the draws would pile up at zero, and their mean would move.
+    size = min(size, float(drawn.value.mean()) / 2)
+    noise = torch.randn(drawn.value.shape, generator=generator(seed), dtype=drawn.value.dtype)
+    shift = size * _MISFIT_SPREAD * noise
+    return replace(drawn, value=(drawn.value + shift).clamp_min(0))
+
+
+def _log_densities(rows: Tensor, chosen: PairDensity) -> tuple[Tensor, Tensor]:
     """Log density per held-out row under the chosen model, and by nearest neighbours."""
     values = coordinates(rows, chosen.margins)
     density = chosen.held_out[0]
     if chosen.margins not in (RAW, NORMAL_SCORES):  # scores of t: in normal scores like the others
         density = density - chosen.margin_log_density + normal_log_density(values).sum(-1)
-    # Of the same rows, and yet the error of their difference counts both as independent: a
-    # threshold of two such errors is the wider for it.
-    return mean_estimate(density.cpu()), mean_estimate(neighbour_log_density(values))
+    # Balls of neighbours are round: in directions of one width.
+    centred = (values - values.mean(0)).cpu()
+    factor = torch.linalg.cholesky(centred.mT @ centred / len(values))
+    round_rows = torch.linalg.solve_triangular(factor, centred.mT, upper=False).mT
+    log_det = factor.diagonal().log().sum()
+    return density.cpu(), neighbour_log_density(round_rows) - log_det
 
 
 def _pareto_k(model: PairDensity | None, rows: Tensor, seed: int) -> Tensor:

@@ -12,6 +12,15 @@ from torch import Tensor
 LEAST_ROWS = 50
 # Ranks and densities are those of continuous rows: rounding may tie some, not most.
 _LEAST_DISTINCT = 0.5
+# More ties than that are due to rounding.
+_MOST_TIED = 0.1
+# Fewer values than that are classes; more, equally spaced, are rounded.
+_LEAST_VALUES = 20
+# Gap between a value and the line through its neighbours, over that between these, in the median:
+# near zero where a smooth function links the columns, near one where noise does.
+_SMALLEST_GAP = 0.02
+# Gaps of so many medians part classes, of so many rows; more classes than that are too many.
+_CLUMP_GAP, _CLUMP_ROWS, _MOST_CLUMPS = 100, 5, 8
 # A repeated row may be held out and fitted to at once.
 _MOST_REPEATED = 0.01
 # Correlation matrices with a smaller eigenvalue are singular up to rounding.
@@ -42,12 +51,19 @@ def paired_rows(x: Any, y: Any) -> tuple[Tensor, int]:
     for name, side in zip("xy", sides, strict=True):
         _check_columns(name, side)
     rows = np.hstack(sides)
-    repeated = 1 - len(np.unique(rows, axis=0)) / len(rows)
-    if repeated > _MOST_REPEATED:
+    distinct = np.unique(rows, axis=0)
+    repeated = 1 - len(distinct) / len(rows)
+    # Values that tie although their rows differ are rounded: whole rows then tie by themselves.
+    tied = any(len(np.unique(column)) < (1 - _MOST_TIED) * len(distinct) for column in distinct.T)
+    if repeated > _MOST_REPEATED and not tied:
         raise ValueError(
             f"Expected paired rows that differ; got {repeated:.1%} that repeat another (drop the "
             "copies: held-out rows must not be among those fitted to)"
         )
+    sides = _unrounded(sides[0], 0), _unrounded(sides[1], 1)
+    _check_function(*sides)
+    _check_clumps(*sides)
+    rows = np.hstack(sides)
     _check_dependence(*sides)
     return torch.as_tensor(rows), sides[0].shape[1]
 
@@ -91,12 +107,72 @@ def _check_columns(name: str, side: np.ndarray) -> None:
                 f"Expected {name} to vary in every column; got {values[0]:g} throughout column "
                 f"{column}"
             )
-        if distinct < _LEAST_DISTINCT * len(values):
+        if distinct < _LEAST_VALUES and distinct < _LEAST_DISTINCT * len(values):
             raise ValueError(
                 f"Expected continuous columns of {name}; got {distinct} distinct values in the "
                 f"{len(values)} rows of column {column}: discrete rows need a count of their joint "
                 "values, not a density"
             )
+
+
+def _unrounded(side: np.ndarray, place: int) -> np.ndarray:
+    """Rounded columns with uniform noise of the rounding's width, which information forgives.
+
+    A tie says that two values are within a step of each other. Without the noise it would say that
+    they are equal, and the density would be infinite.
+    """
+    found = side.copy()
+    random = np.random.default_rng(place)
+    for column, values in enumerate(side.T):
+        distinct = np.unique(values)
+        if len(distinct) > (1 - _MOST_TIED) * len(values):
+            continue
+        step = np.diff(distinct)
+        # The values beside a value are as near as the rounding allows.
+        width = np.minimum(np.r_[np.inf, step], np.r_[step, np.inf])
+        noise = random.uniform(-0.5, 0.5, len(values))
+        found[:, column] = values + noise * np.median(width)
+    return found
+
+
+def _check_clumps(x: np.ndarray, y: np.ndarray) -> None:
+    """Refuse two columns that are each many classes with a little noise: no mixture is so large."""
+    if x.shape[1] > 1 or y.shape[1] > 1:
+        return
+    counts = []
+    for side in (x, y):
+        ordered = np.sort(side[:, 0])
+        gap = np.diff(ordered)
+        cut = np.flatnonzero(gap > _CLUMP_GAP * np.median(gap))
+        size = np.diff(np.r_[0, cut + 1, len(ordered)])
+        # The middle of a heavy tail is one large clump.
+        held = size[size >= _CLUMP_ROWS].sum() > 0.9 * len(ordered) > 2 * size.max()
+        counts.append(len(size) if held else 1)
+    if min(counts) > _MOST_CLUMPS:
+        raise ValueError(
+            f"Expected continuous x and y; got values around {counts[0]} and {counts[1]} classes: "
+            "give the classes as labels"
+        )
+
+
+def _check_function(x: np.ndarray, y: np.ndarray) -> None:
+    """Refuse a column of one side that is a function of the other, of one column, without noise."""
+    for name, other, cause, effect in (("x", "y", x, y), ("y", "x", y, x)):
+        if cause.shape[1] > 1:
+            continue
+        order = np.argsort(cause[:, 0], kind="stable")
+        place = cause[order, 0]
+        for column, values in enumerate(effect[order].T):
+            gap = np.abs(values[2:] - values[:-2])
+            share = (place[1:-1] - place[:-2]) / np.maximum(place[2:] - place[:-2], 1e-300)
+            line = values[:-2] + share * (values[2:] - values[:-2])
+            ratio = np.abs(values[1:-1] - line) / np.maximum(gap, 1e-300)
+            if np.median(ratio) < _SMALLEST_GAP:
+                raise ValueError(
+                    f"Expected x and y with a joint density; got column {column} of {other} as a "
+                    f"function of {name}: their mutual information is infinite (add the noise that "
+                    "separates them)"
+                )
 
 
 def _check_dependence(x: np.ndarray, y: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from rbpp.inference_data import highest_density_interval, terms_of
+from rbpp.inference_data import terms_of
+from rbpp.theory.world_intervals import interval_over_worlds
 from rbpp.variables import VARIABLES
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
@@ -94,11 +96,11 @@ def plot_bounds(
         axis.set_visible(False)
     for axis, entry in zip(axes.flat, there, strict=False):
         left, right, verdict = entry["bounds"], entry["by"], entry["verdict"]
-        colour = _HOLDS if verdict == "holds" else _VIOLATED
+        colour = {"holds": _HOLDS, "violated": _VIOLATED}.get(verdict, _SIDES)
         _interval(axis, terms[left].values, 0, _BOUNDED, probability)
         _interval(axis, terms[right].values, 1, colour, probability)
         title = f"{entry['statement']}: {verdict}"
-        if verdict != "holds":
+        if verdict != "holds" and not math.isnan(entry["probability_holds"]):
             title += f", P(holds) = {entry['probability_holds']:.2f}"
         axis.set_title(title, fontsize=8, color=colour, loc="left")
         axis.set_yticks([0, 1], [left, right], fontsize=7)
@@ -136,6 +138,6 @@ def _interval(
     if values.size == 0:
         return
     if values.size > 1:
-        low, high = highest_density_interval(values, probability)
+        low, high = interval_over_worlds(values, probability)
         axis.plot([low, high], [position] * 2, color=colour, linewidth=3, alpha=0.5)
     axis.plot(values.mean(), position, "o", color=colour, markersize=4)

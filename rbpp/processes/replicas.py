@@ -7,14 +7,20 @@ dimensions belong to the runs of the process, the others to itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rbpp import validate
-from rbpp.processes.density import site_log_density, sum_over_plates
-from rbpp.processes.handlers import REQUIRED_SITES
+from rbpp.processes.convolution import convolved, is_independent_noise
+from rbpp.processes.density import (
+    density_of_normal_rows,
+    density_of_values,
+    sum_over_plates,
+)
+from rbpp.processes.handlers import REQUIRED_SITES, Run
 from rbpp.processes.process import Process, Site, draw, hold, load_process
 from rbpp.randomness import spawn
 
@@ -82,19 +88,74 @@ class Replicas:
         """Log density of a site given the other values, summed over its rows: (…, worlds, R)."""
         return self.row_log_density(values, name).sum(-1)
 
-    def row_log_density(self, values: Mapping[str, Tensor], name: str) -> Tensor:
+    def row_log_density(
+        self, values: Mapping[str, Tensor], name: str, *, integrate_output: bool = False
+    ) -> Tensor:
         """Log density of every row of a site given the other values: (…, worlds, R, rows).
 
         A deterministic site has density one where it agrees with the others, and zero elsewhere: a
         probability if it is discrete, and no density at all if it is continuous.
+
+        Args:
+            values: of what the site depends on, and of the site.
+            name: the site.
+            integrate_output: for `synthetic`, the density with the output integrated out, which
+                needs `integrates_output`; a value of `output` is then not looked at.
         """
         with torch.no_grad():
-            if not self.sites[name].random:
+            site = self.sites[name]
+            if not site.random:
                 return _agreement(self.computed(values, name), values[name]).log()
-            run = hold(self.process, {**self.world, **values}, [name], device=self.device)
-            site, density = self.sites[name], site_log_density(run, name).double()
+            density = density_of_values(
+                self._distribution(values, name, integrate_output), values[name]
+            ).double()
             found = sum_over_plates(site, density, per_row=True)
             return found if site.batch_dimensions else found.unsqueeze(-1)
+
+    def _distribution(self, values: Mapping[str, Tensor], name: str, integrate_output: bool) -> Any:
+        """Distribution of a site given the other values."""
+        if integrate_output:
+            return self._curated(values)
+        run = hold(self.process, {**self.world, **values}, [name], device=self.device)
+        return run.distributions[name]
+
+    @cached_property
+    def integrates_output(self) -> bool:
+        """Whether the output can be integrated out in closed form: normal (or a mixture of
+        normals), and curated by adding normal noise."""
+        output, synthetic = self.sites["output"], self.sites["synthetic"]
+        if not (output.random and synthetic.random) or output.shape != synthetic.shape:
+            return False
+        if output.discrete or synthetic.discrete or len(output.shape) != 2:
+            return False
+        values = self.draw(1, "convolution")
+        outputs = self._placeholder(), values["output"]
+        runs = [self._run({**values, "output": output}) for output in outputs]
+        noises = [run.distributions["synthetic"] for run in runs]
+        return is_independent_noise(noises[0], noises[1], outputs) and (
+            convolved(runs[0].distributions["output"], noises[0], outputs[0]) is not None
+        )
+
+    def _curated(self, values: Mapping[str, Tensor]) -> Any:
+        """Distribution of curated rows given what is above the output."""
+        if not self.integrates_output:
+            raise ValueError(
+                "Expected a normal output curated by adding normal noise, to integrate the output "
+                "out; got another process"
+            )
+        placeholder = self._placeholder()
+        run = self._run({**values, "output": placeholder})
+        return convolved(run.distributions["output"], run.distributions["synthetic"], placeholder)
+
+    def _placeholder(self) -> Tensor:
+        """An output of zeros, for distributions that do not depend on it."""
+        site = self.sites["output"]
+        return site.batched(torch.zeros(1, 1, *site.shape, dtype=torch.float64)).to(self.device)
+
+    def _run(self, values: Mapping[str, Tensor]) -> Run:
+        held = {name: value for name, value in values.items() if name != "synthetic"}
+        wanted = ["output", "synthetic"]
+        return hold(self.process, {**self.world, **held}, wanted, device=self.device)
 
     def pairs(
         self,
@@ -103,6 +164,7 @@ class Replicas:
         swapped: Mapping[str, Tensor],
         *,
         per_row: bool = False,
+        integrate_output: bool = False,
     ) -> Tensor:
         """Log density of site `name` of replicate i with the `swapped` values of replicate j.
 
@@ -111,24 +173,52 @@ class Replicas:
             name: the site b whose density is taken.
             swapped: R' replicates of the sites that stand for a; the other sites stay those of i.
             per_row: keep the rows of b apart.
+            integrate_output: as for `row_log_density`.
 
         Returns:
             (worlds, R, R'), entry [i, j]: the matrix of the sandwich; per row (…, rows) more.
         """
         count = next(iter(swapped.values())).shape[1]
         own = {key: value.unsqueeze(0) for key, value in values.items() if key not in swapped}
-        step = max(1, _PASS_ELEMENTS // max(1, values[name].numel()))
+        size = self.worlds * values[name].shape[1]
+        rows = values[name]
+
+        def others(start: int, step: int) -> Values:
+            chosen = slice(start, start + step)
+            return {key: v[:, chosen].movedim(1, 0).unsqueeze(2) for key, v in swapped.items()}
+
+        def normal_rows(start: int, step: int) -> Tensor | None:
+            with torch.no_grad():
+                given = {**own, **others(start, step)}
+                distribution = self._distribution(given, name, integrate_output)
+                return density_of_normal_rows(distribution, rows.unsqueeze(0))
+
+        layout = rows.dim() == 5 and rows.shape[2] == 1 and self._has_normal_rows(name)
+        if not per_row and layout and normal_rows(0, 1) is not None:
+            step = max(1, _PASS_ELEMENTS // (size * rows.shape[-1] ** 2))
+            of_all = [normal_rows(start, step) for start in range(0, count, step)]
+            return torch.cat(
+                [
+                    part.expand(min(step, count - place * step), self.worlds, rows.shape[1])
+                    for place, part in enumerate(of_all)
+                    if part is not None
+                ]
+            ).movedim(0, 2)
+        step = max(1, _PASS_ELEMENTS // max(1, rows.numel()))
         parts = []
         for start in range(0, count, step):
-            chosen = slice(start, start + step)
-            others = {
-                key: value[:, chosen].movedim(1, 0).unsqueeze(2) for key, value in swapped.items()
-            }
-            found = self.row_log_density({**own, **others}, name)
-            size = next(iter(others.values())).shape[0]
-            found = found.expand(size, self.worlds, values[name].shape[1], -1)
+            given = {**own, **others(start, step)}
+            found = self.row_log_density(given, name, integrate_output=integrate_output)
+            found = found.expand(min(step, count - start), self.worlds, rows.shape[1], -1)
             parts.append(found if per_row else found.sum(-1))
         return torch.cat(parts).movedim(0, 2)
+
+    def _has_normal_rows(self, name: str) -> bool:
+        """Whether rows of a site can be normal vectors."""
+        site = self.sites[name]
+        return (
+            site.random and not site.discrete and len(site.shape) == 2 == site.batch_dimensions + 1
+        )
 
     def rows(self, values: Mapping[str, Tensor], name: str) -> Tensor:
         """A site as rows of vectors: (worlds, R, rows, d)."""

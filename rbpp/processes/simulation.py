@@ -160,8 +160,8 @@ def _inference_data(drawn: Draws) -> InferenceData:
         else:
             chain[name] = value.expand(worlds, *value.shape[1:])
     sizes: dict[str, int] = {}
-    dims = {name: _dimensions(process.sites[name], sizes) for name in world}
-    dims |= {name: ["replicate", *_dimensions(process.sites[name], sizes)] for name in chain}
+    dims = {name: dimension_names(process.sites[name], sizes) for name in world}
+    dims |= {name: ["replicate", *dimension_names(process.sites[name], sizes)] for name in chain}
     return inference_data.make(
         prior=world,
         prior_predictive={name: value[None] for name, value in chain.items()},
@@ -171,7 +171,7 @@ def _inference_data(drawn: Draws) -> InferenceData:
     )
 
 
-def _dimensions(site: Site, sizes: dict[str, int]) -> list[str]:
+def dimension_names(site: Site, sizes: dict[str, int]) -> list[str]:
     """Plates outermost first, then the event; a free chain of rows is named after its site.
 
     Where another site has the dimension in another size, it is named after the site too.

@@ -1,19 +1,113 @@
 """What holds, and with what probability: verdicts of estimates.
 
-A slack has a distribution over worlds, and in every world a Monte Carlo error. The probability that
-a bound holds averages over both.
+A slack has a value in every world, with a Monte Carlo error and two sides. A statement is judged in
+every world, at a level that all worlds share: five of a hundred audits may be wrong, not five of a
+hundred worlds.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from rbpp.checks import Check, verdict_of_probability
+from rbpp.checks import Check, Verdict
 from rbpp.estimate import Estimate, mean_estimate
 
 _ROUNDING = 1e-6  # nats or units of loss: an identity computed in two ways differs by less
+_LEVEL = 0.05
+IDENTITY = "an identity of this process: both sides are the same number, by construction"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict with what it is based on.
+
+    Attributes:
+        verdict: of all worlds.
+        message: in how many worlds it holds and is violated, or why there is nothing to test.
+        probability: that it holds, over worlds and errors; nan where there is nothing to test.
+        nothing_known: whether no world has a finite slack.
+    """
+
+    verdict: Verdict
+    message: str = ""
+    probability: float = math.nan
+    nothing_known: bool = False
+
+
+def judge(slack: Estimate) -> Judgement:
+    """Whether slack ≥ 0 in every world.
+
+    It is violated where the largest slack that the sides leave open is negative beyond its error in
+    some world; it holds where it does in all worlds together, by the value with its error, or by
+    the least slack that the sides leave open. Else it is undecided. It is unknown where an error is
+    unknown, and an identity where neither value nor error differ from zero.
+
+    >>> zero = torch.zeros(2)
+    >>> judge(Estimate(torch.tensor([1.0, -1.0]), zero, 1)).message
+    'holds in 1 and is violated in 1 of 2 worlds'
+    """
+    value, error = slack.value.double().flatten(), slack.standard_error.double().flatten()
+    if not bool(value.isfinite().any()):
+        return Judgement("unknown", nothing_known=True)
+    if bool((value.abs() <= _ROUNDING).all()) and bool((error <= _ROUNDING).all()):
+        return Judgement("holds", IDENTITY)
+    worlds = value.numel()
+    known = ~value.isnan() & error.isfinite() | (value == math.inf)
+    plain = _probability(value, error)
+    least = plain if slack.lower is None else _of_side(slack.lower, plain)
+    most = plain if slack.upper is None else _of_side(slack.upper, torch.ones_like(plain))
+    holds = torch.maximum(plain, least)
+    violated = (torch.maximum(most, plain) * worlds <= _LEVEL) & known
+    sure = (holds >= 1 - _LEVEL / worlds) & known
+    probability = float(plain[known].mean()) if bool(known.any()) else math.nan
+    verdict: Verdict = "undecided"
+    if bool(violated.any()):
+        verdict = "violated"
+    elif not bool(known.all()):
+        verdict = "unknown"
+    elif float(holds.prod()) >= 1 - _LEVEL:
+        verdict = "holds"
+    return Judgement(verdict, _in_words(verdict, sure, violated, known), probability)
+
+
+def _in_words(verdict: Verdict, sure: Tensor, violated: Tensor, known: Tensor) -> str:
+    worlds = len(sure)
+    if verdict == "holds":
+        return ""
+    if bool(violated.all()):
+        return "violated in every world"
+    open_ = known & ~sure & ~violated
+    parts = [
+        f"{text} in {int(which.sum())}"
+        for text, which in (
+            ("holds", sure),
+            ("is violated", violated),
+            ("is undecided", open_),
+            ("is unknown (too few effective draws)", ~known),
+        )
+        if bool(which.any())
+    ]
+    joined = " and ".join(parts) if len(parts) < 3 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"{joined} of {worlds} worlds"
+
+
+def _of_side(side: Estimate, otherwise: Tensor) -> Tensor:
+    found = _probability(side.value.double().flatten(), side.standard_error.double().flatten())
+    return torch.where(found.isnan(), otherwise, found)
+
+
+def _probability(value: Tensor, error: Tensor) -> Tensor:
+    """P(x ≥ 0) of every world, over its Monte Carlo error (normal)."""
+    sure = (value >= -_ROUNDING).double()
+    likely = torch.special.ndtr((value + _ROUNDING) / error.clamp_min(1e-300))
+    # Neither a slack without error nor an identity is a matter of chance.
+    exact = (error <= _ROUNDING) | (value.abs() <= _ROUNDING) | value.isinf()
+    chance = torch.where(exact, sure, likely)
+    return torch.where(value.isnan(), math.nan, chance)
 
 
 def probability_holds(slack: Estimate) -> float:
@@ -24,12 +118,9 @@ def probability_holds(slack: Estimate) -> float:
     0.5
     """
     value, error = slack.value.double(), slack.standard_error.double()
-    sure = (value >= -_ROUNDING).double()
-    likely = torch.special.ndtr((value + _ROUNDING) / error.clamp_min(1e-300))
-    # Neither a slack without error nor an identity is a matter of chance.
-    exact = (error <= _ROUNDING) | (value.abs() <= _ROUNDING)
-    chance = torch.where(exact, sure, likely)
-    return float(chance.mean()) if bool(value.isfinite().any()) else math.nan
+    if not bool(value.isfinite().any()):
+        return math.nan
+    return float(_probability(value, error).mean())
 
 
 def check_at_most_zero(statement: str, excess: Estimate, message: str) -> Check:
@@ -40,9 +131,10 @@ def check_at_most_zero(statement: str, excess: Estimate, message: str) -> Check:
         excess: what must not be positive, per world.
         message: its numbers in words.
     """
-    probability = probability_holds(_ROUNDING - excess)
-    measured = {"probability_holds": probability}
-    return Check(statement, verdict_of_probability(probability), message, measured)
+    judged = judge(-excess)
+    measured = {"probability_holds": judged.probability}
+    text = f"{message}; {judged.message}" if judged.message else message
+    return Check(statement, judged.verdict, text, measured)
 
 
 def number(estimate: Estimate) -> str:

@@ -1,16 +1,18 @@
 """Every term and bound of a process, from draws of it and the densities in its trace.
 
-Worlds are draws from the prior: each term is estimated in every world, with its Monte Carlo error
-beside it. A term that a process does not give is missing with a reason; the rest is reported.
+Worlds are draws from the prior, or from a posterior: each term is estimated in every world, with
+its Monte Carlo error beside it. A term that a process does not give is missing with a reason; the
+rest is reported.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -18,25 +20,45 @@ from torch import Tensor
 from rbpp import inference_data
 from rbpp.checks import Check
 from rbpp.compute import Compute
+from rbpp.display import Units
 from rbpp.estimate import Estimate
+from rbpp.inference_data import Term
+from rbpp.posterior.identity import read_posterior, worlds_of
 from rbpp.processes.contract import require
 from rbpp.processes.process import Process, load_process
 from rbpp.result import Result
 from rbpp.theory.assumptions import Evidence
-from rbpp.theory.estimate_terms import Batch, estimate_terms
+from rbpp.theory.estimate_terms import Batch, estimate_terms, settled_learners
 from rbpp.theory.information import sides_in_words
 from rbpp.theory.learner_choice import choose_learner
 from rbpp.theory.learners import Learner
 from rbpp.theory.settings import LearnerChoice, LemmaConstants, SampleSizes
 from rbpp.theory.statements import LemmaSetting, all_terms, audit
 from rbpp.theory.world_estimates import WorldEstimates, join
+from rbpp.theory.world_intervals import interval_over_worlds, spread_of_worlds
 from rbpp.threads import one_thread
 from rbpp.variables import VARIABLES
+
+if TYPE_CHECKING:
+    from rbpp.posterior.worlds import WorldPosterior
+_NOT_NEGATIVE = (
+    "information_prompt",
+    "information_anchor",
+    "information_synthetic",
+    "task_divergence",
+    "generation_divergence",
+    "total_divergence",
+)
+_LEAST = {"prompting_factor": 1.0, "prompting_inefficiency": 0.0}
+# Numbers of one site in the worlds of a batch, 32 MB; the work on them takes a few times as much.
+_NUMBERS_IN_MEMORY = 2**22
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Bounds(Result):
-    """Terms and bounds of a process, in nats and per data set; `prior` holds a draw per world.
+    """Terms and bounds of a process, in nats and per data set.
+
+    The group `prior`, or `posterior` where worlds are draws from one, holds a draw per world.
 
     A term NAME has NAME_mcse, and NAME_lower and NAME_upper where an estimator gives sides.
     slack_NAME is right minus left of a statement whose right side is NAME.
@@ -60,6 +82,28 @@ class Bounds(Result):
             "bounds": lambda: plots.plot_bounds(self.idata, self.audit(), hdi_prob),
         }
 
+    def table(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> dict[str, Term]:
+        """Every term in numbers, over worlds.
+
+        `sd` has no Monte Carlo error in it, which is `mcse`. The interval holds a term of another
+        world with the stated probability, however few the worlds are.
+        """
+        found = super().table(hdi_prob, units, per_row=per_row)
+        shown = self.in_units(units, per_row=per_row)
+        assert shown is not None
+        dataset = inference_data.terms_of(shown)
+        for name, term in found.items():
+            spread, error = term["sd"], term["mcse"]
+            if spread is None or name not in dataset:
+                continue
+            least = 0.0 if name.startswith(_NOT_NEGATIVE) else _LEAST.get(name, -math.inf)
+            low, high = interval_over_worlds(dataset[name].values.ravel(), hdi_prob, least)
+            term["hdi_low"], term["hdi_high"] = low, high
+            term["sd"] = spread if error is None else spread_of_worlds(spread, error)
+        return found
+
     def details(self) -> Mapping[str, Any]:
         """Estimators, reasons of missing terms, and notes, each by name of the term."""
         return {
@@ -72,6 +116,7 @@ class Bounds(Result):
 def bounds(
     process: Process | str | Path | Callable[..., Any],
     *,
+    posterior: WorldPosterior | str | Path | None = None,
     sizes: SampleSizes | None = None,
     constants: LemmaConstants | None = None,
     learner: str | Learner | LearnerChoice = "auto",
@@ -83,6 +128,8 @@ def bounds(
 
     Args:
         process: of `rbpp.load_process`, or what that takes.
+        posterior: of `rbpp.infer`, or the file it was saved to: worlds are draws from it instead of
+            from the prior, and terms are in the group `posterior`. The knobs are those it has.
         sizes: how much is drawn.
         constants: of the lemmas.
         learner: of W: a name, a name with options, or a learner of `rbpp.theory.learners`. "auto"
@@ -95,12 +142,19 @@ def bounds(
         Terms and bounds per world; a violated statement is named among the checks and kept.
 
     Raises:
-        ValueError: if a constant is out of range, the process breaks its contract, or a
-            deterministic map between continuous variables makes an information infinite.
+        ValueError: if a constant is out of range, the process breaks its contract, the posterior is
+            of another process or other knobs, or a deterministic map between continuous variables
+            makes an information infinite.
     """
     compute = Compute.of(compute, seed)
     sizes, constants = sizes or SampleSizes(), constants or LemmaConstants()
+    data = None
+    if posterior is not None:
+        process, data = read_posterior(posterior, process)
     process = process if isinstance(process, Process) else load_process(process)
+    world = None
+    if data is not None:
+        world = worlds_of(data, process, sizes.worlds, compute.spawn("posterior").seed)
     process_checks = require(process, seed=compute.seed).checks
     chosen = choose_learner(learner, process)
     found = estimate_worlds(
@@ -112,6 +166,7 @@ def bounds(
             chosen if anchor_learner is None else choose_learner(anchor_learner, process)
         ),
         compute=compute,
+        world=world,
     )
     sigma, sigma_from = _sub_gaussian(found, constants)
     setting = LemmaSetting(
@@ -139,7 +194,11 @@ def bounds(
             process_checks=process_checks,
         )
     )
-    sided = {n: t for n, t in terms.items() if t.lower is not None or t.upper is not None}
+    sided = {
+        name: term
+        for name, term in terms.items()
+        if (term.lower is not None or term.upper is not None) and not name.startswith("slack_")
+    }
     estimators = {name: sides_in_words(term) for name, term in sided.items()}
     attrs = {
         "estimators": estimators,
@@ -149,7 +208,7 @@ def bounds(
     }
     settings = {
         "worlds": sizes.worlds,
-        "worlds_at_once": min(sizes.worlds_at_once, sizes.worlds),
+        "worlds_at_once": min(worlds_in_memory(process, sizes), sizes.worlds),
         "replicates": sizes.replicates,
         "pairs": min(sizes.pairs, sizes.replicates),
         "groups": sizes.groups,
@@ -166,15 +225,17 @@ def bounds(
         "rows_synthetic": found.facts.rows["synthetic"],
         "seed": compute.seed,
     }
+    group = _worlds_group(terms, found.world, sizes.worlds)
     return Bounds(
         idata=inference_data.make(
-            prior=_prior_group(terms, found.world, sizes.worlds),
+            posterior=None if world is None else group,
+            prior=group if world is None else None,
             constant_data=settings,
             attrs=attrs,
         ),
         checks=checks,
         settings={**settings, "process": process.name, "knobs": process.knobs},
-        headline=(_headline(checks, sizes.worlds),),
+        headline=(_headline(checks, sizes.worlds, posterior=world is not None),),
         notes=_lines(terms, found.missing, notes, estimators),
         row_counts=found.facts.rows,
         estimators=estimators,
@@ -191,9 +252,17 @@ def estimate_worlds(
     learner: Learner | None,
     anchor_learner: Learner | None,
     compute: Compute,
+    world: Mapping[str, Tensor] | None = None,
 ) -> WorldEstimates:
-    """The estimated terms of all worlds, by whoever works on batches of them."""
-    batches = world_batches(sizes.worlds, sizes.worlds_at_once)
+    """The estimated terms of all worlds, by whoever works on batches of them.
+
+    Worlds are draws from the prior, or those given: a value (worlds, …) per site.
+    """
+    batches = world_batches(sizes.worlds, worlds_in_memory(process, sizes))
+    if len(batches) > 1:
+        learner, anchor_learner = settled_learners(
+            process, min(sizes.worlds, sizes.worlds_at_once), learner, anchor_learner, compute
+        )
     work = partial(
         _arrays,
         model=process,
@@ -201,11 +270,21 @@ def estimate_worlds(
         constants=constants,
         learner=learner,
         anchor_learner=anchor_learner,
+        world=world,
         compute=replace(compute.task(), progress=compute.progress and len(batches) == 1),
     )
     steps = compute.steps(work, batches, lambda batch: f"worlds-{batch.number:04}", "worlds")
     parts = [WorldEstimates.from_arrays(step) for step in steps]
-    return join(parts, [batch.worlds for batch in batches])
+    return join(parts, [batch.worlds for batch in batches]).settled()
+
+
+def worlds_in_memory(process: Process, sizes: SampleSizes) -> int:
+    """Worlds of one batch: as many as asked for, fewer where their rows would fill the memory."""
+    replicates = max(sizes.replicates, sizes.groups * sizes.inner)
+    numbers = replicates * max(
+        process.sites[name].coordinates for name in ("anchor", "output", "synthetic")
+    )
+    return max(1, min(sizes.worlds_at_once, _NUMBERS_IN_MEMORY // numbers))
 
 
 def world_batches(worlds: int, at_once: int) -> list[Batch]:
@@ -252,7 +331,7 @@ def _notes(terms: Mapping[str, Estimate], found: WorldEstimates) -> dict[str, st
     return notes
 
 
-def _prior_group(
+def _worlds_group(
     terms: Mapping[str, Estimate], world: Mapping[str, Tensor], worlds: int
 ) -> dict[str, np.ndarray]:
     """Terms with errors and sides, then the parameters of the worlds: (chain, draw, …)."""
@@ -263,8 +342,9 @@ def _prior_group(
             return
         group[name] = estimate.value.cpu().numpy()[None]
         group[f"{name}_mcse"] = estimate.standard_error.cpu().numpy()[None]
-        add(f"{name}_lower", estimate.lower)
-        add(f"{name}_upper", estimate.upper)
+        if not name.startswith("slack_"):
+            add(f"{name}_lower", estimate.lower)
+            add(f"{name}_upper", estimate.upper)
 
     for name in VARIABLES:
         if name in terms:
@@ -275,10 +355,11 @@ def _prior_group(
     return group
 
 
-def _headline(checks: Sequence[Check], worlds: int) -> str:
+def _headline(checks: Sequence[Check], worlds: int, *, posterior: bool) -> str:
     """How many statements hold, and the names of those that do not."""
     holding = sum(check.verdict == "holds" for check in checks)
-    parts = [f"{holding} of {len(checks)} statements hold in {worlds} worlds"]
+    source = "posterior worlds" if posterior else "worlds"
+    parts = [f"{holding} of {len(checks)} statements hold in {worlds} {source}"]
     for verdict in ("violated", "undecided"):
         names = [check.statement for check in checks if check.verdict == verdict]
         parts += [f"{verdict}: {', '.join(names)}"] if names else []

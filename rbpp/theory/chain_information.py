@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rbpp.estimate import Estimate, exactly, mean_estimate
 from rbpp.processes.replicas import Replicas, Values
-from rbpp.theory.curated_entropy import NO_DENSITY, curated_entropy, hides_density
+from rbpp.theory.curated_entropy import NO_DENSITY, curated_entropy, hides_density, is_copy
 from rbpp.theory.information import contrastive_bounds, midpoint
 from rbpp.theory.model_factor import factor_kind, is_additive, log_volume_of_prompt
 from rbpp.theory.terms import EstimatedTerms
@@ -243,7 +243,7 @@ def _synthetic(
     name, site = "entropy_synthetic", replicas.sites["synthetic"]
     if hides_density(replicas, values):
         found.missing[name] = NO_DENSITY
-    elif not site.random:
+    elif is_copy(replicas, values):
         found.terms[name] = found.terms["entropy_output"]
     else:
         entropy = curated_entropy(replicas, values)

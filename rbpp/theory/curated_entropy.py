@@ -17,8 +17,15 @@ from torch import Tensor
 from rbpp.elementwise import exp_
 from rbpp.estimate import Estimate, mean_estimate
 from rbpp.processes.replicas import Replicas, Values
-from rbpp.theory.information import contrastive_bounds, cross_entropy
-from rbpp.theory.model_factor import factor_kind
+from rbpp.theory.curated_rows import (
+    UNSEEN,
+    above_output,
+    can_propose,
+    fresh_outputs,
+    has_row_factors,
+    row_scores,
+)
+from rbpp.theory.information import contrastive_bounds, cross_entropy, midpoint
 
 # Data sets to average over, and rows of output in the pool that they share. The error on
 # linear_gaussian is 0.25 nats, half of what a pool for each prompt reaches in the same time.
@@ -31,9 +38,9 @@ _KEPT = 2**23
 _OWN_DATA_SETS, _OWN_POOL_ROWS = 48, 256
 # Settings of the lower side, and rows of output drawn for each.
 _SETTINGS, _FRESH_ROWS, _FRESH_PAIRS = 64, 512, 2**21
+# Rows scored under every data set, in all worlds, where outputs are proposed around each row.
+_SCORES, _LEAST_DATA_SETS = 2**18, 16
 _IDLE = ("target", "unprompted")
-# Stands for log 0 where no output of the pool could have become this row.
-_UNSEEN = -1e6
 NO_DENSITY = (
     "site synthetic is a deterministic function of output, other than a copy: the process does not "
     "give its density"
@@ -41,13 +48,17 @@ NO_DENSITY = (
 
 
 def is_copy(replicas: Replicas, values: Values) -> bool:
-    """Whether the synthetic data are the output as it is: ε = 0."""
-    same = values["synthetic"].shape == values["output"].shape
-    return (
-        not replicas.sites["synthetic"].random
-        and same
-        and bool((values["synthetic"] == values["output"]).all())
-    )
+    """Whether the synthetic data are the output as it is: ε = 0.
+
+    Letters that curation draws with probability one are a copy too.
+    """
+    output, synthetic = values["output"], values["synthetic"]
+    if synthetic.shape != output.shape or not bool((synthetic == output).all()):
+        return False
+    site = replicas.sites["synthetic"]
+    if not site.random:
+        return True
+    return site.discrete and bool((replicas.row_log_density(values, "synthetic") > -1e-9).all())
 
 
 def hides_density(replicas: Replicas, values: Values) -> bool:
@@ -59,20 +70,75 @@ def curated_entropy(replicas: Replicas, values: Values) -> Estimate:
     """H(S_gen) with both sides; differential for continuous rows.
 
     Upper side: −E log q(S_gen), where q averages over prompts other than that of S_gen. It bounds
-    H(S_gen) whatever q is (Gibbs' inequality). Lower side: H(S_gen | above), from averages that
-    contain the output which the row was made from, plus the InfoNCE bound of I(above; S_gen).
-    Value: midway between the averages with and without the prompt of S_gen, whose errors cancel to
-    first order, both corrected for the size of the pool.
+    H(S_gen) whatever q is (Gibbs' inequality). Lower side: H(S_gen | above) plus the InfoNCE bound
+    of I(above; S_gen). The value is between them, with half their distance in its error. Where the
+    densities rest on too few draws, the error is unknown: infinite.
+
+    The density of a row given what is above the output is in closed form where output and noise are
+    normal. For other numbers outputs around the row are drawn; for letters, and where every row has
+    a model factor of its own, outputs of a pool serve all rows.
 
     Args:
         replicas: the process in its worlds.
         values: draws of it.
     """
+    if replicas.integrates_output and not has_row_factors(replicas):
+        return _by_convolution(replicas, values)
+    if can_propose(replicas):
+        return _by_proposals(replicas, values)
+    return _by_pool(replicas, values)
+
+
+def _by_convolution(replicas: Replicas, values: Values) -> Estimate:
+    few = {name: value[:, :_DATA_SETS] for name, value in values.items()}
+    above = {name: few[name] for name in above_output(replicas)}
+    lower, upper = cross_entropy(replicas.pairs(few, "synthetic", above, integrate_output=True))
+    method = "noise added in closed form, average over prompts"
+    lower = replace(lower, direction="lower", method=f"{method} with the own one")
+    return midpoint(
+        lower, replace(upper, direction="upper", method=f"{method} without the own one")
+    )
+
+
+def _by_proposals(replicas: Replicas, values: Values) -> Estimate:
+    """H(S_gen | above) of many data sets and I(above; S_gen) of fewer, whose pairs cost more."""
+    shape = values["output"].shape
+    count = max(math.isqrt(_SCORES // (shape[0] * shape[3])), _LEAST_DATA_SETS)
+    few = {name: value[:, :count] for name, value in values.items()}
+    many = {name: value[:, :_SETTINGS] for name, value in values.items()}
+    pairs = row_scores(replicas, few, few["synthetic"], "curated pairs", own=True)
+    each = row_scores(replicas, many, many["synthetic"], "curated rows", own=True, paired=True)
+    scores = pairs.log_density.sum(-1)
+    own = torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device)
+    from_above = torch.where(own, pairs.with_own().sum(-1).unsqueeze(-1), scores)
+    lower = mean_estimate(-each.with_own().sum(-1), "lower") + _not_negative(scores)
+    upper = mean_estimate(-each.log_density.squeeze(2).sum(-1), "upper")
+    upper = upper + contrastive_bounds(from_above)[1]
+    lower = replace(lower, value=torch.minimum(lower.value, upper.value))
+    known = each.is_known() & pairs.is_known()
+    lower, upper = (
+        replace(
+            side,
+            method="outputs proposed around the rows",
+            standard_error=torch.where(known, side.standard_error, math.inf),
+        )
+        for side in (replace(lower, direction="lower"), replace(upper, direction="upper"))
+    )
+    return midpoint(lower, upper)
+
+
+def _not_negative(scores: Tensor) -> Estimate:
+    """The InfoNCE bound, which is at least zero and has no limit once added to an entropy."""
+    contrast = contrastive_bounds(scores)[0]
+    return replace(contrast, value=contrast.value.clamp_min(0), limit=math.inf)
+
+
+def _by_pool(replicas: Replicas, values: Values) -> Estimate:
+    """The value is midway between the averages with and without the prompt of S_gen, whose errors
+    cancel to first order, both corrected for the size of the pool."""
     scores, optimism = prompt_scores(replicas, values)
     upper = cross_entropy(scores)[1]
-    contrast = contrastive_bounds(scores)[0]
-    above = replace(contrast, value=contrast.value.clamp_min(0), limit=math.inf)
-    lower = _entropy_given_above(replicas, values) + above
+    lower = _entropy_given_above(replicas, values) + _not_negative(scores)
     lower = replace(
         lower,
         value=torch.minimum(lower.value, upper.value),
@@ -86,10 +152,11 @@ def curated_entropy(replicas: Replicas, values: Values) -> Estimate:
     bias, noise = upper.value - without.value, without.standard_error
     share = bias.square() / (bias.square() + (noise / 2).square()).clamp_min(1e-300)
     value = torch.lerp(middle, lower.value, share / 2)
-    error = (noise.square() + (bias / 2).square()).sqrt()
+    value = torch.minimum(torch.maximum(value, lower.value), upper.value)
+    half = (upper.value - lower.value) / 2
     return Estimate(
         value,
-        error,
+        torch.hypot(noise, half),
         upper.count,
         lower=lower,
         upper=replace(upper, method="average over prompts"),
@@ -104,7 +171,7 @@ def prompt_scores(replicas: Replicas, values: Values) -> tuple[Tensor, Tensor]:
     second result is that bias, as a positive number.
     """
     rows = replicas.sites["output"].rows
-    if _has_row_factors(replicas):
+    if has_row_factors(replicas):
         make, count, pool_rows = _own_pools, _OWN_DATA_SETS, _OWN_POOL_ROWS
     else:
         make, count = _common_pool, min(_DATA_SETS, math.isqrt(_SUMS // rows))
@@ -118,16 +185,16 @@ def prompt_scores(replicas: Replicas, values: Values) -> tuple[Tensor, Tensor]:
         parts = [_shifted(replicas, few, pool, log_weight, int(shift)) for shift in shifts]
         density = torch.cat([part[0] for part in parts], -1)
         weight = torch.cat([part[1] for part in parts], -2).exp()
-        largest = density.amax(-1, keepdim=True).clamp_min(_UNSEEN)
+        largest = density.amax(-1, keepdim=True).clamp_min(UNSEEN)
         relative = exp_(density.sub_(largest))
         total = _added(total, (relative @ weight).log() + largest)
         square = relative.square_() @ weight.square()
         log_square = _added(log_square, square.log() + 2 * largest)
     assert total is not None
     assert log_square is not None
-    seen = total > _UNSEEN
+    seen = total > UNSEEN
     optimism = torch.where(seen, 0.5 * (log_square - 2 * total).exp(), 0.0)
-    return total.clamp_min(_UNSEEN).sum(1), optimism.sum(1)
+    return total.clamp_min(UNSEEN).sum(1), optimism.sum(1)
 
 
 def _shifted(
@@ -151,43 +218,22 @@ def _common_pool(replicas: Replicas, few: Values, count: int) -> tuple[Tensor, T
     """
     idle: Values = {name: few[name][:, :1] for name in _IDLE if name in few}
     fresh = replicas.draw(count, "curated pool", given=idle)
-    names = _above(replicas)
+    names = above_output(replicas)
     own = replicas.pairs(fresh, "output", {name: fresh[name] for name in names}, per_row=True)
     pooled = own.logsumexp(2, keepdim=True)
     weight = replicas.pairs(fresh, "output", {name: few[name] for name in names}, per_row=True)
     weight = weight - pooled
     total = weight.logsumexp((1, 3), keepdim=True)
-    return fresh["output"], weight - total.clamp_min(_UNSEEN)
+    return fresh["output"], weight - total.clamp_min(UNSEEN)
 
 
 def _own_pools(replicas: Replicas, few: Values, count: int) -> tuple[Tensor, Tensor]:
     """The same with `count` outputs for each prompt, of weight zero under the other prompts."""
     settings = few["output"].shape[1]
-    pool = _fresh_outputs(replicas, few, count, "curated pools")
+    pool = fresh_outputs(replicas, few, count, "curated pools")
     mine = torch.eye(settings, dtype=pool.dtype, device=pool.device).repeat_interleave(count, 0)
     weight = (mine / (count * pool.shape[3])).log()
     return pool, weight[None, :, :, None].expand(len(pool), -1, -1, pool.shape[3])
-
-
-def _fresh_outputs(replicas: Replicas, few: Values, count: int, label: str) -> Tensor:
-    """`count` outputs for each data set, given what is above them: (worlds, R · count, 1, rows)."""
-    held = {name: few[name] for name in ("anchor", *_above(replicas)) if name in few}
-    given = {name: value.repeat_interleave(count, 1) for name, value in held.items()}
-    # These sites have no part in the output: a draw of them would be wasted.
-    given |= {name: few[name][:, :1] for name in _IDLE if name in few}
-    return replicas.draw(few["output"].shape[1] * count, label, given=given)["output"]
-
-
-def _above(replicas: Replicas) -> tuple[str, ...]:
-    """Sites given which rows are independent: the prompt, and a model factor that rows share."""
-    shared = factor_kind(replicas) == "above" and not _has_row_factors(replicas)
-    names = ("prompt", "prompt_factor", *(("model_factor",) if shared else ()))
-    return tuple(name for name in names if name in replicas.sites)
-
-
-def _has_row_factors(replicas: Replicas) -> bool:
-    """Whether the model factor is above the output, one for each row."""
-    return factor_kind(replicas) == "above" and replicas.sites["model_factor"].rows > 1
 
 
 def _entropy_given_above(replicas: Replicas, values: Values) -> Estimate:
@@ -197,7 +243,7 @@ def _entropy_given_above(replicas: Replicas, values: Values) -> Estimate:
     settings = min(max(8, settings), _SETTINGS, values["output"].shape[1])
     draws = max(1, _FRESH_ROWS // rows)
     few = {name: value[:, :settings] for name, value in values.items()}
-    fresh = _fresh_outputs(replicas, few, draws, "curation")
+    fresh = fresh_outputs(replicas, few, draws, "curation")
     own = few["output"].unsqueeze(2)
     outputs = torch.cat([fresh.unflatten(1, (settings, draws)), own], 2)
     scores = _row_scores(replicas, few["synthetic"], outputs)

@@ -5,7 +5,7 @@ What follows from these terms by arithmetic is added where all worlds are togeth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -53,12 +53,27 @@ def estimate_terms(
     learner: Learner | None,
     anchor_learner: Learner | None,
     compute: Compute,
+    world: Mapping[str, Tensor] | None = None,
 ) -> WorldEstimates:
-    """The estimated terms in the worlds of one batch; arguments as for `rbpp.bounds`."""
+    """The estimated terms in the worlds of one batch; arguments as for `rbpp.bounds`.
+
+    `world` has a value (worlds, …) per site of all batches' worlds, where they are not the prior's.
+    """
     compute = compute.spawn("worlds", batch.number) if batch.number else compute
     replicates = sizes.replicates
     stages = compute.stages(_STAGES, "bounds")
-    replicas = Replicas(model, worlds=batch.worlds, seed=compute.seed, device=compute.device)
+    first = batch.number * sizes.worlds_at_once
+    replicas = Replicas(
+        model,
+        worlds=batch.worlds,
+        seed=compute.seed,
+        device=compute.device,
+        world=(
+            None
+            if world is None
+            else {name: value[first : first + batch.worlds] for name, value in world.items()}
+        ),
+    )
     values = replicas.draw(replicates, "replicates")
     draws = compute.generator("learners", device=compute.device)
     next(stages)
@@ -97,6 +112,7 @@ def estimate_terms(
         missing=found.missing,
         notes=found.notes,
         rests=learning.rests,
+        paired=learning.paired,
         world=replicas.world,
         sub_gaussian=None if risks is None else estimated_sub_gaussian(risks.losses),
         facts=ProcessFacts(
@@ -125,6 +141,7 @@ class _SyntheticLearner:
     draws: torch.Generator
     found: EstimatedTerms = field(default_factory=EstimatedTerms)
     rests: dict[str, Estimate] = field(default_factory=dict)
+    paired: dict[str, Estimate] = field(default_factory=dict)
 
     def estimate(self, chain: dict[str, Estimate]) -> None:
         """I(S_gen; W), I(e_p; W), I(e_M; W), I(e_M; W | e_p), δ_ε, and I(S_anchor; W)."""
@@ -134,7 +151,7 @@ class _SyntheticLearner:
         terms["information_synthetic_learner"] = total
         prompt = self._given(_PROMPTS, "prompt held")
         assert prompt is not None
-        if sites["synthetic"].random:
+        if sites["synthetic"].random and not is_copy(self.replicas, self.values):
             held = self._given((*_PROMPTS, "model_factor", "output"), "output held")
             assert held is not None
             terms["curation_leak"] = held.information
@@ -179,16 +196,45 @@ class _SyntheticLearner:
                 "while the prompt varies"
             )
             return
-        self.found.terms[name], rest = information_of_held(
-            self.found.terms["information_synthetic_learner"],
+        total = self.found.terms["information_synthetic_learner"]
+        found = information_of_held(
+            total,
             self.learned,
             self.sizes.replicates,
             held,
             self.draws,
             [ceiling for ceiling in ceilings if ceiling is not None],
         )
-        if rest is not None:
-            self.rests[name] = rest
+        self.found.terms[name], self.rests[name] = found.plain, found.rest(total)
+        self.paired[name] = found.paired
+
+
+def settled_learners(
+    model: Callable[[], Any],
+    worlds: int,
+    learner: Learner | None,
+    anchor_learner: Learner | None,
+    compute: Compute,
+) -> tuple[Learner, Learner]:
+    """The learners of W and W', with what they choose on pilot data chosen for all worlds at once.
+
+    Args:
+        model: the process.
+        worlds: how many have a part in the choice.
+        learner, anchor_learner: as for `estimate_terms`.
+        compute: seed and device.
+    """
+    replicas = Replicas(model, worlds=worlds, seed=compute.seed, device=compute.device)
+    draws = compute.generator("learners", device=compute.device)
+
+    def settled(chosen: Learner, site: str) -> Learner:
+        return chosen if chosen.settle is None else chosen.settle(_pilot(replicas, site), draws)
+
+    anchor_learner = anchor_learner or learner or default_learner(replicas, "anchor")
+    return (
+        settled(learner or default_learner(replicas, "synthetic"), "synthetic"),
+        settled(anchor_learner, "anchor"),
+    )
 
 
 def _pilot(replicas: Replicas, name: str) -> Tensor:

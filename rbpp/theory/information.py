@@ -170,15 +170,18 @@ def variational_upper_bound(divergences: Tensor) -> Estimate:
 def midpoint(lower: Estimate, upper: Estimate) -> Estimate:
     """The middle of two bounds with both as its sides; the lower one where the upper is infinite.
 
-    The error is the larger of theirs: both come from the same draws.
+    The error has half their distance in it, beside the larger of their errors: both come from the
+    same draws.
 
-    >>> zero, two = (Estimate(torch.tensor(v), torch.tensor(0.1)) for v in (0.0, 2.0))
-    >>> midpoint(zero, two).value.item()
-    1.0
+    >>> zero, two = (Estimate(torch.tensor(v), torch.tensor(0.0)) for v in (0.0, 2.0))
+    >>> middle = midpoint(zero, two)
+    >>> middle.value.item(), middle.standard_error.item()
+    (1.0, 1.0)
     """
     low, high = lower.value, upper.value
     bounded = high.isfinite()
     error = torch.maximum(lower.standard_error, upper.standard_error)
+    error = torch.hypot(error, torch.where(bounded, (high - low) / 2, 0.0))
     return Estimate(
         torch.where(bounded, (low + high) / 2, low),
         torch.where(bounded, error, lower.standard_error),

@@ -50,6 +50,21 @@ class ConditionalInformation:
     inner: int
 
 
+@dataclass(frozen=True)
+class InformationOfHeld:
+    """I(c; W) by a difference of informations, `plain`, and by paired data sets."""
+
+    plain: Estimate
+    paired: Estimate
+    held: ConditionalInformation
+
+    def rest(self, total: Estimate) -> Estimate:
+        """What the plain difference takes from I(S; W): its error is independent of that of I(S;
+        W), the error of the difference is not."""
+        left = self.held.information
+        return Estimate(total.value - self.plain.value, left.standard_error, left.count)
+
+
 def learner_information(
     learned: LearnerPosterior,
     count: int,
@@ -146,14 +161,15 @@ def information_of_held(
     held: ConditionalInformation,
     generator: torch.Generator,
     ceilings: Iterable[Estimate] = (),
-) -> tuple[Estimate, Estimate | None]:
-    """I(held; W) = I(S; W) − I(S; W | held), between its sides.
+) -> InformationOfHeld:
+    """I(held; W) = I(S; W) − I(S; W | held), between its sides, in two ways.
 
     Lower side: InfoNCE of W among outer samples, with scores fitted to other data sets of each; it
     bounds whatever the fit (Poole et al. 2019, equation 10). Upper side: the smallest of the upper
     side of I(S; W), the `ceilings`, and the difference of opposite sides. Value: the plain
     difference, or that of divergences of the same data sets to the distribution of W over all outer
-    samples and over their own, whichever has the smaller error; kept between the sides.
+    samples and over their own; both kept between the sides. Pairing cancels what differs between
+    data sets; where outer samples differ more it only loses draws.
 
     Args:
         total: I(S; W).
@@ -163,9 +179,6 @@ def information_of_held(
         generator: source of W.
         ceilings: further upper bounds, by data processing.
 
-    Returns:
-        The information, and, where the plain difference is its value, what was taken from I(S; W):
-        the error of that is independent of the error of I(S; W), the error of the information not.
     """
     assert total.upper is not None
     lower = _not_negative(_contrast_of_outer_samples(held, generator))
@@ -179,14 +192,7 @@ def information_of_held(
     excess = (across - _middle(across, within)).mean(-1)  # of a fit to other data sets
     apart = held.learned.divergence(learned.grouped(1)) - own
     paired = mean_estimate(apart.mean(-1) - excess.unsqueeze(-1))
-    # Pairing cancels what differs between data sets; where outer samples differ more it only loses
-    # draws. One choice for all worlds: one in each would favour errors that are small by chance.
-    use_plain = bool(plain.standard_error.square().mean() < paired.standard_error.square().mean())
-    found = _kept(plain if use_plain else paired, lower, upper)
-    if not use_plain:
-        return found, None
-    left = held.information
-    return found, Estimate(total.value - found.value, left.standard_error, left.count)
+    return InformationOfHeld(_kept(plain, lower, upper), _kept(paired, lower, upper), held)
 
 
 def information_given_held(whole: ConditionalInformation, part: ConditionalInformation) -> Estimate:

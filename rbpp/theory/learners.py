@@ -26,6 +26,7 @@ from rbpp.theory.permanent import log_permanent
 FOLDS = 8  # of cross-fitting r in the variational bound: more folds cost more and gain little
 _COMPONENT_CHOICES = (1, 2, 3, 4, 5, 6, 8, 10)
 _PILOT_ITERATIONS = 150
+_NUMBERS_AT_ONCE, _NUMBERS_OF_PART = 2**22, 2**20  # of rows in one fit
 
 
 class LearnerPosterior(Protocol):
@@ -72,11 +73,14 @@ class Learner:
         name: short name.
         description: one phrase for the report, with what was chosen.
         prepare: (pilot rows (worlds, n, d), generator) to a `PreparedLearner`.
+        settle: (pilot rows, generator) to a learner that leaves nothing to choose, for worlds that
+            are prepared apart; None where there is nothing to choose.
     """
 
     name: str
     description: str
     prepare: Callable[[Tensor, torch.Generator], PreparedLearner]
+    settle: Callable[[Tensor, torch.Generator], Learner] | None = None
 
 
 def mixture_learner(
@@ -101,7 +105,7 @@ def mixture_learner(
     if components is not None and components < 1:
         raise ValueError(f"Expected components ≥ 1; got {components}")
 
-    def prepare(pilot: Tensor, generator: torch.Generator) -> PreparedLearner:
+    def prepare(pilot: Tensor, generator: torch.Generator) -> _PreparedMixtureLearner:
         rows = pilot.double()
         choices = (components,) if components else _COMPONENT_CHOICES
         best: tuple[float, MixturePrior, VariationalMixture] | None = None
@@ -129,8 +133,17 @@ def mixture_learner(
         level = best[2].expected().log_prob_rows(rows).mean(-1)
         return _PreparedMixtureLearner(best[1], best[2], level, max_iterations)
 
+    def settle(pilot: Tensor, generator: torch.Generator) -> Learner:
+        return mixture_learner(
+            prepare(pilot, generator).start.components,
+            concentration=concentration,
+            restarts=restarts,
+            max_iterations=max_iterations,
+        )
+
     count = f"{components} components" if components else "components chosen on pilot data"
-    return Learner("mixture", f"draw of a conjugate mixture posterior, {count}", prepare)
+    description = f"draw of a conjugate mixture posterior, {count}"
+    return Learner("mixture", description, prepare, None if components else settle)
 
 
 @dataclass(frozen=True)
@@ -141,7 +154,16 @@ class _PreparedMixtureLearner:
     max_iterations: int
 
     def fit(self, data: Tensor) -> _MixturePosterior:
-        data = data.double()
+        # The work on a row takes many times its memory: data sets too large come in parts.
+        if data.numel() <= _NUMBERS_AT_ONCE:
+            return self._fit(data.double())
+        parts = -(-data.numel() // _NUMBERS_OF_PART)
+        chunks = data.split(max(1, data.shape[1] // parts), 1)
+        fits = [self._fit(chunk.double()).parameters for chunk in chunks]
+        joined = (torch.cat(values, 1) for values in zip(*fits, strict=True))
+        return _MixturePosterior(Parameters(*joined))
+
+    def _fit(self, data: Tensor) -> _MixturePosterior:
         initial = VariationalMixture(
             *(
                 value[None, :, None].expand(1, *data.shape[:2], *value.shape[1:])

@@ -13,12 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rbpp.checks import Check, verdict_of_probability
-from rbpp.estimate import Estimate, delta_method
+from rbpp.checks import Check
+from rbpp.estimate import Estimate, delta_method, exactly
 from rbpp.theory import assumptions as assume
 from rbpp.theory import lemmas
 from rbpp.theory.assumptions import Assumption, Evidence
-from rbpp.theory.audit import mean_of, probability_holds, root_mean_square, spread_of
+from rbpp.theory.audit import (
+    Judgement,
+    judge,
+    mean_of,
+    number,
+    root_mean_square,
+    spread_of,
+)
 from rbpp.theory.terms import Terms, add_derived, add_identities, require_described
 from rbpp.theory.world_estimates import REST, WorldEstimates
 from rbpp.variables import VARIABLES, Variable, describe
@@ -316,12 +323,53 @@ def all_terms(found: WorldEstimates, setting: LemmaSetting) -> dict[str, Estimat
         return terms
 
     rests = {REST + name: rest for name, rest in found.rests.items()}
-    composed = delta_method(formulas, {**found.terms, **rests})
+    known = {**found.terms, **rests}
+    composed = delta_method(formulas, known)
+    for right in STATEMENTS:
+        name = f"slack_{right}"
+        composed[name] = composed[name].between(*_corners(formulas, known, name))
     return {
         name: _completed(name, term, found)
         for name, term in composed.items()
         if name not in found.missing and not bool(term.value.isnan().all())
     }
+
+
+def _corners(
+    formulas: Callable[[Mapping[str, Tensor]], Terms], known: Mapping[str, Estimate], name: str
+) -> tuple[Estimate, Estimate]:
+    """The least and the largest value of a term that the sides of the estimates leave open."""
+    variables = {
+        key: one.value.double().detach().clone().requires_grad_(True) for key, one in known.items()
+    }
+    value = formulas(variables)[name]
+    if not value.requires_grad:
+        return exactly(value), exactly(value)
+    gradients = torch.autograd.grad(value.sum(), list(variables.values()), allow_unused=True)
+    slopes = {
+        key: torch.zeros_like(variables[key]) if slope is None else slope
+        for key, slope in zip(known, gradients, strict=True)
+    }
+
+    def corner(sign: int) -> Estimate:
+        at, square = {}, torch.zeros_like(value).detach()
+        for key, one in known.items():
+            rising = sign * slopes[key]
+            high = one if one.upper is None else one.upper
+            low = one if one.lower is None else one.lower
+            at[key], error = (
+                torch.where(
+                    rising == 0,
+                    getattr(one, of),
+                    torch.where(rising > 0, getattr(high, of), getattr(low, of)),
+                ).double()
+                for of in ("value", "standard_error")
+            )
+            part = (slopes[key] * error).square()
+            square = square + torch.where((rising == 0) | (error == 0), 0.0, part)
+        return Estimate(formulas(at)[name].detach(), square.sqrt())
+
+    return replace(corner(-1), direction="lower"), replace(corner(1), direction="upper")
 
 
 def _completed(name: str, term: Estimate, found: WorldEstimates) -> Estimate:
@@ -344,15 +392,16 @@ def _check(statement: Statement, known: Evidence) -> Check:
         known.terms.get(name)
         for name in (statement.left, statement.right, f"slack_{statement.right}")
     )
-    probability = math.nan if slack is None else probability_holds(slack)
-    message = "" if not math.isnan(probability) else _lacking(statement, known)
-    if any(
+    judged = Judgement("unknown") if slack is None else judge(slack)
+    if slack is None or judged.nothing_known:
+        judged = replace(judged, message=_lacking(statement, known))
+    hidden = any(
         known.terms[name].direction == "upper"
         for name in statement.hidden_by
         if name in known.terms
-    ):
-        # With an upper bound in its place a violation could not be seen.
-        probability = math.nan
+    )
+    if hidden:  # with an upper bound in its place a violation could not be seen
+        judged = Judgement("unknown")
     measured: dict[str, Any] = {
         "bounds": statement.left,
         "left": mean_of(left),
@@ -361,16 +410,29 @@ def _check(statement: Statement, known: Evidence) -> Check:
         "slack": mean_of(slack),
         "slack_sd": spread_of(slack),
         "slack_mcse": math.nan if slack is None else root_mean_square(slack.standard_error),
-        "probability_holds": probability,
+        "probability_holds": judged.probability,
     }
     rests_on = (assumption(known) for assumption in statement.assumptions)
+    messages = (judged.message, _of_absolute_gap(statement, known))
     return Check(
         statement.name,
-        verdict_of_probability(probability),
-        message,
+        judged.verdict,
+        "; ".join(message for message in messages if message),
         measured,
         tuple(check for check in rests_on if check is not None),
     )
+
+
+def _of_absolute_gap(statement: Statement, known: Evidence) -> str:
+    """What a bound of E[R − R̂] leaves open: |R − R̂| may be larger."""
+    gap, right = known.terms.get("absolute_estimation_gap"), known.terms.get(statement.right)
+    if statement.left != "estimation_gap" or gap is None or right is None:
+        return ""
+    above = gap.value > right.value
+    text = f"it bounds E[R − R̂]; E|R − R̂| is {number(gap)}"
+    if not bool(above.any()):
+        return text
+    return f"{text}, above the bound in {int(above.sum())} of {above.numel()} worlds"
 
 
 def _lacking(statement: Statement, known: Evidence) -> str:

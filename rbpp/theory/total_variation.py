@@ -10,6 +10,7 @@ distributions being named by their sites. `total_variation` says which one serve
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from torch import Tensor
 from rbpp.estimate import Estimate, mean_estimate
 from rbpp.processes.replicas import Replicas, Values
 from rbpp.theory.curated_entropy import NO_DENSITY, hides_density, is_copy
+from rbpp.theory.curated_rows import can_propose, is_known, of_own, row_scores
+from rbpp.theory.information import midpoint
 from rbpp.theory.model_factor import sites_above_output
 from rbpp.theory.terms import EstimatedTerms
 
@@ -55,6 +58,8 @@ def total_variation(replicas: Replicas, values: Values, first: str, second: str)
         return between_free_rows(replicas, values, first, second)
     if is_copy(replicas, values):
         return between_free_and_output_rows(replicas, values, first, "output")
+    if replicas.integrates_output:
+        return between_free_and_output_rows(replicas, values, first, second)
     return between_free_and_curated_rows(replicas, values, first, second)
 
 
@@ -71,7 +76,12 @@ def between_free_rows(replicas: Replicas, values: Values, first: str, second: st
 def between_free_and_output_rows(
     replicas: Replicas, values: Values, first: str, second: str
 ) -> Estimate:
-    """The same formula for a distribution and the output given its prompt; a mean over prompts."""
+    """The same formula for a distribution and rows given their prompt; a mean over prompts.
+
+    Args:
+        replicas, values, first: as for the others.
+        second: `output`, or `synthetic` where noise is added to the output in closed form.
+    """
     settings = min(_SETTINGS, values["anchor"].shape[1])
     free = _points(replicas, values, first, _POINTS)
     own = values[second][:, :settings].unsqueeze(0)
@@ -86,42 +96,94 @@ def between_free_and_output_rows(
 def between_free_and_curated_rows(
     replicas: Replicas, values: Values, first: str, second: str
 ) -> Estimate:
-    """TV(p, q) = E_p (1 − q/p)₊ with an unbiased estimate of q, the output being integrated out.
+    """TV(p, q) between two sides, with an unbiased estimate q̂ of q, the output integrated out.
 
-    By Jensen's inequality the estimate is too large in expectation, never too small.
+    Upper side: E_p (1 − q̂/p)₊, too large in expectation by Jensen's inequality. Lower side:
+    P(q̂ < p) − Q(q̂ < p), since TV is the largest of such differences. The value is the middle, with
+    half the distance in its error, which is infinite where q̂ rests on too few draws.
     """
     points = _points(replicas, values, first, _CURATED_POINTS)
     log_free = _log_density_at(replicas, values, first, points)  # (worlds, 1, N)
+    settings = min(_CURATED_SETTINGS, values["anchor"].shape[1])
+    own = values[second][:, :settings].movedim(1, 0).unsqueeze(2)
+    log_free_own = _log_density_at(replicas, values, first, own)
+    log_free_own = log_free_own.squeeze(1).unflatten(1, (settings, -1))
+    score = _proposed if can_propose(replicas) else _pooled
+    at_free, at_own, known = score(replicas, values, first, second, points, own)
+    ratio = (at_free - log_free).nan_to_num(-math.inf)
+    above = (-torch.expm1(ratio)).clamp_min(0).mean(-1)
+    below = (at_free < log_free).double().mean(-1) - (at_own < log_free_own).double().mean(-1)
+    lower, upper = (
+        _with_shared_rows(mean_estimate(each), 1.0, log_free.shape[-1]) for each in (below, above)
+    )
+    method = "share of rows where the estimated density is smaller"
+    lower = replace(lower, direction="lower", method=method)
+    upper = replace(upper, direction="upper", method="density ratios; curated rows from above")
+    lower, upper = (
+        replace(side, standard_error=torch.where(known, side.standard_error, math.inf))
+        for side in (lower, upper)
+    )
+    lower = replace(lower, value=torch.minimum(lower.value.clamp_min(0), upper.value))
+    return replace(midpoint(lower, upper), method="density ratios of curated rows, two sides")
+
+
+def _proposed(
+    replicas: Replicas, values: Values, first: str, second: str, points: Tensor, own: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """log q̂ at free points (worlds, P, N) and at own rows (worlds, P, rows), and whether both rest
+    on enough draws."""
+    settings = own.shape[0]
+    rows = replicas.sites[second].rows
+    few = {name: value[:, :settings] for name, value in values.items()}
+    free = _in_plate(points, rows)
+    placed = torch.cat([own, free]).squeeze(2).movedim(0, 1)
+    scores = row_scores(replicas, few, placed, f"curated {first}")
+    at_own = of_own(scores.log_density)
+    at_free = scores.log_density[:, settings:].movedim(2, 1).flatten(2)
+    count = points.shape[0] * points.shape[4]
+    return at_free[..., :count], at_own, scores.is_known()
+
+
+def _pooled(
+    replicas: Replicas, values: Values, first: str, second: str, points: Tensor, own: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same from outputs that serve all rows."""
     fixed = _fixed(replicas, values, "output")
-    settings = min(_CURATED_SETTINGS, next(iter(fixed.values())).shape[2])
+    settings = own.shape[0]
     draws = max(1, _CURATION_DRAWS // replicas.sites["output"].rows)
     given = {
         key: value[0, :, :settings].repeat_interleave(draws, 1) for key, value in fixed.items()
     }
     given |= {key: values[key][:, :1] for key in _FREE if key in values}  # no part in the output
     outputs = replicas.draw(settings * draws, f"curated {first}", given=given)["output"]
-    log_curated = _log_average(replicas, outputs, points, second, settings)
-    ratio = (log_curated - log_free).nan_to_num(-math.inf)
-    each = (-torch.expm1(ratio)).clamp_min(0).mean(-1)
-    method = "density ratios; curated rows from above"
-    return _with_shared_rows(mean_estimate(each, "upper", method=method), 1.0, log_free.shape[-1])
+    at_free, _ = _log_average(replicas, outputs, points, second, settings)
+    at_own, effective = _log_average(replicas, outputs, own, second, settings)
+
+    at_own, effective = (
+        of_own(value.unflatten(2, (settings, -1)).transpose(1, 2)) for value in (at_own, effective)
+    )
+    return at_free, at_own, is_known(effective)
 
 
 def _log_average(
     replicas: Replicas, outputs: Tensor, points: Tensor, name: str, settings: int
-) -> Tensor:
-    """log mean over rows of output of the density of curated rows at points: (worlds, P, N)."""
+) -> tuple[Tensor, Tensor]:
+    """log mean over rows of output of the density of curated rows at points, and the effective
+    sample size of that mean: (worlds, P, N)."""
     rows = replicas.sites["output"].rows
     draws = outputs.shape[1] // settings
     # One point against every row of output at a time, the points as further runs of the process.
     flat = points.movedim(0, 2).flatten(2, 4).movedim(2, 0)  # (N, worlds, 1) + event
     flat = flat.unsqueeze(3).unsqueeze(3)
-    logs = []
+    logs, sizes = [], []
     for chunk in flat.split(max(1, _PASS_ELEMENTS // outputs.numel())):
         found = replicas.row_log_density({"output": outputs.unsqueeze(0), name: chunk}, name)
         found = found.expand(-1, -1, -1, rows)
-        logs.append(found.unflatten(2, (settings, draws)).flatten(3).logsumexp(-1))
-    return torch.cat(logs).movedim(0, -1) - math.log(draws * rows)
+        scores = found.unflatten(2, (settings, draws)).flatten(3)
+        logs.append(scores.logsumexp(-1))
+        sizes.append((2 * logs[-1] - (2 * scores).logsumexp(-1)).exp().nan_to_num(0.0))
+    log_sum, effective = (torch.cat(parts).movedim(0, -1) for parts in (logs, sizes))
+    return log_sum - math.log(draws * rows), effective
 
 
 def _with_shared_rows(each: Estimate, weight: float, count: int) -> Estimate:
@@ -165,7 +227,11 @@ def _log_density_at(replicas: Replicas, values: Values, name: str, points: Tenso
     """log density of rows of site `name` at points (G, worlds, P, 1, n): (worlds, P, N)."""
     count = points.shape[0] * points.shape[4]
     placed = _in_plate(points, replicas.sites[name].rows)
-    found = replicas.row_log_density({**_fixed(replicas, values, name), name: placed}, name)
+    found = replicas.row_log_density(
+        {**_fixed(replicas, values, name), name: placed},
+        name,
+        integrate_output=name == "synthetic",
+    )
     return found.movedim(0, 2).flatten(2)[..., :count]
 
 

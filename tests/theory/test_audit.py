@@ -7,7 +7,7 @@ import torch
 
 from rbpp.checks import verdict_of_probability
 from rbpp.estimate import Estimate
-from rbpp.theory.audit import check_at_most_zero, number, probability_holds
+from rbpp.theory.audit import IDENTITY, check_at_most_zero, judge, number, probability_holds
 
 
 def estimate(*values, error=0.0):
@@ -48,3 +48,45 @@ def test_assumptions_are_judged_with_their_error():
 def test_numbers_in_words():
     assert number(estimate(2.0, error=0.1)) == "2 ± 0.1"
     assert number(estimate(1.0, 3.0)) == "2 ± 1"
+
+
+def sided(values, error, low, high):
+    own = estimate(*values, error=error)
+    return own.between(estimate(*low, error=error), estimate(*high, error=error))
+
+
+@pytest.mark.parametrize(
+    ("slack", "verdict", "message"),
+    [
+        (estimate(1.0, 2.0), "holds", ""),
+        (estimate(0.0, 1e-9), "holds", IDENTITY),
+        (estimate(-1.0, -2.0), "violated", "violated in every world"),
+        (estimate(1.0, -1.0), "violated", "holds in 1 and is violated in 1 of 2 worlds"),
+        # One of a hundred worlds beyond 2 errors is chance: nothing is violated.
+        (estimate(*[1.0] * 99, -0.2, error=0.1), "undecided", "holds in 99 and is undecided in 1"),
+        (estimate(0.1, 0.1, error=0.1), "undecided", "is undecided in 2 of 2 worlds"),
+        # A value far below zero whose sides leave it open decides nothing; sides can decide.
+        (sided([-9.0], 0.1, [-20.0], [2.0]), "undecided", ""),
+        (sided([-9.0], 0.1, [-20.0], [-2.0]), "violated", "every"),
+        (sided([0.1], 0.1, [5.0], [9.0]), "holds", ""),
+        (estimate(math.nan), "unknown", ""),
+        (estimate(1.0, error=math.inf), "unknown", "too few effective draws"),
+    ],
+)
+def test_verdicts_are_of_all_worlds_together_and_from_sides(slack, verdict, message):
+    judged = judge(slack)
+    assert judged.verdict == verdict
+    assert message in judged.message
+
+
+def test_an_identity_has_no_probability():
+    assert math.isnan(judge(estimate(0.0, 0.0)).probability)
+
+
+def test_level_is_kept_by_all_worlds_together():
+    """Slack zero in 24 worlds: a violation is claimed in about five of a hundred audits."""
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.randn(400, 24, generator=generator, dtype=torch.float64)
+    one = torch.ones(24, dtype=torch.float64)
+    claimed = sum(judge(Estimate(draw, one, 10)).verdict == "violated" for draw in draws)
+    assert claimed < 400 * 0.05 + 4 * math.sqrt(400 * 0.05 * 0.95)

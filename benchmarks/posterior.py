@@ -1,0 +1,188 @@
+"""Posteriors of worlds: calibration by simulation, time beside Pyro's NUTS, time by rows.
+
+python benchmarks/posterior.py [--replications 200] [--figure docs/sbc.png] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer import MCMC, NUTS
+
+import rbpp
+from rbpp.posterior.calibration import DRAWS, WorldRanks, world_ranks
+from rbpp.posterior.hmc import effective_sample_size
+from rbpp.processes.simulation import simulate_tensors
+from rbpp.randomness import seeded
+
+
+def readme(anchors: int = 20, outputs: int = 50, temperature: float = 0.5, noise: float = 0.1):
+    """The process of the README."""
+    centre = pyro.sample("centre", dist.Normal(0.0, 3.0).expand([2]).to_event(1))
+    with pyro.plate("anchors", anchors):
+        anchor = pyro.sample("anchor", dist.Normal(centre, 1.0).to_event(1))
+    prompt = pyro.sample("prompt", dist.Normal(anchor.mean(-2, keepdim=True), 0.1).to_event(1))
+    with pyro.plate("outputs", outputs):
+        output = pyro.sample("output", dist.Normal(prompt, temperature).to_event(1))
+        pyro.sample("synthetic", dist.Normal(output, noise).to_event(1))
+
+
+SMALL_MIXTURE = {
+    "anchor_components": 2,
+    "unsampled_components": 0,
+    "irrelevant_components": 0,
+    "anchors_per_component": 10,
+    "outputs": 40,
+    "noise": 0.1,
+}
+# Sizes at which one posterior takes about two seconds of an idle core.
+CASES: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
+    "README": (readme, {}, ("synthetic",)),
+    "finite_alphabet": ("finite_alphabet", {"outputs": 6}, ("anchor", "synthetic")),
+    "linear_gaussian": ("linear_gaussian", {"anchors": 12, "outputs": 12}, ("anchor", "synthetic")),
+    "style_shift": (
+        "style_shift",
+        {"anchors": 8, "outputs": 20, "dimension": 2},
+        ("anchor", "synthetic"),
+    ),
+    "curation": ("curation", {"anchors": 5, "outputs": 5}, ("anchor", "output", "synthetic")),
+    "gaussian_mixture": ("gaussian_mixture", SMALL_MIXTURE, ("anchor", "synthetic")),
+}
+MIXTURE = {
+    "anchor_components": 6,
+    "unsampled_components": 0,
+    "irrelevant_components": 0,
+    "dimension": 8,
+    "noise": 0.1,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--replications", type=int, default=200)
+    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--quick", action="store_true", help="20 replications, 200 rows")
+    parser.add_argument("--parts", nargs="*", default=["calibration", "time", "rows"])
+    arguments = parser.parse_args()
+    if "calibration" in arguments.parts:
+        calibration(arguments)
+    if "time" in arguments.parts:
+        beside_nuts()
+    if "rows" in arguments.parts:
+        by_rows((100, 200) if arguments.quick else (250, 500, 1000))
+
+
+def calibration(arguments: argparse.Namespace) -> None:
+    """Ranks of functionals that no label changes."""
+    replications = 20 if arguments.quick else arguments.replications
+    print(
+        f"Ranks among {DRAWS} draws in {replications} worlds.\n\n"
+        "| process | functional | uniform, p | 50 % covers | 94 % covers | engines | refused | s |"
+        "\n"
+        "|---|---|---|---|---|---|---|---|"
+    )
+    found = {}
+    for name in arguments.cases:
+        reference, knobs, observed = CASES[name]
+        start = time.perf_counter()
+        found[name] = world_ranks(
+            rbpp.load_process(reference, **knobs), observed, replications, seconds=20.0, seed=1
+        )
+        seconds = (time.perf_counter() - start) / replications
+        half, most = found[name].coverage(0.5), found[name].coverage(0.94)
+        engines = ", ".join(f"{n} {count}" for n, count in found[name].engines.items())
+        for functional, p in sorted(found[name].p_values().items(), key=lambda item: item[1]):
+            print(
+                f"| {name} | {functional} | {p:.3f} | {half[functional]:.2f} | "
+                f"{most[functional]:.2f} | {engines} | {found[name].refused} | {seconds:.1f} |",
+                flush=True,
+            )
+    if arguments.figure is not None:
+        plot(found, arguments.figure)
+
+
+def plot(found: dict[str, WorldRanks], path: Path) -> None:
+    """Share of ranks below each rank, less the rank's own share, with a band of 94 %."""
+    import numpy as np
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(found), figsize=(3 * len(found), 3), squeeze=False)
+    for panel, (name, one) in zip(axes[0], found.items(), strict=True):
+        shares = (np.arange(DRAWS + 1) + 1) / (DRAWS + 1)
+        for ranks in one.ranks.values():
+            below = np.bincount(ranks, minlength=DRAWS + 1).cumsum() / len(ranks)
+            panel.plot(shares, below - shares, linewidth=0.8)
+            band = 1.88 * np.sqrt(shares * (1 - shares) / len(ranks))
+        panel.fill_between(shares, -band, band, color="0.85", zorder=0)
+        panel.set_title(name, fontsize=9)
+        panel.set_xlabel("rank / draws")
+    axes[0, 0].set_ylabel("share of worlds below, less the rank")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def beside_nuts() -> None:
+    """Seconds per effective draw of the README's centre."""
+    process = rbpp.load_process(readme)
+    rows = simulate_tensors(process, seed=1).sites["synthetic"][0, 0]
+    start = time.perf_counter()
+    posterior = rbpp.infer(process, {"synthetic": rows}, seconds=60.0)
+    seconds = time.perf_counter() - start
+    print("\n| engine | seconds | effective draws of the centre | seconds per effective draw |")
+    print("|---|---|---|---|")
+    draws = torch.as_tensor(posterior.idata["posterior"]["centre"].values)
+    size = float(effective_sample_size(draws).min())
+    print(f"| rbpp, {posterior.engine} | {seconds:.1f} | {size:.0f} | {seconds / size:.4f} |")
+
+    def model() -> None:
+        with pyro.condition(data={"synthetic": rows}):
+            process()
+
+    start = time.perf_counter()
+    with seeded(0), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.set_default_dtype(torch.float64)
+        try:
+            sampler = MCMC(
+                NUTS(pyro.poutine.block(model, hide=["target", "unprompted"])),
+                num_samples=100,
+                warmup_steps=100,
+                disable_progbar=True,
+            )
+            sampler.run()
+            draws = sampler.get_samples()["centre"].unsqueeze(0)
+        finally:
+            torch.set_default_dtype(torch.float32)
+    seconds = time.perf_counter() - start
+    size = float(effective_sample_size(draws).min())
+    print(f"| Pyro NUTS, 100 + 100 | {seconds:.1f} | {size:.0f} | {seconds / size:.4f} |")
+
+
+def by_rows(counts: tuple[int, ...]) -> None:
+    """The mixture of the paper in eight dimensions given anchors and rows."""
+    print("\n| rows | seconds | engine |\n|---|---|---|")
+    for count in counts:
+        process = rbpp.load_process("gaussian_mixture", outputs=count, **MIXTURE)
+        values = simulate_tensors(process, seed=1).sites
+        data = {name: values[name][0, 0] for name in ("anchor", "synthetic")}
+        start = time.perf_counter()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                posterior = rbpp.infer(process, data, seconds=60.0, draws=100)
+            engine = posterior.story[-1]
+        except ValueError as error:
+            engine = f"refused: {error}"
+        print(f"| {count} | {time.perf_counter() - start:.0f} | {engine} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Does the process make rows like these, and do the rows say anything of its world?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rbpp.checks import Check
+from rbpp.processes.process import Process
+
+# Two-sided posterior-predictive p-value, after Bonferroni over coordinates, below which rows are
+# unlike those of the process.
+LEAST_P = 0.01
+# A world site whose posterior is the prior, within what a thousand draws can tell.
+_SAME_SHIFT, _SAME_SCALE = 0.15, 0.1
+# Rows and draws of the neighbour distances, which are quadratic in rows.
+_NEIGHBOUR_ROWS, _AUDITED_DRAWS = 300, 400
+
+
+def identification(
+    posterior: Mapping[str, Tensor], prior: Mapping[str, Tensor], pruned: tuple[str, ...]
+) -> Check:
+    """Whether the posterior of every world site differs from its prior.
+
+    Args:
+        posterior, prior: world site to (draws, …).
+        pruned: sites that no data depend on.
+    """
+    same = [name for name in posterior if name in pruned or _is_prior(posterior[name], prior[name])]
+    statement = "the data inform every site of the world"
+    shares = {"not_identified": len(same), "world_sites": len(posterior)}
+    if not same:
+        return Check(statement, "holds", "every posterior differs from its prior", shares)
+    return Check(
+        statement,
+        "violated",
+        f"{', '.join(same)}: the posterior is the prior; observe sites that depend on it",
+        shares,
+        required=False,
+    )
+
+
+def predictive_checks(
+    process: Process, observed: Mapping[str, Tensor], drawn: Mapping[str, Tensor]
+) -> list[Check]:
+    """Posterior-predictive p-values of moments, tails and neighbour distances of every site.
+
+    Args:
+        process: at the sizes of the data.
+        observed: site to data sets (R, *shape of a plain run).
+        drawn: site to new data sets (draws, R, *shape).
+    """
+    checks = []
+    for name, rows in observed.items():
+        site = process.sites[name]
+        new = drawn[name][:_AUDITED_DRAWS]
+        if site.discrete:
+            statistics: Iterator[tuple[str, Tensor, Tensor]] = _of_letters(rows, new)
+        else:
+            shape = (*rows.shape[:-1], 1) if rows.dim() == 1 else rows.shape
+            statistics = _of_vectors(rows.reshape(shape), new.reshape(len(new), *shape))
+        for label, value, values in statistics:
+            checks.append(_judged(name, label, value, values))
+    return checks
+
+
+def _judged(site: str, label: str, value: Tensor, values: Tensor) -> Check:
+    """One statistic (coordinates,) beside that of the draws (draws, coordinates)."""
+    above = (values >= value).double().mean(0)
+    below = (values <= value).double().mean(0)
+    each = (2 * torch.minimum(above, below)).clamp(1 / (len(values) + 1), 1.0)
+    worst = int(each.argmin())
+    p_value = min(1.0, float(each[worst]) * value.numel())
+    seen = float(value.flatten()[worst])
+    low, high = (float(values[:, worst].quantile(q)) for q in (0.03, 0.97))
+    where = f" in coordinate {worst}" if value.numel() > 1 else ""
+    message = f"{label} {seen:.4g}{where}; new rows {low:.4g} to {high:.4g}, p = {p_value:.3g}"
+    return Check(
+        f"new rows of {site} are like yours: {label}",
+        "violated" if p_value < LEAST_P else "holds",
+        message,
+        {"p_value": p_value, "observed": seen, "predicted_low": low, "predicted_high": high},
+        required=False,
+    )
+
+
+def _of_vectors(rows: Tensor, new: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Statistics of data sets (R, rows, d) beside those of draws (draws, R, rows, d)."""
+
+    def of_all(statistic: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        return statistic(rows.unsqueeze(0))[0], statistic(new)
+
+    count = rows.shape[-2]
+    yield ("mean", *of_all(lambda x: x.mean((-3, -2))))
+    if count < 3:
+        return
+    yield ("standard deviation", *of_all(lambda x: x.std(-2).mean(-2)))
+    centred = (rows - rows.mean(-2, keepdim=True)).flatten(0, -2)
+    leading = torch.linalg.svd(centred, full_matrices=False)[2][0]
+    if count >= 10:  # flat or heavy along the widest direction: other components, other tails
+        yield ("kurtosis along the widest direction", *of_all(lambda x: _kurtosis(x @ leading)))
+    yield ("log distance to the nearest neighbour", *of_all(_neighbours))
+
+
+def _of_letters(rows: Tensor, new: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+    letters = torch.unique(torch.cat([rows.flatten(), new.flatten()]))
+    flat, drawn = rows.flatten(), new.flatten(1)
+    shares = (flat.unsqueeze(-1) == letters).double().mean(0)
+    yield "share of each letter", shares, (drawn.unsqueeze(-1) == letters).double().mean(1)
+
+
+def _kurtosis(values: Tensor) -> Tensor:
+    """Mean kurtosis (draws, 1) of data sets (draws, R, rows)."""
+    centred = values - values.mean(-1, keepdim=True)
+    variance = centred.square().mean(-1).clamp_min(1e-300)
+    return (centred.pow(4).mean(-1) / variance.square()).mean(-1, keepdim=True)
+
+
+def _neighbours(values: Tensor) -> Tensor:
+    """Mean log distance (draws, 1) from a row to the nearest other row of its data set."""
+    found = []
+    for one in values[..., :_NEIGHBOUR_ROWS, :]:
+        distance = torch.cdist(one, one)
+        distance.diagonal(dim1=-2, dim2=-1).fill_(math.inf)
+        nearest = distance.min(-1).values
+        found.append(nearest.clamp_min(1e-300).log().mean())
+    return torch.stack(found).unsqueeze(-1)
+
+
+def _is_prior(posterior: Tensor, prior: Tensor) -> bool:
+    """Whether no element of a site has another place or spread than before."""
+    after, before = (v.reshape(len(v), -1).double() for v in (posterior, prior))
+    if after.shape[1] == 0:
+        return True
+    spread = before.std(0).clamp_min(1e-12)
+    shift = ((after.mean(0) - before.mean(0)) / spread).abs()
+    scale = (after.std(0).clamp_min(1e-12) / spread).log().abs()
+    return bool((shift < _SAME_SHIFT).all() and (scale < _SAME_SCALE).all())
+
+
+def as_array(value: Tensor) -> np.ndarray:
+    """A tensor for InferenceData."""
+    return value.detach().cpu().numpy()

@@ -1,0 +1,146 @@
+"""Simulation-based calibration of posteriors of worlds: ranks of the truth among the draws.
+
+Talts, Betancourt, Simpson, Vehtari and Gelman, Validating Bayesian inference algorithms with
+simulation-based calibration, 2018: where draws are of the posterior, the rank of a world drawn from
+the prior among draws given its data is uniform.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from scipy.stats import chisquare
+from torch import Tensor
+
+from rbpp import validate
+from rbpp.compute import Compute
+from rbpp.posterior.auto import Engine, infer_vectors
+from rbpp.posterior.density import ConditionedDensity
+from rbpp.posterior.sites import on_random_sites
+from rbpp.processes.process import Process
+from rbpp.processes.simulation import simulate_tensors
+
+DRAWS, _BINS = 99, 10
+
+
+@dataclass(frozen=True)
+class WorldRanks:
+    """Ranks by functional.
+
+    Attributes:
+        ranks: name to ranks (replications,) in 0 … `DRAWS`; of functionals that no label changes.
+        engines: name to how often each made the draws.
+        refused: replications in which no draws could be trusted; they have no ranks.
+    """
+
+    ranks: dict[str, np.ndarray]
+    engines: dict[str, int]
+    refused: int
+
+    def p_values(self) -> dict[str, float]:
+        """Of a χ² test of ten equal bins."""
+        return {
+            name: float(
+                chisquare(np.bincount(found * _BINS // (DRAWS + 1), minlength=_BINS)).pvalue
+            )
+            for name, found in self.ranks.items()
+        }
+
+    def coverage(self, probability: float) -> dict[str, float]:
+        """Share of truths inside the central interval of that probability."""
+        tail = round((1 - probability) / 2 * (DRAWS + 1), 9)
+        return {
+            name: float(((found >= tail) & (found < DRAWS + 1 - tail)).mean())
+            for name, found in self.ranks.items()
+        }
+
+
+def world_ranks(
+    process: Process,
+    observed: Sequence[str],
+    replications: int,
+    *,
+    engine: Engine = "auto",
+    seconds: float = 10.0,
+    seed: int = 0,
+    compute: Compute | None = None,
+) -> WorldRanks:
+    """Ranks of true worlds among posterior draws given data simulated in them.
+
+    Functionals of every site of the world that data inform: mean and mean square of its elements.
+
+    Args:
+        process: at the sizes of the data.
+        observed: sites that are given.
+        replications: worlds.
+        engine, seconds: as for `rbpp.infer`.
+        seed: decides everything.
+        compute: workers.
+    """
+    validate.count("replications", replications)
+    compute = Compute.of(compute, seed)
+    work = partial(
+        _one, process=process, observed=tuple(observed), engine=engine, seconds=seconds, seed=seed
+    )
+    parts: dict[str, list[int]] = {}
+    engines: dict[str, int] = {}
+    refused = 0
+    for found in compute.each(work, range(replications), "calibration"):
+        if found is None:
+            refused += 1
+            continue
+        made, ranks = found
+        engines[made] = engines.get(made, 0) + 1
+        for name, rank in ranks.items():
+            parts.setdefault(name, []).append(rank)
+    return WorldRanks({n: np.array(v) for n, v in parts.items()}, engines, refused)
+
+
+def _one(
+    number: int,
+    *,
+    process: Process,
+    observed: tuple[str, ...],
+    engine: Engine,
+    seconds: float,
+    seed: int,
+) -> tuple[str, dict[str, int]] | None:
+    compute = Compute(seed=seed).spawn("replication", number)
+    truth = simulate_tensors(process, seed=compute.spawn("truth").seed)
+    rows = on_random_sites(process, {name: truth.sites[name][0, 0] for name in observed})
+    density = ConditionedDensity(process, rows, seed=compute.seed)
+    try:
+        found = infer_vectors(
+            density,
+            engine=engine,
+            draws=math.ceil((DRAWS + 1) / 4),
+            seconds=seconds,
+            compute=compute,
+        )
+    except ValueError:
+        return None
+    flat = found.vectors.flatten(0, 1)
+    values, _ = density.evaluate(flat[:DRAWS], compute.generator("letters"))
+    ties = compute.generator("ties")
+    ranks = {}
+    for name, drawn in values.items():
+        if process.sites[name].in_chain:
+            continue
+        for label, power in (("mean", 1), ("mean square", 2)):
+            own = _functional(truth.world[name][0], power)
+            others = _functional(drawn, power)
+            below = int((others < own).sum())
+            equal = int((others == own).sum())
+            chosen = int(torch.randint(equal + 1, (), generator=ties))
+            ranks[f"{name}, {label}"] = below + chosen
+    return found.engine, ranks
+
+
+def _functional(value: Tensor, power: int) -> Tensor:
+    """Mean of a power of all elements of each draw (draws, …)."""
+    return value.double().pow(power).reshape(len(value), -1).mean(-1)

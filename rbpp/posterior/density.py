@@ -1,0 +1,264 @@
+"""The log density of a process given data, as a batched function of an unconstrained vector.
+
+What gradient-based inference needs of a Pyro model, prepared once:
+
+- latent sites that no observed site depends on are left out (they have their prior);
+- an output that the data see through additive normal noise alone is integrated out in closed form;
+- discrete latent sites are summed out;
+- normal sites, of vectors too, whose scale is latent are non-centred, since their density has a
+  pole otherwise;
+- every other latent site is mapped to unconstrained coordinates by `biject_to`.
+
+Many vectors are evaluated in one run of the model: dimension −4 holds them, −3 the data sets that
+share a world, −2 and −1 are the process's own plates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyro
+import torch
+from torch import Tensor
+
+from rbpp.posterior.evaluation import Evaluation
+from rbpp.processes.handlers import running
+from rbpp.processes.process import Process
+
+# Numbers in one run of the model: more vectors at once save Python time, and cost page faults where
+# rows meet components (as much time in the kernel as in arithmetic at four times as many).
+_RUN_ELEMENTS = 2**20
+
+
+@dataclass(frozen=True)
+class Latent:
+    """A site of the unconstrained vector.
+
+    Attributes:
+        name: of the site.
+        shape: of its unconstrained value in one run of the model, padding and plates in front.
+        constrained: shape of its value.
+        per_data_set: whether every data set has a value of its own; a world is shared by all.
+        start, stop: its place in the vector.
+        non_centred: whether the vector holds (value − loc) / scale.
+        reported: whether it is part of the result: of the world, or kept on request.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    constrained: tuple[int, ...]
+    per_data_set: bool
+    start: int
+    stop: int
+    non_centred: bool = False
+    reported: bool = True
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was decided about a process's sites.
+
+    Attributes:
+        latents: sites of the vector, in the model's order.
+        observed: sites that the data give.
+        enumerated: discrete sites that are summed out, with their number of values.
+        pruned: sites that nothing observed depends on.
+        collapsed: the output, where it is integrated out; else the empty string.
+    """
+
+    latents: tuple[Latent, ...]
+    observed: tuple[str, ...]
+    enumerated: Mapping[str, int] = field(default_factory=dict)
+    pruned: tuple[str, ...] = ()
+    collapsed: str = ""
+
+    @property
+    def size(self) -> int:
+        """Length D of the vector."""
+        return self.latents[-1].stop if self.latents else 0
+
+    def describe(self) -> list[str]:
+        """What was done, a line each."""
+        lines = [f"{self.size} unconstrained coordinates of {', '.join(self.names) or 'nothing'}"]
+        if self.collapsed:
+            lines.append(
+                f"{self.collapsed} is integrated out: the data see it through normal noise"
+            )
+        if self.enumerated:
+            lines.append(f"{', '.join(self.enumerated)}: discrete, summed out")
+        non_centred = [latent.name for latent in self.latents if latent.non_centred]
+        if non_centred:
+            lines.append(f"{', '.join(non_centred)}: non-centred, since the scale is latent")
+        if self.pruned:
+            lines.append(f"{', '.join(self.pruned)}: no data depend on it, so it keeps its prior")
+        return lines
+
+    @property
+    def reported(self) -> Tensor:
+        """Places (R,) in the vector of what the result reports."""
+        parts = [torch.arange(one.start, one.stop) for one in self.latents if one.reported]
+        return torch.cat(parts) if parts else torch.arange(self.size)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the latent sites."""
+        return [latent.name for latent in self.latents]
+
+
+class ConditionedDensity:
+    """log p(data, latent sites) as a function of unconstrained vectors (B, D).
+
+    Args:
+        process: at sizes that fit the data (`rbpp.posterior.sizes.fit_sizes`).
+        data: site to rows (rows, …) or data sets (R, rows, …), as a plain run of the model has it.
+        keep: latent chain sites that are wanted in the posterior though nothing else needs them.
+        seed: of the traces by which the process is looked at.
+
+    Raises:
+        ValueError: if a site is unknown, has another shape than the data, cannot be conditioned
+            (deterministic), or is discrete and cannot be enumerated.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        data: Mapping[str, Tensor],
+        *,
+        keep: Sequence[str] = (),
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        from rbpp.posterior.sites import prepare
+
+        self.process, self.device = process, device
+        self.prepared, self.observed, self.constant = prepare(
+            process, data, keep=keep, seed=seed, device=device
+        )
+        self.data_sets = next(iter(self.observed.values())).shape[1]
+        elements = sum(value.numel() for value in self.observed.values()) + self.prepared.size
+        self.at_once = max(1, _RUN_ELEMENTS // (32 * max(1, elements)))
+
+    @property
+    def size(self) -> int:
+        """Length D of the vector."""
+        return self.prepared.size
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """log p(data, latents) and the log Jacobian of the map to unconstrained space: (B,).
+
+        −∞ where the model cannot be evaluated, as where a covariance overflows.
+        """
+        return torch.cat([self._total(part) for part in vectors.split(self.at_once)])
+
+    def evaluate(
+        self, vectors: Tensor, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Values of the latent sites, discrete ones drawn, and log densities of observed rows.
+
+        Returns:
+            Site to (B, data sets or 1, *shape of a plain run); observed site to (B, data sets,
+            rows), given the latent values.
+        """
+        values: dict[str, list[Tensor]] = {}
+        likelihood: dict[str, list[Tensor]] = {}
+        with torch.no_grad():
+            for part in vectors.split(self.at_once):
+                run = self._run(part)
+                if self.prepared.enumerated:
+                    run = self._run(part, run.drawn(generator))
+                for name in (*self.prepared.names, *self.prepared.enumerated):
+                    values.setdefault(name, []).append(self._plain(run, name))
+                for name, found in run.likelihood.items():
+                    shape = (len(part), self.data_sets, *found.shape[-2:])
+                    likelihood.setdefault(name, []).append(found.expand(shape).flatten(-2))
+        joined = ({n: torch.cat(v) for n, v in group.items()} for group in (values, likelihood))
+        return next(joined), next(joined)
+
+    def constrained(self, vectors: Tensor) -> dict[str, Tensor]:
+        """Values of the continuous latent sites: (B, data sets or 1, *shape of a plain run)."""
+        parts: dict[str, list[Tensor]] = {name: [] for name in self.prepared.names}
+        with torch.no_grad():
+            for part in vectors.split(self.at_once):
+                run = self._run(part)
+                for name, found in parts.items():
+                    found.append(self._plain(run, name))
+        return {name: torch.cat(found) for name, found in parts.items()}
+
+    def _plain(self, run: Evaluation, name: str) -> Tensor:
+        site = self.process.sites[name]
+        sets = self.data_sets if site.in_chain else 1
+        shape = (run.batch, sets, *(1,) * site.padding, *site.shape)
+        return run.values[name].expand(shape).reshape(run.batch, sets, *site.shape)
+
+    def gradient(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Value (B,) and gradient (B, D); −∞ and zero where the density vanishes or is nan."""
+        variable = vectors.detach().requires_grad_(True)
+        with torch.enable_grad():
+            value = self(variable)
+            (slope,) = torch.autograd.grad(value.sum(), variable)
+        fine = value.isfinite() & slope.isfinite().all(-1)
+        return (
+            torch.where(fine, value, -math.inf).detach(),
+            torch.where(fine.unsqueeze(-1), slope, 0.0),
+        )
+
+    def hessian(self, vector: Tensor) -> Tensor:
+        """Second derivatives (D, D) at one vector, a batch of rows at a time."""
+        rows = []
+        for index in torch.arange(self.size, device=vector.device).split(self.at_once):
+            points = vector.detach().expand(len(index), -1).clone().requires_grad_(True)
+            with torch.enable_grad():
+                (slope,) = torch.autograd.grad(self(points).sum(), points, create_graph=True)
+                chosen = slope.gather(-1, index.unsqueeze(-1)).sum()
+                (row,) = torch.autograd.grad(chosen, points)
+            rows.append(row)
+        matrix = torch.cat(rows)
+        return (matrix + matrix.mT) / 2
+
+    def of_rows(self, vectors: Tensor, rows: int, generator: torch.Generator) -> Tensor:
+        """An unbiased estimate of the density (B,) from some of the observed rows, drawn anew.
+
+        Raises:
+            ValueError: if rows have latent sites of their own, or discrete sites are summed out.
+        """
+        plates = {}
+        for name in self.observed:
+            site = self.process.sites[name]
+            count = site.rows
+            if site.plates and rows < count:
+                plates[site.plates[0]] = torch.randperm(count, generator=generator)[:rows]
+        own = [n for n in self.prepared.names if set(self.process.sites[n].plates) & set(plates)]
+        if own or self.prepared.enumerated:
+            raise ValueError(
+                "Expected batch_rows where rows share all latent sites; got rows with "
+                f"{', '.join([*own, *self.prepared.enumerated])} of their own"
+            )
+        return self._run(vectors, rows=plates).total()
+
+    def prior_vectors(self, count: int, seed: int) -> Tensor:
+        """Vectors (count, D) of draws from the prior: where optimisers start."""
+        from rbpp.posterior.sites import prior_vectors
+
+        return prior_vectors(self, count, seed)
+
+    def _total(self, vectors: Tensor) -> Tensor:
+        try:
+            return self._run(vectors).total()
+        except (ValueError, RuntimeError):  # one vector far out spoils a whole batch
+            if len(vectors) == 1:
+                return vectors.sum(-1) * 0 - math.inf
+            half = len(vectors) // 2
+            return torch.cat([self._total(vectors[:half]), self._total(vectors[half:])])
+
+    def _run(
+        self,
+        vectors: Tensor,
+        discrete: Mapping[str, Tensor] | None = None,
+        rows: Mapping[str, Tensor] | None = None,
+    ) -> Evaluation:
+        run = Evaluation(self, vectors, discrete, rows)
+        with running(0, self.device), pyro.validation_enabled(False), run:
+            self.process()
+        return run

@@ -1,0 +1,49 @@
+"""Observed rows beside new ones, drawn from InferenceData."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rbpp import inference_data
+from rbpp.inference_data import InferenceData
+
+_COORDINATES = 4
+
+
+def plot_predictive(data: InferenceData, probability: float = 0.94) -> np.ndarray:
+    """Cumulative shares of the observed values and of new ones, a panel per site and coordinate.
+
+    The band holds the central `probability` of new data sets at every share.
+
+    Args:
+        data: with the groups `observed_data` and `posterior_predictive`.
+
+    Returns:
+        Axes (sites, coordinates).
+    """
+    from matplotlib import pyplot
+
+    groups = inference_data.group_datasets(data)
+    names = list(map(str, groups["observed_data"].data_vars))
+    _, axes = pyplot.subplots(
+        len(names), _COORDINATES, squeeze=False, figsize=(3 * _COORDINATES, 2.6 * len(names))
+    )
+    for row, name in zip(axes, names, strict=True):
+        seen = groups["observed_data"][name].values
+        drawn = groups["posterior_predictive"][name].values
+        drawn = drawn.reshape(-1, *drawn.shape[2:])
+        tails = ((1 - probability) / 2, (1 + probability) / 2)
+        for coordinate, panel in enumerate(row):
+            if coordinate >= seen.shape[-1]:
+                panel.set_visible(False)
+                continue
+            ordered = np.sort(seen[..., coordinate].ravel())
+            shares = np.arange(1, ordered.size + 1) / ordered.size
+            low, high = np.quantile(
+                np.sort(drawn[..., coordinate].reshape(len(drawn), -1), axis=-1), tails, axis=0
+            )
+            panel.fill_betweenx(shares, low, high, alpha=0.3)
+            panel.step(ordered, shares, where="post", color="black")
+            panel.set_xlabel(f"{name}, coordinate {coordinate}")
+        row[0].set_ylabel("share of rows below")
+    return axes

@@ -1,0 +1,251 @@
+"""Hamiltonian Monte Carlo of many short chains at once, which stops by itself.
+
+One gradient of 32 chains costs little more than that of one, since the time of a Pyro model is
+Python's. Chains run in coordinates that the approximation at the optimum, and later the draws
+themselves, have whitened. Rounds of 50, 100, 200, … draws go on until split R-hat and effective
+sample size of every coordinate say that the last round is one of the posterior.
+
+Neal, MCMC using Hamiltonian dynamics, 2011; Hoffman and Gelman, The No-U-Turn sampler, JMLR 15
+(2014), for the adaptation of the step size; Vehtari et al., Rank-normalization, folding, and
+localization, Bayesian Analysis 16 (2021), for R-hat.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rbpp.posterior.density import ConditionedDensity
+
+CHAINS = 32
+FIRST_ROUND, MOST_ROUNDS = 50, 8
+LARGEST_RHAT, LEAST_SAMPLE_SIZE = 1.01, 400.0
+APPROXIMATE_RHAT = 1.05
+# Trajectories of about a quarter period of a standard normal in whitened coordinates.
+_LENGTH, _ACCEPTANCE, _MOST_LEAPS = 1.6, 0.8, 256
+# Before the first round: moves, and the longest trajectory while the coordinates are poor. Each
+# window ends by whitening with the spread of all chains.
+_WINDOWS = ((20, 12), (20, 24), (30, 48))
+_ADAPTATION = 25
+
+
+@dataclass(frozen=True)
+class Chains:
+    """The last round of chains.
+
+    Attributes:
+        vectors: (chain, draw, D).
+        log_density: (chain, draw).
+        rhat: largest split R-hat of a coordinate.
+        sample_size: smallest effective sample size of a coordinate.
+        acceptance: mean acceptance probability.
+        rounds: that were run.
+        leaps: gradients of the whole batch.
+    """
+
+    vectors: Tensor
+    log_density: Tensor
+    rhat: float
+    sample_size: float
+    acceptance: float
+    rounds: int
+    leaps: int
+
+    @property
+    def converged(self) -> bool:
+        """Whether R-hat and the effective sample size are those of draws of the posterior."""
+        return self.rhat <= LARGEST_RHAT and self.sample_size >= LEAST_SAMPLE_SIZE
+
+
+def sample(
+    density: ConditionedDensity,
+    starts: Tensor,
+    scale: Tensor,
+    generator: torch.Generator,
+    *,
+    reported: Tensor | None = None,
+    arrange: Callable[[Tensor], Tensor] | None = None,
+    out_of_time: Callable[[], bool] = lambda: False,
+) -> Chains | None:
+    """Chains from `starts` until they agree, or time is up.
+
+    Args:
+        density: the posterior's.
+        starts: (chains, D), distinct.
+        scale: W (D, D): coordinates are start + W x, with x roughly standard normal.
+        generator: source of all randomness.
+        reported: coordinates that are judged, beside the log density; all by default. Copies of a
+            mode under a symmetry of the others are then no disagreement.
+        arrange: takes vectors (N, D) to copies of the same density in one order of components.
+        out_of_time: asked between trajectories.
+
+    Returns:
+        The last round that was completed to at least 20 draws a chain; None if there is none.
+    """
+    state = _State(density, starts, scale, generator, out_of_time)
+    for moves, leaps in _WINDOWS:
+        state.warm_up(moves, leaps)
+    if arrange is not None:
+        state.arrange(arrange)
+    state.adapt()
+    found, draws = None, FIRST_ROUND
+    for number in range(1, MOST_ROUNDS + 1):
+        round_ = state.run(draws)
+        if round_ is not None:
+            if arrange is not None:
+                flat = arrange(round_[0].flatten(0, 1))
+                round_ = flat.unflatten(0, round_[0].shape[:2]), round_[1]
+            found = _judged(*round_, number, state, reported)
+        if found is None or found.converged or out_of_time():
+            return found
+        if arrange is not None:
+            state.arrange(arrange)
+        state.whiten(found.vectors)
+        state.adapt()
+        draws *= 2
+    return found
+
+
+class _State:
+    """Where all chains are, and how they move."""
+
+    def __init__(
+        self,
+        density: ConditionedDensity,
+        starts: Tensor,
+        scale: Tensor,
+        generator: torch.Generator,
+        out_of_time: Callable[[], bool],
+    ) -> None:
+        self.density, self.scale, self.generator = density, scale, generator
+        self.out_of_time = out_of_time
+        self.points = starts.clone()
+        self.values, self.slopes = density.gradient(self.points)
+        self.step, self.leaps, self.acceptance = 0.5 / max(1, density.size) ** 0.25, 0, 0.0
+
+    def arrange(self, order: Callable[[Tensor], Tensor]) -> None:
+        """Move every chain to the copy of its point that has the components in one order."""
+        self.points = order(self.points)
+        self.values, self.slopes = self.density.gradient(self.points)
+
+    def whiten(self, vectors: Tensor) -> None:
+        """Take the spread of the draws for the scale, shrunk to what it was where they are few."""
+        flat = vectors.flatten(0, 1)
+        count, size = flat.shape
+        centred = flat - flat.mean(0)
+        own = centred.mT @ centred / (count - 1)
+        share = count / (count + 5 * size)
+        blend = share * own + (1 - share) * (self.scale @ self.scale.mT)
+        try:
+            self.scale = torch.linalg.cholesky(blend)
+        except RuntimeError:  # chains that stand still have no spread in some direction
+            return
+
+    def warm_up(self, moves: int, leaps: int) -> None:
+        """Short trajectories, the second half of which says how the chains spread."""
+        seen = self.adapt(moves, leaps)
+        if len(seen) > 4:
+            self.whiten(torch.stack(seen[len(seen) // 2 :], 1))
+
+    def adapt(self, moves: int = _ADAPTATION, leaps: int = _MOST_LEAPS) -> list[Tensor]:
+        """Step size by dual averaging (Hoffman and Gelman 2014, section 3.2); points passed."""
+        centre, average, error, seen = math.log(3 * self.step), 0.0, 0.0, []
+        for number in range(1, moves + 1):
+            rate = self.move(leaps)
+            seen.append(self.points)
+            error += (_ACCEPTANCE - rate - error) / (number + 10)
+            log_step = centre - math.sqrt(number) / 0.05 * error
+            weight = number**-0.75
+            average = weight * log_step + (1 - weight) * average
+            self.step = min(math.exp(log_step), 2.0)
+            if self.out_of_time():
+                break
+        self.step = min(math.exp(average), 2.0)
+        return seen
+
+    def run(self, draws: int) -> tuple[Tensor, Tensor] | None:
+        """Vectors (chain, draw, D) and log densities of a round; None below 20 draws a chain."""
+        points, values, rates = [], [], []
+        for _ in range(draws):
+            rates.append(self.move())
+            points.append(self.points)
+            values.append(self.values)
+            if self.out_of_time():
+                break
+        self.acceptance = sum(rates) / len(rates)
+        if len(points) < 20:
+            return None
+        return torch.stack(points, 1), torch.stack(values, 1)
+
+    def move(self, leaps: int = _MOST_LEAPS) -> float:
+        """One trajectory of every chain; mean acceptance probability."""
+        momentum = torch.randn(
+            self.points.shape, generator=self.generator, dtype=self.points.dtype
+        ).to(self.points.device)
+        jitter = float(torch.rand((), generator=self.generator))
+        count = max(1, min(leaps, round((0.5 + jitter) * _LENGTH / self.step)))
+        points, values, slopes, moved = self.points, self.values, self.slopes, momentum
+        for _ in range(count):
+            moved = moved + 0.5 * self.step * slopes @ self.scale
+            points = points + self.step * moved @ self.scale.mT
+            values, slopes = self.density.gradient(points)
+            moved = moved + 0.5 * self.step * slopes @ self.scale
+        self.leaps += count
+        gain = values - self.values + 0.5 * (momentum.square() - moved.square()).sum(-1)
+        gain = gain.nan_to_num(-math.inf)
+        uniform = torch.rand(len(gain), generator=self.generator, dtype=gain.dtype).to(gain.device)
+        taken = uniform.log() < gain
+        self.points = torch.where(taken.unsqueeze(-1), points, self.points)
+        self.values = torch.where(taken, values, self.values)
+        self.slopes = torch.where(taken.unsqueeze(-1), slopes, self.slopes)
+        return float(gain.clamp_max(0).exp().mean())
+
+
+def _judged(
+    vectors: Tensor, values: Tensor, number: int, state: _State, reported: Tensor | None
+) -> Chains:
+    judged = vectors if reported is None else vectors[..., reported.to(vectors.device)]
+    judged = torch.cat([judged, values.unsqueeze(-1)], -1)
+    rhat, size = split_rhat(judged), effective_sample_size(judged)
+    return Chains(
+        vectors=vectors,
+        log_density=values,
+        rhat=float(rhat.nan_to_num(math.inf).max()),
+        sample_size=float(size.nan_to_num(0.0).min()),
+        acceptance=state.acceptance,
+        rounds=number,
+        leaps=state.leaps,
+    )
+
+
+def split_rhat(draws: Tensor) -> Tensor:
+    """Split R-hat of every coordinate (D,) of draws (chain, draw, D)."""
+    half = draws.shape[1] // 2
+    halves = torch.cat([draws[:, :half], draws[:, half : 2 * half]])
+    within = halves.var(1).mean(0)
+    between = halves.mean(1).var(0) * half
+    return (((half - 1) / half * within + between / half) / within.clamp_min(1e-300)).sqrt()
+
+
+def effective_sample_size(draws: Tensor) -> Tensor:
+    """Effective sample size (D,) of draws (chain, draw, D) by Geyer's initial positive pairs.
+
+    Autocorrelations are averages over chains (Vehtari et al. 2021, equations 10 to 13).
+    """
+    chains, count, _ = draws.shape
+    centred = draws - draws.mean(1, keepdim=True)
+    spectrum = torch.fft.rfft(centred, 2 * count, dim=1)
+    covariance = torch.fft.irfft(spectrum.abs().square(), 2 * count, dim=1)[:, :count] / count
+    within = covariance[:, 0].mean(0) * count / (count - 1)
+    between = draws.mean(1).var(0) if chains > 1 else torch.zeros_like(within)
+    total = within * (count - 1) / count + between
+    correlation = 1 - (within - covariance.mean(0) * count / (count - 1)) / total.clamp_min(1e-300)
+    even = correlation[: count // 2 * 2].unflatten(0, (-1, 2)).sum(1)
+    positive = (even > 0).long().cumprod(0).bool()
+    monotone = torch.where(positive, even, torch.zeros_like(even)).cummin(0).values.clamp_min(0)
+    time = (-1 + 2 * monotone.sum(0)).clamp_min(1 / math.log10(max(10, chains * count)))
+    return chains * count / time

@@ -1,0 +1,184 @@
+"""Components that the posterior cannot tell apart, and one order for all draws.
+
+A density that stays the same when two members of a plate change places has a copy of every mode for
+each order. That is tested by numbers, not read off the model. What does not depend on labels needs
+nothing of this; sites of single components are matched to a reference draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.distributions import biject_to, constraints
+
+from rbpp.posterior.density import ConditionedDensity, Latent
+from rbpp.processes.handlers import ROW_PLATES
+
+_TESTED, _TOLERANCE = 4, 1e-7
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """Members of a plate that may change places.
+
+    Attributes:
+        plate: its name.
+        classes: members (places in the plate) that may change places among themselves.
+        blocks: places in the vector of every member's own coordinates (K, L).
+        carried: places (M, L') of rows of the chain that go with the first M members.
+        simplices: start and stop of the unconstrained weights that have an entry per member.
+    """
+
+    plate: str
+    classes: tuple[tuple[int, ...], ...]
+    blocks: Tensor
+    carried: Tensor
+    simplices: tuple[tuple[int, int], ...]
+
+    def describe(self) -> str:
+        """What is symmetric, in words."""
+        listed = " and ".join(
+            f"{len(members)} members" if len(self.classes) == 1 else str(list(members))
+            for members in self.classes
+        )
+        return (
+            f"plate {self.plate}: {listed} can change places without a trace in the density; "
+            "draws are put in the order that best matches one of them"
+        )
+
+    def permuted(self, vectors: Tensor, order: Tensor) -> Tensor:
+        """Vectors (N, D) whose member j is what member order[:, j] was."""
+        result = vectors.clone()
+        for places in (self.blocks, self.carried):
+            if places.numel():
+                own = vectors[:, places.flatten()].unflatten(-1, places.shape)
+                index = order[:, : len(places)].unsqueeze(-1).expand_as(own)
+                result[:, places.flatten()] = own.gather(1, index).flatten(1)
+        transform = biject_to(constraints.simplex)
+        for start, stop in self.simplices:
+            weights = transform(vectors[:, start:stop]).gather(-1, order)
+            result[:, start:stop] = transform.inv(weights)
+        return result
+
+    def relabelled(self, vectors: Tensor, reference: Tensor) -> Tensor:
+        """Vectors (N, D) in the order that is nearest to the reference (D,)."""
+        own, target = vectors[:, self.blocks], reference[self.blocks]
+        spread = own.flatten(0, 1).var(0).clamp_min(1e-12)
+        difference = target.unsqueeze(-2) - own.unsqueeze(-3)  # (N, target, own, L)
+        cost = (difference.square() / spread).sum(-1).nan_to_num(1e300).cpu().numpy()
+        order = np.tile(np.arange(len(self.blocks)), (len(vectors), 1))
+        for members in map(list, self.classes):
+            for row, matrix in enumerate(cost[:, members][:, :, members]):
+                order[row, members] = np.asarray(members)[linear_sum_assignment(matrix)[1]]
+        return self.permuted(vectors, torch.as_tensor(order, device=vectors.device))
+
+
+def symmetries(density: ConditionedDensity, seed: int) -> list[Symmetry]:
+    """Plates of the world whose members may change places without changing the density."""
+    latents = density.prepared.latents
+    sites = density.process.sites
+    sizes: dict[str, int] = {}
+    for latent in latents:
+        site = sites[latent.name]
+        for axis, plate in enumerate(site.plates[: site.batch_dimensions]):
+            if not latent.per_data_set and plate not in ROW_PLATES.values():
+                sizes[plate] = site.shape[site.batch_dimensions - 1 - axis]
+    vectors = density.prior_vectors(_TESTED, seed)
+    found = []
+    for plate, size in sizes.items():
+        if size > 1:
+            found += _tested(density, plate, size, vectors)
+    return found
+
+
+def one_order(found: Sequence[Symmetry], vectors: Tensor, reference: Tensor) -> Tensor:
+    """Vectors (…, D) with every symmetric plate in the order of the reference."""
+    flat = vectors.reshape(-1, vectors.shape[-1])
+    for symmetry in found:
+        flat = symmetry.relabelled(flat, reference)
+    return flat.reshape(vectors.shape)
+
+
+def _tested(density: ConditionedDensity, plate: str, size: int, vectors: Tensor) -> list[Symmetry]:
+    """The symmetry of one plate, with rows of the chain going along in blocks or staying."""
+    latents, sites = density.prepared.latents, density.process.sites
+    blocks = _joined(
+        [
+            _places(one, sites[one.name].plates.index(plate), size, 1, density)
+            for one in latents
+            if not one.per_data_set and plate in sites[one.name].plates
+        ],
+        size,
+    )
+    simplices = tuple(
+        (one.start, one.stop)
+        for one in latents
+        if not one.per_data_set
+        and sites[one.name].shape == (size,)
+        and one.stop - one.start == size - 1
+    )
+    best: Symmetry | None = None
+    for members in range(size, -1, -1):
+        if members == 1:
+            continue
+        along = [
+            _places(one, 0, members, sites[one.name].rows // members, density)
+            for one in latents
+            if members
+            and one.per_data_set
+            and sites[one.name].plates
+            and sites[one.name].rows % members == 0
+        ]
+        if members and not along:
+            continue
+        carried = _joined(along, members)
+        whole = Symmetry(plate, (), blocks, carried, simplices)
+        classes = _classes(density, whole, vectors)
+        if classes and (best is None or sum(map(len, classes)) > sum(map(len, best.classes))):
+            best = Symmetry(plate, classes, blocks, carried, simplices)
+    return [] if best is None else [best]
+
+
+def _classes(
+    density: ConditionedDensity, symmetry: Symmetry, vectors: Tensor
+) -> tuple[tuple[int, ...], ...]:
+    """Sets of members of which any two can be swapped."""
+    size = len(symmetry.blocks)
+    with torch.no_grad():
+        before = density(vectors)
+        if not before.isfinite().all():
+            return ()
+        classes: list[list[int]] = []
+        for member in range(size):
+            for known in classes:
+                if known[0] < len(symmetry.carried) <= member:  # one has rows, the other none
+                    continue
+                order = torch.arange(size, device=vectors.device).repeat(len(vectors), 1)
+                order[:, member], order[:, known[0]] = known[0], member
+                after = density(symmetry.permuted(vectors, order))
+                if torch.allclose(after, before, rtol=_TOLERANCE, atol=_TOLERANCE):
+                    known.append(member)
+                    break
+            else:
+                classes.append([member])
+    return tuple(tuple(members) for members in classes if len(members) > 1)
+
+
+def _places(
+    latent: Latent, plate: int, size: int, block: int, density: ConditionedDensity
+) -> Tensor:
+    """Places (size, L) in the vector of a latent's coordinates by member of its plate."""
+    site = density.process.sites[latent.name]
+    sets = density.data_sets if latent.per_data_set else 1
+    places = torch.arange(latent.start, latent.stop).reshape(sets, *latent.shape)
+    axis = 1 + site.padding + site.batch_dimensions - 1 - plate
+    return places.movedim(axis, 0).unflatten(0, (size, block)).flatten(1)
+
+
+def _joined(parts: Sequence[Tensor], size: int) -> Tensor:
+    return torch.cat([*parts, torch.empty(size, 0, dtype=torch.long)], -1)

@@ -1,0 +1,160 @@
+"""Normal approximations at the optima, judged and corrected by importance weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rbpp.internals import standard_gamma
+from rbpp.mixtures.psis import pareto_smooth
+from rbpp.posterior.density import ConditionedDensity
+from rbpp.posterior.optimum import Optimum
+
+# Draws that are weighed, and the shape above which weighted draws were not to be trusted: of 23
+# approximations with k̂ below 0.5 none was off by 0.2 standard deviations, of 29 with k̂ from 0.5 to
+# 0.7 thirteen were.
+PROPOSED, LARGEST_K, LEAST_EFFICIENCY, NEARLY_ALL = 4000, 0.5, 0.2, 0.97
+LEAST_DRAWS_PER_COORDINATE = 5
+# Degrees of freedom of the Student's t that is tried where the normal's tails are too light: heavy
+# ones where nothing but the optimum is known, lighter ones after its moments are matched.
+FREEDOM, MATCHED_FREEDOM = 5.0, 12.0
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Draws of an approximation with what they weigh.
+
+    Attributes:
+        vectors: (draws, D).
+        log_density: of the posterior, up to its constant (draws,).
+        log_q: of the approximation (draws,).
+        log_weights: Pareto-smoothed and normalised (draws,).
+        pareto_k: tail shape k̂ of the importance ratios.
+        efficiency: effective sample size of the weights as a share of the draws.
+        name: of the approximation.
+    """
+
+    vectors: Tensor
+    log_density: Tensor
+    log_q: Tensor
+    log_weights: Tensor
+    pareto_k: float
+    efficiency: float
+    name: str
+
+    @property
+    def trusted(self) -> bool:
+        """Whether resampling by the weights gives draws of the posterior.
+
+        Where nearly all draws count, k̂ is that of a tail that carries nothing: a mean of f without
+        any weights is off by at most √(1/efficiency − 1) standard deviations of f.
+        """
+        enough = self.pareto_k < LARGEST_K and self.efficiency > LEAST_EFFICIENCY
+        return enough or self.efficiency > NEARLY_ALL
+
+    def resampled(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Indices drawn by the weights, one uniform per stratum, and how many are distinct."""
+        cumulative = self.log_weights.exp().cumsum(-1)
+        grid = torch.arange(count, dtype=cumulative.dtype)
+        points = (grid + torch.rand(count, generator=generator, dtype=cumulative.dtype)) / count
+        index = torch.searchsorted(cumulative.cpu(), points * float(cumulative[-1]))
+        index = index.clamp_max(len(cumulative) - 1)
+        return index[torch.randperm(count, generator=generator)], index.unique()
+
+
+def approximate(
+    density: ConditionedDensity,
+    optima: Sequence[Optimum],
+    generator: torch.Generator,
+    *,
+    freedom: float | None = None,
+    count: int = PROPOSED,
+) -> Weighted:
+    """Draws of a mixture of normals (or Student's t) at the optima, with importance weights.
+
+    Each optimum has the weight of its Laplace evidence, p(point) (2π)^{D/2} det(−H)^{−1/2}.
+
+    Args:
+        density: the posterior's.
+        optima: sound ones.
+        generator: source of the draws.
+        freedom: degrees of freedom of Student's t instead of the normal.
+        count: number of draws.
+    """
+    evidence = torch.tensor([one.value + float(_log_det(one.scale)) for one in optima])
+    shares = evidence.softmax(-1)
+    size = density.size
+    which = torch.multinomial(shares, count, replacement=True, generator=generator)
+    noise = torch.randn(count, size, generator=generator, dtype=torch.float64)
+    if freedom is not None:
+        half = torch.full((count, 1), freedom / 2, dtype=torch.float64)
+        noise = noise / (standard_gamma(half, generator=generator) / (freedom / 2)).sqrt()
+    device = optima[0].point.device
+    vectors = torch.empty(count, size, dtype=torch.float64, device=device)
+    for index, one in enumerate(optima):
+        chosen = which == index
+        vectors[chosen.to(device)] = one.point + noise[chosen].to(device) @ one.scale.mT
+    log_q = log_density_of(optima, shares.log(), vectors, freedom=freedom)
+    name = ("Student's t" if freedom is not None else "normal") + (
+        f" at {len(optima)} optima" if len(optima) > 1 else " at the optimum"
+    )
+    return weighed(density, vectors, log_q, name)
+
+
+def weighed(density: ConditionedDensity, vectors: Tensor, log_q: Tensor, name: str) -> Weighted:
+    """Draws (draws, D) of an approximation with their Pareto-smoothed importance weights."""
+    with torch.no_grad():
+        log_p = density(vectors).nan_to_num(-math.inf, -math.inf, -math.inf)
+    weights, k = pareto_smooth(log_p - log_q)
+    efficiency = float(1 / (weights.exp().square().sum() * len(vectors)))
+    return Weighted(vectors, log_p, log_q, weights, float(k), efficiency, name)
+
+
+def matched(weighted: Weighted) -> Optimum | None:
+    """A normal with the weighted mean and covariance of some draws, to draw from anew.
+
+    None where too few draws count for a covariance.
+    """
+    count, size = weighted.vectors.shape
+    if weighted.efficiency * count < LEAST_DRAWS_PER_COORDINATE * size:
+        return None
+    weights = weighted.log_weights.exp().unsqueeze(-1)
+    mean = (weights * weighted.vectors).sum(0)
+    centred = weighted.vectors - mean
+    covariance = (weights * centred).mT @ centred
+    try:
+        scale = torch.linalg.cholesky(covariance)
+    except RuntimeError:  # weights on draws that do not span all directions
+        return None
+    return Optimum(point=mean, value=0.0, scale=scale, eigenvalue_ratio=1.0, decrement=0.0)
+
+
+def log_density_of(
+    optima: Sequence[Optimum], log_shares: Tensor, vectors: Tensor, *, freedom: float | None
+) -> Tensor:
+    """Log density (draws,) of the mixture that `approximate` draws from."""
+    size = vectors.shape[-1]
+    parts = []
+    for share, one in zip(log_shares, optima, strict=True):
+        inverse = torch.linalg.inv(one.scale)
+        distance = ((vectors - one.point) @ inverse.mT).square().sum(-1)
+        if freedom is not None:
+            half = (freedom + size) / 2
+            constant = (
+                math.lgamma(half)
+                - math.lgamma(freedom / 2)
+                - size / 2 * math.log(freedom * math.pi)
+            )
+            each = constant - half * torch.log1p(distance / freedom)
+        else:
+            each = -0.5 * distance - size / 2 * math.log(2 * math.pi)
+        parts.append(share.to(vectors.device) + each - _log_det(one.scale))
+    return torch.stack(parts).logsumexp(0)
+
+
+def _log_det(scale: Tensor) -> Tensor:
+    return torch.linalg.slogdet(scale)[1]

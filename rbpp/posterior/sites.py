@@ -1,0 +1,328 @@
+"""What is to be done with every site of a process, once some are observed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    biject_to,
+)
+
+from rbpp.posterior.density import Latent, Prepared
+from rbpp.posterior.evaluation import normal_of, standardised, support_of
+from rbpp.processes.handlers import CHAIN_SITES, Run
+from rbpp.processes.interventions import plain_run
+from rbpp.processes.process import Process, draw
+from rbpp.randomness import spawn
+
+if TYPE_CHECKING:
+    from rbpp.posterior.density import ConditionedDensity
+
+_LOOKS = 3  # draws by which additive noise and latent scales are recognised
+_TOLERANCE = 1e-6
+_MOST_VALUES = 64  # of an enumerated site
+
+
+def prepare(
+    process: Process,
+    data: Mapping[str, Tensor],
+    *,
+    keep: Sequence[str],
+    seed: int,
+    device: str,
+) -> tuple[Prepared, dict[str, Tensor], dict[str, Tensor]]:
+    """Decide about every site; also the observed values and the constants of the others.
+
+    Returns:
+        The decisions; observed values (1, data sets, …) and constants (1, 1, …), in the shape that
+        a batched run of the model gives them.
+
+    Raises:
+        ValueError: as `rbpp.posterior.density.ConditionedDensity`.
+    """
+    data = on_random_sites(process, data, seed)
+    observed = {name: _raw(process, name, value).to(device) for name, value in data.items()}
+    sets = {name: value.shape[1] for name, value in observed.items()}
+    if len(set(sets.values())) > 1:
+        listed = ", ".join(f"{name} {count}" for name, count in sets.items())
+        raise ValueError(f"Expected as many data sets of every site; got {listed}")
+    first = {
+        name: value[0, 0].reshape(process.sites[name].shape) for name, value in observed.items()
+    }
+    try:
+        run = plain_run(process, spawn(seed, "look"), first)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"Expected data that {process.name} can have made; with these it ends in: {reason}"
+        ) from error
+    random = [name for name in run.values if name not in run.deterministic and name not in observed]
+    for name in keep:
+        if name not in random or name not in CHAIN_SITES:
+            known = ", ".join(n for n in random if n in CHAIN_SITES) or "none"
+            raise ValueError(f"Expected a latent chain site to keep ({known}); got {name!r}")
+    needed = _ancestors(process, [*observed, *keep])
+    pruned = tuple(name for name in random if name not in needed and name not in keep)
+    latent = [name for name in random if name not in pruned]
+    collapsed = ""
+    if (
+        "output" in latent
+        and "output" not in keep
+        and "synthetic" in observed
+        and _is_additive(process, run, latent, seed)
+    ):
+        collapsed = "output"
+        latent.remove("output")
+    enumerated = {
+        name: _values_of(process, run, name, needed) for name in latent if _is_discrete(run, name)
+    }
+    centred = _latent_scales(process, first, latent, enumerated, seed)
+    prepared = Prepared(
+        _layout(
+            process,
+            run,
+            [n for n in latent if n not in enumerated],
+            centred,
+            keep,
+            next(iter(sets.values())),
+        ),
+        tuple(observed),
+        enumerated,
+        pruned,
+        collapsed,
+    )
+    constant = {
+        name: _raw(process, name, run.values[name]).to(device)
+        for name in (*pruned, *([collapsed] if collapsed else []))
+    }
+    if collapsed:
+        constant[collapsed] = torch.zeros_like(constant[collapsed])
+    return prepared, observed, constant
+
+
+def on_random_sites(
+    process: Process, data: Mapping[str, Tensor], seed: int = 0
+) -> dict[str, Tensor]:
+    """The data by the sample sites that they condition.
+
+    Rows of `synthetic` that are the outputs as they are condition `output`.
+
+    Raises:
+        ValueError: for a site that does not exist, or is another function of sites above it.
+    """
+    placed: dict[str, Tensor] = {}
+    for name, value in data.items():
+        site = process.sites.get(name)
+        if site is None or not site.in_chain:
+            known = ", ".join(n for n, s in process.sites.items() if s.in_chain)
+            raise ValueError(
+                f"Expected data of a chain site of {process.name} ({known}); got {name!r}"
+            )
+        place = name
+        if site.deterministic:
+            source = {"synthetic": "output", "prompt": "anchor"}.get(name, "")
+            if source not in process.sites or not _is_copy(process, name, source, seed):
+                raise ValueError(
+                    f"Expected data of a sampled site; got {name!r}, which {process.name} computes "
+                    f"from other sites: give the data of {source or 'those'} instead"
+                )
+            place = source
+        if place in placed and not torch.equal(placed[place], value):
+            raise ValueError(
+                f"Expected one set of rows for {place!r}; got others for {name!r}, which is a copy"
+            )
+        placed[place] = value
+    return placed
+
+
+def prior_vectors(density: ConditionedDensity, count: int, seed: int) -> Tensor:
+    """Unconstrained vectors (count, D) of draws from the prior of the latent sites."""
+    latents, sets = density.prepared.latents, density.data_sets
+    run = draw(density.process, (count, sets), seed, until=density.prepared.names)
+    parts = []
+    for latent in latents:
+        distribution, value = run.distributions[latent.name], run.values[latent.name]
+        if latent.non_centred:
+            free = standardised(normal_of(distribution), value)
+        else:
+            free = biject_to(support_of(distribution)).inv(value)
+        own = sets if latent.per_data_set else 1
+        parts.append(free.expand(count, own, *latent.shape).flatten(1))
+    return torch.cat(parts, -1).to(density.device)
+
+
+def _layout(
+    process: Process,
+    run: Run,
+    names: Iterable[str],
+    non_centred: set[str],
+    keep: Sequence[str],
+    data_sets: int,
+) -> tuple[Latent, ...]:
+    latents, start = [], 0
+    for name in names:
+        site = process.sites[name]
+        value, support = run.values[name], support_of(run.distributions[name])
+        try:
+            free = biject_to(support).inv(value)
+        except NotImplementedError as error:
+            raise ValueError(
+                f"Expected a latent site with a support that has a bijection to real numbers; got "
+                f"{name!r} with {support}"
+            ) from error
+        per_set = site.in_chain
+        size = free.numel() * (data_sets if per_set else 1)
+        shape = (*(1,) * site.padding, *free.shape)
+        latents.append(
+            Latent(
+                name=name,
+                shape=shape,
+                constrained=(*(1,) * site.padding, *site.shape),
+                per_data_set=per_set,
+                start=start,
+                stop=start + size,
+                non_centred=name in non_centred,
+                reported=not per_set or name in keep,
+            )
+        )
+        start += size
+    return tuple(latents)
+
+
+def _raw(process: Process, name: str, value: Tensor) -> Tensor:
+    """(1, data sets, padding, *plain shape) of rows, or of several data sets of them."""
+    site = process.sites[name]
+    shape, plain = tuple(value.shape), tuple(site.shape)
+    if shape != plain and shape[1:] != plain:
+        raise ValueError(
+            f"Expected {name} of shape {plain} (or that behind a number of data sets), as "
+            f"{process.name} has it with these knobs; got {shape}"
+        )
+    sets = 1 if shape == plain else shape[0]
+    if not site.plates and sets == 1 and value.dim() == len(plain):
+        return value.reshape(1, 1, *(1,) * site.padding, *plain)
+    return value.reshape(1, sets, *(1,) * site.padding, *plain)
+
+
+def _ancestors(process: Process, names: Iterable[str]) -> set[str]:
+    pending, found = list(names), set(names)
+    while pending:
+        for parent in process.parents.get(pending.pop(), []):
+            if parent not in found:
+                found.add(parent)
+                pending.append(parent)
+    return found
+
+
+def _is_copy(process: Process, name: str, source: str, seed: int) -> bool:
+    for look in range(2):
+        values = plain_run(process, spawn(seed, "copy", look)).values
+        if values[name].shape != values[source].shape or not torch.equal(
+            values[name], values[source]
+        ):
+            return False
+    return True
+
+
+def _is_discrete(run: Run, name: str) -> bool:
+    return bool(run.distributions[name].support.is_discrete)
+
+
+def _values_of(process: Process, run: Run, name: str, needed: set[str]) -> int:
+    distribution = run.distributions[name]
+    if not getattr(normal_of(distribution), "has_enumerate_support", False):
+        raise ValueError(
+            f"Expected discrete latent sites that can be enumerated; got {name!r}, a "
+            f"{type(normal_of(distribution)).__name__}"
+        )
+    plates = {frame.name for frame in run.plates[name] if frame.size > 1}
+    for child in needed - {name}:
+        if name not in process.parents.get(child, []) or child in run.deterministic:
+            continue
+        inside = {frame.name for frame in run.plates[child]}
+        if plates - inside:
+            raise ValueError(
+                f"Expected discrete latent sites that rows do not share; got {name!r} in plate "
+                f"{', '.join(sorted(plates))}, on all rows of which each row of {child!r} depends"
+            )
+    letters = len(normal_of(distribution).enumerate_support(expand=False))
+    count = letters ** math.prod(distribution.event_shape)
+    if count > _MOST_VALUES:
+        raise ValueError(
+            f"Expected at most {_MOST_VALUES} values of a discrete latent site; got {count} of "
+            f"{name!r}"
+        )
+    return count
+
+
+def _is_additive(process: Process, run: Run, latent: Sequence[str], seed: int) -> bool:
+    """Whether synthetic = output + c + normal noise, with an output of (mixtures of) normals."""
+    children = {
+        child
+        for child, parents in process.parents.items()
+        if "output" in parents and (child in latent or child == "synthetic")
+    }
+    output, noise = run.distributions["output"], run.distributions["synthetic"]
+    if children - {"synthetic"} or not _is_normal_vector(output) or not _is_diagonal(noise):
+        return False
+    value = run.values["output"]
+    source = torch.Generator().manual_seed(spawn(seed, "shift") % 2**63)
+    for _ in range(_LOOKS):
+        moved = value + torch.randn(value.shape, generator=source, dtype=value.dtype).to(value)
+        held = {**run.values, "output": moved}
+        held = {n: v for n, v in held.items() if n not in run.deterministic}
+        other = plain_run(process, 0, held).distributions["synthetic"]
+        if not _is_diagonal(other):
+            return False
+        shift = other.base_dist.loc - noise.base_dist.loc
+        if not torch.allclose(shift, moved - value, atol=_TOLERANCE) or not torch.allclose(
+            other.base_dist.scale, noise.base_dist.scale, atol=_TOLERANCE
+        ):
+            return False
+    return True
+
+
+def _is_normal_vector(distribution: Any) -> bool:
+    if isinstance(distribution, MixtureSameFamily):
+        distribution = distribution.component_distribution
+    return isinstance(distribution, MultivariateNormal) or _is_diagonal(distribution)
+
+
+def _is_diagonal(distribution: Any) -> bool:
+    return (
+        isinstance(distribution, Independent)
+        and isinstance(distribution.base_dist, Normal)
+        and len(distribution.event_shape) == 1
+    )
+
+
+def _latent_scales(
+    process: Process,
+    data: Mapping[str, Tensor],
+    latent: Sequence[str],
+    enumerated: Mapping[str, int],
+    seed: int,
+) -> set[str]:
+    """Normal latent sites whose scale differs between two draws of the sites above them."""
+    runs = [plain_run(process, spawn(seed, "scale", look), data) for look in range(_LOOKS)]
+    found = set()
+    for name in latent:
+        if name in enumerated:
+            continue
+        normals = [normal_of(run.distributions[name]) for run in runs]
+        if all(isinstance(normal, Normal | MultivariateNormal) for normal in normals):
+            first, *others = (
+                normal.scale if isinstance(normal, Normal) else normal.scale_tril
+                for normal in normals
+            )
+            if any(not torch.allclose(first, other, rtol=1e-9) for other in others):
+                found.add(name)
+    return found

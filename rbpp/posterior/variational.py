@@ -1,0 +1,336 @@
+"""Guides in whitened coordinates, fitted by the pathwise gradient and stopped by the ELBO's slope.
+
+The gradient leaves out the score of the guide, so that its noise vanishes where the guide is the
+posterior: Roeder, Wu and Duvenaud, Sticking the landing, NeurIPS 2017.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import SVI, Trace_ELBO
+from torch import Tensor, nn
+
+from rbpp.posterior.density import ConditionedDensity
+from rbpp.posterior.laplace import PROPOSED, Weighted, weighed
+from rbpp.processes.loading import find_model
+from rbpp.randomness import seeded
+
+GUIDES = ("auto", "normal", "multivariate", "lowrank", "flow")
+# A guide's own site, for guides that users write.
+SITE = "whitened"
+_PARTICLES, _RATE, _WINDOW, _MOST_STEPS = 8, 0.02, 100, 5000
+_RATES = (1.0, 0.3, 0.1)  # of _RATE, one after the other
+_RANK, _COUPLINGS, _HIDDEN = 10, 6, 32
+_LARGEST_FLOW, _LARGEST_FULL = 10, 300
+
+
+def fit_guide(
+    density: ConditionedDensity,
+    guide: str,
+    centre: Tensor,
+    scale: Tensor,
+    generator: torch.Generator,
+    *,
+    batch_rows: int | None = None,
+    out_of_time: Callable[[], bool] = lambda: False,
+) -> tuple[Weighted, str]:
+    """A fitted guide's draws with importance weights, and how the fit ended.
+
+    Args:
+        density: the posterior's.
+        guide: `"auto"` (a flow up to ten coordinates, then a full covariance, then a low rank),
+            another of `GUIDES`, or FILE.py:NAME: a Pyro guide NAME(size) with one site `whitened`
+            of event shape (size,).
+        centre, scale: coordinates are centre + W x.
+        generator: source of all randomness.
+        batch_rows: observed rows per step; all by default.
+        out_of_time: asked between steps.
+
+    Raises:
+        ValueError: if there is no such guide, or the ELBO is not finite.
+    """
+    if guide not in GUIDES and ".py" not in guide and ":" not in guide:
+        raise ValueError(
+            f"Expected guide to be one of {', '.join(GUIDES)}, or FILE.py:NAME; got {guide!r}"
+        )
+    size = density.size
+    if guide == "auto":
+        guide = "lowrank" if size > _LARGEST_FULL else "multivariate"
+        guide = "flow" if size <= _LARGEST_FLOW else guide
+    target = _Target(density, centre, scale, generator, batch_rows)
+    if guide not in GUIDES:
+        drawn, log_q, ended = _fit_of_user(target, guide, size, generator, out_of_time)
+    else:
+        with seeded(0):  # layers draw their first weights from global state
+            made = _GUIDES[guide](size, generator)
+        ended = _fit(target, made, generator, out_of_time)
+        with torch.no_grad():
+            drawn = made.draw(_normals(PROPOSED, size, generator))
+            log_q = made(drawn)
+    vectors = centre + drawn.detach() @ scale.mT
+    log_q = log_q.detach() - torch.linalg.slogdet(scale)[1]
+    return weighed(density, vectors, log_q, f"guide {guide}"), ended
+
+
+class _Target:
+    """The log density in whitened coordinates, of all rows or of some at each call."""
+
+    def __init__(
+        self,
+        density: ConditionedDensity,
+        centre: Tensor,
+        scale: Tensor,
+        generator: torch.Generator,
+        batch_rows: int | None,
+    ) -> None:
+        self.density, self.centre, self.scale = density, centre, scale
+        self.generator, self.batch_rows = generator, batch_rows
+
+    def __call__(self, points: Tensor) -> Tensor:
+        vectors = self.centre + points @ self.scale.mT
+        if self.batch_rows is None:
+            return self.density(vectors)
+        return self.density.of_rows(vectors, self.batch_rows, self.generator)
+
+
+def _fit(
+    target: _Target,
+    guide: _Guide,
+    generator: torch.Generator,
+    out_of_time: Callable[[], bool],
+) -> str:
+    """Adam until the ELBO of a window of steps is no higher than that of the one before."""
+    optimiser = torch.optim.Adam(guide.parameters(), lr=_RATE)
+    history: list[float] = []
+    average = _Average()
+    for share in _RATES:
+        for group in optimiser.param_groups:
+            group["lr"] = _RATE * share
+        since = len(history)
+        while not _level(history[since:]):
+            if out_of_time() or len(history) >= _MOST_STEPS:
+                return f"stopped after {len(history)} steps while the ELBO still rose"
+            points = guide.draw(_normals(_PARTICLES, guide.size, generator))
+            fixed = {name: value.detach() for name, value in guide.named_parameters()}
+            log_q = torch.func.functional_call(guide, fixed, (points,))
+            elbo = (target(points) - log_q).mean()
+            optimiser.zero_grad()
+            if elbo.isfinite():
+                (-elbo).backward()
+                optimiser.step()
+            history.append(float(elbo.detach()))
+            if share == _RATES[-1]:
+                average.add(guide.named_parameters())
+    if not any(map(math.isfinite, history[-_WINDOW:])):
+        raise ValueError("Expected a finite ELBO; got none in the last steps")
+    average.put(guide.named_parameters())
+    return f"{len(history)} steps, until the ELBO was level"
+
+
+def _level(history: list[float]) -> bool:
+    """Whether the last window's ELBO is no higher than the one before by two standard errors."""
+    if len(history) < 2 * _WINDOW or len(history) % _WINDOW:
+        return False
+    last = torch.tensor(history[-_WINDOW:], dtype=torch.float64)
+    before = torch.tensor(history[-2 * _WINDOW : -_WINDOW], dtype=torch.float64)
+    error = float((last.var() / _WINDOW + before.var() / _WINDOW).sqrt())
+    return not float(last.mean() - before.mean()) > 2 * error
+
+
+class _Average:
+    """Mean of the parameters over the steps at the last rate: without the noise of single steps."""
+
+    def __init__(self) -> None:
+        self.count, self.sums = 0, dict[str, Tensor]()
+
+    def add(self, parameters: Iterable[tuple[str, Tensor]]) -> None:
+        """Count one step."""
+        self.count += 1
+        for name, value in parameters:
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
+
+    def put(self, parameters: Iterable[tuple[str, Tensor]]) -> None:
+        """Put the mean in the place of the parameters."""
+        with torch.no_grad():
+            for name, value in parameters:
+                if self.count:
+                    value.copy_(self.sums[name] / self.count)
+
+
+def _fit_of_user(
+    target: _Target,
+    guide: str,
+    size: int,
+    generator: torch.Generator,
+    out_of_time: Callable[[], bool],
+) -> tuple[Tensor, Tensor, str]:
+    """A guide that the user wrote, fitted by Pyro."""
+    _, written, _ = find_model(guide)
+
+    def model(size: int) -> None:
+        normal = pyro.distributions.Normal(torch.zeros(size).double(), 1.0).to_event(1)
+        point = pyro.sample(SITE, normal)
+        with pyro.poutine.block():  # the sites of the process are no sites of this model
+            own = target(point.reshape(1, size)).sum()
+        pyro.factor("log_density", own - normal.log_prob(point))  # the site needs some prior
+
+    history: list[float] = []
+    average, ended = _Average(), "until the ELBO was level"
+    with pyro.get_param_store().scope(), seeded(int(torch.randint(2**62, (), generator=generator))):
+        first = pyro.poutine.trace(written).get_trace(size)
+        sites = [name for name in first.stochastic_nodes if name != "_INPUT"]
+        if sites != [SITE] or torch.as_tensor(first.nodes[SITE]["value"]).shape != (size,):
+            raise ValueError(
+                f"Expected a guide with one site {SITE!r} of shape ({size},); got sites "
+                f"{', '.join(sites) or 'none'}"
+            )
+        for share in _RATES:
+            optimiser = pyro.optim.ClippedAdam({"lr": _RATE * share})
+            inference = SVI(model, written, optimiser, Trace_ELBO(num_particles=4))
+            since = len(history)
+            while not _level(history[since:]):
+                if out_of_time() or len(history) >= _MOST_STEPS:
+                    ended = "while the ELBO still rose"
+                    break
+                history.append(-float(inference.step(size)))
+                if share == _RATES[-1]:
+                    average.add(pyro.get_param_store().named_parameters())
+        average.put(pyro.get_param_store().named_parameters())
+        if not math.isfinite(history[-1]):
+            raise ValueError(f"Expected a finite ELBO of {guide}; got {history[-1]}")
+        points, densities = [], []
+        with torch.no_grad():
+            for _ in range(PROPOSED):
+                trace = pyro.poutine.trace(written).get_trace(size)
+                points.append(torch.as_tensor(trace.nodes[SITE]["value"]).double())
+                densities.append(torch.as_tensor(trace.log_prob_sum()).double())
+    return torch.stack(points), torch.stack(densities), f"{len(history)} steps, {ended}"
+
+
+class _Guide(nn.Module):
+    """A distribution of whitened coordinates: `draw` maps standard normals, calling it is log q."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def draw(self, normals: Tensor) -> Tensor:
+        """Draws (N, D) for standard normals (N, D)."""
+        raise NotImplementedError
+
+
+class _Normal(_Guide):
+    def __init__(self, size: int, generator: torch.Generator) -> None:
+        super().__init__(size)
+        self.loc = nn.Parameter(torch.zeros(size, dtype=torch.float64))
+        self.log_scale = nn.Parameter(torch.zeros(size, dtype=torch.float64))
+
+    def draw(self, normals: Tensor) -> Tensor:
+        return self.loc + self.log_scale.exp() * normals
+
+    def forward(self, points: Tensor) -> Tensor:
+        white = (points - self.loc) / self.log_scale.exp()
+        return _standard(white) - self.log_scale.sum()
+
+
+class _Multivariate(_Guide):
+    def __init__(self, size: int, generator: torch.Generator) -> None:
+        super().__init__(size)
+        self.loc = nn.Parameter(torch.zeros(size, dtype=torch.float64))
+        self.log_diagonal = nn.Parameter(torch.zeros(size, dtype=torch.float64))
+        self.below = nn.Parameter(torch.zeros(size, size, dtype=torch.float64))
+
+    @property
+    def _tril(self) -> Tensor:
+        return self.below.tril(-1) + torch.diag_embed(self.log_diagonal.exp())
+
+    def draw(self, normals: Tensor) -> Tensor:
+        return self.loc + normals @ self._tril.mT
+
+    def forward(self, points: Tensor) -> Tensor:
+        difference = (points - self.loc).mT
+        white = torch.linalg.solve_triangular(self._tril, difference, upper=False).mT
+        return _standard(white) - self.log_diagonal.sum()
+
+
+class _LowRank(_Guide):
+    """Covariance (I + U Vᵀ)(I + U Vᵀ)ᵀ after a scale per coordinate: an invertible low rank."""
+
+    def __init__(self, size: int, generator: torch.Generator) -> None:
+        super().__init__(size)
+        rank = min(_RANK, size)
+        self.loc = nn.Parameter(torch.zeros(size, dtype=torch.float64))
+        self.log_scale = nn.Parameter(torch.zeros(size, dtype=torch.float64))
+        small = torch.randn(size, rank, generator=generator, dtype=torch.float64)
+        self.left = nn.Parameter(torch.zeros(size, rank, dtype=torch.float64))
+        self.right = nn.Parameter(small / math.sqrt(size))
+
+    def draw(self, normals: Tensor) -> Tensor:
+        mixed = normals + (normals @ self.right) @ self.left.mT
+        return self.loc + self.log_scale.exp() * mixed
+
+    def forward(self, points: Tensor) -> Tensor:
+        mixed = (points - self.loc) / self.log_scale.exp()
+        core = torch.eye(self.left.shape[-1]).to(mixed) + self.right.mT @ self.left
+        white = mixed - torch.linalg.solve(core, (mixed @ self.right).mT).mT @ self.left.mT
+        return _standard(white) - self.log_scale.sum() - torch.linalg.slogdet(core)[1]
+
+
+class _Flow(_Guide):
+    """Affine couplings, each of which moves half of the coordinates by the other half."""
+
+    def __init__(self, size: int, generator: torch.Generator) -> None:
+        super().__init__(size)
+        self.base = _Multivariate(size, generator)
+        self.layers = nn.ModuleList()
+        for _ in range(_COUPLINGS if size > 1 else 0):
+            first = nn.Linear(size, _HIDDEN, dtype=torch.float64)
+            last = nn.Linear(_HIDDEN, 2 * size, dtype=torch.float64)
+            with torch.no_grad():
+                first.weight.copy_(0.3 * torch.randn(first.weight.shape, generator=generator))
+                first.bias.zero_()
+                last.weight.zero_()
+                last.bias.zero_()
+            self.layers.append(nn.Sequential(first, nn.Tanh(), last))
+
+    def _moves(self, number: int, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        moved = (torch.arange(self.size) + number) % 2 == 0
+        shift, log_scale = self.layers[number](points * ~moved).chunk(2, -1)
+        return shift * moved, torch.tanh(log_scale) * moved, moved
+
+    def draw(self, normals: Tensor) -> Tensor:
+        points = self.base.draw(normals)
+        for number in range(len(self.layers)):
+            shift, log_scale, _ = self._moves(number, points)
+            points = points * log_scale.exp() + shift
+        return points
+
+    def forward(self, points: Tensor) -> Tensor:
+        log_det = points.new_zeros(len(points))
+        for number in reversed(range(len(self.layers))):
+            shift, log_scale, _ = self._moves(number, points)
+            points = (points - shift) / log_scale.exp()
+            log_det = log_det + log_scale.sum(-1)
+        return self.base(points) - log_det
+
+
+_GUIDES: dict[str, Callable[[int, torch.Generator], Any]] = {
+    "normal": _Normal,
+    "multivariate": _Multivariate,
+    "lowrank": _LowRank,
+    "flow": _Flow,
+}
+
+
+def _normals(count: int, size: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(count, size, generator=generator, dtype=torch.float64)
+
+
+def _standard(white: Tensor) -> Tensor:
+    """Log density (N,) of standard normals (N, D)."""
+    return -0.5 * (white.square() + math.log(2 * math.pi)).sum(-1)

@@ -1,0 +1,36 @@
+"""Intervals over worlds: what they say they hold, they hold."""
+
+import math
+
+import numpy as np
+import pytest
+
+from rbpp.theory.world_intervals import interval_over_worlds, spread_of_worlds
+
+
+@pytest.mark.parametrize("count", [4, 12, 40, 200])
+def test_another_world_is_inside_as_often_as_said(count):
+    """The shortest interval of 12 draws holds 79 to 85 % where 94 % is asked for."""
+    random, tries = np.random.default_rng(0), 4000
+    held = 0
+    for _ in range(tries):
+        draws = random.normal(size=count + 1)
+        low, high = interval_over_worlds(draws[1:], 0.94)
+        held += low <= draws[0] <= high
+    # Between order statistics the probability is at least the stated one, and at most one spacing.
+    error = 4 * math.sqrt(0.94 * 0.06 / tries)
+    assert 0.94 - error < held / tries < 0.94 + error + (1 / (count + 1) if count > 33 else 0)
+
+
+def test_terms_that_cannot_be_negative_have_intervals_that_are_not():
+    draws = np.array([0.0, 0.1, 3.0])
+    assert interval_over_worlds(draws, 0.9, 0.0)[0] == 0
+    assert interval_over_worlds(draws, 0.9)[0] < 0
+
+
+def test_spread_has_no_monte_carlo_error_in_it():
+    random = np.random.default_rng(1)
+    worlds, noise = random.normal(size=20_000), 0.7 * random.normal(size=20_000)
+    found = spread_of_worlds(float((worlds + noise).std(ddof=1)), 0.7)
+    assert found == pytest.approx(1.0, abs=0.03)
+    assert spread_of_worlds(0.1, 0.3) == 0
