@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,16 +76,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_stream(parser)
     options.add_workers(parser)
     parser.add_argument(
-        "--rows", metavar="FILE.parquet", type=Path, help="write the table of all rows here"
+        "--rows",
+        metavar="FILE.parquet",
+        type=options.output_file,
+        help="write the table of all rows here",
     )
     parser.add_argument(
-        "--report", metavar="FILE.html", type=Path, help="write the report here, one HTML file"
+        "--report",
+        metavar="FILE.html",
+        type=options.output_file,
+        help="write the report here, one HTML file",
     )
     marks = parser.add_argument_group(
         "rows that you mark: twenty of them settle what is off the task"
     )
     marks.add_argument(
-        "--ask", metavar="FILE.csv", type=Path, help="write the rows to mark here (rbpp mark FILE)"
+        "--ask",
+        metavar="FILE.csv",
+        type=options.output_file,
+        help="write the rows to mark here (rbpp mark FILE)",
     )
     marks.add_argument(
         "--ask-rows", type=options.positive_integer, default=20, metavar="N", help="of them (20)"
@@ -96,17 +105,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> command.Done:
     """Read, assess, and write what was asked for."""
-    outputs = {name: getattr(arguments, name) for name in ("rows", "report", "ask")}
-    for name, path in outputs.items():
-        command.check_writable(f"--{name}", path)
     result = _assessed(arguments)
+    files: dict[Path, Callable[[Path], object]] = {}
     if arguments.report is not None:
         from rbpp.assessment.report import write_report
 
-        write_report(result, arguments.report, hdi_prob=arguments.hdi_prob)
+        files[arguments.report] = lambda path: write_report(
+            result, path, hdi_prob=arguments.hdi_prob
+        )
     if arguments.ask is not None:
-        result.ask(arguments.ask, arguments.ask_rows)
-    return command.Done(result, written=[path for path in outputs.values() if path is not None])
+        files[arguments.ask] = lambda path: result.ask(path, arguments.ask_rows)
+    written = [] if arguments.rows is None else [arguments.rows]
+    return command.Done(result, written=written, files=files)
 
 
 def _assessed(arguments: argparse.Namespace) -> Assessment:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from rbpp import command, options
@@ -54,10 +55,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help='exit with status 1 if it holds, as "irrelevant_share > 0.1 with 0.9"',
     )
     parser.add_argument(
-        "--report", metavar="FILE.html", type=Path, help="write the report here, one HTML file"
+        "--report",
+        metavar="FILE.html",
+        type=options.output_file,
+        help="write the report here, one HTML file",
     )
     parser.add_argument(
-        "--store", metavar="FILE.json", type=Path, help="keep what --against of a later run needs"
+        "--store",
+        metavar="FILE.json",
+        type=options.output_file,
+        help="keep what --against of a later run needs",
     )
     parser.add_argument(
         "--against",
@@ -107,8 +114,6 @@ def run(arguments: argparse.Namespace) -> command.Done:
     from rbpp.assessment.compare import compare
     from rbpp.assessment.versions import name_versions, read_record
 
-    command.check_writable("--report", arguments.report)
-    command.check_writable("--store", arguments.store)
     record = None if arguments.against is None else read_record(arguments.against)
     names = list(name_versions(arguments.versions, least=2 if record is None else 1))
     known = names_for(
@@ -140,15 +145,17 @@ def run(arguments: argparse.Namespace) -> command.Done:
             compute=compute,
         )
     result = result.asked(arguments.fail_if)
+    files: dict[Path, Callable[[Path], object]] = {}
     if arguments.store is not None:
-        result.store(arguments.store)
+        files[arguments.store] = result.store
     if arguments.report is not None:
         from rbpp.assessment.comparison_report import write_comparison
 
-        write_comparison(result, arguments.report, hdi_prob=arguments.hdi_prob)
-    written = [path for path in (arguments.store, arguments.report) if path is not None]
+        files[arguments.report] = lambda path: write_comparison(
+            result, path, hdi_prob=arguments.hdi_prob
+        )
     status = CONDITION_HOLDS if any(result.fail_if.values()) else 0
-    return command.Done(result, status, written=written)
+    return command.Done(result, status, files=files)
 
 
 if __name__ == "__main__":

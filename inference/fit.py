@@ -1,11 +1,12 @@
 """A posterior over the Gaussian mixture that rows come from.
 
 DATA holds one row per line or record: .npy, .npz, CSV, Parquet, JSON, JSON lines, or a folder of
-shards. Rows are numbers, or text that is embedded first; --dimension, and text always, means their
-principal components, and then every term is one of these coordinates. Chains are independent fits:
-where R-hat between them is above 1.05, the approximation is away from the posterior, or held-out
-rows do not look like the mixture's own, a check says so. Rows that have no density (columns that
-others give, one value over and over) and rows that alone set a scale are refused.
+shards; - is standard input. Rows are numbers, or text that is embedded first; --dimension, and
+text always, means their principal components, and then every term is one of these coordinates.
+Chains are independent fits: where R-hat between them is above 1.05, the approximation is away from
+the posterior, or held-out rows do not look like the mixture's own, a check says so. Rows that have
+no density (columns that others give, one value over and over) and rows that alone set a scale are
+refused.
 
 Rows larger than memory, .npy, Parquet, Feather or Arrow, are read in chunks (--stream, and by
 itself from 1 GiB on), on one machine or on those of a Ray cluster (--workers ray); Pareto k is not
@@ -15,12 +16,14 @@ judged then.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rbpp import command, options
+from rbpp.assessment.source_options import add_reading, reading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of this program."""
-    parser.add_argument("data", metavar="DATA", type=Path, help="file or folder of rows")
+    parser.add_argument("data", metavar="DATA", help="file or folder of rows, or - (see below)")
     parser.add_argument(
         "--components",
         type=options.positive_integers,
@@ -51,6 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a text field; several are joined in order",
     )
+    add_reading(parser, standardise="no")
     parser.add_argument(
         "--embedding-model",
         metavar="PATH_OR_NAME",
@@ -144,7 +148,8 @@ def _of_memory(arguments: argparse.Namespace) -> Fit:
 
 def _of_stream(arguments: argparse.Namespace) -> Fit:
     """The fit of rows that are read in chunks, here or by the workers of a cluster."""
-    from rbpp.data.stream import CHUNK_ROWS, row_stream
+    from rbpp.data.digest import data_digest
+    from rbpp.data.stream import CHUNK_ROWS, row_stream, shard_files
     from rbpp.mixtures.fit import fit_mixture_stream
     from rbpp.mixtures.stream import Passes
 
@@ -153,7 +158,7 @@ def _of_stream(arguments: argparse.Namespace) -> Fit:
         "weight_field": arguments.weight_field,
         "chunk_rows": arguments.chunk_rows or CHUNK_ROWS,
     }
-    path = arguments.data.resolve()  # workers have another current folder
+    path = Path(os.path.abspath(arguments.data))  # workers have another current folder
     stream = row_stream(path, **read)
     given = {"stochastic": arguments.stochastic_passes, "exact": arguments.passes}
     passes = {name: value for name, value in given.items() if value is not None}
@@ -167,6 +172,7 @@ def _of_stream(arguments: argparse.Namespace) -> Fit:
         **read,
         **passes,
         "data": str(path),
+        "content": data_digest(shard_files(path)) if arguments.checkpoint else "",
         "components": arguments.components[0],
         "parts": len(stream),
     }
@@ -197,6 +203,10 @@ def _streams(arguments: argparse.Namespace) -> bool:
         "--text-field": bool(arguments.text_field),
         "--embedding-model": arguments.embedding_model is not None,
         "--dimension": arguments.dimension is not None,
+        "--columns": bool(arguments.columns),
+        "--ignore": bool(arguments.ignore),
+        "--split": arguments.split is not None,
+        "--standardise": arguments.standardise != "no",
         "--log-likelihood": arguments.log_likelihood,
         f"--engine {arguments.engine}": arguments.engine in ("svi", "nuts"),
         "several numbers of --components": len(arguments.components) > 1,
@@ -222,6 +232,7 @@ def _vectors(arguments: argparse.Namespace) -> tuple[np.ndarray, dict[str, Any]]
         "data",
         text_fields=arguments.text_field,
         embedding_field=arguments.embedding_field,
+        reading=reading(arguments, numbers_only=True),
     )
     (vectors,), made = embed(
         [source],

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rbpp import command, options
+from rbpp.assessment.source_options import names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,10 +26,26 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of this program."""
-    parser.add_argument("x", metavar="X", type=Path, help="file or folder of the rows of X")
-    parser.add_argument("y", metavar="Y", type=Path, help="those of Y, in the same order")
+    parser.add_argument("x", metavar="X", help="file or folder of the rows of X")
+    parser.add_argument("y", metavar="Y", help="those of Y, in the same order")
     parser.add_argument("--x-field", metavar="F", help="the field of X with a vector per row")
     parser.add_argument("--y-field", metavar="F", help="the field of Y with a vector per row")
+    parser.add_argument(
+        "--columns",
+        metavar="A,B",
+        type=names,
+        action="extend",
+        default=[],
+        help="the columns of tables that are measurements",
+    )
+    parser.add_argument(
+        "--ignore",
+        metavar="A,B",
+        type=names,
+        action="extend",
+        default=[],
+        help="columns that are left out, such as an index or ids",
+    )
     options.add_draws(parser)
     parser.add_argument(
         "--chains",
@@ -57,8 +74,8 @@ def run(arguments: argparse.Namespace) -> MutualInformation:
     """Estimate, and judge the models behind the estimate."""
     from rbpp.paired.mutual_information import mutual_information
 
-    x = _numbers(arguments.x, "X", arguments.x_field)
-    y = _numbers(arguments.y, "Y", arguments.y_field)
+    x = _numbers(arguments, "X")
+    y = _numbers(arguments, "Y")
     with options.open_compute(arguments) as compute:
         return mutual_information(
             x,
@@ -72,18 +89,22 @@ def run(arguments: argparse.Namespace) -> MutualInformation:
         )
 
 
-def _numbers(path: Path, name: str, field: str | None) -> np.ndarray:
-    from rbpp.data.rows import read_rows
+def _numbers(arguments: argparse.Namespace, name: str) -> np.ndarray:
+    from rbpp.data.rows import Reading, read_rows
 
+    path, field = (getattr(arguments, f"{name.lower()}{end}") for end in ("", "_field"))
+    reading = Reading(
+        columns=tuple(arguments.columns), ignore=tuple(arguments.ignore), numbers_only=True
+    )
     try:
-        rows = read_rows(path, name, embedding_field=field)
+        rows = read_rows(path, name, embedding_field=field, reading=reading)
     except ValueError as error:
-        option, columns = f"--{name.lower()}-field", str(error).rpartition("the file has ")[2]
+        option, known = f"--{name.lower()}-field", str(error).rpartition("the file has ")[2]
         if "--embedding-field" not in str(error):  # an option of other programs
             raise
         raise ValueError(
             f"{path}: Expected rows of numbers, or the name of the field with the vectors of "
-            f"{name} ({option}); got no name, and the file has {columns}"
+            f"{name} ({option}); got no name, and the file has {known}"
         ) from error
     if rows.embedding is None:
         raise ValueError(f"{path}: Expected rows of numbers for {name}; got text")

@@ -1,8 +1,18 @@
 """`python -m rbpp …` is `rbpp …`."""
 
-import sys
+from rbpp import signals
 
-from rbpp.command import main
+
+def start() -> None:
+    """The process of `rbpp`: what is slow to import is imported where a signal is heard."""
+
+    def run() -> int:
+        from rbpp.command import main
+
+        return main()
+
+    signals.run_process(run)
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start()

@@ -7,14 +7,17 @@ Files are arrays and JSON, written whole or not at all, and nothing in them is e
 
 from __future__ import annotations
 
+import hashlib
 import json
-import zipfile
+import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+import rbpp
 from rbpp.files import written_whole
 
 Item = TypeVar("Item")
@@ -29,7 +32,7 @@ class Checkpoint:
         settings: what the steps depend on, as JSON has it. A folder of other settings is refused.
 
     Raises:
-        ValueError: if the folder belongs to other work.
+        ValueError: if the folder belongs to other work or another version, or is in use.
     """
 
     def __init__(
@@ -41,8 +44,12 @@ class Checkpoint:
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"Expected a folder for the checkpoint; got the file {self.folder}")
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(settings or {}, sort_keys=True, default=str, indent=1)
+        _hold(self, self.folder)
+        found = {**(settings or {}), "rbpp": rbpp.__version__}
+        text = json.dumps(found, sort_keys=True, default=str, indent=1)
         place = self.folder / "settings.json"
+        for part in self.folder.glob(".*.part"):  # what a run that was killed had begun
+            part.unlink(missing_ok=True)
         if not place.exists():
             if any(self.folder.iterdir()):
                 raise ValueError(
@@ -51,7 +58,7 @@ class Checkpoint:
                 )
             with written_whole(place) as aside:
                 aside.write_text(text, encoding="utf-8")
-        elif (before := place.read_text(encoding="utf-8")) != text:
+        elif (before := _settings(place)) != text:
             raise ValueError(
                 f"Expected the checkpoint {self.folder} to be of the same work; got "
                 f"{_difference(before, text)}"
@@ -60,17 +67,21 @@ class Checkpoint:
     def once(self, name: str, work: Callable[[], Arrays]) -> dict[str, np.ndarray]:
         """The arrays of a step: read if it was done, else made by `work` and kept.
 
+        A step that is damaged, or that other software has changed, is done again.
+
         >>> Checkpoint().once("step", lambda: {"value": np.ones(1)})
         {'value': array([1.])}
         """
         if self.folder is None:
             return dict(work())
         path = self.folder / f"{name}.npz"
-        if path.exists():
-            return _read(path)
+        found = _read(path)
+        if found is not None:
+            return found
         made = dict(work())
         with written_whole(path) as aside, aside.open("wb") as file:
-            np.savez(file, allow_pickle=False, **made)
+            arrays = {**made, _CHECKSUM: np.asarray(_checksum(made))}
+            np.savez(file, allow_pickle=False, **arrays)
         return made
 
     def each(
@@ -91,15 +102,80 @@ class Checkpoint:
             yield self.once(name(item), lambda: next(made))
 
     def _done(self, name: str) -> bool:
-        return self.folder is not None and (self.folder / f"{name}.npz").exists()
+        return self.folder is not None and _read(self.folder / f"{name}.npz") is not None
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+_CHECKSUM = "checksum of the arrays"
+# Folders that this process holds: how many checkpoints, and the descriptor that is locked.
+_held: dict[str, list[int]] = {}
+
+
+def _hold(checkpoint: Checkpoint, folder: Path) -> None:
+    """Hold the folder for this process as long as the checkpoint lives.
+
+    Raises:
+        ValueError: if another process holds it.
+    """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: Expected a step of a checkpoint; got {error}") from error
+        import fcntl
+    except ImportError:  # Windows has no such locks
+        return
+    key = os.path.realpath(folder)
+    if key not in _held:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise ValueError(
+                f"Expected a checkpoint that no other run uses; got {folder}, which one does"
+            ) from None
+        except OSError:  # a file system without locks
+            os.close(descriptor)
+            return
+        _held[key] = [0, descriptor]
+    _held[key][0] += 1
+    weakref.finalize(checkpoint, _release, key, os.getpid())
+
+
+def _release(key: str, process: int) -> None:
+    if process != os.getpid() or key not in _held:
+        return
+    _held[key][0] -= 1
+    if not _held[key][0]:
+        os.close(_held.pop(key)[1])
+
+
+def _read(path: Path) -> dict[str, np.ndarray] | None:
+    """The arrays of a step, None where it is absent or not what was written; never unpickled."""
+    try:
+        # NumPy leaves open what it refuses.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            found = {name: file[name] for name in file.files}
+        checksum = str(found.pop(_CHECKSUM))
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        raise
+    except Exception:  # whatever a damaged archive makes NumPy and zipfile raise
+        return None
+    return found if checksum == _checksum(found) else None
+
+
+def _checksum(arrays: Arrays) -> str:
+    content = hashlib.blake2b(digest_size=16)
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        content.update(f"{name} {array.dtype.str} {np.shape(arrays[name])}".encode())
+        content.update(array.tobytes())
+    return content.hexdigest()
+
+
+def _settings(place: Path) -> str:
+    try:
+        return place.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return ""
 
 
 def _difference(before: str, now: str) -> str:

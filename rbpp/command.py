@@ -17,26 +17,26 @@ import ast
 import contextlib
 import difflib
 import importlib.util
+import io
 import json
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import rbpp
-from rbpp import options
-from rbpp.files import written_whole
+from rbpp import options, outputs, signals, terminal
 
 if TYPE_CHECKING:
     from rbpp.result import Result
 
-# Ended by the user: what a shell reports for a program stopped by an interrupt.
-INTERRUPTED = 130
-_OWN_OPTIONS = {"json", "output", "figures", "quiet"}
+_OWN_OPTIONS = {"json", "output", "figures", "quiet", "traceback"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Done:
         result: of the job, or several by name, each written to a file of its own.
         exit_status: of the command.
         written: files that the program wrote by itself.
+        files: further files, each with what writes it, to a path beside it, when the rest is done.
         figures: name to a function that draws a figure of several results together, in place of
             the figures of each.
     """
@@ -54,6 +55,7 @@ class Done:
     result: Result | Mapping[str, Result]
     exit_status: int = 0
     written: Sequence[Path] = ()
+    files: Mapping[Path, Callable[[Path], Any]] = field(default_factory=dict)
     figures: Mapping[str, Callable[[], Any]] | None = None
 
 
@@ -61,27 +63,32 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        text = terminal.visible(" ".join(message.split()))
+        self.exit(signals.REFUSED, f"{self.prog}: {text} (see {self.prog} --help)\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `rbpp` with these arguments and return its exit status.
+    """Run `rbpp` with these arguments and return its exit status (`rbpp.signals`).
 
-    0: done; 2: bad input, with one line on standard error; 130: interrupted; a program may return
-    others, which its help names.
+    Nothing is raised: what goes wrong is one line on standard error.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return _main(arguments)
-    except SystemExit as stop:  # argparse: help and errors, already printed
-        return stop.code if isinstance(stop.code, int) else 1
-    except KeyboardInterrupt:
-        print("rbpp: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone: nobody is left to tell
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    with _any_letters():
+        try:
+            status = _main(arguments)
+            sys.stdout.flush()
+            return status
+        except SystemExit as stop:  # argparse: help and errors, already printed
+            if stop.code is None or isinstance(stop.code, int):
+                return stop.code or signals.DONE
+            return _say("rbpp", str(stop.code), signals.INTERNAL_ERROR)
+        except KeyboardInterrupt:
+            return signals.say_interrupted()
+        except signals.Terminated:
+            return signals.say_terminated()
+        except BrokenPipeError:  # the reader of our output has gone: nobody is left to tell
+            signals.silence_output()
+            return signals.BROKEN_PIPE
 
 
 def programs_folder() -> Path:
@@ -112,33 +119,69 @@ def _main(arguments: list[str]) -> int:
     if name not in names:
         close = difflib.get_close_matches(name, names, 1)
         hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names)}"
-        print(f"rbpp: no program {arguments[0]}; {hint}", file=sys.stderr)
-        return 2
+        return _say("rbpp", f"no program {arguments[0]}; {hint}", signals.REFUSED)
     program = _load(programs_folder() / f"{name.replace('-', '_')}.py")
     parser = _parser(name, program)
     parsed = parser.parse_args(arguments[1:])
     with _warnings_as_lines(parser.prog):
         try:
-            return _run(name, program.run, parsed)
+            return _run(name, program.run, parser, parsed)
         except BrokenPipeError:
             raise
-        except (ValueError, OSError, ImportError) as error:
-            message = options.name_option(parser, " ".join(str(error).split()))
-            print(f"{parser.prog}: {message}", file=sys.stderr)
-            return 2
+        except Exception as error:
+            if signals.was_stopped():  # what a library made of the interrupt
+                raise KeyboardInterrupt from error
+            if parsed.traceback:
+                traceback.print_exc()
+            refused = _is_refusal(error)
+            message = options.name_option(parser, str(error)) or type(error).__name__
+            if not refused:
+                kind = type(error).__name__
+                message = f"internal error: {kind}: {message} (--traceback shows more)"
+            return _say(parser.prog, message, _status(refused=refused))
 
 
-def _run(name: str, run: Callable[[argparse.Namespace], Any], parsed: argparse.Namespace) -> int:
+def _is_refusal(error: Exception) -> bool:
+    """Whether an error is about what the user gave, or about memory."""
+    if isinstance(error, ValueError | OSError | ImportError | MemoryError):
+        return True
+    text = str(error)  # torch has no exception of its own for its memory on a CPU
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "not enough memory" in text
+    )
+
+
+def _status(*, refused: bool) -> int:
+    return signals.REFUSED if refused else signals.INTERNAL_ERROR
+
+
+def _say(prog: str, message: str, status: int) -> int:
+    """One line on standard error, of which nothing moves the cursor or turns the text."""
+    with contextlib.suppress(OSError):
+        print(f"{prog}: {terminal.visible(' '.join(message.split()))}", file=sys.stderr)
+    return status
+
+
+def _run(
+    name: str,
+    run: Callable[[argparse.Namespace], Any],
+    parser: argparse.ArgumentParser,
+    parsed: argparse.Namespace,
+) -> int:
     parsed.device = options.resolve_device(parsed.device)
-    _check_places(parsed.output, parsed.figures)
-    # Whatever a library prints must not end up inside the one JSON object.
-    with contextlib.redirect_stdout(sys.stderr) if parsed.json else contextlib.nullcontext():
-        outcome = run(parsed)
-    return _report(name, outcome if isinstance(outcome, Done) else Done(outcome), parsed)
+    outputs.check_outputs(parser, parsed)
+    if [value for value in vars(parsed).values() if value == "-"][1:]:
+        raise ValueError("Expected one input from standard input (-); got several")
+    with _figures_folder(parsed.figures):
+        # Whatever a library prints must not end up inside the one JSON object.
+        with contextlib.redirect_stdout(sys.stderr) if parsed.json else contextlib.nullcontext():
+            found = run(parsed)
+        return _report(parser.prog, found if isinstance(found, Done) else Done(found), parsed)
 
 
-def _report(name: str, done: Done, parsed: argparse.Namespace) -> int:
-    """Write the files that were asked for, and print the result."""
+def _report(prog: str, done: Done, parsed: argparse.Namespace) -> int:
+    """Write the files that were asked for, and print the result, whatever became of the files."""
+    name = prog.partition(" ")[2]
     several = done.result if isinstance(done.result, Mapping) else {"": done.result}
     settings = {
         "program": name,
@@ -152,24 +195,24 @@ def _report(name: str, done: Done, parsed: argparse.Namespace) -> int:
         "units": parsed.units,
         "per_row": per_row,
     }
-    written = list(done.written)
+    writers: dict[Path, outputs.Writer] = dict(done.files)
     if parsed.output is not None:
         if all(result.idata is None for result in several.values()):
             raise ValueError(f"--output: rbpp {name} has no InferenceData to write")
-        for key, result in several.items():
-            path = parsed.output
-            path = path.with_stem(f"{path.stem}_{key}") if key else path
-            result.save(path, settings=settings)
-            written.append(path)
+        for key, path in outputs.derived(parsed.output, several).items():
+            writers[path] = partial(several[key].save, settings=settings)
     if parsed.figures is not None:
         drawn = done.figures or {
             name: draw
             for result in several.values()
             for name, draw in result.figures(parsed.hdi_prob).items()
         }
-        written += _save_figures(drawn, parsed.figures)
+        for figure, draw in drawn.items():
+            writers[parsed.figures / f"{figure}.png"] = partial(_save_figure, draw)
+    new, failures = outputs.write_all(writers)
+    written = [*done.written, *new]
     if parsed.json:
-        print(_joined_json(several, settings, shown), flush=True)
+        _print_json(_joined_json(several, settings, shown))
     elif not parsed.quiet:
         from rbpp import display
 
@@ -178,7 +221,18 @@ def _report(name: str, done: Done, parsed: argparse.Namespace) -> int:
             parts += [f"{key}:"] if key else []
             parts += result.parts(**shown)
         display.show([*parts, *_written(written)])
-    return done.exit_status
+    for failure in failures:
+        _say(prog, failure, signals.REFUSED)
+    return signals.REFUSED if failures else done.exit_status
+
+
+def _print_json(text: str) -> None:
+    """Print JSON, with escapes where the pipe's encoding lacks a letter."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(json.loads(text))
+    print(text, flush=True)
 
 
 def _written(paths: Sequence[Path]) -> list[str]:
@@ -210,6 +264,7 @@ def _parser(name: str, program: ModuleType) -> argparse.ArgumentParser:
     parser = _Parser(
         prog=f"rbpp {name}",
         description=program.__doc__,
+        epilog=signals.EXIT_STATUSES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -253,51 +308,55 @@ def _first_line(path: Path) -> str:
     return (documentation or "").partition("\n")[0]
 
 
-def _check_places(output: Path | None, figures: Path | None) -> None:
-    """Fail before the work and not after it."""
-    check_writable("--output", output)
-    if figures is not None:
-        try:
-            figures.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(f"--figures: cannot make {figures}: {error.strerror}") from error
-        os.environ.setdefault("MPLBACKEND", "Agg")  # no window for a file
-
-
-def check_writable(option: str, path: Path | None) -> None:
-    """Refuse a file that cannot be written, before the work; nothing is left of the trial.
-
-    Raises:
-        ValueError: naming the option and the file.
-    """
-    if path is None:
+@contextlib.contextmanager
+def _figures_folder(folder: Path | None) -> Iterator[None]:
+    """The folder of the figures, and no window for a file; the environment is as it was after."""
+    if folder is None:
+        yield
         return
-    if path.is_dir():
-        raise ValueError(f"{option}: expected a file to write; got the folder {path}")
-    existed = path.exists()
     try:
-        with path.open("ab"):
-            pass
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(13, "it cannot be written to")
     except OSError as error:
-        raise ValueError(f"{option}: cannot write {path}: {error.strerror}") from error
-    if not existed:
-        path.unlink()
+        raise ValueError(f"--figures: cannot make {folder}: {error.strerror}") from error
+    before = os.environ.get("MPLBACKEND")
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("MPLBACKEND", None)
 
 
-def _save_figures(figures: Mapping[str, Any], folder: Path) -> list[Path]:
-    written = []
-    for name, drawn in figures.items():
-        axes = drawn() if callable(drawn) else drawn
-        axes = axes if hasattr(axes, "figure") or not hasattr(axes, "flat") else axes.flat[0]
-        figure = axes if hasattr(axes, "savefig") else axes.figure
-        path = folder / f"{name}.png"
-        with written_whole(path) as aside:
-            figure.savefig(aside, format="png", dpi=150)
-        from matplotlib import pyplot
+def _save_figure(draw: Any, path: Path) -> None:
+    from matplotlib import pyplot
 
+    axes = draw() if callable(draw) else draw
+    axes = axes if hasattr(axes, "figure") or not hasattr(axes, "flat") else axes.flat[0]
+    figure = axes if hasattr(axes, "savefig") else axes.figure
+    try:
+        figure.savefig(path, format="png", dpi=150)
+    finally:
         pyplot.close(figure)
-        written.append(path)
-    return written
+
+
+@contextlib.contextmanager
+def _any_letters() -> Iterator[None]:
+    """Letters that a pipe's encoding lacks are printed as escapes, in place of an error."""
+    streams = [
+        (stream, stream.errors)
+        for stream in (sys.stdout, sys.stderr)
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict"
+    ]
+    for stream, _ in streams:
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for stream, errors in streams:
+            with contextlib.suppress(OSError, ValueError):
+                stream.reconfigure(errors=errors)
 
 
 @contextlib.contextmanager
@@ -305,7 +364,7 @@ def _warnings_as_lines(prog: str) -> Iterator[None]:
     """Warnings as one line each; those about the future of other libraries are not the user's."""
 
     def show(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
-        print(f"{prog}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+        _say(prog, f"warning: {message}", signals.DONE)
 
     with warnings.catch_warnings():
         warnings.simplefilter("default")

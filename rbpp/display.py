@@ -124,9 +124,9 @@ class Table:
                 Text(name), justify="right" if right else "left", no_wrap=fixed, overflow="fold"
             )
         for line, under in zip(rest, self.below or [()] * len(rest), strict=True):
-            cells = [Text(cell) for cell in line]
+            cells = [Text(terminal.visible(cell)) for cell in line]
             for one in under:
-                cells[0].append(f"\n  {one}", style="dim")
+                cells[0].append(f"\n  {terminal.visible(one)}", style="dim")
             if self.verdicts is not None:
                 cells[self.verdicts].stylize(_STYLES.get(line[self.verdicts], ""))
             grid.add_row(*cells)
@@ -136,7 +136,7 @@ class Table:
 def show(parts: Sequence[str | Table]) -> None:
     """Print to standard output: plain text, or on a terminal with its width and colours."""
     if not sys.stdout.isatty():
-        print("\n\n".join(map(str, parts)), flush=True)
+        print(terminal.visible("\n\n".join(map(str, parts))), flush=True)
         return
     console = terminal.console(sys.stdout)
     for place, part in enumerate(parts):
@@ -145,7 +145,7 @@ def show(parts: Sequence[str | Table]) -> None:
         if isinstance(part, Table):
             console.print(part)
         else:  # set by whoever wrote it: the terminal breaks what is too long
-            console.print(part, markup=False, soft_wrap=True)
+            console.print(terminal.visible(part), markup=False, soft_wrap=True)
 
 
 def format_terms(

@@ -192,7 +192,13 @@ def write(data: InferenceData, path: str | os.PathLike[str]) -> None:
     """
     tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs=dict(data.attrs)), **group_datasets(data)})
     with written_whole(path) as aside:
-        tree.to_netcdf(aside, engine="h5netcdf")
+        try:
+            # HDF5 does not survive a full disk: it writes to memory, and that to the file.
+            content = tree.to_netcdf(None, engine="h5netcdf")
+        except (TypeError, ValueError):  # before xarray 2025.8
+            tree.to_netcdf(aside, engine="h5netcdf")
+        else:
+            aside.write_bytes(content)
 
 
 def read(path: str | os.PathLike[str]) -> InferenceData:

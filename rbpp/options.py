@@ -36,7 +36,9 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     common.add_argument(
         "--json", action="store_true", help="one JSON object on standard output, nothing else"
     )
-    common.add_argument("--output", metavar="FILE.nc", type=Path, help="write InferenceData here")
+    common.add_argument(
+        "--output", metavar="FILE.nc", type=output_file, help="write InferenceData here"
+    )
     common.add_argument(
         "--figures", metavar="DIR", type=Path, help="write the figures here, as PNG"
     )
@@ -50,9 +52,17 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="probability of the highest-density intervals (0.94)",
     )
+    common.add_argument("--traceback", action="store_true", help="show where an error came from")
     common.add_argument(
         "--units", choices=["nats", "bits"], default="nats", help="of information (nats)"
     )
+
+
+def output_file(text: str) -> Path:
+    """The type of an option that names a file to write: it is checked before the work."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"Expected the name of a file; got {text!r}")
+    return Path(text)
 
 
 def add_per_row(parser: argparse.ArgumentParser) -> None:
@@ -258,7 +268,7 @@ def name_option(parser: argparse.ArgumentParser, message: str) -> str:
     if found is None:
         return message
     for action in parser._actions:
-        if action.dest == found[1] and action.type is not Path:
+        if action.dest == found[1] and action.type not in (Path, output_file):
             shown = max(action.option_strings, key=len, default=action.metavar or action.dest)
             return f"Expected {shown} {message[found.end() :]}"
     return message

@@ -67,6 +67,7 @@ def run(arguments):
         "extra": ImportError("Expected ray; install it with: pip install 'rbpp[ray]'"),
         "interrupt": KeyboardInterrupt(),
         "bug": RuntimeError("a defect"),
+        "memory": MemoryError(),
     }
     if arguments.fail in errors:
         raise errors[arguments.fail]
@@ -318,6 +319,12 @@ def test_exit_status_of_the_program(small):
     [
         (["--fail", "value"], "data.csv, row 3: Expected a number; got x"),
         (["--fail", "file"], "absent.npy"),
+        (["--fail", "memory"], "MemoryError"),
+        (["--output", "/dev/null"], "the device or pipe /dev/null"),
+        (
+            ["--output", "programs/small_program.py", "--fail", "programs/small_program.py"],
+            "no input",
+        ),
         (["--fail", "extra"], "pip install 'rbpp[ray]'"),
         (["--seed", "-1"], "whole number"),
         (["--seed", "1.5"], "whole number"),
@@ -378,11 +385,14 @@ def test_unknown_program_suggests_the_closest(small, capsys):
     assert "expected one of small-program" in capsys.readouterr().err
 
 
-def test_interrupt_is_130_and_a_defect_is_not_hidden(small, capsys):
+def test_interrupt_is_130_and_a_defect_is_one_line_and_3(small, capsys):
     assert run("--fail", "interrupt") == 130
     assert capsys.readouterr().err == "rbpp: interrupted\n"
-    with pytest.raises(RuntimeError, match="a defect"):
-        run("--fail", "bug")
+    assert run("--fail", "bug") == 3
+    line = "rbpp small-program: internal error: RuntimeError: a defect (--traceback shows more)\n"
+    assert capsys.readouterr().err == line
+    assert run("--fail", "bug", "--traceback") == 3
+    assert "small_program.py" in capsys.readouterr().err
 
 
 def test_warnings_are_one_line_on_standard_error(small, capsys):
@@ -414,7 +424,7 @@ SHIPPED = sorted(command.programs())
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_program_has_help(name, capsys):
-    assert command.programs()[name].endswith(".")
+    assert command.programs()[name].endswith((".", "?"))
     assert command.main([name, "--help"]) == 0
     assert "options of every program" in capsys.readouterr().out
 

@@ -11,6 +11,7 @@ from rbpp.options import positive_integer
 
 if TYPE_CHECKING:
     from rbpp.assessment.sources import Fields, Representation, Sampling
+    from rbpp.data.rows import Reading
 
 
 def add_fields(parser: argparse.ArgumentParser) -> None:
@@ -21,9 +22,11 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         action="append",
         default=[],
-        help="a text field, a path a.0.b, or alternatives a|b; several are joined in order",
+        help="a text field, a path a.0.b, alternatives a|b, or turns of chat records: messages, "
+        "messages.user, messages.-1; several are joined in order",
     )
     fields.add_argument("--embedding-field", metavar="F", help="a field with a vector per row")
+    add_reading(fields)
     fields.add_argument("--id-field", metavar="F", help="distinct ids (id, where there is one)")
     fields.add_argument(
         "--group-field",
@@ -38,6 +41,59 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
     )
     fields.add_argument(
         "--cache", metavar="DIR", type=Path, help="of embeddings (~/.cache/rbpp/embeddings)"
+    )
+
+
+def add_reading(parser: argparse._ActionsContainer, standardise: str = "auto") -> None:
+    """Which columns of a table, and which split: a `rbpp.data.rows.Reading`."""
+    parser.add_argument(
+        "--columns",
+        metavar="A,B",
+        type=names,
+        action="extend",
+        default=[],
+        help="the columns of a table that are measurements",
+    )
+    parser.add_argument(
+        "--ignore",
+        metavar="A,B",
+        type=names,
+        action="extend",
+        default=[],
+        help="columns that are left out, such as an index, ids or a label",
+    )
+    parser.add_argument("--split", metavar="NAME", help="which of several splits of a data set")
+    parser.add_argument(
+        "--standardise",
+        choices=["auto", "yes", "no"],
+        default=standardise,
+        help="columns of a table over their standard deviation; auto: where the largest is above "
+        f"ten times the smallest ({standardise})",
+    )
+
+
+def names(text: str) -> list[str]:
+    """Names between commas.
+
+    >>> names("id, split")
+    ['id', 'split']
+    """
+    found = [name.strip() for name in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"Expected names between commas; got {text!r}")
+    return found
+
+
+def reading(arguments: argparse.Namespace, *, numbers_only: bool = False) -> Reading:
+    """What the options of `add_reading` say."""
+    from rbpp.data.rows import Reading
+
+    return Reading(
+        columns=tuple(arguments.columns),
+        ignore=tuple(arguments.ignore),
+        split=arguments.split,
+        standardise=arguments.standardise,
+        numbers_only=numbers_only,
     )
 
 
@@ -85,6 +141,8 @@ def streams(arguments: argparse.Namespace, paths: Sequence[Any]) -> bool:
         for name in _IN_MEMORY
         if getattr(arguments, name, None) not in (None, False, [])
     ]
+    if getattr(arguments, "standardise", "auto") == "yes":
+        against.append("--standardise yes")
     if arguments.stream and against:
         raise ValueError(f"--stream: expected vectors alone; got {against[0]}")
     if arguments.stream:
@@ -106,6 +164,9 @@ _IN_MEMORY = (
     "embedding_model",
     "id_field",
     "group_field",
+    "columns",
+    "ignore",
+    "split",
     "prompt_field",
     "output_field",
     "label_field",
@@ -139,6 +200,7 @@ def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
     read_whole = ("id_field", "group_field", "embedding_model", "cache")
     return {
         "text_fields": [name for field in arguments.text_field for name in field.split(",")],
+        "reading": reading(arguments),
         **{name: getattr(arguments, name) for name in (*read_whole, *_HANDED_ON)},
     }
 
@@ -159,6 +221,7 @@ def read_groups(
         prompt=getattr(arguments, "prompt_field", None),
         output=getattr(arguments, "output_field", None),
         generator=getattr(arguments, "generator_field", None),
+        reading=reading(arguments),
     )
     representation = Representation(
         model=arguments.embedding_model, dimension=arguments.dimension, cache=arguments.cache

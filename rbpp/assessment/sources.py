@@ -17,7 +17,7 @@ from rbpp.compute import Compute
 from rbpp.data.embed import Embedding, embed
 from rbpp.data.moments import StreamSummary, summarise
 from rbpp.data.reduce import Projection, moment_components, principal_components
-from rbpp.data.rows import Rows, read_rows
+from rbpp.data.rows import Reading, Rows, read_rows
 from rbpp.data.stream import CHUNK_ROWS, Stream, row_stream, shard_files, tensor_stream
 
 Array = NDArray[np.float64]
@@ -45,6 +45,7 @@ class Fields:
         prompt, output: fields of generated rows whose pairs carry ΔI and I(p; M(p)); in a
             comparison also of the reference.
         generator: what made the rows; in a comparison, sets of one generator share one vote.
+        reading: which columns of tables, and which of several splits.
     """
 
     text: Sequence[str] = ()
@@ -55,6 +56,7 @@ class Fields:
     prompt: str | None = None
     output: str | None = None
     generator: str | None = None
+    reading: Reading | None = None
 
     def __post_init__(self) -> None:
         if (self.prompt is None) != (self.output is None):
@@ -307,6 +309,7 @@ def _read(data: Any, name: str, role: str, fields: Fields, paired: bool) -> Rows
         group_field=fields.group if role in GENERATED else None,
         paired_fields=fields.pairs if paired else None,
         label_field=fields.label,
+        reading=fields.reading,
     )
 
 

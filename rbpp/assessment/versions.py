@@ -243,6 +243,7 @@ def _read(data: Any, name: str, fields: Fields) -> Rows:
         group_field=fields.group if is_version else None,
         paired_fields=paired,
         label_field=fields.label if name != "anchor" else None,
+        reading=fields.reading,
     )
 
 

@@ -1,20 +1,20 @@
-"""Text to vectors: a static embedding, TF-IDF and truncated SVD, or sentence-transformers."""
+"""Rows to vectors: numbers as they are, text by TF-IDF or a sentence-transformers model."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache, partial
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rbpp.data import embedding_model, measurements
 from rbpp.data.rows import Rows
 from rbpp.data.static_embedding import DEFAULT, POTION, static_embedding
-from rbpp.files import written_whole
 from rbpp.progress import progress
 
 if TYPE_CHECKING:
@@ -24,8 +24,17 @@ if TYPE_CHECKING:
 # coordinate is read from are sharper in 100 than in 30 (1,000 code tasks with 5 % role-play among
 # them against 1,000 without: area under the ROC curve of the share of neighbours 0.978 and 0.990).
 LATENT_DIMENSIONS = 100
-# Texts that a model sees at once, and texts of a task.
-_BATCH, _SHARD = 64, 256
+# Texts of a task.
+_SHARD = 256
+# Thai, Lao, Myanmar, Khmer, kana, Han with its extensions: scripts without spaces between words.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\uff66-\uff9f\U00020000-\U000323af"
+)
+_RUNS = re.compile(f"[{_UNSPACED}]+")
+_TOKENS = re.compile(rf"[{_UNSPACED}]+|[^\W{_UNSPACED}]+|[^\w\s]")
+
+
 LEXICAL = "tfidf"
 
 
@@ -78,9 +87,13 @@ def embed(
 
     Raises:
         ValueError: if some sources have text and some embeddings, embeddings differ in dimension,
-            or a model is named for rows without text.
+            columns differ in their names, or a model is named for rows without text.
         ImportError: naming the extra to install, if a model is named and its package is absent.
+
+    Warns:
+        UserWarning: if rows are longer than the model reads, or one axis has most of the variance.
     """
+    notes = "".join(f"; {note}" for rows in sources for note in rows.notes)
     with_text = [rows for rows in sources if rows.text is not None]
     if not with_text:
         if model is not None:
@@ -88,16 +101,19 @@ def embed(
                 f"Expected text for the embedding model {model}; got embeddings in "
                 f"{sources[0].origin}"
             )
-        return _given(sources), Embedding("embeddings as given")
+        vectors, how = _of_numbers(sources)
+        return vectors, Embedding(how + notes)
     if len(with_text) != len(sources):
         other = next(rows for rows in sources if rows.text is None)
         raise ValueError(
             f"Expected text in all sources or embeddings in all; got text in "
             f"{with_text[0].origin} and embeddings in {other.origin}"
         )
+    _refuse_other_roles(sources)
     texts = [rows.text for rows in sources if rows.text is not None]
     if model is None or model in (DEFAULT, POTION) or _is_static(model):
-        return _static(texts, model)
+        vectors, embedding = _static(texts, model)
+        return vectors, replace(embedding, how=embedding.how + notes)
     if model == LEXICAL:
         vectors, how = _latent_semantics(texts, seed)
         for rows, part in zip(sources, vectors, strict=True):
@@ -106,20 +122,20 @@ def embed(
                     f"{rows.origin} ({rows.source}): Expected rows that share words with others; "
                     f"got {len(rows)} that cannot be told apart by theirs"
                 )
-        return vectors, Embedding(how, text=True, lexical=True)
-    folder = Path(cache) if cache is not None else _default_cache()
-    mark = _fingerprint(model)
-    work = partial(_encode, model=model, mark=mark, device=device)
-
-    def encode(distinct: list[str]) -> np.ndarray:
-        shards = [distinct[first : first + _SHARD] for first in range(0, len(distinct), _SHARD)]
-        return np.concatenate(list(progress(mapper(work, shards), len(shards), "embedding", quiet)))
-
-    try:
-        vectors = [_cached(text, mark, folder, encode) for text in texts]
-        return vectors, Embedding(f"sentence-transformers {model}", text=True)
-    finally:
-        _load.cache_clear()
+        return vectors, Embedding(how + notes, text=True, lexical=True)
+    found = _by_model(texts, model, device, cache, mapper, quiet=quiet)
+    how = f"sentence-transformers {model}"
+    for rows, (_, cut) in zip(sources, found, strict=True):
+        if cut.any():
+            longer = f"{int(cut.sum())} of {len(cut)} rows of {rows.source}"
+            how += f"; {longer} cut at what the model reads"
+            warnings.warn(
+                f"{rows.origin}: {longer} are longer than {model} reads, and their ends are not "
+                "seen: name a model for longer texts, or tfidf, which reads all",
+                stacklevel=2,
+            )
+    counts = tuple(int(cut.sum()) for _, cut in found)
+    return [vectors for vectors, _ in found], Embedding(how + notes, text=True, cut=counts)
 
 
 def _is_static(model: str) -> bool:
@@ -141,15 +157,70 @@ def _static(
     return [one.vectors for one in found], embedding
 
 
-def _given(sources: Sequence[Rows]) -> list[np.ndarray]:
-    found = [rows.embedding for rows in sources if rows.embedding is not None]
-    for rows, vectors in zip(sources, found, strict=True):
-        if vectors.shape[1] != found[0].shape[1]:
+def _by_model(
+    texts: Sequence[list[str]],
+    model: str,
+    device: str,
+    cache: Path | str | None,
+    mapper: Map,
+    *,
+    quiet: bool,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Vectors of every source, and which of its rows are cut."""
+    mark = embedding_model.fingerprint(model)
+    work = partial(embedding_model.encode, model=model, mark=mark, device=device)
+
+    def encode(distinct: list[str]) -> np.ndarray:
+        shards = [distinct[first : first + _SHARD] for first in range(0, len(distinct), _SHARD)]
+        return np.concatenate(list(progress(mapper(work, shards), len(shards), "embedding", quiet)))
+
+    try:
+        return [embedding_model.cached(text, mark, cache, encode) for text in texts]
+    finally:
+        embedding_model.load.cache_clear()
+
+
+def _of_numbers(sources: Sequence[Rows]) -> tuple[list[np.ndarray], str]:
+    """Coordinates of tables and arrays, in the order of the first source's columns."""
+    parts: list[np.ndarray] = []
+    names, kinds = sources[0].columns, sources[0].categories
+    for rows in sources:
+        part = rows.embedding
+        assert part is not None
+        if set(rows.categories) != set(kinds) or (
+            names is not None and rows.columns is not None and set(rows.columns) != set(names)
+        ):
+            mine = {*(names or ()), *kinds}
+            differ = sorted({*(rows.columns or ()), *rows.categories} ^ mine) or sorted(kinds)
             raise ValueError(
-                f"{rows.origin}: Expected embeddings of dimension {found[0].shape[1]} as in "
-                f"{sources[0].origin}; got {vectors.shape[1]}"
+                f"{rows.origin}: Expected the columns of {sources[0].origin}, numbers or "
+                f"categories as there; got a difference in {', '.join(map(repr, differ))}"
             )
-    return found
+        if names is not None and rows.columns is not None:
+            part = part[:, [rows.columns.index(name) for name in names]]
+        elif part.shape[1] != parts[0].shape[1] if parts else False:
+            raise ValueError(
+                f"{rows.origin}: Expected embeddings of dimension {parts[0].shape[1]} as in "
+                f"{sources[0].origin}; got {part.shape[1]}"
+            )
+        parts.append(part)
+    if kinds:
+        return measurements.encoded(parts, [rows.categories for rows in sources])
+    made, how = measurements.standardised(parts, names, sources[0].standardise)
+    return made, how or "embeddings as given"
+
+
+def _refuse_other_roles(sources: Sequence[Rows]) -> None:
+    """Refuse a place of chat records that is another role's in another source."""
+    for rows in sources:
+        for name, role in rows.roles.items():
+            first = sources[0].roles.get(name, role)
+            if role != first:
+                raise ValueError(
+                    f"{rows.origin}, field {name!r}: Expected turns of the {first} as in "
+                    f"{sources[0].origin}; got those of the {role}: name the role, "
+                    f"{name.split('.')[0]}.user or {name.split('.')[0]}.assistant"
+                )
 
 
 def _latent_semantics(texts: Sequence[Sequence[str]], seed: int) -> tuple[list[np.ndarray], str]:
@@ -157,13 +228,13 @@ def _latent_semantics(texts: Sequence[Sequence[str]], seed: int) -> tuple[list[n
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     pool = [text for source in texts for text in source]
+    unspaced = any(_RUNS.search(text) for text in pool)
     # Words that stand in one row relate it to no other. Function words stay: "you are" is what
     # tells a role-play from a code task (300 rows a side: 0.947 with them, 0.892 without). The
     # token pattern keeps single characters, so that no row of symbols is empty.
+    words = {"analyzer": _tokens} if unspaced else {"token_pattern": r"(?u)\w+|[^\w\s]"}
     for least in (2, 1):
-        vectorizer = TfidfVectorizer(
-            sublinear_tf=True, min_df=least, token_pattern=r"(?u)\w+|[^\w\s]", dtype=np.float64
-        )
+        vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=least, dtype=np.float64, **words)
         try:
             weights = vectorizer.fit_transform(pool)
         except ValueError:
@@ -175,68 +246,20 @@ def _latent_semantics(texts: Sequence[Sequence[str]], seed: int) -> tuple[list[n
     kept = min(LATENT_DIMENSIONS, weights.shape[1] - 1, weights.shape[0] - 1)
     vectors = TruncatedSVD(kept, random_state=seed % 2**32).fit_transform(weights)
     ends = np.cumsum([len(source) for source in texts])[:-1]
-    return np.split(vectors, ends), f"TF-IDF and truncated SVD to {kept} dimensions"
+    kind = "TF-IDF (pairs of characters where words have no spaces)" if unspaced else "TF-IDF"
+    return np.split(vectors, ends), f"{kind} and truncated SVD to {kept} dimensions"
 
 
-def _encode(texts: list[str], *, model: str, mark: str, device: str) -> np.ndarray:
-    """Embeddings of one shard: the unit of work of a cluster's workers."""
-    encoder = _load(model, mark, device)
-    parts = [
-        encoder.encode(texts[first : first + _BATCH], show_progress_bar=False)
-        for first in range(0, len(texts), _BATCH)
-    ]
-    return np.concatenate(parts).astype(np.float32)
+def _tokens(text: str) -> list[str]:
+    """Words and symbols; of scripts without spaces every two neighbouring characters.
 
-
-@lru_cache(maxsize=1)
-def _load(model: str, mark: str, device: str) -> Any:
-    """The model, once in every process that embeds; `mark` changes with its files."""
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        raise ImportError(f"The embedding model {model} needs: pip install 'rbpp[text]'") from None
-    try:
-        return SentenceTransformer(model, device=device)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"Expected a sentence-transformers model (folder or hub name); got "
-            f"{model}: {str(error).splitlines()[0]}"
-        ) from error
-
-
-def _cached(
-    texts: Sequence[str], mark: str, folder: Path, encode: Callable[[list[str]], np.ndarray]
-) -> np.ndarray:
-    """Embeddings of a source from its file in the cache, which they enter if they are new."""
-    key = hashlib.blake2b(digest_size=16)
-    for part in (mark, *texts):
-        key.update(len(part).to_bytes(8, "big") + part.encode("utf-8", "surrogatepass"))
-    path = folder / f"{key.hexdigest()}.npy"
-    try:
-        vectors = np.load(path, allow_pickle=False)
-        if vectors.ndim == 2 and len(vectors) == len(texts):
-            return vectors
-    except (OSError, ValueError, EOFError):
-        pass  # absent, or cut short by whoever wrote it: made again below
-    distinct = list(dict.fromkeys(texts))
-    place = {text: index for index, text in enumerate(distinct)}
-    vectors = encode(distinct)[[place[text] for text in texts]]
-    folder.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as aside, aside.open("wb") as file:
-        np.save(file, vectors, allow_pickle=False)
-    return vectors
-
-
-def _fingerprint(model: str) -> str:
-    """The model's name, and for a folder the sizes and times of its files."""
-    folder = Path(model)
-    if not folder.is_dir():
-        return model
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    marks = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
-    return "\n".join([str(folder.resolve()), *marks])
-
-
-def _default_cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "rbpp" / "embeddings"
+    >>> _tokens("Ab 素数和")
+    ['ab', '素数', '数和']
+    """
+    found = []
+    for token in _TOKENS.findall(text.lower()):
+        if len(token) > 1 and _RUNS.match(token):
+            found += [token[place : place + 2] for place in range(len(token) - 1)]
+        else:
+            found.append(token)
+    return found

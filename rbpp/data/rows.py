@@ -1,19 +1,45 @@
-"""Tables to the rows of one source: ids, text or embeddings, groups, and paired fields."""
+"""Rows of a source: ids, text or embeddings, groups, and paired fields."""
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from rbpp import validate
+from rbpp.data import chat, fields, measurements
+from rbpp.data.delimited import as_numbers
+from rbpp.data.measurements import Standardise
 from rbpp.data.read import Table, read_tables
 
 # Covariances are sums of squares.
 _LARGEST = 1e150
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What of a table is read, and which of several.
+
+    Attributes:
+        columns: the columns that are coordinates; without them all but those that cannot be.
+        ignore: columns that are left out.
+        split: which of several splits of a folder or a `DatasetDict`.
+        numbers_only: refuse columns of categories, for which a density has no place.
+        standardise: columns over their standard deviation in all sources: `"auto"`, where the
+            largest is above ten times the smallest; or `"yes"`, `"no"`.
+    """
+
+    columns: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    split: str | None = None
+    numbers_only: bool = False
+    standardise: Standardise = "auto"
+
+    def __post_init__(self) -> None:
+        validate.choice("standardise", self.standardise, ("auto", "yes", "no"))
 
 
 @dataclass(frozen=True)
@@ -30,6 +56,11 @@ class Rows:
         paired: further text or embeddings of the same rows by name (`"prompt"`, `"output"`).
         whole: rows of the source, where these are a sample of them.
         labels: the class of every row, None where it is missing; None without any.
+        columns: names of the coordinates of a table; None where a field holds a vector per row.
+        categories: further columns of such a table, a label per row each.
+        roles: of a field that is a place in chat records, who speaks there.
+        notes: what was decided in reading them, in words.
+        standardise: whether columns are divided by their standard deviation (see `Reading`).
     """
 
     source: str
@@ -41,6 +72,11 @@ class Rows:
     paired: dict[str, list[str] | np.ndarray] = field(default_factory=dict)
     whole: int | None = None
     labels: list[str | None] | None = None
+    columns: list[str] | None = None
+    categories: dict[str, list[str]] = field(default_factory=dict)
+    roles: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    standardise: Standardise = "auto"
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -58,14 +94,14 @@ class Rows:
                 return values if values is None else values[place]
             return [values[index] for index in place]
 
-        return Rows(
-            source=self.source,
-            origin=self.origin,
+        return replace(
+            self,
             ids=of(self.ids),
             text=of(self.text),
             embedding=of(self.embedding),
             groups=of(self.groups),
             paired={name: of(values) for name, values in self.paired.items()},
+            categories={name: of(values) for name, values in self.categories.items()},
             whole=self.size,
             labels=of(self.labels),
         )
@@ -81,6 +117,7 @@ def read_rows(
     group_field: str | None = None,
     paired_fields: dict[str, str] | None = None,
     label_field: str | None = None,
+    reading: Reading | None = None,
 ) -> Rows:
     """Rows of one source from a file, a folder or a Python object (see `read_tables`).
 
@@ -88,56 +125,66 @@ def read_rows(
         data: what to read.
         source: the role of these rows.
         text_fields: fields whose texts are joined in this order, one below the other. A name may
-            be a path into nested records, `instances.0.input`, and may give alternatives,
-            `output|response`, of which the first that the file has is taken. With neither text
-            nor embedding named, the file's only text field or its only numbers are taken.
+            be a path into nested records, `instances.0.input`, may give alternatives,
+            `output|response`, of which the first that the file has is taken, and may name a role
+            of chat records, `messages.user`; `messages` is all that user and model say. With
+            neither text nor embedding named, the file's only text field or its numbers are taken.
         embedding_field: the field that holds a vector per row.
         id_field: the field that holds distinct ids; without it `id` where every row has one.
         group_field: the field whose equal values mark rows that are not independent.
         paired_fields: further fields to read, by the name under which they are returned.
         label_field: the field with a class of every row; rows may lack it.
+        reading: which columns of a table, and which of several splits.
 
     Raises:
         ValueError: naming file, row and field: no rows, all rows identical, a missing field (with
             the closest name), a missing or empty value, vectors of different length, not finite,
-            or not numbers, or repeated ids.
+            or not numbers, repeated ids, or a column that is no measurement.
 
     >>> read_rows([{"id": "a", "text": "one"}, {"id": "b", "text": "two"}], "anchor").ids
     ['a', 'b']
     """
     if isinstance(text_fields, str):  # one name is a sequence of names, of a letter each
         text_fields = [text_fields]
-    tables = [table for table in read_tables(data) if len(table)]
+    reading = reading or Reading()
+    found = read_tables(data, split=reading.split, array=embedding_field)
+    tables = [_without(table, reading.ignore) for table in found if len(table)]
     origin = str(data) if len(tables) != 1 else tables[0].origin
     if not tables:
         raise ValueError(f"{_origin(data)}: Expected rows for {source}; got none")
-    if text_fields and embedding_field:
-        raise ValueError("Expected text fields or an embedding field; got both")
-    text: list[str] | None = None
-    embedding: np.ndarray | None = None
-    if not text_fields and embedding_field is None:
-        text_fields, embedding_field = _only_field(
-            tables[0], {id_field or "id", group_field, label_field, *(paired_fields or {}).values()}
+    named = [
+        name
+        for name, given in (
+            ("text fields", text_fields),
+            ("an embedding field", embedding_field),
+            ("columns", reading.columns),
         )
+        if given
+    ]
+    if len(named) > 1:
+        raise ValueError(
+            "Expected text fields or an embedding field or columns; got both "
+            f"{named[0]} and {named[1]}"
+        )
+    excluded = {id_field or "id", group_field, label_field, *(paired_fields or {}).values()}
+    if not named:
+        text_fields, embedding_field = _only_field(tables[0], excluded)
+    rows = Rows(source, origin, *_empty_ids(tables, id_field, group_field))
     if text_fields:
-        text = [value for table in tables for value in _texts(table, text_fields)]
+        texts = [value for table in tables for value in fields.texts(table, text_fields)]
+        rows = replace(rows, text=texts, roles=fields.roles(tables[0], text_fields))
+    elif embedding_field is not None:
+        matrix = _joined(tables, [_vectors(t, *fields.column(t, embedding_field)) for t in tables])
+        measurements.refuse_counted_rows(origin, matrix)
+        rows = replace(rows, embedding=matrix)
     else:
-        embedding = _embedding(
-            tables, embedding_field, {id_field or "id", group_field, label_field}
-        )
-    ids, groups = _labels(tables, id_field, group_field)
-    _refuse_identical(text if text is not None else embedding, f"{origin} ({source})")
-    paired = {name: _paired(tables, fields, name) for name, fields in (paired_fields or {}).items()}
-    return Rows(
-        source=source,
-        origin=origin,
-        ids=ids,
-        text=text,
-        embedding=embedding,
-        groups=groups,
-        paired=paired,
-        labels=None if label_field is None else _classes(tables, label_field),
-    )
+        rows = _of_columns(rows, tables, {id_field or "id", group_field, label_field}, reading)
+    if label_field is not None:
+        rows = replace(rows, labels=fields.classes(tables, label_field))
+    _refuse_identical(rows, f"{origin} ({source})")
+    paired = {name: _paired(tables, path) for name, path in (paired_fields or {}).items()}
+    notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
+    return replace(rows, paired=paired, notes=notes, standardise=reading.standardise)
 
 
 def is_text_field(data: Any, name: str) -> bool:
@@ -149,63 +196,101 @@ def is_text_field(data: Any, name: str) -> bool:
     table = next((table for table in read_tables(data) if len(table)), None)
     if table is None:
         raise ValueError(f"{_origin(data)}: Expected rows; got none")
-    _, values = _column(table, name)
+    _, values = fields.column(table, name)
     return any(isinstance(value, str) for value in values)
+
+
+def _empty_ids(
+    tables: Sequence[Table], id_field: str | None, group_field: str | None
+) -> tuple[list[str], None, None, list[str] | None]:
+    ids, groups = fields.labels(tables, id_field, group_field)
+    return ids, None, None, groups
+
+
+def _without(table: Table, ignored: Sequence[str]) -> Table:
+    kept = {name: values for name, values in table.columns.items() if name not in ignored}
+    return replace(table, columns=kept)
 
 
 def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | None]:
     """The field to read where the user named none and only one can be meant."""
-    first = {name: values[0] for name, values in table.columns.items() if name not in named}
+    columns = {name: values for name, values in table.columns.items() if name not in named}
+    first = {
+        name: next((value for value in values if value is not None), None)
+        for name, values in columns.items()
+    }
     if len(first) == 1:
         (name,) = first
-        values = table.columns[name]
+        values = columns[name]
         # The only array is what is meant, whatever it holds: reading it says what is wrong with it.
         if isinstance(values, np.ndarray) and values.dtype.kind not in "UO":
             return [], name
-    if first and all(_is_number(value) for value in first.values()):
+    vectors = [name for name, value in first.items() if _is_vector(value)]
+    talks = [name for name, value in first.items() if chat.are_turns(value)]
+    numbers = [name for name, value in first.items() if _is_number(value)]
+    others = [name for name in first if name not in (*vectors, *talks, *numbers)]
+    words = [name for name in others if isinstance(first[name], str)]
+    kinds = [name for name in others if measurements.are_categories(columns[name])]
+    for name in words:
+        if name in table.indices:
+            raise ValueError(
+                f"{table.origin}, field {name!r}: Expected text or measurements; got a saved index "
+                f"(--ignore {name} leaves it out)"
+            )
+    if numbers and not vectors and not talks and others == kinds:
         return [], None
-    texts = [name for name, value in first.items() if isinstance(value, str)]
-    vectors = [name for name, value in first.items() if isinstance(value, list | np.ndarray)]
-    vectors = [name for name in vectors if _is_vector(first[name])]
-    if len(vectors) == 1 and not texts:
+    if len(vectors) == 1 and not words and not talks:
         return [], vectors[0]
-    if len(texts) == 1 and not vectors:
-        return texts, None
+    if len(words) + len(talks) == 1 and not vectors:
+        return [*words, *talks], None
     raise ValueError(
-        f"{table.origin}: Expected the name of a text field (--text-field) or an embedding field "
-        f"(--embedding-field); got none, and the file has {_listed(table.columns)}"
+        f"{table.origin}: Expected the name of a text field (--text-field), an embedding field "
+        "(--embedding-field) or columns of numbers (--columns); got none, and the file has "
+        f"{fields.listed(table.columns)}"
     )
 
 
-def _texts(table: Table, fields: Sequence[str]) -> list[str]:
-    columns = [_column(table, name) for name in fields]
-    joined = []
-    for index, parts in enumerate(zip(*(values for _, values in columns), strict=True)):
-        kept = []
-        for (name, _), part in zip(columns, parts, strict=True):
-            if part is not None and not isinstance(part, str):
-                raise ValueError(
-                    f"{table.place(index)}, field {name!r}: Expected text; "
-                    f"got {type(part).__name__}"
-                )
-            if part is not None and part.strip():
-                kept.append(part)
-        if not kept:
-            names = ", ".join(repr(name) for name, _ in columns)
-            raise ValueError(f"{table.place(index)}, field {names}: Expected text; got nothing")
-        joined.append("\n".join(kept))
-    return joined
-
-
-def _embedding(
-    tables: list[Table], embedding_field: str | None, labels: set[str | None]
-) -> np.ndarray:
-    parts = []
+def _of_columns(
+    rows: Rows, tables: Sequence[Table], labels: set[str | None], reading: Reading
+) -> Rows:
+    """Rows whose coordinates are columns of a table, by their names in the first of its files."""
+    names: list[str] = []
+    parts: list[np.ndarray] = []
+    categories: dict[str, list[str]] = {}
     for table in tables:
-        if embedding_field is None:
-            parts.append(_number_columns(table, labels))
-        else:
-            parts.append(_vectors(table, *_column(table, embedding_field)))
+        missing = [name for name in reading.columns if name not in table.columns]
+        if missing:
+            fields.column(table, missing[0])  # says which is the closest
+        found, numbers, kinds = measurements.number_columns(
+            table, reading.columns, labels, named=bool(reading.columns)
+        )
+        if kinds and reading.numbers_only:
+            name, values = next(iter(kinds.items()))
+            raise ValueError(
+                f"{table.place(0)}, field {name!r}: Expected a number; got {values[0][:40]!r} "
+                f"(--ignore {name} leaves it out, --columns {','.join(found[:3])} names columns)"
+            )
+        if not parts:
+            names, categories = found, {name: [] for name in kinds}
+        if set(found) != set(names) or set(kinds) != set(categories):
+            differ = sorted({*found, *kinds} ^ {*names, *categories}) or sorted(kinds)
+            raise ValueError(
+                f"{table.origin}: Expected the columns of {tables[0].origin}; got others or of "
+                f"another kind: {', '.join(differ)}"
+            )
+        for name, values in kinds.items():
+            categories[name] += values
+        ordered = [numbers[found.index(name)] for name in names]
+        columns = [
+            _vectors(table, name, values) for name, values in zip(names, ordered, strict=True)
+        ]
+        parts.append(np.concatenate(columns, 1) if columns else np.empty((len(table), 0)))
+    if not names and not categories:
+        raise ValueError(f"{tables[0].origin}: Expected columns of numbers; got none")
+    return replace(rows, embedding=_joined(tables, parts), columns=names, categories=categories)
+
+
+def _joined(tables: Sequence[Table], parts: Sequence[np.ndarray]) -> np.ndarray:
     width = parts[0].shape[1]
     for table, part in zip(tables, parts, strict=True):
         if part.shape[1] != width:
@@ -262,10 +347,12 @@ def _vector(table: Table, index: int, where: str, value: Any) -> np.ndarray:
     if isinstance(value, str):  # CSV has no lists: a JSON list in a cell
         try:
             value = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             pass
     try:
-        row = np.asarray(value, dtype=np.float64)
+        # NumPy takes truth values and digits of other alphabets for numbers.
+        strange = isinstance(value, list | tuple) and {bool, str} & set(map(type, value))
+        row = np.empty(()) if strange else np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         row = np.empty(())
     if row.ndim != 1:
@@ -274,36 +361,10 @@ def _vector(table: Table, index: int, where: str, value: Any) -> np.ndarray:
     return row
 
 
-def _number_columns(table: Table, labels: set[str | None]) -> np.ndarray:
-    """Every column of a table of numbers is a coordinate, but for ids and groups."""
-    columns = []
-    for name, values in table.columns.items():
-        if name in labels:
-            continue
-        numbers = []
-        for index, value in enumerate(values):
-            try:
-                numbers.append(float(value))
-            except (TypeError, ValueError, OverflowError):
-                raise ValueError(
-                    f"{table.place(index)}, field {name!r}: Expected a number; "
-                    f"got {str(value)[:40]!r}"
-                ) from None
-        columns.append(_vectors(table, name, np.asarray(numbers)))
-    return np.concatenate(columns, 1)
-
-
 def _is_number(value: Any) -> bool:
-    # NumPy turns a complex number to a real one, and loses what is imaginary.
-    if isinstance(value, list | np.ndarray | np.complexfloating):
-        return False
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    except OverflowError:  # a number, for which there is no place: said where it is read
-        return True
-    return True
+    # One for which there is no place is said to be so where it is read.
+    large = isinstance(value, int) and not isinstance(value, bool)
+    return large or isinstance(as_numbers([value]), np.ndarray)
 
 
 def _is_vector(value: Any) -> bool:
@@ -314,111 +375,20 @@ def _is_vector(value: Any) -> bool:
     )
 
 
-def _labels(
-    tables: list[Table], id_field: str | None, group_field: str | None
-) -> tuple[list[str], list[str] | None]:
-    groups = None
-    if group_field is not None:
-        groups = [label for table in tables for label in _names(table, group_field)]
-    name = id_field
-    if name is None and all(_has_every(table, "id") for table in tables):
-        name = "id"
-    if name is None:
-        return [str(number) for number in range(1, sum(map(len, tables)) + 1)], groups
-    seen: dict[str, tuple[Table, int]] = {}
-    ids: list[str] = []
-    for table in tables:
-        for index, label in enumerate(_names(table, name)):
-            if label in seen:
-                if group_field != name:
-                    first, place = seen[label]
-                    raise ValueError(
-                        f"{table.place(index)}, field {name!r}: Expected distinct ids; got "
-                        f"{label!r} as in {first.place(place)}: name another with --id-field, or "
-                        f"mark rows that belong together with --group-field {name}"
-                    )
-                label = f"{label}#{len(ids) + 1}"  # one of a group: its place makes it distinct
-            seen[label] = (table, index)
-            ids.append(label)
-    return ids, groups
-
-
-def _classes(tables: list[Table], name: str) -> list[str | None] | None:
-    """The label of every row, None where it is missing; None if no table has the field."""
-    if not any(choice.split(".")[0] in t.columns for t in tables for choice in name.split("|")):
-        return None
-    found = []
-    for table in tables:
-        _, values = _column(table, name)
-        for index, value in enumerate(values):
-            if isinstance(value, list | dict):
-                raise ValueError(
-                    f"{table.place(index)}, field {name!r}: Expected a label; "
-                    f"got {type(value).__name__}"
-                )
-            missing = value is None or value != value or not str(value).strip()
-            found.append(None if missing else str(value))
-    return found
-
-
-def _names(table: Table, name: str) -> list[str]:
-    name, values = _column(table, name)
-    for index, value in enumerate(values):
-        if value is None or isinstance(value, list | dict):
-            got = "nothing" if value is None else type(value).__name__
-            raise ValueError(f"{table.place(index)}, field {name!r}: Expected a label; got {got}")
-    return [str(value) for value in values]
-
-
-def _has_every(table: Table, name: str) -> bool:
-    values = table.columns.get(name)
-    return values is not None and all(isinstance(value, str | int) for value in values)
-
-
-def _paired(tables: list[Table], fields: str, name: str) -> list[str] | np.ndarray:
-    _, first = _column(tables[0], fields)
+def _paired(tables: Sequence[Table], path: str) -> list[str] | np.ndarray:
+    _, first = fields.column(tables[0], path)
     if len(first) and (isinstance(first, np.ndarray) or _is_vector(first[0])):
-        return _embedding(tables, fields, set())
-    return [value for table in tables for value in _texts(table, fields.split(","))]
+        return _joined(tables, [_vectors(table, *fields.column(table, path)) for table in tables])
+    return [value for table in tables for value in fields.texts(table, path.split(","))]
 
 
-def _column(table: Table, name: str) -> tuple[str, Sequence[Any] | np.ndarray]:
-    """The values of a field, a path into nested fields, or the first alternative that exists."""
-    for choice in name.split("|"):
-        if choice in table.columns:
-            return choice, table.columns[choice]
-        head, *path = choice.split(".")
-        if path and head in table.columns:
-            return choice, [_descend(value, path) for value in table.columns[head]]
-    closest = difflib.get_close_matches(name, table.columns, n=1, cutoff=0.5)
-    hint = f": did you mean {closest[0]!r}?" if closest else ""
-    raise ValueError(
-        f"{table.origin}: Expected a field {name!r}; got {_listed(table.columns)}{hint}"
-    )
-
-
-def _descend(value: Any, path: list[str]) -> Any:
-    for step in path:
-        if isinstance(value, dict):
-            value = value.get(step)
-        elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
-            value = value[int(step)]
-        else:
-            return None
-    return value
-
-
-def _refuse_identical(values: list[str] | np.ndarray | None, where: str) -> None:
-    assert values is not None
+def _refuse_identical(rows: Rows, where: str) -> None:
+    values: Any = rows.text if rows.text is not None else rows.embedding
     if len(values) < 2:
         raise ValueError(f"{where}: Expected at least 2 rows; got {len(values)}")
-    if all(bool(np.all(row == values[0])) for row in values):
+    same = all(bool(np.all(row == values[0])) for row in values)
+    if same and all(len(set(labels)) == 1 for labels in rows.categories.values()):
         raise ValueError(f"{where}: Expected rows that differ; got {len(values)} identical rows")
-
-
-def _listed(columns: Mapping[str, Any]) -> str:
-    names = [repr(name) for name in columns]
-    return ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
 
 
 def _origin(data: Any) -> str:

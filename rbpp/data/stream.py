@@ -7,15 +7,20 @@ Arrow files, the latter also as `datasets` writes them, and folders of these.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from rbpp.data import folders
+from rbpp.data.arrays import read_header
+from rbpp.data.columnar import ARROW, saved_indices
+from rbpp.data.source_files import check_regular, guarded, refuse
+from rbpp.data.table import refuse_repeated
 
 
 class Chunk(NamedTuple):
@@ -66,12 +71,12 @@ def row_stream(
     if chunk_rows < 1:
         raise ValueError(f"Expected chunk_rows ≥ 1; got {chunk_rows}")
     shards = shard_files(path)
-    if any(shard.suffix == ".npy" for shard in shards) and (field or weight_field):
+    if any(shard.suffix.lower() == ".npy" for shard in shards) and (field or weight_field):
         raise ValueError(f"{path}: Expected a file with columns for a named field; got an array")
     columns = Columns(field, weight_field)
     parts: list[Part] = []
     for shard in shards:
-        if shard.suffix == ".npy":
+        if shard.suffix.lower() == ".npy":
             parts += _array_parts(shard, chunk_rows)
         else:
             parts += _columnar_parts(shard, columns, chunk_rows)
@@ -79,29 +84,26 @@ def row_stream(
 
 
 def shard_files(path: str | Path) -> list[Path]:
-    """The files that a path stands for, in order.
+    """The files that a path stands for, in order: those that are read into memory, too.
 
     Raises:
         ValueError: if there are none, or one of another kind.
     """
     path = Path(path)
-    if path.is_dir():
-        saved = path / "state.json"
-        if saved.exists():  # as `datasets` saves a data set
-            state = json.loads(saved.read_text(encoding="utf-8"))
-            if state.get("_indices_data_files"):
-                raise ValueError(f"{path}: Expected a data set saved with flatten_indices()")
-            return [path / entry["filename"] for entry in state.get("_data_files", [])]
-        shards = sorted(entry for entry in path.iterdir() if entry.suffix in SUFFIXES)
-        if not shards:
-            raise ValueError(
-                f"{path}: Expected a folder with .npy, .parquet, .feather or .arrow files; got none"
-            )
-        return shards
-    if not path.is_file() or path.suffix not in SUFFIXES:
-        got = path.suffix or "no suffix" if path.is_file() else "no such file"
-        raise ValueError(f"{path}: Expected a .npy, .parquet, .feather or .arrow file; got {got}")
-    return [path]
+    check_regular(path)
+    if not path.is_dir():
+        shards = [path]
+    else:
+        found = folders.of_folder(path)
+        if found.partitioned is not None:
+            refuse(path, "files in the folder itself", "some in folders NAME=VALUE")
+        shards = list(found.files)
+    for shard in shards:
+        check_regular(shard)
+        if shard.suffix.lower() not in SUFFIXES:
+            got = shard.suffix or "no suffix"
+            refuse(shard, "a .npy, .parquet, .feather or .arrow file", got)
+    return shards
 
 
 def is_large(path: str | Path) -> bool:
@@ -117,21 +119,21 @@ def _given(chunk: Chunk) -> list[Chunk]:
 
 
 def _array_parts(path: Path, chunk_rows: int) -> list[Part]:
-    try:
-        shape = np.load(path, mmap_mode="r").shape
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: Expected an array of numbers; got {error}") from error
-    if len(shape) != 2:
-        raise ValueError(f"{path}: Expected an array (rows, dimension); got shape {shape}")
+    header = read_header(path)
+    if len(header.shape) != 2 or header.shape[1] == 0:
+        refuse(path, "an array (rows, dimension)", f"shape {header.shape}")
     return [
         partial(_of_array, path, start, start + chunk_rows)
-        for start in range(0, shape[0], chunk_rows)
+        for start in range(0, header.shape[0], chunk_rows)
     ]
 
 
 def _of_array(path: Path, start: int, stop: int) -> Iterator[Chunk]:
+    header = read_header(path)
+    order: Literal["F", "C"] = "F" if header.fortran else "C"
     # A new map for every chunk: pages of an old one would stay resident.
-    yield Chunk(_rows(np.array(np.load(path, mmap_mode="r")[start:stop]), path, start))
+    mapped = np.memmap(path, header.dtype, "r", header.offset, header.shape, order)
+    yield Chunk(_rows(np.array(mapped[start:stop]), path, start))
 
 
 class Columns(NamedTuple):
@@ -145,6 +147,7 @@ class Columns(NamedTuple):
         for name in self:
             if name is not None and name not in names:
                 raise ValueError(f"{path}: Expected a field {name!r}; got {', '.join(names)}")
+        refuse_repeated(names, f"{path}: Expected distinct fields")
         wanted = [self.field] if self.field else [n for n in names if n != self.weight_field]
         return wanted, wanted + ([self.weight_field] if self.weight_field else [])
 
@@ -161,17 +164,15 @@ class Columns(NamedTuple):
 
 def _columnar_parts(path: Path, columns: Columns, chunk_rows: int) -> list[Part]:
     """Parts of a Parquet, Feather or Arrow file; of Parquet one for every group of rows or more."""
-    import pyarrow
-
-    try:
+    with guarded(path, "a Parquet file" if path.suffix == ".parquet" else "an Arrow file"):
         if _is_arrow_stream(path):
             return _arrow_stream_parts(path, columns, chunk_rows)
         fragment = _fragment(path)
-        columns.of(fragment.physical_schema.names, path)
+        schema = fragment.physical_schema
+        columns.of(schema.names, path)
+        if columns.field is None and (saved := saved_indices(schema)):
+            refuse(path, "measurements alone", f"the saved index {saved[0]}: leave it out")
         sizes = [group.num_rows for group in getattr(fragment, "row_groups", [])]
-    except (pyarrow.ArrowException, OSError) as error:
-        kind = "a Parquet" if path.suffix == ".parquet" else "an Arrow"
-        raise ValueError(f"{path}: Expected {kind} file; got {error}") from error
     if not sizes:
         return [partial(_of_fragment, path, None, 0, columns, chunk_rows)]
     parts: list[Part] = []
@@ -201,12 +202,20 @@ def _of_fragment(
 ) -> Iterator[Chunk]:
     fragment = _fragment(path, groups)
     _, names = columns.of(fragment.physical_schema.names, path)
-    # Read ahead, batches would be held that nobody has asked for yet.
-    batches = fragment.to_batches(
-        columns=names, batch_size=chunk_rows, batch_readahead=0, use_threads=False
-    )
-    for batch in batches:
-        yield columns.chunk(batch, path, start)
+    with guarded(path, "a whole file"):
+        # Read ahead, batches would be held that nobody has asked for yet.
+        batches = iter(
+            fragment.to_batches(
+                columns=names, batch_size=chunk_rows, batch_readahead=0, use_threads=False
+            )
+        )
+    while True:
+        with guarded(path, "a whole file"):
+            batch = next(batches, None)
+            if batch is None:
+                return
+            found = columns.chunk(batch, path, start)
+        yield found
         start += batch.num_rows
 
 
@@ -215,7 +224,7 @@ def _is_arrow_stream(path: Path) -> bool:
     if path.suffix == ".parquet":
         return False
     with path.open("rb") as file:
-        return file.read(6) != b"ARROW1"
+        return file.read(6) != ARROW
 
 
 def _arrow_stream_parts(path: Path, columns: Columns, chunk_rows: int) -> list[Part]:

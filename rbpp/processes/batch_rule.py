@@ -85,7 +85,10 @@ def _gaps(
         return {n: v[world, taken[n] if v.shape[1] > 1 else 0] for n, v in values.items()}
 
     def relative(single: Tensor, density: Tensor) -> float:
-        return float((single.sum() - density).abs() / (1 + density.abs()))
+        total = single.sum()
+        if bool((total == density).all()):  # both may be −∞, outside the support
+            return 0.0
+        return float((total - density).abs() / (1 + density.abs()))
 
     for world in range(BATCH[0]):
         for replicate in range(BATCH[1]):
@@ -111,11 +114,13 @@ def _lost(process: str, error: Exception) -> tuple[str, Verdict, str]:
     cause = error.__cause__
     # Pyro's own error lists all shapes over many lines; what a reader needs is the site.
     mismatch = re.search(r"[Ss]hape mismatch inside plate\(.*?\) at site (\S+)", str(error))
+    hint = re.search(r"; \w+ is a scalar: .*", str(error))
     if not mismatch and not isinstance(cause, LostDimension):
         return process, "violated", str(error)
     message = (
         f"loses a dimension in a batch of {BATCH[0]} worlds and {BATCH[1]} replicates: index "
         "dimensions from the right, keep reduced ones"
     )
+    message += hint.group(0) if hint else ""
     site = cause.site if isinstance(cause, LostDimension) else mismatch.group(1) if mismatch else ""
     return site, "violated", message

@@ -14,6 +14,7 @@ from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.processes.convolution import normal_moments
 from rbpp.processes.handlers import Run
 from rbpp.processes.process import Process, Site, hold, needed_sites
+from rbpp.processes.support import log_prob
 
 
 def log_density(
@@ -114,7 +115,7 @@ def density_of_values(distribution: Any, value: Tensor) -> Tensor:
     components = getattr(distribution, "component_distribution", None)
     if isinstance(components, MultivariateNormal) and value.dim() == 6:
         found = _mixture_of_pairs(distribution, value)
-    return distribution.log_prob(value) if found is None else found
+    return log_prob(distribution, value) if found is None else found
 
 
 def density_of_normal_rows(distribution: Any, value: Tensor) -> Tensor | None:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import pyro
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import MixtureSameFamily, MultivariateNormal
 
 from rbpp.internals import compact_scale_tril, site_is_subsample
+from rbpp.processes.networks import in_double
 from rbpp.randomness import seeded
 
 # The plate that holds the rows of a site; the free sites of the chain need none.
@@ -44,7 +46,13 @@ def running(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     dtype = torch.get_default_dtype()
     # The device mode intercepts every call of torch: a third of the time where it changes nothing.
     there = torch.get_default_device() == torch.device(device)
-    with seeded(seed), nullcontext() if there else torch.device(device):
+    store = pyro.get_param_store()
+    # What a model registers (pyro.module, pyro.param) is not left behind.
+    with (
+        seeded(seed),
+        store.scope(store.get_state()),
+        nullcontext() if there else torch.device(device),
+    ):
         torch.set_default_dtype(torch.float64)
         try:
             yield
@@ -92,11 +100,16 @@ class Run(Messenger):
         self, model: Callable[[], Any], seed: int = 0, device: torch.device | str = "cpu"
     ) -> Run:
         """The run itself, in float64, decided by the seed."""
-        with running(seed, device), self:
+        with running(seed, device), in_double(model), self:
             try:
                 model()
             except _Reached:
                 pass
+            if torch.initial_seed() != seed:
+                raise ValueError(
+                    "Expected a model that sets no seed; got one that does (pyro.set_rng_seed or "
+                    "torch.manual_seed inside it): every draw would be the same, whatever --seed is"
+                )
         return self
 
     def _pyro_sample(self, msg: Any) -> None:

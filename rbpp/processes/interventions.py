@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rbpp.processes.handlers import CHAIN_SITES, Run
+from rbpp.processes.support import log_prob
 from rbpp.randomness import spawn
 
 Values = dict[str, Tensor]
@@ -97,7 +98,7 @@ def plain_run(
 def evidence(run: Run, values: Mapping[str, Tensor]) -> Evidence:
     """What each site says of `values` in a run: its log density, or what it computed.
 
-    None where the value is outside the support or has no density.
+    A row outside the support has a density of zero. None where no density can be evaluated.
     """
     found: Evidence = {}
     for name, distribution in run.distributions.items():
@@ -105,7 +106,7 @@ def evidence(run: Run, values: Mapping[str, Tensor]) -> Evidence:
             found[name] = run.computed[name]
             continue
         try:
-            found[name] = distribution.log_prob(values[name])
+            found[name] = log_prob(distribution, values[name])
         except (ValueError, RuntimeError, NotImplementedError, IndexError):
             found[name] = None
     return found

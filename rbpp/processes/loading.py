@@ -9,7 +9,8 @@ import importlib.util
 import inspect
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -101,7 +102,14 @@ def knob_defaults(model: Callable[..., Any]) -> dict[str, Any]:
         ValueError: if a parameter has no default, so that the process cannot run by itself.
     """
     defaults = {}
-    for name, parameter in inspect.signature(model).parameters.items():
+    if inspect.isclass(model):
+        raise ValueError(
+            f"Expected a model that can be run; got the class {model.__name__}: name an instance "
+            f"of it, model = {model.__name__}()"
+        )
+    # A module of torch takes what its `forward` does.
+    called = getattr(model, "forward", model) if hasattr(model, "named_parameters") else model
+    for name, parameter in inspect.signature(called).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise ValueError(f"Expected a process with named knobs only; got {parameter}")
         if parameter.default is parameter.empty or parameter.kind is parameter.POSITIONAL_ONLY:
@@ -228,7 +236,8 @@ def _module_from_path(path: Path) -> ModuleType:
     # Dataclasses and pickling look their module up while the file runs.
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with _neighbours(path.resolve().parent):
+            spec.loader.exec_module(module)
     except SyntaxError as error:
         sys.modules.pop(name, None)
         raise ValueError(f"Expected Python in {path}; got {error}") from error
@@ -239,3 +248,27 @@ def _module_from_path(path: Path) -> ModuleType:
         sys.modules.pop(name, None)
         raise ValueError(f"Expected {path} to load; got {type(error).__name__}: {error}") from error
     return module
+
+
+# Modules that process files have imported from beside them.
+_imported: set[str] = set()
+
+
+@contextmanager
+def _neighbours(folder: Path) -> Iterator[None]:
+    """The folder on the path, as for a script; its modules are read again at every load."""
+    for name in _imported:
+        sys.modules.pop(name, None)
+    _imported.clear()
+    before = set(sys.modules)
+    importlib.invalidate_caches()
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and Path(file).resolve().is_relative_to(folder) and "site-packages" not in file:
+                _imported.add(name)

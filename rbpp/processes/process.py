@@ -293,7 +293,27 @@ def _batched_run(process: Process, outer: tuple[int, int], inside: Mapping[str, 
         raise ValueError(
             f"Expected {process.name} to run for many worlds and replicates at once (index "
             f"dimensions from the right, keep reduced ones); got, after site {last!r}: {error}"
+            f"{_scalar_hint(process, run, inside)}"
         ) from error
+
+
+def _scalar_hint(process: Process, failed: Run, inside: Mapping[str, int]) -> str:
+    """Which scalar site stands in the way of a batch: with it as a plain number the batch runs."""
+    for name, distribution in failed.distributions.items():
+        if name in failed.deterministic or distribution.event_shape:
+            continue
+        plain = _plain_run(process).values[name]
+        if plain.dim():
+            continue
+        further = Run({name: plain}, outer=(2, 3), batch_dimensions=inside)
+        try:
+            with torch.no_grad():
+                further.of(process)
+        except (ValueError, RuntimeError, IndexError):
+            if len(further.values) <= len(failed.values):
+                continue
+        return f"; {name} is a scalar: against rows of vectors write {name}[..., None]"
+    return ""
 
 
 def _describe(

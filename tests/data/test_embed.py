@@ -39,6 +39,7 @@ def fake_package(monkeypatch):
     FakeModel.encoded = []
     package = SimpleNamespace(SentenceTransformer=FakeModel)
     monkeypatch.setitem(sys.modules, "sentence_transformers", package)
+    monkeypatch.setattr("rbpp.data.embedding_model.check_hub", lambda model: None)
 
 
 def test_tf_idf_is_fitted_on_all_sources_and_repeats():
@@ -97,7 +98,7 @@ def test_cache_is_keyed_by_content_and_by_model(fake_package, tmp_path):
     embed([rows(["aa", "c"])], model="one", cache=tmp_path)
     (other,), _ = embed([rows(["aa", "b"])], model="other", cache=tmp_path)
     assert other[0, 1] == len("other")
-    assert len(list(tmp_path.glob("*.npy"))) == 3
+    assert len(list(tmp_path.glob("*.npz"))) == 3
 
 
 def test_a_changed_model_folder_is_another_model(fake_package, tmp_path):
@@ -112,7 +113,7 @@ def test_a_changed_model_folder_is_another_model(fake_package, tmp_path):
 
 def test_a_cut_cache_file_is_made_again(fake_package, tmp_path):
     (vectors,), _ = embed([rows(["aa", "b"])], model="m", cache=tmp_path)
-    (path,) = tmp_path.glob("*.npy")
+    (path,) = tmp_path.glob("*.npz")
     path.write_bytes(path.read_bytes()[:-5])
     (again,), _ = embed([rows(["aa", "b"])], model="m", cache=tmp_path)
     np.testing.assert_array_equal(again, vectors)
@@ -122,7 +123,7 @@ def test_a_cut_cache_file_is_made_again(fake_package, tmp_path):
 def test_default_cache_follows_the_environment(fake_package, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     embed([rows(["a", "b"])], model="m")
-    assert len(list((tmp_path / "rbpp" / "embeddings").glob("*.npy"))) == 1
+    assert len(list((tmp_path / "rbpp" / "embeddings").glob("*.npz"))) == 1
 
 
 def test_an_absent_package_names_the_extra(monkeypatch, tmp_path):

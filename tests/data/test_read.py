@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from rbpp.data import read
+from rbpp.data import records
 from rbpp.data.read import open_dataset, read_tables
 from rbpp.data.rows import read_rows
 
@@ -476,7 +476,7 @@ def test_bad_input_ends_in_one_line(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["x.jsonl", "x.csv", "x.txt"])
 def test_a_huge_line_is_refused_before_it_is_read(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(read, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(records, "LONGEST_LINE", 1000)
     path = write(tmp_path, name, "short\n" + "x" * 2000 + "\n")
     if name == "x.jsonl":
         path = write(tmp_path, name, '"short"\n"' + "x" * 2000 + '"\n')

@@ -1,0 +1,136 @@
+"""Arrays of NumPy: `.npy` and `.npz`, whose headers are held against what is there."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+import zipfile
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from rbpp.data.source_files import SourceFile, check_room, guarded, open_source, refuse
+from rbpp.data.table import Table
+
+NPY, ZIP = b"\x93NUMPY", b"PK"
+_WAY_OUT = "objects, which are not unpickled: save it as numbers, np.stack(list(x))"
+
+
+class Header(NamedTuple):
+    """What the first bytes of a `.npy` file say."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    offset: int
+
+
+def read_arrays(file: SourceFile, field: str | None = None) -> Table:
+    """The arrays of a file as columns; of those of different length the one that is named.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    with guarded(file.name, "NumPy arrays"):
+        if file.head.startswith(ZIP):
+            if file.suffix == ".npy":
+                refuse(file.name, "one array, as .npy holds it", "an archive of them: call it .npz")
+            with file.opened() as stream:
+                arrays = _members(stream, file.name, file.size)
+        else:
+            with file.opened() as stream:
+                arrays = {"embedding": _array(stream, file.name)}
+    if field in arrays:
+        arrays = {field: arrays[field]}
+    lengths = {name: len(array) for name, array in arrays.items() if array.ndim}
+    if len(set(lengths.values())) != 1 or len(lengths) != len(arrays):
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        way = ": name one with --embedding-field" if len(arrays) > 1 else ""
+        refuse(file.name, "arrays with one first axis, the rows", f"{shapes or 'none'}{way}")
+    return Table(file.name, dict(arrays), range(1, next(iter(lengths.values())) + 1))
+
+
+def read_header(path: Path) -> Header:
+    """The header of an `.npy` file on disk, whose length is held against it.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    file = open_source(path)
+    with guarded(path, "an array of numbers"):
+        if file.path is None or not file.head.startswith(NPY):
+            refuse(path, "an array of numbers", "another beginning than that of .npy")
+        with path.open("rb") as stream:
+            return _header(stream, str(path), file.size)
+
+
+def _array(stream: IO[bytes], name: str) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        size: int | None = None
+        if stream.seekable():
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(0)
+        header = _header(stream, name, size)
+    bytes_wanted = math.prod(header.shape) * header.dtype.itemsize
+    check_room(name, bytes_wanted)
+    content = stream.read(bytes_wanted + 1)
+    if len(content) != bytes_wanted:
+        _refuse_length(name, bytes_wanted, len(content))
+    flat = np.frombuffer(bytearray(content), header.dtype)
+    return flat.reshape(header.shape, order="F" if header.fortran else "C")
+
+
+def _header(stream: IO[bytes], name: str, size: int | None) -> Header:
+    version = np.lib.format.read_magic(stream)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        refuse(name, "version 1 or 2 of .npy", version)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shape, fortran, dtype = read(stream)
+    if dtype.hasobject:
+        refuse(name, "an array of numbers (allow_pickle=False)", _WAY_OUT)
+    if any(isinstance(side, bool) or side < 0 for side in shape):
+        refuse(name, "an array with sides of 0 or more", f"shape {shape}")
+    found = Header(tuple(shape), fortran, dtype, stream.tell())
+    wanted = math.prod(shape) * dtype.itemsize
+    if size is not None and size - found.offset != wanted:
+        _refuse_length(name, wanted, size - found.offset)
+    return found
+
+
+def _refuse_length(name: str, wanted: int, there: int) -> None:
+    what = "less (is the file cut?)" if there < wanted else "more than the header says"
+    refuse(name, f"{wanted} bytes of numbers, as the header says", what)
+
+
+def _members(stream: IO[bytes], name: str, size: int) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
+    with zipfile.ZipFile(stream) as archive:
+        entries = archive.infolist()
+        check_room(name, sum(entry.file_size for entry in entries), size)
+        if any(entry.filename.endswith(".xml") for entry in entries):
+            refuse(name, "arrays of NumPy", "a workbook: save the sheet as CSV")
+        for entry in entries:
+            key = entry.filename.removesuffix(".npy")
+            if key == entry.filename:
+                refuse(name, "arrays (.npy) in the archive", f"the file {entry.filename!r}")
+            if key in arrays:
+                refuse(name, "distinct arrays in the archive", f"{key!r} twice")
+            if entry.flag_bits & 1:
+                refuse(name, "an archive without a password", f"{key!r} encrypted")
+            with archive.open(entry) as member:
+                header = _header(member, f"{name}, array {key!r}", entry.file_size)
+                content = bytearray(member.read())  # to its end: its checksum is tested
+            wanted = math.prod(header.shape) * header.dtype.itemsize
+            if len(content) != wanted:
+                _refuse_length(f"{name}, array {key!r}", wanted, len(content))
+            flat = np.frombuffer(content, header.dtype)
+            arrays[key] = flat.reshape(header.shape, order="F" if header.fortran else "C")
+    return arrays

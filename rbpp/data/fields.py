@@ -1,0 +1,231 @@
+"""Fields of records: paths into them, alternatives, turns by role, texts and labels."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rbpp.data import chat
+from rbpp.data.table import Table
+
+
+def column(table: Table, name: str) -> tuple[str, Sequence[Any] | np.ndarray]:
+    """The values of a field, a path into nested fields, or the first alternative that exists.
+
+    Raises:
+        ValueError: naming the closest field, or a place that is of different roles in chat records.
+    """
+    for choice in (name, *name.split("|")):
+        if choice in table.columns:
+            return choice, table.columns[choice]
+        head, *path = choice.split(".")
+        if path and head in table.columns:
+            values = table.columns[head]
+            _refuse_mixed_roles(table, choice, path, values)
+            return choice, [_descend(value, path) for value in values]
+    closest = difflib.get_close_matches(name, table.columns, n=1, cutoff=0.5)
+    hint = f": did you mean {closest[0]!r}?" if closest else ""
+    raise ValueError(
+        f"{table.origin}: Expected a field {name!r}; got {listed(table.columns)}{hint}"
+    )
+
+
+def texts(table: Table, fields: Sequence[str]) -> list[str]:
+    """The texts of fields, joined in order, one below the other.
+
+    Raises:
+        ValueError: naming file, row and field of what is no text, is empty, or cannot be written
+            as UTF-8.
+    """
+    columns = [column(table, name) for name in fields]
+    joined = []
+    for index, parts in enumerate(zip(*(values for _, values in columns), strict=True)):
+        kept = []
+        for (name, _), part in zip(columns, parts, strict=True):
+            text = _as_text(part)
+            if text is not None and not isinstance(text, str):
+                raise ValueError(
+                    f"{table.place(index)}, field {name!r}: Expected text; "
+                    f"got {type(part).__name__}"
+                )
+            if text is not None and text.strip():
+                _refuse_surrogate(table, index, name, text)
+                kept.append(text)
+        if not kept:
+            names = ", ".join(repr(name) for name, _ in columns)
+            raise ValueError(f"{table.place(index)}, field {names}: Expected text; got nothing")
+        joined.append("\n".join(kept))
+    return joined
+
+
+def roles(table: Table, fields: Sequence[str]) -> dict[str, str]:
+    """Field to the one role that stands at its place, for places in chat records."""
+    found = {}
+    for name in fields:
+        head, *path = name.split(".")
+        if path and _is_place(path[0]) and head in table.columns:
+            speakers = {_role_at(value, int(path[0])) for value in table.columns[head]} - {None}
+            if len(speakers) == 1:
+                found[name] = str(speakers.pop())
+    return found
+
+
+def labels(
+    tables: Sequence[Table], id_field: str | None, group_field: str | None
+) -> tuple[list[str], list[str] | None]:
+    """A distinct id for every row, and the group of every row where there are groups.
+
+    Raises:
+        ValueError: naming both rows of an id that stands twice.
+    """
+    groups = None
+    if group_field is not None:
+        groups = [label for table in tables for label in _names(table, group_field)]
+    name = id_field
+    if name is None and all(_has_every(table, "id") for table in tables):
+        name = "id"
+    if name is None:
+        return [str(number) for number in range(1, sum(map(len, tables)) + 1)], groups
+    seen: dict[str, tuple[Table, int]] = {}
+    ids: list[str] = []
+    for table in tables:
+        for index, label in enumerate(_names(table, name)):
+            if label in seen:
+                if group_field != name:
+                    first, place = seen[label]
+                    raise ValueError(
+                        f"{table.place(index)}, field {name!r}: Expected distinct ids; got "
+                        f"{label!r} as in {first.place(place)}: name another with --id-field, or "
+                        f"mark rows that belong together with --group-field {name}"
+                    )
+                label = f"{label}#{len(ids) + 1}"  # one of a group: its place makes it distinct
+            seen[label] = (table, index)
+            ids.append(label)
+    return ids, groups
+
+
+def classes(tables: Sequence[Table], name: str) -> list[str | None] | None:
+    """The label of every row, None where it is missing; None if no table has the field."""
+    if not any(choice.split(".")[0] in t.columns for t in tables for choice in name.split("|")):
+        return None
+    found = []
+    for table in tables:
+        _, values = column(table, name)
+        for index, value in enumerate(values):
+            if isinstance(value, list | dict):
+                raise ValueError(
+                    f"{table.place(index)}, field {name!r}: Expected a label; "
+                    f"got {type(value).__name__}"
+                )
+            missing = value is None or value != value or not str(value).strip()
+            found.append(None if missing else str(value))
+    return found
+
+
+def listed(columns: Mapping[str, Any]) -> str:
+    """The names of fields, as far as a line has room for them."""
+    names = [repr(name) for name in columns]
+    return ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+
+
+def _names(table: Table, name: str) -> list[str]:
+    name, values = column(table, name)
+    for index, value in enumerate(values):
+        if value is None or isinstance(value, list | dict):
+            got = "nothing" if value is None else type(value).__name__
+            raise ValueError(f"{table.place(index)}, field {name!r}: Expected a label; got {got}")
+        if isinstance(value, str):
+            _refuse_surrogate(table, index, name, value)
+    return [str(value) for value in values]
+
+
+def _has_every(table: Table, name: str) -> bool:
+    values = table.columns.get(name)
+    return values is not None and all(isinstance(value, str | int) for value in values)
+
+
+def _as_text(value: Any) -> Any:
+    """The text of a value: of turns what the user and the model say."""
+    turns = _turns(value)
+    if turns is not None:
+        return chat.conversation(turns)
+    if isinstance(value, dict) and chat.are_turns([value]):
+        return chat.text_of(value)
+    return value
+
+
+def _turns(value: Any) -> list[dict[str, Any]] | None:
+    """The turns that a value holds: a list of them, their JSON, or a list for each key."""
+    if isinstance(value, str) and value.startswith("[{"):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    if isinstance(value, dict) and value:
+        parts = list(value.values())
+        if all(isinstance(part, list) for part in parts) and len(set(map(len, parts))) == 1:
+            value = [dict(zip(value, row, strict=True)) for row in zip(*parts, strict=True)]
+    return value if chat.are_turns(value) else None
+
+
+def _descend(value: Any, path: list[str]) -> Any:
+    for place, step in enumerate(path):
+        turns = _turns(value)
+        if turns is not None and chat.is_role(step):
+            return chat.by_role(turns, step)
+        value = value if turns is None else turns
+        if isinstance(value, dict):
+            if turns is None and chat.are_turns([value]) and step in ("content", "value"):
+                return chat.text_of(value) if place == len(path) - 1 else None
+            value = value.get(step)
+        elif isinstance(value, list) and _is_place(step) and -len(value) <= int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None
+    return value
+
+
+def _is_place(step: str) -> bool:
+    return step.isascii() and step.removeprefix("-").isdigit()
+
+
+def _role_at(value: Any, place: int) -> str | None:
+    turns = _turns(value)
+    if turns is None or not -len(turns) <= place < len(turns):
+        return None
+    return chat.role(turns[place])
+
+
+def _refuse_mixed_roles(table: Table, name: str, path: list[str], values: Any) -> None:
+    """Refuse a place of chat records that is one role's in some rows and another's in others."""
+    if not _is_place(path[0]):
+        return
+    first: tuple[str, int] | None = None
+    for index, value in enumerate(values):
+        role = _role_at(value, int(path[0]))
+        if role is None:
+            continue
+        if first is None:
+            first = (role, index)
+        elif role != first[0]:
+            raise ValueError(
+                f"{table.place(index)}, field {name!r}: Expected a turn of the {first[0]} as in "
+                f"{table.unit} {table.numbers[first[1]]}; got one of the {role}: name the role, "
+                f"{name.split('.')[0]}.user or {name.split('.')[0]}.assistant"
+            )
+
+
+def _refuse_surrogate(table: Table, index: int, name: str, text: str) -> None:
+    if text.isascii():
+        return
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{table.place(index)}, field {name!r}: Expected text of whole characters; got half of "
+            f"a pair, \\u{ord(text[error.start]):04x}, at place {error.start + 1}"
+        ) from None

@@ -1,0 +1,206 @@
+"""Which files a folder or a pattern stands for: one set of rows, never two that are held apart."""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rbpp.data import columnar
+from rbpp.data.source_files import check_regular, guarded, open_source, refuse
+
+# What stands beside the shards in folders that other programs write.
+_NOT_SHARDS = {".md", ".crc", ".lock", ".yaml", ".yml", ""}
+_SPLIT = re.compile(r"(train|training|test|validation|valid|val|dev|eval|holdout)(?![a-z])", re.I)
+_PATTERN = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files of one data set.
+
+    Attributes:
+        files: shards, in order.
+        partitioned: the folder whose subfolders NAME=VALUE hold them, where they are so laid out.
+    """
+
+    files: Sequence[Path]
+    partitioned: Path | None = None
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a path is a pattern such as `part-*.jsonl`, and no file of that name exists."""
+    return _PATTERN.search(text) is not None and not Path(text).exists()
+
+
+def of_pattern(text: str, split: str | None = None) -> Found:
+    """The files that a pattern stands for.
+
+    Raises:
+        ValueError: if there are none, or of several splits.
+    """
+    with guarded(text, "a pattern of files"):
+        files = sorted(Path(name) for name in glob.glob(text, recursive=True))
+    files = [path for path in files if path.is_file()]
+    if not files:
+        refuse(text, "a pattern that some files have", "none")
+    return Found(_of_split(text, files, split))
+
+
+def of_folder(folder: Path, split: str | None = None) -> Found:
+    """The files of one data set in a folder.
+
+    A folder of shards, of Parquet or Arrow files in folders NAME=VALUE, what `datasets` saves, or
+    what distilabel saves, where it is of one step.
+
+    Args:
+        folder: the folder.
+        split: which of several splits, such as `"train"`.
+
+    Raises:
+        ValueError: naming the splits or folders of which one must be given.
+    """
+    with guarded(folder, "a folder that can be read"):
+        if (folder / "dataset_dict.json").exists():
+            folder = _of_dictionary(folder, split)
+            split = None
+        if (folder / "state.json").exists():
+            return Found(_saved_files(folder))
+        entries = sorted(folder.iterdir())
+        shards = [
+            path
+            for path in entries
+            if path.name[0] not in "._"
+            and path.suffix.lower() not in _NOT_SHARDS
+            and not path.is_dir()
+        ]
+        partitions = [
+            path
+            for path in sorted(folder.rglob("*=*/*"))
+            if path.suffix.lower() in columnar.SUFFIXES
+        ]
+        if shards and partitions:
+            refuse(
+                folder,
+                "data files in it or in folders NAME=VALUE",
+                f"both: {shards[0].name} and {partitions[0].relative_to(folder)}",
+            )
+        if partitions:
+            return Found(partitions, folder)
+        if shards:
+            return Found(_of_split(folder, shards, split))
+        return _inner(folder, [path for path in entries if path.is_dir()], split)
+
+
+def _of_dictionary(folder: Path, split: str | None) -> Path:
+    splits = _described(folder / "dataset_dict.json", "splits")
+    if not splits or not all(_is_plain(name) for name in splits):
+        refuse(folder / "dataset_dict.json", "the names of splits", "others or none")
+    if split is None and len(splits) > 1:
+        refuse(folder, "one data set", f"the splits {', '.join(splits)}: {_choose(folder, splits)}")
+    chosen = splits[0] if split is None else split
+    if chosen not in splits:
+        refuse(folder, f"one of the splits {', '.join(splits)}", chosen)
+    place = folder / chosen
+    if not place.exists():
+        refuse(place, "a file or folder", "no such path")
+    if (place / "dataset_dict.json").exists():
+        refuse(place, "a data set", "a folder of splits")
+    return place
+
+
+def _saved_files(folder: Path) -> list[Path]:
+    """The Arrow files of a data set as `datasets` saves it."""
+    state = folder / "state.json"
+    if _described(state, "_indices_data_files"):
+        refuse(folder, "a data set saved with flatten_indices()", "one with an index")
+    files = _described(state, "_data_files")
+    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in files]
+    if not names or not all(_is_plain(name) for name in names):
+        refuse(state, "the names of data files", "others or none")
+    if len(set(names)) < len(names):
+        refuse(state, "distinct names of data files", "one twice")
+    return [folder / str(name) for name in names]
+
+
+def _is_plain(name: Any) -> bool:
+    """Whether it names something in the folder itself, and nothing outside."""
+    return (
+        isinstance(name, str)
+        and name not in ("", ".", "..")
+        and not any(letter in name for letter in "/\\\0")
+    )
+
+
+def _described(path: Path, name: str) -> list[Any]:
+    """A list in one of the files that describe a data set on disk, empty where there is none."""
+    check_regular(path)
+    with guarded(path, "JSON (is the file cut?)"):
+        content = json.loads(open_source(path).read().decode("utf-8"))
+    found = content.get(name) if isinstance(content, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def _of_split(place: object, files: Sequence[Path], split: str | None) -> list[Path]:
+    """Shards of one split: rows that are held out never stand among the others by accident."""
+    splits: dict[str, list[Path]] = {}
+    for path in files:
+        found = _SPLIT.match(path.name)
+        splits.setdefault(found[1].lower() if found else "", []).append(path)
+    named = [name for name in splits if name]
+    if split is not None:
+        if split not in named:
+            refuse(place, f"one of the splits {', '.join(named) or '(none)'}", split)
+        return splits[split]
+    if len(named) > 1:
+        refuse(
+            place,
+            "one data set",
+            f"the splits {', '.join(named)}: choose one with --split {named[0]}, or give its files",
+        )
+    return list(files)
+
+
+def _choose(folder: Path, names: Sequence[str]) -> str:
+    return f"give {folder / names[0]} or another of them, or --split {names[0]}"
+
+
+def _inner(folder: Path, inner: Sequence[Path], split: str | None) -> Found:
+    """A folder without data files of its own: a repository, or the steps of a pipeline."""
+    holding = [
+        path.name
+        for path in inner
+        if path.name[0] not in "._"
+        and (
+            (path / "dataset_dict.json").exists()
+            or (path / "state.json").exists()
+            or any(entry.suffix.lower() not in _NOT_SHARDS for entry in path.iterdir())
+        )
+    ]
+    saved = [
+        name
+        for name in holding
+        if (folder / name / "dataset_dict.json").exists() or (folder / name / "state.json").exists()
+    ]
+    if split is not None and split in holding:
+        return of_folder(folder / split)
+    if len(saved) == 1 == len(holding) or (len(saved) == 1 and set(holding) - {*saved} <= _BESIDE):
+        place = folder / saved[0]
+        if place.resolve() != folder.resolve():
+            return of_folder(place, split)
+    if holding:
+        which = "the folder" if len(holding) == 1 else "the folders"
+        refuse(
+            folder,
+            "a folder with data files",
+            f"{which} {', '.join(holding[:6])}: give {folder / holding[0]}",
+        )
+    refuse(folder, "a folder with data files", "none")
+
+
+# What distilabel saves beside the steps of a pipeline.
+_BESIDE = {"artifacts", "distiset_configs"}

@@ -1,0 +1,211 @@
+"""Which columns of a table are measurements, and how columns of different kinds become vectors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from rbpp.data.delimited import as_numbers
+from rbpp.data.table import Table
+
+Standardise = Literal["auto", "yes", "no"]
+# Largest over smallest standard deviation from which units decide, and not what is measured.
+LARGEST_RATIO = 10.0
+# Categories have few values, each of them often.
+FEW_CATEGORIES, MOST_CATEGORIES, LONGEST_CATEGORY, LEAST_ROWS = 20, 100, 60, 8
+_INDEX_NAMES = re.compile(r"unnamed(: \d+|_\d+)?|level_0|index|row(_?(number|id|nr|no))?|idx", re.I)
+_ID_NAMES = re.compile(r"(.*[_\- .])?(id|ids|uid|uuid|guid|key|nr|no)|.*[a-z](ID|Id)")
+_LABEL_NAMES = re.compile(
+    r"(.*[_\- .])?(label|labels|class|classes|cls|target|category|cluster|split|fold)|y", re.I
+)
+# Below these numbers of rows nothing can be said of a column by its values.
+_FEW_ROWS, _SEVEN_NATS = 20, 7.0
+
+
+def number_columns(
+    table: Table, chosen: Sequence[str], labels: set[str | None], *, named: bool
+) -> tuple[list[str], list[np.ndarray], dict[str, list[str]]]:
+    """Names and values (n,) of the columns of numbers, and the columns of categories.
+
+    Args:
+        table: of named columns.
+        chosen: the columns to read, all others but labels being left out; empty for all.
+        labels: columns that are ids or groups.
+        named: the user has said which columns are measurements: none is looked at for being none.
+
+    Raises:
+        ValueError: naming a column that is no measurement (an index, ids, a label), or the row
+            that holds neither a number nor a category.
+    """
+    names, numbers = [], []
+    categories: dict[str, list[str]] = {}
+    for name in chosen or [name for name in table.columns if name not in labels]:
+        values = table.columns[name]
+        found = as_numbers(values)
+        if isinstance(found, np.ndarray):
+            if not named and len(table.columns) > 1:
+                _refuse_no_measurement(table, name, found)
+            names.append(name)
+            numbers.append(found)
+        elif are_categories(values):
+            categories[name] = ["" if value is None else str(value) for value in values]
+        else:
+            raise ValueError(
+                f"{table.place(found)}, field {name!r}: Expected a number; "
+                f"got {str(values[found])[:40]!r} (--ignore {name} leaves the column out)"
+            )
+    return names, numbers, categories
+
+
+def are_categories(values: Sequence[Any] | np.ndarray) -> bool:
+    """Whether a column holds few short words or truth values, each of them often."""
+    kept = [value for value in values if value is not None]
+    words = [value for value in kept if isinstance(value, str)]
+    if len(words) < len(kept) and not all(isinstance(value, bool | np.bool_) for value in kept):
+        return False
+    if isinstance(as_numbers(kept), np.ndarray) or any(
+        len(word) > LONGEST_CATEGORY for word in words
+    ):
+        return False
+    # A wrong word among numbers is a wrong word.
+    if 2 * sum(isinstance(as_numbers([word]), np.ndarray) for word in words) >= len(kept):
+        return False
+    distinct = len(set(map(str, kept)))
+    few = len(values) / (2 if distinct <= FEW_CATEGORIES else 4)
+    return len(values) >= LEAST_ROWS and 0 < distinct <= min(MOST_CATEGORIES, few)
+
+
+def _refuse_no_measurement(table: Table, name: str, values: np.ndarray) -> None:
+    """Refuse a column whose name or values are those of an index, of ids, or of a label."""
+    what = None
+    whole = np.isfinite(values).all() and bool((values == np.round(values)).all())
+    distinct = len(np.unique(values))
+    if name in table.indices or (_INDEX_NAMES.fullmatch(name) and whole):
+        what = "a saved index"
+    elif whole and distinct == len(values) and _ID_NAMES.fullmatch(name):
+        what = "ids"
+    elif whole and distinct <= 50 and _LABEL_NAMES.fullmatch(name):
+        what = f"a label of {distinct} values"
+    elif whole and len(values) >= _FEW_ROWS and distinct == len(values):
+        if _steps_by_one(values):
+            what = "an index"
+        # Independent whole numbers from so short a range would have met.
+        elif len(values) ** 2 / (2 * (np.ptp(values) + 1)) > _SEVEN_NATS:
+            what = "ids: whole numbers, each once,"
+    if what is not None:
+        others = [other for other in table.columns if other != name]
+        raise ValueError(
+            f"{table.origin}, field {name!r}: Expected measurements; got {what} (--ignore {name} "
+            f"leaves it out, --columns {','.join(others[:3])}{',…' if len(others) > 3 else ''} "
+            "names what to read)"
+        )
+
+
+def _steps_by_one(values: np.ndarray) -> bool:
+    return bool((np.abs(np.diff(values)) == 1).all())
+
+
+def refuse_counted_rows(origin: str, matrix: np.ndarray) -> None:
+    """Refuse an array one of whose columns counts the rows.
+
+    Raises:
+        ValueError: naming the column.
+    """
+    if matrix.ndim != 2 or matrix.shape[1] < 2 or len(matrix) < _FEW_ROWS:
+        return
+    for place in range(matrix.shape[1]):
+        column = matrix[:, place].astype(np.float64)
+        if column[0] in (0, 1) and bool((np.diff(column) == 1).all()):
+            raise ValueError(
+                f"{origin}, column {place + 1}: Expected measurements; got the number of "
+                "every row: leave the column out"
+            )
+
+
+def standardised(
+    parts: Sequence[np.ndarray], names: Sequence[str] | None, standardise: Standardise
+) -> tuple[list[np.ndarray], str]:
+    """Columns of all sources over their standard deviation, where their units differ.
+
+    Args:
+        parts: (n, d) of every source.
+        names: of the columns; None where the vectors are embeddings, whose axes have one unit.
+        standardise: `"auto"`, of named columns where the largest standard deviation is above
+            `LARGEST_RATIO` times the smallest; or whether to.
+
+    Returns:
+        The parts, and in words what was done; empty if nothing was.
+
+    Raises:
+        ValueError: naming a column that is the same number in every row.
+    """
+    pool = np.concatenate(parts).astype(np.float64)
+    centre, spread = pool.mean(0), pool.std(0)
+    scale = np.abs(pool).max(0, initial=0.0)
+    constant = np.flatnonzero(spread <= 1e-12 * scale)
+    if names is not None and len(names) > 1 and 0 < len(constant) < len(names):
+        name = names[constant[0]]
+        raise ValueError(
+            f"Expected columns that vary; got {name!r} with the same number in every row "
+            f"(--ignore {name} leaves it out)"
+        )
+    varying = np.delete(spread, constant)
+    differ = len(varying) > 1 and varying.max() > LARGEST_RATIO * varying.min()
+    if standardise == "no" or (standardise == "auto" and (names is None or not differ)):
+        return list(parts), ""
+    divisor = np.where(spread > 0, spread, 1.0)
+    made = [(part - centre) / divisor for part in parts]
+    ratio = varying.max() / varying.min() if len(varying) else 1.0
+    return (
+        made,
+        f"every column over its standard deviation (they differ by up to {ratio:.3g} times)",
+    )
+
+
+def encoded(
+    numbers: Sequence[np.ndarray], categories: Sequence[Mapping[str, list[str]]]
+) -> tuple[list[np.ndarray], str]:
+    """Vectors of tables that have numbers and categories: every column of about equal variance.
+
+    A number becomes its quantile among the rows of all sources, √12 times that less a half, of
+    variance one where ties are few: no outlier and no unit holds the variance. A category of the
+    values v with shares p(v) becomes one coordinate a value, (1[v] − p(v)) / √(1 − Σ p²), whose
+    variances add up to one: a rare category is as wide as a number, and no wider.
+
+    Args:
+        numbers: (n, d) of every source, d ≥ 0.
+        categories: of every source a label per row, by column.
+
+    Returns:
+        Vectors of every source, and in words how they were made.
+    """
+    ends = np.cumsum([len(part) for part in numbers])[:-1]
+    pool = np.concatenate(numbers)
+    blocks = [_quantiles(pool[:, place])[:, None] for place in range(pool.shape[1])]
+    for name in categories[0]:
+        labels = np.asarray(
+            [label for source in categories for label in source[name]], dtype=object
+        )
+        values, index = np.unique(labels.astype(str), return_inverse=True)
+        share = np.bincount(index) / len(index)
+        if len(values) < 2:
+            raise ValueError(
+                f"Expected columns that vary; got {name!r} with the same word in every row "
+                f"(--ignore {name} leaves it out)"
+            )
+        one_hot = np.eye(len(values))[index] - share
+        blocks.append(one_hot / np.sqrt(1 - np.square(share).sum()))
+    made = np.concatenate(blocks, 1)
+    how = (
+        f"quantiles of {pool.shape[1]} columns and one-hot of {len(categories[0])}, variance 1 each"
+    )
+    return np.split(made, ends), how
+
+
+def _quantiles(values: np.ndarray) -> np.ndarray:
+    from scipy.stats import rankdata
+
+    return np.sqrt(12) * ((rankdata(values) - 0.5) / len(values) - 0.5)

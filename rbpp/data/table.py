@@ -1,0 +1,77 @@
+"""A table of named columns, which every format is read to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of equal length, with the place every row came from.
+
+    Attributes:
+        origin: the file, or a description of the Python object.
+        columns: values by field name; `None` where a row has no such field.
+        numbers: the number of every row in its file, counted from 1.
+        unit: what the numbers count, `"row"` or `"line"`.
+        indices: columns that are a saved index of a data frame.
+        notes: what the reader decided, in words.
+    """
+
+    origin: str
+    columns: Mapping[str, Sequence[Any] | np.ndarray]
+    numbers: Sequence[int]
+    unit: str = "row"
+    indices: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def place(self, index: int) -> str:
+        """Where row `index` (from 0) stands, for error messages."""
+        return f"{self.origin}, {self.unit} {self.numbers[index]}"
+
+
+def refuse_repeated(names: Sequence[str], expected: str) -> None:
+    """Raises ValueError if a name stands twice among the names of columns."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{expected}; got {name} twice")
+        seen.add(name)
+
+
+def from_rows(rows: list[Any], origin: str, numbers: Sequence[int], unit: str) -> Table:
+    """Columns of rows that are all records, all texts, or all vectors."""
+    kinds = [_kind(row) for row in rows]
+    for index, kind in enumerate(kinds):
+        if kind is None or kind != kinds[0]:
+            expected = kinds[0] or "a record, a text or a vector"
+            raise ValueError(
+                f"{origin}, {unit} {numbers[index]}: Expected {expected}; "
+                f"got {kind or type(rows[index]).__name__}"
+            )
+    if not rows:
+        return Table(origin, {}, [], unit)
+    if kinds[0] == "a text":
+        return Table(origin, {"text": rows}, numbers, unit)
+    if kinds[0] == "a vector":
+        return Table(origin, {"embedding": rows}, numbers, unit)
+    fields = list(dict.fromkeys(str(field) for row in rows for field in row))
+    columns = {field: [row.get(field) for row in rows] for field in fields}
+    return Table(origin, columns, numbers, unit)
+
+
+def _kind(row: Any) -> str | None:
+    if isinstance(row, dict):
+        return "a record"
+    if isinstance(row, str):
+        return "a text"
+    if isinstance(row, list | tuple | np.ndarray):
+        return "a vector"
+    return None

@@ -1,0 +1,134 @@
+"""Files that a command writes: checked before the work, and each written whole or not at all."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rbpp import options
+from rbpp.files import written_whole
+
+Writer = Callable[[Path], Any]
+
+
+def check_outputs(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> None:
+    """Refuse, before the work, a file that cannot be written, or would destroy another.
+
+    Raises:
+        ValueError: naming the option and the file: an input, a name given twice, a device or pipe,
+            a folder, or one in a folder that cannot be written to.
+    """
+    outputs: dict[str, tuple[str, Path]] = {}
+    given: list[Any] = []
+    for action in parser._actions:
+        value = getattr(parsed, action.dest, None)
+        if action.type is options.output_file:
+            if value is None:
+                continue
+            option = max(action.option_strings, key=len)
+            check_writable(option, value)
+            key = _place(value)
+            if key in outputs:
+                raise ValueError(
+                    f"{option}: expected a file of its own; got {value}, which {outputs[key][0]} "
+                    "writes"
+                )
+            outputs[key] = (option, value)
+        elif action.dest not in _NO_INPUTS:
+            given.append(value)
+    inputs = {_place(Path(name)): name for value in given for name in _names(value)}
+    for key, (option, value) in outputs.items():
+        for place, name in inputs.items():
+            if key == place or (os.path.isdir(place) and key.startswith(f"{place}{os.sep}")):
+                raise ValueError(
+                    f"{option}: expected a file that is no input; got {value}, which would "
+                    f"replace {name}"
+                )
+
+
+def check_writable(option: str, path: Path | None) -> None:
+    """Refuse a file that cannot be written, before the work; nothing is left of the trial.
+
+    Raises:
+        ValueError: naming the option and the file.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise ValueError(f"{option}: expected a file to write; got the folder {path}")
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError(
+                f"{option}: expected a regular file; got the device or pipe {path}, which would "
+                "be replaced: leave the option out to write nothing"
+            )
+        existed = True
+    except FileNotFoundError:
+        existed = False
+    except OSError as error:
+        raise ValueError(f"{option}: cannot write {path}: {error.strerror}") from error
+    try:
+        with path.open("ab"):
+            pass
+        if not os.access(path.absolute().parent, os.W_OK):
+            raise PermissionError(13, "the folder cannot be written to")
+    except OSError as error:
+        raise ValueError(f"{option}: cannot write {path}: {error.strerror}") from error
+    if not existed:
+        path.unlink()
+
+
+def derived(path: Path, keys: Iterable[str]) -> dict[str, Path]:
+    """The file of every one of several results.
+
+    >>> derived(Path("gap.nc"), ["K", ""])
+    {'K': PosixPath('gap_K.nc'), '': PosixPath('gap.nc')}
+    """
+    safe = {key: "".join("_" if letter in "/\\:\0" else letter for letter in key) for key in keys}
+    if len(set(safe.values())) < len(safe):
+        safe = {key: f"{place}_{name}" for place, (key, name) in enumerate(safe.items())}
+    return {
+        key: path.with_stem(f"{path.stem}_{name}") if key else path for key, name in safe.items()
+    }
+
+
+def write_all(writers: Mapping[Path, Writer]) -> tuple[list[Path], list[str]]:
+    """Write every file whole or not at all; what fails keeps none of the others back.
+
+    Returns:
+        The files that were written, and a line for each that could not be.
+    """
+    written, failures = [], []
+    for path, write in writers.items():
+        try:
+            with written_whole(path) as aside:
+                write(aside)
+        except (OSError, MemoryError) as error:
+            reason = getattr(error, "strerror", None) or error or "no memory left"
+            failures.append(f"cannot write {path}: {reason}")
+        else:
+            written.append(path)
+    return written, failures
+
+
+# Options whose words may be names of files by accident, or are folders of their own.
+_NO_INPUTS = {"figures", "cache", "checkpoint", "set", "text_field", "columns", "ignore", "split"}
+
+
+def _names(value: Any) -> list[str]:
+    """Names of files among the values of an option, ROLE=FILE and NAME=FILE included."""
+    if isinstance(value, str | os.PathLike):
+        text = os.fspath(value)
+        choices = [text, text.partition("=")[2]]
+        return [name for name in choices if name and os.path.exists(name)][:1]
+    if isinstance(value, list | tuple):
+        return [name for one in value for name in _names(one)]
+    return []
+
+
+def _place(path: Path) -> str:
+    return os.path.realpath(path)

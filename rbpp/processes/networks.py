@@ -1,0 +1,122 @@
+"""Networks inside a process: found where the model refers to them, and run in float64."""
+
+from __future__ import annotations
+
+import functools
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+# Packages whose modules hold no network of the user.
+_LIBRARIES = ("torch", "pyro", "numpy", "scipy", "sklearn", "xarray", "arviz", "rbpp.", "builtins")
+
+
+@contextmanager
+def in_double(model: Callable[..., Any]) -> Iterator[None]:
+    """Parameters and buffers of the model's networks in float64, and as they were after.
+
+    Log densities of many rows need float64, and torch multiplies no matrices of two types. What was
+    float32 is so again without loss.
+    """
+    changed: list[tuple[Any, dict[str, Any]]] = []
+    parts = [part for network in networks(model) for part in network.modules()]
+    if not parts:
+        yield
+        return
+    for part in parts:
+        kept: Any
+        for kept in (part._parameters, part._buffers):
+            # New tensors, which a derivative that is taken later can rely on.
+            cast = {name: _double(tensor) for name, tensor in kept.items() if tensor is not None}
+            changed.append((kept, dict(kept)))
+            kept.update(cast)
+    _point_to_weights(parts)
+    try:
+        with warnings.catch_warnings():
+            # Pyro says of every weight that it will not be trained.
+            warnings.filterwarnings("ignore", message=".* was not registered in the param store")
+            yield
+    finally:
+        for kept, before in changed:
+            kept.clear()
+            kept.update(before)
+        _point_to_weights(parts)
+
+
+def _double(tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    data = tensor.detach().double()
+    return nn.Parameter(data, requires_grad=False) if isinstance(tensor, nn.Parameter) else data
+
+
+def _point_to_weights(parts: list[nn.Module]) -> None:
+    """Recurrent networks keep a list of their weights beside them."""
+    for part in parts:
+        if isinstance(part, nn.RNNBase):
+            part._flat_weights = [getattr(part, name, None) for name in part._flat_weights_names]
+
+
+def networks(model: Callable[..., Any]) -> list[nn.Module]:
+    """The `torch.nn.Module`s that a model is, holds, or names.
+
+    >>> networks(nn.Identity())
+    [Identity()]
+    """
+    found: dict[int, nn.Module] = {}
+    _look(model, found, set(), 0)
+    return list(found.values())
+
+
+def _look(value: Any, found: dict[int, nn.Module], seen: set[int], depth: int) -> None:
+    if id(value) in seen or depth > 4:
+        return
+    seen.add(id(value))
+    if isinstance(value, nn.Module):
+        found.setdefault(id(value), value)
+    elif isinstance(value, functools.partial):
+        for part in (value.func, *value.args, *value.keywords.values()):
+            _look(part, found, seen, depth + 1)
+    elif isinstance(value, types.MethodType):
+        _look(value.__self__, found, seen, depth + 1)
+        _look(value.__func__, found, seen, depth + 1)
+    elif isinstance(value, types.FunctionType):
+        if (value.__module__ or "").startswith(_LIBRARIES):
+            return
+        for cell in value.__closure__ or ():
+            try:
+                _look(cell.cell_contents, found, seen, depth + 1)
+            except ValueError:  # not assigned yet
+                continue
+        for part in (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()):
+            _look(part, found, seen, depth + 1)
+        for name in _names(value.__code__):
+            if name in value.__globals__:
+                _look(value.__globals__[name], found, seen, depth + 1)
+    elif isinstance(value, types.ModuleType):
+        if getattr(value, "__file__", None) and not value.__name__.startswith(_LIBRARIES):
+            for part in list(vars(value).values()):
+                if isinstance(part, nn.Module):
+                    _look(part, found, seen, depth + 1)
+    elif isinstance(value, list | tuple):
+        for part in value[:100]:
+            _look(part, found, seen, depth + 1)
+    elif isinstance(value, dict):
+        for part in list(value.values())[:100]:
+            _look(part, found, seen, depth + 1)
+    elif hasattr(value, "model") and callable(value):  # a Process, or another wrapper
+        _look(value.model, found, seen, depth + 1)
+        _look(getattr(value, "knobs", None), found, seen, depth + 1)
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """Global names that a function and the functions inside it use."""
+    found = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            found |= _names(constant)
+    return found

@@ -1,0 +1,68 @@
+"""Log densities where some rows lie outside the support: zero density for them, not for all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def log_prob(distribution: Any, value: Tensor) -> Tensor:
+    """log p(value) in nats, −∞ in every row outside the support; shape as the distribution's own.
+
+    torch refuses all rows for one outside. An output that is uniform around its prompt has many
+    prompts under which it cannot be.
+
+    Raises:
+        ValueError: if a value is not a number, or the distribution has no density.
+
+    >>> log_prob(torch.distributions.Uniform(0.0, 1.0), torch.tensor([0.5, 2.0]))
+    tensor([0., -inf])
+    """
+    inside = _inside(distribution, value)
+    if inside is None or (value.is_floating_point() and bool(value.isnan().any())):
+        return distribution.log_prob(value)  # says what is wrong
+    if bool(inside.all()):
+        return distribution.log_prob(value)
+    with _unvalidated(distribution):
+        found = distribution.log_prob(value)
+    return torch.where(inside, found, -math.inf)
+
+
+def _inside(distribution: Any, value: Tensor) -> Tensor | None:
+    """Rows of the support; None where the distribution does not say."""
+    try:
+        found = distribution.support.check(value)
+    except (NotImplementedError, AttributeError, ValueError, RuntimeError):
+        return None
+    return found if isinstance(found, Tensor) else None
+
+
+@contextmanager
+def _unvalidated(distribution: Any) -> Iterator[None]:
+    parts = list(_parts(distribution))
+    before = [part.__dict__.get("_validate_args") for part in parts]
+    for part in parts:
+        part._validate_args = False
+    try:
+        yield
+    finally:
+        for part, value in zip(parts, before, strict=True):
+            if value is None:
+                del part._validate_args
+            else:
+                part._validate_args = value
+
+
+def _parts(distribution: Any) -> Iterator[Any]:
+    """A distribution and those it is made of."""
+    if not isinstance(getattr(type(distribution), "_validate_args", None), property):
+        yield distribution  # Pyro's Independent hands the property on
+    for name in ("base_dist", "_mixture_distribution", "_component_distribution"):
+        inner = distribution.__dict__.get(name)
+        if inner is not None:
+            yield from _parts(inner)
