@@ -7,21 +7,17 @@ escapes every text; here its values are prepared.
 
 from __future__ import annotations
 
-import io
 import math
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from rbpp import plots
 from rbpp.assessment.assessment import Assessment
@@ -30,6 +26,7 @@ from rbpp.checks import Check, Verdict
 from rbpp.display import versions
 from rbpp.files import written_whole
 from rbpp.inference_data import InferenceData, Term, terms_of
+from rbpp.plots.inline import inline_svg
 from rbpp.variables import VARIABLES
 
 _FOLDER = Path(__file__).parent
@@ -53,8 +50,6 @@ _FIRST_TERMS = (
 )
 _EXAMPLES = 5
 _LONGEST_EXAMPLE = 240  # characters; the row table has the rest
-# Drawn in a colour that stands nowhere else, then replaced by the page's ink.
-_INK = "#010203"
 # Classes of the style sheet.
 _COLOURS: dict[Verdict, str] = {
     "holds": "good",
@@ -102,10 +97,10 @@ def render(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
         style=Markup(_FOLDER.joinpath("report.css").read_text(encoding="utf-8")),
         rows=", ".join(f"{count:,} {source}" for source, count in counts.items()),
         answers=[_answer(answer) for answer in assessment.answers],
-        map=_drawing(plots.plot_map(assessment.rows, assessment.components, assessment.axes)),
+        map=inline_svg(plots.plot_map(assessment.rows, assessment.components, assessment.axes)),
         terms=[_term(name, table[name], assessment.references.get(name)) for name in names],
         hdi_percent=f"{hdi_prob:.0%}",
-        forest=_drawing(_forest(data, _shares(data, names), hdi_prob)),
+        forest=inline_svg(_forest(data, _shares(data, names), hdi_prob)),
         **_to_drop(assessment.rows),
         missing=_to_generate(assessment.components),
         components=_components(assessment.components),
@@ -285,27 +280,3 @@ def _number(value: float | None) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _drawing(axis: Axes) -> Markup:
-    """The axes' figure as inline SVG whose ink is that of the page."""
-    figure = axis.figure
-    assert isinstance(figure, Figure)  # made here, and no part of another
-    for text in figure.findobj(matplotlib.text.Text):
-        if text.get_color() in ("black", "k"):
-            text.set_color(_INK)
-    for own in figure.axes:
-        own.tick_params(colors=_INK)
-        for spine in own.spines.values():
-            spine.set_edgecolor(_INK)
-    buffer = io.StringIO()
-    # A fixed salt and no date: the same assessment gives the same bytes.
-    with matplotlib.rc_context({"svg.hashsalt": "rbpp", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    pyplot.close(figure)
-    drawing = buffer.getvalue()
-    drawing = drawing[drawing.index("<svg") :].replace(_INK, "currentColor")
-    # Sizes in points would keep the drawing from shrinking to a phone.
-    drawing = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", drawing, count=1)
-    drawing = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", drawing, count=1)
-    return Markup(drawing)
