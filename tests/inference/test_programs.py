@@ -4,9 +4,11 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from rbpp import command
+from rbpp.assessment.marks import write_sheet
 from rbpp.inference_data import read
 from rbpp.variables import VARIABLES
 
@@ -22,6 +24,7 @@ RUNS = {
     "fit": ("a.npy --components 2 --restarts 2 --draws 20 --points 16", "entropy"),
     "infer": ("finite_alphabet --data synthetic=letters.npy", "generator[0]"),
     "kl-gap": ("--worlds 2 --values 2", "kl_gap[2, 0]"),
+    "mark": ("sheet.csv", None),  # all rows are marked: nothing is asked
     "mi": ("x.npy y.npy", "mutual_information"),
     "simulate": ("finite_alphabet", None),
 }
@@ -40,6 +43,10 @@ def folder(tmp_path_factory):
     np.save(folder / "letters.npy", rng.integers(0, 3, (4, 1)))
     masks, losses = rng.integers(0, 2, (6, 20)), rng.random((6, 20, 2))
     np.savez(folder / "losses.npz", losses=losses, masks=masks)
+    texts = ["one text", "another text"]
+    write_sheet(folder / "sheet.csv", [0, 1], texts)
+    sheet = pd.read_csv(folder / "sheet.csv", dtype=str)
+    sheet.assign(off_task=["0", "1"]).to_csv(folder / "sheet.csv", index=False)
     return folder
 
 
