@@ -62,7 +62,7 @@ def test_on_average_it_is_a_little_too_small_where_components_are_skewed(skew, l
     assert low < np.mean(ratios) < high
 
 
-def test_the_value_lies_in_the_sandwich_where_that_is_not_cut():
+def test_the_value_lies_in_the_sandwich_where_that_is_not_cut(margin):
     """One Gaussian in one dimension knows about log 2 nats: 64 pairs see up to 4.2."""
     source = generator(0)
     learner = prepare(torch.randn(300, 1, generator=source, dtype=torch.float64), None, source)
@@ -76,11 +76,11 @@ def test_the_value_lies_in_the_sandwich_where_that_is_not_cut():
     assert torch.equal(low, high)
     below, above = contrastive_bounds(low)
     noise = math.hypot(value.std(), error.mean())
-    assert below.value - 3 * math.hypot(noise, below.standard_error) < value.mean()
-    assert value.mean() < above.value + 3 * math.hypot(noise, above.standard_error)
+    margin(value.mean() - (below.value - 3 * math.hypot(noise, below.standard_error)))
+    margin(above.value + 3 * math.hypot(noise, above.standard_error) - value.mean())
 
 
-def test_of_many_rows_half_a_log_2_is_known_per_parameter():
+def test_of_many_rows_half_a_log_2_is_known_per_parameter(margin):
     """The posterior of p parameters is then as wide as their estimate: I = p/2 log 2, for any n."""
     source = generator(4)
     learner = prepare(rows_of((1200,), source), None, source)
@@ -90,7 +90,7 @@ def test_of_many_rows_half_a_log_2_is_known_per_parameter():
         drawn = information(part, chains=2, draws=200, random=source)
         value, error = drawn.value, drawn.standard_error
         noise = math.hypot(value.std(), error.mean())
-        assert abs(value.mean() - expected) < 3 * noise
+        margin(3 * noise - abs(value.mean() - expected))
         assert noise < 0.2 * expected
         assert (drawn.lower.value < drawn.upper.value).all()
 
@@ -231,7 +231,7 @@ def test_seeds_draws_and_divergences_count(scene, found):
     assert other.terms[name].value.mean() != found.terms[name].value.mean()
 
 
-def test_rows_of_a_group_count_once():
+def test_rows_of_a_group_count_once(margin):
     """Five copies a group: an error as wide as that of the groups, and a bound of their number."""
     source = generator(9)
     copies = rows_of((50,), source).repeat_interleave(5, 0)
@@ -243,7 +243,8 @@ def test_rows_of_a_group_count_once():
     grouped = scene_of(Fields(group="prompt"), target=target, synthetic=frame)
     found = [terms_of(scene, draws=200) for scene in (alone, grouped)]
     width = [item.terms["generalization_error"].value.std() for item in found]
-    assert width[1] > 1.5 * width[0]  # 2.2 without the target's part
+    # √5 without the target's part, which is the same in both; 1 if rows counted as independent.
+    margin(width[1] - 1.2 * width[0])
     first, second = (lines_of(item.checks)["learner of the synthetic rows"] for item in found)
     assert first.measured["units"] == 188
     assert second.measured["units"] == 38

@@ -84,7 +84,7 @@ def test_a_deterministic_site_is_certain_or_impossible():
     assert bool((replicas.log_density(wrong, "prompt") == -math.inf).all())
 
 
-def test_sandwich_and_joint_mixture_agree_on_gaussian_mixture():
+def test_sandwich_and_joint_mixture_agree_on_gaussian_mixture(margin):
     """With one component, mean and spread of the rows are all that prompt and output share."""
     process = load_process(
         "gaussian_mixture",
@@ -108,7 +108,7 @@ def test_sandwich_and_joint_mixture_agree_on_gaussian_mixture():
     error = math.hypot(float(lower.standard_error), float(joint.draws.std()))
     middle = float(lower.value + upper.value) / 2
     assert float(upper.value - lower.value) < 0.05
-    assert abs(middle - joint.mean) < 4 * error
+    margin(4 * error - abs(middle - joint.mean))
 
 
 def test_worlds_must_be_counted_from_one():
