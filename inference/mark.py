@@ -1,4 +1,4 @@
-"""Mark rows of a sheet in the terminal: is this row off the task?
+"""Mark rows of a sheet in the terminal: off the task, or on it.
 
   rbpp assess … --ask sheet.csv
   rbpp mark sheet.csv

@@ -223,7 +223,6 @@ def test_a_streamed_assessment_has_the_numbers_of_one_process(tmp_path, capsys):
         tables.append(pd.read_parquet(rows))
     there, here = found
     assert_same_terms(there["terms"], here["terms"])
-    assert [line["dimension"] for line in there["sensitivity"]] == [2, 3]
     assert len(tables[0]) == 180
     pd.testing.assert_frame_equal(*tables, rtol=1e-9)
 
