@@ -129,8 +129,7 @@ def _main(arguments: list[str]) -> int:
         except BrokenPipeError:
             raise
         except Exception as error:
-            if signals.was_stopped():  # what a library made of the interrupt
-                raise KeyboardInterrupt from error
+            signals.raise_if_stopped(error)
             if parsed.traceback:
                 traceback.print_exc()
             refused = _is_refusal(error)

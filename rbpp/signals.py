@@ -67,9 +67,14 @@ def silence_output() -> None:
         os.close(nowhere)
 
 
-def was_stopped() -> bool:
-    """Whether a signal to end has arrived, even if some library turned it into another error."""
-    return bool(_arrived)
+def raise_if_stopped(error: BaseException) -> None:
+    """End as the signal that has arrived wants it, even if a library made another error of it.
+
+    Raises:
+        KeyboardInterrupt, Terminated: if such a signal has arrived.
+    """
+    if _arrived:
+        raise (Terminated if _arrived[-1] == signal.SIGTERM else KeyboardInterrupt) from error
 
 
 _arrived: list[int] = []

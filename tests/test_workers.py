@@ -252,6 +252,8 @@ def test_shards_of_text_are_embedded_by_the_workers(ray, tmp_path):
         "    def encode(self, texts, **options):\n"
         "        return np.array([[len(text), os.getpid()] for text in texts], np.float32)\n"
     )
+    folder = tmp_path / "model"
+    folder.mkdir()
     texts = [f"{'a' * (1 + index % 7)} {index}" for index in range(600)]
     rows = Rows("anchor", "here", [str(index) for index in range(600)], text=texts)
 
@@ -267,7 +269,7 @@ def test_shards_of_text_are_embedded_by_the_workers(ray, tmp_path):
 
     with open_workers("ray") as mapper:
         (vectors,), _ = embed(
-            [rows], model="name", cache=tmp_path, mapper=with_package(mapper), quiet=True
+            [rows], model=str(folder), cache=tmp_path, mapper=with_package(mapper), quiet=True
         )
     assert vectors[:, 0].tolist() == [len(text) for text in texts]
     assert os.getpid() not in set(vectors[:, 1].astype(int))

@@ -340,7 +340,8 @@ def _vectors(table: Table, name: str, values: Sequence[Any] | np.ndarray) -> np.
             f"{table.place(index)}, {where}: Expected numbers up to {_LARGEST:g}, whose squares "
             f"are numbers too; got {largest[index]:g}"
         )
-    return matrix
+    # In one order in memory, whatever the file's: sums in another order round otherwise.
+    return np.ascontiguousarray(matrix)
 
 
 def _vector(table: Table, index: int, where: str, value: Any) -> np.ndarray:

@@ -47,17 +47,17 @@ def running(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     # The device mode intercepts every call of torch: a third of the time where it changes nothing.
     there = torch.get_default_device() == torch.device(device)
     store = pyro.get_param_store()
-    # What a model registers (pyro.module, pyro.param) is not left behind.
-    with (
-        seeded(seed),
-        store.scope(store.get_state()),
-        nullcontext() if there else torch.device(device),
-    ):
+    known = set(store.keys())
+    with seeded(seed), nullcontext() if there else torch.device(device):
         torch.set_default_dtype(torch.float64)
         try:
             yield
         finally:
             torch.set_default_dtype(dtype)
+            # What a model registers (pyro.module, pyro.param) is not left behind. What was there
+            # stays the same objects, which an optimiser may hold.
+            for name in set(store.keys()) - known:
+                del store[name]
 
 
 class Run(Messenger):
@@ -101,11 +101,12 @@ class Run(Messenger):
     ) -> Run:
         """The run itself, in float64, decided by the seed."""
         with running(seed, device), in_double(model), self:
+            started = torch.initial_seed()
             try:
                 model()
             except _Reached:
                 pass
-            if torch.initial_seed() != seed:
+            if torch.initial_seed() != started:
                 raise ValueError(
                     "Expected a model that sets no seed; got one that does (pyro.set_rng_seed or "
                     "torch.manual_seed inside it): every draw would be the same, whatever --seed is"
