@@ -253,7 +253,9 @@ def as_rows(data: Any) -> Tensor:
             raise ValueError("Expected rows of one length; got ragged rows") from None
         if array.dtype.kind not in "fiu":
             raise ValueError(f"Expected rows of real numbers; got dtype {array.dtype}")
-        data = torch.tensor(array.astype(np.float32 if array.dtype == np.float32 else np.float64))
+        kind = np.float32 if array.dtype == np.float32 else np.float64
+        # In one order in memory, whatever the array's: sums in another order round otherwise.
+        data = torch.tensor(np.ascontiguousarray(array, dtype=kind))
     if data.dim() != 2 or 0 in data.shape:
         raise ValueError(f"Expected rows (n, d); got shape {tuple(data.shape)}")
     if len(data) < data.shape[1]:
