@@ -12,7 +12,13 @@ import torch
 from rbpp import command
 from rbpp.assessment import learned_information, learned_terms
 from rbpp.assessment.assess import assess
-from rbpp.assessment.learned_information import information, pilot_dimension, prepare, resampled
+from rbpp.assessment.learned_information import (
+    bootstrap_weights,
+    information,
+    pilot_dimension,
+    prepare,
+    resampled,
+)
 from rbpp.assessment.sources import Fields, read_sources
 from rbpp.estimate import exactly
 from rbpp.inference_data import term_table
@@ -231,8 +237,8 @@ def test_seeds_draws_and_divergences_count(scene, found):
     assert other.terms[name].value.mean() != found.terms[name].value.mean()
 
 
-def test_rows_of_a_group_count_once(margin):
-    """Five copies a group: an error as wide as that of the groups, and a bound of their number."""
+def test_rows_of_a_group_count_once():
+    """Five copies a group: informations and bounds of as many rows as there are groups."""
     source = generator(9)
     copies = rows_of((50,), source).repeat_interleave(5, 0)
     copies = copies + 0.1 * torch.randn(copies.shape, generator=source, dtype=torch.float64)
@@ -242,9 +248,6 @@ def test_rows_of_a_group_count_once(margin):
     frame = frame.assign(prompt=np.repeat(np.arange(50), 5).astype(str))
     grouped = scene_of(Fields(group="prompt"), target=target, synthetic=frame)
     found = [terms_of(scene, draws=200) for scene in (alone, grouped)]
-    width = [item.terms["generalization_error"].value.std() for item in found]
-    # √5 without the target's part, which is the same in both; 1 if rows counted as independent.
-    margin(width[1] - 1.2 * width[0])
     first, second = (lines_of(item.checks)["learner of the synthetic rows"] for item in found)
     assert first.measured["units"] == 188
     assert second.measured["units"] == 38
@@ -253,6 +256,19 @@ def test_rows_of_a_group_count_once(margin):
         found[1].terms["bound_synthetic_sharp"].value.mean()
         > found[0].terms["bound_synthetic_sharp"].value.mean()
     )
+
+
+def test_bootstrap_weights_are_those_of_groups(margin):
+    """A mean of n equal rows in g groups has the spread of g rows: s / √(g + 1) (Rubin 1981)."""
+    source = generator(2)
+    values = torch.randn(40, generator=source, dtype=torch.float64).repeat_interleave(5)
+    exact = values.std(correction=0)
+    for unit, count in ((torch.arange(40).repeat_interleave(5), 40), (torch.arange(200), 200)):
+        weights = bootstrap_weights(unit, 4000, source)
+        torch.testing.assert_close(weights.mean(-1), torch.ones(4000, dtype=torch.float64))
+        spread = (weights @ values / len(values)).std()
+        expected = exact / math.sqrt(count + 1)
+        margin(5 * expected / math.sqrt(2 * 4000) - abs(spread - expected))
 
 
 TOO_FEW = {
