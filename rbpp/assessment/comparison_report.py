@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from rbpp import plots, validate
 from rbpp.assessment.comparison import Comparison
+from rbpp.assessment.report import VERDICT_CLASSES
 from rbpp.checks import VERDICTS
 from rbpp.display import versions
 from rbpp.files import written_whole
@@ -28,7 +29,6 @@ _FOLDER = Path(__file__).parent
 _VERSIONS, _ROWS, _LONGEST = 8, 3, 200
 # Pairs of versions in words; the figure has all of them.
 _PAIRS = 15
-_COLOURS = {"holds": "good", "violated": "bad", "undecided": "unclear", "unknown": "unclear"}
 _SCORED = {
     "labels": "the label of real rows given their text",
     "outputs": "the output of real rows given their prompt",
@@ -84,7 +84,7 @@ def render_comparison(comparison: Comparison, *, hdi_prob: float = 0.94) -> str:
         diagnostics=_diagnostics(comparison),
         deciding=_deciding(comparison),
         checks=[
-            (check.statement, check.verdict, _COLOURS[check.verdict], check.message)
+            (check.statement, check.verdict, VERDICT_CLASSES[check.verdict], check.message)
             for check in sorted(comparison.checks, key=lambda c: VERDICTS.index(c.verdict))
         ],
         fail_if=[

@@ -15,8 +15,6 @@ from rbpp.theory.audit import probability_holds
 LOSS_BOUND = 1.0
 # Standard errors beyond which a shift of risk is one.
 _CLEAR = 2.0
-# Probability from which a statement counts as violated.
-_SURE = 0.95
 # Name, left and right side.
 STATEMENTS = (
     ("Theorem 4.7, sharp", "generalization_error", "bound_synthetic_sharp"),

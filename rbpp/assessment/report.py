@@ -50,8 +50,8 @@ _FIRST_TERMS = (
 )
 _EXAMPLES = 5
 _LONGEST_EXAMPLE = 240  # characters; the row table has the rest
-# Classes of the style sheet.
-_COLOURS: dict[Verdict, str] = {
+# Classes of the style sheet that both reports share.
+VERDICT_CLASSES: dict[Verdict, str] = {
     "holds": "good",
     "violated": "bad",
     "undecided": "unclear",
@@ -226,7 +226,7 @@ def _check(check: Check) -> dict[str, str]:
     return {
         "statement": check.statement,
         "verdict": check.verdict,
-        "colour": _COLOURS[check.verdict],
+        "colour": VERDICT_CLASSES[check.verdict],
         "message": check.message,
     }
 

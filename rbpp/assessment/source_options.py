@@ -175,36 +175,6 @@ _IN_MEMORY = (
 )
 
 
-# What is handed on under its own name, however sources are read.
-_HANDED_ON = (
-    "embedding_field",
-    "dimension",
-    "components",
-    "chains",
-    "draws",
-    "seed",
-)
-
-
-def stream_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What both programs hand on where sources are streamed."""
-    sizes = {name: getattr(arguments, name) for name in ("chunk_rows", "sample_rows")}
-    return {
-        **{name: value for name, value in sizes.items() if value is not None},
-        **{name: getattr(arguments, name) for name in _HANDED_ON},
-    }
-
-
-def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What both programs hand on, by the names that `assess` and `compare` give it."""
-    read_whole = ("id_field", "group_field", "embedding_model", "cache")
-    return {
-        "text_fields": [name for field in arguments.text_field for name in field.split(",")],
-        "reading": reading(arguments),
-        **{name: getattr(arguments, name) for name in (*read_whole, *_HANDED_ON)},
-    }
-
-
 def read_groups(
     arguments: argparse.Namespace, *, streamed: bool
 ) -> tuple[Fields, Representation, Sampling | None]:

@@ -20,9 +20,6 @@ LEAST_DIMENSION, LARGEST_DIMENSION = 2, 32
 # take are among the later ones. Area under the ROC curve for general tasks among 300 code tasks a
 # side, 5 % and 20 % of them: 0.67 and 0.94 in 32 components, 0.73 and 0.96 in the mean.
 DEPTHS = (1, 2, 4)
-# Principal components of the shared mixture, beside the contrast: full covariances of more
-# dimensions need more rows than a component of rare off-task rows has.
-SHARED_DIMENSION = 8
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
+from ranked_sets import classes, line, verdict
 from scipy import stats
 from sklearn.linear_model import Ridge
 
 from rbpp.assessment import density_score, label_score, output_score
 from rbpp.assessment.labels import wrong_labels
-from rbpp.assessment.ranking import Ranking, rank_sets
+from rbpp.assessment.ranking import rank_sets
 from rbpp.assessment.ranking_probabilities import (
     Discrepancy,
     pairwise,
@@ -21,30 +20,6 @@ from rbpp.assessment.ranking_probabilities import (
 )
 from rbpp.assessment.ranking_sources import Source
 from rbpp.assessment.set_scores import score_set, set_draws
-
-
-def classes(
-    seed: int, rows: int, means: np.ndarray | None = None, wrong: float = 0.0, dimension: int = 8
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of three Gaussians, a share of whose labels is another one."""
-    source = np.random.default_rng(seed)
-    if means is None:
-        means = np.eye(3, dimension) * 2.5
-    labels = np.arange(rows) % len(means)
-    x = means[labels] + source.normal(size=(rows, dimension))
-    changed = source.random(rows) < wrong
-    labels = np.where(changed, (labels + source.integers(1, len(means), rows)) % len(means), labels)
-    return x, labels
-
-
-def line(ranking: Ranking, name: str) -> dict[str, Any]:
-    return next(one for one in ranking.lines if one["name"] == name)
-
-
-def verdict(ranking: Ranking, statement: str) -> str:
-    (found,) = [check.verdict for check in ranking.checks if statement in check.statement]
-    return found
-
 
 # ---- the scores against other implementations --------------------------------------------------
 
