@@ -50,7 +50,7 @@ typecheck: $(INSTALLED)
 bench: $(INSTALLED) ## side by side with the peers; see benchmarks/README.md
 	$(BIN)/python benchmarks/run.py
 
-coverage: $(INSTALLED) ## how often intervals of bounds cover what is known: hours; writes docs/coverage.md
+coverage: $(INSTALLED) ## how often intervals of bounds cover what is known: hours; writes docs/measurements/coverage.md
 	$(BIN)/python benchmarks/coverage.py
 
 dist: $(INSTALLED) ## the wheel and the source archive, in dist/

@@ -5,7 +5,7 @@
 Every world is a replication: its terms are estimated from draws and densities alone, and compared
 with log-determinants (linear_gaussian) or finite sums (finite_alphabet). linear_gaussian is run
 over dimensions and noises too, in one table with the worst cover first. Prints Markdown, and writes
-docs/coverage.md.
+docs/measurements/coverage.md.
 """
 
 from __future__ import annotations
@@ -338,7 +338,7 @@ def main() -> None:
     parser.add_argument("--prompt-noises", nargs="*", type=float, default=[0.0, 0.5])
     parser.add_argument("--grid-worlds", type=int, default=200, help="per row of the grid (200)")
     parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "coverage.md")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "measurements" / "coverage.md")
     arguments = parser.parse_args()
     worlds = BATCH if arguments.quick else arguments.worlds
     chance = Z * math.sqrt(0.05 * 0.95 / worlds)

@@ -5,7 +5,7 @@
 A row's 0-1 loss is 1 with probability b where it was not trained on (near 0 for six rows in ten,
 uniform for the others) and a where it was: a = b (nothing is memorised), b / 2, or 0. The table has
 truth, posterior mean and plug-in estimate averaged over replications, and how often the 94 %
-interval covers the truth of that replication's supersample. Writes docs/fine_tunes.md.
+interval covers the truth of that replication's supersample. Writes docs/measurements/fine_tunes.md.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--few", type=int, default=5, help="fine-tunes of the hard case, half (5)")
     parser.add_argument("--seed", type=int, default=10_000, help="of the first replication")
     parser.add_argument("--learner", choices=LEARNERS, action="append", help="of all three")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "fine_tunes.md")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "measurements" / "fine_tunes.md")
     arguments = parser.parse_args()
     replications = 8 if arguments.quick else arguments.replications
     chance = 1.96 * math.sqrt(PROBABILITY * (1 - PROBABILITY) / replications)

@@ -1,7 +1,7 @@
 """Mutual information of paired rows, beside its peers, on tasks of known value.
 
     python benchmarks/mutual_information.py [--quick] [--sets standard varied held_out]
-        [--peers …] [--workers 2] [--output docs/mutual_information.md]
+        [--peers …] [--workers 2] [--output docs/measurements/mutual_information.md]
 
 The tasks are the sets of `mi_tasks.py`, 2,000 rows each. Peers: KSG with k = 5; scikit-learn's
 mixture with its component count by BIC or by 5-fold cross-validation, and its Dirichlet-process

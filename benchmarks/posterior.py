@@ -1,6 +1,6 @@
 """Posteriors of worlds: calibration by simulation, time beside Pyro's NUTS, time by rows.
 
-python benchmarks/posterior.py [--replications 200] [--figure docs/sbc.png] [--quick]
+python benchmarks/posterior.py [--replications 200] [--figure docs/measurements/sbc.png] [--quick]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Every benchmark, one after the other, into one Markdown file.
 
-    python benchmarks/run.py [--quick] [--output docs/benchmarks.md] [NAME …]
+    python benchmarks/run.py [--quick] [--output docs/measurements/benchmarks.md] [NAME …]
 
 Each benchmark is a program of its own that prints Markdown, peers and ours in the same run; this
 one runs them in fresh processes, and puts the machine and the versions above their tables.
@@ -36,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--quick", action="store_true", help="small configurations")
-    parser.add_argument("--output", type=Path, default=FOLDER.parent / "docs" / "benchmarks.md")
+    parser.add_argument("--output", type=Path, default=FOLDER.parent / "docs" / "measurements" / "benchmarks.md")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - {path.stem for path in FOLDER.glob("*.py")}
     if unknown:

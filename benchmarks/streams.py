@@ -13,7 +13,7 @@ it ends elsewhere, as every start does: 32 components have many optima.) What is
 entropy of both, its difference in units of the two posteriors' and Monte Carlo spreads together,
 and the log density of 20,000 rows left out, also of the law that the rows were drawn from.
 
-Prints Markdown, and the rates that docs/scale.md uses.
+Prints Markdown, and the rates that docs/measurements/scale.md uses.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 
 DIR holds code_alpaca_2k.json (CodeAlpaca), gpt4_codegen.json and gpt4_roleplay.json (GPTeacher),
 self_instruct_seed_tasks.jsonl and user_oriented_instructions.jsonl (Self-Instruct), and
-synque_sentiment/ (SynQuE). benchmarks/truth.md is the output.
+synque_sentiment/ (SynQuE). docs/measurements/truth.md is the output.
 
 - planted: target and synthetic are disjoint random parts of the code tasks; a share of the
   synthetic rows is replaced by role-play. True value: that share. Also the area under the ROC curve

@@ -3,7 +3,7 @@
 The score is the log-probability that what is learned from a version gives real rows: of the label
 given the text, of the output given the prompt, or of the text. Shares off the task and missed,
 divergences of the texts, copies and labels stand beside it and are not added: on sets whose outcome
-after training is known they predict little (docs/ranking.md).
+after training is known they predict little (docs/measurements/ranking.md).
 """
 
 from __future__ import annotations

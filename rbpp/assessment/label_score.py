@@ -17,7 +17,7 @@ from torch import Tensor
 
 # Prior rows of the covariance, and of each class mean. With 1,000, 3,000 and 10,000 rows, and with
 # the posterior predictive in place of its plug-in limit, five tasks are ranked within 0.01 of each
-# other (docs/ranking.md).
+# other (docs/measurements/ranking.md).
 PRIOR_ROWS, PRIOR_ROWS_OF_MEAN = 3000.0, 2.0
 # No real row costs more nats than this; a label that the set lacks costs it.
 FLOOR = -10.0

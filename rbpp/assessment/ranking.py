@@ -27,7 +27,7 @@ from rbpp.compute import Compute
 from rbpp.randomness import spawn
 
 # Where few real rows have labels and the consensus stands in for the others, the labelled ones
-# count at least this much. A half and a fifth do as well (docs/ranking.md).
+# count at least this much. A half and a fifth do as well (docs/measurements/ranking.md).
 _LABELLED_SHARE = 1 / 3
 # Sets of fewer rows do not set the equal size: all the others would be cut to nothing.
 _LEAST_EQUAL_SIZE = 50

@@ -18,7 +18,7 @@ class Discrepancy:
         variance = ((K − 1) (c · between)² + n₀ (a · row)²) / (K − 1 + n₀):
 
     few sets say little about how far apart sets lie. With the defaults, said and found agree over
-    five tasks (docs/ranking.md).
+    five tasks (docs/measurements/ranking.md).
     """
 
     between: float = 2.5
