@@ -12,8 +12,9 @@ demo: $(INSTALLED) ## the main job on real text, the paper's figures, and every 
 	$(BIN)/python examples/paper_figures.py demo --worlds 8
 	$(BIN)/rbpp bounds gaussian_mixture --worlds 8 --output demo/bounds.nc --figures demo
 
+# A thread a worker: two workers of two threads each would wait for one another on two cores.
 test: $(INSTALLED) ## what every change must pass
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 slow: $(INSTALLED) ## the tests that take over a minute
 	$(BIN)/python -m pytest -m slow
