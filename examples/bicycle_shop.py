@@ -53,24 +53,29 @@ PEOPLE = {
         "how much to fix a {part} that {noise}",
         "{bike} {part} {noise} {when}, is that dangerous",
         "do you repair the {part} of a {bike} while i wait",
+        "hello, could you tell me why my {part} {noise} {when}?",
+        "the {part} on my {bike} {noise}, i would like to book a repair",
     ),
     "size": (
         "im {height} cm, which frame for a {bike}",
         "what size {bike} if i am {height}",
         "{height} cm and short legs, is the medium {bike} ok",
         "can i ride a large {bike} at {height}",
+        "could you recommend a size of {bike}? i am {height} cm",
     ),
     "delivery": (
         "when does my {goods} get to {place}",
         "do you send a {bike} to {place}",
         "ordered a {goods} last week, still not in {place}",
         "how much is shipping a {goods} to {place}",
+        "hello, could you check where my {goods} is? i live in {place}",
     ),
     "return": (
         "the {goods} is {fault}, how do i send it back",
         "can i return a {goods} i already used",
         "want my money back, {goods} came {fault}",
         "exchange a {goods} that is {fault}?",
+        "hi, the {goods} i received is {fault}, please tell me how to return it",
     ),
 }
 MODEL = {
@@ -78,26 +83,31 @@ MODEL = {
         "Hello, the {part} of my {bike} {noise} {when}. Could you please tell me what to do about it?",
         "Could you explain why the {part} {noise} {when} and what a repair would cost?",
         "I would like to book a repair, because the {part} on my {bike} {noise}.",
+        "My {part} {noise} {when}. What would it cost to fix that?",
     ),
     "size": (
         "Could you recommend a frame size of a {bike} for a rider who is {height} cm tall?",
         "I am {height} cm tall. Please advise which size of {bike} would suit me best.",
         "Hello, would a medium {bike} be suitable for someone of {height} cm?",
+        "Which size of {bike} fits me if I am {height} cm?",
     ),
     "delivery": (
         "Could you please let me know when my {goods} will arrive in {place}?",
         "I would like to know whether you deliver a {bike} to {place}, and at what cost.",
         "Hello, my {goods} was due in {place} last week. Could you check the delivery?",
+        "How much is the shipping of a {goods} to {place}?",
     ),
     "return": (
         "Unfortunately the {goods} I received is {fault}. Could you please explain how to return it?",
         "I would like to exchange my {goods}, which is {fault}. What are the steps?",
         "Hello, could you refund a {goods} that arrived {fault}?",
+        "My {goods} is {fault}. How do I send it back?",
     ),
     "recipe": (
         "Could you please share a recipe of {dish} for {guest}?",
         "I would like to cook {dish} for {guest}. Please list the ingredients.",
         "Hello, how long should {dish} be cooked for {guest}?",
+        "How do I make {dish} for {guest}?",
     ),
 }
 
@@ -129,14 +139,17 @@ def made_by_model(
     chance: random.Random,
 ) -> list[dict[str, str]]:
     """Distinct rows that a model made of the seeds, on the seed's topic or a recipe."""
+    recipes = round(off_task * count)
+    topics_of_rows = ["recipe"] * recipes + [""] * (count - recipes)
+    chance.shuffle(topics_of_rows)
     rows: dict[str, dict[str, str]] = {}
     while len(rows) < count:
         seed = chance.choice([row for row in seeds if row["topic"] in topics])
-        topic = "recipe" if chance.random() < off_task else seed["topic"]
+        topic = topics_of_rows[len(rows)] or seed["topic"]
         text = fill(chance.choice(MODEL[topic]), chance)
-        name_of_row = f"{name}{len(rows)}"
         rows.setdefault(
-            text, {"id": name_of_row, "prompt": seed["text"], "text": text, "topic": topic}
+            text,
+            {"id": f"{name}{len(rows)}", "prompt": seed["text"], "text": text, "topic": topic},
         )
     return list(rows.values())
 

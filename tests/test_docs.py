@@ -66,11 +66,21 @@ def rbpp_commands(page):
         if block.language == "yaml":
             for job in yaml.safe_load(block.source).get("jobs", {}).values():
                 lines += [step["run"].strip() for step in job["steps"] if "run" in step]
-    for line in lines:
-        for part in re.split(r" \| | && |\n", line):
-            words = shlex.split(part.partition(" > ")[0], comments=True)
+    for line in (part for text in lines for part in text.splitlines()):
+        for words in split_by_operators(pages.shell_words(line)):
             if words[:1] == ["rbpp"] and words[1:2] not in (["--help"], ["--version"]):
                 yield words[1:]
+
+
+def split_by_operators(words):
+    """The commands of a line; what is behind `>` is a file."""
+    found = [[]]
+    for word in words:
+        if set(word) <= set("|&;>"):
+            found.append([word] if word == ">" else [])
+        else:
+            found[-1].append(word)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -241,7 +251,7 @@ def test_pages_are_run_and_written(tmp_path):
     assert page.read_text().endswith("module.number * 7\n```\n\n```text\n42\n```\n")
     assert [pages.difference(page, *one) for one in pages.run_page(page)] == ["", "", "", ""]
     page.write_text(page.read_text().replace("exit: 1", "exit: 0"))
-    with pytest.raises(RuntimeError, match=r"page\.md, line 11: false: status 1, not 0"):
+    with pytest.raises(RuntimeError, match=r"page\.md, line 12: false: status 1, not 0"):
         pages.run_page(page)
 
 

@@ -43,7 +43,7 @@ DOCS = Path(__file__).resolve().parent.parent
 CHECKOUT = DOCS.parent
 FIGURES = DOCS / "figures"
 COLUMNS = "100"
-_FENCE = re.compile(r"^( *)```([\w-]*)\s*$")
+_FENCE = re.compile(r"^```(?:([\w-]+)|\{.*)?\s*$")
 _REMARK = re.compile(r"^<!-- (slow|not run|exit|file): (.+?) -->$")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
@@ -114,14 +114,14 @@ def blocks(page: Path) -> list[Block]:
             end = next(at for at in range(index + 1, len(lines)) if lines[at].strip() == "```")
             inside = (index + 1, end)
             follows = found and all(not line.strip() for line in lines[found[-1].lines[1] + 1 : index])
-            if fence[2] == "text" and follows and found[-1].language == "python":
+            if fence[1] == "text" and follows and found[-1].language == "python":
                 last = found[-1]
                 found[-1] = Block(
                     last.language, last.source, last.line, last.lines, inside, last.remarks
                 )
             else:
                 source = "\n".join(lines[index + 1 : end])
-                found.append(Block(fence[2], source, index + 2, inside, None, remarks))
+                found.append(Block(fence[1] or "", source, index + 2, inside, None, remarks))
             remarks, index = {}, end
         elif lines[index].strip():
             remarks = {}
@@ -197,24 +197,43 @@ def _typed(block: Block, number: int) -> str:
 
 def tidy(text: str) -> list[str]:
     """Printed lines without blanks at their ends and without empty lines at either end."""
-    lines = [line.rstrip() for line in text.splitlines()]
+    lines = [line.rstrip() for line in text.replace("\ufeff", "").splitlines()]
     return "\n".join(lines).strip("\n").splitlines()
 
 
 def run_command(command: str) -> tuple[str, int]:
-    """What a command prints, standard error after standard output, and its exit status."""
+    """What a command prints, standard error and all, and its exit status."""
     if not command.startswith("rbpp "):
         return _shell(command)
     from rbpp import command as rbpp_command
 
-    own, _, rest = command.partition(" | ")
-    out, err = io.StringIO(), io.StringIO()
+    own, rest = _own_part(command)
+    out = io.StringIO()
+    err = io.StringIO() if rest else out
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = rbpp_command.main(shlex.split(own)[1:])
+        status = rbpp_command.main(own[1:])
     if rest:
         printed, _ = _shell(rest, out.getvalue())
         return printed + err.getvalue(), status
-    return out.getvalue() + err.getvalue(), status
+    return out.getvalue(), status
+
+
+def _own_part(command: str) -> tuple[list[str], str]:
+    """The words of a command up to its first pipe or redirection, and what the shell does with it."""
+    words = shell_words(command)
+    for place, word in enumerate(words):
+        if word in ("|", ">"):
+            rest = command.split(f" {word} ")[-sum(one == word for one in words) :]
+            text = f" {word} ".join(rest)
+            return words[:place], f"cat > {text}" if word == ">" else text
+    return words, ""
+
+
+def shell_words(command: str) -> list[str]:
+    """Words and operators of a command, quotes taken off, without its comment."""
+    parts = shlex.shlex(command, posix=True, punctuation_chars="|&;>")
+    parts.whitespace_split = True
+    return list(parts)
 
 
 def _shell(command: str, given: str = "") -> tuple[str, int]:
@@ -222,12 +241,13 @@ def _shell(command: str, given: str = "") -> tuple[str, int]:
     done = subprocess.run(
         ["sh", "-c", command],
         input=given,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=False,
         env={**os.environ, "PATH": path, "PYTHONPATH": str(CHECKOUT)},
     )
-    return done.stdout + done.stderr, done.returncode
+    return done.stdout, done.returncode
 
 
 @contextlib.contextmanager
