@@ -50,6 +50,7 @@ typecheck: $(INSTALLED)
 
 docs: $(INSTALLED) ## the site, in docs/_build: warnings are errors, links resolve, no network
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	rm -rf docs/_build
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build
 	$(BIN)/python docs/tools/links.py docs/_build
 

@@ -1,4 +1,4 @@
-"""The documentation site: `make docs` builds it into docs/_build, and it opens without a network."""
+"""The documentation site: `make docs` builds docs/_build, which opens without a network."""
 
 import sys
 from pathlib import Path
@@ -13,21 +13,19 @@ import rbpp
 
 project = "rbpp"
 author = "rbpp contributors"
-copyright = author
+copyright = author  # noqa: A001
 version = release = rbpp.__version__
 
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
 ]
 myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "tools", "**/.*"]
-suppress_warnings = ["toc.empty_glob"]  # pages that may come
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

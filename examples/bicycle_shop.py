@@ -1,4 +1,4 @@
-"""The small data set of the documentation: questions to a bicycle shop, and what two models made of them.
+"""The small data set of the documentation: questions to a bicycle shop, made by people and models.
 
     python examples/bicycle_shop.py FOLDER
 
@@ -38,12 +38,16 @@ WORDS = {
     ),
     "height": "155 160 165 170 175 180 185 190 195".split(),
     "place": "Oslo Lyon Porto Ghent Graz Turin Malmö Basel Gdansk Seville".split(),
-    "goods": "helmet|lock|rear light|pump|pannier|bottle cage|pair of gloves|jacket|bell".split("|"),
+    "goods": "helmet|lock|rear light|pump|pannier|bottle cage|pair of gloves|jacket|bell".split(
+        "|"
+    ),
     "fault": "too small|scratched|the wrong colour|broken|missing a screw|not what I ordered".split(
         "|"
     ),
-    "dish": "lentil soup|apple pie|fried rice|lasagne|pancakes|tomato sauce|banana bread".split("|"),
-    "guest": "six people|a vegan|two children|a picnic|a cold evening|someone without an oven".split(
+    "dish": "lentil soup|apple pie|fried rice|lasagne|pancakes|tomato sauce|banana bread".split(
+        "|"
+    ),
+    "guest": "six people|a vegan|two children|a picnic|a cold evening|a cook without an oven".split(
         "|"
     ),
 }
@@ -80,7 +84,7 @@ PEOPLE = {
 }
 MODEL = {
     "repair": (
-        "Hello, the {part} of my {bike} {noise} {when}. Could you please tell me what to do about it?",
+        "Hello, the {part} of my {bike} {noise} {when}. Could you please tell me what to do?",
         "Could you explain why the {part} {noise} {when} and what a repair would cost?",
         "I would like to book a repair, because the {part} on my {bike} {noise}.",
         "My {part} {noise} {when}. What would it cost to fix that?",
@@ -98,7 +102,7 @@ MODEL = {
         "How much is the shipping of a {goods} to {place}?",
     ),
     "return": (
-        "Unfortunately the {goods} I received is {fault}. Could you please explain how to return it?",
+        "Unfortunately the {goods} I received is {fault}. Could you explain how to return it?",
         "I would like to exchange my {goods}, which is {fault}. What are the steps?",
         "Hello, could you refund a {goods} that arrived {fault}?",
         "My {goods} is {fault}. How do I send it back?",
@@ -183,9 +187,7 @@ def main(folder: Path, seed: int = 0) -> dict[str, list[dict[str, str]]]:
     sets = {
         "seeds": seeds,
         "held_out": people[60:],
-        "first": made_by_model(
-            "a", seeds, 320, topics=TOPICS[:3], off_task=0.25, chance=chance
-        ),
+        "first": made_by_model("a", seeds, 320, topics=TOPICS[:3], off_task=0.25, chance=chance),
         "second": made_by_model("b", seeds, 320, topics=TOPICS, off_task=0.03, chance=chance),
     }
     files: dict[str, list[dict[str, object]]] = {

@@ -16,7 +16,9 @@ def setup(app: Any) -> None:
         raise nodes.SkipNode
 
     def block(translator: Any, node: Any) -> None:
-        translator.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+        translator.body.append(
+            f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>'
+        )
         raise nodes.SkipNode
 
     app.add_html_math_renderer("mathml", (inline, None), (block, None))

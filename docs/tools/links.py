@@ -1,4 +1,4 @@
-"""Hold a built site to what it promises: links and pictures that resolve, and nothing from a network.
+"""Hold a built site to its promises: links and pictures resolve, nothing is from a network.
 
 python docs/tools/links.py docs/_build
 """
@@ -11,7 +11,13 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 # What a page loads when it opens; a link (`a href`) may lead out.
-_LOADED = {("script", "src"), ("link", "href"), ("img", "src"), ("iframe", "src"), ("source", "src")}
+_LOADED = {
+    ("script", "src"),
+    ("link", "href"),
+    ("img", "src"),
+    ("iframe", "src"),
+    ("source", "src"),
+}
 
 
 class Page(HTMLParser):
@@ -77,5 +83,7 @@ def _broken(address: str, path: Path, pages: dict[Path, Page]) -> list[str]:
 
 if __name__ == "__main__":
     wrong = faults(Path(sys.argv[1]).resolve())
-    print("\n".join(wrong) or "every link of the site resolves, and it loads nothing from a network")
+    print(
+        "\n".join(wrong) or "every link of the site resolves, and it loads nothing from a network"
+    )
     sys.exit(bool(wrong))

@@ -13,7 +13,7 @@ examples/bicycle_shop.py:
 
 `sh` blocks are shown and never run. A comment above a block says more of it, and why:
 
-    <!-- slow: REASON -->       run by `make docs-examples` and `make slow`, with all that follows it
+    <!-- slow: REASON -->       run by `make docs-examples` and `make slow`, as all that follows
     <!-- not run: REASON -->    shown only
     <!-- exit: 1 -->            the status that the last command ends with, if not 0
     <!-- file: NAME -->         it is written to this file, and not run
@@ -113,7 +113,9 @@ def blocks(page: Path) -> list[Block]:
         elif fence:
             end = next(at for at in range(index + 1, len(lines)) if lines[at].strip() == "```")
             inside = (index + 1, end)
-            follows = found and all(not line.strip() for line in lines[found[-1].lines[1] + 1 : index])
+            follows = found and all(
+                not line.strip() for line in lines[found[-1].lines[1] + 1 : index]
+            )
             if fence[1] == "text" and follows and found[-1].language == "python":
                 last = found[-1]
                 found[-1] = Block(
@@ -178,7 +180,8 @@ class Runner:
         with width, contextlib.redirect_stdout(printed), _quiet_libraries():
             exec(compile(module, "page", "exec"), self.names)  # noqa: S102
             if last is not None:
-                value = eval(compile(ast.Expression(last.value), "page", "eval"), self.names)  # noqa: S307
+                line = compile(ast.Expression(last.value), "page", "eval")
+                value = eval(line, self.names)  # noqa: S307
                 if value is not None:
                     print(value if hasattr(value, "to_string") else repr(value))
         return "\n".join(tidy(printed.getvalue()))
@@ -219,7 +222,7 @@ def run_command(command: str) -> tuple[str, int]:
 
 
 def _own_part(command: str) -> tuple[list[str], str]:
-    """The words of a command up to its first pipe or redirection, and what the shell does with it."""
+    """The words of a command up to its first pipe or redirection, and what is behind that."""
     words = shell_words(command)
     for place, word in enumerate(words):
         if word in ("|", ">"):
@@ -296,8 +299,8 @@ def write_files(folder: Path) -> None:
 def alike(first: str, second: str) -> bool:
     """Whether two outputs have the same words, and numbers that only another processor explains.
 
-    Sums in another order move the last digits of a fit: a number may differ by 5 % of its size or by
-    one and a half units of its last place.
+    Sums in another order move the last digits of a fit: a number may differ by 5 % of its size or
+    by one and a half units of its last place.
 
     >>> alike("33.1 % [22, 44]", "33.0 % [22, 45]"), alike("33 %", "41 %"), alike("a 1", "b 1")
     (True, False, False)
@@ -377,7 +380,9 @@ def difference(page: Path, block: Block, printed: str) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("pages", nargs="*", type=Path)
     parser.add_argument("--check", action="store_true", help="compare, and write nothing")
     given = parser.parse_args()

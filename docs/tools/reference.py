@@ -24,6 +24,29 @@ _UNITS = {
 _ROWS = {"anchor": "of the anchors", "synthetic": "of the synthetic data", None: "of one row"}
 
 
+_VARIABLES = """\
+# Variables
+
+Every number that rbpp reports has a line here, made from the table in `rbpp/variables.py`. In
+InferenceData a variable carries its meaning, units and equation as attributes. A name may come with
+
+- `NAME_lower`, `NAME_upper`: two sides of an estimate in nats, between which the value lies;
+- `NAME_mcse`: its Monte Carlo standard error, apart from posterior spread;
+- `slack_NAME`: of a bound, by how much it exceeds what it bounds.
+
+Information is of the whole data set; `--per-row` divides by its rows, `--units bits` by log 2.
+Equations are numbers of the [paper](https://arxiv.org/abs/2410.01720) where no other source is
+named."""
+_STATEMENTS = """\
+# What each bound says
+
+One section a statement, from the table that `rbpp bounds` audits (`rbpp/theory/statements.py`).
+What it rests on is looked at in every run, each with what was measured; the verdict is *holds*,
+*violated*, *undecided* (looked at, not decided at this precision) or *unknown* (could not be looked
+at). A bound is vacuous where it says less than is known without it: a loss of at most C is never
+above C."""
+
+
 def generated(docs: Path) -> dict[str, str]:
     """Name to text of every page that is made."""
     return {
@@ -57,7 +80,10 @@ def parser_of(name: str) -> argparse.ArgumentParser:
 
 def command_index() -> str:
     """All commands, a line each."""
-    lines = [f"| [`rbpp {name}`]({name}.md) | {_escaped(text)} |" for name, text in command.programs().items()]
+    lines = [
+        f"| [`rbpp {name}`]({name}.md) | {_escaped(text)} |"
+        for name, text in command.programs().items()
+    ]
     return "\n".join(
         [
             "# Commands",
@@ -106,7 +132,12 @@ def _description(text: str) -> list[str]:
     lines: list[str] = []
     for part in text.strip("\n").split("\n\n"):
         if part.startswith("  "):
-            lines += ["```text", *(line.removeprefix("  ") for line in part.splitlines()), "```", ""]
+            lines += [
+                "```text",
+                *(line.removeprefix("  ") for line in part.splitlines()),
+                "```",
+                "",
+            ]
         elif part.strip():
             lines += [_escaped(part.strip()), ""]
     return lines
@@ -133,26 +164,12 @@ def _escaped(text: str) -> str:
 
 def base_variables() -> dict[str, variables.Variable]:
     """The variables themselves, without their sides, slacks and errors."""
-    return {
-        name: one for name, one in variables.VARIABLES.items() if not COMPANIONS.search(name)
-    }
+    return {name: one for name, one in variables.VARIABLES.items() if not COMPANIONS.search(name)}
 
 
 def variable_page() -> str:
     """Every variable with its meaning, equation and units."""
-    lines = [
-        "# Variables",
-        "",
-        "Every number that rbpp reports has a line here, made from the table in `rbpp/variables.py`. In",
-        "InferenceData a variable carries its meaning, units and equation as attributes. A name may come with",
-        "",
-        "- `NAME_lower`, `NAME_upper`: two sides of an estimate in nats, between which the value lies;",
-        "- `NAME_mcse`: its Monte Carlo standard error, apart from posterior spread;",
-        "- `slack_NAME`: of a bound, by how much it exceeds what it bounds.",
-        "",
-        "Information is of the whole data set; `--per-row` divides by its rows, `--units bits` by log 2.",
-        "Equations are numbers of the [paper](https://arxiv.org/abs/2410.01720) where no other source is named.",
-    ]
+    lines = [_VARIABLES]
     for units, title in _UNITS.items():
         lines += ["", f"## {title}", "", _head(units), _rule(units)]
         lines += [
@@ -193,14 +210,7 @@ def statement_page(plain: dict[str, dict[str, str]]) -> str:
         raise ValueError(
             f"Expected words for {', '.join(STATEMENTS)} in statements.toml; got {', '.join(plain)}"
         )
-    lines = [
-        "# What each bound says",
-        "",
-        "One section a statement, from the table that `rbpp bounds` audits (`rbpp/theory/statements.py`). What it",
-        "rests on is looked at in every run, each with what was measured; the verdict is *holds*, *violated*,",
-        "*undecided* (looked at, not decided at this precision) or *unknown* (could not be looked at). A bound is",
-        "vacuous where it says less than is known without it: a loss of at most C is never above C.",
-    ]
+    lines = [_STATEMENTS]
     for right, statement in STATEMENTS.items():
         lines += ["", *_statement(right, statement, plain[right])]
     return "\n".join([*lines, ""])
