@@ -3,7 +3,7 @@ PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test slow robust margins lowest container lint format typecheck bench coverage dist install clean
+.PHONY: demo docs docs-examples test slow robust margins lowest container lint format typecheck bench coverage dist install clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED) ## the main job on real text, the paper's figures, and every term and bound of its simulation
@@ -48,6 +48,15 @@ format: $(INSTALLED)
 typecheck: $(INSTALLED)
 	$(BIN)/mypy
 
+docs: $(INSTALLED) ## the site, in docs/_build: warnings are errors, links resolve, no network
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	rm -rf docs/_build
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build
+	$(BIN)/python docs/tools/links.py docs/_build
+
+docs-examples: $(INSTALLED) ## run every command of the pages, and write what it prints into them
+	nice $(BIN)/python docs/tools/pages.py
+
 bench: $(INSTALLED) ## side by side with the peers; see benchmarks/README.md
 	$(BIN)/python benchmarks/run.py
 
@@ -66,4 +75,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venv-lowest .venv-newer demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-newer demo build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
