@@ -47,6 +47,7 @@ class Comparison(Result):
     """
 
     label_before: ClassVar[str] = "version"
+    few_notes: ClassVar[int | None] = None
 
     idata: InferenceData
     kind: str
