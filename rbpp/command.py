@@ -249,11 +249,12 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     elif not parsed.quiet:
         from rbpp import display
 
+        draws = any(result.idata is not None for result in several.values())
         parts: list[Any] = []
         for key, result in several.items():
             parts += [f"{key}:"] if key else []
             parts += result.parts(**shown, everything=parsed.all)
-        display.show([*parts, outputs.told(written, parser, name)])
+        display.show([*parts, outputs.told(written, parser, name, draws=draws)])
     for failure in failures:
         _say(prog, failure, signals.REFUSED)
     return signals.REFUSED if failures else done.exit_status

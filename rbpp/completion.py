@@ -30,25 +30,26 @@ def _bash(parsers: Mapping[str, argparse.ArgumentParser], *, zsh: bool) -> str:
             if action.choices:
                 values.append(f"    {name}:{option}) words='{' '.join(_choices(action))}' ;;")
     start = "autoload -U +X bashcompinit && bashcompinit\n" if zsh else ""
+    shell = "zsh" if zsh else "bash"
     lines = [
-        f"{start}# rbpp: eval \"$(rbpp completion {'zsh' if zsh else 'bash'})\" in the shell's start",
+        f'{start}# at the start of a shell: eval "$(rbpp completion {shell})"',
         "_rbpp() {",
         "  local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}",
         "  local program=${COMP_WORDS[1]} words=''",
-        "  if [ \"$COMP_CWORD\" -eq 1 ]; then",
+        '  if [ "$COMP_CWORD" -eq 1 ]; then',
         f"    words='{' '.join(parsers)} completion --help --version'",
-        "    COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))",
+        '    COMPREPLY=($(compgen -W "$words" -- "$word"))',
         "    return",
         "  fi",
-        "  case \"$program:$before\" in",
+        '  case "$program:$before" in',
         f"    completion:*) words='{' '.join(SHELLS)}' ;;",
         *values,
         "  esac",
-        "  if [ -z \"$words\" ] && [ \"${word#-}\" != \"$word\" ]; then case \"$program\" in",
+        '  if [ -z "$words" ] && [ "${word#-}" != "$word" ]; then case "$program" in',
         *options,
         "  esac; fi",
-        "  if [ -n \"$words\" ]; then COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))",
-        "  else COMPREPLY=($(compgen -f -- \"$word\")); fi",
+        '  if [ -n "$words" ]; then COMPREPLY=($(compgen -W "$words" -- "$word"))',
+        '  else COMPREPLY=($(compgen -f -- "$word")); fi',
         "}",
         "complete -o filenames -F _rbpp rbpp",
     ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -145,6 +147,40 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Lines:
+    """Sentences, a line each: as they are, or wrapped at the width of a terminal.
+
+    What stands before two spaces is the sentence's subject: the rest stays in its column.
+    """
+
+    lines: Sequence[str]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+    def __rich_console__(self, console: Any, options: Any) -> Any:
+        from rich.text import Text
+
+        for line in self.lines:
+            subject = re.match(r"\S.{0,40}?\s{2,}", line)
+            column = len(subject[0]) if subject and options.max_width > 70 else 2
+            wrapped = [
+                part
+                for one in line.split("\n")
+                for part in textwrap.wrap(
+                    terminal.visible(one), options.max_width, subsequent_indent=" " * column
+                )
+            ]
+            text = Text("\n".join(wrapped))
+            if subject:
+                text.stylize("bold", 0, len(subject[0]))
+            yield text
+
+    def _repr_html_(self) -> str:
+        return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in self.lines)}</ul>"
+
+
+@dataclass(frozen=True)
 class Terms:
     """Terms in groups: aligned as a string, fitted to the width of a terminal, or HTML.
 
@@ -197,7 +233,9 @@ class Terms:
         narrow = width is not None and beside - 2 > width
 
         def laid(line: Sequence[str], style: str) -> list[tuple[str, str]]:
-            padded = [cell + " " * (size - _width(cell)) for cell, size in zip(line, wide)]
+            padded = [
+                cell + " " * (size - _width(cell)) for cell, size in zip(line, wide, strict=False)
+            ]
             if narrow:
                 rest = "  ".join(cell for cell in line[1:-1] if cell)
                 return [(line[0], style), (f"    {rest}", ""), (f"    {line[-1]}", "dim")]
@@ -214,6 +252,9 @@ class Terms:
         if self.left:
             found.append((f"{wording.count(self.left, 'more term')} (--all shows them)", "dim"))
         return found
+
+
+Part = str | Table | Lines | Terms
 
 
 def group_terms(
@@ -247,10 +288,10 @@ def group_terms(
         ]
         parts[wording.group(name)].append(line)
     heading = ["term", f"mean ({100 * hdi_prob:g} % interval)", "units"]
-    heading += ["halves of the task", "Monte Carlo error", "meaning"]
+    known = any(wording.base_name(name) in VARIABLES for name in names)
+    heading += ["halves of the task", "Monte Carlo error", "meaning" if known else ""]
     empty = [place for place in (2, 3, 4) if not any(x[place] for p in parts.values() for x in p)]
     kept = [place for place in range(len(heading)) if place not in empty]
-    known = any(wording.base_name(name) in VARIABLES for name in names)
     groups = {
         title if known else "": [[line[place] for place in kept] for line in part]
         for title, part in parts.items()
@@ -260,7 +301,7 @@ def group_terms(
     return Terms([heading[place] for place in kept], groups, len(table) - len(names) - sides)
 
 
-def show(parts: Sequence[str | Table | Terms]) -> None:
+def show(parts: Sequence[Part]) -> None:
     """Print to standard output: plain text, or on a terminal with its width and colours."""
     if not sys.stdout.isatty():
         print(terminal.visible("\n\n".join(map(str, parts))), flush=True)
@@ -269,7 +310,7 @@ def show(parts: Sequence[str | Table | Terms]) -> None:
     for place, part in enumerate(parts):
         if place:
             console.print()
-        if isinstance(part, Table | Terms):
+        if not isinstance(part, str):
             console.print(part)
         else:  # set by whoever wrote it: the terminal breaks what is too long
             console.print(terminal.visible(part), markup=False, soft_wrap=True)
@@ -294,17 +335,17 @@ def format_terms(
     return Table(lines)
 
 
-def violated_and_rest(audit: Sequence[Mapping[str, Any]]) -> list[str | Table]:
+def violated_and_rest(audit: Sequence[Mapping[str, Any]]) -> list[Part]:
     """The violated checks, and the others counted in one line."""
     violated = [entry for entry in audit if entry.get("verdict") == "violated"]
-    counts = {verdict: 0 for verdict in VERDICTS}
+    counts = dict.fromkeys(VERDICTS, 0)
     for entry in audit:
         counts[entry["verdict"]] += 1
     told = {"violated": "violated", "undecided": "undecided", "unknown": "unknown", "holds": "hold"}
     rest = [f"{number} {told[key]}" for key, number in counts.items() if number]
     line = f"{wording.count(len(audit), 'check')}: {', '.join(rest)}"
     more = "" if len(violated) == len(audit) else " (--all shows each)"
-    return [*([format_audit(violated)] if violated else []), f"{line}{more}."]
+    return [*([format_audit(violated)] if violated else []), Lines([f"{line}{more}."])]
 
 
 def format_audit(audit: Sequence[Mapping[str, Any]]) -> Table:

@@ -13,16 +13,13 @@ if TYPE_CHECKING:
 
 def page(result: Result) -> str:
     """HTML of a result; every text is escaped."""
-    answer = result.answer()
-    parts = result.parts()[bool(answer) :]
-    said = "".join(f"<li>{html.escape(line)}</li>" for line in answer)
-    return "\n".join([f"<ul>{said}</ul>", *map(_part, parts), _folded(result)])
+    return "\n".join([*map(_part, result.parts()), _folded(result)])
 
 
-def _part(part: str | display.Table | display.Terms) -> str:
+def _part(part: display.Part) -> str:
     if isinstance(part, str):
-        return f"<pre>{html.escape(part.replace(' (--all shows each)', ''))}</pre>"
-    return part._repr_html_()
+        return f"<pre>{html.escape(part)}</pre>"
+    return part._repr_html_().replace(" (--all shows each)", "").replace(" (--all)", "")
 
 
 def _folded(result: Result) -> str:

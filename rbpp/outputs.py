@@ -131,16 +131,26 @@ def beside(paths: Iterable[Path]) -> Path | None:
     return None
 
 
-def told(written: Sequence[Path], parser: argparse.ArgumentParser, program: str) -> str:
-    """The last lines of a run: what was written and how it is opened, or how to keep it."""
+def told(
+    written: Sequence[Path], parser: argparse.ArgumentParser, program: str, *, draws: bool
+) -> str:
+    """The last lines of a run: what was written and how it is opened, or how to keep it.
+
+    Args:
+        written: files.
+        parser, program: of the run.
+        draws: whether there are some that `--output` would write.
+    """
     if not written:
         files = {
             max(action.option_strings, key=len): action.metavar
             for action in parser._actions
             if action.type is options.output_file
         }
-        kept = [f"{option} {files[option]}" for option in ("--report", "--output") if option in files]
-        return f"Nothing was written: {' or '.join(kept)} keeps it."
+        kept = [option for option in ("--report", "--output") if option in files]
+        kept = [option for option in kept if draws or option != "--output"]
+        choice = " or ".join(f"{option} {files[option]}" for option in kept)
+        return f"Nothing was written: {choice} keeps it." if kept else "Nothing was written."
     figures = [path for path in written if path.suffix == ".png"]
     shown = [path for path in written if path not in figures] + figures[:1]
     width = max(len(str(path)) for path in shown)
@@ -169,7 +179,17 @@ def _opened(path: Path, program: str) -> str:
 
 
 # Options whose words may be names of files by accident, or are folders of their own.
-_NO_INPUTS = {"figures", "config", "cache", "checkpoint", "set", "text_field", "columns", "ignore", "split"}
+_NO_INPUTS = {
+    "figures",
+    "config",
+    "cache",
+    "checkpoint",
+    "set",
+    "text_field",
+    "columns",
+    "ignore",
+    "split",
+}
 
 
 def _names(value: Any) -> list[str]:

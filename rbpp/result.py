@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rbpp import display, inference_data, notebook, wording
 from rbpp.checks import Check, violations
-from rbpp.display import Table, Terms, Units
+from rbpp.display import Part, Units
 from rbpp.inference_data import InferenceData, Term
 
 if TYPE_CHECKING:
@@ -215,31 +215,33 @@ class Result:
         *,
         per_row: bool = False,
         everything: bool = False,
-    ) -> list[str | Table | Terms]:
+    ) -> list[Part]:
         """What `text` has, in pieces that the command prints to a terminal with its colours."""
-        parts: list[str | Table | Terms] = ["\n".join(self.answer(hdi_prob, units, per_row=per_row))]
-        parts += [self._body(hdi_prob, units, per_row=per_row)]
+        answer = self.answer(hdi_prob, units, per_row=per_row)
+        parts: list[Part] = [display.Lines(answer)] if answer else []
+        parts += self._body(hdi_prob, units, per_row=per_row)
         if everything and self.idata is not None:
             table = self.table(hdi_prob, units, per_row=per_row)
             parts.append(display.format_terms(table, hdi_prob, self._units(units, per_row=per_row)))
-        notes, few = self.notes, self.few_notes
+        notes, few = tuple(note for note in self.notes if note not in answer), self.few_notes
         if not everything and few is not None and len(notes) > few:
             notes = (*notes[:few], f"{wording.count(len(notes) - few, 'more note')} (--all).")
-        parts.append("\n".join(notes))
+        if notes:
+            parts.append(display.Lines(notes))
         checks = self.audit(units, per_row=per_row)
         if checks and (everything or self.every_check):
             parts.append(display.format_audit(checks))
         elif checks:
             parts += display.violated_and_rest(checks)
-        return [part for part in parts if part]
+        return parts
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str | Table | Terms:
-        """The terms that matter; a kind of result that has a better table of its own returns that."""
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
+        """The terms that matter; a kind of result with tables of its own has them here."""
         table = self.table(hdi_prob, units, per_row=per_row)
         if not table:
-            return ""
+            return []
         named = self._units(units, per_row=per_row)
-        return display.group_terms(table, hdi_prob, named, self._references())
+        return [display.group_terms(table, hdi_prob, named, self._references())]
 
     def _units(self, units: Units, *, per_row: bool) -> dict[str, str]:
         """The units of every variable, as shown."""
@@ -275,7 +277,7 @@ class Result:
         """
         drawn = self.figures(hdi_prob)
         chosen = next(iter(drawn), None) if name is None else name
-        if chosen not in drawn:
+        if chosen is None or chosen not in drawn:
             known = ", ".join(drawn) or "none: this result has no figure"
             raise ValueError(f"Expected one of the figures {known}; got {name}")
         return drawn[chosen]()

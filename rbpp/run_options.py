@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
             self.given.setdefault(action.dest, []).extend(texts)
         elif action.option_strings or texts:
             self.given[action.dest] = texts
-        return super()._get_values(action, arg_strings)  # type: ignore[misc]
+        return super()._get_values(action, arg_strings)
 
 
 def config_of(arguments: Sequence[str]) -> Path | None:

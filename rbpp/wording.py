@@ -1,4 +1,4 @@
-"""Numbers as a reader takes them in: `33 % (22 to 44)`, with the digits that their interval leaves."""
+"""Numbers as a reader takes them in: `33 % (22 to 44)`, in digits that mean something."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def quantity(
     >>> quantity(0.3253, 0.216, 0.4365, share=True), quantity(0.0032, 0.0, 0.0089, share=True)
     ('33 % (22 to 44)', '0.3 % (0.0 to 0.9)')
     >>> quantity(20.91, 4.23, 21.34), quantity(-1914.96, -1988.4, -1834.8), quantity(0.82, 0.271)
-    ('20.9 (4.2 to 21.3)', '-1915 (-1988 to -1835)', '0.82 (0.27 or more)')
+    ('20.9 (4.2 to 21.3)', '-1915 (-1988 to -1835)', '0.820 (0.271 or more)')
     """
     known = [_finite(one) for one in (value, low, high)]
     scale, unit = (100.0, " %") if share else (1.0, "")
@@ -102,6 +102,8 @@ def quantity(
     if number is None:
         return "–"
     ends = [one for one in (first, last) if one is not None]
+    if ends and set(ends) == {number}:
+        ends = []
     digits = _digits([number, *ends], share=share)
     texts = [f"{_round(one, digits):,.{digits}f}" for one in ends]
     if len(texts) == 2:

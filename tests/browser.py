@@ -1,8 +1,8 @@
 """A page in Chromium, by PyQt6-WebEngine, in a process of its own: `python browser.py JOB.json`.
 
 The job has `url`, `width`, `height`, and of `script` (JavaScript whose value comes back),
-`picture` (a PNG of the whole page), `paper` (a PDF) and `dark` what is wanted. The value of the script is
-printed as JSON. Tests call `browse`, which skips where there is no browser.
+`picture` (a PNG), `paper` (a PDF) and `dark` what is wanted. Its value is printed as
+JSON. Tests call `browse`, which skips where there is no browser.
 """
 
 from __future__ import annotations
@@ -41,9 +41,8 @@ def _show(job: dict[str, Any]) -> int:
     flags += " --blink-settings=preferredColorScheme=" + ("0" if job.get("dark") else "1")
     os.environ["QTWEBENGINE_CHROMIUM_FLAGS"] = flags
     try:
-        from PyQt6.QtCore import QTimer, QUrl
+        from PyQt6.QtCore import QMarginsF, QTimer, QUrl
         from PyQt6.QtGui import QPageLayout, QPageSize
-        from PyQt6.QtCore import QMarginsF
         from PyQt6.QtWebEngineWidgets import QWebEngineView
         from PyQt6.QtWidgets import QApplication
     except ImportError as error:

@@ -158,4 +158,5 @@ class Assessment(Result):
 
 def headline(answers: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """The answers as lines, the questions in a column."""
-    return tuple(f"{line['question']:22} {line['sentence']}" for line in answers)
+    width = max(len(line["question"]) for line in answers)
+    return tuple(f"{line['question']:<{width}}  {line['sentence']}." for line in answers)
