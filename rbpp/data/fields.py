@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,14 @@ import numpy as np
 
 from rbpp.data import chat
 from rbpp.data.table import Table
+
+# Fields that hold text by their names; numbers of rows and of letters from which content tells.
+_TEXT_NAMES = re.compile(
+    r"(.*_)?(text|texts|instructions?|prompt|content|question|answer|response|output|input|body|"
+    r"completion|sentence|review|title|headline|document|abstract|query|summary|message|task)",
+    re.I,
+)
+_FEW_ROWS, _LOOKED_AT, _A_LINE = 8, 200, 40
 
 
 def column(table: Table, name: str) -> tuple[str, Sequence[Any] | np.ndarray]:
@@ -124,6 +133,25 @@ def classes(tables: Sequence[Table], name: str) -> list[str | None] | None:
             missing = value is None or value != value or not str(value).strip()
             found.append(None if missing else str(value))
     return found
+
+
+def is_prose(table: Table, name: str, measured: Sequence[str]) -> bool:
+    """Whether a column of words is the text of the rows, and no name, date or code among numbers.
+
+    Args:
+        table: of named columns.
+        name: of the column of words.
+        measured: the columns of numbers beside it that may be measurements.
+    """
+    if len(table) < _FEW_ROWS or _TEXT_NAMES.fullmatch(name):
+        return True
+    texts = [value for value in table.columns[name][:_LOOKED_AT] if isinstance(value, str)]
+    letters = [sum(map(str.isalpha, text)) / max(len("".join(text.split())), 1) for text in texts]
+    if not texts or 2 * sum(share > 0.5 for share in letters) < len(texts):
+        return False
+    words = sum(len(text.split()) > 1 or not text.isascii() for text in texts)
+    length = sorted(map(len, texts))[len(texts) // 2]
+    return not measured or (2 * words > len(texts) and (len(measured) == 1 or length >= _A_LINE))
 
 
 def listed(columns: Mapping[str, Any]) -> str:
