@@ -275,7 +275,7 @@ def _is_row(
         return True
     refuse(
         f"{name}, line {numbers[0] - 1}",
-        "a header of names, or a row that cannot be one",
+        "a header of names, or numbers that cannot be one",
         f"{delimiter.join(header)}: name the columns in the first line",
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import json
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -62,6 +62,11 @@ def texts(table: Table, fields: Sequence[str]) -> list[str]:
                     f"got {type(part).__name__}"
                 )
             if text is not None and text.strip():
+                if chat.is_unreadable(text):
+                    raise ValueError(
+                        f"{table.place(index)}, field {name!r}: Expected turns as JSON; got "
+                        f"{text[:40]!r}: write them with json.dumps"
+                    )
                 _refuse_surrogate(table, index, name, text)
                 kept.append(text)
         if not kept:
@@ -76,8 +81,8 @@ def roles(table: Table, fields: Sequence[str]) -> dict[str, str]:
     found = {}
     for name in fields:
         head, *path = name.split(".")
-        if path and _is_place(path[0]) and head in table.columns:
-            speakers = {_role_at(value, int(path[0])) for value in table.columns[head]} - {None}
+        if any(map(_is_place, path)) and head in table.columns:
+            speakers = {_role_at(value, path) for value in table.columns[head]} - {None}
             if len(speakers) == 1:
                 found[name] = str(speakers.pop())
     return found
@@ -187,12 +192,9 @@ def _as_text(value: Any) -> Any:
 
 
 def _turns(value: Any) -> list[dict[str, Any]] | None:
-    """The turns that a value holds: a list of them, their JSON, or a list for each key."""
-    if isinstance(value, str) and value.startswith("[{"):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
+    """The turns that a value holds: a list of them, as a text, or a list for each key."""
+    if isinstance(value, str):
+        value = chat.parsed(value)
     if isinstance(value, dict) and value:
         parts = list(value.values())
         if all(isinstance(part, list) for part in parts) and len(set(map(len, parts))) == 1:
@@ -203,8 +205,8 @@ def _turns(value: Any) -> list[dict[str, Any]] | None:
 def _descend(value: Any, path: list[str]) -> Any:
     for place, step in enumerate(path):
         turns = _turns(value)
-        if turns is not None and chat.is_role(step):
-            return chat.by_role(turns, step)
+        if turns is not None and chat.is_role(step.lower()):
+            return chat.by_role(turns, step.lower())
         value = value if turns is None else turns
         if isinstance(value, dict):
             if turns is None and chat.are_turns([value]) and step in ("content", "value"):
@@ -221,20 +223,24 @@ def _is_place(step: str) -> bool:
     return step.isascii() and step.removeprefix("-").isdigit()
 
 
-def _role_at(value: Any, place: int) -> str | None:
-    turns = _turns(value)
-    if turns is None or not -len(turns) <= place < len(turns):
-        return None
-    return chat.role(turns[place])
+def _role_at(value: Any, path: Sequence[str]) -> str | None:
+    """Who speaks at the place of chat records that a path goes through, if it goes through one."""
+    for place, step in enumerate(path):
+        turns = _turns(value)
+        if turns is not None and _is_place(step):
+            return chat.role(turns[int(step)]) if -len(turns) <= int(step) < len(turns) else None
+        value = _descend(value, [path[place]])
+    return None
 
 
 def _refuse_mixed_roles(table: Table, name: str, path: list[str], values: Any) -> None:
     """Refuse a place of chat records that is one role's in some rows and another's in others."""
-    if not _is_place(path[0]):
+    if not any(map(_is_place, path)):
         return
     first: tuple[str, int] | None = None
+    turns = ".".join(itertools.takewhile(lambda step: not _is_place(step), name.split(".")))
     for index, value in enumerate(values):
-        role = _role_at(value, int(path[0]))
+        role = _role_at(value, path)
         if role is None:
             continue
         if first is None:
@@ -243,7 +249,7 @@ def _refuse_mixed_roles(table: Table, name: str, path: list[str], values: Any) -
             raise ValueError(
                 f"{table.place(index)}, field {name!r}: Expected a turn of the {first[0]} as in "
                 f"{table.unit} {table.numbers[first[1]]}; got one of the {role}: name the role, "
-                f"{name.split('.')[0]}.user or {name.split('.')[0]}.assistant"
+                f"{turns}.user or {turns}.assistant"
             )
 
 

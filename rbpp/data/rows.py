@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rbpp import validate
-from rbpp.data import chat, fields, measurements
+from rbpp.data import chat, fields, folders, measurements
 from rbpp.data.delimited import as_numbers
 from rbpp.data.measurements import Standardise
 from rbpp.data.read import Table, read_tables
@@ -152,6 +152,7 @@ def read_rows(
     reading = reading or Reading()
     found = read_tables(data, split=reading.split, array=embedding_field)
     tables = [_without(_split_array(table, reading), reading) for table in found if len(table)]
+    tables = folders.of_split(tables, reading.split) if tables else []
     origin = str(data) if len(tables) != 1 else tables[0].origin
     if not tables:
         raise ValueError(f"{_origin(data)}: Expected rows for {source}; got none")
