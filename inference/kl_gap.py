@@ -1,4 +1,8 @@
-"""The paper's Figure 4: the KL gap as K, J or L grows, exact and with its uncertainty."""
+"""The paper's Figure 4: the KL gap as K, J or L grows, exact and with its uncertainty.
+
+  rbpp kl-gap --vary K,J,L --figures plots
+  rbpp kl-gap --vary L --values 2,5,8 --worlds 20
+"""
 
 from __future__ import annotations
 

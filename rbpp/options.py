@@ -43,6 +43,13 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         "--figures", metavar="DIR", type=Path, help="write the figures here, as PNG"
     )
     common.add_argument(
+        "--config",
+        metavar="FILE.toml",
+        type=Path,
+        help="take options from here, such as a run writes beside its results",
+    )
+    common.add_argument("--all", action="store_true", help="show every term, note and check")
+    common.add_argument(
         "--quiet", action="store_true", help="no table and no progress bar; warnings still show"
     )
     common.add_argument(

@@ -18,6 +18,7 @@ SMALL_CHAIN = "--worlds 2 --replicates 32 --pairs 16 --groups 4 --inner 8"
 RUNS = {
     "assess": (f"--anchor a.npy --synthetic b.npy --target t.npy {SMALL_FIT}", "kl_gap"),
     "bounds": (f"finite_alphabet {SMALL_CHAIN}", "information_gain"),
+    "channel": ("scores.npz --draws 50", "information_gain"),
     "check": ("finite_alphabet --tries 2", None),
     "cmi": ("losses.npz", "generalization_gap"),
     "compare": ("a.npy b.npy --reference t.npy --draws 20", "a/kl_synthetic"),
@@ -41,6 +42,7 @@ def folder(tmp_path_factory):
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     np.save(folder / "letters.npy", rng.integers(0, 3, (4, 1)))
+    np.savez(folder / "scores.npz", log_prob=-rng.exponential(size=(20, 20)))
     masks, losses = rng.integers(0, 2, (6, 20)), rng.random((6, 20, 2))
     np.savez(folder / "losses.npz", losses=losses, masks=masks)
     texts = ["one text", "another text"]
