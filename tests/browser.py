@@ -1,7 +1,7 @@
 """A page in Chromium, by PyQt6-WebEngine, in a process of its own: `python browser.py JOB.json`.
 
 The job has `url`, `width`, `height`, and of `script` (JavaScript whose value comes back),
-`picture` (a PNG), `paper` (a PDF) and `dark` what is wanted. Its value is printed as
+`picture` (a PNG of what is in sight), `paper` (a PDF) and `dark` what is wanted. Its value is printed as
 JSON. Tests call `browse`, which skips where there is no browser.
 """
 
@@ -62,19 +62,14 @@ def _show(job: dict[str, Any]) -> int:
     def after(value: Any) -> None:
         found["value"] = value
         if "paper" in job:
-            layout = QPageLayout(
-                QPageSize(QPageSize.PageSizeId.A4), QPageLayout.Orientation.Portrait, QMarginsF()
-            )
+            size = QPageSize(QPageSize.PageSizeId.A4)
+            layout = QPageLayout(size, QPageLayout.Orientation.Portrait, QMarginsF())
             view.page().pdfPrintingFinished.connect(lambda *_: application.quit())
             view.page().printToPdf(job["paper"], layout)
         elif "picture" in job:
-            view.page().runJavaScript("document.documentElement.scrollHeight", tall)
+            QTimer.singleShot(500, picture)
         else:
             application.quit()
-
-    def tall(height: int) -> None:
-        view.resize(job["width"], min(int(height), 15000))
-        QTimer.singleShot(900, picture)
 
     def picture() -> None:
         view.grab().save(job["picture"])
