@@ -3,7 +3,7 @@ PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test slow robust margins lowest container lint format typecheck bench coverage dist install clean
+.PHONY: demo test browser slow robust margins lowest container lint format typecheck bench coverage dist install clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED) ## the main job on real text, the paper's figures, and every term and bound of its simulation
@@ -14,6 +14,10 @@ demo: $(INSTALLED) ## the main job on real text, the paper's figures, and every 
 
 test: $(INSTALLED) ## what every change must pass
 	$(BIN)/python -m pytest
+
+browser: ## Chromium, in which the tests open the reports, in an environment of its own
+	test -x .venv-browser/bin/python || $(PYTHON) -m venv .venv-browser
+	.venv-browser/bin/python -m pip install --quiet --disable-pip-version-check PyQt6-WebEngine==6.11.0
 
 slow: $(INSTALLED) ## the tests that take over a minute
 	$(BIN)/python -m pytest -m slow
@@ -34,7 +38,8 @@ container: ## InferenceData under ArviZ 1.x and without torch: PYTHON is 3.12 or
 	.venv-newer/bin/python -m pip install --quiet --disable-pip-version-check \
 		'arviz>=1,<2' h5netcdf h5py hypothesis matplotlib numpy pytest rich xarray
 	PYTHONPATH=. .venv-newer/bin/python -m pytest \
-		tests/test_inference_data.py rbpp/inference_data.py rbpp/variables.py rbpp/display.py
+		tests/test_inference_data.py rbpp/inference_data.py rbpp/variables.py rbpp/display.py \
+		rbpp/wording.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -65,4 +70,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venv-lowest .venv-newer demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-browser .venv-lowest .venv-newer demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
