@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import numpy as np
 import pyro
 import torch
 from pyro.poutine.messenger import Messenger
@@ -16,7 +14,7 @@ from torch.distributions import MixtureSameFamily, MultivariateNormal
 
 from rbpp.internals import compact_scale_tril, site_is_subsample
 from rbpp.processes.networks import in_double
-from rbpp.randomness import seeded
+from rbpp.randomness import other_states, seeded
 
 # The plate that holds the rows of a site; the free sites of the chain need none.
 ROW_PLATES = {
@@ -116,7 +114,7 @@ class Run(Messenger):
                     f"{error}: rbpp runs models in float64, so give the model's own tensors that "
                     "type, such as weights.double()"
                 ) from error
-            self.ended = np.random.get_state()[1].tobytes(), random.getstate()
+            self.ended = other_states()
             if torch.initial_seed() != started:
                 raise ValueError(
                     "Expected a model that sets no seed; got one that does (pyro.set_rng_seed or "
