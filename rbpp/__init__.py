@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rbpp.assessment.sources import Fields as Fields
     from rbpp.assessment.sources import Representation as Representation
     from rbpp.assessment.sources import Sampling as Sampling
+    from rbpp.channel.information import channel_information as channel_information
+    from rbpp.channel.log_probabilities import LogProbabilities as LogProbabilities
     from rbpp.checks import Check as Check
     from rbpp.compute import Compute as Compute
     from rbpp.estimate import Estimate as Estimate
@@ -65,6 +67,7 @@ _MODULES = {
     "GaussianMixture": "rbpp.mixtures.mixture",
     "LearnerChoice": "rbpp.theory.settings",
     "LemmaConstants": "rbpp.theory.settings",
+    "LogProbabilities": "rbpp.channel.log_probabilities",
     "MixturePosterior": "rbpp.mixtures.posterior",
     "Representation": "rbpp.assessment.sources",
     "Result": "rbpp.result",
@@ -74,6 +77,7 @@ _MODULES = {
     "WorldPosterior": "rbpp.posterior.worlds",
     "assess": "rbpp.assessment.assess",
     "bounds": "rbpp.theory.bounds",
+    "channel_information": "rbpp.channel.information",
     "check": "rbpp.processes.contract",
     "compare": "rbpp.assessment.compare",
     "entropy": "rbpp.mixtures.divergences",
