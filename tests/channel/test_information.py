@@ -131,7 +131,7 @@ def test_intervals_cover_the_truth_in_200_replications(prompts, outputs, others,
         sides["lower"].append(lower)
         sides["upper"].append(upper)
     # Of 94 % within three standard errors of 200 replications.
-    for name, count in held.items():
+    for count in held.values():
         margin(count / 200 - (0.94 - 3 * math.sqrt(0.94 * 0.06 / 200)))
     error = np.std(sides["lower"]) / math.sqrt(200)
     margin(letters.information - np.mean(sides["lower"]) + 3 * error)
