@@ -50,6 +50,7 @@ class Done:
         files: further files, each with what writes it, to a path beside it, when the rest is done.
         figures: name to a function that draws a figure of several results together, in place of
             the figures of each.
+        opened: a file to open in the browser when it is written.
     """
 
     result: Result | Mapping[str, Result]
@@ -57,6 +58,7 @@ class Done:
     written: Sequence[Path] = ()
     files: Mapping[Path, Callable[[Path], Any]] = field(default_factory=dict)
     figures: Mapping[str, Callable[[], Any]] | None = None
+    opened: Path | None = None
 
 
 class _Parser(run_options.Parser):
@@ -255,9 +257,19 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
             parts += [f"{key}:"] if key else []
             parts += result.parts(**shown, everything=parsed.all)
         display.show([*parts, outputs.told(written, parser, name, draws=draws)])
+    if done.opened in new:
+        _open(prog, done.opened)
     for failure in failures:
         _say(prog, failure, signals.REFUSED)
     return signals.REFUSED if failures else done.exit_status
+
+
+def _open(prog: str, path: Path) -> None:
+    """Open a page in the user's browser, or say that there is none."""
+    import webbrowser
+
+    if not webbrowser.open(path.absolute().as_uri()):
+        _say(prog, f"--open: found no browser for {path}", signals.DONE)
 
 
 def _print_json(text: str) -> None:

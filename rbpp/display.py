@@ -284,19 +284,22 @@ def group_terms(
     for name in names:
         base = wording.base_name(name)
         share, described = wording.is_share(base), VARIABLES.get(base)
+        value = wording.term_quantity(name, table)
+        if name in references:
+            value += f" [{wording.quantity(references[name], share=share)}]"
         line = [
             name,
-            wording.term_quantity(name, table),
+            value,
             "" if share else units.get(base, "").replace("1", ""),
-            wording.quantity(references.get(name), share=share) if name in references else "",
             f"± {errors[name]:.2g}" if errors[name] else "",
             described.long_name if described else "",
         ]
         parts[wording.group(name)].append(line)
-    heading = ["term", f"mean ({100 * hdi_prob:g} % interval)", "units"]
+    halves = " [halves of the task]" if set(references) & set(names) else ""
+    heading = ["term", f"mean ({100 * hdi_prob:g} % interval){halves}", "units"]
     known = any(wording.base_name(name) in VARIABLES for name in names)
-    heading += ["halves of the task", "Monte Carlo error", "meaning" if known else ""]
-    empty = [place for place in (2, 3, 4) if not any(x[place] for p in parts.values() for x in p)]
+    heading += ["Monte Carlo error", "meaning" if known else ""]
+    empty = [place for place in (2, 3) if not any(x[place] for p in parts.values() for x in p)]
     kept = [place for place in range(len(heading)) if place not in empty]
     groups = {
         title if known else "": [[line[place] for place in kept] for line in part]

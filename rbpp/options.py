@@ -72,6 +72,23 @@ def output_file(text: str) -> Path:
     return Path(text)
 
 
+def add_words(parser: argparse._ActionsContainer, *, card: bool = False) -> None:
+    """`--markdown`, and `--card` where the result is of one data set."""
+    parser.add_argument(
+        "--markdown",
+        metavar="FILE.md",
+        type=output_file,
+        help="write the report here, in Markdown for a pull request",
+    )
+    if card:
+        parser.add_argument(
+            "--card",
+            metavar="FILE.md",
+            type=output_file,
+            help="write a block for a Hugging Face data card: what was measured, on what, how sure",
+        )
+
+
 def add_per_row(parser: argparse.ArgumentParser) -> None:
     """`--per-row`; the program's result must then have `row_counts`."""
     parser.add_argument(

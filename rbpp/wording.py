@@ -189,7 +189,7 @@ def _digits(numbers: list[float], *, share: bool) -> int:
     width = max(numbers) - min(numbers)
     if share:
         wide = width if len(numbers) > 1 else max(map(abs, numbers))
-        return 0 if wide >= 10 else 1
+        return 0 if wide >= 10 or wide == 0 else 1
     largest = max(map(abs, numbers))
     size = _exponent(largest)
     if width == 0 or len(numbers) == 1:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -108,8 +109,7 @@ def command_page(name: str) -> str:
     """One command from its parser."""
     parser = parser_of(name)
     first, _, rest = (parser.description or "").partition("\n")
-    usage = parser.format_usage().removeprefix("usage: ").rstrip()
-    lines = [f"# rbpp {name}", "", first, "", "```text", usage, "```", "", *_description(rest)]
+    lines = [f"# rbpp {name}", "", first, "", "```text", _usage(parser), "```", "", *_description(rest)]
     for group in parser._action_groups:
         actions = [action for action in group._group_actions if action.dest != "help"]
         if not actions:
@@ -117,10 +117,18 @@ def command_page(name: str) -> str:
         title = {"options": "Options", "positional arguments": "Arguments"}.get(
             group.title or "", (group.title or "")[:1].upper() + (group.title or "")[1:]
         )
-        lines += ["", f"## {title}", "", "| | |", "|---|---|"]
+        lines += ["", f"## {title}", "", "| option | what it does |", "|---|---|"]
         lines += [f"| {_spelling(parser, action)} | {_help(action)} |" for action in actions]
     lines += ["", "## Exit status", "", "```text", _exit_statuses(parser), "```", ""]
     return "\n".join(lines)
+
+
+def _usage(parser: argparse.ArgumentParser) -> str:
+    """The usage at a width that does not depend on a terminal, no option being cut in two."""
+    text = " ".join(parser.format_usage().removeprefix("usage: ").split())
+    whole = re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", "\0"), text)
+    lines = textwrap.wrap(whole, 84, subsequent_indent="    ", break_on_hyphens=False)
+    return "\n".join(lines).replace("\0", " ")
 
 
 def _exit_statuses(parser: argparse.ArgumentParser) -> str:

@@ -52,7 +52,11 @@ def answers(
     ]
     likely = rows.loc[rows["source"] == "synthetic", "off_task"].to_numpy(float)
     above = likely[likely > 0.5]
-    return [*found, which_rows(task, len(likely), len(above), float(above.sum()))]
+    settled = found[0]["verdict"] != "unclear"
+    return [
+        *found,
+        which_rows(task, len(likely), len(above), float(above.sum()), settled=settled),
+    ]
 
 
 def task_name(sources: Sources) -> str:
@@ -60,7 +64,7 @@ def task_name(sources: Sources) -> str:
     return "task" if sources.roles[sources.task] == "target" else "anchor set"
 
 
-def which_rows(task: str, count: int, drop: int, total: float) -> dict[str, Any]:
+def which_rows(task: str, count: int, drop: int, total: float, *, settled: bool) -> dict[str, Any]:
     """The last answer.
 
     Args:
@@ -68,6 +72,7 @@ def which_rows(task: str, count: int, drop: int, total: float) -> dict[str, Any]
         count: synthetic rows.
         drop: those that are more likely off the task than on it.
         total: the sum of their probabilities.
+        settled: whether it is, how much is off the task.
     """
     expected = total / drop if drop else 1.0
     rows = "each of them" if drop > 1 else "it is so"
@@ -76,7 +81,7 @@ def which_rows(task: str, count: int, drop: int, total: float) -> dict[str, Any]
         "sentence": f"{drop} of {count} synthetic rows are more likely off the {task} than on it"
         + (f", {rows} with probability {expected:.2f} on average" if drop else ""),
         "probability": expected,
-        "verdict": "bad" if drop > SMALL_SHARE * count else "good",
+        "verdict": "good" if drop <= SMALL_SHARE * count else "bad" if settled else "unclear",
     }
 
 
