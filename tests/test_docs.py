@@ -172,6 +172,7 @@ def rows_and_losses():
     masks = random.integers(0, 2, (6, 20))
     losses = random.random((6, 20, 2)) * np.where(np.stack([masks == 0, masks == 1], -1), 0.1, 1)
     np.savez("losses.npz", losses=losses, masks=masks)
+    np.savez("scores.npz", log_prob=-random.exponential(size=(30, 30)))
     for name in ("first", "second", "real"):
         np.save(f"{name}.npy", random.normal(size=(90, 2)))
 
