@@ -260,6 +260,10 @@ BAD = {
         {"outputs": [{"token_ids": [3]}, {"token_ids": [900]}]},
         "row 2: Expected tokens below the model's 257; got 900",
     ),
+    "no tokens": (
+        {"outputs": [{"token_ids": [3]}, {"token_ids": ["x"]}]},
+        "row 2: Expected token_ids, whole numbers; got 'x'",
+    ),
     "other tokens": (
         {"outputs": rows(["a", "b"], token_ids=[[64], [99]])},
         "row 2: Expected token_ids of the output's text in this model's tokens",
