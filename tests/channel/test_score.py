@@ -366,7 +366,7 @@ def test_the_programs_go_from_texts_to_information(folder, tmp_path, capsys, mon
 
 
 @pytest.mark.slow
-def test_smollm2_scores_what_it_says(tmp_path):
+def test_smollm2_scores_what_it_says(capfd):
     """A chat model of 134.5 M parameters from a GGUF file: Paris is the capital of France."""
     import importlib.util
     from pathlib import Path
@@ -381,6 +381,8 @@ def test_smollm2_scores_what_it_says(tmp_path):
     prompts = ["What is the capital of France?", "What is the capital of Italy?"]
     outputs = rows(["The capital of France is Paris.", "The capital of Italy is Rome."])
     arrays = score_rows(model, prompts, outputs).arrays
-    assert (np.diag(arrays["log_prob"]) > -8).all()
-    assert (arrays["log_prob"][[0, 1], [1, 0]] < -15).all()
-    assert (arrays["log_prob_unprompted"] < np.diag(arrays["log_prob"]) - 5).all()
+    own, other = np.diag(arrays["log_prob"]), arrays["log_prob"][[0, 1], [1, 0]]
+    assert (own > -8).all()
+    assert (own > other + 3).all()
+    assert (own > arrays["log_prob_unprompted"] + 3).all()
+    assert capfd.readouterr().err == ""
