@@ -70,11 +70,15 @@ def test_scores_are_those_of_one_token_at_a_time(sampler, folder):
     assert found["tokens"].tolist() == [6, 8, 1, 16]
 
 
-def test_batches_and_others_change_no_number(folder):
+def test_batches_and_others_change_no_number(folder, monkeypatch):
     given = (folder, PROMPTS, rows(OUTPUTS))
     whole = score_rows(*given).arrays
     single = score_rows(*given, settings=ScoreSettings(batch_tokens=1)).arrays
     np.testing.assert_allclose(whole["log_prob"], single["log_prob"], atol=1e-4)
+    monkeypatch.setattr("rbpp.channel.score._MOST_LOGITS", 257 * 3)  # three positions at once
+    parts = score_rows(*given).arrays
+    for name in ("log_prob", "path_entropy", "log_prob_unprompted"):
+        np.testing.assert_allclose(whole[name], parts[name], atol=1e-4)
     some = score_rows(*given, settings=ScoreSettings(others=2), seed=3).arrays
     assert some["others"].shape == (4, 2)
     expected = np.take_along_axis(whole["log_prob"], np.c_[some["prompt"], some["others"]], axis=1)
