@@ -180,6 +180,7 @@ def rows_and_losses():
 RUNS = {
     "assess": "--target real.npy --synthetic first.npy --chains 2 --draws 40",
     "bounds": "finite_alphabet --worlds 2 --replicates 16 --pairs 8 --groups 2 --inner 4",
+    "channel": "scores.npz --draws 40",
     "check": "linear_gaussian",
     "cmi": "losses.npz --chains 2 --draws 20 --permutations 1",
     "compare": "first.npy second.npy --reference real.npy --draws 40",
