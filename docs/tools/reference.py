@@ -109,7 +109,17 @@ def command_page(name: str) -> str:
     """One command from its parser."""
     parser = parser_of(name)
     first, _, rest = (parser.description or "").partition("\n")
-    lines = [f"# rbpp {name}", "", first, "", "```text", _usage(parser), "```", "", *_description(rest)]
+    lines = [
+        f"# rbpp {name}",
+        "",
+        first,
+        "",
+        "```text",
+        _usage(parser),
+        "```",
+        "",
+        *_description(rest),
+    ]
     for group in parser._action_groups:
         actions = [action for action in group._group_actions if action.dest != "help"]
         if not actions:
