@@ -1,13 +1,12 @@
 """A page in Chromium, by PyQt6-WebEngine, in a process of its own: `python browser.py JOB.json`.
 
-The job has `url`, `width`, `height`, and of `script` (JavaScript whose value comes back),
-`picture` (a PNG of what is in sight), `paper` (a PDF) and `dark` what is wanted. Its value is printed as
-JSON. Tests call `browse`, which skips where there is no browser.
+The job has `url`, `width` and `height`, and of `script` (JavaScript whose value comes back),
+`picture` (a PNG of what is in sight), `paper` (a PDF) and `dark` what is wanted. The value is
+printed as JSON. Tests call `browse`, which skips where there is no browser (`make browser`).
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -15,31 +14,34 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 LONGEST = 60  # seconds that a page may take
+_OWN = Path(__file__).parents[1] / ".venv-browser" / "bin" / "python"
+_NO_BROWSER = 3
 
 
 def browse(folder: Path, url: str, width: int = 1280, **job: Any) -> Any:
     """The value of `script` on the page; see the module for the keys of a job."""
-    if importlib.util.find_spec("PyQt6") is None:
-        pytest.skip("no browser: pip install PyQt6-WebEngine")
+    import pytest
+
     path = folder / "job.json"
     path.write_text(json.dumps({"url": url, "width": width, **job}), encoding="utf-8")
+    python = os.environ.get("BROWSER_PYTHON", _OWN if _OWN.exists() else sys.executable)
     done = subprocess.run(
-        [sys.executable, __file__, path], capture_output=True, text=True, timeout=2 * LONGEST
+        [python, __file__, path], capture_output=True, text=True, timeout=2 * LONGEST, check=False
     )
-    if done.returncode == 3:
-        pytest.skip(f"the browser does not start: {done.stderr.strip().splitlines()[-1]}")
+    if done.returncode == _NO_BROWSER:
+        pytest.skip(f"no browser (make browser): {done.stderr.strip().splitlines()[-1]}")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def _show(job: dict[str, Any]) -> int:
     os.environ.update(QT_QPA_PLATFORM="offscreen", QTWEBENGINE_DISABLE_SANDBOX="1")
-    flags = "--disable-gpu --disable-background-networking"
-    flags += " --blink-settings=preferredColorScheme=" + ("0" if job.get("dark") else "1")
-    os.environ["QTWEBENGINE_CHROMIUM_FLAGS"] = flags
+    scheme = 0 if job.get("dark") else 1
+    os.environ["QTWEBENGINE_CHROMIUM_FLAGS"] = (
+        f"--disable-gpu --disable-background-networking "
+        f"--blink-settings=preferredColorScheme={scheme}"
+    )
     try:
         from PyQt6.QtCore import QMarginsF, QTimer, QUrl
         from PyQt6.QtGui import QPageLayout, QPageSize
@@ -47,17 +49,15 @@ def _show(job: dict[str, Any]) -> int:
         from PyQt6.QtWidgets import QApplication
     except ImportError as error:
         print(error, file=sys.stderr)
-        return 3
+        return _NO_BROWSER
     application = QApplication([sys.argv[0]])
     view = QWebEngineView()
     view.resize(job["width"], job.get("height", 900))
-    found: dict[str, Any] = {"value": None}
+    found: dict[str, Any] = {}
 
-    def ready(_: bool) -> None:
-        QTimer.singleShot(300, run)
-
-    def run() -> None:
-        view.page().runJavaScript(job.get("script", "null"), after)
+    def loaded(well: bool) -> None:
+        found["loaded"] = well
+        QTimer.singleShot(300, lambda: view.page().runJavaScript(job.get("script", "null"), after))
 
     def after(value: Any) -> None:
         found["value"] = value
@@ -75,12 +75,15 @@ def _show(job: dict[str, Any]) -> int:
         view.grab().save(job["picture"])
         application.quit()
 
-    view.loadFinished.connect(ready)
+    view.loadFinished.connect(loaded)
     view.load(QUrl(job["url"]))
     view.show()
     QTimer.singleShot(LONGEST * 1000, application.quit)
     application.exec()
-    print(json.dumps(found["value"]), flush=True)
+    if not found.get("loaded"):
+        print(f"{job['url']} did not load", file=sys.stderr, flush=True)
+        os._exit(1)
+    print(json.dumps(found.get("value")), flush=True)
     os._exit(0)  # the engine's own threads take their time to end
 
 

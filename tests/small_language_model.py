@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-END, TEMPLATE = "<end>", "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}[model] "
+END, TEMPLATE = (
+    "<end>",
+    "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}[model] ",
+)
 
 
 def make(folder, *, context=64, template=None, seed=0, lowercase=False):

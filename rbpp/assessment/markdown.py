@@ -17,7 +17,9 @@ from rbpp.checks import Check
 from rbpp.display import Lines, Part, Table, Terms, versions
 from rbpp.wording import count
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#!|~@:&])")
+_SPECIAL = re.compile(r"([\\`*_\[\]#|~])")
+# What GitHub would link by itself, and HTML.
+_ENTITIES = {"&": "&amp;", "<": "&lt;", "@": "&#64;", "://": "&#58;//", "www.": "www&#46;"}
 _MOST_CHECKS = 20
 # A tool that keeps a card up to date finds the block by these.
 _START, _END = "<!-- rbpp: start -->", "<!-- rbpp: end -->"
@@ -113,12 +115,13 @@ def data_card(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
 def escaped(text: str) -> str:
     r"""A text that Markdown shows as it is, on one line.
 
-    >>> print(escaped("a *b* | [c](d)"))
-    a \*b\* \| \[c\]\(d\)
+    >>> print(escaped("a *b* | [c](http://d) <e>"))
+    a \*b\* \| \[c\](http&#58;//d) &lt;e>
     """
-    return (
-        _SPECIAL.sub(r"\\\1", " ".join(text.split())).replace("\\<", "&lt;").replace("\\@", "&#64;")
-    )
+    found = _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    for sign, entity in _ENTITIES.items():
+        found = found.replace(sign, entity)
+    return found
 
 
 def _answers(assessment: Assessment) -> list[str]:

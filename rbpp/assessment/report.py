@@ -290,7 +290,7 @@ def _components(assessment: Assessment) -> dict[str, Any]:
         lines.append([number, line["part"], *shares, ", ".join(map(str, line["keywords"])), *sides])
     named = (name.removeprefix("share_") for name in sources)
     return {
-        "header": ["", "part", *named, "keywords", f"a row of the {task}", "a synthetic row"],
+        "header": ["no.", "part", *named, "keywords", f"a row of the {task}", "a synthetic row"],
         "rows": lines,
         "numbers": range(2, 2 + len(sources)),
     }

@@ -24,7 +24,7 @@ from rbpp.randomness import spawn
 from rbpp.result import Result
 
 # Sequences of a step, which a run that was cut off goes on behind.
-_STEP = 256
+_STEP = 64
 # Numbers of logits at once: half a gigabyte of float32 with what is made of them.
 _MOST_LOGITS = 2**25
 
@@ -215,7 +215,7 @@ def _mark(inputs: ScoreInputs, others: np.ndarray | None, settings: ScoreSetting
     """What a step depends on besides the model: a checkpoint of other texts is done again."""
     content = hashlib.blake2b(digest_size=8)
     kept = {name: value for name, value in vars(settings).items() if name != "batch_tokens"}
-    parts = [inputs.prompts, inputs.outputs, inputs.prompt.tolist(), kept]
+    parts = [inputs.prompts, inputs.outputs, inputs.prompt.tolist(), kept, _STEP]
     content.update(json.dumps([*parts, None if others is None else others.tolist()]).encode())
     return content.hexdigest()
 

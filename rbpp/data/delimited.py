@@ -271,7 +271,7 @@ def _is_row(
     years = steps and len(known) > 2 and words
     if known and not repeated and ((others and (steps or len(rows) >= _CUT_ROWS)) or years):
         return False  # whole numbers that count are names, and so are those above fractions
-    if known and not steps and (repeated or not words):
+    if known and (repeated or not (steps or words)):
         return True
     refuse(
         f"{name}, line {numbers[0] - 1}",

@@ -18,8 +18,8 @@ from rbpp.data.table import Table
 _NOT_SHARDS = {".md", ".crc", ".lock", ".yaml", ".yml", ""}
 # Words of a file's name that say which split it holds, and columns that say so of a row.
 _SPLITS = set(
-    "train training trainset trn test testing testset tst validation valid val dev development eval "
-    "evaluation holdout heldout".split()
+    "train training trainset trn test testing testset tst validation valid val dev development "
+    "eval evaluation holdout heldout".split()
 )
 _SPLIT_COLUMNS = {"split", "subset", "partition", "set"}
 _PATTERN = re.compile(r"[*?\[]")

@@ -14,6 +14,8 @@ from rbpp.data.table import Table
 Standardise = Literal["auto", "yes", "no"]
 # Largest over smallest standard deviation from which units decide, and not what is measured.
 LARGEST_RATIO = 10.0
+# An array with more columns is taken for embeddings, unless one holds this share of the variance.
+WIDEST_TABLE, NEARLY_ALL = 32, 0.9
 # Categories have few values, each of them often.
 FEW_CATEGORIES, MOST_CATEGORIES, LONGEST_CATEGORY, LEAST_ROWS = 20, 100, 60, 8
 _INDEX_NAMES = re.compile(
@@ -192,9 +194,8 @@ def standardised(
 
     Args:
         parts: (n, d) of every source.
-        names: of the columns; None where the vectors are embeddings, whose axes have one unit.
-        standardise: `"auto"`, of named columns where the largest standard deviation is above
-            `LARGEST_RATIO` times the smallest; or whether to.
+        names: of the columns; None of an array, or of embeddings.
+        standardise: see `units`.
 
     Returns:
         The parts, and in words what was done; empty if nothing was.
@@ -204,8 +205,27 @@ def standardised(
     """
     pool = np.concatenate(parts).astype(np.float64)
     centre, spread = pool.mean(0), pool.std(0)
-    scale = np.abs(pool).max(0, initial=0.0)
-    constant = np.flatnonzero(spread <= 1e-12 * scale)
+    spread = np.where(spread <= 1e-12 * np.abs(pool).max(0, initial=0.0), 0.0, spread)
+    divisor, how = units(spread, names, standardise)
+    return ([(part - centre) / divisor for part in parts] if how else list(parts)), how
+
+
+def units(
+    spread: np.ndarray, names: Sequence[str] | None, standardise: Standardise
+) -> tuple[np.ndarray, str]:
+    """What to divide every column by, and in words why; empty if columns stay as they are.
+
+    Args:
+        spread: standard deviation of every column, 0 of one that does not vary.
+        names: of the columns; None of an array, or of embeddings.
+        standardise: whether to, or `"auto"`: where the largest is above `LARGEST_RATIO` times the
+            smallest. Of embeddings, whose axes have one unit, that is so of some models; an array
+            of more than `WIDEST_TABLE` columns is one unless a single column holds nearly all.
+
+    Raises:
+        ValueError: naming a column that does not vary.
+    """
+    constant = np.flatnonzero(spread == 0)
     if names is not None and len(names) > 1 and 0 < len(constant) < len(names):
         name = names[constant[0]]
         raise ValueError(
@@ -213,14 +233,14 @@ def standardised(
             f"(--ignore {name} leaves it out)"
         )
     varying = np.delete(spread, constant)
-    differ = len(varying) > 1 and varying.max() > LARGEST_RATIO * varying.min()
-    if standardise == "no" or (standardise == "auto" and (names is None or not differ)):
-        return list(parts), ""
-    divisor = np.where(spread > 0, spread, 1.0)
-    made = [(part - centre) / divisor for part in parts]
     ratio = varying.max() / varying.min() if len(varying) else 1.0
+    table = names is not None or len(spread) <= WIDEST_TABLE
+    alone = len(varying) > 0 and varying.max() ** 2 > NEARLY_ALL * np.square(varying).sum()
+    differ = ratio > LARGEST_RATIO and (table or alone)
+    if standardise == "no" or (standardise == "auto" and not differ):
+        return np.ones_like(spread), ""
     return (
-        made,
+        np.where(spread > 0, spread, 1.0),
         f"every column over its standard deviation (they differ by up to {ratio:.3g} times)",
     )
 
