@@ -404,14 +404,19 @@ def _any_letters() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _warnings_as_lines(prog: str) -> Iterator[None]:
-    """Warnings as one line each; those about the future of other libraries are not the user's."""
+    """Warnings as one line each; those about other libraries' future or source are left out."""
 
     def show(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
         _say(prog, f"warning: {message}", signals.DONE)
 
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning):
+        for category in (
+            FutureWarning,
+            DeprecationWarning,
+            PendingDeprecationWarning,
+            SyntaxWarning,
+        ):
             warnings.simplefilter("ignore", category)
         warnings.showwarning = show
         yield

@@ -70,7 +70,7 @@ def make(
         posterior: name to array (chain, draw, …); a plain number is one chain of one draw.
         prior: the same of draws that no data has conditioned.
         sample_stats: `lp`, `log_q`, `elbo`, `pareto_k`: (chain, draw, …), or (chain,) for one value
-            per restart.
+            per restart, which every draw of it has.
         log_likelihood: (chain, draw, row), what `az.loo` reads.
         posterior_predictive, prior_predictive: (chain, draw, …).
         observed_data: arrays as they were observed.
@@ -308,14 +308,15 @@ def _dataset(
         variable = VARIABLES.get(name)
         variables[name] = xr.Variable((*leading, *own), array, variable.attrs if variable else {})
     used = {dimension for variable in variables.values() for dimension in variable.dims}
-    labels = {"chain": None, "draw": None, **coords}
-    return xr.Dataset(
-        variables,
+    # Every dimension has labels: without them ArviZ makes no data frame.
+    dataset = xr.Dataset(variables)
+    return dataset.assign_coords(
         {
-            name: np.arange(sizes[name]) if label is None else _array(f"coordinate {name}", label)
-            for name, label in labels.items()
-            if name in used
-        },
+            name: np.arange(dataset.sizes[name])
+            if coords.get(name) is None
+            else _array(f"coordinate {name}", coords[name])
+            for name in sorted(used)
+        }
     )
 
 
@@ -325,8 +326,10 @@ def _with_draws(
     """The array with its leading dimensions; `sizes` remembers those of the first one."""
     if array.ndim == 0:
         array = array.reshape(1, 1)
-    per_restart = group == "sample_stats" and array.ndim == 1
-    leading: tuple[str, ...] = ("chain",) if per_restart else ("chain", "draw")
+    if group == "sample_stats" and array.ndim == 1:
+        # Of every draw of the restart: what lacks draws, ArviZ does not concatenate along them.
+        array = np.repeat(array[:, None], sizes.get("draw", 1), 1)
+    leading = ("chain", "draw")
     if array.ndim < len(leading) or 0 in array.shape[: len(leading)]:
         raise ValueError(
             f"Expected {group} variable {name} of shape (chain, draw, …); got {array.shape}"

@@ -115,7 +115,7 @@ def test_groups_dims_coords_and_attributes(data):
     assert posterior.sizes["draw"] == DRAWS
     assert posterior["ggmi"].attrs == VARIABLES["ggmi"].attrs
     assert posterior["weight"].attrs == {}
-    assert groups["sample_stats"]["elbo"].dims == ("chain",)
+    assert groups["sample_stats"]["elbo"].dims == ("chain", "draw")
     assert groups["observed_data"]["rows"].shape == (ROWS, 3)
     assert groups["constant_data"]["seed"].item() == 3
 

@@ -91,7 +91,7 @@ def embed(
         ImportError: naming the extra to install, if a model is named and its package is absent.
 
     Warns:
-        UserWarning: if rows are longer than the model reads, or one axis has most of the variance.
+        UserWarning: if rows are longer than the model reads.
     """
     notes = "".join(f"; {note}" for rows in sources for note in rows.notes)
     with_text = [rows for rows in sources if rows.text is not None]

@@ -22,6 +22,7 @@ from rbpp.posterior.auto import Engine, VectorDraws, infer_vectors
 from rbpp.posterior.density import ConditionedDensity
 from rbpp.posterior.hmc import LARGEST_RHAT
 from rbpp.posterior.identity import digest, worlds_of
+from rbpp.posterior.labels import described
 from rbpp.posterior.laplace import LARGEST_K, LEAST_EFFICIENCY
 from rbpp.posterior.sites import on_random_sites
 from rbpp.posterior.sizes import fit_sizes
@@ -376,10 +377,8 @@ def _mode_checks(found: VectorDraws) -> list[Check]:
                 required=False,
             )
         )
-    checks += [
-        Check("components have an order", "violated", one.describe(), required=False)
-        for one in found.symmetries
-    ]
+    for members, described_as in described(found.symmetries).items():
+        checks.append(Check(f"{members} have an order", "violated", described_as, required=False))
     return checks
 
 
