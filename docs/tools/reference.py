@@ -268,8 +268,19 @@ def _assumptions(statement: Statement) -> Sequence[str]:
 def as_restructured_text(
     app: Any, what: str, name: str, one: object, options: Any, lines: list[str]
 ) -> None:
-    """Docstrings as Sphinx reads them: bars and stars of formulas are no markup."""
-    lines[:] = [_plain(line) for line in lines]
+    """Docstrings as Sphinx reads them: formulas stand as they are, and their bars are no markup."""
+    found: list[str] = []
+    above, shown = "", False
+    for place, line in enumerate(lines):
+        inside = line.startswith("    ")
+        shown = shown and (inside or not line.strip())
+        text = not above.startswith((" ", ":", "-", "..", ">>>")) and not above.endswith("::")
+        if inside and not shown and place and not lines[place - 1].strip() and above and text:
+            found += ["::", ""]
+            shown = True
+        found.append(line if shown else _plain(line))
+        above = line if line.strip() else above
+    lines[:] = found
 
 
 def _plain(line: str) -> str:
