@@ -173,11 +173,19 @@ def _help(action: argparse.Action) -> str:
 
 def _escaped(text: str) -> str:
     """Text that Markdown leaves alone, outside of what is in backticks."""
-    parts = re.split(r"(`[^`]*`)", text)
+    parts = re.split(r"(`[^`]*`|(?<!\S)\(?--[a-z][\w-]*)", text)
     return "".join(
-        part if part.startswith("`") else re.sub(r"([\\*_<>\[\]|#$])", r"\\\1", part)
+        part
+        if part.startswith("`")
+        else _option(part) or re.sub(r"([\\*_<>\[\]|#$])", r"\\\1", part)
         for part in parts
     )
+
+
+def _option(part: str) -> str:
+    """An option in backticks, with the bracket before it; nothing if it is none."""
+    found = re.fullmatch(r"(\(?)(--[a-z][\w-]*)", part)
+    return f"{found[1]}`{found[2]}`" if found else ""
 
 
 def base_variables() -> dict[str, variables.Variable]:
@@ -286,6 +294,8 @@ def as_restructured_text(
 def _plain(line: str) -> str:
     if line.lstrip().startswith((">>>", "..")):
         return line
+    # Several names with one text are one name, not a type and a name.
+    line = re.sub(r"^:(param|ivar) [^:]+:", lambda found: found[0].replace(", ", ",\u00a0"), line)
     parts = re.split(r"(`[^`]*`)", line)
     return "".join(
         part if part.startswith("`") else re.sub(r"(?<!\\)([|*])", r"\\\1", part) for part in parts
