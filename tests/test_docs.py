@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jsonschema
 import links
+import notebooks
 import numpy as np
 import pages
 import pytest
@@ -272,6 +273,20 @@ def test_pages_are_run_and_written(tmp_path):
 )
 def test_outputs_differ_by_what_a_processor_explains(first, second, same):
     assert pages.alike(first, second) is same
+
+
+def test_a_tutorial_is_a_notebook(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    cells = notebooks.notebook(page)["cells"]
+    assert ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"] == [
+        "!echo one; echo two",
+        "!false",
+        "%%writefile module.py\nnumber = 6",
+        'import sys\nsys.path.insert(0, ".")\nimport module\nmodule.number * 7',
+    ]
+    assert cells[0]["source"] == ["# Page"]
+    assert not any("<!--" in line for cell in cells for line in cell["source"])
 
 
 def test_faults_of_a_site_are_found(tmp_path):
