@@ -53,7 +53,7 @@ def is_main(name: str) -> bool:
     base = base_name(name)
     if base not in VARIABLES or base in _MAIN:
         return True
-    return base.startswith("bound_") and not base.endswith(_SIDES)
+    return base.startswith("bound_") and not base.endswith((*_SIDES, "_bretagnolle_huber"))
 
 
 def group(name: str) -> str:

@@ -228,7 +228,7 @@ def test_table_shows_terms_units_and_audit(small, capsys):
     out = capsys.readouterr().out
     assert "mean (94 % interval)" in out
     line = next(line for line in out.splitlines() if "information_gain" in line)
-    assert re.search(r"0\.\d+ \(-?[\d.]+ to [\d.]+\)  bits per row  ± 0\.014 +ΔI", line)
+    assert re.search(r"0\.\d+ \(-?[\d.]+ to [\d.]+\) bits per row ± 0\.014 +ΔI", line)
     assert re.search(r"irrelevant_share +50 %", out)
     assert "1 check: 1 hold (--all shows each)." in out
     assert "Lemma 4.5" not in out
