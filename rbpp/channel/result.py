@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,12 @@ from torch import Tensor
 
 from rbpp import display, inference_data
 from rbpp.channel.log_probabilities import LogProbabilities
-from rbpp.display import Table, Units
+from rbpp.display import Units
 from rbpp.inference_data import InferenceData
 from rbpp.result import Result
+from rbpp.sentences import trust
 from rbpp.variables import VARIABLES
+from rbpp.wording import term_quantity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,10 +126,10 @@ class ChannelInformation(Result):
                 )
         return inference_data.replace_group(shown, "posterior", terms.assign(changed))
 
-    def parts(
+    def answer(
         self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> list[str | Table]:
-        """Begins with what the numbers are per."""
+    ) -> tuple[str, ...]:
+        """What the numbers are per, and what an output and its prompt have."""
         per = "token" if self.per_token else "output" if per_row else "data set"
         data = self.data
         groups = len(torch.unique(data.prompt))
@@ -135,8 +137,9 @@ class ChannelInformation(Result):
         if data.tokens is not None:
             heading += f", {int(data.tokens.sum())} tokens"
         words = headline(self.surprise, self.prompt_information, self.refused, units)
-        worded = replace(self, headline=(heading, *words))
-        return Result.parts(worded, hdi_prob, units, per_row=per_row)
+        table = self.table(hdi_prob, units, per_row=per_row)
+        gain = f"Beyond the prompts: {term_quantity('information_gain', table)} {units} (ΔI)."
+        return (f"{heading}.", gain, *words, trust(self.checks))
 
 
 def ignores_prompt(information: Tensor) -> Tensor:

@@ -61,14 +61,18 @@ def plot_score_by_rows(ranking: Sequence[Mapping[str, Any]], axis: Axes | None =
         axis: axes to draw on; made where absent.
     """
     axis = axis or pyplot.subplots(figsize=(6, 4), layout="constrained")[1]
+    seen: dict[int, int] = {}
     for place, line in enumerate(ranking):
-        axis.vlines(line["rows"], line["hdi_low"], line["hdi_high"], color=BLUE, linewidth=1.5)
-        axis.plot(line["rows"], line["score"], "o", color=BLUE, markersize=4)
+        # Versions of one size stand side by side.
+        same = seen[line["rows"]] = seen.get(line["rows"], -1) + 1
+        where = line["rows"] * 1.03**same
+        axis.vlines(where, line["hdi_low"], line["hdi_high"], color=BLUE, linewidth=1.5)
+        axis.plot(where, line["score"], "o", color=BLUE, markersize=4)
         if place < _MOST_NAMES:
             axis.annotate(
                 line["name"],
-                (line["rows"], line["score"]),
-                xytext=(4, 3),
+                (where, line["score"]),
+                xytext=(4, 3 + 9 * same),
                 textcoords="offset points",
                 fontsize=7,
             )
@@ -78,6 +82,7 @@ def plot_score_by_rows(ranking: Sequence[Mapping[str, Any]], axis: Axes | None =
     if real:
         axis.plot(*zip(*real, strict=True), "x--", color=GREY, label="real rows")
         axis.legend(frameon=False, fontsize=8, **_ABOVE)
+    axis.margins(x=0.2)  # for the names
     axis.set(xscale="log", xlabel="rows, log scale", ylabel="score, nats a row")
     return axis
 
