@@ -72,7 +72,8 @@ def plot_score_by_rows(ranking: Sequence[Mapping[str, Any]], axis: Axes | None =
             axis.annotate(
                 line["name"],
                 (where, line["score"]),
-                xytext=(4, 3 + 9 * same),
+                xytext=(4 if same % 2 else -4, 3 + 4 * same),
+                ha="left" if same % 2 else "right",
                 textcoords="offset points",
                 fontsize=7,
             )
@@ -83,7 +84,12 @@ def plot_score_by_rows(ranking: Sequence[Mapping[str, Any]], axis: Axes | None =
         axis.plot(*zip(*real, strict=True), "x--", color=GREY, label="real rows")
         axis.legend(frameon=False, fontsize=8, **_ABOVE)
     axis.margins(x=0.2)  # for the names
+    ticks: list[int] = []
+    for size in sorted(seen):
+        ticks += [size] if not ticks or size > 1.3 * ticks[-1] else []
     axis.set(xscale="log", xlabel="rows, log scale", ylabel="score, nats a row")
+    axis.set_xticks(ticks, [f"{size:,}" for size in ticks])
+    axis.set_xticks([], minor=True)
     return axis
 
 
