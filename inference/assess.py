@@ -19,6 +19,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=options.output_file,
         help="write the report here, one HTML file",
     )
+    options.add_words(parser, card=True)
+    parser.add_argument("--open", action="store_true", help="open the report when it is written")
     marks = parser.add_argument_group(
         "rows that you mark: twenty of them settle what is off the task"
     )
@@ -105,6 +108,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> command.Done:
     """Read, assess, and write what was asked for."""
+    if arguments.open and arguments.report is None:
+        raise ValueError("--open: expected --report FILE.html with it; got none")
     result = _assessed(arguments)
     files: dict[Path, Callable[[Path], object]] = {}
     if arguments.report is not None:
@@ -113,10 +118,20 @@ def run(arguments: argparse.Namespace) -> command.Done:
         files[arguments.report] = lambda path: write_report(
             result, path, hdi_prob=arguments.hdi_prob
         )
+    if arguments.markdown is not None or arguments.card is not None:
+        from rbpp.assessment import markdown
+
+        if arguments.markdown is not None:
+            text = markdown.of_assessment(result, hdi_prob=arguments.hdi_prob)
+            files[arguments.markdown] = partial(Path.write_text, data=text, encoding="utf-8")
+        if arguments.card is not None:
+            card = markdown.data_card(result, hdi_prob=arguments.hdi_prob)
+            files[arguments.card] = partial(Path.write_text, data=card, encoding="utf-8")
     if arguments.ask is not None:
         files[arguments.ask] = lambda path: result.ask(path, arguments.ask_rows)
     written = [] if arguments.rows is None else [arguments.rows]
-    return command.Done(result, written=written, files=files)
+    shown = arguments.report if arguments.open else None
+    return command.Done(result, written=written, files=files, opened=shown)
 
 
 def _assessed(arguments: argparse.Namespace) -> Assessment:

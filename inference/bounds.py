@@ -1,5 +1,8 @@
 """Every term and bound of a process, each bound audited beside what it bounds.
 
+  rbpp bounds gaussian_mixture --set noise=0.2 --worlds 50
+  rbpp bounds my_process.py --data synthetic=rows.npy --output bounds.nc --figures plots
+
 PROCESS is a shipped process, a path to a file with a Pyro model, or module:attribute. Worlds are
 draws from its prior, or from its posterior given rows (--data SITE=FILE, or --posterior FILE.nc of
 `rbpp infer`): all else is conditional on the world. Every term has its Monte Carlo error

@@ -1,5 +1,8 @@
 """Mutual information of paired rows, with its posterior.
 
+  rbpp mi x.npy y.npy
+  rbpp mi before.csv after.csv --columns height,weight --units bits
+
 X and Y hold one row per line or record, in the same order: .npy, .npz, CSV, Parquet, JSON or JSON
 lines with numbers, or a vector per row. No conditional density is needed: mixtures of the joint
 rows, on margins and of sizes that held-out rows decide, give the information and its interval. The

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from rbpp.assessment.sources import Fields as Fields
     from rbpp.assessment.sources import Representation as Representation
     from rbpp.assessment.sources import Sampling as Sampling
+    from rbpp.channel.information import channel_information as channel_information
+    from rbpp.channel.log_probabilities import LogProbabilities as LogProbabilities
+    from rbpp.channel.read import read_log_probabilities as read_log_probabilities
+    from rbpp.channel.score import score_rows as score_rows
+    from rbpp.channel.score_settings import ScoreSettings as ScoreSettings
     from rbpp.checks import Check as Check
     from rbpp.compute import Compute as Compute
     from rbpp.estimate import Estimate as Estimate
@@ -65,15 +70,18 @@ _MODULES = {
     "GaussianMixture": "rbpp.mixtures.mixture",
     "LearnerChoice": "rbpp.theory.settings",
     "LemmaConstants": "rbpp.theory.settings",
+    "LogProbabilities": "rbpp.channel.log_probabilities",
     "MixturePosterior": "rbpp.mixtures.posterior",
     "Representation": "rbpp.assessment.sources",
     "Result": "rbpp.result",
     "SampleSizes": "rbpp.theory.settings",
+    "ScoreSettings": "rbpp.channel.score_settings",
     "Sampling": "rbpp.assessment.sources",
     "Study": "rbpp.kl_gap_study",
     "WorldPosterior": "rbpp.posterior.worlds",
     "assess": "rbpp.assessment.assess",
     "bounds": "rbpp.theory.bounds",
+    "channel_information": "rbpp.channel.information",
     "check": "rbpp.processes.contract",
     "compare": "rbpp.assessment.compare",
     "entropy": "rbpp.mixtures.divergences",
@@ -91,7 +99,9 @@ _MODULES = {
     "open_workers": "rbpp.workers",
     "point_learner": "rbpp.theory.learners",
     "read": "rbpp.inference_data",
+    "read_log_probabilities": "rbpp.channel.read",
     "sample_worlds": "rbpp.kl_gap_study",
+    "score_rows": "rbpp.channel.score",
     "simulate": "rbpp.processes.simulation",
     "spawn": "rbpp.randomness",
     "study": "rbpp.kl_gap_study",

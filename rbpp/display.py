@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
+import re
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
-from rbpp import terminal
+from rbpp import terminal, wording
 from rbpp.checks import VERDICTS
 from rbpp.inference_data import InferenceData, Term, replace_group, terms_group, terms_of
 from rbpp.variables import VARIABLES
@@ -132,8 +135,176 @@ class Table:
             grid.add_row(*cells)
         return grid
 
+    def _repr_html_(self) -> str:
+        heading, *rest = self.lines
+        head = "".join(f"<th scope='col'>{html.escape(cell)}</th>" for cell in heading)
+        body = ""
+        for line, under in zip(rest, self.below or [()] * len(rest), strict=True):
+            cells = [html.escape(cell) for cell in line]
+            cells[0] += "".join(f"<br><small>{html.escape(one)}</small>" for one in under)
+            body += "".join(["<tr>", *(f"<td>{cell}</td>" for cell in cells), "</tr>"])
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
-def show(parts: Sequence[str | Table]) -> None:
+
+@dataclass(frozen=True)
+class Lines:
+    """Sentences, a line each: as they are, or wrapped at the width of a terminal.
+
+    What stands before two spaces is the sentence's subject: the rest stays in its column.
+    """
+
+    lines: Sequence[str]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+    def __rich_console__(self, console: Any, options: Any) -> Any:
+        from rich.text import Text
+
+        for line in self.lines:
+            subject = re.match(r"\S.{0,40}?\s{2,}", line)
+            column = len(subject[0]) if subject and options.max_width > 70 else 2
+            wrapped = [
+                part
+                for one in line.split("\n")
+                for part in textwrap.wrap(
+                    terminal.visible(one), options.max_width, subsequent_indent=" " * column
+                )
+            ]
+            text = Text("\n".join(wrapped))
+            if subject:
+                text.stylize("bold", 0, len(subject[0]))
+            yield text
+
+    def _repr_html_(self) -> str:
+        return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in self.lines)}</ul>"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Terms in groups: aligned as a string, fitted to the width of a terminal, or HTML.
+
+    Attributes:
+        heading: of the five columns: term, value, units, further columns, meaning.
+        groups: title to its lines, each as long as the heading.
+        left: how many terms are left out.
+
+    >>> line = ["kl_gap", "0.5 (0.2 to 0.8)", "nats", "KL gap"]
+    >>> print(Terms(["term", "mean", "units", "meaning"], {"divergence": [line]}))
+    term      mean              units  meaning
+    divergence
+      kl_gap  0.5 (0.2 to 0.8)  nats   KL gap
+    """
+
+    heading: Sequence[str]
+    groups: Mapping[str, Sequence[Sequence[str]]]
+    left: int = 0
+
+    def __str__(self) -> str:
+        return "\n".join(text for text, _ in self._lines(None))
+
+    def __rich_console__(self, console: Any, options: Any) -> Any:
+        from rich.text import Text
+
+        for text, style in self._lines(options.max_width):
+            yield Text(terminal.visible(text), style=style)
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th scope='col'>{html.escape(cell)}</th>" for cell in self.heading)
+        body = ""
+        for title, lines in self.groups.items():
+            if title:
+                span = len(self.heading)
+                body += f"<tr><th colspan='{span}' scope='rowgroup'>{html.escape(title)}</th></tr>"
+            for line in lines:
+                cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in line)
+                body += f"<tr>{cells}</tr>"
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _lines(self, width: int | None) -> list[tuple[str, str]]:
+        """Lines of text with their styles; what is too wide for one line goes on below it."""
+        indent = "  " if any(self.groups) else ""
+        lines = [[indent + line[0], *line[1:]] for part in self.groups.values() for line in part]
+        columns = list(zip(self.heading[:-1], *(line[:-1] for line in lines), strict=True))
+        wide = [max(map(_width, column)) for column in columns]
+        beside = sum(wide) + 2 * len(wide)
+        longest = max((_width(line[-1]) for line in lines), default=0)
+        fits = width is None or beside + longest <= width
+        narrow = width is not None and beside - 2 > width
+
+        def laid(line: Sequence[str], style: str) -> list[tuple[str, str]]:
+            padded = [
+                cell + " " * (size - _width(cell)) for cell, size in zip(line, wide, strict=False)
+            ]
+            if narrow:
+                rest = "  ".join(cell for cell in line[1:-1] if cell)
+                return [(line[0], style), (f"    {rest}", ""), (f"    {line[-1]}", "dim")]
+            first = "  ".join(padded)
+            if fits:
+                return [(f"{first}  {line[-1]}".rstrip(), style)]
+            return [(first.rstrip(), style), (f"{indent}  {line[-1]}", "dim")]
+
+        found = laid([*self.heading[:-1], self.heading[-1] if fits else ""], "bold")[:1]
+        for title, part in self.groups.items():
+            found += [(title, "bold cyan")] if title else []
+            for line in part:
+                found += [one for one in laid([indent + line[0], *line[1:]], "") if one[0].strip()]
+        if self.left:
+            found.append((f"{wording.count(self.left, 'more term')} (--all shows them)", "dim"))
+        return found
+
+
+Part = str | Table | Lines | Terms
+
+
+def group_terms(
+    table: Mapping[str, Term],
+    hdi_prob: float,
+    units: Mapping[str, str],
+    references: Mapping[str, float] | None = None,
+) -> Terms:
+    """What matters of a table of terms, in groups.
+
+    Args:
+        table: NAME to its numbers.
+        hdi_prob: the probability that the table was made with.
+        units: of the variables.
+        references: of a name, the same number for two halves of the task.
+    """
+    names = [name for name in table if wording.is_main(name) and not wording.is_side(name, table)]
+    references = references or {}
+    errors = {name: table[name]["mcse"] or 0.0 for name in names}
+    parts: dict[str, list[list[str]]] = {title: [] for title in wording.GROUPS}
+    for name in names:
+        base = wording.base_name(name)
+        share, described = wording.is_share(base), VARIABLES.get(base)
+        value = wording.term_quantity(name, table)
+        if name in references:
+            value += f" [{wording.quantity(references[name], share=share)}]"
+        line = [
+            name,
+            value,
+            "" if share else units.get(base, "").replace("1", ""),
+            f"± {errors[name]:.2g}" if errors[name] else "",
+            described.long_name if described else "",
+        ]
+        parts[wording.group(name)].append(line)
+    halves = " [halves of the task]" if set(references) & set(names) else ""
+    heading = ["term", f"mean ({100 * hdi_prob:g} % interval){halves}", "units"]
+    known = any(wording.base_name(name) in VARIABLES for name in names)
+    heading += ["Monte Carlo error", "meaning" if known else ""]
+    empty = [place for place in (2, 3) if not any(x[place] for p in parts.values() for x in p)]
+    kept = [place for place in range(len(heading)) if place not in empty]
+    groups = {
+        title if known else "": [[line[place] for place in kept] for line in part]
+        for title, part in parts.items()
+        if part
+    }
+    sides = sum(wording.is_side(name, table) for name in table)
+    return Terms([heading[place] for place in kept], groups, len(table) - len(names) - sides)
+
+
+def show(parts: Sequence[Part]) -> None:
     """Print to standard output: plain text, or on a terminal with its width and colours."""
     if not sys.stdout.isatty():
         print(terminal.visible("\n\n".join(map(str, parts))), flush=True)
@@ -142,7 +313,7 @@ def show(parts: Sequence[str | Table]) -> None:
     for place, part in enumerate(parts):
         if place:
             console.print()
-        if isinstance(part, Table):
+        if not isinstance(part, str):
             console.print(part)
         else:  # set by whoever wrote it: the terminal breaks what is too long
             console.print(terminal.visible(part), markup=False, soft_wrap=True)
@@ -165,6 +336,19 @@ def format_terms(
         unit = (units or {}).get(name.partition("[")[0], "")
         lines.append([name, *map(_short, numbers), "" if unit == "1" else unit])
     return Table(lines)
+
+
+def violated_and_rest(audit: Sequence[Mapping[str, Any]]) -> list[Part]:
+    """The violated checks, and the others counted in one line."""
+    violated = [entry for entry in audit if entry.get("verdict") == "violated"]
+    counts = dict.fromkeys(VERDICTS, 0)
+    for entry in audit:
+        counts[entry["verdict"]] += 1
+    told = {"violated": "violated", "undecided": "undecided", "unknown": "unknown", "holds": "hold"}
+    rest = [f"{number} {told[key]}" for key, number in counts.items() if number]
+    line = f"{wording.count(len(audit), 'check')}: {', '.join(rest)}"
+    more = "" if len(violated) == len(audit) else " (--all shows each)"
+    return [*([format_audit(violated)] if violated else []), Lines([f"{line}{more}."])]
 
 
 def format_audit(audit: Sequence[Mapping[str, Any]]) -> Table:

@@ -321,6 +321,30 @@ _VARIABLES = {
     "bound_lemma_3_1": Variable("bound by both divergences", "loss", "Lemma 3.1"),
     "bound_lemma_4_4": Variable("bound by I(S_gen; W)", "loss", "Lemma 4.4"),
     "bound_lemma_4_6": Variable("bound by Lemma 4.5", "loss", "Lemma 4.6"),
+    # What a model's log-probabilities of its outputs show (rbpp.channel).
+    "information_gain_kept": Variable(
+        "ΔI of the outputs that a filter kept", "nats", "Definition 4.2", rows="synthetic"
+    ),
+    "information_gain_dropped": Variable(
+        "ΔI of the outputs that a filter dropped", "nats", "Definition 4.2", rows="synthetic"
+    ),
+    "information_prompt_output_kept": Variable(
+        "information of the prompt in the outputs kept", "nats", "Lemma 4.5", rows="synthetic"
+    ),
+    "information_prompt_output_dropped": Variable(
+        "information of the prompt in the outputs dropped", "nats", "Lemma 4.5", rows="synthetic"
+    ),
+    "kept_share": Variable("share of the outputs that a filter kept", "1", "Section 3.1"),
+    "prompt_ignored_share": Variable(
+        "share of the outputs that ignore their prompt", "1", "Lemma 4.5", "worse"
+    ),
+    "prompt_determined_share": Variable(
+        "share of the outputs that their prompt all but determines, as copies of it",
+        "1",
+        "Definition 4.2",
+        "worse",
+    ),
+    "tokens_per_output": Variable("tokens of an output", "1", "A.1"),
     # What fine-tunes on a supersample show (conditional mutual information, rbpp.fine_tuning.cmi).
     "generalization_gap": Variable(
         "R(W) − R̂(W), held-out minus training loss", "loss", "Lemma 4.4", "worse"

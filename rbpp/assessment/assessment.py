@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rbpp import display
-from rbpp.display import Table, Units
+from rbpp.display import Units
 from rbpp.inference_data import InferenceData, Term
 from rbpp.result import Result
 from rbpp.variables import VARIABLES
@@ -147,17 +146,17 @@ class Assessment(Result):
             found["labels"] = self.labels.to_dict("records")
         return found
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str | Table:
-        table = self.table(hdi_prob, units, per_row=per_row)
-        shown = "bits" if units == "bits" else "nats"
-        named = {
-            name: shown if VARIABLES[name].units == "nats" else VARIABLES[name].units
-            for name in table
-            if name in VARIABLES
-        }
-        return display.format_terms(table, hdi_prob, named)
+    def _units(self, units: Units, *, per_row: bool) -> dict[str, str]:
+        found = super()._units(units, per_row=per_row)
+        for name in self.numbers:
+            found[name] = units if VARIABLES[name].units == "nats" else VARIABLES[name].units
+        return found
+
+    def _references(self) -> Mapping[str, float]:
+        return self.references
 
 
 def headline(answers: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """The answers as lines, the questions in a column."""
-    return tuple(f"{line['question']:22} {line['sentence']}" for line in answers)
+    width = max(len(line["question"]) for line in answers)
+    return tuple(f"{line['question']:<{width}}  {line['sentence']}." for line in answers)

@@ -105,7 +105,7 @@ def kl_divergence_of_samples(
         KL(P ‖ Q) ≥ E_P r − log E_Q e^r,
 
     with r the cross-fitted log ratio, the Bayesian bootstrap over units on both sides, and the
-    learning curve of r extrapolated. For one law it reads 0. See `docs/measurements/divergences.md`.
+    learning curve of r extrapolated. For one law it reads 0 (`docs/measurements/divergences.md`).
 
     Args:
         ratio: of the two samples, `log_ratio`.

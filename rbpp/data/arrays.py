@@ -52,6 +52,19 @@ def read_arrays(file: SourceFile, field: str | None = None) -> Table:
     return Table(file.name, dict(arrays), range(1, next(iter(lengths.values())) + 1))
 
 
+def read_archive(file: SourceFile) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file by name, of whatever lengths; nothing is unpickled.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    with guarded(file.name, "an archive of NumPy arrays (.npz)"):
+        if not file.head.startswith(ZIP):
+            refuse(file.name, "an archive of NumPy arrays (.npz)", "another beginning")
+        with file.opened() as stream:
+            return _members(stream, file.name, file.size)
+
+
 def read_header(path: Path) -> Header:
     """The header of an `.npy` file on disk, whose length is held against it.
 

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rbpp import display, inference_data
+from rbpp import inference_data, sentences
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.data.stream import Stream, row_stream
-from rbpp.display import Units
+from rbpp.display import Part, Table, Units
 from rbpp.inference_data import InferenceData
 from rbpp.mixtures.component_count import ComponentCount, compare_component_counts
 from rbpp.mixtures.conjugate import MixturePrior, row_weights
@@ -71,14 +71,24 @@ class Fit(Result):
             return {}
         return {"comparison": [_compared(entry) for entry in self.comparison]}
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str:
-        terms = super()._body(hdi_prob, units, per_row=per_row)
-        parts = [str(terms), _component_table(self.idata)]
+    def answer(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> tuple[str, ...]:
+        """How many components there are, and how sure that is."""
+        assert self.idata is not None
+        table = self.table(hdi_prob, units, per_row=per_row)
+        weight = self.idata["posterior"]["weight"].values
+        weights = weight.reshape(-1, weight.shape[-1])
+        compared = [_compared(entry) for entry in self.comparison]
+        return tuple(sentences.of_fit(table, units, weights, compared, self.checks))
+
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
+        parts = [*super()._body(hdi_prob, units, per_row=per_row), _component_table(self.idata)]
         if self.comparison:
             entries = [_compared(entry) for entry in self.comparison]
             numbers = [[f"{value:.5g}" for value in entry.values()] for entry in entries]
-            parts.append(display.align([list(entries[0]), *numbers]))
-        return "\n\n".join(parts)
+            parts.append(Table([list(entries[0]), *numbers]))
+        return parts
 
 
 def fit_mixture(
@@ -363,7 +373,7 @@ def _check(statement: str, name: str, measured: float, threshold: float) -> Chec
     return Check(statement, "holds" if measured <= threshold else "violated", message, values)
 
 
-def _component_table(idata: InferenceData | None) -> str:
+def _component_table(idata: InferenceData | None) -> Table:
     """Weight and mean of every component, in the order of the draw of highest density."""
     assert idata is not None
     posterior = idata["posterior"]
@@ -377,7 +387,7 @@ def _component_table(idata: InferenceData | None) -> str:
         lines.append(
             [str(index), f"{float(draws.mean()):.3f}", f"{spread:.3f}", f"({shown}{more})"]
         )
-    return display.align(lines)
+    return Table(lines)
 
 
 def _compared(entry: ComponentCount) -> dict[str, float]:

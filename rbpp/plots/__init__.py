@@ -1,6 +1,7 @@
 """Figures: functions of results that return matplotlib axes, and compute nothing new."""
 
 from rbpp.plots.bounds import plot_bounds, plot_terms
+from rbpp.plots.channel import plot_outputs
 from rbpp.plots.fine_tunes import plot_fine_tune_bounds
 from rbpp.plots.ranking import plot_pairs, plot_ranking, plot_score_by_rows, plot_series
 from rbpp.plots.sources import COMPONENT_COLOURS, SOURCE_COLOURS, plot_map
@@ -22,6 +23,7 @@ __all__ = [
     "plot_forest",
     "plot_kl_gap",
     "plot_map",
+    "plot_outputs",
     "plot_pairs",
     "plot_parts",
     "plot_ranking",

@@ -57,6 +57,7 @@ def plot_terms(data: Any, probability: float = 0.94) -> np.ndarray:
         axis.set_ylim(-0.6, max(1, len(names)) - 0.4)
         if axis is not axes[0]:
             axis.set_xscale("symlog", linthresh=1)
+            axis.set_xlabel("symmetric log scale, linear within ±1", fontsize=8)
             axis.margins(x=0.05)  # of the axis as it is shown, and not as it was
     return np.asarray(axes)
 
@@ -106,6 +107,7 @@ def plot_bounds(
         axis.set_yticks([0, 1], [left, right], fontsize=7)
         axis.set_ylim(-0.6, 1.6)
         axis.tick_params(axis="x", labelsize=7)
+        axis.set_xlabel(VARIABLES[right].units.replace("1", ""), fontsize=7)
     return axes
 
 

@@ -13,6 +13,8 @@ from rbpp.plots.style import BLUE, GREY, ORANGE, interval
 
 # Names and numbers of more versions than this would lie over each other.
 _MOST_NAMES = 16
+# Where a legend lies over no point.
+_ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0)}
 
 
 def plot_ranking(ranking: Sequence[Mapping[str, Any]], axis: Axes | None = None) -> Axes:
@@ -47,7 +49,7 @@ def plot_ranking(ranking: Sequence[Mapping[str, Any]], axis: Axes | None = None)
     axis.set_yticks(range(len(ranking)), [line["name"] for line in ranking])
     axis.set_ylim(len(ranking) - 0.5, -0.5)
     axis.set_xlabel("score, nats a row: larger is better")
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend(frameon=False, fontsize=8, ncols=2, **_ABOVE)
     return axis
 
 
@@ -75,8 +77,8 @@ def plot_score_by_rows(ranking: Sequence[Mapping[str, Any]], axis: Axes | None =
     )
     if real:
         axis.plot(*zip(*real, strict=True), "x--", color=GREY, label="real rows")
-        axis.legend(frameon=False, fontsize=8)
-    axis.set(xscale="log", xlabel="rows", ylabel="score, nats a row")
+        axis.legend(frameon=False, fontsize=8, **_ABOVE)
+    axis.set(xscale="log", xlabel="rows, log scale", ylabel="score, nats a row")
     return axis
 
 
@@ -141,5 +143,5 @@ def plot_series(
     if len(names) <= 2 * _MOST_NAMES:
         axis.set_xticks(places, names, rotation=40, ha="right", fontsize=8)
     axis.set(xlabel="version, oldest first", ylabel="score, nats a row")
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend(frameon=False, fontsize=8, ncols=2, **_ABOVE)
     return axis

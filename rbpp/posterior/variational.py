@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rbpp.posterior.density import ConditionedDensity
 from rbpp.posterior.laplace import PROPOSED, Weighted, weighed
+from rbpp.posterior.limit import NEVER, Limit
 from rbpp.processes.loading import find_model
 from rbpp.randomness import seeded
 
@@ -37,7 +38,7 @@ def fit_guide(
     generator: torch.Generator,
     *,
     batch_rows: int | None = None,
-    out_of_time: Callable[[], bool] = lambda: False,
+    out_of_time: Limit = NEVER,
 ) -> tuple[Weighted, str]:
     """A fitted guide's draws with importance weights, and how the fit ended.
 
@@ -102,7 +103,7 @@ def _fit(
     target: _Target,
     guide: _Guide,
     generator: torch.Generator,
-    out_of_time: Callable[[], bool],
+    out_of_time: Limit,
 ) -> str:
     """Adam until the ELBO of a window of steps is no higher than that of the one before."""
     optimiser = torch.optim.Adam(guide.parameters(), lr=_RATE)
@@ -167,7 +168,7 @@ def _fit_of_user(
     guide: str,
     size: int,
     generator: torch.Generator,
-    out_of_time: Callable[[], bool],
+    out_of_time: Limit,
 ) -> tuple[Tensor, Tensor, str]:
     """A guide that the user wrote, fitted by Pyro."""
     _, written, _ = find_model(guide)

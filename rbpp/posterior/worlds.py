@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp import inference_data
+from rbpp import display, inference_data, sentences
 from rbpp.checks import Check
 from rbpp.compute import Compute
-from rbpp.display import Table, Units
+from rbpp.display import Part, Units
 from rbpp.inference_data import InferenceData
 from rbpp.posterior.audit import as_array, identification, predictive_checks
 from rbpp.posterior.auto import Engine, VectorDraws, infer_vectors
 from rbpp.posterior.density import ConditionedDensity
 from rbpp.posterior.hmc import LARGEST_RHAT
 from rbpp.posterior.identity import digest, worlds_of
+from rbpp.posterior.labels import described
 from rbpp.posterior.laplace import LARGEST_K, LEAST_EFFICIENCY
 from rbpp.posterior.sites import on_random_sites
 from rbpp.posterior.sizes import fit_sizes
@@ -73,9 +74,24 @@ class WorldPosterior(Result):
         assert data is not None
         return {"predictive": lambda: plot_predictive(data, hdi_prob)}
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str | Table:
-        from rbpp import display
+    def answer(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> tuple[str, ...]:
+        """What the rows say of the world, and how far to trust it."""
+        assert self.idata is not None
+        table = self.table(hdi_prob, units, per_row=per_row)
+        groups = inference_data.group_datasets(self.idata)
+        before, after = groups["prior"], groups["posterior"]
+        shown = {name.partition("[")[0] for name in table}
+        spreads = {
+            str(name): (_spread(before[name]), _spread(after[name]))
+            for name in after
+            if name in before and name in shown
+        }
+        said = sentences.of_world(table, spreads, self.exact, self.checks)
+        return (*self.headline, *said)
 
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
         table = self.table(hdi_prob, units, per_row=per_row)
         kept: dict[str, Any] = {}
         left: dict[str, int] = {}
@@ -85,9 +101,14 @@ class WorldPosterior(Result):
                 kept[name] = term
             else:
                 left[site] = left.get(site, 0) + 1
-        rest = "".join(f"\n{site}: {count} more elements" for site, count in left.items())
-        body = display.format_terms(kept, hdi_prob, dict.fromkeys(table, ""))
-        return f"{body}{rest}" if rest else body
+        rest = [f"{site}: {count} more elements (--all)" for site, count in left.items()]
+        body = display.group_terms(kept, hdi_prob, {})
+        return [body, display.Lines(rest)] if rest else [body]
+
+
+def _spread(draws: Any) -> float:
+    """The mean of the elements' standard deviations over draws."""
+    return float(draws.std(("chain", "draw")).mean())
 
 
 def infer(
@@ -356,10 +377,8 @@ def _mode_checks(found: VectorDraws) -> list[Check]:
                 required=False,
             )
         )
-    checks += [
-        Check("components have an order", "violated", one.describe(), required=False)
-        for one in found.symmetries
-    ]
+    for members, described_as in described(found.symmetries).items():
+        checks.append(Check(f"{members} have an order", "violated", described_as, required=False))
     return checks
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from rbpp import inference_data
+from rbpp import inference_data, sentences
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.display import Units
@@ -72,6 +72,14 @@ class Bounds(Result):
     estimators: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     substitutes: Mapping[str, str] = field(default_factory=dict)
+
+    def answer(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> tuple[str, ...]:
+        """How many statements hold, and what the sharp bound and the bottleneck are."""
+        table = self.table(hdi_prob, units, per_row=per_row)
+        shown = f"{units} per row" if per_row else units
+        return (*self.headline, *sentences.of_bounds(table, self.checks, shown))
 
     def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
         """`terms`: all but bounds; `bounds`: every bound beside what it bounds."""

@@ -277,7 +277,7 @@ def point_learner(
     def prepare(pilot: Tensor, generator: torch.Generator) -> PreparedLearner:
         rows = pilot.double()
         spread = (rows - rows.mean(-2, keepdim=True)).square().sum(-1).mean(-1)
-        return _PreparedPointLearner(
+        return PreparedPointLearner(
             scale, estimate or _mean, loss, None if own_estimate else spread
         )
 
@@ -290,7 +290,9 @@ def _mean(rows: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _PreparedPointLearner:
+class PreparedPointLearner:
+    """A point estimate plus noise, and its loss: `point_learner` says of what."""
+
     noise: Tensor
     estimate: Callable[[Tensor], Tensor]
     own_loss: Callable[[Tensor, Tensor], Tensor] | None

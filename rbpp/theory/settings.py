@@ -11,7 +11,7 @@ from typing import Any
 
 from rbpp import validate
 
-LEARNERS = ("auto", "mixture", "point", "finite")
+LEARNERS = ("auto", "mixture", "point", "finite", "network")
 
 
 def _option(default: Any, text: str, kind: type = int, metavar: str | None = None) -> Any:
@@ -95,16 +95,16 @@ class LearnerChoice:
     """A learner by name; `rbpp.theory.learners` makes learners with further options.
 
     Attributes:
-        name: `"auto"` (a mixture, or finite for letters), `"mixture"`, `"point"`, `"finite"`, or a
-            Pyro guide of the rows as `path.py:function` or `module:function`.
+        name: `"auto"` (a mixture; finite for letters, a network for rows of several),
+            `"mixture"`, `"point"`, `"finite"`, `"network"`, or a Pyro guide of the rows as `path.py:function` or `module:function`.
         components: K of a mixture; None chooses it on pilot data.
-        noise: τ of a point learner, or the share of replaced letters of a finite one; None is 0.1.
+        noise: τ of a point or network learner, or the share of replaced letters of a finite one; None is 0.1.
     """
 
     name: str = _option(
         "auto",
-        "auto (mixture, or finite for letters), mixture, point, finite, or a Pyro guide of the "
-        "rows as path.py:function or module:function",
+        "auto (mixture; finite for letters, network for rows of several), mixture, point, finite, "
+        "network, or a Pyro guide of the rows as path.py:function or module:function",
         str,
         "L",
     )
@@ -113,7 +113,8 @@ class LearnerChoice:
     )
     noise: float | None = _option(
         None,
-        "noise of a point learner, or share of replaced letters of a finite one; 0.1 by default",
+        "noise of a point or network learner, or share of replaced letters of a finite one; 0.1 "
+        "by default",
         float,
         "τ",
     )

@@ -1,11 +1,13 @@
 """Every shipped program keeps the contract of the command line, on the smallest job of its kind."""
 
+import importlib.util
 import json
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
+import small_language_model
 
 from rbpp import command
 from rbpp.assessment.marks import write_sheet
@@ -18,6 +20,7 @@ SMALL_CHAIN = "--worlds 2 --replicates 32 --pairs 16 --groups 4 --inner 8"
 RUNS = {
     "assess": (f"--anchor a.npy --synthetic b.npy --target t.npy {SMALL_FIT}", "kl_gap"),
     "bounds": (f"finite_alphabet {SMALL_CHAIN}", "information_gain"),
+    "channel": ("scores.npz --draws 50", "information_gain"),
     "check": ("finite_alphabet --tries 2", None),
     "cmi": ("losses.npz", "generalization_gap"),
     "compare": ("a.npy b.npy --reference t.npy --draws 20", "a/kl_synthetic"),
@@ -26,6 +29,10 @@ RUNS = {
     "kl-gap": ("--worlds 2 --values 2", "kl_gap[2, 0]"),
     "mark": ("sheet.csv", None),  # all rows are marked: nothing is asked
     "mi": ("x.npy y.npy", "mutual_information"),
+    "score": (
+        "--model model --prompts prompts.json --output-rows prompts.json --scores ../scored.npz",
+        None,
+    ),
     "simulate": ("finite_alphabet", None),
 }
 
@@ -41,9 +48,13 @@ def folder(tmp_path_factory):
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     np.save(folder / "letters.npy", rng.integers(0, 3, (4, 1)))
+    np.savez(folder / "scores.npz", log_prob=-rng.exponential(size=(20, 20)))
     masks, losses = rng.integers(0, 2, (6, 20)), rng.random((6, 20, 2))
     np.savez(folder / "losses.npz", losses=losses, masks=masks)
     texts = ["one text", "another text"]
+    (folder / "prompts.json").write_text(json.dumps([{"text": text} for text in texts]))
+    if importlib.util.find_spec("transformers"):
+        small_language_model.make(folder / "model")
     write_sheet(folder / "sheet.csv", [0, 1], texts)
     sheet = pd.read_csv(folder / "sheet.csv", dtype=str)
     sheet.assign(off_task=["0", "1"]).to_csv(folder / "sheet.csv", index=False)
@@ -51,6 +62,8 @@ def folder(tmp_path_factory):
 
 
 def run(name, capsys, *options):
+    if name == "score":
+        pytest.importorskip("transformers", reason="needs the extra lm")
     arguments = [name, *RUNS[name][0].split(), "--device", "cpu", "--quiet", *options]
     assert command.main(arguments) == 0, capsys.readouterr().err
     return capsys.readouterr()

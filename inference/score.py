@@ -1,0 +1,80 @@
+"""Log-probabilities of outputs under prompts, by a local language model.
+
+  rbpp score --model MODEL --prompts prompts.jsonl --output-rows outputs.jsonl --scores scores.npz
+  rbpp channel scores.npz
+
+MODEL is a causal model of transformers on this machine (pip install 'rbpp[lm]'): a folder with
+safetensors, a .gguf file, or a name that the cache has. Every output is scored under its own
+prompt, under --others M prompts drawn at random, and without a prompt. Outputs are of the prompts
+in order, or name theirs in the field `prompt` (--own-field), by its text or its number from 0.
+
+ΔI is that of the distribution that the outputs were drawn from: give the --temperature, --top-p and
+--top-k of that time. An output that these make impossible is counted and named. A run that was cut
+off goes on where it stopped when it is started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from rbpp import command, options
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this program."""
+    from rbpp.channel.score_settings import ScoreSettings
+
+    what = parser.add_argument_group("what is scored, and where to")
+    what.add_argument(
+        "--model", required=True, metavar="PATH", help="folder, .gguf file or cached name"
+    )
+    what.add_argument("--prompts", required=True, metavar="F", help="texts or chat messages")
+    what.add_argument("--output-rows", required=True, metavar="F", help="what the model answered")
+    what.add_argument(
+        "--scores",
+        required=True,
+        metavar="FILE.npz",
+        type=options.output_file,
+        help="write the log-probabilities here",
+    )
+    what.add_argument("--text-field", metavar="F", help="of prompts (prompt, messages, …)")
+    what.add_argument("--output-field", metavar="F", help="of outputs (output, response, …)")
+    what.add_argument(
+        "--own-field", metavar="F", help="of outputs: text or number of the own prompt (prompt)"
+    )
+    options.add_checkpoint(what)
+    options.add_fields_of(parser, ScoreSettings, "of which distribution, and how")
+
+
+def run(arguments: argparse.Namespace) -> command.Done:
+    """Read, score, and write the log-probabilities."""
+    from rbpp.channel.language_model import fingerprint
+    from rbpp.channel.score import score_rows
+    from rbpp.channel.score_settings import ScoreSettings
+
+    own_checkpoint = arguments.checkpoint is None
+    if own_checkpoint:
+        arguments.checkpoint = Path(f"{arguments.scores}.part")
+    work = {"model": fingerprint(arguments.model)}
+    with options.open_compute(arguments, work) as compute:
+        found = score_rows(
+            arguments.model,
+            arguments.prompts,
+            arguments.output_rows,
+            text_field=arguments.text_field,
+            output_field=arguments.output_field,
+            own_field=arguments.own_field,
+            settings=options.read_fields(arguments, ScoreSettings),
+            compute=compute,
+        )
+    found.write(arguments.scores)
+    if own_checkpoint:
+        shutil.rmtree(arguments.checkpoint, ignore_errors=True)
+    return command.Done(found, written=[arguments.scores])
+
+
+if __name__ == "__main__":
+    sys.exit(command.main([Path(__file__).stem, *sys.argv[1:]]))

@@ -1,0 +1,1 @@
+"""Information of a language model's log-probabilities: exact, without mixture or embedding."""

@@ -1,0 +1,96 @@
+"""What the information of log-probabilities rests on, and whether it is so."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from rbpp.channel.contrast import Contrast
+from rbpp.channel.log_probabilities import LogProbabilities
+from rbpp.checks import Check
+
+# Of 200 replications at 10, 30 and 100 prompts, intervals of 94 % held the truth in 82 to 88, 91 to
+# 97 and 90 to 97 % (processes of letters).
+_LEAST_PROMPTS = 30
+_LARGEST_Z = 4.0
+
+
+def channel_checks(
+    data: LogProbabilities, found: Contrast | None, refused: str
+) -> tuple[Check, ...]:
+    """Enough prompts; sides that decide; possible outputs; outputs of this distribution."""
+    groups = len(torch.unique(data.prompt))
+    checks = [
+        Check(
+            f"there are at least {_LEAST_PROMPTS} prompts, the units of every interval",
+            "holds" if groups >= _LEAST_PROMPTS else "undecided",
+            f"{groups}" + ("" if groups >= _LEAST_PROMPTS else ": intervals are too narrow"),
+            {"prompts": groups, "threshold": _LEAST_PROMPTS},
+        ),
+        _possible(data),
+        _drawn(data),
+    ]
+    if found is not None:
+        lower = float((data.own - found.joint).mean())
+        upper = float((data.own - found.marginal).mean())
+        checks.append(
+            Check(
+                "both sides of I(p; M(p)) leave it a value",
+                "undecided" if refused else "holds",
+                f"{lower:.4g} and {upper:.4g} nats an output, limit {found.limit:.4g}"
+                + (f": {refused}" if refused else ""),
+                {"lower": lower, "upper": upper, "limit": found.limit},
+                required=False,
+            )
+        )
+    return tuple(checks)
+
+
+def _possible(data: LogProbabilities) -> Check:
+    count = len(data.impossible)
+    first = ", ".join(map(str, data.impossible[:5]))
+    return Check(
+        "every output is possible under its own prompt",
+        "violated" if count else "holds",
+        f"rows {first}{', …' if count > 5 else ''} are not, and are left out: {count} of "
+        f"{count + len(data)}"
+        if count
+        else f"{len(data)} of {len(data)}",
+        {"left_out": count},
+    )
+
+
+def _drawn(data: LogProbabilities) -> Check:
+    """Surprise less the entropy along the path is a martingale of mean zero under the model."""
+    statement = "outputs were drawn from this very distribution"
+    if data.path_entropy is None:
+        return Check(
+            statement,
+            "unknown",
+            "there is no `path_entropy`; of other outputs ΔI is a cross-entropy",
+            required=False,
+        )
+    excess = -data.own - data.path_entropy
+    mean, error = _mean_over_groups(excess, data.prompt)
+    z = mean / error if error > 0 else (0.0 if abs(mean) < 1e-6 else math.copysign(math.inf, mean))
+    found = f"surprise exceeds the entropy along outputs by {mean:.4g} ± {error:.2g} nats an output"
+    apart = abs(z) > _LARGEST_Z
+    return Check(
+        statement,
+        "violated" if apart else "holds",
+        found + (": ΔI is a cross-entropy, of another model or temperature" if apart else ""),
+        {"excess": mean, "error": error, "z": z},
+        required=False,
+    )
+
+
+def _mean_over_groups(values: Tensor, prompt: Tensor) -> tuple[float, float]:
+    """Mean over rows, and its error with all outputs of a prompt together."""
+    groups, member = torch.unique(prompt, return_inverse=True)
+    mean = values.mean()
+    sums = torch.zeros(len(groups)).double().index_add_(0, member, values - mean)
+    count = len(groups)
+    error = (sums.square().sum() * count / (count - 1)).sqrt() / len(values)
+    return float(mean), float(error)

@@ -1,0 +1,314 @@
+"""Every information that log-probabilities of outputs under prompts give, with its posterior.
+
+Outputs are discrete, their probabilities exact: ΔI = H(M(p) | p) is the mean surprise under the own
+prompt, I(p; M(p)) lies between contrasts with other prompts (`rbpp.channel.contrast`), and their
+sum is H(M(p)). Prompts are the units, drawn from a population.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rbpp import inference_data, validate
+from rbpp.channel.checks import channel_checks
+from rbpp.channel.contrast import Contrast, contrast, prompt_shares
+from rbpp.channel.draws import bootstrap_means
+from rbpp.channel.log_probabilities import LogProbabilities, log_probabilities
+from rbpp.channel.result import (
+    ALL,
+    ChannelInformation,
+    determined_by_prompt,
+    headline,
+    ignores_prompt,
+)
+from rbpp.compute import Compute
+from rbpp.estimate import SATURATION_MARGIN, Estimate, exactly
+from rbpp.randomness import spawn
+from rbpp.theory.lemmas import prompting_factor, prompting_inefficiency
+
+# Sides further apart (nats of one output) leave the value open: it is refused.
+LARGEST_DISTANCE = 1.0
+
+
+def channel_information(
+    log_prob: Any,
+    prompt: Any = None,
+    *,
+    others: Any = None,
+    tokens: Any = None,
+    log_prob_unprompted: Any = None,
+    path_entropy: Any = None,
+    kept: Any = None,
+    leave_out_impossible: bool = False,
+    per_token: bool = False,
+    draws: int = 1000,
+    seed: int = 0,
+    compute: Compute | None = None,
+) -> ChannelInformation:
+    """ΔI, I(p; M(p)) from both sides and H(M(p)) of a model's log-probabilities.
+
+    With outputs o_i of prompts p_i (Definition 4.2, Lemma 4.5), per output,
+
+        ΔI = H(M(p) | p)   = −mean_i log p(o_i | p_i)
+        I(p; M(p))        ≥  mean_i [log p(o_i | p_i) − log mean_j p(o_i | p_j)]
+                          ≤  mean_i [log p(o_i | p_i) − log r_i(o_i)]
+
+    with r_i the mean over prompts other than p_i, mixed with the unprompted model where there is
+    one. The lower side cannot exceed log(1 + M) of M other prompts. Where it is near that, or the
+    sides are over a nat of one output apart, I has its sides and no value, and so has H(M(p)) = ΔI
+    + I. Elsewhere both errors are of one size to first order, and each draw of the value is at a
+    random place between the draws of the sides.
+
+    The population is that of outputs: a prompt weighs as many as it has. Draws are of the Bayesian
+    bootstrap of prompts, so that all outputs of a prompt go together.
+
+    Args:
+        log_prob: (n, J), (n, 1 + M) or (n,), nats; or `LogProbabilities`, which has all else.
+        prompt, others, tokens, log_prob_unprompted, path_entropy, kept, leave_out_impossible: see
+            `rbpp.channel.log_probabilities.log_probabilities`.
+        per_token: show information per token; needs `tokens`.
+        draws: posterior draws.
+        seed: decides every random number.
+        compute: in place of `seed`.
+
+    Returns:
+        Terms `information_gain`, `information_prompt_output` and `entropy_output` with their
+        `_lower` and `_upper`, in nats per data set of n outputs; `prompting_factor` and
+        `prompting_inefficiency` among the prompts of a row; shares of outputs; the same of kept and
+        of dropped outputs.
+
+    Raises:
+        ValueError: as `log_probabilities`; if `draws` is below 2, or tokens are asked for and not
+            known.
+
+    >>> found = channel_information([[-0.1, -3.0], [-4.0, -0.3]])
+    >>> round(found.terms["information_gain"].value.mean().item(), 1)
+    0.4
+    """
+    compute = Compute.of(compute, seed)
+    validate.count("draws", draws, 2)
+    data = log_prob
+    if isinstance(data, LogProbabilities):
+        if any(one is not None for one in (prompt, others, tokens, log_prob_unprompted, kept)):
+            raise ValueError("Expected LogProbabilities alone, which have all else; got both")
+    else:
+        data = log_probabilities(
+            log_prob,
+            prompt,
+            others=others,
+            tokens=tokens,
+            log_prob_unprompted=log_prob_unprompted,
+            path_entropy=path_entropy,
+            kept=kept,
+            leave_out_impossible=leave_out_impossible,
+        )
+    if per_token and data.tokens is None:
+        raise ValueError("Expected `tokens`, the number of tokens of every output; got none")
+    sets = _sets(data)
+    contrasted = data.others > 0 or data.unprompted is not None
+    found = contrast(data, torch.stack([*sets.values()])) if contrasted else None
+    generator = np.random.default_rng(spawn(compute.seed, "prompts"))
+    means = bootstrap_means(_statistics(data, sets, found), data.prompt, draws, generator)
+    terms, refused = _terms(data, sets, found, means, generator)
+    information = torch.full((len(data), 2), math.nan).double()
+    if found is not None:
+        information = torch.stack([data.own - found.joint, data.own - found.marginal], -1)
+    counts = {name: int((weights > 0).sum()) for name, weights in sets.items()}
+    settings = {
+        "outputs": len(data),
+        "prompts": len(torch.unique(data.prompt)),
+        "others": data.others,
+        "left_out": len(data.impossible),
+        "unprompted_share": None if found is None else found.mixed,
+        "limit": None if found is None else found.limit,
+        "draws": draws,
+        "seed": compute.seed,
+    }
+    return ChannelInformation(
+        idata=inference_data.make(
+            inference_data.from_estimates(
+                {name: _as_draws(estimate) for name, estimate in terms.items()}
+            ),
+            observed_data={"surprise": -data.own, "prompt_information": information},
+            constant_data=settings,
+            dims={"surprise": ["row"], "prompt_information": ["row", "side"]},
+            coords={"side": ["lower", "upper"]},
+        ),
+        checks=channel_checks(data, found, refused),
+        settings=settings,
+        headline=headline(-data.own, information, refused),
+        notes=_notes(data, found),
+        row_counts={"synthetic": len(data)}
+        | {
+            f"{name}_{rows}{side}": counts[rows]
+            for name in ("information_gain", "information_prompt_output")
+            for rows in sets
+            if rows != ALL
+            for side in ("", "_lower", "_upper", "_mcse", "_lower_mcse", "_upper_mcse")
+        },
+        data=data,
+        surprise=-data.own,
+        prompt_information=information,
+        refused=refused,
+        limit=math.nan if found is None else found.limit,
+        per_token=per_token,
+        token_draws={rows: means[f"tokens {rows}"] for rows in sets if f"tokens {rows}" in means},
+    )
+
+
+def _sets(data: LogProbabilities) -> dict[str, Tensor]:
+    """Weights (n,) of sum 1 of all outputs, and of those that a filter kept and dropped."""
+    sets = {ALL: torch.ones(len(data)).double()}
+    if data.kept is not None:
+        parts = {"kept": data.kept.double(), "dropped": (~data.kept).double()}
+        sets |= {name: part for name, part in parts.items() if bool(part.any())}
+    return {name: part / part.sum() for name, part in sets.items()}
+
+
+def _statistics(
+    data: LogProbabilities, sets: Mapping[str, Tensor], found: Contrast | None
+) -> dict[str, tuple[Tensor, Tensor, Tensor | None]]:
+    statistics: dict[str, tuple[Tensor, Tensor, Tensor | None]] = {}
+    for place, (rows, weights) in enumerate(sets.items()):
+        statistics[f"gain {rows}"] = (-data.own, weights, None)
+        if data.tokens is not None:
+            statistics[f"tokens {rows}"] = (data.tokens, weights, None)
+        if found is not None:
+            lower, upper = data.own - found.joint, data.own - found.marginal
+            statistics[f"lower {rows}"] = (lower, weights, -found.joint_slope[place])
+            statistics[f"upper {rows}"] = (upper, weights, -found.marginal_slope[place])
+    weights = sets[ALL]
+    if found is not None:
+        upper = data.own - found.marginal
+        ignored, determined = ignores_prompt(upper), determined_by_prompt(-data.own, upper)
+        statistics["ignored"] = (ignored.double(), weights, None)
+        statistics["determined"] = (determined.double(), weights, None)
+    if data.kept is not None:
+        statistics["kept"] = (data.kept.double(), weights, None)
+    return statistics
+
+
+def _terms(
+    data: LogProbabilities,
+    sets: Mapping[str, Tensor],
+    found: Contrast | None,
+    means: Mapping[str, Tensor],
+    generator: np.random.Generator,
+) -> tuple[dict[str, Estimate], str]:
+    """Terms per data set (draw,), and why the information has no value, if it has none."""
+    terms: dict[str, Estimate] = {}
+    refused = ""
+    place = torch.as_tensor(generator.uniform(size=len(means[f"gain {ALL}"])))
+    for index, (rows, weights) in enumerate(sets.items()):
+        count, end = int((weights > 0).sum()), "" if rows == ALL else f"_{rows}"
+        gain = exactly(means[f"gain {rows}"]) * count
+        terms[f"information_gain{end}"] = gain
+        if found is None:
+            continue
+        errors = (found.joint_error[index], found.marginal_error[index])
+        lower, upper = (
+            Estimate(values, error.expand_as(values))
+            if data.columns is not None
+            else exactly(values)
+            for values, error in zip(
+                (means[f"lower {rows}"].clamp_min(0), means[f"upper {rows}"].clamp_min(0)),
+                errors,
+                strict=True,
+            )
+        )
+        value = _between(lower, upper, place)
+        reason = _refusal(data, found, weights)
+        if reason:
+            value = exactly(torch.full_like(value.value, math.nan))
+        refused = refused or (reason if rows == ALL else "")
+        information = value.between(lower, upper) * count
+        terms[f"information_prompt_output{end}"] = information
+        if rows == ALL:
+            terms["entropy_output"] = (gain + information).between(
+                gain + lower * count, gain + upper * count
+            )
+            entropy = torch.full_like(lower.value, found.limit)
+            terms["prompting_factor"] = exactly(prompting_factor(entropy, lower.value))
+            terms["prompting_inefficiency"] = (
+                exactly(prompting_inefficiency(entropy, lower.value)) * count
+            )
+    names = {
+        "ignored": "prompt_ignored_share",
+        "determined": "prompt_determined_share",
+        "kept": "kept_share",
+        f"tokens {ALL}": "tokens_per_output",
+    }
+    terms |= {name: exactly(means[key]) for key, name in names.items() if key in means}
+    return terms, refused
+
+
+def _between(lower: Estimate, upper: Estimate, place: Tensor) -> Estimate:
+    """A random place between both sides, draw by draw."""
+    high = torch.maximum(lower.value, upper.value)
+    error = (lower.standard_error + upper.standard_error) / 2
+    value = lower.value + place * (high - lower.value)
+    exact = lower.direction == "exact"
+    return exactly(value) if exact else Estimate(value, error)
+
+
+def _refusal(data: LogProbabilities, found: Contrast, weights: Tensor) -> str:
+    """Why the sides leave the value open; empty if they do not."""
+    used = weights > 0
+    lower = float(((data.own - found.joint) * weights)[used].sum())
+    upper = float(((data.own - found.marginal) * weights)[used].sum())
+    if data.others == 0:
+        return "there is no other prompt to compare with, and so no lower side but 0"
+    if not math.isfinite(upper):
+        return (
+            "some outputs are impossible under every other prompt, so that nothing bounds it from "
+            "above (log_prob_unprompted would)"
+        )
+    if lower > found.limit - SATURATION_MARGIN:
+        return f"the lower side is at its limit, log(1 + {data.others}) of {data.others} others"
+    if upper - lower > LARGEST_DISTANCE:
+        return f"the sides are {upper - lower:.2g} nats an output apart"
+    return ""
+
+
+def _as_draws(estimate: Estimate) -> Estimate:
+    """(draw,) to (chain, draw)."""
+    return Estimate(
+        estimate.value.unsqueeze(0),
+        estimate.standard_error.unsqueeze(0),
+        estimate.count,
+        estimate.direction,
+        None if estimate.lower is None else _as_draws(estimate.lower),
+        None if estimate.upper is None else _as_draws(estimate.upper),
+    )
+
+
+def _notes(data: LogProbabilities, found: Contrast | None) -> tuple[str, ...]:
+    notes = list(data.notes)
+    if found is not None and data.others:
+        which = (
+            "all prompts" if data.columns is None else f"its own and {data.others} other prompts"
+        )
+        notes.append(
+            "prompting_factor and prompting_inefficiency are of telling an output's prompt among "
+            f"{which}: their entropy is {found.limit:.4g} nats an output"
+        )
+    if found is not None and found.mixed > 1e-4 and data.others:
+        notes.append(
+            f"the upper side's marginal is {100 * found.mixed:.3g} % the unprompted model, the "
+            "rest the other prompts"
+        )
+    if data.kept is not None:
+        notes.append(
+            "kept and dropped are of the model before the filter; the distribution of what is kept "
+            "has at most the information_gain_kept, and less by at most −log kept_share an output"
+        )
+    unused = data.prompts - int((prompt_shares(data) > 0).sum())
+    if unused:
+        notes.append(f"{unused} prompts have no output and no weight")
+    return tuple(notes)

@@ -1,0 +1,384 @@
+"""Log-probabilities of pairs of an output and a prompt, as servers answer: a line for each request.
+
+A line of generation is a prompt and what the model answered: each choice is an output of it, with
+the log-probabilities of its tokens. A line of scoring has an output under a prompt, its own or
+another: both went in as the prompt, and the log-probabilities of the output's tokens are the last
+ones. It says which by the fields
+
+    output          name of the output; a generated one is PROMPT/INDEX
+    prompt          name of the prompt it was scored under; null for no prompt
+    own             name of its own prompt, or whether `prompt` is that
+    prompt_tokens   tokens before the output, or output_tokens, how many are the output's
+
+beside the answer, or inside it as `custom_id`, a JSON object of these as text. The answer is the
+record itself, or in `response`, with or without `body`: `choices` with `logprobs` (`content`, or
+`token_logprobs` of an echo) or `prompt_logprobs`; `outputs` with `logprobs` and
+`cumulative_logprob`, as vLLM has them in Python; or a plain `log_prob` and `tokens`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rbpp.channel.log_probabilities import LogProbabilities, log_probabilities
+from rbpp.data.table import Table
+
+# What some servers write for a token whose log-probability they do not give.
+_NOT_GIVEN = -9999.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An output under a prompt.
+
+    Attributes:
+        output, prompt: names; the prompt is None without one.
+        own: name of the output's own prompt; None if the line does not say.
+        log_prob: nats.
+        tokens: of the output; None if the line does not say.
+        place: file and line.
+        kept: whether a filter kept the output; None if the line does not say.
+    """
+
+    output: str
+    prompt: str | None
+    own: str | None
+    log_prob: float
+    tokens: int | None
+    place: str
+    kept: bool | None = None
+
+
+@dataclass
+class _Output:
+    own: str | None = None
+    under: dict[str, float] = field(default_factory=dict)
+    unprompted: float | None = None
+    tokens: int | None = None
+    place: str = ""
+    kept: bool | None = None
+
+
+def read_pairs(table: Table) -> Iterator[Pair]:
+    """The pairs of every line.
+
+    Raises:
+        ValueError: naming the line that is none, and what it lacks.
+    """
+    names = list(table.columns)
+    for index in range(len(table)):
+        record = {name: table.columns[name][index] for name in names}
+        yield from _pairs_of(record, table.place(index))
+
+
+def of_pairs(
+    pairs: Iterator[Pair] | Sequence[Pair], origin: str, leave_out_impossible: bool = False
+) -> LogProbabilities:
+    """Outputs and prompts of the pairs: a matrix, or for every output its own and M others.
+
+    Raises:
+        ValueError: naming the file and the output whose own prompt is not known or not scored, that
+            is there twice under a prompt, whose tokens differ, or that has another number of
+            prompts than the first one.
+    """
+    outputs: dict[str, _Output] = {}
+    prompts: dict[str, int] = {}
+    for pair in pairs:
+        _add(outputs.setdefault(pair.output, _Output(place=pair.place)), pair, prompts)
+    first = next(iter(outputs.values()))
+    own, others, values = [], [], []
+    for name, found in outputs.items():
+        if found.own is None or found.own not in found.under:
+            lacks = "no own prompt named" if found.own is None else "none under its own prompt"
+            raise ValueError(
+                f"{found.place}: Expected the log-probability of output {name!r} under its own "
+                f"prompt; got {lacks}"
+            )
+        rest = [prompt for prompt in found.under if prompt != found.own]
+        if len(found.under) != len(first.under):
+            raise ValueError(
+                f"{found.place}: Expected output {name!r} under {len(first.under)} prompts, as the "
+                f"first output is; got {len(found.under)}"
+            )
+        own.append(prompts[found.own])
+        others.append([prompts[prompt] for prompt in rest])
+        values.append([found.under[found.own], *(found.under[prompt] for prompt in rest)])
+    given: dict[str, Any] = {}
+    for field_name, attribute in (
+        ("tokens", "tokens"),
+        ("log_prob_unprompted", "unprompted"),
+        ("kept", "kept"),
+    ):
+        column = [getattr(found, attribute) for found in outputs.values()]
+        lacking = [name for name, value in zip(outputs, column, strict=True) if value is None]
+        if not lacking:
+            given[field_name] = np.asarray(column, dtype=float)
+        elif len(lacking) < len(column):
+            raise ValueError(
+                f"{outputs[lacking[0]].place}: Expected {field_name} of every output or of none; "
+                f"got none of {lacking[0]!r}"
+            )
+    array = np.asarray(values)
+    if len(first.under) > 1:
+        given["others"] = np.asarray(others)
+    else:
+        array = array[:, 0]
+    try:
+        return log_probabilities(
+            array,
+            np.asarray(own),
+            leave_out_impossible=leave_out_impossible,
+            prompt_names=tuple(prompts),
+            output_names=tuple(outputs),
+            **given,
+        )
+    except ValueError as error:
+        raise ValueError(f"{origin}: {error}") from error
+
+
+def _add(found: _Output, pair: Pair, prompts: dict[str, int]) -> None:
+    if pair.own is not None:
+        if found.own not in (None, pair.own):
+            raise ValueError(
+                f"{pair.place}: Expected one own prompt of output {pair.output!r}; got "
+                f"{pair.own!r} after {found.own!r}"
+            )
+        found.own = pair.own
+    for name in ("tokens", "kept"):
+        value = getattr(pair, name)
+        if value is None:
+            continue
+        if getattr(found, name) not in (None, value):
+            why = ": it is cut into other tokens there" if name == "tokens" else ""
+            raise ValueError(
+                f"{pair.place}: Expected {getattr(found, name)} {name} of output {pair.output!r}, "
+                f"as under its other prompts; got {value}{why}"
+            )
+        setattr(found, name, value)
+    if pair.prompt is None:
+        there, found.unprompted = found.unprompted is not None, pair.log_prob
+    else:
+        there = pair.prompt in found.under
+        found.under[pair.prompt] = pair.log_prob
+        prompts.setdefault(pair.prompt, len(prompts))
+    if there:
+        raise ValueError(
+            f"{pair.place}: Expected output {pair.output!r} once under prompt {pair.prompt!r}; got "
+            "it again"
+        )
+
+
+def _pairs_of(record: Mapping[str, Any], place: str) -> Iterator[Pair]:
+    said = {name: value for name, value in record.items() if value is not None}
+    said = _custom(said.get("custom_id")) | said
+    answer = _answer(record, place)
+    if "output" in said:
+        yield _scored(said, "prompt" in record or "prompt" in said, answer, place)
+        return
+    prompt = said.get("prompt_id", said.get("prompt", said.get("custom_id")))
+    if prompt is None:
+        raise ValueError(
+            f"{place}: Expected the name of the prompt (prompt, prompt_id or custom_id), or of an "
+            f"output that was scored (output); got {', '.join(said)}"
+        )
+    name = _name(prompt)
+    generated = list(_generated(answer, place))
+    if not generated:
+        raise ValueError(
+            f"{place}: Expected log-probabilities of what was generated (choices or outputs, with "
+            f"logprobs); got {', '.join(answer)}"
+        )
+    kept = _kept(said, place)
+    for index, values in generated:
+        total = _sum(values, place)
+        yield Pair(f"{name}/{index}", name, name, total, len(values) or None, place, kept)
+
+
+def _scored(said: Mapping[str, Any], names_prompt: bool, answer: Any, place: str) -> Pair:
+    if not names_prompt:
+        raise ValueError(
+            f"{place}: Expected `prompt`, the name of the prompt that output {said['output']!r} "
+            "was scored under, or null; got none"
+        )
+    output = _name(said["output"])
+    prompt = None if said.get("prompt") is None else _name(said["prompt"])
+    own = said.get("own")
+    if isinstance(own, bool):
+        own = prompt if own else None
+    kept = _kept(said, place)
+    values: list[float | None]
+    if "log_prob" in said:
+        tokens = said.get("tokens")
+        values = [_number(said["log_prob"], place)]
+        count = None if tokens is None else int(_number(tokens, place))
+    else:
+        values = _tail(_prompt_values(answer, place), said, place)
+        count = len(values)
+    return Pair(
+        output, prompt, None if own is None else _name(own), _sum(values, place), count, place, kept
+    )
+
+
+def _tail(values: list[float | None], said: Mapping[str, Any], place: str) -> list[float | None]:
+    """The values of the output's tokens, which are the last ones."""
+    before, count = said.get("prompt_tokens"), said.get("output_tokens")
+    if before is None and count is None:
+        raise ValueError(
+            f"{place}: Expected prompt_tokens or output_tokens, which say where the output begins "
+            f"among {len(values)} tokens; got neither"
+        )
+    start = int(before) if before is not None else len(values) - int(count or 0)
+    if not 0 <= start < len(values) or (count is not None and len(values) - start != int(count)):
+        raise ValueError(
+            f"{place}: Expected an output behind {start} tokens of the prompt"
+            f"{'' if count is None else f', of {count} tokens'}; got {len(values)} tokens in all"
+        )
+    return values[start:]
+
+
+def _answer(record: Mapping[str, Any], place: str) -> Mapping[str, Any]:
+    """The record of the answer: inside `response` and `body` of a batch, or the record itself."""
+    found: Any = record
+    for name in ("response", "body"):
+        inner = found.get(name) if isinstance(found, Mapping) else None
+        if isinstance(inner, Mapping):
+            found = inner
+    error = record.get("error") or found.get("error")
+    status = (record.get("response") or {}) if isinstance(record.get("response"), Mapping) else {}
+    if error or int(status.get("status_code") or 200) != 200:
+        raise ValueError(f"{place}: Expected an answer; got the error {str(error or status)[:80]}")
+    return found
+
+
+def _generated(answer: Mapping[str, Any], place: str) -> Iterator[tuple[int, list[float | None]]]:
+    """Index and log-probabilities of every output that was generated."""
+    for position, choice in enumerate(_list(answer.get("choices"))):
+        logprobs = choice.get("logprobs")
+        if not isinstance(logprobs, Mapping):
+            raise ValueError(
+                f"{place}: Expected `logprobs` in every choice; got none: ask the server for them"
+            )
+        yield int(choice.get("index", position)), _of_choice(logprobs)
+    for position, one in enumerate(_list(answer.get("outputs"))):
+        steps, index = one.get("logprobs"), int(one.get("index", position))
+        if steps is not None and len(steps):
+            yield index, _of_steps(steps, one.get("token_ids"), place)
+        elif one.get("cumulative_logprob") is not None:
+            yield index, [one["cumulative_logprob"]]
+        else:
+            raise ValueError(
+                f"{place}: Expected logprobs or cumulative_logprob of every output; got none: ask "
+                "for them (SamplingParams(logprobs=0))"
+            )
+
+
+def _of_choice(logprobs: Mapping[str, Any]) -> list[float | None]:
+    content = logprobs.get("content")
+    if content is not None:
+        return [step.get("logprob") for step in content]
+    return list(_list(logprobs.get("token_logprobs")))
+
+
+def _prompt_values(answer: Mapping[str, Any], place: str) -> list[float | None]:
+    """Log-probabilities of the tokens that went in; the first one has none."""
+    choices = _list(answer.get("choices"))
+    inside = choices[0] if choices else {}
+    for holder in (inside, answer):
+        steps = holder.get("prompt_logprobs")
+        if steps is not None and len(steps):
+            ids = holder.get("prompt_token_ids", answer.get("prompt_token_ids"))
+            return _of_steps(steps, ids, place)
+    logprobs = inside.get("logprobs")
+    if not isinstance(logprobs, Mapping) or not len(_list(logprobs.get("token_logprobs"))):
+        raise ValueError(
+            f"{place}: Expected prompt_logprobs, or logprobs of an echo (echo=True); got "
+            f"{', '.join(answer)}"
+        )
+    values = _of_choice(logprobs)
+    generated = int((answer.get("usage") or {}).get("completion_tokens") or 0)
+    if values[0] is not None:
+        raise ValueError(
+            f"{place}: Expected an echo of the prompt, whose first token has no log-probability; "
+            "got those of generated tokens (echo=True asks for the prompt's)"
+        )
+    return values[: len(values) - generated]
+
+
+def _of_steps(steps: Any, ids: Any, place: str) -> list[float | None]:
+    """Of vLLM's steps, each {token: {"logprob": …}, …}, the value of the token that is there."""
+    found: list[float | None] = []
+    for position, step in enumerate(steps):
+        if step is None:
+            found.append(None)
+            continue
+        known = {key: one for key, one in step.items() if one is not None}
+        if ids is not None and str(ids[position]) in known:
+            one = known[str(ids[position])]
+        elif len(known) == 1:
+            (one,) = known.values()
+        else:
+            raise ValueError(
+                f"{place}: Expected one token at position {position}, or token ids that say which; "
+                f"got {len(known)} tokens: ask for logprobs=0 (prompt_logprobs=0)"
+            )
+        found.append(one.get("logprob") if isinstance(one, Mapping) else one)
+    return found
+
+
+def _sum(values: Sequence[float | None], place: str) -> float:
+    if not len(values):
+        raise ValueError(f"{place}: Expected tokens of an output; got none")
+    total = 0.0
+    for position, value in enumerate(values):
+        if value is None or value == _NOT_GIVEN:
+            raise ValueError(
+                f"{place}: Expected the log-probability of every token of the output; got "
+                f"{'none' if value is None else f'{value:g}, which stands for none,'} of token "
+                f"{position}"
+            )
+        number = _number(value, place)
+        if math.isnan(number) or number > 1e-4:
+            raise ValueError(
+                f"{place}: Expected log-probabilities of at most 0; got {number:g} of token "
+                f"{position}"
+            )
+        total += number
+    return total
+
+
+def _custom(text: Any) -> dict[str, Any]:
+    """The fields of a `custom_id` that is a JSON object; none of another."""
+    if isinstance(text, str) and text.lstrip().startswith("{"):
+        try:
+            found = json.loads(text)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _kept(said: Mapping[str, Any], place: str) -> bool | None:
+    kept = said.get("kept")
+    if kept is not None and not isinstance(kept, bool | np.bool_) and kept not in (0, 1):
+        raise ValueError(f"{place}, field 'kept': Expected true or false; got {str(kept)[:40]!r}")
+    return None if kept is None else bool(kept)
+
+
+def _name(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _number(value: Any, place: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise ValueError(f"{place}: Expected a number; got {str(value)[:40]!r}")
+    return float(value)
+
+
+def _list(value: Any) -> list[Any]:
+    return [] if value is None else list(value)

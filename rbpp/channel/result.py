@@ -1,0 +1,176 @@
+"""What `channel_information` returns: terms, every output, and the units of both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from rbpp import display, inference_data
+from rbpp.channel.log_probabilities import LogProbabilities
+from rbpp.display import Table, Units
+from rbpp.inference_data import InferenceData
+from rbpp.result import Result
+from rbpp.variables import VARIABLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# An output ignores its prompt where that makes it less than twice as probable as others do; it is
+# determined where the prompt accounts for nine tenths of its information.
+IGNORED_BELOW, DETERMINED_ABOVE = math.log(2), 0.9
+# The set of all outputs, beside `kept` and `dropped`.
+ALL = "all"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ChannelInformation(Result):
+    """Posterior draws (1, draw) of the information in outputs, and what every output has.
+
+    Attributes:
+        data: the log-probabilities.
+        surprise: (n,) −log p(output | its prompt), nats.
+        prompt_information: (n, 2) log p(output | its prompt) / p(output) of every output, with the
+            mean probability as on the lower and as on the upper side; nan without any contrast.
+        refused: why I(p; M(p)) has its sides and no value; empty where it has one.
+        per_token: information per token, whatever `per_row` says.
+        token_draws: tokens of an output, by set of rows (draw,); empty where they are not known.
+        limit: the largest lower side that so many prompts can give, nats of one output.
+    """
+
+    idata: InferenceData
+    data: LogProbabilities
+    surprise: Tensor
+    prompt_information: Tensor
+    refused: str
+    limit: float
+    per_token: bool = False
+    token_draws: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """Every output: `row` in the file, `prompt`, `tokens`, `surprise`, what its prompt says of
+        it from both sides, whether it ignores its prompt or is determined by it, and `kept`."""
+        import pandas as pd
+
+        data = self.data
+        names = data.prompt_names
+        prompt = data.prompt.tolist()
+        columns: dict[str, Any] = {
+            "row": data.rows.numpy(),
+            "prompt": prompt if names is None else [names[index] for index in prompt],
+            "surprise": self.surprise.numpy(),
+        }
+        if data.output_names is not None:
+            columns["output"] = list(data.output_names)
+        if data.tokens is not None:
+            columns["tokens"] = data.tokens.long().numpy()
+        if not bool(self.prompt_information.isnan().any()):
+            lower, upper = self.prompt_information.unbind(-1)
+            columns |= {
+                "prompt_information_lower": lower.numpy(),
+                "prompt_information_upper": upper.numpy(),
+                "ignores_prompt": ignores_prompt(upper).numpy(),
+                "determined_by_prompt": determined_by_prompt(self.surprise, upper).numpy(),
+            }
+        if data.kept is not None:
+            columns["kept"] = data.kept.numpy()
+        return pd.DataFrame(columns)
+
+    def write_rows(self, path: Path | str) -> None:
+        """Write `rows` as Parquet, whole or not at all."""
+        from rbpp.files import written_whole
+
+        with written_whole(path) as aside:
+            self.rows.to_parquet(aside, index=False)
+
+    def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
+        """The terms, and every output by its surprise and by what its prompt says of it."""
+        from rbpp import plots
+
+        names = [
+            "information_gain",
+            "information_prompt_output",
+            "information_prompt_output_lower",
+            "information_prompt_output_upper",
+            "entropy_output",
+        ]
+        return {
+            "channel": lambda: plots.plot_forest(self.idata, names, hdi_prob),
+            "outputs": lambda: plots.plot_outputs(self.rows),
+        }
+
+    def in_units(self, units: Units = "nats", *, per_row: bool = False) -> InferenceData:
+        """As every result's, and per token where `per_token` says so."""
+        if not self.per_token:
+            shown = super().in_units(units, per_row=per_row)
+            assert shown is not None
+            return shown
+        shown = display.convert(self.idata, units, self.row_counts)
+        terms = inference_data.terms_of(shown)
+        changed = {}
+        for name, term in terms.data_vars.items():
+            described = VARIABLES.get(str(name))
+            if described is not None and described.rows and described.units == "nats":
+                tokens = self.token_draws[_set_of(str(name))].numpy()
+                changed[name] = (term / tokens).assign_attrs(
+                    {**term.attrs, "units": f"{units} per token"}
+                )
+        return inference_data.replace_group(shown, "posterior", terms.assign(changed))
+
+    def parts(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> list[str | Table]:
+        """Begins with what the numbers are per."""
+        per = "token" if self.per_token else "output" if per_row else "data set"
+        data = self.data
+        groups = len(torch.unique(data.prompt))
+        heading = f"Information in {units} per {per}: {len(data)} outputs of {groups} prompts"
+        if data.tokens is not None:
+            heading += f", {int(data.tokens.sum())} tokens"
+        words = headline(self.surprise, self.prompt_information, self.refused, units)
+        worded = replace(self, headline=(heading, *words))
+        return Result.parts(worded, hdi_prob, units, per_row=per_row)
+
+
+def ignores_prompt(information: Tensor) -> Tensor:
+    """Whether an output's own prompt makes it less than twice as probable as others do."""
+    return information < IGNORED_BELOW
+
+
+def determined_by_prompt(surprise: Tensor, information: Tensor) -> Tensor:
+    """Whether the prompt leaves less than a tenth of an output open, as that of a copy."""
+    total = surprise + information
+    share = torch.where(information.isinf(), 1.0, information / total)
+    return (information >= IGNORED_BELOW) & (share >= DETERMINED_ABOVE)
+
+
+def _set_of(name: str) -> str:
+    return next((rows for rows in ("kept", "dropped") if f"_{rows}" in name), ALL)
+
+
+def headline(
+    surprise: Tensor, information: Tensor, refused: str, units: Units = "nats"
+) -> tuple[str, ...]:
+    """What an output has, in words: surprise (n,), and its prompt's information (n, 2), in nats."""
+    factor = 1 / math.log(2) if units == "bits" else 1.0
+    first = f"An output under its prompt (ΔI): {factor * float(surprise.mean()):.4g} {units}."
+    if bool(information.isnan().any()):
+        return first, "Under no other prompt, nor without one: what prompts say is not known."
+    lower, upper = (factor * information.mean(0)).tolist()
+    ends = f"{lower:.4g} to {upper:.4g}" if math.isfinite(upper) else f"at least {lower:.4g}"
+    ignored = int(ignores_prompt(information[:, 1]).sum())
+    determined = int(determined_by_prompt(surprise, information[:, 1]).sum())
+    return (
+        first,
+        f"Its prompt says {ends} {units} of it.",
+        *([f"I(p; M(p)) has its sides and no value: {refused}."] if refused else []),
+        f"Of {len(surprise)} outputs {ignored} ignore their prompt; {determined} are all but "
+        "determined by it, as copies are.",
+    )

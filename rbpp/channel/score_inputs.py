@@ -1,0 +1,287 @@
+"""Prompts and outputs of the user as tokens of the model, each of them checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rbpp.channel.language_model import LanguageModel
+from rbpp.data import chat, fields
+from rbpp.data.read import read_tables
+from rbpp.data.table import Table
+
+_PROMPT_FIELDS = ("prompt", "messages", "instruction", "question", "text")
+_OUTPUT_FIELDS = ("output", "response", "completion", "answer", "text")
+
+
+@dataclass(frozen=True)
+class ScoreInputs:
+    """Tokens, and which output belongs to which prompt.
+
+    Attributes:
+        prompts: tokens before an output, of every distinct prompt.
+        outputs: tokens of every output, its end token last where it has one.
+        prompt: (n,) index of the own prompt of every output.
+        kept: (n,) whether a filter kept it; None where the file does not say.
+        notes: what was decided, in words.
+        places: where every output stands, and where every prompt does.
+    """
+
+    prompts: list[list[int]]
+    outputs: list[list[int]]
+    prompt: np.ndarray
+    kept: np.ndarray | None
+    notes: tuple[str, ...]
+    places: tuple[list[str], list[str]]
+
+
+def score_inputs(
+    model: LanguageModel,
+    prompts: Any,
+    outputs: Any,
+    *,
+    text_field: str | None = None,
+    output_field: str | None = None,
+    own_field: str | None = None,
+    end: bool = True,
+) -> ScoreInputs:
+    """Read prompts and outputs, and cut them into the model's tokens.
+
+    Args:
+        model: whose tokens they are to be.
+        prompts: a file, or a list of texts, records or chats; each a text, or a list of messages.
+        outputs: a file, or a list of texts or records. Fields that count besides the text:
+            `token_ids`, the tokens themselves; `finish_reason`, `"length"` of an output that was
+            cut and has no end; `kept`, whether a filter kept it.
+        text_field: of the prompt; the first of prompt, messages, instruction, question and text.
+        output_field: of the output's text; the first of output, response, completion, answer and
+            text.
+        own_field: of outputs, with the number of its own prompt from 0, or its text; without it
+            `prompt`, where there is one, else the order.
+        end: whether outputs end with the model's end token.
+
+    Raises:
+        ValueError: naming the row of a prompt or output that is none, does not come back from the
+            tokenizer as it was, has other tokens than the model, or is too long for it.
+    """
+    prompt_table, output_table = _table(prompts, "prompts"), _table(outputs, "outputs")
+    given = _prompts(prompt_table, text_field)
+    texts = _texts(output_table, output_field)
+    own = _own(output_table, own_field, given, len(prompt_table), prompt_table.origin)
+    keys = [str(one) for one in given]
+    distinct = list(dict.fromkeys(keys))
+    rows_of = {key: index for index, key in reversed(list(enumerate(keys)))}
+    first = [rows_of[key] for key in distinct]
+    place = {key: index for index, key in enumerate(distinct)}
+    prompt_tokens = [
+        _encoded_prompt(model, given[index], prompt_table.place(index)) for index in first
+    ]
+    output_tokens, cut = _output_tokens(model, output_table, texts, end)
+    notes = [
+        "prompts go through the model's chat template"
+        if model.chat
+        else "prompts are plain text, without a chat template"
+    ]
+    if not end or model.end is None:
+        notes.append("outputs have no end token: how long they are is not counted")
+    elif cut:
+        notes.append(f"{cut} outputs were cut and have no end token")
+    if len(distinct) < len(given):
+        notes.append(f"{len(given) - len(distinct)} prompts are there twice and count as one")
+    prompt = np.array([place[keys[index]] for index in own])
+    places = (
+        [output_table.place(index) for index in range(len(output_table))],
+        [prompt_table.place(index) for index in first],
+    )
+    _check_lengths(model, prompt_tokens, output_tokens, prompt, places)
+    kept = None
+    if "kept" in output_table.columns:
+        kept = np.asarray([_truth(output_table, i) for i in range(len(output_table))])
+    return ScoreInputs(prompt_tokens, output_tokens, prompt, kept, tuple(notes), places)
+
+
+def _table(data: Any, what: str) -> Table:
+    (table, *more) = read_tables(data if isinstance(data, str | Path) else list(data))
+    if more:
+        raise ValueError(f"{data}: Expected one file of {what}; got {1 + len(more)}")
+    if not len(table):
+        raise ValueError(f"{table.origin}: Expected {what}; got no rows")
+    return table
+
+
+def _field(table: Table, name: str | None, usual: Sequence[str], option: str) -> Sequence[Any]:
+    if name is not None:
+        return list(fields.column(table, name)[1])
+    for choice in usual:
+        if choice in table.columns:
+            return list(table.columns[choice])
+    raise ValueError(
+        f"{table.origin}: Expected one of the fields {', '.join(usual)}, or the name of another "
+        f"({option}); got {', '.join(table.columns)}"
+    )
+
+
+def _prompts(table: Table, name: str | None) -> list[Any]:
+    values = list(_field(table, name, _PROMPT_FIELDS, "--text-field"))
+    for index, value in enumerate(values):
+        if not isinstance(value, str) and not chat.are_turns(value):
+            raise ValueError(
+                f"{table.place(index)}: Expected a prompt, text or chat messages; got "
+                f"{'nothing' if value is None else type(value).__name__}"
+            )
+    return [
+        value
+        if isinstance(value, str)
+        else [{"role": chat.role(turn), "content": chat.text_of(turn)} for turn in value]
+        for value in values
+    ]
+
+
+def _texts(table: Table, name: str | None) -> list[str | None]:
+    """The text of every output; None where only its tokens are there."""
+    if (
+        name is None
+        and not set(_OUTPUT_FIELDS) & set(table.columns)
+        and "token_ids" in table.columns
+    ):
+        return [None] * len(table)
+    values = list(_field(table, name, _OUTPUT_FIELDS, "--output-field"))
+    for index, value in enumerate(values):
+        if not isinstance(value, str):
+            raise ValueError(
+                f"{table.place(index)}: Expected the text of an output; got "
+                f"{'nothing' if value is None else type(value).__name__}"
+            )
+    return values
+
+
+def _own(table: Table, name: str | None, prompts: list[Any], count: int, origin: str) -> list[int]:
+    """The row of every output's own prompt."""
+    if name is None and "prompt" not in table.columns:
+        if len(table) != count:
+            raise ValueError(
+                f"{table.origin}: Expected an output of every prompt, in order, or the name of the "
+                f"field with the prompt of each (--own-field); got {len(table)} outputs of "
+                f"{count} prompts"
+            )
+        return list(range(count))
+    values = fields.column(table, name or "prompt")[1]
+    rows = {prompt: index for index, prompt in reversed(list(enumerate(map(str, prompts))))}
+    found = []
+    for index, value in enumerate(values):
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        row = int(value) if whole else rows.get(str(value), -1)
+        if not 0 <= row < count:
+            raise ValueError(
+                f"{table.place(index)}: Expected the own prompt of the output, its text or its "
+                f"number from 0 to {count - 1} in {origin}; got {str(value)[:60]!r}"
+            )
+        found.append(row)
+    return found
+
+
+def _encoded_prompt(model: LanguageModel, prompt: Any, place: str) -> list[int]:
+    try:
+        tokens = model.encode_prompt(prompt) or list(model.start)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+    except Exception as error:  # a template raises what it likes
+        raise ValueError(
+            f"{place}: Expected a prompt that the chat template takes; got {error}"
+        ) from error
+    if not tokens:
+        raise ValueError(f"{place}: Expected a prompt of at least one token; got none")
+    _check_vocabulary(model, tokens, place)
+    return tokens
+
+
+def _output_tokens(
+    model: LanguageModel, table: Table, texts: Sequence[str | None], end: bool
+) -> tuple[list[list[int]], int]:
+    """Tokens of every output with its end token, and how many outputs were cut before it."""
+    given = table.columns.get("token_ids")
+    reasons = table.columns.get("finish_reason")
+    found, cut = [], 0
+    for index, text in enumerate(texts):
+        place = table.place(index)
+        if given is not None and given[index] is not None:
+            tokens = [int(token) for token in given[index]]
+            ended = bool(tokens) and tokens[-1] == model.end
+            _check_vocabulary(model, tokens, place)
+            back = model.decode(tokens[:-1] if ended else tokens)
+            if text is not None and back != text:
+                raise ValueError(
+                    f"{place}: Expected token_ids of the output's text in this model's tokens; got "
+                    f"those of {back[:40]!r} for {text[:40]!r}: they are of another tokenizer"
+                )
+        else:
+            assert text is not None
+            tokens, ended = model.encode(text), False
+            _check_vocabulary(model, tokens, place)
+            back = model.decode(tokens)
+            # Some tokenizers write a space before the first word, or lose the one that was there.
+            if back != text and back.removeprefix(" ") != text.removeprefix(" "):
+                raise ValueError(
+                    f"{place}: Expected an output that the tokenizer gives back as it was; got "
+                    f"{_apart(text, back)}: give token_ids as they were generated"
+                )
+        was_cut = reasons is not None and reasons[index] == "length"
+        cut += was_cut
+        if end and model.end is not None and not ended and not was_cut:
+            tokens = [*tokens, model.end]
+        if not tokens:
+            raise ValueError(f"{place}: Expected an output of at least one token; got none")
+        found.append(tokens)
+    return found, cut
+
+
+def _apart(text: str, back: str) -> str:
+    """Both texts from where they first differ."""
+    start = next(
+        (i for i, (a, b) in enumerate(zip(text, back, strict=False)) if a != b),
+        min(len(text), len(back)),
+    )
+    start = max(0, start - 8)
+    return f"{back[start : start + 30]!r} for {text[start : start + 30]!r}"
+
+
+def _check_vocabulary(model: LanguageModel, tokens: Sequence[int], place: str) -> None:
+    wrong = [token for token in tokens if not 0 <= token < model.vocabulary]
+    if wrong:
+        raise ValueError(
+            f"{place}: Expected tokens below the model's {model.vocabulary}; got {wrong[0]}: the "
+            "tokens are of another model"
+        )
+
+
+def _check_lengths(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    outputs: Sequence[Sequence[int]],
+    prompt: np.ndarray,
+    places: tuple[list[str], list[str]],
+) -> None:
+    """Whether the longest prompt and the longest output fit into the context together."""
+    if model.context is None:
+        return
+    longest = int(np.argmax([len(tokens) for tokens in outputs]))
+    for index, tokens in enumerate(prompts):
+        if len(tokens) + len(outputs[longest]) > model.context:
+            raise ValueError(
+                f"{places[1][index]}: Expected a prompt that leaves room in the model's context of "
+                f"{model.context} tokens for every output, the longest of {len(outputs[longest])} "
+                f"({places[0][longest]}); got a prompt of {len(tokens)} tokens"
+            )
+
+
+def _truth(table: Table, index: int) -> bool:
+    value = table.columns["kept"][index]
+    if not isinstance(value, bool | np.bool_) and value not in (0, 1):
+        raise ValueError(
+            f"{table.place(index)}, field 'kept': Expected true or false; got {str(value)[:40]!r}"
+        )
+    return bool(value)
