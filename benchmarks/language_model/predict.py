@@ -11,9 +11,9 @@ import json
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from .grid import SMOOTHING, Cell, Size
 
 Record = dict[str, Any]
 _DIMENSION = 8  # of the embedding that mixtures see
+_PROCESSES = 7
+_ROWS = 128  # at most of a data set, and of real rows, that `rbpp assess` sees: seconds a cell
 # Of the loss on real text: which way each predictor is to order the cells, written down beforehand.
 # 1: more of it, more loss; −1: more of it, less loss.
 SIGNS = {
@@ -86,7 +88,7 @@ def predictions(
     todo = [job for job in jobs if not _kept(work, job[1]).exists()]
     say(f"{len(todo)} of {len(jobs)} cells to predict")
     one = partial(_predict, work, axes)
-    with ProcessPoolExecutor(2, initializer=_quiet) as pool:
+    with ProcessPoolExecutor(_PROCESSES, initializer=_quiet) as pool:
         for number, name in enumerate(pool.map(one, [(p, n, settings[n]) for p, n in todo])):
             if number % 20 == 0:
                 say(f"predicted {number + 1}: {name}")
@@ -94,7 +96,10 @@ def predictions(
         record = json.loads(_kept(work, name).read_text(encoding="utf-8"))
         records.append({"name": name, **settings[name].knobs(), **record})
     table = pd.DataFrame(records).sort_values("name")
-    table["compare_score"] = table["name"].map(_scores(jobs, axes))
+    scores = _scores(jobs, axes)
+    table["compare_score"] = [scores[name] for name in table["name"]]
+    # KL(G ‖ π_anchor) − KL(G ‖ π_gen) = E_G log π_gen − E_G log π_anchor.
+    table["kl_gap_coverage"] = [scores[name] - scores[f"{name} anchors"] for name in table["name"]]
     table.to_csv(results / "language_models_predictions.csv", index=False, float_format="%.5g")
     orderings = {
         knob: {"loss_as_it_grows": sign, "because": why} for knob, (sign, why) in ORDERINGS.items()
@@ -167,7 +172,7 @@ def _predict(work: Path, real: Arrays, job: tuple[Path, str, Cell]) -> str:
     anchors = real[f"{prefix}anchor"][made["anchors"].astype(int)]
     embedded = made["embedding"][:, :_DIMENSION].astype(float)
     target = real[f"{prefix}target"]
-    record |= _assessed(anchors, embedded, target[:240])
+    record |= _assessed(anchors, embedded, target)
     record |= _baselines(made, embedded, target, real[f"{prefix}target_rows"], length, large)
     kept = _kept(work, name)
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -198,7 +203,7 @@ def _exact(made: Arrays, cell: Cell, length: int, largest: float) -> Record:
     upper = sides.get("information_prompt_output_upper", terms["information_prompt_output"])
     divergence = _divergence(made)
     root = largest * math.sqrt(0.5)  # σ = C / 2: sqrt(2 σ² I / n) = C sqrt(I / 2n)
-    # From data alone: I(S_gen; W) ≤ I(e_p; W) + I(e_M; W | e_p) ≤ I(p; M(p)) + ΔI, which is H(M(p)).
+    # From data alone: I(S_gen; W) ≤ I(e_p; W) + I(e_M; W | e_p) ≤ I(p; M(p)) + ΔI = H(M(p)).
     flow = root * math.sqrt(3 * gain + upper)  # ΔI + B_syn + H(e_M), each at its data's maximum
     chain = root * math.sqrt(gain + upper)
     return {
@@ -245,29 +250,13 @@ def _assessed(anchors: np.ndarray, made: np.ndarray, target: np.ndarray) -> Reco
         "bound_synthetic_sharp",
         "effective_components",
     }
-    found = assess(anchors, made[:256], target=target, chains=1, draws=50)
+    found = assess(anchors, made[:_ROWS], target=target[:_ROWS], chains=1, draws=50)
     values = {k: float(v.value.mean()) for k, v in found.terms.items() if k in wanted}
-    coverage = values.get("kl_synthetic")
-    if "kl_gap_coverage" not in values and coverage is not None:
-        values["kl_gap_coverage"] = _coverage_gap(anchors, made, target)
     return values
 
 
-def _coverage_gap(anchors: np.ndarray, made: np.ndarray, target: np.ndarray) -> float:
-    """KL(G ‖ π_anchor) − KL(G ‖ π_gen) = E_G log π_gen − E_G log π_anchor, of predictive mixtures."""
-    from rbpp.assessment.compare import compare
-
-    named = {"anchor": anchors, "synthetic": made}
-    scores = {line["name"]: line["score"] for line in _ranking(compare, named, target)}
-    return float(scores["synthetic"] - scores["anchor"])
-
-
-def _ranking(compare: Callable[..., Any], named: dict[str, Any], target: np.ndarray) -> Any:
-    return compare(named, target, shares=False, draws=50).ranking
-
-
 def _scores(jobs: list[tuple[Path, str]], real: Arrays) -> dict[str, float]:
-    """The score of `rbpp compare` of every cell, against the same real rows."""
+    """The score of `rbpp compare` of every cell and of its anchors, against the same real rows."""
     from rbpp.assessment.compare import compare
 
     scores: dict[str, float] = {}
@@ -277,11 +266,12 @@ def _scores(jobs: list[tuple[Path, str]], real: Arrays) -> dict[str, float]:
             if name.startswith("smollm2") == bool(prefix):
                 with np.load(path) as file:
                     named[name] = file[f"{name}/0/embedding"][:, :_DIMENSION].astype(float)
+                    anchors = file[f"{name}/0/anchors"].astype(int)
+                    named[f"{name} anchors"] = real[f"{prefix}anchor"][anchors]
         for start in range(0, len(named), 20):
             part = dict(list(named.items())[start : start + 20])
-            if len(part) == 1:
-                part["again"] = next(iter(part.values()))
-            for line in _ranking(compare, part, real[f"{prefix}target"]):
+            ranked = compare(part, real[f"{prefix}target"], shares=False, draws=50)
+            for line in ranked.ranking:
                 scores[line["name"]] = float(line["score"])
     return scores
 
@@ -296,15 +286,11 @@ def _baselines(
 ) -> Record:
     rows = made["synthetic"]
     words = [_words(row, large) for row in rows]
-    pairs = [list(zip(line, line[1:], strict=False)) for line in words]
+    pairs = [list(pairwise(line)) for line in words]
     counts = Counter(pair for line in pairs for pair in line)
     total = max(1, sum(counts.values()))
     repeated = [sum(counts[p] > 1 for p in line) / max(1, len(line)) for line in pairs]
-    wanted = [
-        pair
-        for row in real
-        for pair in (lambda line: zip(line, line[1:], strict=False))(_words(row, large))
-    ]
+    wanted = [pair for row in real for pair in pairwise(_words(row, large))]
     return {
         "perplexity": math.exp(-float(made["base_log_prob"].mean()) / length),
         "embedding_distance": float(np.linalg.norm(embedded.mean(0) - target.mean(0))),
@@ -325,5 +311,3 @@ def _frechet(first: np.ndarray, second: np.ndarray) -> float:
     values = np.linalg.eigvals(a @ b).real.clip(0)
     shift = first.mean(0) - second.mean(0)
     return float(shift @ shift + np.trace(a + b) - 2 * np.sqrt(values).sum())
-
-

@@ -96,9 +96,11 @@ class LearnerChoice:
 
     Attributes:
         name: `"auto"` (a mixture; finite for letters, a network for rows of several),
-            `"mixture"`, `"point"`, `"finite"`, `"network"`, or a Pyro guide of the rows as `path.py:function` or `module:function`.
+            `"mixture"`, `"point"`, `"finite"`, `"network"`, or a Pyro guide of the rows as
+            `path.py:function` or `module:function`.
         components: K of a mixture; None chooses it on pilot data.
-        noise: τ of a point or network learner, or the share of replaced letters of a finite one; None is 0.1.
+        noise: τ of a point or network learner, or the share of replaced letters of a finite one;
+            None is 0.1.
     """
 
     name: str = _option(
