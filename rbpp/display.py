@@ -233,8 +233,9 @@ class Terms:
                 span = len(self.heading)
                 body += f"<tr><th colspan='{span}' scope='rowgroup'>{html.escape(title)}</th></tr>"
             for line in lines:
-                cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in line)
-                body += f"<tr>{cells}</tr>"
+                name, value, meaning = map(html.escape, line)
+                body += f"<tr><td>{name}</td><td style='white-space:nowrap'>{value}</td>"
+                body += f"<td>{meaning}</td></tr>"
         note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
 

@@ -295,6 +295,17 @@ def test_the_last_line_opens_what_was_written(small, capsys, tmp_path):
     assert last == "Nothing was written: --output FILE.nc keeps it."
 
 
+def test_a_page_is_opened_or_said_to_be_not(monkeypatch, capsys, tmp_path):
+    opened = []
+    for found in (True, False):
+        monkeypatch.setattr(
+            "webbrowser.open", lambda page, found=found: [opened.append(page), found][1]
+        )
+        command._open("rbpp assess", tmp_path / "report.html")
+        assert ("found no browser" in capsys.readouterr().err) != found
+    assert opened == 2 * [(tmp_path / "report.html").as_uri()]
+
+
 def test_a_file_of_options_repeats_the_run(small, capsys, tmp_path):
     path = tmp_path / "out.nc"
     given = ["--posterior-draws", 7, "--seed", 3, "--units", "bits", "--per-row"]

@@ -40,5 +40,5 @@ def plot_outputs(rows: pd.DataFrame, axis: Axes | None = None) -> Axes:
             axis.plot(rows["surprise"][chosen], information[chosen], ".", color=colour, label=label)
     axis.set_ylabel("what its prompt says of it (nats)")
     axis.axhline(0, color="0.4", linewidth=0.8, linestyle=":")
-    axis.legend(fontsize=8)
+    axis.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     return axis
