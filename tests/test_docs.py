@@ -145,7 +145,9 @@ def test_every_question_has_a_page_with_a_command_and_its_meaning():
 
 def test_python_reference_has_every_public_name():
     text = "".join(path.read_text() for path in (DOCS / "reference" / "python").glob("*.md"))
-    named = set(re.findall(r"auto(?:function|class):: rbpp\.([\w.]+)", text))
+    found = re.findall(r"auto(?:function|class):: rbpp\.([\w.]+)", text)
+    named = set(found)
+    assert len(found) == len(named)
     assert set(rbpp.__all__) - {"__version__", "lemmas", "plots"} <= named
     plots = {f"plots.{name}" for name in rbpp.plots.__all__ if name.startswith("plot_")}
     lemmas = {
