@@ -353,6 +353,7 @@ def test_the_programs_go_from_texts_to_information(folder, tmp_path, capsys, mon
         "outputs.jsonl",
         "prompts.jsonl",
         "scores.npz",
+        "scores.toml",
     ]
     assert command.main(["channel", "scores.npz", "--json", "--per-token", "--device", "cpu"]) == 0
     terms = json.loads(capsys.readouterr().out)["terms"]
