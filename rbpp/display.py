@@ -9,7 +9,7 @@ import re
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
@@ -284,6 +284,7 @@ def group_terms(
     hdi_prob: float,
     units: Mapping[str, str],
     references: Mapping[str, float] | None = None,
+    also: Collection[str] = (),
 ) -> Terms:
     """What matters of a table of terms, in groups.
 
@@ -292,8 +293,13 @@ def group_terms(
         hdi_prob: the probability that the table was made with.
         units: of the variables.
         references: of a name, the same number for two halves of the task.
+        also: names that matter besides those that always do.
     """
-    names = [name for name in table if wording.is_main(name) and not wording.is_side(name, table)]
+    names = [
+        name
+        for name in table
+        if (name in also or wording.is_main(name)) and not wording.is_side(name, table)
+    ]
     references = references or {}
     parts: dict[str, list[list[str]]] = {title: [] for title in wording.GROUPS}
     for name in names:

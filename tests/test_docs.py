@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jsonschema
 import links
+import notebooks
 import numpy as np
 import pages
 import pytest
@@ -172,23 +173,31 @@ def rows_and_losses():
     masks = random.integers(0, 2, (6, 20))
     losses = random.random((6, 20, 2)) * np.where(np.stack([masks == 0, masks == 1], -1), 0.1, 1)
     np.savez("losses.npz", losses=losses, masks=masks)
+    log_prob = random.normal(-20, 2, (12, 4))
+    np.savez("log_probabilities.npz", log_prob=log_prob, prompt=np.arange(12) % 4)
     for name in ("first", "second", "real"):
-        np.save(f"{name}.npy", random.normal(size=(90, 2)))
+        np.save(f"{name}.npy", random.normal(size=(60, 2)))
 
 
-# A program joins by a line: its quickest run.
+# A program joins by a line: its quickest run. `mark` asks in a terminal, `score` needs a language
+# model: what they return is a `Result` like the others.
 RUNS = {
     "assess": "--target real.npy --synthetic first.npy --chains 2 --draws 40",
     "bounds": "finite_alphabet --worlds 2 --replicates 16 --pairs 8 --groups 2 --inner 4",
+    "channel": "log_probabilities.npz --draws 40",
     "check": "linear_gaussian",
     "cmi": "losses.npz --chains 2 --draws 20 --permutations 1",
     "compare": "first.npy second.npy --reference real.npy --draws 40",
     "fit": "real.npy --components 2 --draws 40 --chains 2",
-    "infer": "linear_gaussian --data synthetic=real.npy --set dimension=2 --draws 40",
+    "infer": "processes_by_users:readme --data synthetic=real.npy --draws 40",
     "kl-gap": "--values 2,3 --worlds 2 --posterior-draws 4 --points 64",
     "mi": "first.npy second.npy --components 2 --draws 40",
     "simulate": "linear_gaussian",
 }
+
+
+def test_every_program_has_a_run():
+    assert {*RUNS, "mark", "score"} == set(command.programs())
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -264,6 +273,20 @@ def test_pages_are_run_and_written(tmp_path):
 )
 def test_outputs_differ_by_what_a_processor_explains(first, second, same):
     assert pages.alike(first, second) is same
+
+
+def test_a_tutorial_is_a_notebook(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    cells = notebooks.notebook(page)["cells"]
+    assert ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"] == [
+        "!echo one; echo two",
+        "!false",
+        "%%writefile module.py\nnumber = 6",
+        'import sys\nsys.path.insert(0, ".")\nimport module\nmodule.number * 7',
+    ]
+    assert cells[0]["source"] == ["# Page"]
+    assert not any("<!--" in line for cell in cells for line in cell["source"])
 
 
 def test_faults_of_a_site_are_found(tmp_path):

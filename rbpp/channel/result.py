@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rbpp import display, inference_data
+from rbpp import display, inference_data, wording
 from rbpp.channel.log_probabilities import LogProbabilities
-from rbpp.display import Units
+from rbpp.display import Part, Units
 from rbpp.inference_data import InferenceData
 from rbpp.result import Result
 from rbpp.sentences import trust
@@ -132,14 +132,21 @@ class ChannelInformation(Result):
         """What the numbers are per, and what an output and its prompt have."""
         per = "token" if self.per_token else "output" if per_row else "data set"
         data = self.data
-        groups = len(torch.unique(data.prompt))
-        heading = f"Information in {units} per {per}: {len(data)} outputs of {groups} prompts"
+        outputs = wording.count(len(data), "output")
+        prompts = wording.count(len(torch.unique(data.prompt)), "prompt")
+        heading = f"Information in {units} per {per}: {outputs} of {prompts}"
         if data.tokens is not None:
-            heading += f", {int(data.tokens.sum())} tokens"
+            heading += f", {wording.count(int(data.tokens.sum()), 'token')}"
         words = headline(self.surprise, self.prompt_information, self.refused, units)
         table = self.table(hdi_prob, units, per_row=per_row)
         gain = f"Beyond the prompts: {term_quantity('information_gain', table)} {units} (ΔI)."
         return (f"{heading}.", gain, *words, trust(self.checks))
+
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
+        """The terms that matter, the entropy of outputs among them."""
+        table = self.table(hdi_prob, units, per_row=per_row)
+        named = self._units(units, per_row=per_row)
+        return [display.group_terms(table, hdi_prob, named, also=("entropy_output",))]
 
 
 def ignores_prompt(information: Tensor) -> Tensor:

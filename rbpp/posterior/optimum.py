@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ LARGEST_HESSIAN, _PROBES = 1000, 16
 # A Hessian whose eigenvalues differ by more has a direction without curvature: no optimum.
 LEAST_EIGENVALUE_RATIO = 1e-8
 _NO_POLE = 1e-6
+# Prior standard deviations.
+_FAR = 10.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Optimum:
         eigenvalue_ratio: smallest to largest eigenvalue of the negative Hessian; not positive where
             the point is no maximum, nan where only the Hessian's diagonal was looked at.
         decrement: Newton decrement, what another Newton step would gain (nats).
+        stray: whether it is no sound optimum, and so far from the prior that it may be a pole.
     """
 
     point: Tensor
@@ -50,6 +54,7 @@ class Optimum:
     scale: Tensor
     eigenvalue_ratio: float
     decrement: float
+    stray: bool = False
 
     @property
     def sound(self) -> bool:
@@ -89,7 +94,13 @@ def find_optima(
         high = climbed(density, fitted, KEPT // 2, out_of_time)
         known = min(len(high), STARTS // 2)
         starts = torch.cat([high[:known], starts[known:]])
-    climbs = [_climb(density, start, out_of_time) for start in starts]
+    climbs: list[tuple[Tensor, float]] = []
+    begin = time.monotonic()
+    for start in starts:
+        climbs.append(_climb(density, start, out_of_time))
+        # As much again is for the curvature, without which chains start blindly.
+        if not out_of_time.allows(2 * (time.monotonic() - begin) / len(climbs)):
+            break
     found = [one for one in climbs if math.isfinite(one[1])]
     values = [value for _, value in climbs]
     by_fit = known and max(values[:known]) >= max(values) - APART
@@ -210,14 +221,18 @@ def _polished(density: ConditionedDensity, point: Tensor, out_of_time: Limit) ->
         found = Optimum(point, float(value), vectors * safe.rsqrt(), ratio, decrement)
         if last or not higher:
             break
-    return found or _unpolished(density, point, float(value))
-
-
-def _unpolished(density: ConditionedDensity, point: Tensor, value: float) -> Optimum:
-    """A high point with the diagonal of its curvature alone: no optimum to stand on."""
-    probes = torch.randn(_PROBES, density.size, generator=generator(0)).sign().to(point)
-    diagonal = (probes * density.times_hessian(point, probes)).mean(0).neg()
-    spread = density.prior_vectors(SCREENED, 0).std(0).clamp_min(1e-3).to(point)
-    # Where the log density is not concave, or a probe says so, the prior's spread.
-    scale = diagonal.clamp_min(0.0).clamp_min(spread.pow(-2)).rsqrt()
-    return Optimum(point, value, torch.diag_embed(scale), math.nan, math.inf)
+    if found is not None and found.sound:
+        return found
+    prior = density.prior_vectors(SCREENED, 0).to(point)
+    spread = prior.std(0).clamp_min(1e-3)
+    far = bool(((point - prior.mean(0)) / spread).abs().max() > _FAR)
+    # Without curvature, as along a ridge, and where a probe says so, the prior's.
+    if found is None:
+        probes = torch.randn(_PROBES, density.size, generator=generator(0)).sign().to(point)
+        diagonal = (probes * density.times_hessian(point, probes)).mean(0).neg()
+        scale = torch.diag_embed(diagonal.clamp_min(spread.pow(-2)).rsqrt())
+        found = Optimum(point, float(value), scale, math.nan, math.inf)
+    else:
+        least = spread.pow(-2) @ vectors.square()
+        found = replace(found, scale=vectors * torch.maximum(values, least).rsqrt())
+    return replace(found, stray=far)

@@ -179,6 +179,19 @@ def test_a_saturated_lower_side_leaves_no_value():
     assert check.verdict == "undecided"
 
 
+def test_a_lower_side_at_its_limit_does_not_spread():
+    """Whatever prompts there are, each output is told from its M others: log(1 + M) exactly."""
+    random = np.random.default_rng(0)
+    ahead = np.argsort(random.random((60, 29)), 1)[:, :4]
+    prompt = np.repeat(np.arange(30), 2)
+    log_prob = np.full((60, 5), -500.0)
+    log_prob[:, 0] = -random.uniform(40, 60, 60)
+    others = ahead + (ahead >= prompt[:, None])
+    found = rbpp.channel_information(log_prob, prompt, others=others)
+    lower = found.terms["information_prompt_output"].lower.value / 60
+    torch.testing.assert_close(lower, torch.full_like(lower, math.log(5)))
+
+
 def test_an_unprompted_model_is_the_upper_side_where_other_prompts_say_nothing():
     found = rbpp.channel_information(**long_outputs(log_prob_unprompted=np.full(20, -60.0)))
     upper = found.table(per_row=True)["information_prompt_output_upper"]["mean"]

@@ -170,3 +170,10 @@ def test_overlapping_components_are_not_called_wrong_for_their_labels():
     rows[:150, 0] += 2.0
     _, _, checks = entropy_of(rows, 2)
     assert checks["the approximation is near the posterior"].verdict == "holds"
+
+
+@pytest.mark.parametrize(("rows", "verdict"), [(8, "violated"), (60, "holds")])
+def test_rows_that_are_too_few_for_a_covariance_are_said_to_be(rows, verdict):
+    found = rbpp.fit_mixture(np.random.default_rng(0).normal(size=(rows, 4)), 1, chains=1, draws=20)
+    (one,) = [check for check in found.checks if "and not the prior" in check.statement]
+    assert one.verdict == verdict
