@@ -34,6 +34,7 @@ from rbpp.inference_data import InferenceData
 from rbpp.mixtures.normal_wishart import log_prob
 from rbpp.mixtures.psis import pareto_smooth
 from rbpp.paired.candidates import MARGINS, advantages, coordinates, pair_densities
+from rbpp.paired.class_mixtures import class_codes, class_densities
 from rbpp.paired.dependence import independence_check
 from rbpp.paired.information_draws import FOLDS, PairModel, information_draws
 from rbpp.paired.joint_mixture import (
@@ -42,9 +43,9 @@ from rbpp.paired.joint_mixture import (
     neighbour_log_density,
     random_folds,
 )
-from rbpp.paired.labels import is_labels, label_information, labels_of
+from rbpp.paired.labels import is_classes, is_labels, label_information, labels_of
 from rbpp.paired.margins import NORMAL_SCORES, RAW, normal_log_density
-from rbpp.paired.paired_rows import paired_rows
+from rbpp.paired.paired_rows import measured_rows, paired_rows
 from rbpp.randomness import generator, spawn
 from rbpp.result import Result
 
@@ -159,7 +160,9 @@ def mutual_information(
     """Posterior of I(X; Y) = E log p(x, y) / p(x) p(y) in nats, from paired rows alone (A.5).
 
     Args:
-        x, y: paired rows, (n, d) or (n,), as arrays, tensors or lists.
+        x, y: paired rows, (n, d) or (n,), as arrays, tensors or lists. One or both may be labels:
+            strings, booleans, or whole numbers of fewer than 20 values (of up to 100 where both
+            are), each in five rows or more.
         draws: posterior draws per chain.
         chains: independent partitions into folds and starts, each a fit of its own.
         components: largest mixture considered; n rows allow no more than about one parameter each.
@@ -185,6 +188,11 @@ def mutual_information(
     compute = Compute.of(compute, seed)
     if is_labels(x) and is_labels(y):
         return _of_labels(x, y, draws, chains, compute)
+    if is_classes(x) or is_classes(y):
+        label, values, name = (x, y, "y") if is_classes(x) else (y, x, "x")
+        return _of_classes(
+            label, values, name, draws=draws, chains=chains, components=components, compute=compute
+        )
     rows, dim_x = paired_rows(x, y)
     rows = rows.to(compute.device)
     for name, value in (("draws", draws), ("chains", chains), ("components", components)):
@@ -277,6 +285,54 @@ def _of_labels(x: Any, y: Any, draws: int, chains: int, compute: Compute) -> Mut
         held_out_log_density=None,
         neighbour_log_density=None,
         models=(),
+    )
+
+
+def _of_classes(
+    label: Any,
+    values: Any,
+    name: str,
+    *,
+    draws: int,
+    chains: int,
+    components: int,
+    compute: Compute,
+) -> MutualInformation:
+    """Of measurements, argument `name`, and a label: a mixture in each class."""
+    for option, value in (("draws", draws), ("chains", chains), ("components", components)):
+        validate.count(option, value)
+    rows, names = measured_rows(name, values), labels_of(label)
+    if len(rows) != len(names):
+        raise ValueError(f"Expected a label of every row; got {len(names)} for {len(rows)} rows")
+    codes = class_codes(names)
+    found = []
+    for chain in range(chains):
+        seed = compute.spawn("chain", chain).seed
+        fold = random_folds(len(rows), FOLDS, generator(spawn(seed, "folds")))
+        densities = class_densities(rows, codes, fold, components, (RAW, NORMAL_SCORES), seed)
+        own = spawn(seed, "draws")
+        found.append(
+            information_draws(densities, fold, rows.shape[-1], 1, draws, own, normal=False)
+        )
+    # No label tells more than itself.
+    share = torch.bincount(codes).double() / len(codes)
+    most = float(torch.special.entr(share).sum())
+    drawn = stack([one.draws for one in found]).map(lambda value: value.clamp_max(most))
+    settings = {
+        "rows": len(rows),
+        "dim": rows.shape[-1],
+        "classes": len(share),
+        "seed": compute.seed,
+    }
+    return MutualInformation(
+        idata=inference_data.make(
+            inference_data.from_estimates({"mutual_information": drawn}), constant_data=settings
+        ),
+        checks=(),
+        settings=settings,
+        held_out_log_density=None,
+        neighbour_log_density=None,
+        models=found[0].models,
     )
 
 
