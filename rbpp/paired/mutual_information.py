@@ -40,11 +40,12 @@ from rbpp.paired.information_draws import FOLDS, PairModel, information_draws
 from rbpp.paired.joint_mixture import (
     PairDensity,
     neighbour_bias,
+    neighbour_information,
     neighbour_log_density,
     random_folds,
 )
 from rbpp.paired.labels import is_classes, is_labels, label_information, labels_of
-from rbpp.paired.margins import NORMAL_SCORES, RAW, normal_log_density
+from rbpp.paired.margins import NORMAL_SCORES, RAW, normal_log_density, normal_scores
 from rbpp.paired.paired_rows import measured_rows, paired_rows
 from rbpp.randomness import generator, spawn
 from rbpp.result import Result
@@ -58,8 +59,6 @@ _LARGEST_PARETO_K = 0.7
 _LARGEST_EXCESS = 3.5
 _SHOWN_MODELS = 6
 _LEAST_BLOCKS = 10
-# Of the neighbours' excess over the model, beyond so many standard errors: its share in the spread.
-_MISFIT_SPREAD, _LIKELY_EXCESS = 1.0, 2.0
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -406,7 +405,12 @@ def _chain(
     return _Chain(
         drawn.draws
         if rows.shape[-1] > 2  # in more dimensions the neighbours' own bias is as large
-        else _with_misfit(drawn.draws, densities[1] - densities[0], spawn(seed, "misfit")),
+        else _with_misfit(
+            drawn.draws,
+            neighbour_information(normal_scores(rows.cpu())),
+            float(found[drawn.preferred].held_out_ratio.mean()),
+            spawn(seed, "misfit"),
+        ),
         drawn.models,
         (mean_estimate(densities[0]), mean_estimate(densities[1])),
         mean_estimate(densities[1] - densities[0]) - neighbour_bias(*rows.shape),
@@ -414,20 +418,17 @@ def _chain(
     )
 
 
-def _with_misfit(drawn: Estimate, excess: Tensor, seed: int) -> Estimate:
+def _with_misfit(drawn: Estimate, by_neighbours: float, held_out: float, seed: int) -> Estimate:
     """Draws that know what structure the class of models may miss.
 
-    Where neighbours see more density than the model does, e nats a row, the information may be
-    off by as much; their own noise and bias make an excess of two standard errors, too, which
-    does not count.
+    Neighbours know no model: where they find more than held-out rows do, e nats, the information
+    may be larger by twice as much or none. The shift is normal with mean e / 2 and spread e. Of 14
+    data sets of 200 rows y = x · noise 94 % intervals held the truth in 13, without it in 6; of 8 of
+    y = x + noise, whose model is in the class, in 8 and 7.
     """
-    found = mean_estimate(excess)
-    size = max(0.0, float(found.value - _LIKELY_EXCESS * found.standard_error))
-    # Wider than that the draws would pile up at zero, and their mean would move.
-    size = min(size, float(drawn.value.mean()) / 2)
+    excess = max(0.0, by_neighbours - held_out)
     noise = torch.randn(drawn.value.shape, generator=generator(seed), dtype=drawn.value.dtype)
-    shift = size * _MISFIT_SPREAD * noise
-    return replace(drawn, value=(drawn.value + shift).clamp_min(0))
+    return replace(drawn, value=(drawn.value + excess * (0.5 + noise)).clamp_min(0))
 
 
 def _log_densities(rows: Tensor, chosen: PairDensity) -> tuple[Tensor, Tensor]:
