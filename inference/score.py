@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rbpp import command, options
@@ -70,6 +71,8 @@ def run(arguments: argparse.Namespace) -> command.Done:
             settings=options.read_fields(arguments, ScoreSettings),
             compute=compute,
         )
+    following = f"Next: rbpp channel {arguments.scores} has every information in them."
+    found = replace(found, headline=(*found.headline, following))
     found.write(arguments.scores)
     if own_checkpoint:
         shutil.rmtree(arguments.checkpoint, ignore_errors=True)

@@ -113,27 +113,43 @@ class Table:
             text += [line, *(f"    {one}" for one in under)]
         return "\n".join(text)
 
-    def __rich__(self) -> Any:
+    def __rich_console__(self, console: Any, options: Any) -> Any:
         from rich import box
         from rich.table import Table as Grid
         from rich.text import Text
 
+        heading, *rest = [[terminal.visible(cell) for cell in line] for line in self.lines]
+        widths = _fitted(list(zip(heading, *rest, strict=True)), options.max_width)
+        if widths is None:
+            yield from (Text(line) for line in self._stacked(options.max_width))
+            return
         grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-        heading, *rest = self.lines
         for position, name in enumerate(heading):
             right = _is_right([line[position] for line in rest], position)
-            fixed = right or position == self.verdicts
             grid.add_column(
-                Text(name), justify="right" if right else "left", no_wrap=fixed, overflow="fold"
+                Text(name),
+                justify="right" if right else "left",
+                width=widths[position],
+                overflow="fold",
             )
         for line, under in zip(rest, self.below or [()] * len(rest), strict=True):
-            cells = [Text(terminal.visible(cell)) for cell in line]
+            cells = [Text(cell) for cell in line]
             for one in under:
                 cells[0].append(f"\n  {terminal.visible(one)}", style="dim")
             if self.verdicts is not None:
                 cells[self.verdicts].stylize(_STYLES.get(line[self.verdicts], ""))
             grid.add_row(*cells)
-        return grid
+        yield grid
+
+    def _stacked(self, width: int) -> list[str]:
+        """A paragraph for every line, where the columns do not fit side by side."""
+        heading, *rest = self.lines
+        found = []
+        for line, under in zip(rest, self.below or [()] * len(rest), strict=True):
+            cells = [f"{name} {cell}" for name, cell in zip(heading[1:], line[1:], strict=True)]
+            found += [line[0], *_wrapped("; ".join(cells), width, 2)]
+            found += [part for one in under for part in _wrapped(one, width, 4)]
+        return [terminal.visible(line) for line in found]
 
     def _repr_html_(self) -> str:
         heading, *rest = self.lines
@@ -167,9 +183,7 @@ class Lines:
             wrapped = [
                 part
                 for one in line.split("\n")
-                for part in textwrap.wrap(
-                    terminal.visible(one), options.max_width, subsequent_indent=" " * column
-                )
+                for part in _wrapped(one, options.max_width, 0, column)
             ]
             text = Text("\n".join(wrapped))
             if subject:
@@ -185,19 +199,21 @@ class Terms:
     """Terms in groups: aligned as a string, fitted to the width of a terminal, or HTML.
 
     Attributes:
-        heading: of the five columns: term, value, units, further columns, meaning.
+        heading: of the columns: term, value, meaning.
         groups: title to its lines, each as long as the heading.
+        note: what the brackets say.
         left: how many terms are left out.
 
-    >>> line = ["kl_gap", "0.5 (0.2 to 0.8)", "nats", "KL gap"]
-    >>> print(Terms(["term", "mean", "units", "meaning"], {"divergence": [line]}))
-    term      mean              units  meaning
+    >>> line = ["kl_gap", "0.5 (0.2 to 0.8) nats", "KL gap"]
+    >>> print(Terms(["term", "mean", "meaning"], {"divergence": [line]}))
+    term      mean                   meaning
     divergence
-      kl_gap  0.5 (0.2 to 0.8)  nats   KL gap
+      kl_gap  0.5 (0.2 to 0.8) nats  KL gap
     """
 
     heading: Sequence[str]
     groups: Mapping[str, Sequence[Sequence[str]]]
+    note: str = ""
     left: int = 0
 
     def __str__(self) -> str:
@@ -217,9 +233,11 @@ class Terms:
                 span = len(self.heading)
                 body += f"<tr><th colspan='{span}' scope='rowgroup'>{html.escape(title)}</th></tr>"
             for line in lines:
-                cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in line)
-                body += f"<tr>{cells}</tr>"
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+                name, value, meaning = map(html.escape, line)
+                body += f"<tr><td>{name}</td><td style='white-space:nowrap'>{value}</td>"
+                body += f"<td>{meaning}</td></tr>"
+        note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
 
     def _lines(self, width: int | None) -> list[tuple[str, str]]:
         """Lines of text with their styles; what is too wide for one line goes on below it."""
@@ -233,24 +251,28 @@ class Terms:
         narrow = width is not None and beside - 2 > width
 
         def laid(line: Sequence[str], style: str) -> list[tuple[str, str]]:
-            padded = [
-                cell + " " * (size - _width(cell)) for cell, size in zip(line, wide, strict=False)
-            ]
+            meaning = _wrapped(line[-1], width or 0, len(indent) + 2) if not fits else []
+            below = [(part, "dim") for part in meaning]
             if narrow:
-                rest = "  ".join(cell for cell in line[1:-1] if cell)
-                return [(line[0], style), (f"    {rest}", ""), (f"    {line[-1]}", "dim")]
-            first = "  ".join(padded)
-            if fits:
-                return [(f"{first}  {line[-1]}".rstrip(), style)]
-            return [(first.rstrip(), style), (f"{indent}  {line[-1]}", "dim")]
+                return [(line[0], style), (f"    {'  '.join(line[1:-1])}", ""), *below]
+            cells = [
+                cell + " " * (size - _width(cell))
+                for cell, size in zip(line[:-1], wide, strict=True)
+            ]
+            return [("  ".join([*cells, line[-1] if fits else ""]).rstrip(), style), *below]
 
-        found = laid([*self.heading[:-1], self.heading[-1] if fits else ""], "bold")[:1]
+        found = laid([*self.heading[:-1], self.heading[-1] if fits else ""], "bold")[: 1 + narrow]
         for title, part in self.groups.items():
             found += [(title, "bold cyan")] if title else []
             for line in part:
-                found += [one for one in laid([indent + line[0], *line[1:]], "") if one[0].strip()]
+                found += laid([indent + line[0], *line[1:]], "")
+        notes = [self.note] if self.note else []
         if self.left:
-            found.append((f"{wording.count(self.left, 'more term')} (--all shows them)", "dim"))
+            notes.append(f"{wording.count(self.left, 'more term')} (--all shows them)")
+        for note in notes:
+            found += [
+                (part, "dim") for part in ([note] if width is None else _wrapped(note, width))
+            ]
         return found
 
 
@@ -279,35 +301,33 @@ def group_terms(
         if (name in also or wording.is_main(name)) and not wording.is_side(name, table)
     ]
     references = references or {}
-    errors = {name: table[name]["mcse"] or 0.0 for name in names}
     parts: dict[str, list[list[str]]] = {title: [] for title in wording.GROUPS}
     for name in names:
         base = wording.base_name(name)
         share, described = wording.is_share(base), VARIABLES.get(base)
-        value = wording.term_quantity(name, table)
+        value, unit = wording.term_quantity(name, table), units.get(base, "1")
+        if unit != "1" and not share:
+            value += f" {unit}"
+        if table[name]["mcse"]:
+            error = table[name]["mcse"] or 0.0
+            value += f" ± {100 * error:.2g} %" if share else f" ± {error:.2g}"
         if name in references:
             value += f" [{wording.quantity(references[name], share=share)}]"
-        line = [
-            name,
-            value,
-            "" if share else units.get(base, "").replace("1", ""),
-            f"± {errors[name]:.2g}" if errors[name] else "",
-            described.long_name if described else "",
-        ]
-        parts[wording.group(name)].append(line)
-    halves = " [halves of the task]" if set(references) & set(names) else ""
-    heading = ["term", f"mean ({100 * hdi_prob:g} % interval){halves}", "units"]
+        parts[wording.group(name)].append([name, value, described.long_name if described else ""])
     known = any(wording.base_name(name) in VARIABLES for name in names)
-    heading += ["Monte Carlo error", "meaning" if known else ""]
-    empty = [place for place in (2, 3) if not any(x[place] for p in parts.values() for x in p)]
-    kept = [place for place in range(len(heading)) if place not in empty]
-    groups = {
-        title if known else "": [[line[place] for place in kept] for line in part]
-        for title, part in parts.items()
-        if part
-    }
+    groups = {title if known else "": part for title, part in parts.items() if part}
+    notes = [
+        f"({100 * hdi_prob:g} % interval)",
+        *(["± Monte Carlo error"] if any(table[name]["mcse"] for name in names) else []),
+        *(["[two halves of the task]"] if set(references) & set(names) else []),
+    ]
     sides = sum(wording.is_side(name, table) for name in table)
-    return Terms([heading[place] for place in kept], groups, len(table) - len(names) - sides)
+    return Terms(
+        ["term", f"mean {notes[0]}", "meaning" if known else ""],
+        groups,
+        " ".join(["Behind a number:", *notes]) if notes[1:] else "",
+        len(table) - len(names) - sides,
+    )
 
 
 def show(parts: Sequence[Part]) -> None:
@@ -407,6 +427,29 @@ def align(lines: Sequence[Sequence[str]]) -> str:
             ]
         )
     return "\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True))
+
+
+def _wrapped(text: str, width: int, first: int = 0, then: int | None = None) -> list[str]:
+    """Lines of a text at most as wide, where a percent sign stays with its number."""
+    whole = terminal.visible(text).replace(" %", "\N{NO-BREAK SPACE}%")
+    found = textwrap.wrap(
+        whole, width, initial_indent=" " * first, subsequent_indent=" " * (then or first)
+    )
+    return [line.replace("\N{NO-BREAK SPACE}%", " %") for line in found]
+
+
+def _fitted(columns: Sequence[Sequence[str]], room: int) -> list[int] | None:
+    """Widths of columns side by side in a room, no word broken; None where there are none."""
+    widths = [max(map(_width, column)) for column in columns]
+    least = [
+        max(_width(word) for cell in column for word in cell.split() or [""]) for column in columns
+    ]
+    while sum(widths) + 3 * (len(widths) - 1) > room:
+        spare = [wide - short for wide, short in zip(widths, least, strict=True)]
+        if max(spare) == 0:
+            return None
+        widths[spare.index(max(spare))] -= 1
+    return widths
 
 
 def to_json(value: Any) -> str:

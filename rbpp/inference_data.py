@@ -108,35 +108,6 @@ def make(
     return _container(groups, {key: _plain(value) for key, value in (attrs or {}).items()})
 
 
-def add_terms(
-    data: InferenceData,
-    terms: Mapping[str, Any],
-    *,
-    dims: Mapping[str, Sequence[str]] | None = None,
-    coords: Mapping[str, Any] | None = None,
-) -> InferenceData:
-    """A copy of `data` whose posterior group also has `terms`; equal names are replaced.
-
-    Args:
-        data: what `make` or `read` returned.
-        terms: name to array (chain, draw, …), of the chains and draws that `data` has.
-        dims, coords: as in `make`.
-
-    Raises:
-        ValueError: as `make`, and if `rbpp.variables` does not describe a term: without
-            its units no table would show it.
-    """
-    unknown = sorted(set(terms) - set(VARIABLES))
-    if unknown:
-        raise ValueError(f"Expected terms that rbpp.variables describes; got {', '.join(unknown)}")
-    before = group_datasets(data)["posterior"]
-    sizes = {"chain": before.sizes["chain"], "draw": before.sizes["draw"]}
-    added = _dataset("posterior", terms, dict(dims or {}), dict(coords or {}), sizes)
-    kept = before.drop_vars([name for name in added.data_vars if name in before.data_vars])
-    merged = xr.merge([kept, added], combine_attrs="override", join="exact", compat="equals")
-    return replace_group(data, "posterior", merged)
-
-
 def replace_group(data: InferenceData, group: str, values: xr.Dataset) -> InferenceData:
     """A copy of `data` with another dataset for one group."""
     return _container({**group_datasets(data), group: values}, data.attrs)
@@ -210,6 +181,8 @@ def read(path: str | os.PathLike[str]) -> InferenceData:
         OSError: if there is no such file.
     """
     target = Path(path)
+    if target.exists() and not target.is_file():  # a pipe would be waited for
+        raise ValueError(f"Expected a NetCDF file of rbpp; got {target}, which is no regular file")
     with target.open("rb"):  # a missing or unreadable file says so itself
         pass
     try:

@@ -16,7 +16,7 @@ _MAIN = frozenset(
     kl_gap kl_gap_coverage kl_synthetic kl_synthetic_coverage
     information_gain information_prompt_output compression_bottleneck efficiency
     information_synthetic_learner information_anchor_learner mutual_information
-    ggmi entropy_gap entropy generalization_error effective_components
+    ggmi entropy_gap entropy entropy_output generalization_error effective_components
     style_shift style_separation generalization_gap training_loss held_out_loss
     information_gain_kept information_gain_dropped prompt_ignored_share prompt_determined_share
     kept_share
@@ -53,7 +53,7 @@ def is_main(name: str) -> bool:
     base = base_name(name)
     if base not in VARIABLES or base in _MAIN:
         return True
-    return base.startswith("bound_") and not base.endswith(_SIDES)
+    return base.startswith("bound_") and not base.endswith((*_SIDES, "_bretagnolle_huber"))
 
 
 def group(name: str) -> str:

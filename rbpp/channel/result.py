@@ -17,6 +17,7 @@ from rbpp.channel.log_probabilities import LogProbabilities
 from rbpp.display import Part, Units
 from rbpp.inference_data import InferenceData
 from rbpp.result import Result
+from rbpp.sentences import trust
 from rbpp.variables import VARIABLES
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class ChannelInformation(Result):
     def answer(
         self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
     ) -> tuple[str, ...]:
-        """What the numbers are per, and what an output has."""
+        """What the numbers are per, and what an output and its prompt have."""
         per = "token" if self.per_token else "output" if per_row else "data set"
         data = self.data
         outputs = wording.count(len(data), "output")
@@ -136,7 +137,7 @@ class ChannelInformation(Result):
         if data.tokens is not None:
             heading += f", {wording.count(int(data.tokens.sum()), 'token')}"
         words = headline(self.surprise, self.prompt_information, self.refused, units)
-        return heading, *words
+        return (f"{heading}.", *words, trust(self.checks))
 
     def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
         """The terms that matter, the entropy of outputs among them."""

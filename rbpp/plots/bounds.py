@@ -103,7 +103,8 @@ def plot_bounds(
         title = f"{entry['statement']}: {verdict}"
         if verdict != "holds" and not math.isnan(entry["probability_holds"]):
             title += f", P(holds) = {entry['probability_holds']:.2f}"
-        axis.set_title(title, fontsize=8, color=colour, loc="left")
+        ink = colour if verdict in ("holds", "violated") else "black"
+        axis.set_title(title, fontsize=8, color=ink, loc="left")
         axis.set_yticks([0, 1], [left, right], fontsize=7)
         axis.set_ylim(-0.6, 1.6)
         axis.tick_params(axis="x", labelsize=7)

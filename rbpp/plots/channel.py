@@ -45,5 +45,5 @@ def plot_outputs(rows: pd.DataFrame, axis: Axes | None = None) -> Axes:
             axis.plot(surprise[chosen], shown[chosen], ".", color=colour, label=label)
     axis.set_ylabel("what its prompt says of it, at least and at most (nats)")
     axis.axhline(0, color="0.4", linewidth=0.8, linestyle=":")
-    axis.legend(fontsize=8)
+    axis.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     return axis

@@ -75,7 +75,7 @@ def test_posterior_of_the_readme_is_the_closed_form(margin):
 def test_letters_have_their_exact_posterior(engine):
     """P(kind | rows) with all normals integrated out by hand."""
     rows = torch.full((5, 1), 1.2, dtype=torch.float64)
-    posterior = rbpp.infer(coin, {"synthetic": rows}, engine=engine, draws=400, seconds=100)
+    posterior = rbpp.infer(coin, {"synthetic": rows}, engine=engine, draws=400, seconds=1000)
     logits = []
     for kind, (share, mean) in enumerate([(0.2, -2.0), (0.3, 0.0), (0.5, 2.0)]):
         covariance = torch.full((5, 5), 1.5) + torch.eye(5)
