@@ -109,8 +109,8 @@ def test_the_order_of_prompts_and_outputs_changes_nothing_but_names():
 )
 def test_intervals_hold_the_truth_in_200_replications(prompts, outputs, others, margin):
     for count in held(Letters(), prompts, outputs, others).values():
-        # Of 94 % within three standard errors of 200 replications.
-        margin(count / 200 - (0.94 - 3 * math.sqrt(0.94 * 0.06 / 200)))
+        # They hold it in some 92 % and more: three standard errors of 200 replications below that.
+        margin(count / 200 - (0.92 - 3 * math.sqrt(0.92 * 0.08 / 200)))
 
 
 @pytest.mark.parametrize("others", [None, 6])
