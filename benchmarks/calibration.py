@@ -168,7 +168,8 @@ def _log_ratios(prior: MixturePrior, fit: VariationalMixture, draws: Draws, data
 
 HEADER = """# Calibration of mixture posteriors
 
-Made by `python benchmarks/calibration.py > docs/measurements/calibration.md` ({replications} truths per case).
+Made by `python benchmarks/calibration.py > docs/measurements/calibration.md`, {replications} truths
+per case.
 
 Each truth is a mixture drawn from the prior, with n rows drawn from it and a coordinate-ascent
 posterior of them (the best of ten starts). *Covers*: how often the central interval has the true

@@ -113,7 +113,9 @@ def main() -> None:
     parser.add_argument("--few", type=int, default=5, help="fine-tunes of the hard case, half (5)")
     parser.add_argument("--seed", type=int, default=10_000, help="of the first replication")
     parser.add_argument("--learner", choices=LEARNERS, action="append", help="of all three")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "measurements" / "fine_tunes.md")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "docs" / "measurements" / "fine_tunes.md"
+    )
     arguments = parser.parse_args()
     replications = 8 if arguments.quick else arguments.replications
     chance = 1.96 * math.sqrt(PROBABILITY * (1 - PROBABILITY) / replications)

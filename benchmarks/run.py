@@ -36,7 +36,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--quick", action="store_true", help="small configurations")
-    parser.add_argument("--output", type=Path, default=FOLDER.parent / "docs" / "measurements" / "benchmarks.md")
+    parser.add_argument(
+        "--output", type=Path, default=FOLDER.parent / "docs" / "measurements" / "benchmarks.md"
+    )
     arguments = parser.parse_args()
     unknown = set(arguments.names) - {path.stem for path in FOLDER.glob("*.py")}
     if unknown:

@@ -1,6 +1,6 @@
 """Off task or only another author? Planted shares of real text, beside what people use otherwise.
 
-    python benchmarks/scenarios.py --data DIR [--quick]      prints what docs/measurements/scenarios.md shows
+    python benchmarks/scenarios.py --data DIR [--quick]      prints docs/measurements/scenarios.md
     python benchmarks/scenarios.py --data DIR --half choose  the half on which settings were chosen
 
 Scenarios: `scenario_data.py`. Peers: `scenario_peers.py`. For every content and method: mean error

@@ -19,10 +19,11 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rbpp import command, options
+from rbpp import command, options, outputs
 from rbpp.assessment.source_options import (
     add_fields,
     add_fits,
@@ -87,6 +88,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=options.output_file,
         help="write the report here, one HTML file",
     )
+    options.add_words(parser, card=True)
+    parser.add_argument("--open", action="store_true", help="open the report when it is written")
     marks = parser.add_argument_group(
         "rows that you mark: twenty of them settle what is off the task"
     )
@@ -105,7 +108,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> command.Done:
     """Read, assess, and write what was asked for."""
-    result = _assessed(arguments)
+    if arguments.open and arguments.report is None:
+        raise ValueError("--open: expected --report FILE.html with it; got none")
+    result, failures = _assessed(arguments)
     files: dict[Path, Callable[[Path], object]] = {}
     if arguments.report is not None:
         from rbpp.assessment.report import write_report
@@ -113,14 +118,24 @@ def run(arguments: argparse.Namespace) -> command.Done:
         files[arguments.report] = lambda path: write_report(
             result, path, hdi_prob=arguments.hdi_prob
         )
+    if arguments.markdown is not None or arguments.card is not None:
+        from rbpp.assessment import markdown
+
+        if arguments.markdown is not None:
+            text = markdown.of_assessment(result, hdi_prob=arguments.hdi_prob)
+            files[arguments.markdown] = partial(Path.write_text, data=text, encoding="utf-8")
+        if arguments.card is not None:
+            card = markdown.data_card(result, hdi_prob=arguments.hdi_prob)
+            files[arguments.card] = partial(Path.write_text, data=card, encoding="utf-8")
     if arguments.ask is not None:
         files[arguments.ask] = lambda path: result.ask(path, arguments.ask_rows)
-    written = [] if arguments.rows is None else [arguments.rows]
-    return command.Done(result, written=written, files=files)
+    written = [] if arguments.rows is None or failures else [arguments.rows]
+    shown = arguments.report if arguments.open else None
+    return command.Done(result, written=written, failures=failures, files=files, opened=shown)
 
 
-def _assessed(arguments: argparse.Namespace) -> Assessment:
-    """The assessment, with the table of all rows written where it was asked for."""
+def _assessed(arguments: argparse.Namespace) -> tuple[Assessment, list[str]]:
+    """The assessment, with the table of all rows written where it was asked for, or why not."""
     from rbpp.assessment.assess import assess_sources, checked_roles
     from rbpp.assessment.row_file import write_rows
     from rbpp.assessment.sources import read_sources
@@ -153,14 +168,18 @@ def _assessed(arguments: argparse.Namespace) -> Assessment:
             seed=arguments.seed,
             compute=compute,
         )
+        failures = []
         if arguments.rows is not None:
-            result = write_rows(arguments.rows, sources, result, compute=compute)
+            try:
+                result = write_rows(arguments.rows, sources, result, compute=compute)
+            except OSError as error:  # what was found is not lost with it
+                failures.append(outputs.failure(arguments.rows, error))
     if corpus is None:
-        return result
+        return result, failures
     from rbpp.assessment.source_checks import known_share
 
     check = known_share(result.terms["irrelevant_share"].value.numpy(), corpus.off_task_share)
-    return replace(result, checks=(*result.checks, check))
+    return replace(result, checks=(*result.checks, check)), failures
 
 
 def _sources(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """Hold a generation process to its contract: sites, plates, Markov structure, batches.
 
+  rbpp check gaussian_mixture
+  rbpp check my_process.py --set temperature=0.7 --tries 100
+
 PROCESS is the name of a shipped process, the path of a .py file, or module:attribute. Each rule
 holds, is violated, or is unknown where the check could not see. Exit status: 0 if nothing that the
 contract demands is violated, 2 otherwise. The rule `invertible` is an assumption of some results

@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rbpp import command, options
@@ -60,6 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=options.output_file,
         help="write the report here, one HTML file",
     )
+    options.add_words(parser)
     parser.add_argument(
         "--store",
         metavar="FILE.json",
@@ -154,6 +156,11 @@ def run(arguments: argparse.Namespace) -> command.Done:
         files[arguments.report] = lambda path: write_comparison(
             result, path, hdi_prob=arguments.hdi_prob
         )
+    if arguments.markdown is not None:
+        from rbpp.assessment import markdown
+
+        text = markdown.of_comparison(result, hdi_prob=arguments.hdi_prob)
+        files[arguments.markdown] = partial(Path.write_text, data=text, encoding="utf-8")
     status = CONDITION_HOLDS if any(result.fail_if.values()) else 0
     return command.Done(result, status, files=files)
 

@@ -1,5 +1,8 @@
 """A posterior over the Gaussian mixture that rows come from.
 
+  rbpp fit rows.npy --components 2..8
+  rbpp fit rows.csv --components 12 --columns age,income --output fit.nc
+
 DATA holds one row per line or record: .npy, .npz, CSV, Parquet, JSON, JSON lines, or a folder of
 shards; - is standard input. Rows are numbers, or text that is embedded first; --dimension, and
 text always, means their principal components, and then every term is one of these coordinates.

@@ -1,5 +1,8 @@
 """The posterior of a process's world, given rows of some of its sites.
 
+  rbpp infer linear_gaussian --data synthetic=rows.npy --output posterior.nc
+  rbpp infer my_process.py --data anchor=real.npy --data synthetic=made.npy --seconds 120
+
 PROCESS is the name of a shipped process, the path of a .py file, or module:attribute. Each --data
 names a site of the chain and its rows: .npy, .npz, CSV, Parquet, JSON, JSON lines. A folder holds
 one file per data set, and an array (R, rows, d) holds R of them: data sets share a world. The knobs

@@ -27,12 +27,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> command.Done:
     """Ask for every row, and keep the answers."""
     from rbpp.assessment.mark_sheet import Sheet, mark
+    from rbpp.sentences import of_marks
 
     sheet = Sheet.read(arguments.sheet)
     marked = mark(sheet, again=arguments.again)
-    done = f"{marked.count} of {len(marked.lines)} rows are marked, {marked.off_task} off the task"
-    settings = {"rows": len(marked.lines), "marked": marked.count, "off_task": marked.off_task}
-    return command.Done(Result(headline=(done,), settings=settings), written=[arguments.sheet])
+    rows = len(marked.lines)
+    said = of_marks(rows, marked.count, marked.off_task, str(arguments.sheet))
+    settings = {"rows": rows, "marked": marked.count, "off_task": marked.off_task}
+    return command.Done(Result(headline=tuple(said), settings=settings), written=[arguments.sheet])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Draws of a generation process: worlds, and data sets in each.
 
+  rbpp simulate linear_gaussian --worlds 100 --output draws.nc
+  rbpp simulate my_process.py --knobs
+
 PROCESS is the name of a shipped process, the path of a .py file, or module:attribute. With
 --output the draws are written as InferenceData: the worlds in group prior, one draw each, the
 chain's sites in prior_predictive. Knobs are set by --set NAME=VALUE; --knobs lists them.

@@ -31,12 +31,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import rbpp
-from rbpp import options, outputs, signals, terminal
+from rbpp import options, outputs, run_options, signals, terminal
 
 if TYPE_CHECKING:
     from rbpp.result import Result
 
-_OWN_OPTIONS = {"json", "output", "figures", "quiet", "traceback"}
+_OWN_OPTIONS = {"json", "output", "figures", "quiet", "traceback", "config", "all"}
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,23 @@ class Done:
         result: of the job, or several by name, each written to a file of its own.
         exit_status: of the command.
         written: files that the program wrote by itself.
+        failures: lines about those that it could not write.
         files: further files, each with what writes it, to a path beside it, when the rest is done.
         figures: name to a function that draws a figure of several results together, in place of
             the figures of each.
+        opened: a file to open in the browser when it is written.
     """
 
     result: Result | Mapping[str, Result]
     exit_status: int = 0
     written: Sequence[Path] = ()
+    failures: Sequence[str] = ()
     files: Mapping[Path, Callable[[Path], Any]] = field(default_factory=dict)
     figures: Mapping[str, Callable[[], Any]] | None = None
+    opened: Path | None = None
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(run_options.Parser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
@@ -115,6 +119,8 @@ def _main(arguments: list[str]) -> int:
     if arguments[0] == "--version":
         print(f"rbpp {rbpp.__version__}")
         return 0
+    if arguments[0] == "completion":
+        return _complete(arguments[1:], names)
     name = arguments[0].replace("_", "-")
     if name not in names:
         close = difflib.get_close_matches(name, names, 1)
@@ -122,7 +128,11 @@ def _main(arguments: list[str]) -> int:
         return _say("rbpp", f"no program {arguments[0]}; {hint}", signals.REFUSED)
     program = _load(programs_folder() / f"{name.replace('-', '_')}.py")
     parser = _parser(name, program)
-    parsed = parser.parse_args(arguments[1:])
+    try:
+        words = _configured(parser, name, arguments[1:])
+    except (ValueError, OSError) as error:
+        return _say(parser.prog, str(error), signals.REFUSED)
+    parsed = parser.parse_args(words)
     with _warnings_as_lines(parser.prog):
         try:
             return _run(name, program.run, parser, parsed)
@@ -138,6 +148,30 @@ def _main(arguments: list[str]) -> int:
                 kind = type(error).__name__
                 message = f"internal error: {kind}: {message} (--traceback shows more)"
             return _say(parser.prog, message, _status(refused=refused))
+
+
+def _configured(parser: _Parser, name: str, words: list[str]) -> list[str]:
+    """The words of the command line, after those of the file that `--config` names."""
+    path = run_options.config_of(words)
+    if path is None or {"-h", "--help"} & set(words):
+        return words
+    config = run_options.read_config(path, name)
+    return [*run_options.arguments_of(config, parser, words, path), *words]
+
+
+def _complete(words: list[str], names: Mapping[str, str]) -> int:
+    """Print what completes words in a shell."""
+    from rbpp import completion
+
+    if len(words) != 1 or words[0] not in completion.SHELLS:
+        expected = f"expected one of {', '.join(completion.SHELLS)}"
+        return _say("rbpp completion", f"{expected}; got {' '.join(words)}", signals.REFUSED)
+    parsers = {
+        name: _parser(name, _load(programs_folder() / f"{name.replace('-', '_')}.py"))
+        for name in names
+    }
+    print(completion.script(words[0], parsers, names))
+    return 0
 
 
 def _is_refusal(error: Exception) -> bool:
@@ -164,7 +198,7 @@ def _say(prog: str, message: str, status: int) -> int:
 def _run(
     name: str,
     run: Callable[[argparse.Namespace], Any],
-    parser: argparse.ArgumentParser,
+    parser: _Parser,
     parsed: argparse.Namespace,
 ) -> int:
     parsed.device = options.resolve_device(parsed.device)
@@ -175,12 +209,12 @@ def _run(
         # Whatever a library prints must not end up inside the one JSON object.
         with contextlib.redirect_stdout(sys.stderr) if parsed.json else contextlib.nullcontext():
             found = run(parsed)
-        return _report(parser.prog, found if isinstance(found, Done) else Done(found), parsed)
+        return _report(parser, found if isinstance(found, Done) else Done(found), parsed)
 
 
-def _report(prog: str, done: Done, parsed: argparse.Namespace) -> int:
+def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     """Write the files that were asked for, and print the result, whatever became of the files."""
-    name = prog.partition(" ")[2]
+    prog, name = parser.prog, parser.prog.partition(" ")[2]
     several = done.result if isinstance(done.result, Mapping) else {"": done.result}
     settings = {
         "program": name,
@@ -208,21 +242,37 @@ def _report(prog: str, done: Done, parsed: argparse.Namespace) -> int:
         }
         for figure, draw in drawn.items():
             writers[parsed.figures / f"{figure}.png"] = partial(_save_figure, draw)
+    config = outputs.beside([*writers, *done.written])
+    if config is not None:
+        text = run_options.to_toml(name, parser, parser.given, parsed)
+        writers[config] = partial(Path.write_text, data=text, encoding="utf-8")
     new, failures = outputs.write_all(writers)
+    failures = [*done.failures, *failures]
     written = [*done.written, *new]
     if parsed.json:
         _print_json(_joined_json(several, settings, shown))
     elif not parsed.quiet:
         from rbpp import display
 
+        draws = any(result.idata is not None for result in several.values())
         parts: list[Any] = []
         for key, result in several.items():
             parts += [f"{key}:"] if key else []
-            parts += result.parts(**shown)
-        display.show([*parts, *_written(written)])
+            parts += result.parts(**shown, everything=parsed.all)
+        display.show([*parts, outputs.told(written, parser, name, draws=draws)])
+    if done.opened in new:
+        _open(prog, done.opened)
     for failure in failures:
         _say(prog, failure, signals.REFUSED)
     return signals.REFUSED if failures else done.exit_status
+
+
+def _open(prog: str, path: Path) -> None:
+    """Open a page in the user's browser, or say that there is none."""
+    import webbrowser
+
+    if not webbrowser.open(path.absolute().as_uri()):
+        _say(prog, f"--open: found no browser for {path}", signals.DONE)
 
 
 def _print_json(text: str) -> None:
@@ -232,10 +282,6 @@ def _print_json(text: str) -> None:
     except UnicodeEncodeError:
         text = json.dumps(json.loads(text))
     print(text, flush=True)
-
-
-def _written(paths: Sequence[Path]) -> list[str]:
-    return ["\n".join(f"written: {path}" for path in paths)] if paths else []
 
 
 def _joined_json(
@@ -259,7 +305,7 @@ def _joined_json(
     return json.dumps(whole, ensure_ascii=False)
 
 
-def _parser(name: str, program: ModuleType) -> argparse.ArgumentParser:
+def _parser(name: str, program: ModuleType) -> _Parser:
     parser = _Parser(
         prog=f"rbpp {name}",
         description=program.__doc__,
@@ -294,7 +340,8 @@ def _overview(names: Mapping[str, str]) -> str:
             "",
             *lines,
             "",
-            "rbpp PROGRAM --help tells the options of a program; rbpp --version the version.",
+            "rbpp PROGRAM --help tells the options of a program and shows examples; rbpp --version",
+            "the version; rbpp completion bash|zsh|fish prints what completes words in a shell.",
         ]
     )
 
@@ -360,14 +407,19 @@ def _any_letters() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _warnings_as_lines(prog: str) -> Iterator[None]:
-    """Warnings as one line each; those about the future of other libraries are not the user's."""
+    """Warnings as one line each; those about other libraries' future or source are left out."""
 
     def show(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
         _say(prog, f"warning: {message}", signals.DONE)
 
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning):
+        for category in (
+            FutureWarning,
+            DeprecationWarning,
+            PendingDeprecationWarning,
+            SyntaxWarning,
+        ):
             warnings.simplefilter("ignore", category)
         warnings.showwarning = show
         yield

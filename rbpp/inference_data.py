@@ -70,7 +70,7 @@ def make(
         posterior: name to array (chain, draw, …); a plain number is one chain of one draw.
         prior: the same of draws that no data has conditioned.
         sample_stats: `lp`, `log_q`, `elbo`, `pareto_k`: (chain, draw, …), or (chain,) for one value
-            per restart.
+            per restart, which every draw of it has.
         log_likelihood: (chain, draw, row), what `az.loo` reads.
         posterior_predictive, prior_predictive: (chain, draw, …).
         observed_data: arrays as they were observed.
@@ -106,35 +106,6 @@ def make(
         if values is not None:
             groups[group] = _dataset(group, values, names, labels, sizes)
     return _container(groups, {key: _plain(value) for key, value in (attrs or {}).items()})
-
-
-def add_terms(
-    data: InferenceData,
-    terms: Mapping[str, Any],
-    *,
-    dims: Mapping[str, Sequence[str]] | None = None,
-    coords: Mapping[str, Any] | None = None,
-) -> InferenceData:
-    """A copy of `data` whose posterior group also has `terms`; equal names are replaced.
-
-    Args:
-        data: what `make` or `read` returned.
-        terms: name to array (chain, draw, …), of the chains and draws that `data` has.
-        dims, coords: as in `make`.
-
-    Raises:
-        ValueError: as `make`, and if `rbpp.variables` does not describe a term: without
-            its units no table would show it.
-    """
-    unknown = sorted(set(terms) - set(VARIABLES))
-    if unknown:
-        raise ValueError(f"Expected terms that rbpp.variables describes; got {', '.join(unknown)}")
-    before = group_datasets(data)["posterior"]
-    sizes = {"chain": before.sizes["chain"], "draw": before.sizes["draw"]}
-    added = _dataset("posterior", terms, dict(dims or {}), dict(coords or {}), sizes)
-    kept = before.drop_vars([name for name in added.data_vars if name in before.data_vars])
-    merged = xr.merge([kept, added], combine_attrs="override", join="exact", compat="equals")
-    return replace_group(data, "posterior", merged)
 
 
 def replace_group(data: InferenceData, group: str, values: xr.Dataset) -> InferenceData:
@@ -210,6 +181,8 @@ def read(path: str | os.PathLike[str]) -> InferenceData:
         OSError: if there is no such file.
     """
     target = Path(path)
+    if target.exists() and not target.is_file():  # a pipe would be waited for
+        raise ValueError(f"Expected a NetCDF file of rbpp; got {target}, which is no regular file")
     with target.open("rb"):  # a missing or unreadable file says so itself
         pass
     try:
@@ -308,14 +281,15 @@ def _dataset(
         variable = VARIABLES.get(name)
         variables[name] = xr.Variable((*leading, *own), array, variable.attrs if variable else {})
     used = {dimension for variable in variables.values() for dimension in variable.dims}
-    labels = {"chain": None, "draw": None, **coords}
-    return xr.Dataset(
-        variables,
+    # Every dimension has labels: without them ArviZ makes no data frame.
+    dataset = xr.Dataset(variables)
+    return dataset.assign_coords(
         {
-            name: np.arange(sizes[name]) if label is None else _array(f"coordinate {name}", label)
-            for name, label in labels.items()
-            if name in used
-        },
+            name: np.arange(dataset.sizes[name])
+            if coords.get(name) is None
+            else _array(f"coordinate {name}", coords[name])
+            for name in sorted(used)
+        }
     )
 
 
@@ -325,8 +299,10 @@ def _with_draws(
     """The array with its leading dimensions; `sizes` remembers those of the first one."""
     if array.ndim == 0:
         array = array.reshape(1, 1)
-    per_restart = group == "sample_stats" and array.ndim == 1
-    leading: tuple[str, ...] = ("chain",) if per_restart else ("chain", "draw")
+    if group == "sample_stats" and array.ndim == 1:
+        # Of every draw of the restart: what lacks draws, ArviZ does not concatenate along them.
+        array = np.repeat(array[:, None], sizes.get("draw", 1), 1)
+    leading = ("chain", "draw")
     if array.ndim < len(leading) or 0 in array.shape[: len(leading)]:
         raise ValueError(
             f"Expected {group} variable {name} of shape (chain, draw, …); got {array.shape}"

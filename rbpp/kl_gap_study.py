@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp import inference_data, validate
+from rbpp import inference_data, sentences, validate
 from rbpp.compute import Compute
-from rbpp.display import Units
+from rbpp.display import Part, Units
 from rbpp.estimate import Estimate
 from rbpp.inference_data import InferenceData
 from rbpp.mixtures.cavi import cavi
@@ -230,11 +230,27 @@ class Study(Result):
 
         return {"kl_gap": lambda: plots.plot_studies({self.vary: self}, hdi_prob)}
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str:
+    def answer(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> tuple[str, ...]:
+        """How the gaps move with the knob, and in how many worlds they are positive."""
+        shown = self.in_units(units, per_row=per_row)
+        assert shown is not None
+        posterior = shown["posterior"]
+        names = [str(name) for name in posterior.data_vars if not str(name).endswith("_mcse")]
+        gaps = {
+            name: posterior[name].mean(("chain", "draw")).transpose(self.vary, "world").values
+            for name in names
+        }
+        shown_units = {name: posterior[name].attrs["units"] for name in names}
+        values = posterior[self.vary].values.tolist()
+        return tuple(sentences.of_gaps(self.vary, values, gaps, shown_units))
+
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
         """Quantiles over worlds, which a table of every world would hide."""
         shown = self.in_units(units, per_row=per_row)
         assert shown is not None
-        return quantile_table(shown, self.vary)
+        return [quantile_table(shown, self.vary)]
 
 
 def study(

@@ -43,6 +43,13 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         "--figures", metavar="DIR", type=Path, help="write the figures here, as PNG"
     )
     common.add_argument(
+        "--config",
+        metavar="FILE.toml",
+        type=Path,
+        help="take options from here, such as a run writes beside its results",
+    )
+    common.add_argument("--all", action="store_true", help="show every term, note and check")
+    common.add_argument(
         "--quiet", action="store_true", help="no table and no progress bar; warnings still show"
     )
     common.add_argument(
@@ -63,6 +70,23 @@ def output_file(text: str) -> Path:
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError(f"Expected the name of a file; got {text!r}")
     return Path(text)
+
+
+def add_words(parser: argparse._ActionsContainer, *, card: bool = False) -> None:
+    """`--markdown`, and `--card` where the result is of one data set."""
+    parser.add_argument(
+        "--markdown",
+        metavar="FILE.md",
+        type=output_file,
+        help="write the report here, in Markdown for a pull request",
+    )
+    if card:
+        parser.add_argument(
+            "--card",
+            metavar="FILE.md",
+            type=output_file,
+            help="write a block for a Hugging Face data card: what was measured, on what, how sure",
+        )
 
 
 def add_per_row(parser: argparse.ArgumentParser) -> None:
@@ -274,7 +298,9 @@ def name_option(parser: argparse.ArgumentParser, message: str) -> str:
     return message
 
 
-def add_fields_of(parser: argparse.ArgumentParser, kind: type[Any], title: str) -> None:
+def add_fields_of(
+    parser: argparse.ArgumentParser, kind: type[Any], title: str
+) -> argparse._ArgumentGroup:
     """An option for every field of a frozen dataclass, so that its default stands in one place.
 
     A field `worlds: int = 12` becomes `--worlds`, a whole number, 12 where it is absent. Types are
@@ -293,7 +319,7 @@ def add_fields_of(parser: argparse.ArgumentParser, kind: type[Any], title: str) 
     Args:
         parser: of the program.
         kind: the dataclass; all of its fields have defaults.
-        title: of the group of options.
+        title: of the group of options, which is returned.
 
     Raises:
         TypeError: if a field is of another type, or without a default.
@@ -316,6 +342,7 @@ def add_fields_of(parser: argparse.ArgumentParser, kind: type[Any], title: str) 
             help=str(about["help"]).replace("%", "%%") + default,
             **settings,
         )
+    return group
 
 
 def read_fields(arguments: argparse.Namespace, kind: type[Fields]) -> Fields:

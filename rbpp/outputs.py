@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import stat
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rbpp import options
+from rbpp import options, run_options
 from rbpp.files import written_whole
 
 Writer = Callable[[Path], Any]
@@ -108,15 +110,91 @@ def write_all(writers: Mapping[Path, Writer]) -> tuple[list[Path], list[str]]:
             with written_whole(path) as aside:
                 write(aside)
         except (OSError, MemoryError) as error:
-            reason = getattr(error, "strerror", None) or error or "no memory left"
-            failures.append(f"cannot write {path}: {reason}")
+            failures.append(failure(path, error))
         else:
             written.append(path)
     return written, failures
 
 
+def beside(paths: Iterable[Path]) -> Path | None:
+    """Where the options of a run are written: beside its first file, unless another file is there.
+
+    The figures of a run and a sheet of marks have none beside them.
+    """
+    for path in paths:
+        if path.suffix in (".png", ".csv", ".toml"):
+            continue
+        options_file = path.with_suffix(".toml")
+        if run_options.is_ours(options_file):
+            return options_file
+    return None
+
+
+def told(
+    written: Sequence[Path], parser: argparse.ArgumentParser, program: str, *, draws: bool
+) -> str:
+    """The last lines of a run: what was written and how it is opened, or how to keep it.
+
+    Args:
+        written: files.
+        parser, program: of the run.
+        draws: whether there are some that `--output` would write.
+    """
+    if not written:
+        files = {
+            max(action.option_strings, key=len): action.metavar
+            for action in parser._actions
+            if action.type is options.output_file
+        }
+        kept = [option for option in ("--report", "--output") if option in files]
+        kept = [option for option in kept if draws or option != "--output"]
+        choice = " or ".join(f"{option} {files[option]}" for option in kept)
+        return f"Nothing was written: {choice} keeps it." if kept else "Nothing was written."
+    figures = [path for path in written if path.suffix == ".png"]
+    shown = [path for path in written if path not in figures] + figures[:1]
+    width = max(len(str(path)) for path in shown)
+    lines = []
+    for path in shown:
+        more = f" and {len(figures) - 1} more" if path in figures[:1] and figures[1:] else ""
+        lines.append(f"written: {str(path) + more:<{width}}  {_opened(path, program)}".rstrip())
+    return "\n".join(lines)
+
+
+def _opened(path: Path, program: str) -> str:
+    """The command that opens a file."""
+    name = shlex.quote(str(path))
+    viewer = {"darwin": "open", "win32": "start"}.get(sys.platform, "xdg-open")
+    commands = {
+        ".html": f"{viewer} {name}",
+        ".png": f"{viewer} {name}",
+        ".md": f"{viewer} {name}",
+        ".nc": f"python -c 'import arviz; print(arviz.from_netcdf({str(path)!r}))'",
+        ".parquet": f"python -c 'import pandas; print(pandas.read_parquet({str(path)!r}))'",
+        ".csv": f"rbpp mark {name}",
+        ".toml": f"rbpp {program} --config {name}",
+        ".json": f"rbpp {program} … --against {name}",
+    }
+    return commands.get(path.suffix, "").replace("'import", '"import').replace("))'", '))"')
+
+
+def failure(path: Path, error: Exception) -> str:
+    """In one line that a file could not be written, and why."""
+    reason = os.strerror(error.errno) if getattr(error, "errno", None) else str(error)
+    return f"cannot write {path}: {reason or 'no memory left'}"
+
+
 # Options whose words may be names of files by accident, or are folders of their own.
-_NO_INPUTS = {"figures", "cache", "checkpoint", "set", "text_field", "columns", "ignore", "split"}
+_NO_INPUTS = {
+    "figures",
+    "config",
+    "cache",
+    "checkpoint",
+    "set",
+    "text_field",
+    "columns",
+    "ignore",
+    "split",
+}
 
 
 def _names(value: Any) -> list[str]:

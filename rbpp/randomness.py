@@ -26,6 +26,11 @@ def spawn(seed: int, *labels: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
+def other_states() -> tuple[bytes, object]:
+    """What NumPy's and Python's own generators would go on from."""
+    return np.random.get_state()[1].tobytes(), random.getstate()
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch, NumPy and `random` for code that draws from global state, then restore them.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rbpp import display, inference_data
-from rbpp.checks import VERDICTS, Check, violations
-from rbpp.display import Table, Units
+from rbpp import display, inference_data, notebook, wording
+from rbpp.checks import Check, violations
+from rbpp.display import Part, Units
 from rbpp.inference_data import InferenceData, Term
 
 if TYPE_CHECKING:
@@ -44,6 +43,10 @@ class Result:
 
     # Dimension whose label stands before a term's name in tables and JSON.
     label_before: ClassVar[str] = ""
+    # Whether its checks are what the result is about, and shown one by one.
+    every_check: ClassVar[bool] = False
+    # So many notes are shown where nobody asks for all; None for all.
+    few_notes: ClassVar[int | None] = 4
 
     @cached_property
     def terms(self) -> dict[str, Estimate]:
@@ -130,6 +133,22 @@ class Result:
 
         return pd.DataFrame.from_dict(self.table(hdi_prob, units, per_row=per_row), orient="index")
 
+    def to_polars(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> Any:
+        """As `summary`, a `polars.DataFrame` whose first column is `term`.
+
+        Raises:
+            ImportError: without polars.
+        """
+        try:
+            import polars
+        except ImportError:
+            raise ImportError("Expected polars; install it with: pip install polars") from None
+        return polars.from_pandas(
+            self.summary(hdi_prob, units, per_row=per_row).rename_axis("term").reset_index()
+        )
+
     def to_json(
         self,
         hdi_prob: float = 0.94,
@@ -182,29 +201,73 @@ class Result:
         encoded = {key: display.to_json(value) for key, value in attrs.items()}
         inference_data.write(inference_data.with_attrs(self.idata, **encoded), path)
 
-    def text(self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False) -> str:
-        """Headline, terms, notes and checks as plain text; see `summary` for the arguments."""
-        return "\n\n".join(map(str, self.parts(hdi_prob, units, per_row=per_row)))
+    def answer(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> tuple[str, ...]:
+        """The answer in plain sentences with their probabilities, in these units."""
+        return self.headline
+
+    def text(
+        self,
+        hdi_prob: float = 0.94,
+        units: Units = "nats",
+        *,
+        per_row: bool = False,
+        everything: bool = False,
+    ) -> str:
+        """Answer, terms, notes and checks as plain text.
+
+        Args:
+            hdi_prob, units, per_row: as for `summary`.
+            everything: also terms and checks that are left out for brevity.
+        """
+        parts = self.parts(hdi_prob, units, per_row=per_row, everything=everything)
+        return "\n\n".join(map(str, parts))
 
     def parts(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> list[str | Table]:
+        self,
+        hdi_prob: float = 0.94,
+        units: Units = "nats",
+        *,
+        per_row: bool = False,
+        everything: bool = False,
+    ) -> list[Part]:
         """What `text` has, in pieces that the command prints to a terminal with its colours."""
-        body = self._body(hdi_prob, units, per_row=per_row)
+        answer = self.answer(hdi_prob, units, per_row=per_row)
+        parts: list[Part] = [display.Lines(answer)] if answer else []
+        parts += self._body(hdi_prob, units, per_row=per_row)
+        if everything and self.idata is not None:
+            table = self.table(hdi_prob, units, per_row=per_row)
+            parts.append(display.format_terms(table, hdi_prob, self._units(units, per_row=per_row)))
+        notes, few = tuple(note for note in self.notes if note not in answer), self.few_notes
+        if not everything and few is not None and len(notes) > few:
+            notes = (*notes[:few], f"{wording.count(len(notes) - few, 'more note')} (--all).")
+        if notes:
+            parts.append(display.Lines(notes))
         checks = self.audit(units, per_row=per_row)
-        parts: list[str | Table] = ["\n".join(self.headline), body, "\n".join(self.notes)]
-        if checks:
+        if checks and (everything or self.every_check):
             parts.append(display.format_audit(checks))
-        return [part for part in parts if part]
+        elif checks:
+            parts += display.violated_and_rest(checks)
+        return parts
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str | Table:
-        """The table of terms; a kind of result that has a better table of its own returns that."""
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
+        """The terms that matter; a kind of result with tables of its own has them here."""
+        table = self.table(hdi_prob, units, per_row=per_row)
+        if not table:
+            return []
+        named = self._units(units, per_row=per_row)
+        return [display.group_terms(table, hdi_prob, named, self._references())]
+
+    def _units(self, units: Units, *, per_row: bool) -> dict[str, str]:
+        """The units of every variable, as shown."""
         shown = self.in_units(units, per_row=per_row)
-        if shown is None:
-            return ""
-        dataset = inference_data.terms_of(shown)
-        named = {str(name): str(term.attrs.get("units", "")) for name, term in dataset.items()}
-        return display.format_terms(self.table(hdi_prob, units, per_row=per_row), hdi_prob, named)
+        terms = {} if shown is None else inference_data.terms_of(shown).items()
+        return {str(name): str(term.attrs.get("units", "")) for name, term in dict(terms).items()}
+
+    def _references(self) -> Mapping[str, float]:
+        """The same numbers for two halves of the task's rows, where there are some."""
+        return {}
 
     def _divisors(self, per_row: bool) -> Mapping[str, int] | None:
         if per_row and not self.row_counts:
@@ -218,16 +281,23 @@ class Result:
             f"{broken} violated>"
         )
 
-    def _repr_html_(self) -> str:
-        """Headline, terms and checks, for a notebook."""
-        import pandas as pd
+    def plot(self, name: str | None = None, hdi_prob: float = 0.94) -> Any:
+        """Draw a figure of this result, and return its axes.
 
-        parts = [f"<p>{html.escape(line)}</p>" for line in self.headline]
-        if self.idata is not None:
-            parts.append(self.summary().to_html(float_format="{:.4g}".format, na_rep="–"))
-        if self.checks:
-            ordered = sorted(self.checks, key=lambda check: VERDICTS.index(check.verdict))
-            entries = [(c.verdict, c.statement, c.message) for c in ordered]
-            frame = pd.DataFrame(entries, columns=["verdict", "statement", "message"])
-            parts.append(frame.to_html(index=False))
-        return "\n".join(parts)
+        Args:
+            name: of the figure, a key of `figures`; the first where absent.
+            hdi_prob: probability of the intervals.
+
+        Raises:
+            ValueError: if there is no such figure.
+        """
+        drawn = self.figures(hdi_prob)
+        chosen = next(iter(drawn), None) if name is None else name
+        if chosen is None or chosen not in drawn:
+            known = ", ".join(drawn) or "none: this result has no figure"
+            raise ValueError(f"Expected one of the figures {known}; got {name}")
+        return drawn[chosen]()
+
+    def _repr_html_(self) -> str:
+        """Answer, terms and checks, for a notebook."""
+        return notebook.page(self)

@@ -1,11 +1,14 @@
 """The command line: what all programs share, on small programs; then every shipped program."""
 
 import io
+import itertools
 import json
 import math
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +60,8 @@ class Small(Result):
         return {"ranking": [{"name": "a", "score": np.array([1.0, np.inf])}]}
 
     def _body(self, hdi_prob, units, *, per_row):
-        return self.body or super()._body(hdi_prob, units, per_row=per_row)
+        own = super()._body(hdi_prob, units, per_row=per_row)
+        return [self.body] if self.body else own
 
 
 def run(arguments):
@@ -222,9 +226,15 @@ def test_audit_has_the_units_of_what_it_compares():
 def test_table_shows_terms_units_and_audit(small, capsys):
     assert run("--units", "bits", "--per-row") == 0
     out = capsys.readouterr().out
+    assert "mean (94 % interval)" in out
+    line = next(line for line in out.splitlines() if "information_gain" in line)
+    assert re.search(r"0\.\d+ \(-?[\d.]+ to [\d.]+\) bits per row ± 0\.014 +ΔI", line)
+    assert re.search(r"irrelevant_share +50 %", out)
+    assert "1 check: 1 hold (--all shows each)." in out
+    assert "Lemma 4.5" not in out
+    assert run("--all") == 0
+    out = capsys.readouterr().out
     assert "94 % low" in out
-    line = next(line for line in out.splitlines() if line.startswith("information_gain"))
-    assert line.endswith("bits per row")
     assert "Lemma 4.5" in out
 
 
@@ -244,8 +254,8 @@ def on_a_terminal(monkeypatch, *arguments, **environment):
 
 
 def test_a_terminal_has_colours_unless_it_shall_not(small, monkeypatch):
-    coloured = on_a_terminal(monkeypatch)
-    plain = on_a_terminal(monkeypatch, NO_COLOR="1")
+    coloured = on_a_terminal(monkeypatch, "--all")
+    plain = on_a_terminal(monkeypatch, "--all", NO_COLOR="1")
     green = "\x1b[32mholds"
     assert green in coloured
     assert green not in plain
@@ -255,11 +265,14 @@ def test_a_terminal_has_colours_unless_it_shall_not(small, monkeypatch):
 
 
 def test_a_table_is_as_wide_as_the_terminal(small, monkeypatch):
-    narrow = on_a_terminal(monkeypatch, NO_COLOR="1", COLUMNS="70")
-    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in narrow.splitlines()]
-    assert max(map(len, lines)) <= 70
-    assert "…" not in narrow
-    assert sum("nats" in line for line in lines) == 3
+    for columns, all_of_it in itertools.product((40, 80, 120), ([], ["--all"])):
+        if columns == 40 and all_of_it:
+            continue  # seven columns of numbers need more
+        shown = on_a_terminal(monkeypatch, *all_of_it, NO_COLOR="1", COLUMNS=str(columns))
+        lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in shown.splitlines()]
+        assert max(map(len, lines)) <= max(columns, 50), (columns, shown)
+        assert "…" not in shown
+        assert "information_gain" in shown
 
 
 def test_text_set_by_a_program_is_printed_as_it_is(small, monkeypatch):
@@ -267,6 +280,103 @@ def test_text_set_by_a_program_is_printed_as_it_is(small, monkeypatch):
     line = "[b]no markup[/b]" + 30 * " long"
     show([line])
     assert f"{line}\n" in sys.stdout.getvalue()
+
+
+def test_the_last_line_opens_what_was_written(small, capsys, tmp_path):
+    path = tmp_path / "a file.nc"
+    assert run("--output", path, "--figures", tmp_path) == 0
+    *_, data, options_file, figure = capsys.readouterr().out.splitlines()
+    code = re.search(r'python -c "(.*)"$', data)[1]
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True)
+    assert options_file.endswith(f"rbpp small-program --config '{tmp_path / 'a file.toml'}'")
+    assert "one.png and 1 more" in figure
+    assert run() == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "Nothing was written: --output FILE.nc keeps it."
+
+
+def test_a_page_is_opened_or_said_to_be_not(monkeypatch, capsys, tmp_path):
+    opened = []
+    for found in (True, False):
+        monkeypatch.setattr(
+            "webbrowser.open", lambda page, found=found: [opened.append(page), found][1]
+        )
+        command._open("rbpp assess", tmp_path / "report.html")
+        assert ("found no browser" in capsys.readouterr().err) != found
+    assert opened == 2 * [(tmp_path / "report.html").as_uri()]
+
+
+def test_a_file_of_options_repeats_the_run(small, capsys, tmp_path):
+    path = tmp_path / "out.nc"
+    given = ["--posterior-draws", 7, "--seed", 3, "--units", "bits", "--per-row"]
+    first = report(capsys, *given, "--output", path)
+    written = tmp_path / "out.toml"
+    assert 'units = "bits"' in written.read_text()
+    path.unlink()
+    again = report(capsys, "--config", written)
+    assert again == first
+    assert path.exists()
+    other = report(capsys, "--config", written, "--seed", 4)
+    assert other["settings"]["seed"] == 4
+    assert other["settings"]["draws"] == 7
+    assert tomllib.loads(written.read_text())["seed"] == 4
+
+
+def test_a_file_of_another_kind_is_not_replaced(small, capsys, tmp_path):
+    (tmp_path / "out.toml").write_text("mine = 1")
+    assert run("--quiet", "--output", tmp_path / "out.nc") == 0
+    assert (tmp_path / "out.toml").read_text() == "mine = 1"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x = ", "is no TOML"),
+        ('program = "fit"', "expected options of rbpp small-program"),
+        ("sed = 1", "unknown option sed; did you mean seed?"),
+        ("seed = -1", "argument --seed: Expected a whole number"),
+        ("seed = [1, 2]", "expected one value of seed; got 2"),
+        ("seed = []", "an empty list"),
+        ("[seed]", "got dict"),
+        ('per-row = "yes"', "expected true or false of per-row; got yes"),
+        ('units = "bans"', "bans"),
+        ("json = true", "unknown option json"),
+    ],
+)
+def test_bad_options_in_a_file_are_refused(small, capsys, tmp_path, content, message):
+    (tmp_path / "run.toml").write_text(content)
+    assert run("--config", "run.toml") == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert run("--config", "absent.toml") == 2
+    assert "absent.toml" in capsys.readouterr().err
+
+
+def test_bash_completes_programs_options_and_their_values(tmp_path, capsys):
+    assert command.main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    expected = {"rbpp compl": "completion", "rbpp assess --standard": "--standardise"}
+    expected |= {"rbpp fit --units b": "bits", "rbpp completion f": "fish"}
+    for words, found in expected.items():
+        ask = f"COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _rbpp"
+        done = subprocess.run(
+            ["bash", "-c", f'{script}\n{ask}; echo "${{COMPREPLY[@]}}"'],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.split() == [found], (words, done.stderr)
+
+
+def test_other_shells_have_every_program(capsys):
+    for shell in ("zsh", "fish"):
+        assert command.main(["completion", shell]) == 0
+        out = capsys.readouterr().out
+        assert all(name in out for name in SHIPPED)
+        assert "embedding-model" in out
+    assert command.main(["completion", "cmd"]) == 2
+    assert "expected one of bash, zsh, fish; got cmd" in capsys.readouterr().err
 
 
 def test_output_holds_draws_in_nats_with_settings_and_audit(small, capsys, tmp_path):
@@ -427,6 +537,22 @@ def test_every_shipped_program_has_help(name, capsys):
     assert command.programs()[name].endswith((".", "?"))
     assert command.main([name, "--help"]) == 0
     assert "options of every program" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_help_has_examples_that_its_own_parser_takes(name, capsys):
+    assert command.main([name, "--help"]) == 0
+    text = capsys.readouterr().out.replace("\\\n", " ")
+    examples = [line.split("#")[0] for line in text.splitlines() if line.startswith("  rbpp ")]
+    own = [line for line in examples if line.startswith(f"  rbpp {name} ") and "…" not in line]
+    assert own
+    parser = command._parser(name, command._load(command.programs_folder() / _file(name)))
+    for line in own:
+        parser.parse_args(shlex.split(line)[2:])
+
+
+def _file(name):
+    return f"{name.replace('-', '_')}.py"
 
 
 @pytest.mark.parametrize("name", SHIPPED)

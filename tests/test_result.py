@@ -51,6 +51,28 @@ def test_units_and_rows(result):
         Result(idata=result.idata).summary(per_row=True)
 
 
+def test_both_sides_of_a_term_stand_on_its_line(result):
+    table = result.table()
+    line = next(line for line in result.text().splitlines() if "ggmi" in line)
+    low, high = table["ggmi_lower"]["hdi_low"], table["ggmi_upper"]["hdi_high"]
+    assert f"({low:.2f} to {high:.2f})" in line
+    assert "ggmi_lower" not in result.text()
+    assert "ggmi_lower" in result.text(everything=True)
+
+
+def test_figures_are_drawn_by_name(result):
+    with pytest.raises(ValueError, match="this result has no figure"):
+        result.plot()
+
+
+def test_polars_has_what_pandas_has(result):
+    polars = pytest.importorskip("polars")
+    frame = result.to_polars(0.9)
+    assert isinstance(frame, polars.DataFrame)
+    assert frame["term"].to_list() == list(result.summary().index)
+    assert frame["mean"][0] == result.summary().loc["ggmi", "mean"]
+
+
 def test_what_is_saved_is_read(result, tmp_path):
     result.save(tmp_path / "x.nc", settings={"program": "test"})
     back = inference_data.read(tmp_path / "x.nc")
@@ -71,8 +93,11 @@ def test_notebook_shows_headline_terms_and_checks_escaped(result):
 def test_violated_checks_are_shown_first():
     checks = Check("Lemma 4.5", "holds"), Check("Lemma 4.4", "violated")
     result = Result(checks=checks)
-    for shown in (result.text(), result._repr_html_()):
+    for shown in (result.text(everything=True), result._repr_html_()):
         assert shown.index("Lemma 4.4") < shown.index("Lemma 4.5")
+    brief = result.text()
+    assert "Lemma 4.5" not in brief
+    assert "2 checks: 1 violated, 1 hold" in brief
     assert [entry["statement"] for entry in result.audit()] == ["Lemma 4.5", "Lemma 4.4"]
 
 

@@ -131,3 +131,14 @@ def test_what_every_result_can_do(job, tmp_path):
     result.save(tmp_path / "result.nc")
     assert all(draw() is not None for draw in result.figures(0.5).values())
     assert distinct[0] in " ".join(result.table())
+
+
+def test_arviz_makes_frames_and_joins_results_along_chains_and_draws(job):
+    result, _, distinct = job
+    if not hasattr(arviz, "concat"):
+        pytest.skip("ArviZ 1.x leaves both to xarray")
+    assert len(result.idata.to_dataframe())
+    terms = terms_of(result.idata)[distinct[0]]
+    for dimension in ("chain", "draw"):
+        joined = arviz.concat([result.idata, result.idata], dim=dimension)
+        assert terms_of(joined)[distinct[0]].sizes[dimension] == 2 * terms.sizes[dimension]

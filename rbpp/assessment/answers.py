@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rbpp import wording
 from rbpp.assessment.share_terms import Shares
 from rbpp.assessment.sources import Sources
 from rbpp.inference_data import highest_density_interval
@@ -42,8 +43,8 @@ def answers(
     """
     task = task_name(sources)
     found = [
-        _off_task(shares, draws, task),
-        _missed(shares, draws, task),
+        _off_task(shares, draws, references, task),
+        _missed(shares, draws, references, task),
         _faithful(draws, references, task),
         _added(shares, draws),
         _style(shares),
@@ -51,7 +52,11 @@ def answers(
     ]
     likely = rows.loc[rows["source"] == "synthetic", "off_task"].to_numpy(float)
     above = likely[likely > 0.5]
-    return [*found, which_rows(task, len(likely), len(above), float(above.sum()))]
+    settled = found[0]["verdict"] != "unclear"
+    return [
+        *found,
+        which_rows(task, len(likely), len(above), float(above.sum()), settled=settled),
+    ]
 
 
 def task_name(sources: Sources) -> str:
@@ -59,7 +64,7 @@ def task_name(sources: Sources) -> str:
     return "task" if sources.roles[sources.task] == "target" else "anchor set"
 
 
-def which_rows(task: str, count: int, drop: int, total: float) -> dict[str, Any]:
+def which_rows(task: str, count: int, drop: int, total: float, *, settled: bool) -> dict[str, Any]:
     """The last answer.
 
     Args:
@@ -67,18 +72,22 @@ def which_rows(task: str, count: int, drop: int, total: float) -> dict[str, Any]
         count: synthetic rows.
         drop: those that are more likely off the task than on it.
         total: the sum of their probabilities.
+        settled: whether it is, how much is off the task.
     """
     expected = total / drop if drop else 1.0
+    rows = "each of them" if drop > 1 else "it is so"
     return {
         "question": "Which rows should go?",
         "sentence": f"{drop} of {count} synthetic rows are more likely off the {task} than on it"
-        + (f"; each of them with probability {expected:.2f} on average" if drop else ""),
+        + (f", {rows} with probability {expected:.2f} on average" if drop else ""),
         "probability": expected,
-        "verdict": "bad" if drop > SMALL_SHARE * count else "good",
+        "verdict": "good" if drop <= SMALL_SHARE * count else "bad" if settled else "unclear",
     }
 
 
-def _off_task(shares: Shares, draws: Mapping[str, Array], task: str) -> dict[str, Any]:
+def _off_task(
+    shares: Shares, draws: Mapping[str, Array], references: Mapping[str, float], task: str
+) -> dict[str, Any]:
     question = "Is any of it off-task?"
     if shares.same:
         return _line(question, f"none: the synthetic rows are the rows of the {task}", 1.0, "good")
@@ -87,19 +96,21 @@ def _off_task(shares: Shares, draws: Mapping[str, Array], task: str) -> dict[str
         return _line(question, shares.irrelevant.refusal, math.nan, "unclear")
     value, limits = draws[name], shares.limits
     least, most = limits[f"{name}_at_least"], limits[f"{name}_at_most"]
+    sentence = f"{_share(value)} of the synthetic rows{_halves(name, references, task)}"
     if shares.marked is not None:
-        sentence = f"{_share(value)} of the synthetic rows are off the {task}, from the marks"
+        sentence += f" are off the {task}, from the marks"
     else:
-        sentence = (
-            f"at least {least:.1%}, and at most {most:.1%} if what is off the {task} is unlike it"
+        sentence += (
+            f": at least {_percent(least)} whatever the style, and at most {_percent(most)} if "
+            f"what is off the {task} is unlike it"
         )
         classes = limits.get(f"{name}_at_most_with_classes")
         if classes is not None:
-            sentence += f" ({classes:.0%} if another class of the task counts too)"
-        sentence += f"; the estimate is {_share(value)}"
-        if most - least > WIDE:
-            sentence += "; twenty marked rows settle it (--ask FILE)"
+            sentence += f" ({_percent(classes)} if another class of the task counts too)"
     above = float((value > SMALL_SHARE).mean())
+    sentence += f"; {_side(above, SMALL_SHARE)}"
+    if shares.marked is None and most - least > WIDE:
+        sentence += "; twenty marked rows settle it (--ask FILE)"
     # Whatever the style: a claim rests on the lower end alone.
     if least > SMALL_SHARE:
         return _line(question, sentence, max(above, 1 - above), "bad")
@@ -107,17 +118,19 @@ def _off_task(shares: Shares, draws: Mapping[str, Array], task: str) -> dict[str
     return _line(question, sentence, 1 - above, "good" if good else "unclear")
 
 
-def _missed(shares: Shares, draws: Mapping[str, Array], task: str) -> dict[str, Any]:
+def _missed(
+    shares: Shares, draws: Mapping[str, Array], references: Mapping[str, float], task: str
+) -> dict[str, Any]:
     question, name = "What does it miss?", "uncovered_share"
     if name not in draws:
         return _line(question, shares.uncovered.refusal, math.nan, "unclear")
     value = draws[name]
     least, most = shares.limits[f"{name}_at_least"], shares.limits[f"{name}_at_most"]
-    sentence = (
-        f"at least {least:.1%} and at most {most:.1%} of the {task}; the estimate is "
-        f"{_share(value)}"
-    )
     above = float((value > SMALL_SHARE).mean())
+    sentence = (
+        f"{_share(value)} of the {task}{_halves(name, references, task)}: at least "
+        f"{_percent(least)} and at most {_percent(most)}; {_side(above, SMALL_SHARE)}"
+    )
     if least > SMALL_SHARE:
         return _line(question, sentence, max(above, 1 - above), "bad")
     good = most <= SMALL_SHARE or above < 1 - SURE
@@ -131,17 +144,14 @@ def _faithful(
     if name not in draws:
         return _line(question, "too few rows for a total variation", math.nan, "unclear")
     value = draws[name]
-    sentence = (
-        f"its distribution differs from that of the {task} by a total variation of "
-        f"{_share(value)}, style taken away"
-    )
-    if name in references:
-        sentence += f"; two halves of the {task} by {references[name]:.1%}"
     above = float((value > SMALL_DIVERGENCE).mean())
-    side = f"above {SMALL_DIVERGENCE:.0%}" if above >= 0.5 else f"at most {SMALL_DIVERGENCE:.0%}"
     chance = max(above, 1 - above)
+    sentence = (
+        f"it differs from the {task} by a total variation of {_share(value)}"
+        f"{_halves(name, references, task)}, style taken away; {_side(above, SMALL_DIVERGENCE)}"
+    )
     verdict = "unclear" if chance < SURE else "bad" if above >= 0.5 else "good"
-    return _line(question, f"{sentence}; {side} with probability {chance:.2f}", chance, verdict)
+    return _line(question, sentence, chance, verdict)
 
 
 def _added(shares: Shares, draws: Mapping[str, Array]) -> dict[str, Any]:
@@ -156,8 +166,8 @@ def _added(shares: Shares, draws: Mapping[str, Array]) -> dict[str, Any]:
         return _line(question, shares.novel.refusal, math.nan, "unclear")
     chance = float((draws[name] > SMALL_SHARE).mean())
     sentence = (
-        f"{_share(draws[name])} of the synthetic data is on the task and beyond the anchors; above "
-        f"{SMALL_SHARE:.0%} with probability {chance:.2f}"
+        f"{_share(draws[name])} of the synthetic data is on the task and beyond the anchors; "
+        f"{_side(chance, SMALL_SHARE)}"
     )
     return _line(question, sentence, chance, "good" if chance > SURE else "unclear")
 
@@ -170,9 +180,9 @@ def _style(shares: Shares) -> dict[str, Any]:
     if style.shrinkage == 0 and not away:
         return _line(question, "no style can be told from noise", math.nan, "good")
     sentence = (
-        f"all rows are shifted by {style.shift:.2f} of the task's own spread; style tells rows "
-        f"apart with an AUC of {style.separation_before:.2f} (0.50 is not at all), and with "
-        f"{style.separation:.2f} once the shift is taken away: no share above counts it"
+        f"style tells rows apart with an AUC of {style.separation_before:.2f} (0.50 is not at "
+        f"all), and with {style.separation:.2f} once a shift by {style.shift:.2f} of the task's "
+        "own spread is taken away: no share above counts it"
     )
     return _line(question, sentence, math.nan, "unclear")
 
@@ -182,12 +192,13 @@ def _repeated(sources: Sources, shares: Shares) -> dict[str, Any]:
     count = len(own.group)
     sentence = f"{count - own.distinct} of {count} synthetic rows repeat another"
     if own.distinct < count:
-        sentence += f", {own.distinct} are distinct, and one stands there {own.largest} times"
+        times = "twice" if own.largest == 2 else f"{own.largest} times"
+        sentence += f", {own.distinct} are distinct, and one stands there {times}"
     copied = shares.copied
     if copied is not None:
-        sentence += f"; {copied.copied_share:.1%} stand as near to an anchor as copies do"
+        sentence += f"; {_percent(copied.copied_share)} stand as near to an anchor as copies do"
         if math.isfinite(copied.reference_share):
-            sentence += f" (held-out real rows: {copied.reference_share:.1%})"
+            sentence += f" (held-out real rows: {_percent(copied.reference_share)})"
     bad = own.near > SMALL_SHARE
     return _line(question, sentence, math.nan, "bad" if bad else "good")
 
@@ -203,4 +214,23 @@ def _line(question: str, sentence: str, probability: float, verdict: str) -> dic
 
 def _share(value: Array) -> str:
     low, high = highest_density_interval(np.asarray(value), 0.94)
-    return f"{float(np.mean(value)):.1%} [{low:.1%}, {high:.1%}]"
+    return wording.quantity(float(np.mean(value)), low, high, share=True)
+
+
+def _percent(value: float) -> str:
+    return wording.quantity(value, share=True)
+
+
+def _halves(name: str, references: Mapping[str, float], task: str) -> str:
+    """The same number for two halves of the task, in brackets."""
+    if name not in references:
+        return ""
+    return f" [two halves of the {task}: {_percent(references[name])}]"
+
+
+def _side(above: float, limit: float) -> str:
+    """The likelier side of a limit and its probability."""
+    side = "more than" if above >= 0.5 else "at most"
+    return f"{side} {limit:.0%} with probability {wording.chance(max(above, 1 - above))}".replace(
+        "%", " %"
+    )

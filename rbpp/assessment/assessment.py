@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rbpp import display
-from rbpp.display import Table, Units
+from rbpp.display import Units
 from rbpp.inference_data import InferenceData, Term
 from rbpp.result import Result
 from rbpp.variables import VARIABLES
+
+# Of the longest question.
+_WIDTH = len("Is it in another style?")
 
 
 @dataclass(frozen=True)
@@ -147,17 +149,26 @@ class Assessment(Result):
             found["labels"] = self.labels.to_dict("records")
         return found
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str | Table:
-        table = self.table(hdi_prob, units, per_row=per_row)
-        shown = "bits" if units == "bits" else "nats"
-        named = {
-            name: shown if VARIABLES[name].units == "nats" else VARIABLES[name].units
-            for name in table
-            if name in VARIABLES
-        }
-        return display.format_terms(table, hdi_prob, named)
+    def answer(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> tuple[str, ...]:
+        """The answers, and last what to do."""
+        from rbpp.assessment.advice import VERDICTS, advice
+
+        verdict, steps = advice(self)
+        following = " ".join([VERDICTS[verdict], *steps[:2]]).removesuffix(".")
+        return (*self.headline, *headline([{"question": "What to do?", "sentence": following}]))
+
+    def _units(self, units: Units, *, per_row: bool) -> dict[str, str]:
+        found = super()._units(units, per_row=per_row)
+        for name in self.numbers:
+            found[name] = units if VARIABLES[name].units == "nats" else VARIABLES[name].units
+        return found
+
+    def _references(self) -> Mapping[str, float]:
+        return self.references
 
 
 def headline(answers: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """The answers as lines, the questions in a column."""
-    return tuple(f"{line['question']:22} {line['sentence']}" for line in answers)
+    return tuple(f"{line['question']:<{_WIDTH}}  {line['sentence']}." for line in answers)

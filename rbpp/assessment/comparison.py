@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rbpp import inference_data
+from rbpp import inference_data, wording
 from rbpp.assessment.conditions import answer, check_condition
-from rbpp.display import Units, align
+from rbpp.display import Part, Table, Units
 from rbpp.files import written_whole
 from rbpp.inference_data import InferenceData
 from rbpp.result import Result
@@ -116,6 +116,12 @@ class Comparison(Result):
             "fail_if": self.fail_if,
         }
 
+    def answer(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> tuple[str, ...]:
+        """Who is first and how sure that is, and where numbers disagree."""
+        return (*self.headline, *self.notes)
+
     def _answered(self, condition: str) -> tuple[list[str], list[str]]:
         posterior = inference_data.terms_of(self.idata)
         versions = [str(name) for name in posterior["version"].values]
@@ -134,22 +140,24 @@ class Comparison(Result):
                     draws[name][term] = 1 - draws[name][share]
         return answer(asked, draws, numbers)
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str:
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
         """Ranking and differences, in place of the terms of every version."""
-        header = ["rank", "version", "score", "sd", "low", "high", "P(best)", "P(trained best)"]
-        header += ["mean rank", "equal size", "P(best)", "rows"]
+        header = ["version", "score", "P(best)", "P(trained best)", "equal size: score", "P(best)"]
         shares = any(_known(line["precision"]) for line in self.ranking)
         header += ["precision", "coverage"] if shares else []
         lines = [header]
-        for place, line in enumerate(self.ranking, 1):
-            cells = [_short(line[key]) for key in ("score", "sd", "hdi_low", "hdi_high")]
-            cells += [f"{line[key]:.2f}" for key in ("p_best", "p_trained_best")]
-            cells += [f"{line['rank_mean']:.1f}", _short(line["score_equal_size"])]
-            cells += [f"{line['p_best_equal_size']:.2f}", f"{line['rows']}"]
+        for line in self.ranking:
+            cells = [f"{line['name']} ({wording.count(line['rows'], 'row')})"]
+            cells += [_interval(line, "score")]
+            cells += [wording.chance(line[key]) for key in ("p_best", "p_trained_best")]
+            cells += [wording.quantity(line["score_equal_size"])]
+            cells += [wording.chance(line["p_best_equal_size"])]
             if shares:
-                cells += [_percent(line["precision"]), _percent(line["coverage"])]
-            lines.append([str(place), line["name"], *cells])
-        differences = [["term", "first − second", "mean", "low", "high", "P(better)", "P(equal)"]]
+                cells += [
+                    wording.quantity(line[key], share=True) for key in ("precision", "coverage")
+                ]
+            lines.append(cells)
+        differences = [["term", "first − second", "difference", "P(better)", "P(equal)"]]
         best = self.ranking[0]["name"]
         shown = [one for one in self.differences if best in (one["first"], one["second"])]
         shown = sorted(shown, key=lambda one: one["term"] not in _FULL)[:_MOST_DIFFERENCES]
@@ -158,22 +166,17 @@ class Comparison(Result):
                 [
                     one["term"],
                     f"{one['first']} − {one['second']}",
-                    *(_short(one[key]) for key in ("mean", "hdi_low", "hdi_high")),
-                    f"{one['p_better']:.2f}",
-                    f"{one['p_equivalent']:.2f}",
+                    _interval(one, "mean", share=wording.is_share(one["term"])),
+                    wording.chance(one["p_better"]),
+                    wording.chance(one["p_equivalent"]),
                 ]
             )
-        return "\n\n".join([align(lines), align(differences)])
+        return [Table(lines), Table(differences)]
+
+
+def _interval(line: Mapping[str, Any], key: str, *, share: bool = False) -> str:
+    return wording.quantity(line[key], line["hdi_low"], line["hdi_high"], share=share)
 
 
 def _known(value: float | None) -> bool:
     return value is not None and bool(np.isfinite(value))
-
-
-def _short(value: float) -> str:
-    """Four digits, and none beyond the fifth decimal place."""
-    return f"{round(value, 5) + 0.0:.4g}"
-
-
-def _percent(value: float | None) -> str:
-    return f"{value:.1%}" if value is not None and _known(value) else "–"

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from rbpp import plots, validate
 from rbpp.assessment.comparison import Comparison
-from rbpp.assessment.report import VERDICT_CLASSES
+from rbpp.assessment.comparison_words import SURE
+from rbpp.assessment.report import VERDICT_CLASSES, page, plain, style_and_script
 from rbpp.checks import VERDICTS
 from rbpp.display import versions
 from rbpp.files import written_whole
 from rbpp.plots.inline import inline_svg
+from rbpp.wording import chance, quantity
 
-_FOLDER = Path(__file__).parent
 # Versions whose deciding rows are shown, rows of each on either side, characters of each.
 _VERSIONS, _ROWS, _LONGEST = 8, 3, 200
 # Pairs of versions in words; the figure has all of them.
@@ -61,20 +59,19 @@ def render_comparison(comparison: Comparison, *, hdi_prob: float = 0.94) -> str:
         ValueError: if `hdi_prob` is not inside (0, 1).
     """
     validate.probability("hdi_prob", hdi_prob)
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined
-    )
     counts = comparison.settings["rows"]
     series = None
     if comparison.series:
         series = inline_svg(plots.plot_series(comparison.ranking, comparison.series))
-    return environment.get_template("comparison.html.jinja").render(
-        style=Markup(_FOLDER.joinpath("report.css").read_text(encoding="utf-8")),
+    sure = comparison.ranking[0]["p_best"] >= SURE
+    return page("comparison.html.jinja").render(
+        **style_and_script(),
+        colour="good" if sure else "unclear",
         rows=", ".join(f"{count:,} {name}" for name, count in counts.items()),
         scored=_SCORED[comparison.kind],
         headline=comparison.headline,
         notes=comparison.notes,
-        hdi_percent=f"{hdi_prob:.0%}",
+        hdi_percent=f"{100 * hdi_prob:g} %",
         ranking=[_line(place, line) for place, line in enumerate(comparison.ranking, 1)],
         ranking_figure=inline_svg(plots.plot_ranking(comparison.ranking)),
         rows_figure=inline_svg(plots.plot_score_by_rows(comparison.ranking)),
@@ -91,21 +88,21 @@ def render_comparison(comparison: Comparison, *, hdi_prob: float = 0.94) -> str:
             (condition, ", ".join(names) or "no version")
             for condition, names in comparison.fail_if.items()
         ],
-        settings=[(n, _plain(v)) for n, v in {**comparison.settings, **versions()}.items()],
+        settings=[(n, plain(v)) for n, v in {**comparison.settings, **versions()}.items()],
     )
 
 
 def _line(place: int, line: Mapping[str, Any]) -> list[str]:
+    real = line["score_of_real_rows"]
+    score = quantity(line["score"], line["hdi_low"], line["hdi_high"])
     return [
         str(place),
         line["name"],
-        _number(line["score"]),
-        f"{_number(line['hdi_low'])} to {_number(line['hdi_high'])}",
-        f"{line['p_best']:.2f}",
-        f"{line['p_trained_best']:.2f}",
-        f"{_number(line['score_equal_size'])} ({line['p_best_equal_size']:.2f})",
+        score if real is None or not np.isfinite(real) else f"{score} [{quantity(real)}]",
+        chance(line["p_best"]),
+        chance(line["p_trained_best"]),
+        f"{quantity(line['score_equal_size'])} ({chance(line['p_best_equal_size'])})",
         f"{line['rows']:,}",
-        _number(line["score_of_real_rows"]),
     ]
 
 
@@ -116,10 +113,10 @@ def _pairs(comparison: Comparison) -> list[list[str]]:
         [
             line["first"],
             line["second"],
-            _number(line["mean"]),
-            f"{line['p_larger']:.2f}",
-            f"{line['p_equivalent']:.2f}",
-            f"{line['p_trained_better']:.2f}",
+            quantity(line["mean"], line["hdi_low"], line["hdi_high"]),
+            chance(line["p_larger"]),
+            chance(line["p_equivalent"]),
+            chance(line["p_trained_better"]),
         ]
         for line in lines[:_PAIRS]
     ]
@@ -132,7 +129,7 @@ def _diagnostics(comparison: Comparison) -> dict[str, Any]:
     return {
         "header": ["version", *(name.replace("_", " ") for name in names)],
         "rows": [
-            [line["name"], *(_number(line.get(name)) for name in names)]
+            [line["name"], *(quantity(line.get(name)) for name in names)]
             for line in comparison.diagnostics
         ],
         "numbers": range(1, len(names) + 1),
@@ -167,17 +164,3 @@ def _quote(row: Mapping[str, Any]) -> tuple[str, str]:
     short = short if len(short) <= _LONGEST else short[: _LONGEST - 1] + "…"
     label = f", label {row['label']}" if isinstance(row["label"], str) else ""
     return short, f"{row['id']}{label}: {row['influence']:+.2g} nats"
-
-
-def _number(value: float | None) -> str:
-    if value is None or not np.isfinite(value):
-        return "–"
-    return f"{round(value, 4):.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_plain(own)}" for name, own in value.items())
-    return str(value)

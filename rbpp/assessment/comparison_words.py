@@ -8,6 +8,7 @@ import numpy as np
 
 from rbpp.assessment.diagnostics import Diagnostics
 from rbpp.assessment.ranking import Ranking
+from rbpp.wording import chance, listed
 
 # A difference is told with this probability, and a tie is called one.
 SURE = 0.95
@@ -56,11 +57,11 @@ def headline(ranking: Ranking) -> tuple[str, ...]:
         and ranking.pairs["p_larger"][first, place[line["name"]]] < SURE
     ]
     chances = (
-        f"its score is the largest with probability {best['p_best']:.2f}, and the model trained "
-        f"on it will be the best of all with probability {best['p_trained_best']:.2f}"
+        f"its score is the largest with probability {chance(best['p_best'])}, and the model "
+        f"trained on it will be the best of all with probability {chance(best['p_trained_best'])}"
     )
     if equal:
-        told = f"{_listed([best['name'], *equal])} tie"
+        told = f"{listed([best['name'], *equal])} tie"
         if rest := len(ranking.lines) - len(equal) - 1:
             told += f" ahead of {rest} other{'' if rest == 1 else 's'}"
         told = f"{told}."
@@ -68,7 +69,7 @@ def headline(ranking: Ranking) -> tuple[str, ...]:
         told = f"{best['name']} ranks first: {chances}."
     lines = [told]
     if open_:
-        lines.append(f"It is not told apart from {_listed(open_)}.")
+        lines.append(f"It is not told apart from {listed(open_)}.")
     taken: Mapping[str, float] = next(
         (c.measured["copied_share"] for c in ranking.checks if "copied_share" in c.measured), {}
     )
@@ -97,7 +98,7 @@ def notes(
     if best["real_rows"]:
         found[0] += (
             f" {best['real_rows']:,} real rows in place of {best['name']} would score "
-            f"{best['score_of_real_rows']:.4g}."
+            f"{best['score_of_real_rows']:.3g}, and {best['name']} scores {best['score']:.3g}."
         )
     if ranking.kind == "texts":
         found.append(
@@ -109,7 +110,7 @@ def notes(
         found.append(
             f"Size decides: {best['name']} is first as it is ({best['rows']:,} rows), "
             f"{equal['name']} at equal size ({ranking.settings['equal_size']:,} rows), with "
-            f"probability {equal['p_best_equal_size']:.2f}."
+            f"probability {chance(equal['p_best_equal_size'])}."
         )
     else:
         found.append(f"{best['name']} is first as it is and at equal size.")
@@ -153,8 +154,3 @@ def _contradicted(ranking: Ranking) -> list[str]:
         f"Labels speak for {fewest}: the reference contradicts {shares[first]:.0%} of the labels "
         f"of {first} and {shares[fewest]:.0%} of its."
     ]
-
-
-def _listed(names: list[str]) -> str:
-    shown = names if len(names) <= 5 else [*names[:4], f"{len(names) - 4} others"]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

@@ -1,6 +1,7 @@
 """What the texts of a set say of real texts: their density under a shrunk kernel estimate.
 
-It predicts little of what training gives (docs/measurements/ranking.md): it is for sets that have nothing else.
+It predicts little of what training gives (docs/measurements/ranking.md): it is for sets that have
+nothing else.
 """
 
 from __future__ import annotations

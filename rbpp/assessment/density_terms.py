@@ -24,7 +24,8 @@ from rbpp.data.reduce import principal_components
 
 Array = NDArray[np.float64]
 
-# Principal components of divergences and entropies at most: those of docs/measurements/divergences.md, and in
+# Principal components of divergences and entropies at most: those of
+# docs/measurements/divergences.md, and in
 # more of them the extrapolation of an entropy is most of the answer.
 MOST_DIMENSIONS = 16
 # Of embeddings, whose axes mean nothing by themselves, fewer: half of the time of all terms.

@@ -63,7 +63,7 @@ class MarkedShare:
 def rows_to_ask(score: np.ndarray, count: int = ROWS) -> NDArray[np.int64]:
     """Rows spread along the score, half of them in its top quarter, in the order of the rows.
 
-    On the scenarios of docs/measurements/scenarios.md, the half for choosing, twenty such rows left an error of
+    On the half for choosing of docs/measurements/scenarios.md, twenty such rows left an error of
     .031 and held in 99 % (width .16); twenty evenly along all of the score .041 and 92 % (.17).
 
     Args:

@@ -1,8 +1,8 @@
 """An assessment as one HTML file that needs nothing else: no network, no other file.
 
-It has a light and a dark face, fits a phone, and prints on two pages. Its one script saves the
-marks of the rows that it asks to look at. The page is the template `report.html.jinja`, which
-escapes every text; here its values are prepared.
+It has a light and a dark face, fits a phone, and prints on two pages. Its one script sorts and
+filters rows, and saves the marks of those that it asks to look at. The page is the template
+`report.html.jinja`, which escapes every text; here its values are prepared.
 """
 
 from __future__ import annotations
@@ -10,46 +10,41 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from rbpp import plots
+from rbpp.assessment.advice import (
+    REPEATED,
+    VERDICTS,
+    advice,
+    missed_in_words,
+    missing_components,
+)
 from rbpp.assessment.assessment import Assessment
 from rbpp.assessment.marks import rows_digest, rows_to_ask
-from rbpp.checks import Check, Verdict
-from rbpp.display import versions
+from rbpp.checks import VERDICTS as VERDICT_ORDER
+from rbpp.checks import Verdict
+from rbpp.display import Terms, versions
 from rbpp.files import written_whole
-from rbpp.inference_data import InferenceData, Term, terms_of
+from rbpp.inference_data import Term, terms_of
 from rbpp.plots.inline import inline_svg
 from rbpp.variables import VARIABLES
+from rbpp.wording import GROUPS, chance, count, is_main, is_share, is_side, quantity, term_quantity
 
 _FOLDER = Path(__file__).parent
 
-# What a reader acts on, in this order; the others follow in theirs.
-_FIRST_TERMS = (
-    "irrelevant_share",
-    "uncovered_share",
-    "novel_share",
-    "total_divergence",
-    "task_divergence",
-    "generation_divergence",
-    "distinguishability",
-    "kl_gap",
-    "kl_gap_coverage",
-    "information_gain",
-    "ggmi",
-    "generalization_error",
-    "bound_synthetic_sharp",
-    "effective_components",
-)
 _EXAMPLES = 5
-_LONGEST_EXAMPLE = 240  # characters; the row table has the rest
+_LONGEST_EXAMPLE, _LONGEST_CELL = 240, 120  # characters; the row table has the rest
+_MOST_ROWS = 1200
+SIGNS = {"good": ("✓", "fine"), "bad": ("!", "act"), "unclear": ("?", "open")}
 # Classes of the style sheet that both reports share.
 VERDICT_CLASSES: dict[Verdict, str] = {
     "holds": "good",
@@ -83,152 +78,232 @@ def render(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
     Raises:
         ValueError: if `hdi_prob` is not inside (0, 1).
     """
-    data = assessment.idata
     table = assessment.table(hdi_prob)
-    names = [name for name in _FIRST_TERMS if name in table]
-    sides = ("_lower", "_upper")  # in the JSON; the table has the value between them
-    names += [name for name in table if name not in names and not name.endswith(sides)]
+    (terms,) = assessment._body(hdi_prob, "nats", per_row=False)
     counts = assessment.settings.get("rows", {})
     settings = {**assessment.settings, **versions()}
+    verdict, steps = advice(assessment)
+    references = assessment.references
+    return page("report.html.jinja").render(
+        **style_and_script(),
+        rows=", ".join(f"{count:,} {source}" for source, count in counts.items()),
+        verdict={"colour": verdict, "said": VERDICTS[verdict], "steps": map(_unbroken, steps)},
+        answers=[_answer(answer) for answer in assessment.answers],
+        map=inline_svg(plots.plot_map(assessment.rows, assessment.components, assessment.axes)),
+        terms=[_groups(terms, names) for names in (("shares", "divergence"), GROUPS[2:])],
+        all_terms=[_term(name, table, references) for name in table if not is_side(name, table)],
+        hdi_percent=f"{100 * hdi_prob:g} %",
+        forest=inline_svg(_forest(assessment, hdi_prob)),
+        **_to_drop(assessment.rows),
+        missing=_to_generate(assessment),
+        row_table=_row_table(assessment.rows),
+        components=_components(assessment),
+        checks=[
+            (check.statement, check.verdict, VERDICT_CLASSES[check.verdict], check.message)
+            for check in sorted(assessment.checks, key=lambda one: VERDICT_ORDER.index(one.verdict))
+        ],
+        labels=_labels(assessment.labels),
+        sheet=_sheet(assessment),
+        settings=[(name, plain(value)) for name, value in settings.items()],
+    )
+
+
+def page(name: str) -> Template:
+    """A template of the reports, which escapes every text."""
     environment = Environment(
         loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined
     )
-    return environment.get_template("report.html.jinja").render(
-        style=Markup(_FOLDER.joinpath("report.css").read_text(encoding="utf-8")),
-        rows=", ".join(f"{count:,} {source}" for source, count in counts.items()),
-        answers=[_answer(answer) for answer in assessment.answers],
-        map=inline_svg(plots.plot_map(assessment.rows, assessment.components, assessment.axes)),
-        terms=[_term(name, table[name], assessment.references.get(name)) for name in names],
-        hdi_percent=f"{hdi_prob:.0%}",
-        forest=inline_svg(_forest(data, _shares(data, names), hdi_prob)),
-        **_to_drop(assessment.rows),
-        missing=_to_generate(assessment.components),
-        components=_components(assessment.components),
-        checks=[_check(check) for check in assessment.checks],
-        labels=_labels(assessment.labels),
-        sheet=_sheet(assessment),
-        script=Markup(_FOLDER.joinpath("report.js").read_text(encoding="utf-8")),
-        settings=[(name, _plain(value)) for name, value in settings.items()],
-    )
+    return environment.get_template(name)
+
+
+def style_and_script() -> dict[str, Markup]:
+    """What every report carries in itself."""
+    files = {"style": "report.css", "script": "report.js"}
+    return {
+        key: Markup(_FOLDER.joinpath(name).read_text(encoding="utf-8"))
+        for key, name in files.items()
+    }
 
 
 def _answer(answer: Mapping[str, Any]) -> dict[str, str]:
-    chance, sentence = answer.get("probability"), answer["sentence"]
-    known = chance is not None and math.isfinite(chance)
+    sign, word = SIGNS[answer["verdict"]]
+    sentence = answer["sentence"]
     return {
         "verdict": answer["verdict"],
-        "chance": f"{chance:.0%}" if known else "–",
+        "sign": sign,
+        "word": word,
         "question": answer["question"],
-        "sentence": sentence[:1].upper() + sentence[1:],
+        "sentence": _unbroken(f"{sentence[:1].upper()}{sentence[1:]}."),
     }
 
 
-def _term(name: str, term: Term, reference: float | None) -> dict[str, str]:
-    known = VARIABLES.get(name)
-    ends = (_number(term["hdi_low"]), _number(term["hdi_high"]))
-    return {
-        "name": name,
-        "description": name if known is None else known.long_name,
-        "mean": _number(term["mean"]),
-        "interval": "" if ends == ("–", "–") else f"{ends[0]} to {ends[1]}",
-        "reference": "" if reference is None else _number(reference),
-        "units": "" if known is None or known.units == "1" else known.units,
-    }
+def _unbroken(sentence: str) -> str:
+    """A number stays on the line of its percent sign."""
+    return sentence.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def _shares(data: InferenceData, names: Sequence[str]) -> list[str]:
-    """Terms between 0 and 1, which one axis can show."""
+def _groups(terms: Any, names: Sequence[str]) -> Terms:
+    """Some groups of a table."""
+    return replace(
+        terms, groups={name: terms.groups[name] for name in names if name in terms.groups}
+    )
+
+
+def _term(name: str, table: Mapping[str, Term], references: Mapping[str, float]) -> list[str]:
+    """A line of all terms: name, mean, interval, halves of the task, units, meaning."""
+    known, share = VARIABLES.get(name), is_share(name)
+    number, _, interval = term_quantity(name, table).partition(" (")
+    reference = quantity(references[name], share=share) if name in references else ""
+    units = "" if known is None or known.units == "1" else known.units
+    meaning = name if known is None else known.long_name
+    return [name, number, interval.removesuffix(")"), reference, units, meaning]
+
+
+def _forest(assessment: Assessment, hdi_prob: float) -> Axes:
+    """The shares and distances that the table beside the figure has."""
+    data, references = assessment.idata, assessment.references
     terms = terms_of(data)
-    return [
-        name
-        for name in names
-        if name in terms and terms[name].attrs.get("units") == "1" and float(terms[name].max()) <= 1
-    ]
-
-
-def _forest(data: InferenceData, names: Sequence[str], hdi_prob: float) -> Axes:
-    size = (4.8, 0.8 + 0.55 * len(names))
-    axis = pyplot.subplots(figsize=size, layout="constrained")[1]
-    return plots.plot_forest(data, names, hdi_prob, axis)
+    names = [name for name in assessment.terms if is_main(name) and is_share(name)]
+    names = [name for name in names if float(terms[name].max()) <= 1]
+    axis = pyplot.subplots(figsize=(4.8, 0.9 + 0.55 * len(names)), layout="constrained")[1]
+    return plots.plot_forest(data, names, hdi_prob, axis, references=references)
 
 
 def _to_drop(rows: pd.DataFrame) -> dict[str, Any]:
+    """The surest rows on either side, and those that repeat others."""
     synthetic = rows[rows["source"] == "synthetic"]
-    off = synthetic[synthetic["off_task"] > 0.5].sort_values("off_task", ascending=False)
-    # Redundancy is a log ratio of distances: beyond log 3, a row is a third as far as is typical.
-    twice = synthetic[synthetic["redundancy"] > math.log(3)]
+    ordered = synthetic.sort_values("off_task", ascending=False)
+    off = ordered[ordered["off_task"] > 0.5]
+    kept = ordered[ordered["off_task"] <= 0.5].iloc[::-1]
+    twice = synthetic[synthetic["redundancy"] > REPEATED]
     twice = twice.sort_values("redundancy", ascending=False)
     return {
         "off_task": {
             "count": f"{len(off):,}",
             "of": f"{len(synthetic):,}",
-            "examples": _examples(
-                off, lambda line: f"off-task with probability {line.off_task:.2f}"
-            ),
+            "dropped": examples(off, _off_task),
+            "kept": examples(kept, _off_task),
         },
         "repeated": {
-            "count": _count(len(twice), "row"),
-            "examples": _examples(twice, lambda line: "repeats another row"),
+            "count": count(len(twice), "row"),
+            "examples": examples(twice, lambda line: "repeats another row"),
         },
     }
 
 
-def _to_generate(components: pd.DataFrame) -> dict[str, Any]:
-    missing = components[components["part"] == "uncovered"]
-    share = "share_target" if "share_target" in components else "share_anchor"
-    if missing.empty or share not in components:
-        return {"components": []}
-    missing = missing.sort_values(share, ascending=False)
+def _off_task(line: Any) -> str:
+    return f"off the task with probability {chance(line.off_task)}"
+
+
+def _to_generate(assessment: Assessment) -> dict[str, Any]:
+    missing, rows = missing_components(assessment), assessment.rows
+    share = "share_target" if "share_target" in missing else "share_anchor"
+    likely = rows[rows["uncovered"] > 0.5].sort_values("uncovered", ascending=False)
     return {
-        "count": _count(len(missing), "component"),
-        "verb": "is" if len(missing) == 1 else "are",
+        "said": missed_in_words(assessment),
         "components": [
             {
                 "number": number,
-                "share": f"{line[share]:.1%}",
+                "share": quantity(line[share], share=True),
                 "keywords": ", ".join(map(str, line["keywords"])),
-                "examples": [(_short(str(text)), "") for text in line["nearest"][:2]],
+                "examples": [(short(str(text)), "") for text in line["nearest"][:2]],
             }
             for number, line in missing.head(_EXAMPLES).iterrows()
         ],
+        "rows": []
+        if len(missing)
+        else examples(likely, lambda line: f"missed with probability {chance(line.uncovered)}"),
     }
 
 
-def _examples(rows: pd.DataFrame, say: Callable[[Any], str]) -> list[tuple[str, str]]:
+def examples(
+    rows: pd.DataFrame, say: Callable[[Any], str], most: int = _EXAMPLES
+) -> list[tuple[str, str]]:
     """Texts, each with what is said of it."""
-    quotes = []
-    for line in rows.head(_EXAMPLES).itertuples():
-        text = line.text if isinstance(line.text, str) else f"row {line.id}"
-        quotes.append((_short(text), f"{line.id}: {say(line)}"))
-    return quotes
+    return [
+        (short(_text(line.text, line.id)), f"{line.id}: {say(line)}")
+        for line in rows.head(most).itertuples()
+    ]
 
 
-def _short(text: str) -> str:
-    short = " ".join(text.split())
-    return short if len(short) <= _LONGEST_EXAMPLE else short[: _LONGEST_EXAMPLE - 1] + "…"
+def short(text: str) -> str:
+    """A text on one line, cut where it is long."""
+    one = " ".join(text.split())
+    return one if len(one) <= _LONGEST_EXAMPLE else one[: _LONGEST_EXAMPLE - 1] + "…"
 
 
-def _components(components: pd.DataFrame) -> dict[str, Any]:
-    sources = [name for name in components.columns if name.startswith("share_")]
-    rows = []
-    for number, line in components[components["part"] != "empty"].iterrows():
-        described = ", ".join(map(str, line["keywords"])) or "; ".join(map(str, line["nearest"]))
-        shares = [f"{line[name]:.1%}" for name in sources]
-        rows.append([number, line["part"], *shares, described[:_LONGEST_EXAMPLE]])
+def _text(text: Any, name: Any) -> str:
+    return text if isinstance(text, str) else f"row {name}"
+
+
+# Kinds that the rows can be filtered by: what they are called, and which rows are of them.
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "off": ("off the task", lambda line: line.off_task > 0.5),
+    "on": ("on the task", lambda line: line.off_task <= 0.5),
+    "novel": ("new", lambda line: line.novel > 0.5),
+    "missed": ("missed of the task", lambda line: line.uncovered > 0.5),
+    "repeated": ("said already", lambda line: line.redundancy > REPEATED),
+    "copy": ("near an anchor", lambda line: bool(line.copy)),
+}
+
+
+def _row_table(rows: pd.DataFrame) -> dict[str, Any]:
+    """The rows with the largest probabilities, for searching, sorting and filtering."""
+    largest = rows[["off_task", "uncovered"]].max(axis=1).fillna(0)
+    shown = rows.loc[largest.sort_values(ascending=False, kind="stable").index].head(_MOST_ROWS)
+    shown = shown.sort_values("source", key=lambda names: names != "synthetic", kind="stable")
+    lines, kinds = [], set()
+    for line in shown.itertuples():
+        own = [key for key, (_, holds) in _KINDS.items() if holds(line)]
+        kinds.update(own)
+        numbers = (line.off_task, line.novel, line.uncovered, line.redundancy)
+        cells = [line.source, line.id, *(_two(number) for number in numbers)]
+        cells += [f"{line.component}", line.text if isinstance(line.text, str) else ""]
+        cells[-1] = short(cells[-1])
+        lines.append({"kind": " ".join(own), "cells": cells})
+    header = ["source", "row", "off task", "new", "missed", "redundancy", "component", "text"]
+    left = len(rows) - len(shown)
     return {
-        "header": ["", "part", *(name.removeprefix("share_") for name in sources), "what it is"],
-        "rows": rows,
+        "header": header,
+        "rows": lines,
+        "left": f"{left:,}" if left else "",
+        "kinds": {key: words for key, (words, _) in _KINDS.items() if key in kinds},
+        "sources": list(dict.fromkeys(rows["source"])),
+    }
+
+
+def _two(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else ""
+
+
+def _components(assessment: Assessment) -> dict[str, Any]:
+    """Components with their shares, keywords, and a row of either side."""
+    components = assessment.components
+    sources = [name for name in components.columns if name.startswith("share_")]
+    task = "target" if "share_target" in components else "anchor"
+    lines = []
+    for number, line in components[components["part"] != "empty"].iterrows():
+        shares = [quantity(line[name], share=True) for name in sources]
+        sides = [
+            _middle(assessment.rows, int(number), line, source) for source in (task, "synthetic")
+        ]
+        lines.append([number, line["part"], *shares, ", ".join(map(str, line["keywords"])), *sides])
+    named = (name.removeprefix("share_") for name in sources)
+    return {
+        "header": ["no.", "part", *named, "keywords", f"a row of the {task}", "a synthetic row"],
+        "rows": lines,
         "numbers": range(2, 2 + len(sources)),
     }
 
 
-def _check(check: Check) -> dict[str, str]:
-    return {
-        "statement": check.statement,
-        "verdict": check.verdict,
-        "colour": VERDICT_CLASSES[check.verdict],
-        "message": check.message,
-    }
+def _middle(rows: pd.DataFrame, component: int, line: Any, source: str) -> str:
+    """The row of a source that is nearest to the middle of a component; nothing where none is."""
+    own = rows[(rows["component"] == component) & (rows["source"] == source)]
+    if own.empty:
+        return ""
+    away = (own["x"] - line["x"]) ** 2 + (own["y"] - line["y"]) ** 2
+    nearest = own.loc[away.idxmin()]
+    return short(_text(nearest["text"], nearest["id"]))[:_LONGEST_CELL]
 
 
 def _labels(labels: pd.DataFrame | None) -> dict[str, Any]:
@@ -242,7 +317,11 @@ def _labels(labels: pd.DataFrame | None) -> dict[str, Any]:
     return {
         "header": [*header, *(names[name] for name in wanted)],
         "rows": [
-            [line["label"], line["rows"], *(f"{line[name]:.1%}" for name in ("share", *wanted))]
+            [
+                line["label"],
+                line["rows"],
+                *(quantity(line[name], share=True) for name in ("share", *wanted)),
+            ]
             for _, line in ordered.iterrows()
         ],
         "numbers": range(1, len(header) + len(wanted)),
@@ -263,20 +342,10 @@ def _sheet(assessment: Assessment) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """A setting as text."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_plain(own)}" for key, own in value.items())
+        return ", ".join(f"{key} {plain(own)}" for key, own in value.items())
     return str(value)
-
-
-def _number(value: float | None) -> str:
-    """Three digits, and none beyond the fourth decimal place: smaller is zero to a reader."""
-    if value is None:
-        return "–"
-    return f"{round(value, 4):.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

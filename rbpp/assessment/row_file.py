@@ -56,7 +56,13 @@ def write_rows(
                     count += len(part)
     if "synthetic" not in sources.places:
         return found
-    last = which_rows(task_name(sources), count, drop, total)
+    last = which_rows(
+        task_name(sources),
+        count,
+        drop,
+        total,
+        settled=found.answers[0]["verdict"] != "unclear",
+    )
     answers = [*found.answers[:-1], last]
     return replace(found, answers=answers, headline=headline(answers))
 

@@ -51,8 +51,17 @@ def neighbour(count: int) -> int:
 
 def off_task_scores(target: np.ndarray, synthetic: np.ndarray) -> Scores:
     """Scores of rows as `off_task` has them, of rows that are at unit length already."""
-    offset, _, _ = style_offset(target, synthetic)
-    return score_rows(target, (synthetic - offset).astype(np.float32))[0]
+    return score_rows(target, without_style(target, synthetic))[0]
+
+
+def without_style(target: np.ndarray, synthetic: np.ndarray) -> np.ndarray:
+    """Synthetic rows less half of their style offset, float32.
+
+    The near halves that show a style differ in content too, and the whole offset takes that along:
+    over 24 pairs of authors clean rows read .032 off the task with half of it and .041 with the
+    whole, at the same error of far content, and one pair had half of its rows uncovered by it.
+    """
+    return (synthetic - style_offset(target, synthetic)[0] / 2).astype(np.float32)
 
 
 def score_rows(

@@ -141,8 +141,6 @@ def streams(arguments: argparse.Namespace, paths: Sequence[Any]) -> bool:
         for name in _IN_MEMORY
         if getattr(arguments, name, None) not in (None, False, [])
     ]
-    if getattr(arguments, "standardise", "auto") == "yes":
-        against.append("--standardise yes")
     if arguments.stream and against:
         raise ValueError(f"--stream: expected vectors alone; got {against[0]}")
     if arguments.stream:

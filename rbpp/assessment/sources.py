@@ -14,11 +14,24 @@ from numpy.typing import NDArray
 from rbpp import validate
 from rbpp.assessment.copies import Copies, copies_within
 from rbpp.compute import Compute
+from rbpp.data import measurements
 from rbpp.data.embed import Embedding, embed
 from rbpp.data.moments import StreamSummary, summarise
-from rbpp.data.reduce import Projection, moment_components, principal_components
+from rbpp.data.reduce import (
+    Projection,
+    moment_components,
+    pooled_moments,
+    principal_components,
+)
 from rbpp.data.rows import Reading, Rows, read_rows
-from rbpp.data.stream import CHUNK_ROWS, Stream, row_stream, shard_files, tensor_stream
+from rbpp.data.stream import (
+    CHUNK_ROWS,
+    Stream,
+    row_stream,
+    scaled_stream,
+    shard_files,
+    tensor_stream,
+)
 
 Array = NDArray[np.float64]
 
@@ -357,6 +370,7 @@ def _sampled(
         if not streams[name]:
             raise ValueError(f"{path}: Expected rows for {name}; got none")
         summaries[name] = one = _summary(path, name, streams[name], sampling, compute)
+        measurements.refuse_far_rows(f" of {path}", one.sample.numpy())
         rows[name] = Rows(
             roles[name],
             str(path),
@@ -372,20 +386,26 @@ def _sampled(
                 f"{next(iter(widths.values()))} as in {next(iter(rows.values())).origin}; "
                 f"got {width}"
             )
-    projection = moment_components(
-        [one.count for one in summaries.values()],
-        [one.mean.numpy() for one in summaries.values()],
-        [one.covariance.numpy() for one in summaries.values()],
-        representation.dimension,
-    )
-    vectors = {name: one.sample.numpy() for name, one in summaries.items()}
+    parts = list(summaries.values())
+    counts = [one.count for one in parts]
+    means = [one.mean.numpy() for one in parts]
+    covariances = [one.covariance.numpy() for one in parts]
+    centre, spread = pooled_moments(counts, means, covariances)
+    divisor, how = measurements.units(spread, None, (fields.reading or Reading()).standardise)
+    samples = {name: one.sample.numpy() for name, one in summaries.items()}
+    if how:
+        streams = {n: scaled_stream(part, centre, divisor) for n, part in streams.items()}
+        samples = {name: (part - centre) / divisor for name, part in samples.items()}
+        means = [(mean - centre) / divisor for mean in means]
+        covariances = [one / np.outer(divisor, divisor) for one in covariances]
+    projection = moment_components(counts, means, covariances, representation.dimension)
     return Sources(
         rows=rows,
         roles=roles,
-        vectors=vectors,
-        coordinates={name: projection(part) for name, part in vectors.items()},
+        vectors=samples,
+        coordinates={name: projection(part) for name, part in samples.items()},
         projection=projection,
-        embedding=Embedding("embeddings as given"),
+        embedding=Embedding(how or "embeddings as given"),
         streams={n: s for n, s in streams.items() if summaries[n].count > len(rows[n])},
         places={n: s.place.numpy() for n, s in summaries.items() if s.count > len(rows[n])},
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from typing import Any
 
 USER, ASSISTANT, SYSTEM, TOOL = "user", "assistant", "system", "tool"
@@ -33,6 +35,51 @@ def are_turns(value: Any) -> bool:
         and len(value) > 0
         and all(isinstance(turn, dict) and _speaker(turn) is not None for turn in value)
     )
+
+
+def parsed(text: str) -> Any:
+    """The turns that a text holds as JSON, as Python writes a list, or between a template's marks.
+
+    >>> parsed("<|im_start|>user\\nask<|im_end|>")
+    [{'role': 'user', 'content': 'ask'}]
+    """
+    if _LIST.match(text):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            pass
+        try:
+            return ast.literal_eval(text)  # literals alone: nothing is executed
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+    for mark, end in _TEMPLATES:
+        if mark.match(text):
+            _, *found = mark.split(text)
+            said = [part.split(end)[0].strip() for part in found[1::2]]
+            return [
+                {"role": role.lower(), "content": content}
+                for role, content in zip(found[::2], said, strict=True)
+                if content
+            ]
+    return None
+
+
+def is_unreadable(text: str) -> bool:
+    """Whether a text begins as a list of turns and is none."""
+    return _TURNS.match(text) is not None and not are_turns(parsed(text))
+
+
+# Marks of a role, and what ends its turn: ChatML, Llama 3, and Anthropic's plain dialogues.
+_TEMPLATES = (
+    (re.compile(r"\s*<\|im_start\|>(\w+)\n"), "<|im_end|>"),
+    (
+        re.compile(r"(?:\s*<\|begin_of_text\|>)?\s*<\|start_header_id\|>(\w+)<\|end_header_id\|>"),
+        "<|eot_id|>",
+    ),
+    (re.compile(r"\n\n(Human|Assistant):"), "\n\nHuman:"),
+)
+_LIST = re.compile(r"\s*\[\s*\{")
+_TURNS = re.compile(r"""\s*\[\s*\{\s*['"](role|from|content|value)['"]\s*:""")
 
 
 def conversation(turns: list[dict[str, Any]]) -> str:

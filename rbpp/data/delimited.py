@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,6 +20,12 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
 # A last number without a line's end that is so much shorter than all above it is a cut one.
 _CUT_ROWS, _CUT_LETTERS = 10, 3
+_DELIMITERS = (" ", ",", ";", "\t", "|")
+_WHOLE = re.compile(r"[+-]?\d+")
+_BRACKETS = re.compile(r"\s*(\[[^][]*\]|\([^()]*\))\s*,?\s*")
+_LIBSVM = re.compile(r"\S+(\s+\d+:\S+)+\s*(#.*)?")
+# A word at the head of its column is one of its values where it is there so often below.
+_REPEATED, _REPEATED_SHARE = 2, 50
 
 
 def number(text: str) -> float | None:
@@ -35,44 +42,105 @@ def number(text: str) -> float | None:
 
 def read_delimited(file: SourceFile) -> Table:
     """CSV, TSV and their relatives; numbers without a header lose no row."""
-    numbered = list(lines(file))
+    numbered = _lines(file)
     with guarded(file.name, "CSV"):
         delimiter = "\t" if file.suffix == ".tsv" else ","
         if numbered and (found := re.fullmatch(r"sep=(.)\s*", numbered[0][1])):
             delimiter, numbered = found[1], numbered[1:]  # for Excel, in front of the header
         else:
+            numbered = _without_comments(numbered)
+            _refuse_one_or_two(file.name, numbered)
             delimiter = _delimiter([line for _, line in numbered[:_LOOKED_AT]], delimiter)
+        if delimiter == " ":
+            ends = ["\n" if line.endswith("\n") else "" for _, line in numbered]
+            numbered = [
+                (at, " ".join(line.split()) + end)
+                for (at, line), end in zip(numbered, ends, strict=True)
+            ]
         header, rows, numbers = _cells(file, numbered, delimiter)
     return _table(file.name, header, rows, numbers, numbered, delimiter)
 
 
 def read_text(file: SourceFile) -> Table:
-    """A text a line, or rows of numbers as `numpy.savetxt` writes them."""
-    numbered = [(at, line.rstrip("\r\n")) for at, line in lines(file)]
-    kept = [(at, line) for at, line in numbered if line.strip()]
-    found = _number_lines(file.name, kept)
+    """A text a line, or rows of numbers as `numpy.savetxt` and R's `write.table` write them."""
+    numbered = _lines(file)
+    kept = [(at, line.rstrip("\r\n")) for at, line in numbered if line.strip()]
+    found = _table_in_text(file.name, kept, numbered)
     if found is not None:
         return found
     return Table(file.name, {"text": [line for _, line in kept]}, [at for at, _ in kept], "line")
 
 
+def _lines(file: SourceFile) -> list[tuple[int, str]]:
+    """Lines with their numbers; those of old spreadsheets end with a carriage return alone."""
+    numbered = list(lines(file))
+    if len(numbered) == 1 and "\r" in (text := numbered[0][1]).rstrip("\r\n"):
+        return list(enumerate((f"{line}\n" for line in text.rstrip("\r\n").split("\r")), 1))
+    return numbered
+
+
+def _without_comments(numbered: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Lines from the header on: of comments in front of it the last may be the header."""
+    first = next((place for place, (_, line) in enumerate(numbered) if line[:1] != "#"), 0)
+    if first == 0:
+        return numbered
+    below = numbered[first][1]
+    at, last = numbered[first - 1]
+    names = last.lstrip("# ")
+    for delimiter in _DELIMITERS:
+        width = len(_fields(below, delimiter))
+        if width > 1 and len(_fields(names, delimiter)) == width:
+            if any(_is_number(cell, delimiter) for cell in _fields(below, delimiter)):
+                return [(at, names), *numbered[first:]]
+            # Names stand below, or these are: a text that begins so is no comment.
+            return numbered[first:] if first > 1 else numbered
+    return numbered[first:]
+
+
+def _refuse_one_or_two(name: str, numbered: Sequence[tuple[int, str]]) -> None:
+    """Refuse lines such as 0,126 that are a decimal comma each, or two whole numbers."""
+    kept = [(at, line.strip()) for at, line in numbered if line.strip()]
+    if len(kept) < 2 or not all(_DECIMAL_COMMA.fullmatch(line) for _, line in kept):
+        return
+    parts = [line.partition(",")[2] for _, line in kept]
+    if any(part[0] == "0" and len(part) > 1 for part in parts):
+        refuse(
+            f"{name}, line {kept[0][0]}",
+            "a header, or numbers that can be read in one way",
+            f"{kept[0][1]!r}, one number or two: write decimals behind a point",
+        )
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    """The fields of a line, quoted or not; spaces may stand several together."""
+    text = " ".join(line.split()) if delimiter == " " else line
+    try:
+        return next(csv.reader([text], delimiter=delimiter, skipinitialspace=True), [])
+    except csv.Error:
+        return [text]
+
+
 def _delimiter(sample: Sequence[str], default: str) -> str:
     """What parts the lines into as many fields each, most of them numbers; by default the usual."""
     best, best_score = default, (0, 0.0)
-    for candidate in dict.fromkeys((default, ",", ";", "\t", "|")):
-        counts, numbers, cells = set(), 0, 0
+    for candidate in dict.fromkeys((default, *_DELIMITERS)):
+        counts, numbers, cells = [], 0, 0
+        spaces = candidate == " "
+        texts = [" ".join(line.split()) for line in sample] if spaces else sample
         try:
-            for row in csv.reader(sample, delimiter=candidate):
+            for row in csv.reader(texts, delimiter=candidate):
                 if row:
-                    counts.add(len(row))
+                    counts.append(len(row))
                     cells += len(row)
                     numbers += sum(_is_number(cell, candidate) for cell in row)
         except csv.Error:
             continue
-        if len(counts) != 1 or counts == {1}:
+        # Above a column of names of rows there may be nothing.
+        widths = set(counts[1:]) if counts[0:1] == [counts[-1] - 1] else set(counts)
+        if len(widths) != 1 or widths == {1}:
             continue
         score = (1, numbers / cells)
-        if score > best_score:
+        if score > best_score and (not spaces or 2 * numbers > cells):
             best, best_score = candidate, score
     return best
 
@@ -113,6 +181,10 @@ def _parsed(
             place = f"{file.name}, line {reader.line_num + skipped}"
             if not header:
                 header = row
+            elif not rows and len(row) == len(header) + 1 and _named_row(row, delimiter):
+                header = ["", *header]
+                rows.append(row)
+                numbers.append(reader.line_num + skipped)
             elif len(row) == len(header):
                 rows.append(row)
                 numbers.append(reader.line_num + skipped)
@@ -126,6 +198,11 @@ def _parsed(
     return header, rows, numbers
 
 
+def _named_row(row: Sequence[str], delimiter: str) -> bool:
+    """Whether a row may be a name and numbers, as R writes them below a header of numbers alone."""
+    return len(row) > 2 and all(_is_number(cell, delimiter) for cell in row[1:])
+
+
 def _table(
     name: str,
     header: list[str],
@@ -136,23 +213,15 @@ def _table(
 ) -> Table:
     notes: list[str] = []
     indices: tuple[str, ...] = ()
-    if header and rows and all(number(cell) is not None for cell in header):
-        counted = [cell.strip() for cell in header] in (
-            [str(place + first) for place in range(len(header))] for first in (0, 1)
-        )
-        whole = all(cell.strip().lstrip("+-").isdigit() for row in rows for cell in row)
-        if counted and whole:
-            refuse(
-                f"{name}, line {numbers[0] - 1}",
-                "a header of names, or numbers that cannot be one",
-                f"{delimiter.join(header)}: name the columns",
-            )
-        if not counted:
-            rows = [header, *rows]
-            numbers = [next(at for at, line in numbered if line.strip()), *numbers]
-            header = [f"column {place}" for place in range(1, len(header) + 1)]
-            notes.append(f"{name}: no header, the first line is a row")
-    elif header and header[0].strip() == "" and len(header) > 1:
+    header = [cell.strip() for cell in header]
+    if len(header) > 1 and header[-1] == "" and not any(row[-1].strip() for row in rows):
+        header, rows = header[:-1], [row[:-1] for row in rows]  # a delimiter ends every line
+    if rows and _is_row(name, header, rows, numbers, delimiter):
+        rows = [header, *rows]
+        numbers = [next(at for at, line in numbered if line.strip()), *numbers]
+        header = [f"column {place}" for place in range(1, len(header) + 1)]
+        notes.append(f"{name}: no header, the first line is a row")
+    elif header and header[0] == "" and len(header) > 1:
         header = ["Unnamed: 0", *header[1:]]  # what pandas calls the index that it saved
         indices = ("Unnamed: 0",)
     refuse_repeated(header, f"{name}: Expected distinct fields in the header")
@@ -165,6 +234,50 @@ def _table(
     if numbered and not numbered[-1][1].endswith("\n"):
         _refuse_cut(name, columns, numbers)
     return Table(name, columns, numbers, "line", indices, tuple(notes))
+
+
+def _is_row(
+    name: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    numbers: Sequence[int],
+    delimiter: str,
+) -> bool:
+    """Whether the first line is a row, and the columns have no names.
+
+    Raises:
+        ValueError: if it may be either.
+    """
+    known = [cell for cell in header if _is_number(cell, delimiter)]
+    whole = [cell for cell in known if _WHOLE.fullmatch(cell)]
+    words = [place for place, cell in enumerate(header) if cell and cell not in known]
+    # A word that the column below it holds again and again is one of its values.
+    repeated = [
+        header[place]
+        for place in words
+        if sum(row[place].strip() == header[place] for row in rows)
+        >= max(_REPEATED, len(rows) / _REPEATED_SHARE)
+    ]
+    if len(whole) < len(known):  # no column is called 0.126
+        return True
+    if not known and not repeated:
+        return False
+    below = [
+        row[place].strip() for place, cell in enumerate(header) if cell in known for row in rows
+    ]
+    counted = [int(cell) for cell in whole]
+    steps = len(whole) > 1 and set(np.diff(counted).tolist()) == {1}
+    others = len(known) > 1 and not any(_WHOLE.fullmatch(cell) for cell in below)
+    years = steps and len(known) > 2 and words
+    if known and not repeated and ((others and (steps or len(rows) >= _CUT_ROWS)) or years):
+        return False  # whole numbers that count are names, and so are those above fractions
+    if known and (repeated or not (steps or words)):
+        return True
+    refuse(
+        f"{name}, line {numbers[0] - 1}",
+        "a header of names, or numbers that cannot be one",
+        f"{delimiter.join(header)}: name the columns in the first line",
+    )
 
 
 def _with_points(columns: dict[str, list[str]]) -> tuple[dict[str, list[str]], list[str]]:
@@ -196,44 +309,53 @@ def _refuse_cut(name: str, columns: dict[str, list[str]], numbers: Sequence[int]
         )
 
 
-def _number_lines(name: str, kept: Sequence[tuple[int, str]]) -> Table | None:
-    """Rows of numbers between spaces, tabs, commas or semicolons; None where lines are texts."""
+def _table_in_text(
+    name: str, kept: Sequence[tuple[int, str]], numbered: Sequence[tuple[int, str]]
+) -> Table | None:
+    """Rows most of whose fields are numbers; None where lines are texts."""
     body = [(at, line) for at, line in kept if not line.lstrip().startswith("#")]
-    if not body:
+    if body and all(_BRACKETS.fullmatch(line) for _, line in body):
+        body = [(at, line.strip(" ,")[1:-1]) for at, line in body]
+    sample = [line for _, line in body[:_LOOKED_AT]]
+    best, width, best_score = "", 0, (0.0, 0)
+    for candidate in _DELIMITERS:
+        cells = [_fields(line, candidate) for line in sample]
+        (found, _), *_ = Counter(map(len, cells)).most_common(1) or [(0, 0)]
+        counts = [_numbers_in(row, candidate) for row in cells if len(row) == found]
+        good = [count for count in counts if 2 * count > found]
+        score = (sum(good) / max(found * len(good), 1), found)
+        if 2 * len(good) > len(sample) and score > best_score:
+            best, width, best_score = candidate, found, score
+    if not width:
+        if sample and all(_LIBSVM.fullmatch(line) for line in sample):
+            refuse(name, "a table of numbers", "LIBSVM's format: save it as an array (.npy)")
         return None
-    split = next((parts for parts in _SPLITS if _all_numbers(parts(body[-1][1]))), None)
-    if split is None:
-        return None
-    cells = [(at, split(line)) for at, line in body]
-    wrong = [at for at, parts in cells if not _all_numbers(parts)]
-    header: list[str] = []
-    if wrong == [body[0][0]] and len(body) > 1:
-        header, cells = cells[0][1], cells[1:]
-        wrong = []
-    if 2 * len(wrong) > len(body):
-        return None
-    width = len(cells[0][1])
-    for at, parts in cells:
-        if at in wrong or len(parts) != width:
-            got = len(parts) if at not in wrong else "a line of other things"
-            refuse(f"{name}, line {at}", f"{width} numbers as above it", got)
-    refuse_repeated(header, f"{name}: Expected distinct fields in the header")
+    _refuse_one_or_two(name, body)
+    rows = [_fields(line, best) for _, line in body]
+    numbers = [at for at, _ in body]
+    header = [f"column {place}" for place in range(1, width + 1)]
+    first = next(iter(kept))[1].lstrip()
+    if first.startswith("#") and len(given := _fields(first.lstrip("# "), best)) == width:
+        header = given if not _numbers_in(given, best) else header
+    elif len(rows) > 1 and 2 * _numbers_in(rows[0], best) <= len(rows[0]):
+        header, rows, numbers = rows[0], rows[1:], numbers[1:]
+        header = ["", *header] if len(header) == width - 1 else header
+    for at, row in zip(numbers, rows, strict=True):
+        if len(row) != width:
+            refuse(f"{name}, line {at}", f"{width} numbers as in other lines", len(row))
+        if 2 * _numbers_in(row, best) <= width:
+            refuse(f"{name}, line {at}", f"{width} numbers as in other lines", "other things")
     if len(header) != width:
-        header = [f"column {place}" for place in range(1, width + 1)]
-    columns = {field: [parts[place] for _, parts in cells] for place, field in enumerate(header)}
-    return Table(name, columns, [at for at, _ in cells], "line")
+        refuse(f"{name}, line {body[0][0]}", f"{width} names as there are numbers", len(header))
+    if header[0] == "column 1":
+        columns = {field: [row[place] for row in rows] for place, field in enumerate(header)}
+        columns = columns if best == "," else _with_points(columns)[0]
+        return Table(name, columns, numbers, "line")
+    return _table(name, header, rows, numbers, numbered, best)
 
 
-def _all_numbers(cells: Sequence[str]) -> bool:
-    return bool(cells) and all(number(cell) is not None for cell in cells)
-
-
-_SPLITS = (
-    str.split,
-    lambda line: line.split(","),
-    lambda line: line.split(";"),
-    lambda line: line.split("\t"),
-)
+def _numbers_in(cells: Sequence[str], delimiter: str) -> int:
+    return sum(_is_number(cell, delimiter) for cell in cells)
 
 
 def as_numbers(cells: Sequence[Any] | np.ndarray) -> np.ndarray | int:

@@ -91,7 +91,7 @@ def embed(
         ImportError: naming the extra to install, if a model is named and its package is absent.
 
     Warns:
-        UserWarning: if rows are longer than the model reads, or one axis has most of the variance.
+        UserWarning: if rows are longer than the model reads.
     """
     notes = "".join(f"; {note}" for rows in sources for note in rows.notes)
     with_text = [rows for rows in sources if rows.text is not None]
@@ -203,6 +203,7 @@ def _of_numbers(sources: Sequence[Rows]) -> tuple[list[np.ndarray], str]:
                 f"{rows.origin}: Expected embeddings of dimension {parts[0].shape[1]} as in "
                 f"{sources[0].origin}; got {part.shape[1]}"
             )
+        measurements.refuse_far_rows(f" of {rows.origin}", part)
         parts.append(part)
     if kinds:
         return measurements.encoded(parts, [rows.categories for rows in sources])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import json
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,14 @@ import numpy as np
 
 from rbpp.data import chat
 from rbpp.data.table import Table
+
+# Fields that hold text by their names; numbers of rows and of letters from which content tells.
+_TEXT_NAMES = re.compile(
+    r"(.*_)?(text|texts|instructions?|prompt|content|question|answer|response|output|input|body|"
+    r"completion|sentence|review|title|headline|document|abstract|query|summary|message|task)",
+    re.I,
+)
+_FEW_ROWS, _LOOKED_AT, _A_LINE = 8, 200, 40
 
 
 def column(table: Table, name: str) -> tuple[str, Sequence[Any] | np.ndarray]:
@@ -53,6 +62,11 @@ def texts(table: Table, fields: Sequence[str]) -> list[str]:
                     f"got {type(part).__name__}"
                 )
             if text is not None and text.strip():
+                if chat.is_unreadable(text):
+                    raise ValueError(
+                        f"{table.place(index)}, field {name!r}: Expected turns as JSON; got "
+                        f"{text[:40]!r}: write them with json.dumps"
+                    )
                 _refuse_surrogate(table, index, name, text)
                 kept.append(text)
         if not kept:
@@ -67,8 +81,8 @@ def roles(table: Table, fields: Sequence[str]) -> dict[str, str]:
     found = {}
     for name in fields:
         head, *path = name.split(".")
-        if path and _is_place(path[0]) and head in table.columns:
-            speakers = {_role_at(value, int(path[0])) for value in table.columns[head]} - {None}
+        if any(map(_is_place, path)) and head in table.columns:
+            speakers = {_role_at(value, path) for value in table.columns[head]} - {None}
             if len(speakers) == 1:
                 found[name] = str(speakers.pop())
     return found
@@ -126,6 +140,25 @@ def classes(tables: Sequence[Table], name: str) -> list[str | None] | None:
     return found
 
 
+def is_prose(table: Table, name: str, measured: Sequence[str]) -> bool:
+    """Whether a column of words is the text of the rows, and no name, date or code among numbers.
+
+    Args:
+        table: of named columns.
+        name: of the column of words.
+        measured: the columns of numbers beside it that may be measurements.
+    """
+    if len(table) < _FEW_ROWS or _TEXT_NAMES.fullmatch(name):
+        return True
+    texts = [value for value in table.columns[name][:_LOOKED_AT] if isinstance(value, str)]
+    letters = [sum(map(str.isalpha, text)) / max(len("".join(text.split())), 1) for text in texts]
+    if not texts or 2 * sum(share > 0.5 for share in letters) < len(texts):
+        return False
+    words = sum(len(text.split()) > 1 or not text.isascii() for text in texts)
+    length = sorted(map(len, texts))[len(texts) // 2]
+    return not measured or (2 * words > len(texts) and (len(measured) == 1 or length >= _A_LINE))
+
+
 def listed(columns: Mapping[str, Any]) -> str:
     """The names of fields, as far as a line has room for them."""
     names = [repr(name) for name in columns]
@@ -159,12 +192,9 @@ def _as_text(value: Any) -> Any:
 
 
 def _turns(value: Any) -> list[dict[str, Any]] | None:
-    """The turns that a value holds: a list of them, their JSON, or a list for each key."""
-    if isinstance(value, str) and value.startswith("[{"):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
+    """The turns that a value holds: a list of them, as a text, or a list for each key."""
+    if isinstance(value, str):
+        value = chat.parsed(value)
     if isinstance(value, dict) and value:
         parts = list(value.values())
         if all(isinstance(part, list) for part in parts) and len(set(map(len, parts))) == 1:
@@ -175,8 +205,8 @@ def _turns(value: Any) -> list[dict[str, Any]] | None:
 def _descend(value: Any, path: list[str]) -> Any:
     for place, step in enumerate(path):
         turns = _turns(value)
-        if turns is not None and chat.is_role(step):
-            return chat.by_role(turns, step)
+        if turns is not None and chat.is_role(step.lower()):
+            return chat.by_role(turns, step.lower())
         value = value if turns is None else turns
         if isinstance(value, dict):
             if turns is None and chat.are_turns([value]) and step in ("content", "value"):
@@ -193,20 +223,24 @@ def _is_place(step: str) -> bool:
     return step.isascii() and step.removeprefix("-").isdigit()
 
 
-def _role_at(value: Any, place: int) -> str | None:
-    turns = _turns(value)
-    if turns is None or not -len(turns) <= place < len(turns):
-        return None
-    return chat.role(turns[place])
+def _role_at(value: Any, path: Sequence[str]) -> str | None:
+    """Who speaks at the place of chat records that a path goes through, if it goes through one."""
+    for place, step in enumerate(path):
+        turns = _turns(value)
+        if turns is not None and _is_place(step):
+            return chat.role(turns[int(step)]) if -len(turns) <= int(step) < len(turns) else None
+        value = _descend(value, [path[place]])
+    return None
 
 
 def _refuse_mixed_roles(table: Table, name: str, path: list[str], values: Any) -> None:
     """Refuse a place of chat records that is one role's in some rows and another's in others."""
-    if not _is_place(path[0]):
+    if not any(map(_is_place, path)):
         return
     first: tuple[str, int] | None = None
+    turns = ".".join(itertools.takewhile(lambda step: not _is_place(step), name.split(".")))
     for index, value in enumerate(values):
-        role = _role_at(value, int(path[0]))
+        role = _role_at(value, path)
         if role is None:
             continue
         if first is None:
@@ -215,7 +249,7 @@ def _refuse_mixed_roles(table: Table, name: str, path: list[str], values: Any) -
             raise ValueError(
                 f"{table.place(index)}, field {name!r}: Expected a turn of the {first[0]} as in "
                 f"{table.unit} {table.numbers[first[1]]}; got one of the {role}: name the role, "
-                f"{name.split('.')[0]}.user or {name.split('.')[0]}.assistant"
+                f"{turns}.user or {turns}.assistant"
             )
 
 

@@ -6,16 +6,22 @@ import glob
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rbpp.data import columnar
 from rbpp.data.source_files import check_regular, guarded, open_source, refuse
+from rbpp.data.table import Table
 
 # What stands beside the shards in folders that other programs write.
 _NOT_SHARDS = {".md", ".crc", ".lock", ".yaml", ".yml", ""}
-_SPLIT = re.compile(r"(train|training|test|validation|valid|val|dev|eval|holdout)(?![a-z])", re.I)
+# Words of a file's name that say which split it holds, and columns that say so of a row.
+_SPLITS = set(
+    "train training trainset trn test testing testset tst validation valid val dev development "
+    "eval evaluation holdout heldout".split()
+)
+_SPLIT_COLUMNS = {"split", "subset", "partition", "set"}
 _PATTERN = re.compile(r"[*?\[]")
 
 
@@ -149,20 +155,68 @@ def _of_split(place: object, files: Sequence[Path], split: str | None) -> list[P
     """Shards of one split: rows that are held out never stand among the others by accident."""
     splits: dict[str, list[Path]] = {}
     for path in files:
-        found = _SPLIT.match(path.name)
-        splits.setdefault(found[1].lower() if found else "", []).append(path)
+        splits.setdefault(_split_of(path), []).append(path)
     named = [name for name in splits if name]
     if split is not None:
         if split not in named:
             refuse(place, f"one of the splits {', '.join(named) or '(none)'}", split)
         return splits[split]
-    if len(named) > 1:
+    if named and len(splits) > 1:
+        others = f" and {splits[''][0].name}" if "" in splits else ""
         refuse(
             place,
             "one data set",
-            f"the splits {', '.join(named)}: choose one with --split {named[0]}, or give its files",
+            f"the splits {', '.join(named)}{others}: choose one with --split {named[0]}, or give "
+            "its files",
         )
     return list(files)
+
+
+def _split_of(path: Path) -> str:
+    """The split that a file holds by its name or its folder's; empty where neither says so."""
+    name = path.name.lower().replace("held-out", "heldout").replace("held_out", "heldout")
+    words = [word for word in re.split(r"[^a-z]+", name) if word in _SPLITS]
+    folder = path.parent.name.lower()
+    return words[-1] if words else folder if folder in _SPLITS else ""
+
+
+def of_split(tables: Sequence[Table], split: str | None) -> list[Table]:
+    """The rows of one split of tables that have a column which says the split of every row.
+
+    Raises:
+        ValueError: if they have several splits, of which none is chosen, or not the one that is.
+    """
+    name = next((name for name in tables[0].columns if name.lower() in _SPLIT_COLUMNS), None)
+    values = [table.columns.get(name, [None]) for table in tables] if name else []
+    found = list(dict.fromkeys(str(value) for column in values for value in column))
+    if name is None or not all(value.lower() in _SPLITS for value in found):
+        return list(tables)
+    if split is None and len(found) > 1:
+        refuse(
+            tables[0].origin,
+            "one data set",
+            f"the splits {', '.join(found)} in the field {name!r}: choose one with --split "
+            f"{found[0]}, or read all with --ignore {name}",
+        )
+    if split is not None and split not in found:
+        refuse(tables[0].origin, f"one of the splits {', '.join(found)}", split)
+    kept = [
+        [place for place, value in enumerate(column) if split in (None, str(value))]
+        for column in values
+    ]
+    return [
+        replace(
+            table,
+            columns={
+                field: [column[place] for place in places]
+                for field, column in table.columns.items()
+                if field != name
+            },
+            numbers=[table.numbers[place] for place in places],
+        )
+        for table, places in zip(tables, kept, strict=True)
+        if places
+    ]
 
 
 def _choose(folder: Path, names: Sequence[str]) -> str:

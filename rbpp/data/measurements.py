@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -14,15 +14,30 @@ from rbpp.data.table import Table
 Standardise = Literal["auto", "yes", "no"]
 # Largest over smallest standard deviation from which units decide, and not what is measured.
 LARGEST_RATIO = 10.0
+# An array with more columns is taken for embeddings, unless one holds this share of the variance.
+WIDEST_TABLE, NEARLY_ALL = 32, 0.9
 # Categories have few values, each of them often.
 FEW_CATEGORIES, MOST_CATEGORIES, LONGEST_CATEGORY, LEAST_ROWS = 20, 100, 60, 8
-_INDEX_NAMES = re.compile(r"unnamed(: \d+|_\d+)?|level_0|index|row(_?(number|id|nr|no))?|idx", re.I)
-_ID_NAMES = re.compile(r"(.*[_\- .])?(id|ids|uid|uuid|guid|key|nr|no)|.*[a-z](ID|Id)")
+_INDEX_NAMES = re.compile(
+    r"unnamed(: [\d.]+|_\d+)?|level_0|index|row(_?(number|id|nr|no))?|idx|rownames", re.I
+)
+# Names of ids alone, whose numbers may come back; and those of numbers too, which then do not.
+_SURE_ID_NAMES = re.compile(r"(?i:(.*[_\- .])?(id|ids|uid|uuid|guid))|.*[a-z](ID|Id)s?")
+_ID_NAMES = re.compile(r"(.*[_\- .])?(key|nr|no|number|code)", re.I)
+_TIME_NAMES = re.compile(
+    r"(.*[_\- .])?(timestamp|datetime|date|created(_at)?|updated(_at)?|unix(_?time)?|epoch)", re.I
+)
 _LABEL_NAMES = re.compile(
     r"(.*[_\- .])?(label|labels|class|classes|cls|target|category|cluster|split|fold)|y", re.I
 )
+_CODE = re.compile(r"[+-]?0\d+")
 # Below these numbers of rows nothing can be said of a column by its values.
-_FEW_ROWS, _SEVEN_NATS = 20, 7.0
+_FEW_ROWS, _SEVEN_NATS, _LEAST_COUNTED = 20, 7.0, 5
+# Interquartile ranges from the median, and factor of the standard deviation, of rows that no scale
+# fits together with the others; and what share of the rows are few.
+_ABSURD, FEW = (1e3, 30.0), 0.1
+# A label has values from 0 or 1 on.
+_MOST_CLASSES = 20
 
 
 def number_columns(
@@ -57,7 +72,22 @@ def number_columns(
                 f"{table.place(found)}, field {name!r}: Expected a number; "
                 f"got {str(values[found])[:40]!r} (--ignore {name} leaves the column out)"
             )
+    if not named and not categories:
+        _refuse_label(table, names, numbers)
     return names, numbers, categories
+
+
+def measured(names: Sequence[str]) -> list[str]:
+    """Those of the columns of numbers whose names are not of an index, ids, a time or a label."""
+    kinds = (_INDEX_NAMES, _SURE_ID_NAMES, _ID_NAMES, _TIME_NAMES, _LABEL_NAMES)
+    return [name for name in names if not any(kind.fullmatch(name) for kind in kinds)]
+
+
+def _refuse_label(table: Table, names: Sequence[str], numbers: Sequence[np.ndarray]) -> None:
+    """Refuse the only column of whole numbers if they are those of a label."""
+    whole = [place for place, one in enumerate(numbers) if (one == np.round(one)).all()]
+    if len(whole) == 1 < len(numbers) and (what := _classes(numbers[whole[0]])):
+        _refuse_column(table, names[whole[0]], what)
 
 
 def are_categories(values: Sequence[Any] | np.ndarray) -> bool:
@@ -85,44 +115,144 @@ def _refuse_no_measurement(table: Table, name: str, values: np.ndarray) -> None:
     distinct = len(np.unique(values))
     if name in table.indices or (_INDEX_NAMES.fullmatch(name) and whole):
         what = "a saved index"
-    elif whole and distinct == len(values) and _ID_NAMES.fullmatch(name):
+    elif whole and (
+        _SURE_ID_NAMES.fullmatch(name) or (distinct == len(values) and _ID_NAMES.fullmatch(name))
+    ):
         what = "ids"
+    elif whole and distinct == len(values) and _TIME_NAMES.fullmatch(name):
+        what = "points in time"
+    elif any(
+        isinstance(cell, str) and _CODE.fullmatch(cell.strip()) for cell in table.columns[name]
+    ):
+        what = "digits behind a zero: codes, or decimals behind a comma,"
     elif whole and distinct <= 50 and _LABEL_NAMES.fullmatch(name):
         what = f"a label of {distinct} values"
-    elif whole and len(values) >= _FEW_ROWS and distinct == len(values):
-        if _steps_by_one(values):
-            what = "an index"
-        # Independent whole numbers from so short a range would have met.
-        elif len(values) ** 2 / (2 * (np.ptp(values) + 1)) > _SEVEN_NATS:
-            what = "ids: whole numbers, each once,"
+    else:
+        what = _counts(values)
     if what is not None:
-        others = [other for other in table.columns if other != name]
-        raise ValueError(
-            f"{table.origin}, field {name!r}: Expected measurements; got {what} (--ignore {name} "
-            f"leaves it out, --columns {','.join(others[:3])}{',…' if len(others) > 3 else ''} "
-            "names what to read)"
-        )
+        _refuse_column(table, name, what)
 
 
-def _steps_by_one(values: np.ndarray) -> bool:
-    return bool((np.abs(np.diff(values)) == 1).all())
+def _refuse_column(table: Table, name: str, what: str) -> NoReturn:
+    others = [other for other in table.columns if other != name]
+    raise ValueError(
+        f"{table.origin}, field {name!r}: Expected measurements; got {what} (--ignore {name} "
+        f"leaves it out, --columns {','.join(others[:3])}{',…' if len(others) > 3 else ''} "
+        "names what to read)"
+    )
 
 
-def refuse_counted_rows(origin: str, matrix: np.ndarray) -> None:
-    """Refuse an array one of whose columns counts the rows.
+def _counts(values: np.ndarray) -> str | None:
+    """In words what whole numbers are, each of which stands once: an index, or ids."""
+    if len(values) < _FEW_ROWS or not bool((values == np.round(values)).all()):
+        return None
+    steps = np.diff(values)
+    if bool((np.abs(steps) == 1).all()):
+        return "an index"
+    if len(np.unique(values)) < len(values):
+        return None
+    if bool((steps > 0).all()) or bool((steps < 0).all()):
+        return "numbers in order, each once: an index or points in time"
+    # Independent whole numbers from so short a range would have met.
+    if len(values) ** 2 / (2 * (np.ptp(values) + 1)) > _SEVEN_NATS:
+        return "ids: whole numbers, each once,"
+    return None
+
+
+def refuse_no_measurements(origin: str, matrix: np.ndarray) -> None:
+    """Refuse an array one of whose columns counts the rows, or holds ids or a label.
 
     Raises:
-        ValueError: naming the column.
+        ValueError: naming the column, from 1.
     """
-    if matrix.ndim != 2 or matrix.shape[1] < 2 or len(matrix) < _FEW_ROWS:
+    if matrix.ndim != 2 or matrix.shape[1] < 2 or len(matrix) < _LEAST_COUNTED:
         return
-    for place in range(matrix.shape[1]):
+    whole = (matrix == np.round(matrix)).all(0)
+    for place in np.flatnonzero(whole):
         column = matrix[:, place].astype(np.float64)
-        if column[0] in (0, 1) and bool((np.diff(column) == 1).all()):
+        counted = column[0] in (0, 1) and bool((np.diff(column) == 1).all())
+        what = "the number of every row" if counted else _counts(column)
+        if what is None and whole.sum() == 1:
+            what = _classes(column)
+        if what is not None:
             raise ValueError(
-                f"{origin}, column {place + 1}: Expected measurements; got the number of "
-                "every row: leave the column out"
+                f"{origin}, column {place + 1}: Expected measurements; got {what} "
+                f"(--ignore 'column {place + 1}' leaves it out, --columns names what to read)"
             )
+
+
+def _classes(values: np.ndarray) -> str | None:
+    """In words what a column of whole numbers is whose values are 0, 1, …, each of them often."""
+    found = np.unique(values)
+    few = 1 < len(found) <= min(_MOST_CLASSES, len(values) / _FEW_ROWS + 1)
+    if few and found[0] in (0, 1) and bool((np.diff(found) == 1).all()):
+        return f"a label of {len(found)} values"
+    return None
+
+
+class FarRow(NamedTuple):
+    """The farthest of a few rows that hold the spread of a column.
+
+    Attributes:
+        row, column: its place, from 0.
+        value: what stands there.
+        distance: from the median, in widths of the middle half.
+        ratio: standard deviation of the column over that without such rows.
+        count: such rows.
+    """
+
+    row: int
+    column: int
+    value: float
+    distance: float
+    ratio: float
+    count: int
+
+
+def far_rows(values: np.ndarray, limit: float, factor: float) -> FarRow | None:
+    """The worst of the few rows (n, d) that hold a column; None where none do.
+
+    Args:
+        values: the rows.
+        limit: widths of the middle half from the median, from which a row is far.
+        factor: how many times wider than without them a column has to be.
+    """
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
+    distance = np.abs(values - median) / np.where(high > low, high - low, np.inf)
+    whole, worst = values.std(0), None
+    for column in map(int, np.flatnonzero(distance.max(0) > limit)):
+        near = distance[:, column] <= limit
+        own = values[near, column].std()
+        ratio = float(whole[column] / own) if own > 0 else np.inf
+        # Of many rows that are far away the others are a part, whose scale is not the only one.
+        if (~near).mean() > FEW or ratio <= max(factor, worst.ratio if worst else 0.0):
+            continue
+        row = int(distance[:, column].argmax())
+        worst = FarRow(
+            row,
+            column,
+            float(values[row, column]),
+            float(distance[row, column]),
+            ratio,
+            int((~near).sum()),
+        )
+    return worst
+
+
+def refuse_far_rows(of: str, values: np.ndarray) -> None:
+    """Refuse rows (n, d) of which a few are so far away that no scale fits them and the others.
+
+    Raises:
+        ValueError: naming row and column, both from 0, and what to do.
+    """
+    found = far_rows(np.asarray(values, np.float64), *_ABSURD)
+    if found is not None:
+        raise ValueError(
+            f"Expected rows{of} of one scale; got {found.value:g} in row {found.row}, column "
+            f"{found.column}, {found.distance:.2g} times the middle half's width from the median, "
+            f"one of {found.count} such rows: they alone would set the scale (drop them, mark what "
+            "is missing as missing, or take logarithms)"
+        )
 
 
 def standardised(
@@ -132,9 +262,8 @@ def standardised(
 
     Args:
         parts: (n, d) of every source.
-        names: of the columns; None where the vectors are embeddings, whose axes have one unit.
-        standardise: `"auto"`, of named columns where the largest standard deviation is above
-            `LARGEST_RATIO` times the smallest; or whether to.
+        names: of the columns; None of an array, or of embeddings.
+        standardise: see `units`.
 
     Returns:
         The parts, and in words what was done; empty if nothing was.
@@ -144,8 +273,27 @@ def standardised(
     """
     pool = np.concatenate(parts).astype(np.float64)
     centre, spread = pool.mean(0), pool.std(0)
-    scale = np.abs(pool).max(0, initial=0.0)
-    constant = np.flatnonzero(spread <= 1e-12 * scale)
+    spread = np.where(spread <= 1e-12 * np.abs(pool).max(0, initial=0.0), 0.0, spread)
+    divisor, how = units(spread, names, standardise)
+    return ([(part - centre) / divisor for part in parts] if how else list(parts)), how
+
+
+def units(
+    spread: np.ndarray, names: Sequence[str] | None, standardise: Standardise
+) -> tuple[np.ndarray, str]:
+    """What to divide every column by, and in words why; empty if columns stay as they are.
+
+    Args:
+        spread: standard deviation of every column, 0 of one that does not vary.
+        names: of the columns; None of an array, or of embeddings.
+        standardise: whether to, or `"auto"`: where the largest is above `LARGEST_RATIO` times the
+            smallest. Of embeddings, whose axes have one unit, that is so of some models; an array
+            of more than `WIDEST_TABLE` columns is one unless a single column holds nearly all.
+
+    Raises:
+        ValueError: naming a column that does not vary.
+    """
+    constant = np.flatnonzero(spread == 0)
     if names is not None and len(names) > 1 and 0 < len(constant) < len(names):
         name = names[constant[0]]
         raise ValueError(
@@ -153,14 +301,14 @@ def standardised(
             f"(--ignore {name} leaves it out)"
         )
     varying = np.delete(spread, constant)
-    differ = len(varying) > 1 and varying.max() > LARGEST_RATIO * varying.min()
-    if standardise == "no" or (standardise == "auto" and (names is None or not differ)):
-        return list(parts), ""
-    divisor = np.where(spread > 0, spread, 1.0)
-    made = [(part - centre) / divisor for part in parts]
     ratio = varying.max() / varying.min() if len(varying) else 1.0
+    table = names is not None or len(spread) <= WIDEST_TABLE
+    alone = len(varying) > 0 and varying.max() ** 2 > NEARLY_ALL * np.square(varying).sum()
+    differ = ratio > LARGEST_RATIO and (table or alone)
+    if standardise == "no" or (standardise == "auto" and not differ):
+        return np.ones_like(spread), ""
     return (
-        made,
+        np.where(spread > 0, spread, 1.0),
         f"every column over its standard deviation (they differ by up to {ratio:.3g} times)",
     )
 

@@ -76,6 +76,23 @@ def principal_components(sources: Sequence[np.ndarray], dimension: int | None = 
     return _projection(mean, axes, singular, 1e-8, [len(rows) for rows in sources], dimension)
 
 
+def pooled_moments(
+    counts: Sequence[int], means: Sequence[np.ndarray], covariances: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (d,) and standard deviations (d,) of the rows of all sources together."""
+    mean, covariance = _pooled(counts, means, covariances)
+    return mean, np.sqrt(np.diagonal(covariance).clip(0))
+
+
+def _pooled(
+    counts: Sequence[int], means: Sequence[np.ndarray], covariances: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    share = np.asarray(counts) / np.sum(counts)
+    mean = np.tensordot(share, np.stack(means), 1)
+    away = np.stack(means) - mean
+    return mean, np.tensordot(share, np.stack(covariances), 1) + (away.T * share) @ away
+
+
 def moment_components(
     counts: Sequence[int],
     means: Sequence[np.ndarray],
@@ -98,10 +115,7 @@ def moment_components(
     >>> np.allclose(abs(one(rows)), abs(two(rows)))
     True
     """
-    share = np.asarray(counts) / np.sum(counts)
-    mean = np.tensordot(share, np.stack(means), 1)
-    away = np.stack(means) - mean
-    covariance = np.tensordot(share, np.stack(covariances), 1) + (away.T * share) @ away
+    mean, covariance = _pooled(counts, means, covariances)
     variance, axes = np.linalg.eigh(covariance)
     singular = np.sqrt(variance[::-1].clip(0) * np.sum(counts))
     # Squares tell directions apart to the root of the rounding error only.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from rbpp import validate
-from rbpp.data import chat, fields, measurements
+from rbpp.data import chat, fields, folders, measurements
 from rbpp.data.delimited import as_numbers
 from rbpp.data.measurements import Standardise
 from rbpp.data.read import Table, read_tables
 
 # Covariances are sums of squares.
 _LARGEST = 1e150
+_LOOKED_AT = 200
+_PLACE = re.compile(r"column [1-9]\d*")
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,8 @@ def read_rows(
         text_fields = [text_fields]
     reading = reading or Reading()
     found = read_tables(data, split=reading.split, array=embedding_field)
-    tables = [_without(table, reading.ignore) for table in found if len(table)]
+    tables = [_without(_split_array(table, reading), reading) for table in found if len(table)]
+    tables = folders.of_split(tables, reading.split) if tables else []
     origin = str(data) if len(tables) != 1 else tables[0].origin
     if not tables:
         raise ValueError(f"{_origin(data)}: Expected rows for {source}; got none")
@@ -175,7 +179,7 @@ def read_rows(
         rows = replace(rows, text=texts, roles=fields.roles(tables[0], text_fields))
     elif embedding_field is not None:
         matrix = _joined(tables, [_vectors(t, *fields.column(t, embedding_field)) for t in tables])
-        measurements.refuse_counted_rows(origin, matrix)
+        measurements.refuse_no_measurements(origin, matrix)
         rows = replace(rows, embedding=matrix)
     else:
         rows = _of_columns(rows, tables, {id_field or "id", group_field, label_field}, reading)
@@ -207,9 +211,20 @@ def _empty_ids(
     return ids, None, None, groups
 
 
-def _without(table: Table, ignored: Sequence[str]) -> Table:
-    kept = {name: values for name, values in table.columns.items() if name not in ignored}
+def _without(table: Table, reading: Reading) -> Table:
+    kept = {name: values for name, values in table.columns.items() if name not in reading.ignore}
     return replace(table, columns=kept)
+
+
+def _split_array(table: Table, reading: Reading) -> Table:
+    """The columns of an array by their places, `column 1` and on, where some are chosen."""
+    if not any(_PLACE.fullmatch(name) for name in (*reading.columns, *reading.ignore)):
+        return table
+    (*others, array) = table.columns.values()
+    if others or not isinstance(array, np.ndarray) or array.ndim != 2:
+        return table
+    columns = {f"column {place + 1}": array[:, place] for place in range(array.shape[1])}
+    return replace(table, columns=columns)
 
 
 def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | None]:
@@ -227,7 +242,7 @@ def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | 
             return [], name
     vectors = [name for name, value in first.items() if _is_vector(value)]
     talks = [name for name, value in first.items() if chat.are_turns(value)]
-    numbers = [name for name, value in first.items() if _is_number(value)]
+    numbers = [name for name in first if _are_numbers(columns[name])]
     others = [name for name in first if name not in (*vectors, *talks, *numbers)]
     words = [name for name in others if isinstance(first[name], str)]
     kinds = [name for name in others if measurements.are_categories(columns[name])]
@@ -241,7 +256,8 @@ def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | 
         return [], None
     if len(vectors) == 1 and not words and not talks:
         return [], vectors[0]
-    if len(words) + len(talks) == 1 and not vectors:
+    prose = not words or fields.is_prose(table, words[0], measurements.measured(numbers))
+    if len(words) + len(talks) == 1 and not vectors and prose:
         return [*words, *talks], None
     raise ValueError(
         f"{table.origin}: Expected the name of a text field (--text-field), an embedding field "
@@ -360,6 +376,13 @@ def _vector(table: Table, index: int, where: str, value: Any) -> np.ndarray:
         got = "nothing" if value is None else f"{str(value)[:40]!r}"
         raise ValueError(f"{table.place(index)}, {where}: Expected a vector of numbers; got {got}")
     return row
+
+
+def _are_numbers(values: Sequence[Any] | np.ndarray) -> bool:
+    """Whether most of the first values are numbers; the others are named where they are read."""
+    kept = [value for value in values[:_LOOKED_AT] if value is not None]
+    kept = [value for value in kept if not (isinstance(value, str) and not value.strip())]
+    return bool(kept) and 2 * sum(map(_is_number, kept)) >= len(kept)
 
 
 def _is_number(value: Any) -> bool:

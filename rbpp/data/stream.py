@@ -19,8 +19,9 @@ from torch import Tensor
 from rbpp.data import folders
 from rbpp.data.arrays import read_header
 from rbpp.data.columnar import ARROW, saved_indices
+from rbpp.data.measurements import number_columns, refuse_no_measurements
 from rbpp.data.source_files import check_regular, guarded, refuse
-from rbpp.data.table import refuse_repeated
+from rbpp.data.table import Table, refuse_repeated
 
 
 class Chunk(NamedTuple):
@@ -35,6 +36,8 @@ Stream = Sequence[Part]
 
 # Of 16 float32 coordinates 3 MB: large against what it costs to open a file or to start a task.
 CHUNK_ROWS = 50_000
+# Rows by which a column is known that is no measurement.
+_LOOKED_AT = 1000
 SUFFIXES = (".npy", ".parquet", ".arrow", ".feather")
 # From here on rows are streamed: as float64, with what a fit keeps of them, they take several times
 # the bytes of the file.
@@ -44,6 +47,14 @@ STREAM_BYTES = 2**30
 def tensor_stream(rows: Tensor, chunk_rows: int) -> Stream:
     """A stream of the rows (n, d) of a tensor."""
     return [partial(_given, Chunk(part)) for part in rows.split(chunk_rows)]
+
+
+def scaled_stream(stream: Stream, centre: np.ndarray, divisor: np.ndarray) -> Stream:
+    """A stream of rows less their centre (d,), over a divisor (d,)."""
+    return [
+        partial(_scaled, part, torch.from_numpy(centre), torch.from_numpy(divisor))
+        for part in stream
+    ]
 
 
 def row_stream(
@@ -118,10 +129,18 @@ def _given(chunk: Chunk) -> list[Chunk]:
     return [chunk]
 
 
+def _scaled(part: Part, centre: Tensor, divisor: Tensor) -> Iterator[Chunk]:
+    for chunk in part():
+        yield chunk._replace(rows=(chunk.rows - centre) / divisor)
+
+
 def _array_parts(path: Path, chunk_rows: int) -> list[Part]:
     header = read_header(path)
     if len(header.shape) != 2 or header.shape[1] == 0:
         refuse(path, "an array (rows, dimension)", f"shape {header.shape}")
+    first = next(_of_array(path, 0, _LOOKED_AT), None)
+    if first is not None:
+        refuse_no_measurements(str(path), first.rows.numpy())
     return [
         partial(_of_array, path, start, start + chunk_rows)
         for start in range(0, header.shape[0], chunk_rows)
@@ -170,8 +189,8 @@ def _columnar_parts(path: Path, columns: Columns, chunk_rows: int) -> list[Part]
         fragment = _fragment(path)
         schema = fragment.physical_schema
         columns.of(schema.names, path)
-        if columns.field is None and (saved := saved_indices(schema)):
-            refuse(path, "measurements alone", f"the saved index {saved[0]}: leave it out")
+        if columns.field is None:
+            _refuse_no_measurements(fragment, columns, path)
         sizes = [group.num_rows for group in getattr(fragment, "row_groups", [])]
     if not sizes:
         return [partial(_of_fragment, path, None, 0, columns, chunk_rows)]
@@ -184,6 +203,18 @@ def _columnar_parts(path: Path, columns: Columns, chunk_rows: int) -> list[Part]
             parts.append(partial(_of_fragment, path, groups, start, columns, chunk_rows))
             groups, start, held = [], start + held, 0
     return parts
+
+
+def _refuse_no_measurements(fragment: Any, columns: Columns, path: Path) -> None:
+    """Refuse columns that are none by their names, or by the first rows, as in memory."""
+    wanted, _ = columns.of(fragment.physical_schema.names, path)
+    first = fragment.head(_LOOKED_AT, columns=wanted, batch_readahead=0, use_threads=False)
+    found = {name: first.column(name).to_pylist() for name in wanted}
+    if any(isinstance(values[0], list) for values in found.values() if values):
+        return
+    saved = saved_indices(fragment.physical_schema)
+    table = Table(str(path), found, range(1, len(first) + 1), indices=saved)
+    number_columns(table, (), set(), named=False)
 
 
 def _fragment(path: Path, groups: list[int] | None = None) -> Any:

@@ -60,6 +60,8 @@ def from_rows(rows: list[Any], origin: str, numbers: Sequence[int], unit: str) -
         return Table(origin, {}, [], unit)
     if kinds[0] == "a text":
         return Table(origin, {"text": rows}, numbers, unit)
+    if kinds[0] == "a conversation":
+        return Table(origin, {"messages": rows}, numbers, unit)
     if kinds[0] == "a vector":
         return Table(origin, {"embedding": rows}, numbers, unit)
     fields = list(dict.fromkeys(str(field) for row in rows for field in row))
@@ -72,6 +74,8 @@ def _kind(row: Any) -> str | None:
         return "a record"
     if isinstance(row, str):
         return "a text"
+    if isinstance(row, list) and row and isinstance(row[0], dict):
+        return "a conversation"
     if isinstance(row, list | tuple | np.ndarray):
         return "a vector"
     return None

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rbpp import inference_data, validate
+from rbpp import inference_data, sentences, validate
 from rbpp.checks import Check, verdict_of
 from rbpp.compute import Compute
-from rbpp.display import Units, align
+from rbpp.display import Part, Table, Units
 from rbpp.fine_tuning.cmi import (
     CONDITIONAL_BOUNDS,
     POOLED_BOUNDS,
@@ -72,7 +72,21 @@ class FineTuneBounds(Result):
         """The other estimates of every bound."""
         return {"bounds": self.comparison, "measured_gap": self.measured_gap}
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str:
+    def answer(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> tuple[str, ...]:
+        """The gap, the tightest bound of it, and how sure they are."""
+        return tuple(
+            sentences.of_fine_tunes(
+                self.table(hdi_prob, units, per_row=per_row),
+                self.terms["generalization_gap"].value.flatten().numpy(),
+                self.comparison,
+                float(self.settings["loss_bound"]),
+                self.checks,
+            )
+        )
+
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
         """The terms, and every bound beside its other estimates."""
         terms = self.table(hdi_prob, units, per_row=per_row)
         columns = ("plug_in", "corrected", "null", "null_plug_in", "slack")
@@ -80,8 +94,8 @@ class FineTuneBounds(Result):
         for name, others in self.comparison.items():
             numbers = (terms[name]["mean"], *(others[column] for column in columns))
             lines.append([name, *(f"{value:.3f}" for value in numbers)])
-        body = super()._body(hdi_prob, units, per_row=per_row)
-        return f"{body}\n\n{align(lines)}\n\nmeasured gap: {self.measured_gap:.4g}"
+        terms_shown = super()._body(hdi_prob, units, per_row=per_row)
+        return [*terms_shown, Table(lines), f"measured gap: {self.measured_gap:.4g}"]
 
 
 def fine_tune_bounds(

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rbpp import display, inference_data
+from rbpp import inference_data, sentences
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.data.stream import Stream, row_stream
-from rbpp.display import Units
+from rbpp.display import Part, Table, Units
 from rbpp.inference_data import InferenceData
 from rbpp.mixtures.component_count import ComponentCount, compare_component_counts
 from rbpp.mixtures.conjugate import MixturePrior, row_weights
@@ -35,6 +35,8 @@ from rbpp.result import Result
 SURE_PARETO_K, LARGEST_PARETO_K, LARGEST_RHAT = 0.5, 0.7, 1.05
 # Effective sample size over draws, from which on weights could correct the draws.
 LEAST_SAMPLE_SHARE = 0.1
+# Rows of a component for each dimension from which the prior decides little.
+ROWS_PER_DIMENSION = 5
 _SHOWN_DIMENSIONS = 4
 
 
@@ -69,14 +71,24 @@ class Fit(Result):
             return {}
         return {"comparison": [_compared(entry) for entry in self.comparison]}
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str:
-        terms = super()._body(hdi_prob, units, per_row=per_row)
-        parts = [str(terms), _component_table(self.idata)]
+    def answer(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> tuple[str, ...]:
+        """How many components there are, and how sure that is."""
+        assert self.idata is not None
+        table = self.table(hdi_prob, units, per_row=per_row)
+        weight = self.idata["posterior"]["weight"].values
+        weights = weight.reshape(-1, weight.shape[-1])
+        compared = [_compared(entry) for entry in self.comparison]
+        return tuple(sentences.of_fit(table, units, weights, compared, self.checks))
+
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
+        parts = [*super()._body(hdi_prob, units, per_row=per_row), _component_table(self.idata)]
         if self.comparison:
             entries = [_compared(entry) for entry in self.comparison]
             numbers = [[f"{value:.5g}" for value in entry.values()] for entry in entries]
-            parts.append(display.align([list(entries[0]), *numbers]))
-        return "\n\n".join(parts)
+            parts.append(Table([list(entries[0]), *numbers]))
+        return parts
 
 
 def fit_mixture(
@@ -223,7 +235,7 @@ def _result(
     idata = _inference_data(shown, rows, count, points, seed)
     return Fit(
         idata=idata,
-        checks=(*_checks(idata, posterior), *judged),
+        checks=(*_checks(idata, posterior), _enough_rows(idata, count), *judged),
         settings={
             "engine": posterior.engine,
             "components": posterior.components,
@@ -297,6 +309,25 @@ def _checks(idata: InferenceData, posterior: MixturePosterior) -> tuple[Check, .
     return tuple(found)
 
 
+def _enough_rows(idata: InferenceData, count: int) -> Check:
+    """Whether rows and not the prior decide covariances.
+
+    Of a standard normal in 20 dimensions, whose entropy is 28.4 nats, 40 rows gave 25.9 ± 0.4, 60
+    gave 27.2 ± 0.4, 100 gave 28.0 ± 0.3 and 200 gave 28.3 ± 0.2.
+    """
+    posterior = idata["posterior"]
+    dimension = posterior.sizes["dim"]
+    each = count / max(float(posterior["effective_components"].median()), 1.0)
+    least = ROWS_PER_DIMENSION * dimension
+    message = f"{each:.3g} rows a component of {dimension} dimensions, to be {least} at least"
+    return Check(
+        "rows decide the covariances, and not the prior",
+        "holds" if each >= least else "violated",
+        f"{message}" if each >= least else f"{message}: give more rows, or --dimension",
+        {"rows_per_component": each, "threshold": float(least)},
+    )
+
+
 def _approximation(posterior: MixturePosterior, rows: Tensor | None, seed: int) -> Check:
     """Whether the draws are the posterior's.
 
@@ -342,7 +373,7 @@ def _check(statement: str, name: str, measured: float, threshold: float) -> Chec
     return Check(statement, "holds" if measured <= threshold else "violated", message, values)
 
 
-def _component_table(idata: InferenceData | None) -> str:
+def _component_table(idata: InferenceData | None) -> Table:
     """Weight and mean of every component, in the order of the draw of highest density."""
     assert idata is not None
     posterior = idata["posterior"]
@@ -356,7 +387,7 @@ def _component_table(idata: InferenceData | None) -> str:
         lines.append(
             [str(index), f"{float(draws.mean()):.3f}", f"{spread:.3f}", f"({shown}{more})"]
         )
-    return display.align(lines)
+    return Table(lines)
 
 
 def _compared(entry: ComponentCount) -> dict[str, float]:

@@ -9,16 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rbpp.paired.labels import FEWEST_VALUES
+
 LEAST_ROWS = 50
 # Ranks and densities are those of continuous rows: rounding may tie some, not most.
 _LEAST_DISTINCT = 0.5
 # More ties than that are due to rounding.
 _MOST_TIED = 0.1
-# Fewer values than that are classes; more, equally spaced, are rounded.
-_LEAST_VALUES = 20
 # Gap between a value and the line through its neighbours, over that between these, in the median:
 # near zero where a smooth function links the columns, near one where noise does.
 _SMALLEST_GAP = 0.02
+# The median of |u − (v + w) / 2| of three rounding errors is 0.24 of a step; noise of a third of a
+# step makes it this.
+_ROUNDING_ALONE = 0.33
 # Gaps of so many medians part classes, of so many rows; more classes than that are too many.
 _CLUMP_GAP, _CLUMP_ROWS, _MOST_CLUMPS = 100, 5, 8
 # A repeated row may be held out and fitted to at once.
@@ -60,12 +63,28 @@ def paired_rows(x: Any, y: Any) -> tuple[Tensor, int]:
             f"Expected paired rows that differ; got {repeated:.1%} that repeat another (drop the "
             "copies: held-out rows must not be among those fitted to)"
         )
+    _check_rounding(*sides)
     sides = _unrounded(sides[0], 0), _unrounded(sides[1], 1)
     _check_function(*sides)
     _check_clumps(*sides)
     rows = np.hstack(sides)
     _check_dependence(*sides)
     return torch.as_tensor(rows), sides[0].shape[1]
+
+
+def measured_rows(name: str, values: Any) -> Tensor:
+    """One side as (n, d) in float64, beside labels.
+
+    Raises:
+        ValueError: as `paired_rows`, of that side alone.
+    """
+    side = _matrix(name, values)
+    if len(side) < LEAST_ROWS:
+        raise ValueError(f"Expected at least {LEAST_ROWS} paired rows; got {len(side)}")
+    _check_columns(name, side)
+    side = _unrounded(side, 0)
+    _check_side(name, side)
+    return torch.as_tensor(side)
 
 
 def _matrix(name: str, values: Any) -> np.ndarray:
@@ -107,12 +126,24 @@ def _check_columns(name: str, side: np.ndarray) -> None:
                 f"Expected {name} to vary in every column; got {values[0]:g} throughout column "
                 f"{column}"
             )
-        if distinct < _LEAST_VALUES and distinct < _LEAST_DISTINCT * len(values):
+        if distinct < FEWEST_VALUES and distinct < _LEAST_DISTINCT * len(values):
             raise ValueError(
                 f"Expected continuous columns of {name}; got {distinct} distinct values in the "
                 f"{len(values)} rows of column {column}: discrete rows need a count of their joint "
                 "values, not a density"
             )
+
+
+def _rounding(values: np.ndarray) -> np.ndarray | None:
+    """Distance (n,) of the values of a rounded column from the next; None where few are tied.
+
+    The values beside a value are as near as the rounding allows.
+    """
+    distinct, place = np.unique(values, return_inverse=True)
+    if len(distinct) > (1 - _MOST_TIED) * len(values):
+        return None
+    step = np.diff(distinct)
+    return np.minimum(np.r_[np.inf, step], np.r_[step, np.inf])[place.reshape(-1)]
 
 
 def _unrounded(side: np.ndarray, place: int) -> np.ndarray:
@@ -124,15 +155,26 @@ def _unrounded(side: np.ndarray, place: int) -> np.ndarray:
     found = side.copy()
     random = np.random.default_rng(place)
     for column, values in enumerate(side.T):
-        distinct = np.unique(values)
-        if len(distinct) > (1 - _MOST_TIED) * len(values):
-            continue
-        step = np.diff(distinct)
-        # The values beside a value are as near as the rounding allows.
-        width = np.minimum(np.r_[np.inf, step], np.r_[step, np.inf])
-        noise = random.uniform(-0.5, 0.5, len(values))
-        found[:, column] = values + noise * np.median(width)
+        if (width := _rounding(values)) is not None:
+            noise = random.uniform(-0.5, 0.5, len(values))
+            found[:, column] = values + noise * np.median(width)
     return found
+
+
+def _check_rounding(x: np.ndarray, y: np.ndarray) -> None:
+    """Refuse a rounded column that one of the other side gives up to its rounding."""
+    for name, other, cause, effect in (("x", "y", x, y), ("y", "x", y, x)):
+        for column, values in enumerate(effect.T):
+            if cause.shape[1] > 1 or (width := _rounding(values)) is None:
+                continue
+            away, _ = _off_the_line(cause[:, 0], values)
+            # Of rounding alone: three independent uniform errors, one against the mean of two.
+            common = np.unique(values, return_counts=True)[1].max() > len(values) / 2
+            if not common and np.median(away) < _ROUNDING_ALONE * np.median(width):
+                raise ValueError(
+                    f"Expected x and y that differ by more than their rounding; got column "
+                    f"{column} of {other} as a function of {name} up to it: give more digits"
+                )
 
 
 def _check_clumps(x: np.ndarray, y: np.ndarray) -> None:
@@ -155,18 +197,23 @@ def _check_clumps(x: np.ndarray, y: np.ndarray) -> None:
         )
 
 
+def _off_the_line(cause: np.ndarray, effect: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far each value is off the line between its neighbours by the cause, and their gap."""
+    order = np.argsort(cause, kind="stable")
+    place, values = cause[order], effect[order]
+    share = (place[1:-1] - place[:-2]) / np.maximum(place[2:] - place[:-2], 1e-300)
+    gap = values[2:] - values[:-2]
+    return np.abs(values[1:-1] - values[:-2] - share * gap), np.abs(gap)
+
+
 def _check_function(x: np.ndarray, y: np.ndarray) -> None:
     """Refuse a column of one side that is a function of the other, of one column, without noise."""
     for name, other, cause, effect in (("x", "y", x, y), ("y", "x", y, x)):
         if cause.shape[1] > 1:
             continue
-        order = np.argsort(cause[:, 0], kind="stable")
-        place = cause[order, 0]
-        for column, values in enumerate(effect[order].T):
-            gap = np.abs(values[2:] - values[:-2])
-            share = (place[1:-1] - place[:-2]) / np.maximum(place[2:] - place[:-2], 1e-300)
-            line = values[:-2] + share * (values[2:] - values[:-2])
-            ratio = np.abs(values[1:-1] - line) / np.maximum(gap, 1e-300)
+        for column, values in enumerate(effect.T):
+            away, gap = _off_the_line(cause[:, 0], values)
+            ratio = away / np.maximum(gap, 1e-300)
             if np.median(ratio) < _SMALLEST_GAP:
                 raise ValueError(
                     f"Expected x and y with a joint density; got column {column} of {other} as a "
@@ -177,15 +224,19 @@ def _check_function(x: np.ndarray, y: np.ndarray) -> None:
 
 def _check_dependence(x: np.ndarray, y: np.ndarray) -> None:
     for name, side in (("x", x), ("y", y)):
-        if _is_singular(side):
-            raise ValueError(
-                f"Expected columns of {name} of which none is a linear function of the others; got "
-                "such a column, without which the information is the same: drop it"
-            )
+        _check_side(name, side)
     if _is_singular(np.hstack([x, y])):
         raise ValueError(
             "Expected x and y with a joint density; got a linear function of x that equals one of "
             "y: their mutual information is infinite (add the noise that separates them)"
+        )
+
+
+def _check_side(name: str, side: np.ndarray) -> None:
+    if _is_singular(side):
+        raise ValueError(
+            f"Expected columns of {name} of which none is a linear function of the others; got "
+            "such a column, without which the information is the same: drop it"
         )
 
 

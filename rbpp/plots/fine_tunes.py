@@ -57,5 +57,5 @@ def plot_fine_tune_bounds(data: Any, hdi_prob: float = 0.94, axis: Axes | None =
     axis.set_yticks(range(len(names)), labels, fontsize=8)
     axis.set_xlabel("loss")
     axis.set_xlim(left=left)
-    axis.legend(frameon=False, fontsize=8, loc="best")
+    axis.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     return axis

@@ -13,6 +13,8 @@ from rbpp.plots.style import BLUE, GREY, ORANGE, interval
 
 # Names and numbers of more versions than this would lie over each other.
 _MOST_NAMES = 16
+# Where a legend lies over no point.
+_ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0)}
 
 
 def plot_ranking(ranking: Sequence[Mapping[str, Any]], axis: Axes | None = None) -> Axes:
@@ -47,7 +49,7 @@ def plot_ranking(ranking: Sequence[Mapping[str, Any]], axis: Axes | None = None)
     axis.set_yticks(range(len(ranking)), [line["name"] for line in ranking])
     axis.set_ylim(len(ranking) - 0.5, -0.5)
     axis.set_xlabel("score, nats a row: larger is better")
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend(frameon=False, fontsize=8, ncols=2, **_ABOVE)
     return axis
 
 
@@ -59,14 +61,19 @@ def plot_score_by_rows(ranking: Sequence[Mapping[str, Any]], axis: Axes | None =
         axis: axes to draw on; made where absent.
     """
     axis = axis or pyplot.subplots(figsize=(6, 4), layout="constrained")[1]
+    seen: dict[int, int] = {}
     for place, line in enumerate(ranking):
-        axis.vlines(line["rows"], line["hdi_low"], line["hdi_high"], color=BLUE, linewidth=1.5)
-        axis.plot(line["rows"], line["score"], "o", color=BLUE, markersize=4)
+        # Versions of one size stand side by side.
+        same = seen[line["rows"]] = seen.get(line["rows"], -1) + 1
+        where = line["rows"] * 1.03**same
+        axis.vlines(where, line["hdi_low"], line["hdi_high"], color=BLUE, linewidth=1.5)
+        axis.plot(where, line["score"], "o", color=BLUE, markersize=4)
         if place < _MOST_NAMES:
             axis.annotate(
                 line["name"],
-                (line["rows"], line["score"]),
-                xytext=(4, 3),
+                (where, line["score"]),
+                xytext=(4 if same % 2 else -4, 3 + 4 * same),
+                ha="left" if same % 2 else "right",
                 textcoords="offset points",
                 fontsize=7,
             )
@@ -75,8 +82,14 @@ def plot_score_by_rows(ranking: Sequence[Mapping[str, Any]], axis: Axes | None =
     )
     if real:
         axis.plot(*zip(*real, strict=True), "x--", color=GREY, label="real rows")
-        axis.legend(frameon=False, fontsize=8)
-    axis.set(xscale="log", xlabel="rows", ylabel="score, nats a row")
+        axis.legend(frameon=False, fontsize=8, **_ABOVE)
+    axis.margins(x=0.2)  # for the names
+    ticks: list[int] = []
+    for size in sorted(seen):
+        ticks += [size] if not ticks or size > 1.3 * ticks[-1] else []
+    axis.set(xscale="log", xlabel="rows, log scale", ylabel="score, nats a row")
+    axis.set_xticks(ticks, [f"{size:,}" for size in ticks])
+    axis.set_xticks([], minor=True)
     return axis
 
 
@@ -141,5 +154,5 @@ def plot_series(
     if len(names) <= 2 * _MOST_NAMES:
         axis.set_xticks(places, names, rotation=40, ha="right", fontsize=8)
     axis.set(xlabel="version, oldest first", ylabel="score, nats a row")
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend(frameon=False, fontsize=8, ncols=2, **_ABOVE)
     return axis

@@ -44,7 +44,7 @@ def plot_map(
         rows, components, axes: those of `rbpp.assessment.assessment.Assessment`.
         axis: axes to draw on; made where absent.
     """
-    axis = axis or pyplot.subplots(figsize=(7, 4.6), layout="constrained")[1]
+    axis = axis or pyplot.subplots(figsize=(8.4, 4.6), layout="constrained")[1]
     for source in [name for name in SOURCE_COLOURS if name in set(rows["source"])]:
         own = rows[rows["source"] == source]
         # Thousands of marks as shapes would make the page heavy: they travel as one picture.
@@ -73,5 +73,8 @@ def plot_map(
         if (components["part"] == part).any():
             axis.plot([], [], color=colour, label=f"{part} component")
     axis.set(xlabel=axes[0], ylabel=axes[1])
-    axis.legend(frameon=False, fontsize=8, markerscale=2, loc="best")
+    # Beside the points, not over them.
+    axis.legend(
+        frameon=False, fontsize=8, markerscale=2, loc="upper left", bbox_to_anchor=(1.01, 1.0)
+    )
     return axis

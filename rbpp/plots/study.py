@@ -22,6 +22,9 @@ _GAP_PANELS = {
     "kl_gap_histogram": "reference script's histogram\nestimator (no divergence)",
 }
 
+# Where a legend lies over no point.
+_ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0)}
+
 
 def plot_kl_gap(
     studies: Mapping[str, Any], axes: np.ndarray | None = None, hdi_prob: float = 0.94
@@ -51,7 +54,9 @@ def plot_kl_gap(
         for row, name in enumerate(panels):
             _plot_gap(axes[row, column], posterior[name], knob, hdi_prob)
             if column == 0:
-                axes[row, column].set_ylabel(f"{_GAP_PANELS[name]}\n[nats]", fontsize=8)
+                axes[row, column].set_ylabel(
+                    f"{_GAP_PANELS[name]}\n[nats, symmetric log]", fontsize=8
+                )
         axes[-1, column].set_xlabel(knob)
     return axes
 
@@ -119,7 +124,7 @@ def plot_chain(data: Any, axis: Axes | None = None, draws: int = 25) -> Axes:
             if weight > 0.01:
                 axis.add_patch(ellipse(mean, covariance, edgecolor=colour, alpha=faint))
     axis.set(xlabel="dimension 0", ylabel="dimension 1")
-    axis.legend(frameon=False, markerscale=2)
+    axis.legend(frameon=False, markerscale=2, ncols=2, **_ABOVE)
     return axis
 
 
@@ -150,5 +155,5 @@ def plot_parts(data: Any, axis: Axes | None = None) -> Axes:
         if part in parts:
             axis.scatter([], [], s=60, color=colour, alpha=0.5, label=part)
     axis.set(xlabel="dimension 0", ylabel="dimension 1")
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, ncols=2, **_ABOVE)
     return axis

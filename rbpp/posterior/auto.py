@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import cycle
 from typing import Any, Literal, get_args
 
 import torch
@@ -15,23 +15,23 @@ from rbpp.compute import Compute
 from rbpp.posterior.density import ConditionedDensity
 from rbpp.posterior.hmc import (
     APPROXIMATE_RHAT,
-    CHAINS,
     LARGEST_RHAT,
     Chains,
+    chains_of,
     effective_sample_size,
     sample,
     split_rhat,
 )
-from rbpp.posterior.labels import Symmetry, one_order, symmetries
-from rbpp.posterior.laplace import FREEDOM, MATCHED_FREEDOM, Weighted, approximate, matched
+from rbpp.posterior.labels import Symmetry, described, one_order, symmetries
+from rbpp.posterior.laplace import FEW, FREEDOM, MATCHED_FREEDOM, Weighted, approximate, matched
+from rbpp.posterior.limit import Limit
 from rbpp.posterior.nuts import nuts
 from rbpp.posterior.optimum import SCREENED, Optimum, climbed, find_optima
+from rbpp.posterior.starts import fitted_starts
 from rbpp.posterior.variational import fit_guide
 
 Engine = Literal["auto", "laplace", "hmc", "svi", "nuts"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
-# A Hessian of more coordinates takes longer than chains do.
-LARGEST_LAPLACE = 1000
 # Of the seconds, for the search of optima: the rest is for chains.
 _SEARCH_SHARE = 0.4
 RESULT_CHAINS = 4
@@ -134,25 +134,32 @@ class _Search:
     best: Weighted | None = None
 
     def __post_init__(self) -> None:
-        begin = time.monotonic()
-        self.late = _Limit(begin + self.seconds)
+        self.late = Limit.after(self.seconds)
+        limit = Limit.after(_SEARCH_SHARE * self.seconds)
         self.story += self.density.prepared.describe()
         self.symmetries = tuple(symmetries(self.density, self.compute.spawn("symmetry").seed))
-        self.story += [one.describe() for one in self.symmetries]
+        self.story += described(self.symmetries).values()
+        fitted = fitted_starts(self.density, self.symmetries, self.compute.spawn("fitted").seed)
+        if fitted is not None:
+            self.story.append("starts at the means of a mixture fitted to the rows")
         self.optima = find_optima(
             self.density,
             self.compute.spawn("starts").seed,
-            out_of_time=_Limit(begin + _SEARCH_SHARE * self.seconds),
+            fitted=fitted,
+            arrange=partial(one_order, self.symmetries),
+            out_of_time=limit,
         )
         self.sound = [one for one in self.optima if one.sound]
+        self.usable = self.sound or [one for one in self.optima if not one.stray]
         self.story.append(_said_of(self.optima))
+        if limit():
+            self.story.append("the search for optima ended with its share of the time")
 
     def laplace(self, *, insist: bool) -> VectorDraws | None:
         """Normal, then Student's t, at the optima; None where neither is trusted."""
-        if self.sound and self.density.size <= LARGEST_LAPLACE:
+        if self.sound:
             for freedom in (None, FREEDOM):
-                generator = self.compute.generator("laplace", int(freedom is not None))
-                weighted = approximate(self.density, self.sound, generator, freedom=freedom)
+                weighted = self._approximated(freedom)
                 self._weigh(weighted)
                 if weighted.trusted:
                     return self._of_weighted(weighted)
@@ -198,6 +205,7 @@ class _Search:
             self._ordered(starts),
             scale,
             self.compute.generator("chains"),
+            least_draws=-(-self.draws * RESULT_CHAINS // len(starts)),
             reported=self.density.prepared.reported,
             arrange=self._ordered if self.symmetries else None,
             out_of_time=self.late,
@@ -238,6 +246,16 @@ class _Search:
             **self._common("nuts"),
         )
 
+    def _approximated(self, freedom: float | None) -> Weighted:
+        """Draws at the optima with their weights: few, where few say that they are of no use."""
+        label = int(freedom is not None)
+        few = self.compute.generator("few", label)
+        found = approximate(self.density, self.sound, few, freedom=freedom, count=FEW)
+        if found.hopeless:
+            return found
+        generator = self.compute.generator("laplace", label)
+        return approximate(self.density, self.sound, generator, freedom=freedom)
+
     @property
     def _reference(self) -> Tensor:
         return self.optima[0].point
@@ -247,22 +265,30 @@ class _Search:
 
     def _whitened(self) -> tuple[Tensor, Tensor]:
         """Centre and scale of coordinates in which the posterior is roughly standard normal."""
-        if self.sound:
-            return self.sound[0].point, self.sound[0].scale
+        if self.usable:
+            return self.usable[0].point, self.usable[0].scale
         prior = self.density.prior_vectors(SCREENED, self.compute.spawn("whitened").seed)
         return prior.mean(0), torch.diag_embed(prior.std(0).clamp_min(1e-3))
 
     def _starts(self) -> tuple[Tensor, Tensor]:
         """Distinct draws of the approximation, by weight; else what climbed from the prior."""
-        if self.best is None and self.sound and self.density.size <= LARGEST_LAPLACE:
-            generator = self.compute.generator("laplace", 1)
-            self._weigh(approximate(self.density, self.sound, generator, freedom=FREEDOM))
+        count = chains_of(self.density)
+        if self.best is None and self.sound:
+            self._weigh(self._approximated(FREEDOM))
         if self.best is not None:
             generator = self.compute.generator("starts")
-            chosen = _without_replacement(self.best.log_weights, CHAINS, generator)
+            chosen = _without_replacement(self.best.log_weights, count, generator)
             return self.best.vectors[chosen.to(self.best.vectors.device)], self.sound[0].scale
+        if self.usable:
+            generator = self.compute.generator("starts")
+            normals = torch.randn(count, self.density.size, generator=generator).double()
+            points = [
+                one.point + one.scale @ own
+                for own, one in zip(normals.to(self._reference), cycle(self.usable))
+            ]
+            return torch.stack(points), self.usable[0].scale
         prior = self.density.prior_vectors(SCREENED, self.compute.spawn("chains").seed)
-        starts = climbed(self.density, prior, CHAINS, self.late)
+        starts = climbed(self.density, prior, count, self.late)
         return starts, torch.diag_embed(prior.std(0).clamp_min(1e-3))
 
     def _weigh(self, weighted: Weighted) -> None:
@@ -292,6 +318,11 @@ class _Search:
         """Four chains of the asked number of draws: groups of short chains, one after the other."""
         groups = chains.vectors.shape[0] // RESULT_CHAINS
         regroup = partial(_regrouped, groups=groups, draws=self.draws)
+        there_are = groups * chains.vectors.shape[1]
+        if there_are < self.draws:
+            self.story.append(
+                f"{there_are} draws a chain instead of the {self.draws} asked for: time was up"
+            )
         return VectorDraws(
             vectors=regroup(chains.vectors),
             log_density=regroup(chains.log_density),
@@ -317,16 +348,6 @@ class _Search:
         )
 
 
-@dataclass(frozen=True)
-class _Limit:
-    """Whether a moment has passed."""
-
-    ends: float
-
-    def __call__(self) -> bool:
-        return time.monotonic() > self.ends
-
-
 def _without_replacement(log_weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Distinct indices drawn by weights (Gumbel's trick): copies of one start would never part."""
     uniform = torch.rand(len(log_weights), generator=generator, dtype=log_weights.dtype)
@@ -344,7 +365,7 @@ def _regrouped(values: Tensor, groups: int, draws: int) -> Tensor:
 def _said_of(optima: list[Optimum]) -> str:
     values = ", ".join(f"{one.value:.1f}" for one in optima)
     poor = sum(not one.sound for one in optima)
-    without = f", {poor} without curvature in some direction" if poor else ""
+    without = f", {poor} flat in some direction or not looked at" if poor else ""
     word = "optimum" if len(optima) == 1 else "optima"
     return f"{len(optima)} {word} at log density {values}{without}"
 

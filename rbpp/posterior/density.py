@@ -16,20 +16,23 @@ share a world, −2 and −1 are the process's own plates.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyro
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from rbpp.posterior.evaluation import Evaluation
+from rbpp.posterior.limit import NEVER, Limit
 from rbpp.processes.handlers import running
 from rbpp.processes.process import Process
 
 # Numbers in one run of the model: more vectors at once save Python time, and cost page faults where
-# rows meet components (as much time in the kernel as in arithmetic at four times as many).
-_RUN_ELEMENTS = 2**20
+# rows meet components.
+_RUN_ELEMENTS = 2**22
 
 
 @dataclass(frozen=True)
@@ -204,18 +207,29 @@ class ConditionedDensity:
             torch.where(fine.unsqueeze(-1), slope, 0.0),
         )
 
-    def hessian(self, vector: Tensor) -> Tensor:
-        """Second derivatives (D, D) at one vector, a batch of rows at a time."""
-        rows = []
-        for index in torch.arange(self.size, device=vector.device).split(self.at_once):
-            points = vector.detach().expand(len(index), -1).clone().requires_grad_(True)
-            with torch.enable_grad():
-                (slope,) = torch.autograd.grad(self(points).sum(), points, create_graph=True)
-                chosen = slope.gather(-1, index.unsqueeze(-1)).sum()
-                (row,) = torch.autograd.grad(chosen, points)
-            rows.append(row)
+    def hessian(self, vector: Tensor, limit: Limit = NEVER) -> Tensor | None:
+        """Second derivatives (D, D) at one vector; None where they would take beyond the limit."""
+        rows: list[Tensor] = []
+        parts = torch.arange(self.size, device=vector.device).split(self.at_once)
+        begin = time.monotonic()
+        for done, index in enumerate(parts):
+            each = (time.monotonic() - begin) / max(1, done)
+            if not limit.allows(each * (len(parts) - done)):
+                return None
+            rows.append(self.times_hessian(vector, one_hot(index, self.size).to(vector)))
         matrix = torch.cat(rows)
         return (matrix + matrix.mT) / 2
+
+    def times_hessian(self, vector: Tensor, directions: Tensor) -> Tensor:
+        """Directions (N, D) times the second derivatives at one vector: (N, D)."""
+        rows = []
+        for part in directions.split(self.at_once):
+            points = vector.detach().expand(len(part), -1).clone().requires_grad_(True)
+            with torch.enable_grad():
+                (slope,) = torch.autograd.grad(self(points).sum(), points, create_graph=True)
+                (row,) = torch.autograd.grad((slope * part).sum(), points)
+            rows.append(row)
+        return torch.cat(rows)
 
     def of_rows(self, vectors: Tensor, rows: int, generator: torch.Generator) -> Tensor:
         """An unbiased estimate of the density (B,) from some of the observed rows, drawn anew.
@@ -237,11 +251,19 @@ class ConditionedDensity:
             )
         return self._run(vectors, rows=plates).total()
 
-    def prior_vectors(self, count: int, seed: int) -> Tensor:
-        """Vectors (count, D) of draws from the prior: where optimisers start."""
+    def prior_vectors(
+        self, count: int, seed: int, placed: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Vectors (count, D) of draws from the prior: where optimisers start.
+
+        Args:
+            count, seed: number of vectors, and what decides them.
+            placed: values (count, *shape of a plain run) of world sites in place of the drawn ones,
+                finite in unconstrained space or left as drawn.
+        """
         from rbpp.posterior.sites import prior_vectors
 
-        return prior_vectors(self, count, seed)
+        return prior_vectors(self, count, seed, placed or {})
 
     def _total(self, vectors: Tensor) -> Tensor:
         try:

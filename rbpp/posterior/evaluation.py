@@ -11,7 +11,6 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import (
-    Categorical,
     Independent,
     MixtureSameFamily,
     MultivariateNormal,
@@ -20,6 +19,7 @@ from torch.distributions import (
 )
 
 from rbpp.internals import site_is_subsample
+from rbpp.processes.convolution import convolved
 from rbpp.processes.handlers import CHAIN_SITES, is_deterministic
 
 if TYPE_CHECKING:
@@ -251,38 +251,3 @@ def support_of(distribution: Any) -> Any:
     if isinstance(distribution, MixtureSameFamily):
         return distribution.component_distribution.support
     return distribution.support
-
-
-def convolved(output: Any, noise: Any, placeholder: Tensor) -> Any:
-    """Distribution of output + c + noise, where `noise` is Normal(placeholder + c, scale).
-
-    Args:
-        output: normal, or a mixture of normals, of vectors.
-        noise: `Normal(…).to_event(1)`.
-        placeholder: the value of the output at which `noise` was built.
-    """
-    shift = noise.base_dist.loc - placeholder
-    variance = noise.base_dist.scale.square()
-    if isinstance(output, MixtureSameFamily):
-        parts = _convolved_normal(
-            output.component_distribution, shift.unsqueeze(-2), variance.unsqueeze(-2)
-        )
-        mixing = output.mixture_distribution
-        batch = torch.broadcast_shapes(mixing.batch_shape, parts.batch_shape[:-1])
-        logits = mixing.logits.expand(*batch, mixing.logits.shape[-1])
-        return MixtureSameFamily(
-            Categorical(logits=logits, validate_args=False),
-            parts.expand((*batch, parts.batch_shape[-1])),
-            validate_args=False,
-        )
-    return _convolved_normal(output, shift, variance)
-
-
-def _convolved_normal(normal: Any, shift: Tensor, variance: Tensor) -> Any:
-    if isinstance(normal, MultivariateNormal):
-        covariance = normal.covariance_matrix + torch.diag_embed(variance)
-        return MultivariateNormal(normal.loc + shift, covariance, validate_args=False)
-    base = normal.base_dist
-    scale = (base.scale.square() + variance).sqrt()
-    loc = (base.loc + shift).expand(torch.broadcast_shapes(base.loc.shape, scale.shape))
-    return Independent(Normal(loc, scale.expand(loc.shape), validate_args=False), 1)

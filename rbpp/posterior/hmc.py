@@ -20,9 +20,11 @@ import torch
 from torch import Tensor
 
 from rbpp.posterior.density import ConditionedDensity
+from rbpp.posterior.limit import NEVER, Limit
 
-CHAINS = 32
-FIRST_ROUND, MOST_ROUNDS = 50, 8
+# Chains, the fewer the longer a run of the model takes, and the vectors that one such run holds.
+CHAINS = (32, 16, 8)
+FIRST_ROUND, MOST_ROUNDS, LEAST_DRAWS = 50, 8, 20
 LARGEST_RHAT, LEAST_SAMPLE_SIZE = 1.01, 400.0
 APPROXIMATE_RHAT = 1.05
 # Trajectories of about a quarter period of a standard normal in whitened coordinates.
@@ -67,9 +69,10 @@ def sample(
     scale: Tensor,
     generator: torch.Generator,
     *,
+    least_draws: int = 0,
     reported: Tensor | None = None,
     arrange: Callable[[Tensor], Tensor] | None = None,
-    out_of_time: Callable[[], bool] = lambda: False,
+    out_of_time: Limit = NEVER,
 ) -> Chains | None:
     """Chains from `starts` until they agree, or time is up.
 
@@ -78,35 +81,41 @@ def sample(
         starts: (chains, D), distinct.
         scale: W (D, D): coordinates are start + W x, with x roughly standard normal.
         generator: source of all randomness.
+        least_draws: of each chain: a last round that is shorter goes on until it has them.
         reported: coordinates that are judged, beside the log density; all by default. Copies of a
             mode under a symmetry of the others are then no disagreement.
         arrange: takes vectors (N, D) to copies of the same density in one order of components.
         out_of_time: asked between trajectories.
 
     Returns:
-        The last round that was completed to at least 20 draws a chain; None if there is none.
+        The last round that was completed to at least 20 draws a chain, with fewer than
+        `least_draws` only where time was up; None if there is none.
     """
     state = _State(density, starts, scale, generator, out_of_time)
-    for moves, leaps in _WINDOWS:
+    # Draws fewer than the coordinates say little of how these spread: one window to settle.
+    many = len(starts) * _WINDOWS[-1][0] < density.size
+    for moves, leaps in _WINDOWS[: 1 if many else None]:
         state.warm_up(moves, leaps)
     if arrange is not None:
         state.arrange(arrange)
     state.adapt()
     found, draws = None, FIRST_ROUND
     for number in range(1, MOST_ROUNDS + 1):
-        round_ = state.run(draws)
-        if round_ is not None:
-            if arrange is not None:
-                flat = arrange(round_[0].flatten(0, 1))
-                round_ = flat.unflatten(0, round_[0].shape[:2]), round_[1]
-            found = _judged(*round_, number, state, reported)
+        vectors, values = state.run(draws)
+        if vectors.shape[1] >= LEAST_DRAWS:
+            found = _judged(vectors, values, number, state, arrange, reported)
         if found is None or found.converged or out_of_time():
-            return found
+            break
         if arrange is not None:
             state.arrange(arrange)
         state.whiten(found.vectors)
         state.adapt()
         draws *= 2
+    if found is not None and found.vectors.shape[1] < least_draws and not out_of_time():
+        more = state.run(least_draws - found.vectors.shape[1])
+        vectors = torch.cat([found.vectors, more[0]], 1)
+        values = torch.cat([found.log_density, more[1]], 1)
+        found = _judged(vectors, values, found.rounds, state, arrange, reported)
     return found
 
 
@@ -119,7 +128,7 @@ class _State:
         starts: Tensor,
         scale: Tensor,
         generator: torch.Generator,
-        out_of_time: Callable[[], bool],
+        out_of_time: Limit,
     ) -> None:
         self.density, self.scale, self.generator = density, scale, generator
         self.out_of_time = out_of_time
@@ -167,8 +176,8 @@ class _State:
         self.step = min(math.exp(average), 2.0)
         return seen
 
-    def run(self, draws: int) -> tuple[Tensor, Tensor] | None:
-        """Vectors (chain, draw, D) and log densities of a round; None below 20 draws a chain."""
+    def run(self, draws: int) -> tuple[Tensor, Tensor]:
+        """Vectors (chain, draw, D) and log densities of a round, shorter where time is up."""
         points, values, rates = [], [], []
         for _ in range(draws):
             rates.append(self.move())
@@ -177,8 +186,6 @@ class _State:
             if self.out_of_time():
                 break
         self.acceptance = sum(rates) / len(rates)
-        if len(points) < 20:
-            return None
         return torch.stack(points, 1), torch.stack(values, 1)
 
     def move(self, leaps: int = _MOST_LEAPS) -> float:
@@ -194,7 +201,9 @@ class _State:
             points = points + self.step * moved @ self.scale.mT
             values, slopes = self.density.gradient(points)
             moved = moved + 0.5 * self.step * slopes @ self.scale
-        self.leaps += count
+            self.leaps += 1
+            if self.out_of_time():  # nobody asks for this draw
+                return 0.0
         gain = values - self.values + 0.5 * (momentum.square() - moved.square()).sum(-1)
         gain = gain.nan_to_num(-math.inf)
         uniform = torch.rand(len(gain), generator=self.generator, dtype=gain.dtype).to(gain.device)
@@ -206,8 +215,15 @@ class _State:
 
 
 def _judged(
-    vectors: Tensor, values: Tensor, number: int, state: _State, reported: Tensor | None
+    vectors: Tensor,
+    values: Tensor,
+    number: int,
+    state: _State,
+    arrange: Callable[[Tensor], Tensor] | None,
+    reported: Tensor | None,
 ) -> Chains:
+    if arrange is not None:
+        vectors = arrange(vectors.flatten(0, 1)).unflatten(0, vectors.shape[:2])
     judged = vectors if reported is None else vectors[..., reported.to(vectors.device)]
     judged = torch.cat([judged, values.unsqueeze(-1)], -1)
     rhat, size = split_rhat(judged), effective_sample_size(judged)
@@ -220,6 +236,11 @@ def _judged(
         rounds=number,
         leaps=state.leaps,
     )
+
+
+def chains_of(density: ConditionedDensity) -> int:
+    """How many chains: few where each of them costs as much as the first."""
+    return next((count for count in CHAINS if density.at_once >= count), CHAINS[-1])
 
 
 def split_rhat(draws: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ nothing of this; sites of single components are matched to a reference draw.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,24 +25,37 @@ _TESTED, _TOLERANCE = 4, 1e-7
 
 @dataclass(frozen=True)
 class Symmetry:
-    """Members of a plate that may change places.
+    """Members of a plate, or entries along an axis of a site, that may change places.
 
     Attributes:
-        plate: its name.
+        plate: its name, or the site's.
         classes: members (places in the plate) that may change places among themselves.
         blocks: places in the vector of every member's own coordinates (K, L).
         carried: places (M, L') of rows of the chain that go with the first M members.
         simplices: start and stop of the unconstrained weights that have an entry per member.
+        axis: of the site, −1 the last; 0 where it is a plate.
     """
 
     plate: str
     classes: tuple[tuple[int, ...], ...]
     blocks: Tensor
     carried: Tensor
-    simplices: tuple[tuple[int, int], ...]
+    simplices: tuple[tuple[int, int], ...] = ()
+    axis: int = 0
+
+    @property
+    def members(self) -> str:
+        """What has no order."""
+        return (
+            f"entries of {self.plate} along axis {self.axis}"
+            if self.axis
+            else f"members of plate {self.plate}"
+        )
 
     def describe(self) -> str:
         """What is symmetric, in words."""
+        if self.axis:
+            return f"{self.members} can change places; draws have the order that matches one best"
         listed = " and ".join(
             f"{len(members)} members" if len(self.classes) == 1 else str(list(members))
             for members in self.classes
@@ -93,7 +107,61 @@ def symmetries(density: ConditionedDensity, seed: int) -> list[Symmetry]:
     for plate, size in sizes.items():
         if size > 1:
             found += _tested(density, plate, size, vectors)
+    for latent in latents:
+        if not latent.per_data_set:
+            found += _along_axes(density, latent, vectors)
     return found
+
+
+def described(found: Sequence[Symmetry]) -> dict[str, str]:
+    """What has no order, and that in words: once where every component has the same symmetry."""
+    return {one.members: one.describe() for one in found}
+
+
+def _along_axes(density: ConditionedDensity, latent: Latent, vectors: Tensor) -> list[Symmetry]:
+    """Axes of a site's event along which entries may change places, as columns of A in A Aᵀ.
+
+    Any order is a product of a swap and shifts, so that these two are tested, of every member of
+    the plates by itself.
+    """
+    site = density.process.sites[latent.name]
+    event = site.shape[site.batch_dimensions :]
+    if math.prod(latent.shape) != math.prod(site.shape) or len(event) < 2:
+        return []
+    places = torch.arange(latent.start, latent.stop).reshape(-1, *event)
+    found: list[Symmetry] = []
+    with torch.no_grad():
+        before = density(vectors)
+        for axis in range(-len(event), 0):
+            size = event[axis]
+            orders = torch.arange(size).roll(1), torch.tensor([1, 0, *range(2, size)])
+            along = [
+                Symmetry(
+                    latent.name,
+                    (tuple(range(size)),),
+                    own.movedim(axis, 0).flatten(1),
+                    torch.empty(size, 0, dtype=torch.long),
+                    axis=axis,
+                )
+                for own in places
+                if size > 1
+            ]
+            same = (
+                _is_unmoved(density, one, order, vectors, before)
+                for one in along
+                for order in orders
+            )
+            if along and bool(before.isfinite().all()) and all(same):
+                found += along
+    return found
+
+
+def _is_unmoved(
+    density: ConditionedDensity, one: Symmetry, order: Tensor, vectors: Tensor, before: Tensor
+) -> bool:
+    orders = order.to(vectors.device).expand(len(vectors), -1)
+    after = density(one.permuted(vectors, orders))
+    return torch.allclose(after, before, rtol=_TOLERANCE, atol=_TOLERANCE)
 
 
 def one_order(found: Sequence[Symmetry], vectors: Tensor, reference: Tensor) -> Tensor:

@@ -19,6 +19,9 @@ from rbpp.posterior.optimum import Optimum
 # 0.7 thirteen were.
 PROPOSED, LARGEST_K, LEAST_EFFICIENCY, NEARLY_ALL = 4000, 0.5, 0.2, 0.97
 LEAST_DRAWS_PER_COORDINATE = 5
+# Draws that show that an approximation is of no use, and the k̂ from which on weights are not either
+# (Vehtari, Simpson, Gelman, Yao and Gabry, 2024).
+FEW, HOPELESS_K = 500, 0.7
 # Degrees of freedom of the Student's t that is tried where the normal's tails are too light: heavy
 # ones where nothing but the optimum is known, lighter ones after its moments are matched.
 FREEDOM, MATCHED_FREEDOM = 5.0, 12.0
@@ -55,6 +58,12 @@ class Weighted:
         """
         enough = self.pareto_k < LARGEST_K and self.efficiency > LEAST_EFFICIENCY
         return enough or self.efficiency > NEARLY_ALL
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether as many draws as one would take could neither be weighed nor matched."""
+        needed = LEAST_DRAWS_PER_COORDINATE * self.vectors.shape[-1]
+        return self.pareto_k > HOPELESS_K and self.efficiency * PROPOSED < needed
 
     def resampled(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Indices drawn by the weights, one uniform per stratum, and how many are distinct."""

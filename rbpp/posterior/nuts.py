@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
 import torch
 from pyro.infer import MCMC, NUTS
 from torch import Tensor
 
 from rbpp.posterior.density import ConditionedDensity
+from rbpp.posterior.limit import NEVER, Limit
 from rbpp.randomness import seeded, spawn
 
 
@@ -21,7 +21,7 @@ def nuts(
     draws: int,
     warmup: int = 200,
     seed: int = 0,
-    out_of_time: Callable[[], bool] = lambda: False,
+    out_of_time: Limit = NEVER,
 ) -> tuple[Tensor, Tensor] | None:
     """One chain per start, in whitened coordinates.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +14,8 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from rbpp.posterior.density import ConditionedDensity
+from rbpp.posterior.limit import NEVER, Limit
+from rbpp.randomness import generator
 
 STARTS = 4
 # Starts of one density that end further apart than this (nats) have found different modes.
@@ -21,9 +25,16 @@ SCREENED, KEPT = 256, 32
 _HALVINGS = ((40, 16), (60, 8), (90, 4))  # Adam steps, and how many starts go on
 _LEARNING_RATE, _FEW_STEPS = 0.05, 30
 _NEWTON_STEPS, _DECREMENT = 30, 1e-4
+# In many coordinates curvature is dear, and what a few steps do not end is a ridge, no optimum: of
+# the highest point alone, in time that the climbs leave.
+_MANY, _FEW_NEWTON_STEPS, _RESERVED = 100, 4, 2.5
+# A Hessian of more coordinates takes longer than chains do; then its diagonal from random probes.
+LARGEST_HESSIAN, _PROBES = 1000, 16
 # A Hessian whose eigenvalues differ by more has a direction without curvature: no optimum.
 LEAST_EIGENVALUE_RATIO = 1e-8
 _NO_POLE = 1e-6
+# Prior standard deviations.
+_FAR = 10.0
 
 
 @dataclass(frozen=True)
@@ -36,8 +47,9 @@ class Optimum:
         scale: W (D, D) with W Wᵀ the inverse of the negative Hessian: point + W ε are the draws of
             the normal approximation.
         eigenvalue_ratio: smallest to largest eigenvalue of the negative Hessian; not positive where
-            the point is no maximum.
+            the point is no maximum, nan where only the Hessian's diagonal was looked at.
         decrement: Newton decrement, what another Newton step would gain (nats).
+        stray: whether it is no sound optimum, and so far from the prior that it may be a pole.
     """
 
     point: Tensor
@@ -45,6 +57,7 @@ class Optimum:
     scale: Tensor
     eigenvalue_ratio: float
     decrement: float
+    stray: bool = False
 
     @property
     def sound(self) -> bool:
@@ -53,28 +66,50 @@ class Optimum:
 
 
 def find_optima(
-    density: ConditionedDensity, seed: int, *, out_of_time: Callable[[], bool] = lambda: False
+    density: ConditionedDensity,
+    seed: int,
+    *,
+    fitted: Tensor | None = None,
+    arrange: Callable[[Tensor, Tensor], Tensor] = lambda vectors, _: vectors,
+    out_of_time: Limit = NEVER,
 ) -> list[Optimum]:
     """Local maxima, the highest first.
 
-    Four draws of the prior start L-BFGS. Where they end apart, 256 draws are screened, the best
-    follow Adam in one batch and are halved, and L-BFGS polishes the last four. Newton's method with
-    line search ends each.
+    Four draws of the prior start L-BFGS, or two of them and the best two of `fitted`. Where they
+    end apart, 256 draws are screened, the best follow Adam in one batch and are halved, and L-BFGS
+    polishes the last four; not where a fitted start is the highest, which knows more than draws of
+    the prior. Newton's method with line search ends each.
 
     Args:
         density: what is maximised.
         seed: of the starts.
-        out_of_time: asked between steps; the search ends early where it says so.
+        fitted: other starts (N, D), such as `rbpp.posterior.starts.fitted_starts` has them.
+        arrange: takes vectors (N, D) to copies of the same density in the order of a reference
+            (D,): copies of an optimum count once.
+        out_of_time: asked at every step; the search then ends with what it has, unpolished.
 
     Raises:
         ValueError: if the density is zero at every start.
     """
     starts = density.prior_vectors(STARTS, seed)
-    found = [_climb(density, start) for start in starts]
-    found = [one for one in found if math.isfinite(one[1])]
-    values = [value for _, value in found]
-    if not found or (max(values) - min(values) > APART and not out_of_time()):
-        found += _screened(density, seed + 1, out_of_time)
+    known = 0
+    if fitted is not None:
+        high = climbed(density, fitted, KEPT // 2, out_of_time)
+        known = min(len(high), STARTS // 2)
+        starts = torch.cat([high[:known], starts[known:]])
+    climbs: list[tuple[Tensor, float]] = []
+    end = out_of_time.before(_RESERVED * _hessian_seconds(density, starts[0]))
+    begin = time.monotonic()
+    for start in starts:
+        climbs.append(_climb(density, start, end))
+        if not end.allows((time.monotonic() - begin) / len(climbs)):
+            break
+    found = [one for one in climbs if math.isfinite(one[1])]
+    values = [value for _, value in climbs]
+    by_fit = known and max(values[:known]) >= max(values) - APART
+    apart = max(values) - min(values) > APART and not by_fit
+    if not found or (apart and not end()):
+        found += _screened(density, seed + 1, end)
     if not found:
         raise ValueError(
             f"Expected data that {density.process.name} can have made; got density zero or nan at "
@@ -83,35 +118,58 @@ def find_optima(
     found.sort(key=lambda one: -one[1])
     best = [found[0]]
     for point, value in found[1:]:  # other modes, within what a posterior could notice
+        point = arrange(point.unsqueeze(0), best[0][0])[0]
         far = all((point - other).norm() > 1e-2 * (1 + other.norm()) for other, _ in best)
         if far and found[0][1] - value < 10 and len(best) < STARTS:
             best.append((point, value))
-    return [_polished(density, point) for point, _ in best]
+    highest = _polished(density, best[0][0], out_of_time)
+    if density.size > _MANY and not highest.sound:
+        return [highest]
+    return [highest, *(_polished(density, point, out_of_time) for point, _ in best[1:])]
 
 
-def _climb(density: ConditionedDensity, start: Tensor) -> tuple[Tensor, float]:
-    """L-BFGS from one start."""
+def _hessian_seconds(density: ConditionedDensity, point: Tensor) -> float:
+    """About how long the second derivatives take; none where they are quick or left out."""
+    if not _MANY < density.size <= LARGEST_HESSIAN:
+        return 0.0
+    begin = time.monotonic()
+    density.times_hessian(point, torch.eye(density.size).to(point)[: density.at_once])
+    return (time.monotonic() - begin) * density.size / density.at_once
+
+
+class _OutOfTime(Exception):  # noqa: N818 (no error)
+    """The limit was reached inside scipy's optimiser."""
+
+
+def _climb(density: ConditionedDensity, start: Tensor, out_of_time: Limit) -> tuple[Tensor, float]:
+    """L-BFGS from one start; the highest point seen, once time is up."""
+    highest, place = -math.inf, start.double()
 
     def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
-        vector = torch.as_tensor(point, dtype=torch.float64, device=start.device).unsqueeze(0)
-        value, slope = density.gradient(vector)
+        nonlocal highest, place
+        vector = torch.as_tensor(point, dtype=torch.float64, device=start.device)
+        value, slope = density.gradient(vector.unsqueeze(0))
+        if float(value) > highest:
+            highest, place = float(value), vector.clone()
+        if out_of_time():
+            raise _OutOfTime
         if not math.isfinite(float(value)):
             return 1e30, np.zeros_like(point)
         return -float(value), -slope[0].cpu().numpy()
 
-    found = minimize(
-        loss,
-        start.double().cpu().numpy(),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxcor": 20, "gtol": 1e-4, "maxiter": 500},
-    )
-    value = -float(found.fun)
-    return torch.as_tensor(found.x, device=start.device), value if value > -1e29 else -math.inf
+    with suppress(_OutOfTime):
+        minimize(
+            loss,
+            start.double().cpu().numpy(),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxcor": 20, "gtol": 1e-4, "maxiter": 500},
+        )
+    return place, highest
 
 
 def _screened(
-    density: ConditionedDensity, seed: int, out_of_time: Callable[[], bool]
+    density: ConditionedDensity, seed: int, out_of_time: Limit
 ) -> list[tuple[Tensor, float]]:
     points = density.prior_vectors(SCREENED, seed)
     with torch.no_grad():
@@ -120,22 +178,21 @@ def _screened(
     for steps, kept in _HALVINGS:
         points, values = _adam(density, points, steps, out_of_time)
         points = points[values.argsort(descending=True)[:kept]].clone()
-    found = [_climb(density, point) for point in points]
+    found = [_climb(density, point, out_of_time) for point in points]
     return [one for one in found if math.isfinite(one[1])]
 
 
-def climbed(
-    density: ConditionedDensity, points: Tensor, kept: int, out_of_time: Callable[[], bool]
-) -> Tensor:
-    """The highest (kept, D) of some points, each after a few steps uphill."""
+def climbed(density: ConditionedDensity, points: Tensor, kept: int, out_of_time: Limit) -> Tensor:
+    """The highest (kept, D) of some points, each after a few steps uphill, the best first."""
     with torch.no_grad():
         values = density(points).nan_to_num(-math.inf, -math.inf, -math.inf)
     points = points[values.argsort(descending=True)[:kept]].clone()
-    return _adam(density, points, _FEW_STEPS, out_of_time)[0]
+    points, values = _adam(density, points, _FEW_STEPS, out_of_time)
+    return points[values.argsort(descending=True)]
 
 
 def _adam(
-    density: ConditionedDensity, points: Tensor, steps: int, out_of_time: Callable[[], bool]
+    density: ConditionedDensity, points: Tensor, steps: int, out_of_time: Limit
 ) -> tuple[Tensor, Tensor]:
     first, second = torch.zeros_like(points), torch.zeros_like(points)
     value = points.new_full((len(points),), -math.inf)
@@ -150,11 +207,17 @@ def _adam(
     return points, value
 
 
-def _polished(density: ConditionedDensity, point: Tensor) -> Optimum:
+def _polished(density: ConditionedDensity, point: Tensor, out_of_time: Limit) -> Optimum:
     """Newton's method with line search, and the curvature where it ends."""
     value, slope = (part[0] for part in density.gradient(point.unsqueeze(0)))
-    for _ in range(_NEWTON_STEPS):
-        values, vectors = torch.linalg.eigh(-density.hessian(point))
+    found: Optimum | None = None
+    for _ in range(_NEWTON_STEPS if density.size <= _MANY else _FEW_NEWTON_STEPS):
+        curvature = None
+        if density.size <= LARGEST_HESSIAN:
+            curvature = density.hessian(point, out_of_time)
+        if curvature is None:
+            break
+        values, vectors = torch.linalg.eigh(-curvature)
         # A direction without curvature is followed along its slope, not thrown to infinity.
         safe = values.abs().clamp_min(float(values.abs().max()) * _NO_POLE)
         step = vectors @ ((vectors.mT @ slope) / safe)
@@ -165,18 +228,26 @@ def _polished(density: ConditionedDensity, point: Tensor) -> Optimum:
         with torch.no_grad():
             reached = density(tried).nan_to_num(-math.inf, -math.inf, -math.inf)
         best = int(reached.argmax())
-        if not float(reached[best]) > float(value):
+        higher = float(reached[best]) > float(value)
+        if higher:
+            point = tried[best]
+            value, slope = (part[0] for part in density.gradient(point.unsqueeze(0)))
+        ratio = float(values.min() / values.max().clamp_min(1e-300))
+        found = Optimum(point, float(value), vectors * safe.rsqrt(), ratio, decrement)
+        if last or not higher:
             break
-        point = tried[best]
-        value, slope = (part[0] for part in density.gradient(point.unsqueeze(0)))
-        if last:
-            break
-    ratio = float(values.min() / values.max().clamp_min(1e-300))
-    scale = vectors * safe.rsqrt()
-    return Optimum(
-        point=point,
-        value=float(value),
-        scale=scale,
-        eigenvalue_ratio=ratio,
-        decrement=decrement,
-    )
+    if found is not None and found.sound:
+        return found
+    prior = density.prior_vectors(SCREENED, 0).to(point)
+    spread = prior.std(0).clamp_min(1e-3)
+    far = bool(((point - prior.mean(0)) / spread).abs().max() > _FAR)
+    # Without curvature, as along a ridge, and where a probe says so, the prior's.
+    if found is None:
+        probes = torch.randn(_PROBES, density.size, generator=generator(0)).sign().to(point)
+        diagonal = (probes * density.times_hessian(point, probes)).mean(0).neg()
+        scale = torch.diag_embed(diagonal.clamp_min(spread.pow(-2)).rsqrt())
+        found = Optimum(point, float(value), scale, math.nan, math.inf)
+    else:
+        least = spread.pow(-2) @ vectors.square()
+        found = replace(found, scale=vectors * torch.maximum(values, least).rsqrt())
+    return replace(found, stray=far)

@@ -143,20 +143,30 @@ def on_random_sites(
     return placed
 
 
-def prior_vectors(density: ConditionedDensity, count: int, seed: int) -> Tensor:
+def prior_vectors(
+    density: ConditionedDensity, count: int, seed: int, placed: Mapping[str, Tensor]
+) -> Tensor:
     """Unconstrained vectors (count, D) of draws from the prior of the latent sites."""
     latents, sets = density.prepared.latents, density.data_sets
     run = draw(density.process, (count, sets), seed, until=density.prepared.names)
     parts = []
     for latent in latents:
         distribution, value = run.distributions[latent.name], run.values[latent.name]
-        if latent.non_centred:
-            free = standardised(normal_of(distribution), value)
-        else:
-            free = biject_to(support_of(distribution)).inv(value)
-        own = sets if latent.per_data_set else 1
-        parts.append(free.expand(count, own, *latent.shape).flatten(1))
+        free = _freed(latent, distribution, value)
+        if latent.name in placed:
+            site = density.process.sites[latent.name]
+            own = _freed(latent, distribution, site.batched(placed[latent.name].unsqueeze(1)))
+            free = torch.where(own.isfinite(), own, free)
+        own_sets = sets if latent.per_data_set else 1
+        parts.append(free.expand(count, own_sets, *latent.shape).flatten(1))
     return torch.cat(parts, -1).to(density.device)
+
+
+def _freed(latent: Latent, distribution: Any, value: Tensor) -> Tensor:
+    """A site's value in unconstrained space."""
+    if latent.non_centred:
+        return standardised(normal_of(distribution), value)
+    return biject_to(support_of(distribution)).inv(value)
 
 
 def _layout(

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from rbpp.posterior.density import ConditionedDensity
 from rbpp.posterior.laplace import PROPOSED, Weighted, weighed
+from rbpp.posterior.limit import NEVER, Limit
 from rbpp.processes.loading import find_model
 from rbpp.randomness import seeded
 
 GUIDES = ("auto", "normal", "multivariate", "lowrank", "flow")
 # A guide's own site, for guides that users write.
 SITE = "whitened"
-_PARTICLES, _RATE, _WINDOW, _MOST_STEPS = 8, 0.02, 100, 5000
+_PARTICLES, _RATE, _WINDOW = 8, 0.02, 100
 _RATES = (1.0, 0.3, 0.1)  # of _RATE, one after the other
 _RANK, _COUPLINGS, _HIDDEN = 10, 6, 32
 _LARGEST_FLOW, _LARGEST_FULL = 10, 300
@@ -37,7 +38,7 @@ def fit_guide(
     generator: torch.Generator,
     *,
     batch_rows: int | None = None,
-    out_of_time: Callable[[], bool] = lambda: False,
+    out_of_time: Limit = NEVER,
 ) -> tuple[Weighted, str]:
     """A fitted guide's draws with importance weights, and how the fit ended.
 
@@ -102,7 +103,7 @@ def _fit(
     target: _Target,
     guide: _Guide,
     generator: torch.Generator,
-    out_of_time: Callable[[], bool],
+    out_of_time: Limit,
 ) -> str:
     """Adam until the ELBO of a window of steps is no higher than that of the one before."""
     optimiser = torch.optim.Adam(guide.parameters(), lr=_RATE)
@@ -113,8 +114,8 @@ def _fit(
             group["lr"] = _RATE * share
         since = len(history)
         while not _level(history[since:]):
-            if out_of_time() or len(history) >= _MOST_STEPS:
-                return f"stopped after {len(history)} steps while the ELBO still rose"
+            if out_of_time():
+                return f"time was up after {len(history)} steps, while the ELBO still rose"
             points = guide.draw(_normals(_PARTICLES, guide.size, generator))
             fixed = {name: value.detach() for name, value in guide.named_parameters()}
             log_q = torch.func.functional_call(guide, fixed, (points,))
@@ -167,7 +168,7 @@ def _fit_of_user(
     guide: str,
     size: int,
     generator: torch.Generator,
-    out_of_time: Callable[[], bool],
+    out_of_time: Limit,
 ) -> tuple[Tensor, Tensor, str]:
     """A guide that the user wrote, fitted by Pyro."""
     _, written, _ = find_model(guide)
@@ -194,12 +195,12 @@ def _fit_of_user(
             inference = SVI(model, written, optimiser, Trace_ELBO(num_particles=4))
             since = len(history)
             while not _level(history[since:]):
-                if out_of_time() or len(history) >= _MOST_STEPS:
-                    ended = "while the ELBO still rose"
-                    break
                 history.append(-float(inference.step(size)))
                 if share == _RATES[-1]:
                     average.add(pyro.get_param_store().named_parameters())
+                if out_of_time():
+                    ended = "time was up while the ELBO still rose"
+                    break
         average.put(pyro.get_param_store().named_parameters())
         if not math.isfinite(history[-1]):
             raise ValueError(f"Expected a finite ELBO of {guide}; got {history[-1]}")

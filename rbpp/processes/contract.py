@@ -10,13 +10,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from rbpp import validate
+from rbpp import sentences, validate
 from rbpp.checks import Check, Verdict, violations
+from rbpp.display import Units
 from rbpp.processes.batch_rule import check_batch
 from rbpp.processes.graph import Graph
 from rbpp.processes.handlers import ALLOWED_PARENTS, CHAIN_SITES, ROW_PLATES, Run
@@ -57,6 +58,15 @@ class Contract(Result):
     `measured` of each has `rule`, `place` and the number behind the verdict. Checks that are not
     `required` are assumptions of some results only.
     """
+
+    every_check: ClassVar[bool] = True
+
+    def answer(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> tuple[str, ...]:
+        """Whether the process meets the contract, what was not seen, and what comes next."""
+        name = str(self.settings.get("process", ""))
+        return (*self.headline, *sentences.of_contract(self.checks, bool(self.violated), name))
 
     @property
     def violated(self) -> list[Check]:

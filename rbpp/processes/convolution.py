@@ -47,6 +47,10 @@ def convolved(output: Any, noise: Any, placeholder: Tensor) -> Any | None:
         )
         weights = Categorical(logits=_logits(output.mixture_distribution), validate_args=False)
         return MixtureSameFamily(weights, normals, validate_args=False)
+    if _is_diagonal(output) and _is_diagonal(noise):
+        own, other = output.base_dist, noise.base_dist
+        scale = (_compact(own.scale, 1).square() + _compact(other.scale, 1).square()).sqrt()
+        return Independent(Normal(_compact(own.loc, 1) + shift, scale, validate_args=False), 1)
     moments = normal_moments(output)
     if moments is None:
         return None
@@ -82,11 +86,15 @@ def normal_moments(distribution: Any) -> tuple[Tensor, Tensor] | None:
     if isinstance(distribution, MultivariateNormal):
         factor = compact_scale_tril(distribution)
         return _compact(distribution.loc, 1), factor @ factor.mT
-    diagonal = isinstance(distribution, Independent) and isinstance(distribution.base_dist, Normal)
-    if not diagonal or len(distribution.event_shape) != 1:
+    if not _is_diagonal(distribution):
         return None
     base = distribution.base_dist
     return _compact(base.loc, 1), torch.diag_embed(_compact(base.scale, 1).square())
+
+
+def _is_diagonal(distribution: Any) -> bool:
+    diagonal = isinstance(distribution, Independent) and isinstance(distribution.base_dist, Normal)
+    return diagonal and len(distribution.event_shape) == 1
 
 
 def _logits(categorical: Categorical) -> Tensor:

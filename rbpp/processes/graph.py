@@ -22,6 +22,7 @@ from pyro.ops.provenance import get_provenance
 from torch.overrides import TorchFunctionMode
 
 from rbpp.processes.handlers import running
+from rbpp.processes.networks import in_double
 
 # Torch functions that turn the values of a tensor into something that is no tensor.
 _LEAVES_TENSORS = {
@@ -74,7 +75,7 @@ def read_graph(model: Callable[[], Any], seed: int = 0) -> Graph:
     """The graph of one run of `model`."""
     escapes = _Escapes()
     try:
-        with running(seed), escapes:
+        with running(seed), in_double(model), escapes:
             relations = get_model_relations(model, include_deterministic=True)
     except Exception as error:  # whatever a model or Pyro raises: it is reported, not handled
         return Graph(None, tuple(escapes.found), f"{type(error).__name__}: {error}")

@@ -14,7 +14,7 @@ from torch.distributions import MixtureSameFamily, MultivariateNormal
 
 from rbpp.internals import compact_scale_tril, site_is_subsample
 from rbpp.processes.networks import in_double
-from rbpp.randomness import seeded
+from rbpp.randomness import other_states, seeded
 
 # The plate that holds the rows of a site; the free sites of the chain need none.
 ROW_PLATES = {
@@ -95,6 +95,7 @@ class Run(Messenger):
         self.deterministic: set[str] = set()
         self.computed: dict[str, Tensor] = {}  # deterministic sites before they were held
         self.observed: list[str] = []  # by the model itself
+        self.ended: tuple[Any, ...] = ()  # random states of NumPy and Python
 
     def of(
         self, model: Callable[[], Any], seed: int = 0, device: torch.device | str = "cpu"
@@ -106,6 +107,14 @@ class Run(Messenger):
                 model()
             except _Reached:
                 pass
+            except RuntimeError as error:
+                if "dtype" not in str(error) and "scalar type" not in str(error):
+                    raise
+                raise RuntimeError(
+                    f"{error}: rbpp runs models in float64, so give the model's own tensors that "
+                    "type, such as weights.double()"
+                ) from error
+            self.ended = other_states()
             if torch.initial_seed() != started:
                 raise ValueError(
                     "Expected a model that sets no seed; got one that does (pyro.set_rng_seed or "
@@ -136,7 +145,10 @@ class Run(Messenger):
         name = msg["name"]
         if name in self.values:
             raise ValueError(f"Expected every site once; got {name!r} twice")
-        self.values[name] = torch.as_tensor(msg["value"])
+        value = torch.as_tensor(msg["value"])
+        if value.is_floating_point() and value.dtype != torch.get_default_dtype():
+            msg["value"] = value = value.to(torch.get_default_dtype())  # of a prior in float32
+        self.values[name] = value
         self.distributions[name] = msg["fn"]
         self.plates[name] = tuple(frame for frame in msg["cond_indep_stack"] if frame.vectorized)
         if is_deterministic(msg):

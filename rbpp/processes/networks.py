@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 # Packages whose modules hold no network of the user.
@@ -22,18 +23,27 @@ def in_double(model: Callable[..., Any]) -> Iterator[None]:
     Log densities of many rows need float64, and torch multiplies no matrices of two types. What was
     float32 is so again without loss.
     """
-    changed: list[tuple[Any, dict[str, Any]]] = []
-    parts = [part for network in networks(model) for part in network.modules()]
+    found = networks(model)
+    parts = [part for network in found for part in network.modules()]
     if not parts:
         yield
         return
+    changed: list[tuple[Any, dict[str, Any]]] = []
+    compiled = {
+        part: next((own.dtype for own in part.parameters()), None)
+        for part in parts
+        if isinstance(part, torch.jit.ScriptModule)
+    }
+    hooks = [part.register_forward_pre_hook(_given_double, with_kwargs=True) for part in found]
     for part in parts:
-        kept: Any
-        for kept in (part._parameters, part._buffers):
-            # New tensors, which a derivative that is taken later can rely on.
-            cast = {name: _double(tensor) for name, tensor in kept.items() if tensor is not None}
-            changed.append((kept, dict(kept)))
-            kept.update(cast)
+        if part in compiled:
+            part.double()
+            continue
+        # New tensors, which a derivative that is taken later can rely on.
+        for kept in (part._parameters, part._buffers, part.__dict__):
+            tensors = {name: own for name, own in kept.items() if isinstance(own, Tensor)}
+            changed.append((kept, tensors))
+            kept.update({name: _double(own) for name, own in tensors.items()})
     _point_to_weights(parts)
     try:
         with warnings.catch_warnings():
@@ -42,9 +52,23 @@ def in_double(model: Callable[..., Any]) -> Iterator[None]:
             yield
     finally:
         for kept, before in changed:
-            kept.clear()
             kept.update(before)
+        for part, dtype in compiled.items():
+            part.to(dtype)
+        for hook in hooks:
+            hook.remove()
         _point_to_weights(parts)
+
+
+def _given_double(
+    _: nn.Module, given: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a network is called with, in float64, wherever the model has cast it to less."""
+
+    def double(value: Any) -> Any:
+        return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    return tuple(map(double, given)), {name: double(value) for name, value in named.items()}
 
 
 def _double(tensor: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from rbpp import inference_data, validate
 from rbpp.compute import Compute
-from rbpp.display import Units, align
+from rbpp.display import Part, Table, Units, align
 from rbpp.inference_data import InferenceData
 from rbpp.processes.process import Process, Site, draw, load_process
 from rbpp.result import Result
+from rbpp.wording import count
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -65,22 +66,29 @@ class Simulation(Result, Draws):
         """The sites, with `--json`."""
         return {"sites": self.site_table()}
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str:
+    def answer(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> tuple[str, ...]:
+        """What was drawn, and what comes next."""
+        worlds, replicates = next(iter(self.sites.values())).shape[:2]
+        name = self.process.name
+        rows = [f"{one.rows} of {site}" for site, one in self.process.sites.items() if one.plates]
+        return (
+            f"{count(worlds, 'world')} of {name}, each with {count(replicates, 'data set')}.",
+            f"Rows of a data set: {', '.join(rows)}.",
+            f"Next: rbpp bounds {name} has the terms and bounds, rbpp check {name} the contract.",
+        )
+
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
         table = self.site_table()
         shown = [
             [f"{v:.5g}" if isinstance(v, float) else str(v) for v in s.values()] for s in table
         ]
-        return align([list(table[0]), *shown])
+        return [Table([list(table[0]), *shown])]
 
     def __repr__(self) -> str:
         worlds, replicates = next(iter(self.sites.values())).shape[:2]
         return f"<Simulation of {self.process.name}: {worlds} worlds, {replicates} replicates>"
-
-    def _repr_html_(self) -> str:
-        """The sites, for a notebook."""
-        import pandas as pd
-
-        return pd.DataFrame(self.site_table()).set_index("site").to_html()
 
 
 def simulate(

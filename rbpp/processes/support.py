@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import Independent, TransformedDistribution
 
 
 def log_prob(distribution: Any, value: Tensor) -> Tensor:
@@ -39,7 +40,27 @@ def _inside(distribution: Any, value: Tensor) -> Tensor | None:
         found = distribution.support.check(value)
     except (NotImplementedError, AttributeError, ValueError, RuntimeError):
         return None
-    return found if isinstance(found, Tensor) else None
+    if not isinstance(found, Tensor):
+        return None
+    transformed = _base(distribution)
+    if not isinstance(transformed, TransformedDistribution):
+        return found
+    # Of a bounded distribution that is shifted and scaled, torch says that its support is the line.
+    try:
+        for transform in reversed(transformed.transforms):
+            value = transform.inv(value)
+        own = transformed.base_dist.support.check(value)
+    except (NotImplementedError, AttributeError, ValueError, RuntimeError):
+        return found
+    while own.dim() > found.dim():
+        own = own.all(-1)
+    return found & own
+
+
+def _base(distribution: Any) -> Any:
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    return distribution
 
 
 @contextmanager

@@ -97,6 +97,14 @@ def check_sites(runs: Tries, run: Run) -> Iterator[Check]:
             message = f"some runs stop with {type(error).__name__}: {error}"
             yield finding("runs", "every run", "violated", message)
             return
+        # Runs start from different seeds, and end alike where the model has set its own.
+        for library, mine, other in zip(
+            ("numpy.random", "random"), run.ended, runs.base(attempt).ended, strict=True
+        ):
+            if mine == other:
+                message = f"sets the seed of {library} inside: --seed has no effect on its draws"
+                yield finding("runs", "every run", "violated", message)
+                return
         if names != list(run.values):
             other = ", ".join(sorted(set(names) ^ set(run.values))) or "their order"
             message = f"the sites differ from run to run: {other}"

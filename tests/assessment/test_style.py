@@ -40,7 +40,7 @@ def test_one_author_has_no_style(margin):
     found = style_of(target, synthetic)
     assert found.shift < 0.15
     # Four standard errors of an AUC between near halves of one law.
-    margin(4 * found.separation_error - abs(found.separation - 0.5))
+    margin(4 - abs(found.separation - 0.5) / found.separation_error)
 
 
 def test_a_style_is_taken_away():

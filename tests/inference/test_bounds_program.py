@@ -125,7 +125,7 @@ def test_the_noise_of_the_learner_of_letters_counts(capsys):
         (["no_such_process"], "no_such_process"),
         (["linear_gaussian", "--set", "outptus=3"], "outputs"),
         (["linear_gaussian", "--learner", "oracle"], "oracle"),
-        (["linear_gaussian", "--components", "0"], "components ≥ 1"),
+        (["linear_gaussian", "--components", "0"], "--components"),
         (["linear_gaussian", "--learner", "point", "--components", "2"], "with a mixture only"),
         (["linear_gaussian", "--learner", "finite"], "Expected letters at site synthetic"),
         (["linear_gaussian", "--learner-noise", "0.2"], "Expected letters at site synthetic"),

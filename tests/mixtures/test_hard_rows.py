@@ -76,8 +76,8 @@ def rows_without_density():
         "shares": (random.dirichlet([2, 3, 4], size=400), "got columns 0, 1, 2,"),
         "points": (np.repeat(random.normal(size=(5, 4)), 80, 0), "5 distinct rows of 400"),
         "inflated": (inflated, "got 0 in 30% of the rows of column 2"),
-        "far": (far, "1e\\+08 in row 400, column 0"),
-        "sentinel": (sentinel, "-9999 in row 0, column 0"),
+        "far": (far, "1e\\+08 in row 400, column"),
+        "sentinel": (sentinel, "-9999 in row 0, column"),
         "one": (one, "1e\\+06 in row 299, column 0"),
     }
 
@@ -170,3 +170,10 @@ def test_overlapping_components_are_not_called_wrong_for_their_labels():
     rows[:150, 0] += 2.0
     _, _, checks = entropy_of(rows, 2)
     assert checks["the approximation is near the posterior"].verdict == "holds"
+
+
+@pytest.mark.parametrize(("rows", "verdict"), [(8, "violated"), (60, "holds")])
+def test_rows_that_are_too_few_for_a_covariance_are_said_to_be(rows, verdict):
+    found = rbpp.fit_mixture(np.random.default_rng(0).normal(size=(rows, 4)), 1, chains=1, draws=20)
+    (one,) = [check for check in found.checks if "and not the prior" in check.statement]
+    assert one.verdict == verdict

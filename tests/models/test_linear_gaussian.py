@@ -37,7 +37,7 @@ def test_loadings_are_the_covariances_of_the_draws(noise, margin):
     # false alarm in 2,000.
     variances = expected.diagonal()
     error = ((variances[:, None] * variances + expected**2) / replicates).sqrt()
-    margin(5 * error + 1e-12 - (found - expected).abs())
+    margin(5 - (found - expected).abs() / (error + 1e-12))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from rbpp.paired.dependence import effective_rows, independence_check
 from rbpp.paired.labels import is_labels, label_information
 from rbpp.paired.mutual_information import mutual_information
+from rbpp.paired.paired_rows import paired_rows
 
 
 def holds(x, y, truth, **options):
@@ -123,3 +124,15 @@ def test_a_block_widens_the_interval_and_is_checked():
     assert blocked.standard_deviation > 1.5 * single.standard_deviation
     with pytest.raises(ValueError, match="at least 10 blocks"):
         mutual_information(x, y, block=101)
+
+
+@pytest.mark.parametrize(("noise", "refused"), [(0.0, True), (0.002, True), (0.1, False)])
+def test_what_differs_by_its_rounding_alone_is_refused(noise, refused):
+    random = np.random.default_rng(0)
+    x = random.normal(size=600)
+    y = np.round(x + noise * random.normal(size=600), 2)
+    if refused:
+        with pytest.raises(ValueError, match="by more than their rounding"):
+            paired_rows(x, y)
+    else:
+        paired_rows(x, y)

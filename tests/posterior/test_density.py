@@ -103,7 +103,7 @@ def test_an_output_of_mixtures_is_integrated_out_as_the_average_over_its_draws(m
     draws = pyro_outputs(process, {**world, "anchor": values["anchor"]}, 20000)
     each = Normal(draws, 0.5).log_prob(values["synthetic"]).sum(-1).exp()
     found = density.evaluate(vector, torch.Generator())[1]["synthetic"].exp().item()
-    margin(4 * each.std() / math.sqrt(len(each)) - abs(each.mean() - found))
+    margin(4 - abs(each.mean() - found) / (each.std() / math.sqrt(len(each))))
 
 
 def pyro_outputs(process, held, count):

@@ -1,11 +1,22 @@
 """Processes as people write them: networks, modules, neighbours, seeds, bounded rows, scalars."""
 
 import math
+import random
 
+import numpy as np
 import pyro
 import pytest
 import torch
-from pyro.distributions import Independent, LogNormal, Normal, Uniform
+from pyro.distributions import (
+    Categorical,
+    Exponential,
+    Independent,
+    LogNormal,
+    Normal,
+    TransformedDistribution,
+    Uniform,
+)
+from pyro.distributions.transforms import AffineTransform
 from pyro.nn import PyroModule
 
 from rbpp.processes.contract import check
@@ -61,10 +72,87 @@ def seeded_later(anchors: int = 4, outputs: int = 5):
     chain(answer, anchors, outputs)
 
 
-@pytest.mark.parametrize("model", [with_network, Generator(), uniform])
+COMPILED = torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.scale = torch.nn.Linear(2, 2), torch.ones(2)  # neither buffer nor weight
+
+    def forward(self, value):
+        return self.layer(value) * self.scale
+
+
+SCALED = Scaled()
+
+
+def compiled(anchors: int = 4, outputs: int = 5):
+    chain(lambda prompt: Normal(COMPILED(prompt), 0.5), anchors, outputs)
+
+
+def cast_inside(anchors: int = 4, outputs: int = 5):
+    chain(lambda prompt: Normal(SCALED(prompt.float()), 0.5), anchors, outputs)
+
+
+def bounded_and_shifted(anchors: int = 4, outputs: int = 5):
+    def answer(prompt):
+        shift = AffineTransform(prompt, 1.0)
+        return TransformedDistribution(Exponential(torch.ones_like(prompt)), [shift])
+
+    chain(answer, anchors, outputs)
+
+
+def greedy_letters(anchors: int = 4, outputs: int = 5):
+    with pyro.plate("anchors", anchors):
+        anchor = pyro.sample("anchor", Categorical(torch.ones(1, 3)).to_event(1))
+    prompt = pyro.deterministic("prompt", anchor[..., :1, :], event_dim=1)
+    with pyro.plate("outputs", outputs):
+        likely = 400.0 * torch.nn.functional.one_hot(prompt, 3).double()
+        output = pyro.sample("output", Categorical(logits=likely).to_event(1))
+        likely = 400.0 * torch.nn.functional.one_hot(output, 3).double()
+        pyro.sample("synthetic", Categorical(logits=likely).to_event(1))
+
+
+BROUGHT = [
+    with_network,
+    Generator(),
+    uniform,
+    compiled,
+    cast_inside,
+    bounded_and_shifted,
+    greedy_letters,
+]
+
+
+@pytest.mark.parametrize("model", BROUGHT)
 def test_what_people_bring_meets_the_contract(model):
     found = check(model, tries=4)
     assert not found.violated, found.reasons()
+
+
+def test_the_graph_is_seen_through_a_network():
+    found = check(with_network, tries=4)
+    assert not [one for one in found.checks if "graph cannot be read" in one.message]
+
+
+WEIGHTS = torch.ones(2, 2)
+
+
+def test_weights_of_another_type_are_named():
+    def weighted(anchors: int = 4, outputs: int = 5):
+        chain(lambda prompt: Normal(prompt @ WEIGHTS, 0.5), anchors, outputs)
+
+    assert "rbpp runs models in float64" in check(weighted, tries=2).reasons()
+
+
+@pytest.mark.parametrize("library", [np.random, random])
+def test_a_seed_of_another_library_is_named(library):
+    def model(anchors: int = 4, outputs: int = 5):
+        library.seed(3)
+        chain(lambda prompt: Normal(prompt + library.uniform(0, 1), 0.5), anchors, outputs)
+
+    assert f"sets the seed of {library.__name__} inside" in check(model, tries=2).reasons()
 
 
 def test_networks_are_float32_again_and_nothing_is_registered():
