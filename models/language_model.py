@@ -38,7 +38,7 @@ def model(
     unprompted_outputs: int = 100,
     temperature: float = 1.0,
     top_p: float = 1.0,
-    perplexity: float = 3.6,
+    perplexity: float = 5.0,
     language_model: Any = None,
     task: Any = None,
 ) -> Tensor:

@@ -181,6 +181,8 @@ def read(path: str | os.PathLike[str]) -> InferenceData:
         OSError: if there is no such file.
     """
     target = Path(path)
+    if target.exists() and not target.is_file():  # a pipe would be waited for
+        raise ValueError(f"Expected a NetCDF file of rbpp; got {target}, which is no regular file")
     with target.open("rb"):  # a missing or unreadable file says so itself
         pass
     try:

@@ -19,7 +19,6 @@ from rbpp.inference_data import InferenceData
 from rbpp.result import Result
 from rbpp.sentences import trust
 from rbpp.variables import VARIABLES
-from rbpp.wording import term_quantity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,9 +137,7 @@ class ChannelInformation(Result):
         if data.tokens is not None:
             heading += f", {wording.count(int(data.tokens.sum()), 'token')}"
         words = headline(self.surprise, self.prompt_information, self.refused, units)
-        table = self.table(hdi_prob, units, per_row=per_row)
-        gain = f"Beyond the prompts: {term_quantity('information_gain', table)} {units} (ΔI)."
-        return (f"{heading}.", gain, *words, trust(self.checks))
+        return (f"{heading}.", *words, trust(self.checks))
 
     def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
         """The terms that matter, the entropy of outputs among them."""
