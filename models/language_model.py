@@ -104,7 +104,7 @@ class SmallTransformer(nn.Module):
             return nn.Parameter(scale * drawn / math.sqrt(rows), requires_grad=False)
 
         self.embedding = weights(tokens, _WIDTH)
-        self.embedding *= math.sqrt(tokens)
+        self.embedding.data *= math.sqrt(tokens)
         self.queries, self.keys = weights(_WIDTH, _WIDTH), weights(_WIDTH, _WIDTH)
         self.values = weights(_WIDTH, _WIDTH)
         self.inner, self.outer = weights(_WIDTH, 4 * _WIDTH), weights(4 * _WIDTH, _WIDTH)

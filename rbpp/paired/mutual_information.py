@@ -432,8 +432,8 @@ def _with_misfit(drawn: Estimate, by_neighbours: float, held_out: float, seed: i
 
     Neighbours know no model: where they find more than held-out rows do, e nats, the information
     may be larger by twice as much or none. The shift is normal with mean e / 2 and spread e. Of 14
-    data sets of 200 rows y = x · noise 94 % intervals held the truth in 13, without it in 6; of 8 of
-    y = x + noise, whose model is in the class, in 8 and 7.
+    data sets of 200 rows y = x · noise 94 % intervals held the truth in 13, without it in 6; of 8
+    of y = x + noise, whose model is in the class, in 8 and 7.
     """
     excess = max(0.0, by_neighbours - held_out)
     noise = torch.randn(drawn.value.shape, generator=generator(seed), dtype=drawn.value.dtype)
