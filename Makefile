@@ -23,7 +23,7 @@ browser: ## Chromium, in which the tests open the reports, in an environment of 
 slow: $(INSTALLED) ## the tests that take over a minute
 	$(BIN)/python -m pytest -m slow
 
-robust: $(INSTALLED) ## tests of random numbers: four kinds of processor, five seeds each
+robust: $(INSTALLED) ## random numbers on four kinds of processor, damaged files, kills, full disks
 	$(BIN)/python tests/robust.py
 
 margins: $(INSTALLED) ## how far those tests stay from their limits, over 20 seeds
@@ -32,7 +32,7 @@ margins: $(INSTALLED) ## how far those tests stay from their limits, over 20 see
 lowest: ## the tests with the lower bounds of pyproject.toml, in an environment of their own
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet -c constraints-lowest.txt -e '.[dev]'
-	.venv-lowest/bin/python -m pytest -W ignore
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -W ignore -n auto --maxprocesses 4 --dist loadfile
 
 container: ## InferenceData under ArviZ 1.x and without torch: PYTHON is 3.12 or later
 	test -x .venv-newer/bin/python || $(PYTHON) -m venv .venv-newer

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rbpp import command, options
+from rbpp import command, options, outputs
 from rbpp.assessment.source_options import (
     add_fields,
     add_fits,
@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace) -> command.Done:
     """Read, assess, and write what was asked for."""
     if arguments.open and arguments.report is None:
         raise ValueError("--open: expected --report FILE.html with it; got none")
-    result = _assessed(arguments)
+    result, failures = _assessed(arguments)
     files: dict[Path, Callable[[Path], object]] = {}
     if arguments.report is not None:
         from rbpp.assessment.report import write_report
@@ -129,13 +129,13 @@ def run(arguments: argparse.Namespace) -> command.Done:
             files[arguments.card] = partial(Path.write_text, data=card, encoding="utf-8")
     if arguments.ask is not None:
         files[arguments.ask] = lambda path: result.ask(path, arguments.ask_rows)
-    written = [] if arguments.rows is None else [arguments.rows]
+    written = [] if arguments.rows is None or failures else [arguments.rows]
     shown = arguments.report if arguments.open else None
-    return command.Done(result, written=written, files=files, opened=shown)
+    return command.Done(result, written=written, failures=failures, files=files, opened=shown)
 
 
-def _assessed(arguments: argparse.Namespace) -> Assessment:
-    """The assessment, with the table of all rows written where it was asked for."""
+def _assessed(arguments: argparse.Namespace) -> tuple[Assessment, list[str]]:
+    """The assessment, with the table of all rows written where it was asked for, or why not."""
     from rbpp.assessment.assess import assess_sources, checked_roles
     from rbpp.assessment.row_file import write_rows
     from rbpp.assessment.sources import read_sources
@@ -168,14 +168,18 @@ def _assessed(arguments: argparse.Namespace) -> Assessment:
             seed=arguments.seed,
             compute=compute,
         )
+        failures = []
         if arguments.rows is not None:
-            result = write_rows(arguments.rows, sources, result, compute=compute)
+            try:
+                result = write_rows(arguments.rows, sources, result, compute=compute)
+            except OSError as error:  # what was found is not lost with it
+                failures.append(outputs.failure(arguments.rows, error))
     if corpus is None:
-        return result
+        return result, failures
     from rbpp.assessment.source_checks import known_share
 
     check = known_share(result.terms["irrelevant_share"].value.numpy(), corpus.off_task_share)
-    return replace(result, checks=(*result.checks, check))
+    return replace(result, checks=(*result.checks, check)), failures
 
 
 def _sources(arguments: argparse.Namespace) -> dict[str, Any]:

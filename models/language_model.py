@@ -38,7 +38,7 @@ def model(
     unprompted_outputs: int = 100,
     temperature: float = 1.0,
     top_p: float = 1.0,
-    perplexity: float = 3.6,
+    perplexity: float = 5.0,
     language_model: Any = None,
     task: Any = None,
 ) -> Tensor:
@@ -104,7 +104,7 @@ class SmallTransformer(nn.Module):
             return nn.Parameter(scale * drawn / math.sqrt(rows), requires_grad=False)
 
         self.embedding = weights(tokens, _WIDTH)
-        self.embedding *= math.sqrt(tokens)
+        self.embedding.data *= math.sqrt(tokens)
         self.queries, self.keys = weights(_WIDTH, _WIDTH), weights(_WIDTH, _WIDTH)
         self.values = weights(_WIDTH, _WIDTH)
         self.inner, self.outer = weights(_WIDTH, 4 * _WIDTH), weights(4 * _WIDTH, _WIDTH)

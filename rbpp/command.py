@@ -47,6 +47,7 @@ class Done:
         result: of the job, or several by name, each written to a file of its own.
         exit_status: of the command.
         written: files that the program wrote by itself.
+        failures: lines about those that it could not write.
         files: further files, each with what writes it, to a path beside it, when the rest is done.
         figures: name to a function that draws a figure of several results together, in place of
             the figures of each.
@@ -56,6 +57,7 @@ class Done:
     result: Result | Mapping[str, Result]
     exit_status: int = 0
     written: Sequence[Path] = ()
+    failures: Sequence[str] = ()
     files: Mapping[Path, Callable[[Path], Any]] = field(default_factory=dict)
     figures: Mapping[str, Callable[[], Any]] | None = None
     opened: Path | None = None
@@ -245,6 +247,7 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
         text = run_options.to_toml(name, parser, parser.given, parsed)
         writers[config] = partial(Path.write_text, data=text, encoding="utf-8")
     new, failures = outputs.write_all(writers)
+    failures = [*done.failures, *failures]
     written = [*done.written, *new]
     if parsed.json:
         _print_json(_joined_json(several, settings, shown))

@@ -181,6 +181,8 @@ def read(path: str | os.PathLike[str]) -> InferenceData:
         OSError: if there is no such file.
     """
     target = Path(path)
+    if target.exists() and not target.is_file():  # a pipe would be waited for
+        raise ValueError(f"Expected a NetCDF file of rbpp; got {target}, which is no regular file")
     with target.open("rb"):  # a missing or unreadable file says so itself
         pass
     try:
@@ -278,7 +280,7 @@ def _dataset(
         own = _dimension_names(group, name, array.ndim - len(leading), dims)
         variable = VARIABLES.get(name)
         variables[name] = xr.Variable((*leading, *own), array, variable.attrs if variable else {})
-    used = {dimension for variable in variables.values() for dimension in variable.dims}
+    used = {str(dimension) for variable in variables.values() for dimension in variable.dims}
     # Every dimension has labels: without them ArviZ makes no data frame.
     dataset = xr.Dataset(variables)
     return dataset.assign_coords(

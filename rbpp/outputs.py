@@ -110,8 +110,7 @@ def write_all(writers: Mapping[Path, Writer]) -> tuple[list[Path], list[str]]:
             with written_whole(path) as aside:
                 write(aside)
         except (OSError, MemoryError) as error:
-            reason = getattr(error, "strerror", None) or error or "no memory left"
-            failures.append(f"cannot write {path}: {reason}")
+            failures.append(failure(path, error))
         else:
             written.append(path)
     return written, failures
@@ -176,6 +175,13 @@ def _opened(path: Path, program: str) -> str:
         ".json": f"rbpp {program} … --against {name}",
     }
     return commands.get(path.suffix, "").replace("'import", '"import').replace("))'", '))"')
+
+
+def failure(path: Path, error: Exception) -> str:
+    """In one line that a file could not be written, and why."""
+    number = getattr(error, "errno", None)
+    reason = os.strerror(number) if number else str(error)
+    return f"cannot write {path}: {reason or 'no memory left'}"
 
 
 # Options whose words may be names of files by accident, or are folders of their own.

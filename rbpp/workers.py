@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # What the names of modules begin with that were loaded from a file, such as a user's process.
 FILE_MODULE = "rbpp_process_"
+# Names of modules that such files have imported from beside them.
+NEIGHBOURS: set[str] = set()
 # Of a task whose worker died: a machine that went away, a process that was killed.
 _RETRIES = 10
 # Tasks under way for each processor: a worker that is done has the next one at hand.
@@ -131,7 +133,7 @@ def _ray_map(ray: Any, gpus_per_task: float) -> Map:
 def _send_whole(ray: Any) -> None:
     """Functions of files that were loaded go to the workers as code: by name there are none."""
     for name, module in list(sys.modules.items()):
-        if name.startswith(FILE_MODULE):
+        if name.startswith(FILE_MODULE) or name in NEIGHBOURS:
             ray.cloudpickle.register_pickle_by_value(module)
 
 

@@ -1,5 +1,7 @@
 """The tests marked `random`, with other seeds, vector instructions and numbers of threads.
 
+Then damaged files, kills and full disks.
+
     python tests/robust.py             four machines, five seeds each
     python tests/robust.py --quick     two machines, one seed each
     python tests/robust.py --margins   20 seeds: how far every assertion stays from its limit
@@ -106,6 +108,10 @@ def main() -> int:
     runs = [(machine, 1000 * (1 + seed)) for machine in machines for seed in range(seeds)]
     with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as pool:
         codes = list(pool.map(lambda item: run(*item), runs))
+    files, kills = (50, 3) if arguments.quick else (500, 20)
+    for program, count in (("fuzz_readers.py", files), ("kills_and_full_disks.py", kills)):
+        command = [sys.executable, str(TESTS / program), str(count)]
+        codes.append(subprocess.run(command, check=False).returncode)
     return 1 if any(codes) else 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import jsonschema
@@ -36,6 +37,21 @@ QUESTIONS = (
 )
 
 
+def has_pinned_versions():
+    """Whether the libraries that numbers and tables depend on are those that the pages are of."""
+    lines = (CHECKOUT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if "==" in line)
+    names = ("arviz", "numpy", "pandas", "scikit-learn", "scipy", "torch")
+    return all(version(name).partition("+")[0] == pins[name] for name in names)
+
+
+def assert_up_to_date(page, found):
+    """With other versions a page has to run, and may print other numbers."""
+    if has_pinned_versions():
+        stale = "".join(pages.difference(page, *one) for one in found)
+        assert stale == "", "run `make docs-examples`"
+
+
 def run_of(path):
     return str(path.relative_to(CHECKOUT))
 
@@ -43,8 +59,7 @@ def run_of(path):
 @pytest.mark.parametrize("page", pages.pages(), ids=run_of)
 def test_a_page_shows_what_its_quick_blocks_print(page):
     """Up to its first slow block; `make slow` runs whole pages."""
-    found = pages.run_page(page, slow=False)
-    assert "".join(pages.difference(page, *one) for one in found) == "", "run `make docs-examples`"
+    assert_up_to_date(page, pages.run_page(page, slow=False))
 
 
 @pytest.mark.slow
@@ -54,8 +69,7 @@ def test_a_page_shows_what_its_quick_blocks_print(page):
     ids=run_of,
 )
 def test_a_whole_page_shows_what_it_prints(page):
-    found = pages.run_page(page)
-    assert "".join(pages.difference(page, *one) for one in found) == "", "run `make docs-examples`"
+    assert_up_to_date(page, pages.run_page(page))
 
 
 def rbpp_commands(page):
@@ -87,7 +101,12 @@ def split_by_operators(words):
 def test_every_command_is_one_that_its_parser_takes(page, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name, *arguments in rbpp_commands(page):
-        assert reference.parser_of(name).parse_args(arguments)
+        parser = reference.parser_of(name)
+        if "--config" in arguments:  # the file holds the rest
+            options = {word for word in arguments if word.startswith("--")}
+            assert options <= set(parser._option_string_actions)
+        else:
+            assert parser.parse_args(arguments)
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=run_of)
@@ -126,7 +145,9 @@ def test_every_question_has_a_page_with_a_command_and_its_meaning():
 
 def test_python_reference_has_every_public_name():
     text = "".join(path.read_text() for path in (DOCS / "reference" / "python").glob("*.md"))
-    named = set(re.findall(r"auto(?:function|class):: rbpp\.([\w.]+)", text))
+    found = re.findall(r"auto(?:function|class):: rbpp\.([\w.]+)", text)
+    named = set(found)
+    assert len(found) == len(named)
     assert set(rbpp.__all__) - {"__version__", "lemmas", "plots"} <= named
     plots = {f"plots.{name}" for name in rbpp.plots.__all__ if name.startswith("plot_")}
     lemmas = {

@@ -21,6 +21,7 @@ from rbpp.data.rows import Rows
 from rbpp.data.stream import row_stream
 from rbpp.kl_gap_study import study
 from rbpp.mixtures.stream import Passes, stream_posterior
+from rbpp.processes.process import load_process
 from rbpp.workers import open_workers
 
 SWEEP = {"worlds": 2, "posterior_draws": 2, "points": 64, "seed": 3}
@@ -310,3 +311,17 @@ def test_a_driver_that_is_killed_goes_on(ray, rows, tmp_path, capsys):
     assert (checkpoint / "exact-002.npz").exists()
     assert command.main([*arguments, "--stream"]) == 0
     assert_same_terms(found["terms"], json.loads(capsys.readouterr().out)["terms"])
+
+
+def test_modules_beside_a_process_file_go_to_the_workers_as_code(ray, tmp_path):
+    (tmp_path / "beside_a_process.py").write_text("SHIFT = 2.5\ndef shift():\n    return SHIFT\n")
+    lines = [
+        "import beside_a_process",
+        "from beside_a_process import shift",
+        "def model(knob: float = 1.0):",
+        "    return shift() + beside_a_process.SHIFT + knob",
+    ]
+    (tmp_path / "process.py").write_text("\n".join(lines))
+    process = load_process(tmp_path / "process.py")
+    with open_workers("ray") as mapper:
+        assert list(mapper(lambda _: process(), [0])) == [6.0]

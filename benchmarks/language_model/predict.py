@@ -27,7 +27,7 @@ from .grid import SMOOTHING, Cell, Size
 
 Record = dict[str, Any]
 _DIMENSION = 8  # of the embedding that mixtures see
-_PROCESSES = 7
+_PROCESSES = 2
 _ROWS = 128  # at most of a data set, and of real rows, that `rbpp assess` sees: seconds a cell
 # Of the loss on real text: which way each predictor is to order the cells, written down beforehand.
 # 1: more of it, more loss; −1: more of it, less loss.

@@ -20,6 +20,7 @@ from .predict import BASELINES, ORDERINGS, SIGNS
 _SMALL, _LARGE = "small transformer", "SmolLM2"
 _MARKS = "<!-- tables: written by benchmarks/language_models.py report -->"
 _BOOTSTRAPS = 2000
+_SIDES = ("lower", "upper")
 # Statement to (left side, right side, what C multiplies is in nats a token).
 INEQUALITIES = {
     "Lemma 3.1": ("generalization_error", "bound_lemma_3_1"),
@@ -30,8 +31,7 @@ INEQUALITIES = {
     "Theorem 4.7": ("generalization_error", "bound_theorem_4_7"),
     "sharp Theorem 4.7": ("generalization_error", "bound_sharp"),
     "Lemma 4.8": ("anchor_error", "bound_lemma_4_8"),
-    "Theorem 4.10": ("ggmi", "bound_ggmi"),
-    "Theorem 4.10, corrected": ("ggmi", "bound_ggmi_corrected"),
+    "Theorem 4.10": ("entropy_synthetic", "entropy_output"),
 }
 
 
@@ -47,6 +47,7 @@ def report(work: Path, every: list[Cell], size: Size, results: Path) -> None:
     tables = [
         *_heading(both, size),
         *_inequality_table(sides),
+        *_learner_table(both),
         *_conditional(work),
         *_rank_table(ranks),
         *_line_table(both),
@@ -72,9 +73,6 @@ def measured_table(
             found.append({"name": name, **_cell(made, small, name, predicted, noise[_SMALL])})
     if (work / "smollm2_outcomes.npz").exists():
         made = load(work / "smollm2_outcomes.npz")
-        for cell in smollm2_study.cells(smollm2_study.size_of(size).cells, 0):
-            if cell.name.startswith("smollm2-random"):
-                continue
         for name in sorted({key.split("/")[0] for key in made if key.startswith("smollm2")}):
             found.append({"name": name, **_cell(made, made, name, predicted, noise[_LARGE])})
     return pd.DataFrame(found).sort_values("name")
@@ -137,7 +135,6 @@ def inequalities(both: pd.DataFrame) -> pd.DataFrame:
 
     TV(D, D_M) and TV(D, D_gen) of real text have no density: they stand at their maximum, 1.
     """
-    length = np.where(both["model"] == _LARGE, 32, text.LENGTH)
     largest, rows, anchors = both["loss_bound"], both["rows"], both["anchors"]
     # Outputs before the filter carry the informations; nats of a data set.
     outputs = np.ceil(np.round(rows / (1 - both["filtered"])) / 32) * 32
@@ -157,14 +154,14 @@ def inequalities(both: pd.DataFrame) -> pd.DataFrame:
         * (1 + both["generation_divergence"] + np.sqrt(flow / (2 * rows))),
         bound_sharp=largest * (1 + np.sqrt(chain / (2 * rows))),
         bound_lemma_4_8=largest * np.sqrt(both["information_anchor_learner_upper"] / (2 * anchors)),
-        ggmi=both["information_anchor_learner_upper"] - learner,
+        # Where φ_T is invertible and ΔI = H(M(p) | p), Theorem 4.10 says H(S_gen) ≤ H(M(p)), and
+        # its correction is an identity. A filter is a function of the outputs; H(S_gen) after
+        # random noise is not known.
+        entropy_output=chain,
+        entropy_synthetic=np.where(
+            both["noise"] > 0, np.nan, rows * (both["information_gain_kept"] + about / outputs)
+        ),
     )
-    # Theorem 4.10 is GGMI + H(M(p)) − H(S_gen), its correction GGMI, where φ_T is invertible and
-    # ΔI is H(M(p) | p). The filter is a function of the outputs; H(S_gen) after noise is not known.
-    kept_rows = rows * (both["information_gain_kept"] + both["information_prompt_output"])
-    slack = np.where(both["filtered"] > 0, chain - kept_rows, 0.0)
-    slack = np.where(both["noise"] > 0, np.nan, slack)
-    kept = kept.assign(bound_ggmi=kept["ggmi"] + slack, bound_ggmi_corrected=kept["ggmi"])
     parts = [
         pd.DataFrame(
             {
@@ -178,11 +175,10 @@ def inequalities(both: pd.DataFrame) -> pd.DataFrame:
         )
         for statement, (left, right) in INEQUALITIES.items()
     ]
-    del length
     return pd.concat(parts).dropna()
 
 
-_INFORMATIONS = ("information_synthetic_learner", "ggmi")
+_INFORMATIONS = ("information_synthetic_learner", "entropy_synthetic")
 
 
 def rank_correlations(both: pd.DataFrame) -> pd.DataFrame:
@@ -259,6 +255,29 @@ def _inequality_table(sides: pd.DataFrame) -> list[str]:
         lines.append(
             f"| {statement} | {model} | {len(part)} | {part['left'].median():.4g} | "
             f"{part['right'].median():.4g} | {violated} | {vacuous} |"
+        )
+    return lines
+
+
+def _learner_table(both: pd.DataFrame) -> list[str]:
+    """I(S_gen; W), I(S_anchor; W') and GGMI, both sides, by the number of rows."""
+    lines = [
+        "",
+        "### What the weights know, nats a data set, medians over cells",
+        "",
+        "| model | n | I(S_gen; W) | H(M(p)) of the outputs | m | I(S_anchor; W') | GGMI |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for (model, rows, anchors), part in both.groupby(["model", "rows", "anchors"]):
+        if anchors not in (8, 32):
+            continue
+        middle = part.median(numeric_only=True)
+        low, high = (middle[f"information_synthetic_learner_{side}"] for side in _SIDES)
+        least, most = (middle[f"information_anchor_learner_{side}"] for side in _SIDES)
+        whole = rows * (middle["information_gain"] + middle["information_prompt_output_upper"])
+        lines.append(
+            f"| {model} | {rows} | {low:.3g} to {high:.3g} | {whole:.0f} | {anchors} | "
+            f"{least:.3g} to {most:.3g} | {least - high:.3g} to {most - low:.3g} |"
         )
     return lines
 
@@ -369,7 +388,7 @@ def draw(sides: pd.DataFrame, ranks: pd.DataFrame, path: Path) -> None:
             left.plot(values, place + offset + jitter, ".", ms=2.5, alpha=0.5, color=colour)
     left.set_xscale("log")
     left.set_yticks(range(len(names)), names)
-    left.set_xlabel("nats a token; of Lemma 4.5, chain rule and 4.10 nats a data set")
+    left.set_xlabel("nats a token; of Lemma 4.5, the chain rule and Theorem 4.10 nats a data set")
     left.set_title("Left sides (blue) and bounds (red) of every cell")
     part = ranks[ranks["group"] == _SMALL].sort_values("rho")
     for place, row in enumerate(part.itertuples()):

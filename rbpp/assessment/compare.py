@@ -27,6 +27,7 @@ from rbpp.assessment.stored_ranking import rank_against, store
 from rbpp.assessment.versions import Versions, key, name_versions, read_record, read_versions
 from rbpp.compute import Compute
 from rbpp.estimate import exactly
+from rbpp.mixtures.continuous import one_scale
 from rbpp.variables import VARIABLES
 
 # Differences of shares within this make none in practice.
@@ -113,6 +114,8 @@ def compare(
         sources = read.sources(representation.dimension)
         beside = diagnose(sources, _CHAINS * draws, compute)
         checks += [independent(sources, name) for name in sources.names]
+        if not sources.embedding.text:
+            checks += [one_scale(rows, name) for name, rows in sources.vectors.items()]
         diagnosed = {name: beside[key(name)] for name in named}
     terms = _terms(ranking, diagnosed, draws)
     lines = _diagnostics(ranking, diagnosed, record)

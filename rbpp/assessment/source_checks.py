@@ -13,6 +13,7 @@ from rbpp.assessment.share_terms import Shares
 from rbpp.assessment.sources import GENERATED, Sources
 from rbpp.checks import Check, verdict_of
 from rbpp.inference_data import highest_density_interval
+from rbpp.mixtures.continuous import one_scale
 
 Array = NDArray[np.float64]
 
@@ -45,6 +46,8 @@ def source_checks(sources: Sources) -> list[Check]:
             found.append(Check(f"groups of {name}", "holds", message, {"groups": number}))
         else:
             found.append(independent(sources, name))
+    if not sources.embedding.text:
+        found += [one_scale(rows, name) for name, rows in sources.vectors.items()]
     found += _repeated(sources) + _read(sources)
     if sources.places:
         found.append(_sampled(sources))

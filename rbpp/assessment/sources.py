@@ -370,6 +370,7 @@ def _sampled(
         if not streams[name]:
             raise ValueError(f"{path}: Expected rows for {name}; got none")
         summaries[name] = one = _summary(path, name, streams[name], sampling, compute)
+        measurements.refuse_far_rows(f" of {path}", one.sample.numpy())
         rows[name] = Rows(
             roles[name],
             str(path),

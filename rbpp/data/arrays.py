@@ -33,15 +33,7 @@ def read_arrays(file: SourceFile, field: str | None = None) -> Table:
     Raises:
         ValueError: naming the file.
     """
-    with guarded(file.name, "NumPy arrays"):
-        if file.head.startswith(ZIP):
-            if file.suffix == ".npy":
-                refuse(file.name, "one array, as .npy holds it", "an archive of them: call it .npz")
-            with file.opened() as stream:
-                arrays = _members(stream, file.name, file.size)
-        else:
-            with file.opened() as stream:
-                arrays = {"embedding": _array(stream, file.name)}
+    arrays = _arrays(file)
     if field in arrays:
         arrays = {field: arrays[field]}
     lengths = {name: len(array) for name, array in arrays.items() if array.ndim}
@@ -61,6 +53,26 @@ def read_archive(file: SourceFile) -> dict[str, np.ndarray]:
     with guarded(file.name, "an archive of NumPy arrays (.npz)"):
         if not file.head.startswith(ZIP):
             refuse(file.name, "an archive of NumPy arrays (.npz)", "another beginning")
+        with file.opened() as stream:
+            return _members(stream, file.name, file.size)
+
+
+def load(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of a `.npz` file by name, or that of a `.npy` file, called `embedding`.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    return _arrays(open_source(path))
+
+
+def _arrays(file: SourceFile) -> dict[str, np.ndarray]:
+    with guarded(file.name, "NumPy arrays"):
+        if not file.head.startswith(ZIP):
+            with file.opened() as stream:
+                return {"embedding": _array(stream, file.name)}
+        if file.suffix == ".npy":
+            refuse(file.name, "one array, as .npy holds it", "an archive of them: call it .npz")
         with file.opened() as stream:
             return _members(stream, file.name, file.size)
 

@@ -203,6 +203,7 @@ def _of_numbers(sources: Sequence[Rows]) -> tuple[list[np.ndarray], str]:
                 f"{rows.origin}: Expected embeddings of dimension {parts[0].shape[1]} as in "
                 f"{sources[0].origin}; got {part.shape[1]}"
             )
+        measurements.refuse_far_rows(f" of {rows.origin}", part)
         parts.append(part)
     if kinds:
         return measurements.encoded(parts, [rows.categories for rows in sources])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -33,6 +33,9 @@ _LABEL_NAMES = re.compile(
 _CODE = re.compile(r"[+-]?0\d+")
 # Below these numbers of rows nothing can be said of a column by its values.
 _FEW_ROWS, _SEVEN_NATS, _LEAST_COUNTED = 20, 7.0, 5
+# Interquartile ranges from the median, and factor of the standard deviation, of rows that no scale
+# fits together with the others; and what share of the rows are few.
+_ABSURD, FEW = (1e3, 30.0), 0.1
 # A label has values from 0 or 1 on.
 _MOST_CLASSES = 20
 
@@ -185,6 +188,71 @@ def _classes(values: np.ndarray) -> str | None:
     if few and found[0] in (0, 1) and bool((np.diff(found) == 1).all()):
         return f"a label of {len(found)} values"
     return None
+
+
+class FarRow(NamedTuple):
+    """The farthest of a few rows that hold the spread of a column.
+
+    Attributes:
+        row, column: its place, from 0.
+        value: what stands there.
+        distance: from the median, in widths of the middle half.
+        ratio: standard deviation of the column over that without such rows.
+        rows: how many such rows there are.
+    """
+
+    row: int
+    column: int
+    value: float
+    distance: float
+    ratio: float
+    rows: int
+
+
+def far_rows(values: np.ndarray, limit: float, factor: float) -> FarRow | None:
+    """The worst of the few rows (n, d) that hold a column; None where none do.
+
+    Args:
+        values: the rows.
+        limit: widths of the middle half from the median, from which a row is far.
+        factor: how many times wider than without them a column has to be.
+    """
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
+    distance = np.abs(values - median) / np.where(high > low, high - low, np.inf)
+    whole, worst = values.std(0), None
+    for column in map(int, np.flatnonzero(distance.max(0) > limit)):
+        near = distance[:, column] <= limit
+        own = values[near, column].std()
+        ratio = float(whole[column] / own) if own > 0 else np.inf
+        # Of many rows that are far away the others are a part, whose scale is not the only one.
+        if (~near).mean() > FEW or ratio <= max(factor, worst.ratio if worst else 0.0):
+            continue
+        row = int(distance[:, column].argmax())
+        worst = FarRow(
+            row,
+            column,
+            float(values[row, column]),
+            float(distance[row, column]),
+            ratio,
+            int((~near).sum()),
+        )
+    return worst
+
+
+def refuse_far_rows(of: str, values: np.ndarray) -> None:
+    """Refuse rows (n, d) of which a few are so far away that no scale fits them and the others.
+
+    Raises:
+        ValueError: naming row and column, both from 0, and what to do.
+    """
+    found = far_rows(np.asarray(values, np.float64), *_ABSURD)
+    if found is not None:
+        raise ValueError(
+            f"Expected rows{of} of one scale; got {found.value:g} in row {found.row}, column "
+            f"{found.column}, {found.distance:.2g} times the middle half's width from the median, "
+            f"one of {found.rows} such rows: they alone would set the scale (drop them, mark what "
+            "is missing as missing, or take logarithms)"
+        )
 
 
 def standardised(

@@ -8,14 +8,16 @@ conditional mutual information is about.
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from rbpp.data.arrays import load
+from rbpp.data.source_files import FileError
 
 # Of two fine-tunes with the same masks by chance, above which copies are not told from it.
 _CHANCE = 1e-6
@@ -131,9 +133,10 @@ def read_supersample(
         OSError: if there is no such file.
     """
     path = Path(losses)
-    loaded = _load(path)
+    loaded = load(path)
     try:
-        if isinstance(loaded, dict):
+        alone = list(loaded) == ["embedding"]  # a .npy file has no names
+        if not alone:
             missing = {"losses"} | ({"masks"} if masks is None else set())
             missing -= set(loaded)
             if missing:
@@ -141,19 +144,19 @@ def read_supersample(
                     f"Expected an array {' and '.join(sorted(missing))}; got "
                     f"{', '.join(sorted(loaded)) or 'none'}"
                 )
-            values = loaded["losses"]
-        else:
-            values = loaded
+        values = loaded["embedding" if alone else "losses"]
         if masks is not None:
-            columns = _load(Path(masks))
-            columns = columns.get("masks") if isinstance(columns, dict) else columns
+            beside = load(Path(masks))
+            columns = beside.get("masks", beside.get("embedding"))
             if columns is None:
                 raise ValueError(f"Expected an array masks in {masks}; got none")
-        elif isinstance(loaded, dict):
+        elif not alone:
             columns = loaded["masks"]
         else:
             raise ValueError("Expected masks beside the losses: a second file, or one .npz of both")
         return supersample(values, columns, loss_bound=loss_bound)
+    except FileError:  # which names its file
+        raise
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -206,21 +209,3 @@ def _refuse(
             f"Expected {expected}; got {values[place]:g} in {what}{list(place)}"
             f" and {int(wrong.sum()) - 1} more{hint}"
         )
-
-
-def _load(path: Path) -> Any:
-    """An array, or a dictionary of them; never a pickle."""
-    # A missing or unreadable file says so itself; NumPy leaves a damaged one open.
-    with path.open("rb") as file:
-        return _arrays(path, file)
-
-
-def _arrays(path: Path, file: BinaryIO) -> Any:
-    try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except (ValueError, EOFError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: Expected a .npy or .npz file of numbers; got {error}") from error

@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from rbpp.checks import Check, Verdict
+from rbpp.data.measurements import far_rows, refuse_far_rows
 
 # Shares of the rows that one row, or one value of a column, may hold: above the larger the entropy
 # is −∞ to any purpose, above the smaller a check says so.
@@ -13,9 +14,9 @@ _ROW_ATOM, _COLUMN_ATOM, _VISIBLE_ATOM, _LEAST_COPIES = 0.05, 0.2, 0.01, 5
 _LEAST_DISTINCT, _LEAST_ROWS = 0.1, 50
 # Smallest eigenvalue of a correlation matrix, per dimension, that is no rounding.
 _SINGULAR = 1e-13
-# Interquartile ranges from the median, and factors of the standard deviation: of rows that no scale
-# fits together with the others, and of rows that a check names.
-_ABSURD, _FAR = (1e3, 30.0), (30.0, 3.0)
+# Interquartile ranges from the median, and factor of the standard deviation, of rows that a check
+# names.
+_FAR = (30.0, 3.0)
 _SHOWN_COLUMNS = 5
 
 
@@ -29,7 +30,7 @@ def continuous_rows(rows: Tensor) -> tuple[Check, ...]:
     values = rows.detach().double().cpu().numpy()
     if len(values) < 2:
         return ()
-    found = _atoms(values), _outliers(values)  # outliers in common would pass for collinearity
+    found = _atoms(values), one_scale(values)  # outliers in common would pass for collinearity
     _refuse_collinear(values)
     return found
 
@@ -88,38 +89,25 @@ def _refuse_collinear(values: np.ndarray) -> None:
     )
 
 
-def _outliers(values: np.ndarray) -> Check:
-    """Whether a few rows hold a column; the worst is named."""
-    statement = "no few rows hold the spread of a column"
-    low, median, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
-    width = np.where(high > low, high - low, np.inf)
-    distance = np.abs(values - median) / width
-    whole = values.std(0)
-    worst = (0, 0, 0.0, 1.0)
-    verdict: Verdict = "holds"
-    for limit, factor in (_FAR, _ABSURD):
-        for column in map(int, np.flatnonzero(distance.max(0) > limit)):
-            near = distance[:, column] <= limit
-            own = values[near, column].std()
-            ratio = float(whole[column] / own) if own > 0 else np.inf
-            if ratio <= factor:
-                continue
-            row = int(distance[:, column].argmax())
-            if limit == _ABSURD[0]:
-                raise ValueError(
-                    f"Expected rows of one scale; got {values[row, column]:g} in row {row}, column "
-                    f"{column}, {distance[row, column]:.2g} times the middle half's width from the "
-                    f"median, one of {int((~near).sum())} such rows: they alone would set the scale"
-                    " (drop them, mark what is missing as missing, or take logarithms)"
-                )
-            if ratio > worst[3]:
-                worst, verdict = (row, column, float(values[row, column]), ratio), "violated"
-    row, column, value, ratio = worst
-    message = "none does"
-    if verdict == "violated":
-        message = (
-            f"row {row}, column {column} is {value:g}; with such rows the column varies "
-            f"{ratio:.2g} times as much as without: drop them if they are errors, or fit more "
-            "components"
-        )
-    return Check(statement, verdict, message, {"spread": ratio, "threshold": _FAR[1]})
+def one_scale(values: np.ndarray, name: str = "") -> Check:
+    """Whether a few rows hold a column; the worst is named.
+
+    Args:
+        values: rows (n, d).
+        name: of the source whose rows they are.
+
+    Raises:
+        ValueError: if rows are so far away that no scale fits them and the others.
+    """
+    of = f" of {name}" if name else ""
+    statement = f"no few rows{of} hold the spread of a column"
+    refuse_far_rows(of, values)
+    found = far_rows(values, *_FAR)
+    if found is None:
+        return Check(statement, "holds", "none does", {"spread": 1.0, "threshold": _FAR[1]})
+    message = (
+        f"row {found.row}, column {found.column} is {found.value:g}; with such rows the column "
+        f"varies {found.ratio:.2g} times as much as without: drop them if they are errors, or fit "
+        "more components"
+    )
+    return Check(statement, "violated", message, {"spread": found.ratio, "threshold": _FAR[1]})

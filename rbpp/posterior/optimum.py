@@ -25,6 +25,9 @@ SCREENED, KEPT = 256, 32
 _HALVINGS = ((40, 16), (60, 8), (90, 4))  # Adam steps, and how many starts go on
 _LEARNING_RATE, _FEW_STEPS = 0.05, 30
 _NEWTON_STEPS, _DECREMENT = 30, 1e-4
+# In many coordinates curvature is dear, and what a few steps do not end is a ridge, no optimum: of
+# the highest point alone, in time that the climbs leave.
+_MANY, _FEW_NEWTON_STEPS, _RESERVED = 100, 4, 2.5
 # A Hessian of more coordinates takes longer than chains do; then its diagonal from random probes.
 LARGEST_HESSIAN, _PROBES = 1000, 16
 # A Hessian whose eigenvalues differ by more has a direction without curvature: no optimum.
@@ -95,18 +98,18 @@ def find_optima(
         known = min(len(high), STARTS // 2)
         starts = torch.cat([high[:known], starts[known:]])
     climbs: list[tuple[Tensor, float]] = []
+    end = out_of_time.before(_RESERVED * _hessian_seconds(density, starts[0]))
     begin = time.monotonic()
     for start in starts:
-        climbs.append(_climb(density, start, out_of_time))
-        # As much again is for the curvature, without which chains start blindly.
-        if not out_of_time.allows(2 * (time.monotonic() - begin) / len(climbs)):
+        climbs.append(_climb(density, start, end))
+        if not end.allows((time.monotonic() - begin) / len(climbs)):
             break
     found = [one for one in climbs if math.isfinite(one[1])]
     values = [value for _, value in climbs]
     by_fit = known and max(values[:known]) >= max(values) - APART
     apart = max(values) - min(values) > APART and not by_fit
-    if not found or (apart and not out_of_time()):
-        found += _screened(density, seed + 1, out_of_time)
+    if not found or (apart and not end()):
+        found += _screened(density, seed + 1, end)
     if not found:
         raise ValueError(
             f"Expected data that {density.process.name} can have made; got density zero or nan at "
@@ -119,7 +122,19 @@ def find_optima(
         far = all((point - other).norm() > 1e-2 * (1 + other.norm()) for other, _ in best)
         if far and found[0][1] - value < 10 and len(best) < STARTS:
             best.append((point, value))
-    return [_polished(density, point, out_of_time) for point, _ in best]
+    highest = _polished(density, best[0][0], out_of_time)
+    if density.size > _MANY and not highest.sound:
+        return [highest]
+    return [highest, *(_polished(density, point, out_of_time) for point, _ in best[1:])]
+
+
+def _hessian_seconds(density: ConditionedDensity, point: Tensor) -> float:
+    """About how long the second derivatives take; none where they are quick or left out."""
+    if not _MANY < density.size <= LARGEST_HESSIAN:
+        return 0.0
+    begin = time.monotonic()
+    density.times_hessian(point, torch.eye(density.size).to(point)[: density.at_once])
+    return (time.monotonic() - begin) * density.size / density.at_once
 
 
 class _OutOfTime(Exception):  # noqa: N818 (no error)
@@ -196,7 +211,7 @@ def _polished(density: ConditionedDensity, point: Tensor, out_of_time: Limit) ->
     """Newton's method with line search, and the curvature where it ends."""
     value, slope = (part[0] for part in density.gradient(point.unsqueeze(0)))
     found: Optimum | None = None
-    for _ in range(_NEWTON_STEPS):
+    for _ in range(_NEWTON_STEPS if density.size <= _MANY else _FEW_NEWTON_STEPS):
         curvature = None
         if density.size <= LARGEST_HESSIAN:
             curvature = density.hessian(point, out_of_time)

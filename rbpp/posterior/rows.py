@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rbpp.data.arrays import load
 from rbpp.data.rows import read_rows
 
 # One data set per file, of these endings, in a folder of several.
@@ -53,10 +54,7 @@ def read_site(path: Path, site: str) -> np.ndarray:
             )
         return np.stack(sets)
     if path.suffix == ".npy":
-        try:
-            array = np.load(path, allow_pickle=False)
-        except ValueError as error:
-            raise ValueError(f"Expected an array in {path}; got {error}") from error
+        array = load(path)["embedding"]
         if array.dtype.kind in "iub" or (array.ndim == 3 and array.dtype.kind == "f"):
             return _checked(array, path)
     rows = read_rows(path, site)

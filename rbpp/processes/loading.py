@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rbpp.workers import FILE_MODULE
+from rbpp.workers import FILE_MODULE, NEIGHBOURS
 
 # What the paper calls knobs of `gaussian_mixture`.
 PAPER_KNOBS = {
@@ -250,16 +250,12 @@ def _module_from_path(path: Path) -> ModuleType:
     return module
 
 
-# Modules that process files have imported from beside them.
-_imported: set[str] = set()
-
-
 @contextmanager
 def _neighbours(folder: Path) -> Iterator[None]:
     """The folder on the path, as for a script; its modules are read again at every load."""
-    for name in _imported:
+    for name in NEIGHBOURS:
         sys.modules.pop(name, None)
-    _imported.clear()
+    NEIGHBOURS.clear()
     before = set(sys.modules)
     importlib.invalidate_caches()
     sys.path.insert(0, str(folder))
@@ -271,4 +267,4 @@ def _neighbours(folder: Path) -> Iterator[None]:
         for name in set(sys.modules) - before:
             file = getattr(sys.modules[name], "__file__", None)
             if file and Path(file).resolve().is_relative_to(folder) and "site-packages" not in file:
-                _imported.add(name)
+                NEIGHBOURS.add(name)

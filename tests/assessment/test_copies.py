@@ -12,6 +12,8 @@ from rbpp.assessment.copies import (
     same_rows,
 )
 from rbpp.assessment.neighbours import unit_length
+from rbpp.assessment.share_terms import is_same
+from rbpp.assessment.sources import read_sources
 
 
 def rows(count: int, seed: int, dimension: int = 8) -> np.ndarray:
@@ -96,3 +98,11 @@ def test_refusals():
         copies_within(rows(5, 0), np.repeat(rows(1, 1), 5, 0))
     with pytest.raises(ValueError, match="Expected 5 texts; got 1"):
         copies_within(rows(5, 0), rows(20, 1), ["a"])
+
+
+def test_rows_saved_with_half_the_digits_are_the_same_rows():
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    given = {"target": rows, "synthetic": rows[::-1].astype(np.float32), "output": rows + 1e-3}
+    found = read_sources(given)
+    assert is_same(found, "target", "synthetic")
+    assert not is_same(found, "target", "output")

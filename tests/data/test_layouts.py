@@ -281,3 +281,11 @@ def test_splits_in_folders_and_in_a_field_are_chosen(tmp_path):
             read_rows(data, "anchor", reading=Reading(split="dev"))
     reading = Reading(ignore=("split",))
     assert len(read_rows(field, "anchor", reading=reading)) == 12
+
+
+def test_a_row_that_alone_would_set_the_scale_is_refused_whatever_reads_it():
+    far = np.r_[NUMBERS, [[1e6, 0.0, 0.0]]]
+    with pytest.raises(ValueError, match=r"1e\+06 in row 60, column 0"):
+        embed([read_rows(NUMBERS, "target"), read_rows(far, "synthetic")])
+    many = np.r_[NUMBERS, NUMBERS[:20] + 1e6]
+    embed([read_rows(NUMBERS, "target"), read_rows(many, "synthetic")])  # a part, and no error

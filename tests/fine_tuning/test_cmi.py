@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -269,12 +270,20 @@ def test_bad_files_are_named(tmp_path, capsys):
     text.write_text("no numbers")
     cut = tmp_path / "cut.npz"
     cut.write_bytes(saved(tmp_path, losses=GOOD_LOSSES, masks=GOOD_MASKS).read_bytes()[:-50])
+    damaged = tmp_path / "damaged.npz"
+    np.savez_compressed(damaged, losses=GOOD_LOSSES, masks=GOOD_MASKS)
+    content = bytearray(damaged.read_bytes())
+    content[80:100] = bytes(byte ^ 0x5A for byte in content[80:100])
+    damaged.write_bytes(content)
+    os.mkfifo(tmp_path / "pipe.npz")
     alone = saved(tmp_path, losses=GOOD_LOSSES).rename(tmp_path / "alone.npz")
     for arguments, message in (
         ([str(tmp_path / "absent.npz")], "absent.npz"),
         ([str(pickled)], "pickled.npy"),
         ([str(text)], "text.npz"),
         ([str(cut)], "cut.npz"),
+        ([str(damaged)], "damaged.npz"),
+        ([str(tmp_path / "pipe.npz")], "pipe.npz: Expected a regular file"),
         ([str(alone)], "array masks; got losses"),
         ([str(saved(tmp_path, losses=GOOD_LOSSES, masks=GOOD_MASKS[:2]))], "supersample.npz"),
     ):

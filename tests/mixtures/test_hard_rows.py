@@ -76,8 +76,8 @@ def rows_without_density():
         "shares": (random.dirichlet([2, 3, 4], size=400), "got columns 0, 1, 2,"),
         "points": (np.repeat(random.normal(size=(5, 4)), 80, 0), "5 distinct rows of 400"),
         "inflated": (inflated, "got 0 in 30% of the rows of column 2"),
-        "far": (far, "1e\\+08 in row 400, column 0"),
-        "sentinel": (sentinel, "-9999 in row 0, column 0"),
+        "far": (far, "1e\\+08 in row 400, column"),
+        "sentinel": (sentinel, "-9999 in row 0, column"),
         "one": (one, "1e\\+06 in row 299, column 0"),
     }
 
