@@ -26,7 +26,7 @@ CONTRASTIVE_SAMPLES = 64
 # The same for data sets that share what is held fixed, of which there are several groups.
 _INNER_CONTRASTIVE_SAMPLES = 16
 _TESTED = 4  # W per outer sample and half, in the contrast of outer samples
-# Of the distance between fits across and within few data sets, in which their errors cancel to first
+# Of the distance between fits across and within few data sets, whose errors cancel to first
 # order, what may be left: in 8 dimensions and 32 data sets 0.05 to 0.1, in 2 next to nothing.
 _UNCANCELLED = 0.05
 # Standard errors by which a value may lie beyond its sides, which are estimates too.
