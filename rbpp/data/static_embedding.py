@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-# Chosen on the scenarios of docs/measurements/scenarios.md, on the half that is not reported there, and on rows
-# in languages without spaces; the page has the figures.
+# Chosen on the scenarios of docs/measurements/scenarios.md, on the half that is not reported there,
+# and on rows in languages without spaces; the page has the figures.
 DEFAULT = "wordllama"
 POTION = "potion-base-8M"
 _BATCH = 512
