@@ -280,7 +280,7 @@ def _dataset(
         own = _dimension_names(group, name, array.ndim - len(leading), dims)
         variable = VARIABLES.get(name)
         variables[name] = xr.Variable((*leading, *own), array, variable.attrs if variable else {})
-    used = {dimension for variable in variables.values() for dimension in variable.dims}
+    used = {str(dimension) for variable in variables.values() for dimension in variable.dims}
     # Every dimension has labels: without them ArviZ makes no data frame.
     dataset = xr.Dataset(variables)
     return dataset.assign_coords(
