@@ -242,13 +242,15 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
         }
         for figure, draw in drawn.items():
             writers[parsed.figures / f"{figure}.png"] = partial(_save_figure, draw)
-    config = outputs.beside([*writers, *done.written])
-    if config is not None:
-        text = run_options.to_toml(name, parser, parser.given, parsed)
-        writers[config] = partial(Path.write_text, data=text, encoding="utf-8")
     new, failures = outputs.write_all(writers)
     failures = [*done.failures, *failures]
     written = [*done.written, *new]
+    config = outputs.beside(written)
+    if config is not None and not failures:
+        text = run_options.to_toml(name, parser, parser.given, parsed)
+        write = partial(Path.write_text, data=text, encoding="utf-8")
+        beside, failures = outputs.write_all({config: write})
+        written += beside
     if parsed.json:
         _print_json(_joined_json(several, settings, shown))
     elif not parsed.quiet:

@@ -186,6 +186,8 @@ def summarise(
         members = np.flatnonzero(copies == copy)
         first = list(scores.values())[members[0]]
         own = np.random.default_rng(spawn(seed, "bootstrap", int(copy)))
+        # Rows in another order are summed in another one.
+        score[members], score_equal[members] = score[members[0]], score_equal[members[0]]
         all_draws[members] += set_draws(first, units[members[0]], draws, own)
         equal_draws[members] += own.normal(size=draws) * first.equal_sd
     distinct = np.unique(copies, return_index=True)[1]

@@ -107,7 +107,7 @@ def score_rows(
     def work(chosen: np.ndarray) -> dict[str, np.ndarray]:
         return _score(model, inputs, pairs[chosen], settings)
 
-    mark = _mark(inputs, others, settings)
+    mark = _mark(model.fingerprint, inputs, others, settings)
     scored: dict[str, np.ndarray] = {
         name: np.full(len(pairs), math.nan) for name in ("log_prob", "entropy", "outside")
     }
@@ -219,11 +219,13 @@ def _batches(
     return batches
 
 
-def _mark(inputs: ScoreInputs, others: np.ndarray | None, settings: ScoreSettings) -> str:
-    """What a step depends on besides the model: a checkpoint of other texts is done again."""
+def _mark(
+    model: str, inputs: ScoreInputs, others: np.ndarray | None, settings: ScoreSettings
+) -> str:
+    """What a step depends on: of another model or other texts it is done again."""
     content = hashlib.blake2b(digest_size=8)
     kept = {name: value for name, value in vars(settings).items() if name != "batch_tokens"}
-    parts = [inputs.prompts, inputs.outputs, inputs.prompt.tolist(), kept, _STEP]
+    parts = [model, inputs.prompts, inputs.outputs, inputs.prompt.tolist(), kept, _STEP]
     content.update(json.dumps([*parts, None if others is None else others.tolist()]).encode())
     return content.hexdigest()
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from letters import Letters
 
+from benchmarks.log_probabilities import Letters
 from rbpp import channel_information, command
 from rbpp.channel.read import read_log_probabilities
 

@@ -87,6 +87,17 @@ def test_batches_and_others_change_no_number(folder, monkeypatch):
     assert (again["others"] != some["others"]).any()
 
 
+def test_without_others_there_is_the_gain_and_an_upper_side(folder):
+    found = score_rows(folder, PROMPTS, rows(OUTPUTS), settings=ScoreSettings(others=0))
+    assert found.arrays["log_prob"].shape == (4, 1)
+    whole = score_rows(folder, PROMPTS, rows(OUTPUTS)).log_probabilities()
+    data = found.log_probabilities()
+    torch.testing.assert_close(data.own, whole.own, atol=1e-4, rtol=0)
+    information = rbpp.channel_information(data, draws=10).prompt_information
+    torch.testing.assert_close(information[:, 0], torch.zeros(4).double())
+    torch.testing.assert_close(information[:, 1], data.own - data.unprompted, atol=1e-6, rtol=0)
+
+
 def test_the_end_counts_where_an_output_has_one(folder):
     texts = ["hello", "hello", "hello"]
     own, reasons = [0, 0, 1], ["stop", "length", "stop"]
@@ -232,6 +243,10 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path, monkeypatch):
         replace(model, logits=counting(99)), prompts, rows(["ab", "c", "", "a"]), compute=compute
     )
     assert calls == 4  # other outputs: nothing is taken from before
+    calls = 0
+    other = replace(model, logits=counting(99), fingerprint="another")
+    score_rows(other, prompts, outputs, compute=compute)
+    assert calls == 4  # another model
 
 
 def test_logits_of_nan_are_refused():
@@ -309,7 +324,7 @@ def test_an_output_without_tokens_and_end_is_refused(folder):
         ({"temperature": 0.0}, "temperature to be a finite number above 0"),
         ({"top_p": 1.2}, "top_p to be a number of at most 1"),
         ({"top_k": 0}, "top_k to be a whole number of 1 or more"),
-        ({"others": 0}, "others to be a whole number of 1 or more"),
+        ({"others": -1}, "others to be a whole number of 0 or more"),
     ],
 )
 def test_settings_that_are_none_are_refused(settings, message):
@@ -345,6 +360,10 @@ def test_a_nucleus_beyond_the_most_likely_tokens_is_the_sorted_one():
         assert float(entropy[row]) == pytest.approx(float(-(inside * inside.log()).sum()), abs=1e-3)
 
 
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
 def test_the_programs_go_from_texts_to_information(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with open("prompts.jsonl", "w", encoding="utf-8") as file:
@@ -365,6 +384,15 @@ def test_the_programs_go_from_texts_to_information(folder, tmp_path, capsys, mon
     (check,) = json.loads(capsys.readouterr().out)["audit"]
     assert check["verdict"] == "violated"
     assert command.main([*arguments, "--top-p", "2"]) == 2
+    assert command.main([*arguments[:2], "nowhere", *arguments[3:]]) == 2
+    assert not list(tmp_path.glob("*.part"))  # nothing to go on from
+    monkeypatch.setattr("rbpp.channel.score.ScoredRows.write", interrupted)
+    assert command.main(arguments) == 130
+    assert list(tmp_path.glob("scores.npz.part/*.npz"))
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert command.main(arguments) == 0
+    assert not list(tmp_path.glob("*.part"))
     assert command.main([*arguments, "--text-field", "promt"]) == 2
     assert "did you mean 'prompt'" in capsys.readouterr().err
 

@@ -1,12 +1,14 @@
 """Tables, turns and splits in the layouts that programs write: read right, or refused by name."""
 
 import json
+import multiprocessing
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from rbpp.data.embed import embed
+from rbpp.data.read import read_tables
 from rbpp.data.rows import Reading, read_rows
 from rbpp.data.stream import row_stream
 
@@ -289,3 +291,33 @@ def test_a_row_that_alone_would_set_the_scale_is_refused_whatever_reads_it():
         embed([read_rows(NUMBERS, "target"), read_rows(far, "synthetic")])
     many = np.r_[NUMBERS, NUMBERS[:20] + 1e6]
     embed([read_rows(NUMBERS, "target"), read_rows(many, "synthetic")])  # a part, and no error
+
+
+WINDOWS = {
+    "x.jsonl": "".join(json.dumps({"text": text}) + "\n" for text in TEXTS),
+    "x.csv": "text\n" + "\n".join(TEXTS) + "\n",
+    "x.txt": "\n".join(TEXTS) + "\n",
+    "back\\slash.txt": "\n".join(TEXTS),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_what_windows_writes_is_read_alike(name, tmp_path):
+    path = saved(tmp_path, name, WINDOWS[name].replace("\n", "\r\n"))
+    assert read_rows(path, "anchor").text == TEXTS
+    numbers = saved(tmp_path, "numbers.txt", lines(NUMBERS).replace("\n", "\r\n"))
+    np.testing.assert_allclose(read_rows(numbers, "anchor").embedding, NUMBERS, atol=1e-6)
+
+
+def test_a_file_in_another_encoding_is_refused_by_its_line(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_bytes("text\nfirst\nna\u00efve caf\u00e9\n".encode("cp1252"))
+    with pytest.raises(ValueError, match=r"x\.csv, line 3: Expected UTF-8"):
+        read_rows(path, "anchor")
+
+
+def test_a_process_that_is_spawned_reads_the_same(tmp_path):
+    path = saved(tmp_path, "x.jsonl", WINDOWS["x.jsonl"])
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        (table,) = pool.apply(read_tables, (path,))
+    assert table == read_tables(path)[0]
