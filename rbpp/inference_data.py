@@ -309,7 +309,7 @@ def _dataset(
         own = _dimension_names(group, name, array.ndim - len(leading), dims)
         variable = VARIABLES.get(name)
         variables[name] = xr.Variable((*leading, *own), array, variable.attrs if variable else {})
-    used = {dimension for variable in variables.values() for dimension in variable.dims}
+    used = sorted({str(name) for variable in variables.values() for name in variable.dims})
     # Every dimension has labels: without them ArviZ makes no data frame.
     dataset = xr.Dataset(variables)
     return dataset.assign_coords(
@@ -317,7 +317,7 @@ def _dataset(
             name: np.arange(dataset.sizes[name])
             if coords.get(name) is None
             else _array(f"coordinate {name}", coords[name])
-            for name in sorted(used)
+            for name in used
         }
     )
 

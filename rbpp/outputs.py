@@ -179,7 +179,8 @@ def _opened(path: Path, program: str) -> str:
 
 def failure(path: Path, error: Exception) -> str:
     """In one line that a file could not be written, and why."""
-    reason = os.strerror(error.errno) if getattr(error, "errno", None) else str(error)
+    number = getattr(error, "errno", None)
+    reason = os.strerror(number) if number else str(error)
     return f"cannot write {path}: {reason or 'no memory left'}"
 
 

@@ -6,6 +6,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,8 @@ def spawn(seed: int, *labels: int | str) -> int:
 
 def other_states() -> tuple[bytes, object]:
     """What NumPy's and Python's own generators would go on from."""
-    return np.random.get_state()[1].tobytes(), random.getstate()
+    state: Any = np.random.get_state()
+    return state[1].tobytes(), random.getstate()
 
 
 @contextmanager

@@ -198,7 +198,7 @@ class FarRow(NamedTuple):
         value: what stands there.
         distance: from the median, in widths of the middle half.
         ratio: standard deviation of the column over that without such rows.
-        count: such rows.
+        rows: how many are so far away.
     """
 
     row: int
@@ -206,7 +206,7 @@ class FarRow(NamedTuple):
     value: float
     distance: float
     ratio: float
-    count: int
+    rows: int
 
 
 def far_rows(values: np.ndarray, limit: float, factor: float) -> FarRow | None:
@@ -250,7 +250,7 @@ def refuse_far_rows(of: str, values: np.ndarray) -> None:
         raise ValueError(
             f"Expected rows{of} of one scale; got {found.value:g} in row {found.row}, column "
             f"{found.column}, {found.distance:.2g} times the middle half's width from the median, "
-            f"one of {found.count} such rows: they alone would set the scale (drop them, mark what "
+            f"one of {found.rows} such rows: they alone would set the scale (drop them, mark what "
             "is missing as missing, or take logarithms)"
         )
 

@@ -146,7 +146,7 @@ def read_supersample(
                 )
         values = loaded["embedding" if alone else "losses"]
         if masks is not None:
-            beside = load(masks)
+            beside = load(Path(masks))
             columns = beside.get("masks", beside.get("embedding"))
             if columns is None:
                 raise ValueError(f"Expected an array masks in {masks}; got none")

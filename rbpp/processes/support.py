@@ -49,7 +49,8 @@ def _inside(distribution: Any, value: Tensor) -> Tensor | None:
     try:
         for transform in reversed(transformed.transforms):
             value = transform.inv(value)
-        own = transformed.base_dist.support.check(value)
+        support: Any = transformed.base_dist.support
+        own: Tensor = support.check(value)
     except (NotImplementedError, AttributeError, ValueError, RuntimeError):
         return found
     while own.dim() > found.dim():
