@@ -25,7 +25,9 @@ STAGES = ("corpus", "data", "predictions", "outcomes", "report")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=", ".join(STAGES))
-    parser.add_argument("--quick", action="store_true", help="five minutes, no SmolLM2, tables in --work")
+    parser.add_argument(
+        "--quick", action="store_true", help="five minutes, no SmolLM2, tables in --work"
+    )
     parser.add_argument("--size", choices=SIZES, help="gpu where there is one, else cpu")
     parser.add_argument("--data", type=Path, metavar="DIR", help="more text of the task, *.txt")
     parser.add_argument("--work", type=Path, help="folder of what is done")
@@ -54,7 +56,8 @@ def main() -> None:
     if "corpus" in stages and not arguments.without_smollm2:
         smollm2_study.prepare(work, rows, seed)
     if ("data" in stages or "outcomes" in stages) and not arguments.only_smollm2:
-        models = generate.networks(work, rows, size, seed, device)
+        wanted = ("full", "less", "base") if "data" in stages else ("base",)
+        models = generate.networks(work, rows, size, seed, device, wanted)
     with_smollm2 = smollm2_study.is_ready(work) and not arguments.without_smollm2
     if "data" in stages:
         if not arguments.only_smollm2:

@@ -15,9 +15,9 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.infer import MCMC, NUTS
+from world_ranks import DRAWS, WorldRanks, world_ranks
 
 import rbpp
-from rbpp.posterior.calibration import DRAWS, WorldRanks, world_ranks
 from rbpp.posterior.hmc import effective_sample_size
 from rbpp.processes.simulation import simulate_tensors
 from rbpp.randomness import seeded

@@ -11,7 +11,6 @@ MAUVE, a discriminant's accuracy and the number of rows; few or no labels; calib
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 import warnings
@@ -30,9 +29,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 
 from rbpp.assessment import density_score, label_score
+from rbpp.data.static_embedding import POTION, static_embedding
 
 REAL_ROWS = 400  # of a task, for what costs more than our score
-PRIORS = (1000.0, 3000.0, 10_000.0)
+PRIORS = (1000.0, 3000.0, 10_000.0, 30_000.0)
 
 
 @dataclass
@@ -50,21 +50,7 @@ class Task:
 
 def encoder(model: str | None) -> Callable[[list[str]], np.ndarray]:
     """Unit embeddings of texts, by default of the small model that mostlyai-qa carries."""
-    from model2vec import StaticModel
-
-    if model is None:
-        found = importlib.util.find_spec("mostlyai")
-        if found is None or not found.submodule_search_locations:
-            raise SystemExit("Expected --model, or mostlyai-qa installed, which carries one")
-        model = found.submodule_search_locations[0] + "/qa/assets/embedders/potion-base-8M"
-    static = StaticModel.from_pretrained(model)
-
-    def encode(texts: list[str]) -> np.ndarray:
-        rows = static.encode(list(texts)).astype(np.float64)
-        length = np.linalg.norm(rows, axis=1, keepdims=True)
-        return rows / np.where(length == 0, 1, length)
-
-    return encode
+    return lambda texts: static_embedding(texts, model or POTION).vectors.astype(np.float64)
 
 
 def load(folder: Path, encode: Callable[[list[str]], np.ndarray], quick: bool) -> list[Task]:
@@ -131,27 +117,30 @@ def correlations(task: Task, score: np.ndarray) -> tuple[float, float]:
 # ---- our scores ------------------------------------------------------------------------------
 
 
-def predictions(task: Task, prior: float = label_score.PRIOR_ROWS) -> list[np.ndarray]:
-    """log p(label | text) of real rows by every set, (sets, real rows, labels) a real draw."""
-    kept, label_score.PRIOR_ROWS = label_score.PRIOR_ROWS, prior
+def predictions(
+    task: Task, prior: float = label_score.PRIOR_ROWS, temperature: float | None = None
+) -> list[np.ndarray]:
+    """log p(label | text) of real rows by every set, (sets, real rows, labels) a real draw.
+
+    At a temperature that is fitted to the real rows, if none is given.
+    """
     found = []
     for real, labels in task.real:
         names = np.unique(labels)
-        x = torch.as_tensor(real)
-        found.append(
-            np.stack(
-                [
-                    label_score.log_probabilities(
-                        torch.as_tensor(rows),
-                        torch.as_tensor(np.searchsorted(names, own)),
-                        x,
-                        len(names),
-                    ).numpy().astype(np.float32)
-                    for rows, own in task.sets
-                ]
+        x, y = torch.as_tensor(real), torch.as_tensor(np.searchsorted(names, labels))
+        fitted = temperature or label_score.fitted_temperature(x, y, len(names), prior)
+        by_set = [
+            label_score.log_probabilities(
+                torch.as_tensor(rows),
+                torch.as_tensor(np.searchsorted(names, own)),
+                x,
+                len(names),
+                prior_rows=prior,
+                temperature=fitted,
             )
-        )  # fmt: skip
-    label_score.PRIOR_ROWS = kept
+            for rows, own in task.sets
+        ]
+        found.append(torch.stack(by_set).numpy().astype(np.float32))
     return found
 
 
@@ -171,20 +160,32 @@ def labelled(task: Task, log_p: list[np.ndarray], rows: int | None = None) -> np
 def by_consensus(
     task: Task, log_p: list[np.ndarray], known: int = 0, repeat: int = 3
 ) -> np.ndarray:
-    """The score from `known` labelled real rows of 400, the consensus for the others."""
+    """The score from `known` labelled real rows of 400, the consensus for the others.
+
+    As `rank_sets` has it: votes as they are, the score at the root of the temperature that the
+    labelled rows fit, and without such rows at 1.
+    """
     found = []
-    for (_, labels), one in zip(task.real, log_p, strict=True):
+    prior = label_score.PRIOR_ROWS_OF_VOTES
+    for (real, labels), one in zip(task.real, log_p, strict=True):
+        codes = own(labels)
         for seed in range(repeat):
             index = np.random.default_rng(seed).permutation(len(labels))[:REAL_ROWS]
+            votes = [torch.as_tensor(x) for x in one[:, index]]
             part = one[:, index].astype(np.float64)
-            votes = [torch.as_tensor(x) for x in part.astype(np.float32)]
+            if known:
+                few = index[:known]
+                x, y = torch.as_tensor(real[few]), torch.as_tensor(codes[few])
+                fitted = label_score.fitted_temperature(x, y, one.shape[2], prior)
+                cooled = (torch.as_tensor(part) / fitted**0.5).log_softmax(-1)
+                part = cooled.clamp(min=label_score.FLOOR).numpy()
             score = np.empty(len(one))
             for k in range(len(one)):
                 target = label_score.consensus(votes, task.generator, k).numpy()
                 rest = (target * part[k]).sum(1)[known:].mean() if known < len(index) else 0.0
                 if known:
                     share = max(1 / 3, known / len(index))
-                    taught = part[k, np.arange(known), own(labels)[index[:known]]].mean()
+                    taught = part[k, np.arange(known), codes[index[:known]]].mean()
                     rest = share * taught + (1 - share) * rest
                 score[k] = rest
             found.append(score)
@@ -322,6 +323,7 @@ def main() -> None:
     tasks = load(arguments.data, encoder(arguments.model), arguments.quick)
     by_prior = {prior: [predictions(task, prior) for task in tasks] for prior in PRIORS}
     log_p = by_prior[label_score.PRIOR_ROWS]
+    votes = [predictions(task, label_score.PRIOR_ROWS_OF_VOTES, 1.0) for task in tasks]
     scores = {
         f"labels, {prior:,.0f} prior rows": [
             labelled(t, p) for t, p in zip(tasks, found, strict=True)
@@ -335,12 +337,12 @@ def main() -> None:
     compared = {name: [found[name] for found in other] for name in other[0]}
     weaker = {
         "100 labels and consensus": [
-            by_consensus(t, p, 100) for t, p in zip(tasks, log_p, strict=True)
+            by_consensus(t, p, 100) for t, p in zip(tasks, votes, strict=True)
         ],
         "100 labels without consensus": [
-            labelled(t, p, 100) for t, p in zip(tasks, log_p, strict=True)
+            labelled(t, p, 100) for t, p in zip(tasks, votes, strict=True)
         ],
-        "consensus, no real label": [by_consensus(t, p) for t, p in zip(tasks, log_p, strict=True)],
+        "consensus, no real label": [by_consensus(t, p) for t, p in zip(tasks, votes, strict=True)],
         "texts alone, equal size": [texts(task) for task in tasks],
     }
     print("## Ranking: Spearman over all sets / over generator × method means\n")

@@ -16,10 +16,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Mapping
-from dataclasses import Field, asdict, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rbpp import command, options
 from rbpp.theory.settings import LearnerChoice, LemmaConstants, SampleSizes
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from rbpp.posterior.worlds import WorldPosterior
     from rbpp.processes.process import Process
     from rbpp.theory.bounds import Bounds
-
-_LEARNER_OPTIONS = {"name": "learner", "components": "components", "noise": "learner_noise"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,11 +38,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     options.add_site_data(observed)
     options.add_limits(observed)
-    _add_fields(parser.add_argument_group("how much to draw"), SampleSizes)
-    _add_fields(parser.add_argument_group("constants of the lemmas"), LemmaConstants)
-    learner = parser.add_argument_group("the learner of W")
-    _add_fields(learner, LearnerChoice, _LEARNER_OPTIONS)
-    learner.add_argument(
+    options.add_fields_of(parser, SampleSizes, "how much to draw")
+    options.add_fields_of(parser, LemmaConstants, "constants of the lemmas")
+    options.add_fields_of(parser, LearnerChoice, "the learner of W").add_argument(
         "--anchor-components",
         type=int,
         metavar="K",
@@ -73,11 +68,9 @@ def run(arguments: argparse.Namespace) -> Bounds:
         process, _ = read_posterior(posterior, arguments.process, knobs)
     else:
         process = load_process(arguments.process, **knobs)
-    sizes, constants = (
-        _from_options(arguments, SampleSizes),
-        _from_options(arguments, LemmaConstants),
-    )
-    learner = _from_options(arguments, LearnerChoice, _LEARNER_OPTIONS)
+    sizes = options.read_fields(arguments, SampleSizes)
+    constants = options.read_fields(arguments, LemmaConstants)
+    learner = options.read_fields(arguments, LearnerChoice)
     components = arguments.anchor_components or learner.components
     anchor_learner = LearnerChoice(learner.name, components, learner.noise)
     work = {
@@ -131,48 +124,10 @@ def _posterior_digest(posterior: WorldPosterior | Path) -> str | None:
     return hashlib.sha256(values.tobytes()).hexdigest()
 
 
-def _add_fields(
-    group: argparse._ArgumentGroup, settings: Any, names: Mapping[str, str] | None = None
-) -> None:
-    """An option for every field, with the field's default and help."""
-    for one in _fields(settings, names):
-        shown = "" if one.default is None else f" ({one.default:g})" if one.type != "str" else ""
-        group.add_argument(
-            f"--{(names or {}).get(one.name, one.name).replace('_', '-')}",
-            type=_sigma if one.name == "sub_gaussian" else one.metadata["type"],
-            default=one.default,
-            metavar=one.metadata["metavar"],
-            help=one.metadata["help"] + shown,
-        )
-
-
-def _from_options(
-    arguments: argparse.Namespace, settings: Any, names: Mapping[str, str] | None = None
-) -> Any:
-    """The settings that the options say."""
-    chosen = (one.name for one in _fields(settings, names))
-    return settings(**{name: getattr(arguments, (names or {}).get(name, name)) for name in chosen})
-
-
-def _fields(settings: Any, names: Mapping[str, str] | None) -> list[Field[Any]]:
-    return [one for one in fields(settings) if names is None or one.name in names]
-
-
 def _digest(source: str) -> str | None:
     """Of the file of a process: another version of it is other work."""
     path = Path(source)
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-
-
-def _sigma(text: str) -> float | str:
-    if text == "estimate":
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected a number above 0, or `estimate`; got {text!r}"
-        ) from None
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ lines with numbers, or a vector per row. No conditional density is needed: mixtu
 rows, on margins and of sizes that held-out rows decide, give the information and its interval. The
 checks say whether the nearest neighbours of the rows see structure that the mixtures miss, and
 whether rows depend on their neighbours in order (--block). Two columns of whole numbers that repeat
-are labels or counts, and their information has a Dirichlet posterior.
+are labels or counts, and their information has a Dirichlet posterior. Labels beside measurements,
+from --x-label or --y-label or a column of few whole numbers, have a mixture in each class.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("y", metavar="Y", help="those of Y, in the same order")
     parser.add_argument("--x-field", metavar="F", help="the field of X with a vector per row")
     parser.add_argument("--y-field", metavar="F", help="the field of Y with a vector per row")
+    parser.add_argument("--x-label", metavar="F", help="the field of X with a label per row")
+    parser.add_argument("--y-label", metavar="F", help="the field of Y with a label per row")
     parser.add_argument(
         "--columns",
         metavar="A,B",
@@ -95,7 +98,11 @@ def run(arguments: argparse.Namespace) -> MutualInformation:
 def _numbers(arguments: argparse.Namespace, name: str) -> np.ndarray:
     from rbpp.data.rows import Reading, read_rows
 
-    path, field = (getattr(arguments, f"{name.lower()}{end}") for end in ("", "_field"))
+    path, field, label = (
+        getattr(arguments, f"{name.lower()}{end}") for end in ("", "_field", "_label")
+    )
+    if label is not None:
+        return _labels(path, name, field, label)
     reading = Reading(
         columns=tuple(arguments.columns), ignore=tuple(arguments.ignore), numbers_only=True
     )
@@ -112,6 +119,21 @@ def _numbers(arguments: argparse.Namespace, name: str) -> np.ndarray:
     if rows.embedding is None:
         raise ValueError(f"{path}: Expected rows of numbers for {name}; got text")
     return rows.embedding
+
+
+def _labels(path: str, name: str, field: str | None, label: str) -> np.ndarray:
+    import numpy as np
+
+    from rbpp.data.fields import classes
+    from rbpp.data.read import read_tables
+
+    if field is not None:
+        raise ValueError(f"Expected --{name.lower()}-field or --{name.lower()}-label; got both")
+    found = classes(read_tables(path), label)
+    if found is None or None in found:
+        where = "none" if found is None else f"none in row {found.index(None) + 1}"
+        raise ValueError(f"{path}: Expected a label {label!r} of every row of {name}; got {where}")
+    return np.array(found, dtype=str)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rbpp import command, options
@@ -51,28 +52,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> command.Done:
     """Read, score, and write the log-probabilities."""
-    from rbpp.channel.language_model import fingerprint
     from rbpp.channel.score import score_rows
     from rbpp.channel.score_settings import ScoreSettings
 
-    own_checkpoint = arguments.checkpoint is None
-    if own_checkpoint:
-        arguments.checkpoint = Path(f"{arguments.scores}.part")
-    work = {"model": fingerprint(arguments.model)}
-    with options.open_compute(arguments, work) as compute:
-        found = score_rows(
-            arguments.model,
-            arguments.prompts,
-            arguments.output_rows,
-            text_field=arguments.text_field,
-            output_field=arguments.output_field,
-            own_field=arguments.own_field,
-            settings=options.read_fields(arguments, ScoreSettings),
-            compute=compute,
-        )
-    found.write(arguments.scores)
-    if own_checkpoint:
-        shutil.rmtree(arguments.checkpoint, ignore_errors=True)
+    folder = arguments.checkpoint or Path(f"{arguments.scores}.part")
+    given = argparse.Namespace(**{**vars(arguments), "checkpoint": folder})
+    done = False
+    try:
+        with options.open_compute(given) as compute:
+            found = score_rows(
+                arguments.model,
+                arguments.prompts,
+                arguments.output_rows,
+                text_field=arguments.text_field,
+                output_field=arguments.output_field,
+                own_field=arguments.own_field,
+                settings=options.read_fields(arguments, ScoreSettings),
+                compute=compute,
+            )
+        following = f"Next: rbpp channel {arguments.scores} has every information in them."
+        found = replace(found, headline=(*found.headline, following))
+        found.write(arguments.scores)
+        done = True
+    finally:
+        # What is done is kept for the next try, if that is not what --checkpoint is for.
+        if arguments.checkpoint is None and (done or not list(folder.glob("*.npz"))):
+            shutil.rmtree(folder, ignore_errors=True)
     return command.Done(found, written=[arguments.scores])
 
 

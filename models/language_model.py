@@ -38,7 +38,7 @@ def model(
     unprompted_outputs: int = 100,
     temperature: float = 1.0,
     top_p: float = 1.0,
-    perplexity: float = 3.6,
+    perplexity: float = 5.0,
     language_model: Any = None,
     task: Any = None,
 ) -> Tensor:
@@ -99,12 +99,11 @@ class SmallTransformer(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
 
-        def weights(rows: int, columns: int) -> nn.Parameter:
+        def weights(rows: int, columns: int, inputs: int = 0) -> nn.Parameter:
             drawn = torch.randn(rows, columns, generator=generator, dtype=torch.float64)
-            return nn.Parameter(scale * drawn / math.sqrt(rows), requires_grad=False)
+            return nn.Parameter(scale * drawn / math.sqrt(inputs or rows), requires_grad=False)
 
-        self.embedding = weights(tokens, _WIDTH)
-        self.embedding *= math.sqrt(tokens)
+        self.embedding = weights(tokens, _WIDTH, inputs=1)  # a row is looked up, not summed
         self.queries, self.keys = weights(_WIDTH, _WIDTH), weights(_WIDTH, _WIDTH)
         self.values = weights(_WIDTH, _WIDTH)
         self.inner, self.outer = weights(_WIDTH, 4 * _WIDTH), weights(4 * _WIDTH, _WIDTH)

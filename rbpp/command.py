@@ -242,15 +242,15 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
         }
         for figure, draw in drawn.items():
             writers[parsed.figures / f"{figure}.png"] = partial(_save_figure, draw)
-    config = outputs.beside([*writers, *done.written])
     new, failures = outputs.write_all(writers)
-    if config is not None and (new or done.written):  # beside no file it says nothing
-        text = run_options.to_toml(name, parser, parser.given, parsed)
-        write = partial(Path.write_text, data=text, encoding="utf-8")
-        more, failed = outputs.write_all({config: write})
-        new, failures = [*new, *more], [*failures, *failed]
     failures = [*done.failures, *failures]
     written = [*done.written, *new]
+    config = outputs.beside(written)
+    if config is not None and not failures:
+        text = run_options.to_toml(name, parser, parser.given, parsed)
+        write = partial(Path.write_text, data=text, encoding="utf-8")
+        beside, failures = outputs.write_all({config: write})
+        written += beside
     if parsed.json:
         _print_json(_joined_json(several, settings, shown))
     elif not parsed.quiet:

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
-import re
-import sys
-import textwrap
-import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
-from rbpp import terminal, wording
+from rbpp import wording
 from rbpp.checks import VERDICTS
 from rbpp.inference_data import InferenceData, Term, replace_group, terms_group, terms_of
+from rbpp.layout import Lines as Lines
+from rbpp.layout import Part as Part
+from rbpp.layout import Table as Table
+from rbpp.layout import Terms as Terms
+from rbpp.layout import align as align
+from rbpp.layout import show as show
 from rbpp.variables import VARIABLES
 
 Units = Literal["nats", "bits"]
 _COMPARED = {"left", "right", "slack", "slack_sd", "slack_mcse"}
-_STYLES = {
-    "violated": "bold red",
-    "undecided": "yellow",
-    "unknown": "yellow",
-    "holds": "green",
-}
 _VERSIONED = ("torch", "pyro-ppl", "arviz", "xarray", "numpy")
 
 
@@ -86,182 +80,12 @@ def _scale(name: str, units: Units, rows: Mapping[str, int] | None) -> tuple[flo
     return factor / (count or 1), units if count is None else f"{units} per row"
 
 
-@dataclass(frozen=True)
-class Table:
-    """Rows of text: aligned columns as a string, and a table with colours on a terminal.
-
-    Attributes:
-        lines: cells by line, the heading first.
-        below: for every line but the heading, what stands under it.
-        verdicts: position of the column whose words are verdicts; None where there is none.
-
-    >>> print(Table([["term", "mean"], ["kl_gap", "0.5"], ["ggmi", "-12"]]))
-    term    mean
-    kl_gap   0.5
-    ggmi     -12
-    """
-
-    lines: Sequence[Sequence[str]]
-    below: Sequence[Sequence[str]] = ()
-    verdicts: int | None = None
-
-    def __str__(self) -> str:
-        first, *rest = align(self.lines).split("\n")
-        below = self.below or [()] * len(rest)
-        text = [first]
-        for line, under in zip(rest, below, strict=True):
-            text += [line, *(f"    {one}" for one in under)]
-        return "\n".join(text)
-
-    def __rich__(self) -> Any:
-        from rich import box
-        from rich.table import Table as Grid
-        from rich.text import Text
-
-        grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-        heading, *rest = self.lines
-        for position, name in enumerate(heading):
-            right = _is_right([line[position] for line in rest], position)
-            fixed = right or position == self.verdicts
-            grid.add_column(
-                Text(name), justify="right" if right else "left", no_wrap=fixed, overflow="fold"
-            )
-        for line, under in zip(rest, self.below or [()] * len(rest), strict=True):
-            cells = [Text(terminal.visible(cell)) for cell in line]
-            for one in under:
-                cells[0].append(f"\n  {terminal.visible(one)}", style="dim")
-            if self.verdicts is not None:
-                cells[self.verdicts].stylize(_STYLES.get(line[self.verdicts], ""))
-            grid.add_row(*cells)
-        return grid
-
-    def _repr_html_(self) -> str:
-        heading, *rest = self.lines
-        head = "".join(f"<th scope='col'>{html.escape(cell)}</th>" for cell in heading)
-        body = ""
-        for line, under in zip(rest, self.below or [()] * len(rest), strict=True):
-            cells = [html.escape(cell) for cell in line]
-            cells[0] += "".join(f"<br><small>{html.escape(one)}</small>" for one in under)
-            body += "".join(["<tr>", *(f"<td>{cell}</td>" for cell in cells), "</tr>"])
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-@dataclass(frozen=True)
-class Lines:
-    """Sentences, a line each: as they are, or wrapped at the width of a terminal.
-
-    What stands before two spaces is the sentence's subject: the rest stays in its column.
-    """
-
-    lines: Sequence[str]
-
-    def __str__(self) -> str:
-        return "\n".join(self.lines)
-
-    def __rich_console__(self, console: Any, options: Any) -> Any:
-        from rich.text import Text
-
-        for line in self.lines:
-            subject = re.match(r"\S.{0,40}?\s{2,}", line)
-            column = len(subject[0]) if subject and options.max_width > 70 else 2
-            wrapped = [
-                part
-                for one in line.split("\n")
-                for part in textwrap.wrap(
-                    terminal.visible(one), options.max_width, subsequent_indent=" " * column
-                )
-            ]
-            text = Text("\n".join(wrapped))
-            if subject:
-                text.stylize("bold", 0, len(subject[0]))
-            yield text
-
-    def _repr_html_(self) -> str:
-        return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in self.lines)}</ul>"
-
-
-@dataclass(frozen=True)
-class Terms:
-    """Terms in groups: aligned as a string, fitted to the width of a terminal, or HTML.
-
-    Attributes:
-        heading: of the five columns: term, value, units, further columns, meaning.
-        groups: title to its lines, each as long as the heading.
-        left: how many terms are left out.
-
-    >>> line = ["kl_gap", "0.5 (0.2 to 0.8)", "nats", "KL gap"]
-    >>> print(Terms(["term", "mean", "units", "meaning"], {"divergence": [line]}))
-    term      mean              units  meaning
-    divergence
-      kl_gap  0.5 (0.2 to 0.8)  nats   KL gap
-    """
-
-    heading: Sequence[str]
-    groups: Mapping[str, Sequence[Sequence[str]]]
-    left: int = 0
-
-    def __str__(self) -> str:
-        return "\n".join(text for text, _ in self._lines(None))
-
-    def __rich_console__(self, console: Any, options: Any) -> Any:
-        from rich.text import Text
-
-        for text, style in self._lines(options.max_width):
-            yield Text(terminal.visible(text), style=style)
-
-    def _repr_html_(self) -> str:
-        head = "".join(f"<th scope='col'>{html.escape(cell)}</th>" for cell in self.heading)
-        body = ""
-        for title, lines in self.groups.items():
-            if title:
-                span = len(self.heading)
-                body += f"<tr><th colspan='{span}' scope='rowgroup'>{html.escape(title)}</th></tr>"
-            for line in lines:
-                cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in line)
-                body += f"<tr>{cells}</tr>"
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-    def _lines(self, width: int | None) -> list[tuple[str, str]]:
-        """Lines of text with their styles; what is too wide for one line goes on below it."""
-        indent = "  " if any(self.groups) else ""
-        lines = [[indent + line[0], *line[1:]] for part in self.groups.values() for line in part]
-        columns = list(zip(self.heading[:-1], *(line[:-1] for line in lines), strict=True))
-        wide = [max(map(_width, column)) for column in columns]
-        beside = sum(wide) + 2 * len(wide)
-        longest = max((_width(line[-1]) for line in lines), default=0)
-        fits = width is None or beside + longest <= width
-        narrow = width is not None and beside - 2 > width
-
-        def laid(line: Sequence[str], style: str) -> list[tuple[str, str]]:
-            padded = [
-                cell + " " * (size - _width(cell)) for cell, size in zip(line, wide, strict=False)
-            ]
-            if narrow:
-                rest = "  ".join(cell for cell in line[1:-1] if cell)
-                return [(line[0], style), (f"    {rest}", ""), (f"    {line[-1]}", "dim")]
-            first = "  ".join(padded)
-            if fits:
-                return [(f"{first}  {line[-1]}".rstrip(), style)]
-            return [(first.rstrip(), style), (f"{indent}  {line[-1]}", "dim")]
-
-        found = laid([*self.heading[:-1], self.heading[-1] if fits else ""], "bold")[:1]
-        for title, part in self.groups.items():
-            found += [(title, "bold cyan")] if title else []
-            for line in part:
-                found += [one for one in laid([indent + line[0], *line[1:]], "") if one[0].strip()]
-        if self.left:
-            found.append((f"{wording.count(self.left, 'more term')} (--all shows them)", "dim"))
-        return found
-
-
-Part = str | Table | Lines | Terms
-
-
 def group_terms(
     table: Mapping[str, Term],
     hdi_prob: float,
     units: Mapping[str, str],
     references: Mapping[str, float] | None = None,
+    also: Collection[str] = (),
 ) -> Terms:
     """What matters of a table of terms, in groups.
 
@@ -270,53 +94,41 @@ def group_terms(
         hdi_prob: the probability that the table was made with.
         units: of the variables.
         references: of a name, the same number for two halves of the task.
+        also: names that matter besides those that always do.
     """
-    names = [name for name in table if wording.is_main(name) and not wording.is_side(name, table)]
+    names = [
+        name
+        for name in table
+        if (name in also or wording.is_main(name)) and not wording.is_side(name, table)
+    ]
     references = references or {}
-    errors = {name: table[name]["mcse"] or 0.0 for name in names}
     parts: dict[str, list[list[str]]] = {title: [] for title in wording.GROUPS}
     for name in names:
         base = wording.base_name(name)
         share, described = wording.is_share(base), VARIABLES.get(base)
-        value = wording.term_quantity(name, table)
+        value, unit = wording.term_quantity(name, table), units.get(base, "1")
+        if unit != "1" and not share:
+            value += f" {unit}"
+        if table[name]["mcse"]:
+            error = table[name]["mcse"] or 0.0
+            value += f" ± {100 * error:.2g} %" if share else f" ± {error:.2g}"
         if name in references:
             value += f" [{wording.quantity(references[name], share=share)}]"
-        line = [
-            name,
-            value,
-            "" if share else units.get(base, "").replace("1", ""),
-            f"± {errors[name]:.2g}" if errors[name] else "",
-            described.long_name if described else "",
-        ]
-        parts[wording.group(name)].append(line)
-    halves = " [halves of the task]" if set(references) & set(names) else ""
-    heading = ["term", f"mean ({100 * hdi_prob:g} % interval){halves}", "units"]
+        parts[wording.group(name)].append([name, value, described.long_name if described else ""])
     known = any(wording.base_name(name) in VARIABLES for name in names)
-    heading += ["Monte Carlo error", "meaning" if known else ""]
-    empty = [place for place in (2, 3) if not any(x[place] for p in parts.values() for x in p)]
-    kept = [place for place in range(len(heading)) if place not in empty]
-    groups = {
-        title if known else "": [[line[place] for place in kept] for line in part]
-        for title, part in parts.items()
-        if part
-    }
+    groups = {title if known else "": part for title, part in parts.items() if part}
+    notes = [
+        f"({100 * hdi_prob:g} % interval)",
+        *(["± Monte Carlo error"] if any(table[name]["mcse"] for name in names) else []),
+        *(["[two halves of the task]"] if set(references) & set(names) else []),
+    ]
     sides = sum(wording.is_side(name, table) for name in table)
-    return Terms([heading[place] for place in kept], groups, len(table) - len(names) - sides)
-
-
-def show(parts: Sequence[Part]) -> None:
-    """Print to standard output: plain text, or on a terminal with its width and colours."""
-    if not sys.stdout.isatty():
-        print(terminal.visible("\n\n".join(map(str, parts))), flush=True)
-        return
-    console = terminal.console(sys.stdout)
-    for place, part in enumerate(parts):
-        if place:
-            console.print()
-        if not isinstance(part, str):
-            console.print(part)
-        else:  # set by whoever wrote it: the terminal breaks what is too long
-            console.print(terminal.visible(part), markup=False, soft_wrap=True)
+    return Terms(
+        ["term", f"mean {notes[0]}", "meaning" if known else ""],
+        groups,
+        " ".join(["Behind a number:", *notes]) if notes[1:] else "",
+        len(table) - len(names) - sides,
+    )
 
 
 def format_terms(
@@ -387,22 +199,6 @@ def _compared(entry: Mapping[str, Any]) -> str:
     )
 
 
-def align(lines: Sequence[Sequence[str]]) -> str:
-    """Columns side by side: numbers to the right, the first column and words to the left."""
-    columns = list(zip(*lines, strict=True))
-    padded = []
-    for position, column in enumerate(columns):
-        wide = max(map(_width, column))
-        right = _is_right(column[1:], position)
-        padded.append(
-            [
-                (" " * (wide - _width(c)) + c) if right else c + " " * (wide - _width(c))
-                for c in column
-            ]
-        )
-    return "\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True))
-
-
 def to_json(value: Any) -> str:
     """Strict JSON on one line: nan and infinities become null, arrays become lists.
 
@@ -445,19 +241,3 @@ def _short(value: Any) -> str:
     if isinstance(value, float) and math.isnan(value):
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _is_right(cells: Sequence[str], position: int) -> bool:
-    return position > 0 and all(map(_is_number, cells))
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return cell in ("–", "")
-    return True
-
-
-def _width(text: str) -> int:
-    return sum(not unicodedata.combining(character) for character in text)

@@ -108,35 +108,6 @@ def make(
     return _container(groups, {key: _plain(value) for key, value in (attrs or {}).items()})
 
 
-def add_terms(
-    data: InferenceData,
-    terms: Mapping[str, Any],
-    *,
-    dims: Mapping[str, Sequence[str]] | None = None,
-    coords: Mapping[str, Any] | None = None,
-) -> InferenceData:
-    """A copy of `data` whose posterior group also has `terms`; equal names are replaced.
-
-    Args:
-        data: what `make` or `read` returned.
-        terms: name to array (chain, draw, …), of the chains and draws that `data` has.
-        dims, coords: as in `make`.
-
-    Raises:
-        ValueError: as `make`, and if `rbpp.variables` does not describe a term: without
-            its units no table would show it.
-    """
-    unknown = sorted(set(terms) - set(VARIABLES))
-    if unknown:
-        raise ValueError(f"Expected terms that rbpp.variables describes; got {', '.join(unknown)}")
-    before = group_datasets(data)["posterior"]
-    sizes = {"chain": before.sizes["chain"], "draw": before.sizes["draw"]}
-    added = _dataset("posterior", terms, dict(dims or {}), dict(coords or {}), sizes)
-    kept = before.drop_vars([name for name in added.data_vars if name in before.data_vars])
-    merged = xr.merge([kept, added], combine_attrs="override", join="exact", compat="equals")
-    return replace_group(data, "posterior", merged)
-
-
 def replace_group(data: InferenceData, group: str, values: xr.Dataset) -> InferenceData:
     """A copy of `data` with another dataset for one group."""
     return _container({**group_datasets(data), group: values}, data.attrs)
@@ -309,7 +280,7 @@ def _dataset(
         own = _dimension_names(group, name, array.ndim - len(leading), dims)
         variable = VARIABLES.get(name)
         variables[name] = xr.Variable((*leading, *own), array, variable.attrs if variable else {})
-    used = sorted({str(name) for variable in variables.values() for name in variable.dims})
+    used = {str(dimension) for variable in variables.values() for dimension in variable.dims}
     # Every dimension has labels: without them ArviZ makes no data frame.
     dataset = xr.Dataset(variables)
     return dataset.assign_coords(
@@ -317,7 +288,7 @@ def _dataset(
             name: np.arange(dataset.sizes[name])
             if coords.get(name) is None
             else _array(f"coordinate {name}", coords[name])
-            for name in used
+            for name in sorted(used)
         }
     )
 

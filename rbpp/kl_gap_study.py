@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rbpp import inference_data, sentences, validate
 from rbpp.compute import Compute
-from rbpp.display import Part, Units
+from rbpp.display import Part, Table, Units
 from rbpp.estimate import Estimate
 from rbpp.inference_data import InferenceData
 from rbpp.mixtures.cavi import cavi
@@ -250,7 +250,7 @@ class Study(Result):
         """Quantiles over worlds, which a table of every world would hide."""
         shown = self.in_units(units, per_row=per_row)
         assert shown is not None
-        return [quantile_table(shown, self.vary)]
+        return quantile_tables(shown, self.vary)
 
 
 def study(
@@ -374,35 +374,29 @@ def _one_batch(
     return {name: value.numpy() for name, value in inference_data.from_estimates(gaps).items()}
 
 
-def quantile_table(data: InferenceData, vary: str) -> str:
-    """A study as text: per value and direction the worlds' quantiles, then the other spreads.
+def quantile_tables(data: InferenceData, vary: str) -> list[Part]:
+    """A study as tables: per direction and value the worlds' quantiles, then the other spreads.
 
     Columns: median over worlds of the posterior mean, its 5 % and 95 % quantiles, the share of
     worlds where the gap is positive, and the medians over worlds of the posterior standard
     deviation and of the Monte Carlo standard error.
     """
-    lines = []
+    parts: list[Part] = []
     posterior = data["posterior"]
     for name in (name for name in posterior.data_vars if not name.endswith("_mcse")):
-        units = posterior[name].attrs["units"]
-        lines.append(f"{name} [{units}], {posterior.sizes['world']} worlds")
-        lines.append(
-            f"{vary:>6} {'median':>9} {'5 %':>9} {'95 %':>9} {'> 0':>6} "
-            f"{'posterior sd':>13} {'mcse':>8}"
-        )
+        lines = [[vary, "median", "5 %", "95 %", "> 0 [%]", "posterior sd", "mcse"]]
         error = posterior[f"{name}_mcse"].mean(("chain", "draw"))
         for value in posterior[vary].values:
             gap = posterior[name].sel({vary: value})
             means = gap.mean(("chain", "draw")).values
             low, median, high = np.percentile(means, [5, 50, 95])
             spread = float(np.median(gap.std(("chain", "draw")).values))
-            lines.append(
-                f"{value:>6} {median:>9.3f} {low:>9.3f} {high:>9.3f} "
-                f"{(means > 0).mean():>6.0%} {spread:>13.3f} "
-                f"{float(np.median(error.sel({vary: value}))):>8.3f}"
-            )
-        lines.append("")
-    return "\n".join(lines).rstrip()
+            mcse = float(np.median(error.sel({vary: value})))
+            line = [f"{number:.3f}" for number in (median, low, high, spread, mcse)]
+            lines.append([f"{value}", *line[:3], f"{100 * (means > 0).mean():.0f}", *line[3:]])
+        units, worlds = posterior[name].attrs["units"], posterior.sizes["world"]
+        parts += [f"{name} [{units}], {worlds} worlds", Table(lines)]
+    return parts
 
 
 def world_posterior(*, posterior_draws: int = 100, seed: int = 0, **knobs: Any) -> InferenceData:

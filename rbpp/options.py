@@ -298,7 +298,9 @@ def name_option(parser: argparse.ArgumentParser, message: str) -> str:
     return message
 
 
-def add_fields_of(parser: argparse.ArgumentParser, kind: type[Any], title: str) -> None:
+def add_fields_of(
+    parser: argparse.ArgumentParser, kind: type[Any], title: str
+) -> argparse._ArgumentGroup:
     """An option for every field of a frozen dataclass, so that its default stands in one place.
 
     A field `worlds: int = 12` becomes `--worlds`, a whole number, 12 where it is absent. Types are
@@ -317,7 +319,7 @@ def add_fields_of(parser: argparse.ArgumentParser, kind: type[Any], title: str) 
     Args:
         parser: of the program.
         kind: the dataclass; all of its fields have defaults.
-        title: of the group of options.
+        title: of the group of options, which is returned.
 
     Raises:
         TypeError: if a field is of another type, or without a default.
@@ -340,6 +342,7 @@ def add_fields_of(parser: argparse.ArgumentParser, kind: type[Any], title: str) 
             help=str(about["help"]).replace("%", "%%") + default,
             **settings,
         )
+    return group
 
 
 def read_fields(arguments: argparse.Namespace, kind: type[Fields]) -> Fields:

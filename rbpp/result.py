@@ -133,6 +133,22 @@ class Result:
 
         return pd.DataFrame.from_dict(self.table(hdi_prob, units, per_row=per_row), orient="index")
 
+    def to_polars(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> Any:
+        """As `summary`, a `polars.DataFrame` whose first column is `term`.
+
+        Raises:
+            ImportError: without polars.
+        """
+        try:
+            import polars
+        except ImportError:
+            raise ImportError("Expected polars; install it with: pip install polars") from None
+        return polars.from_pandas(
+            self.summary(hdi_prob, units, per_row=per_row).rename_axis("term").reset_index()
+        )
+
     def to_json(
         self,
         hdi_prob: float = 0.94,

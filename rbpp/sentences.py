@@ -195,8 +195,8 @@ def of_marks(rows: int, marked: int, off_task: int, path: str) -> list[str]:
     if marked < rows:
         lines.append(f"{count(rows - marked, 'row')} to go: rbpp mark {path} asks for them.")
     if marked:
-        lines.append(
-            f"Next: rbpp assess … --marks {path}. The rows were chosen to be telling, so their "
-            "share is not that of the data: the assessment infers it."
-        )
+        lines += [
+            "The rows were chosen to be telling: their share is not that of the data.",
+            f"Next: rbpp assess … --marks {path} infers that one.",
+        ]
     return lines

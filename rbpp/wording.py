@@ -16,8 +16,10 @@ _MAIN = frozenset(
     kl_gap kl_gap_coverage kl_synthetic kl_synthetic_coverage
     information_gain information_prompt_output compression_bottleneck efficiency
     information_synthetic_learner information_anchor_learner mutual_information
-    ggmi entropy_gap entropy generalization_error effective_components
+    ggmi entropy_gap entropy entropy_output generalization_error effective_components
     style_shift style_separation generalization_gap training_loss held_out_loss
+    information_gain_kept information_gain_dropped prompt_ignored_share prompt_determined_share
+    kept_share
     """.split()
 )
 GROUPS = ("shares", "divergence", "information", "risk", "size and style")
@@ -51,7 +53,7 @@ def is_main(name: str) -> bool:
     base = base_name(name)
     if base not in VARIABLES or base in _MAIN:
         return True
-    return base.startswith("bound_") and not base.endswith(_SIDES)
+    return base.startswith("bound_") and not base.endswith((*_SIDES, "_bretagnolle_huber"))
 
 
 def group(name: str) -> str:
@@ -120,7 +122,12 @@ def term_quantity(name: str, table: Mapping[str, Mapping[str, Any]]) -> str:
     """A term of `rbpp.inference_data.term_table` with its interval.
 
     Where an estimate has two sides, the interval reaches from the low end of the lower side to the
-    high end of the upper one.
+    high end of the upper one, and stands alone where there is no value.
+
+    >>> side = {"hdi_low": None, "hdi_high": None}
+    >>> term_quantity("ggmi", {"ggmi": side | {"mean": None}, "ggmi_lower": side | {"mean": 4.0},
+    ...                        "ggmi_upper": side | {"mean": 9.5}})
+    '4.0 to 9.5'
     """
     base, term = base_name(name), table[name]
     low, high = term["hdi_low"], term["hdi_high"]
@@ -128,6 +135,9 @@ def term_quantity(name: str, table: Mapping[str, Mapping[str, Any]]) -> str:
     if lower is not None and upper is not None:
         low = lower["mean"] if lower["hdi_low"] is None else lower["hdi_low"]
         high = upper["mean"] if upper["hdi_high"] is None else upper["hdi_high"]
+    if _finite(term["mean"]) is None and _finite(low) is not None:
+        both = quantity(low, low, high, share=is_share(base))
+        return both.partition("(")[2].rstrip(")") or f"{both} or more"
     return quantity(term["mean"], low, high, share=is_share(base))
 
 

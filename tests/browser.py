@@ -14,6 +14,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# What sticks out or is cut off, what is empty, and which parts of the page a reader can reach.
+MEASURE = """(() => {
+  const box = e => e.getBoundingClientRect(), all = s => [...document.querySelectorAll(s)];
+  const wide = document.documentElement.clientWidth;
+  for (const d of all('details')) d.open = true;
+  const seen = all('body *').filter(e => !e.closest('svg, .unseen, thead') && box(e).width > 1);
+  const name = e => e.tagName + ':' + e.textContent.slice(0, 40);
+  return {
+    width: document.documentElement.scrollWidth <= wide,
+    out: seen.filter(e => box(e).right > wide + 1 || box(e).left < -1).map(name),
+    cut: seen.filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth
+      && getComputedStyle(e).overflowX !== 'visible').map(name),
+    drawings: all('svg').map(e => box(e).width * box(e).height),
+    empty: all('details.section').filter(e => box(e).height < 40).map(name),
+    unnamed: all('input, select, button, [role=img]').filter(
+      e => !e.labels?.length && !e.textContent.trim() && !e.ariaLabel).map(name),
+    unheaded: all('thead th').filter(e => e.scope !== 'col').length,
+    links: all('a').map(e => e.href),
+    height: document.body.scrollHeight};
+})()"""
+
 LONGEST = 60  # seconds that a page may take
 _OWN = Path(__file__).parents[1] / ".venv-browser" / "bin" / "python"
 _NO_BROWSER = 3

@@ -228,7 +228,7 @@ def test_table_shows_terms_units_and_audit(small, capsys):
     out = capsys.readouterr().out
     assert "mean (94 % interval)" in out
     line = next(line for line in out.splitlines() if "information_gain" in line)
-    assert re.search(r"0\.\d+ \(-?[\d.]+ to [\d.]+\)  bits per row  ± 0\.014 +ΔI", line)
+    assert re.search(r"0\.\d+ \(-?[\d.]+ to [\d.]+\) bits per row ± 0\.014 +ΔI", line)
     assert re.search(r"irrelevant_share +50 %", out)
     assert "1 check: 1 hold (--all shows each)." in out
     assert "Lemma 4.5" not in out
@@ -293,6 +293,17 @@ def test_the_last_line_opens_what_was_written(small, capsys, tmp_path):
     assert run() == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == "Nothing was written: --output FILE.nc keeps it."
+
+
+def test_a_page_is_opened_or_said_to_be_not(monkeypatch, capsys, tmp_path):
+    opened = []
+    for found in (True, False):
+        monkeypatch.setattr(
+            "webbrowser.open", lambda page, found=found: [opened.append(page), found][1]
+        )
+        command._open("rbpp assess", tmp_path / "report.html")
+        assert ("found no browser" in capsys.readouterr().err) != found
+    assert opened == 2 * [(tmp_path / "report.html").as_uri()]
 
 
 def test_a_file_of_options_repeats_the_run(small, capsys, tmp_path):

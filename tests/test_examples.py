@@ -69,6 +69,23 @@ def how_loose(module, folder):
     assert found[1]["bound_lemma_4_4"] < found[0]["bound_lemma_4_4"]
 
 
+def bicycle_shop(module, folder):
+    sets = module.main(folder)
+    assert {name: len(rows) for name, rows in sets.items()} == {
+        "seeds": 60,
+        "held_out": 240,
+        "first": 320,
+        "second": 320,
+    }
+    topics = [row["topic"] for row in sets["first"]]
+    assert topics.count("recipe") == 80
+    assert "return" not in topics
+    for rows in sets.values():
+        assert len({row["text"] for row in rows}) == len(rows)
+    lines = (folder / "truth.csv").read_text().splitlines()
+    assert sum(line.endswith(",1") for line in lines) == 80
+
+
 def compare_labelled(module, folder):
     found = module.main()
     scores = [line["score"] for line in found.values()]
@@ -87,6 +104,7 @@ def posterior_of_a_world(module, folder):
 
 # A new example joins by a function of its name.
 CHECKS = {
+    "bicycle_shop": bicycle_shop,
     "compare_labelled": compare_labelled,
     "exact_kl_gap": exact_kl_gap,
     "fine_tunes": fine_tunes,

@@ -11,7 +11,6 @@ import xarray as xr
 
 from rbpp import inference_data
 from rbpp.inference_data import (
-    add_terms,
     group_datasets,
     highest_density_interval,
     read,
@@ -321,23 +320,6 @@ def test_terms_of_two_dimensions_carry_both_labels(rng):
     table = term_table(data)
     assert list(table)[-1] == "kl_gap[15, 2]"
     assert table["kl_gap[15, 2]"]["mean"] == pytest.approx(values[0, :, 1, 2].mean())
-
-
-def test_add_terms_extends_a_copy(data, rng):
-    extra = {"entropy_gap": rng.normal(size=(CHAINS, DRAWS)), "ggmi": np.zeros((CHAINS, DRAWS))}
-    extended = add_terms(data, extra)
-    assert extended["posterior"]["entropy_gap"].attrs["units"] == "nats"
-    assert float(extended["posterior"]["ggmi"].max()) == 0
-    assert "entropy_gap" not in data["posterior"]
-    assert float(data["posterior"]["ggmi"].max()) > 0
-    assert dict(extended.attrs) == dict(data.attrs)
-    with pytest.raises(ValueError, match="Expected 250 of dimension draw"):
-        add_terms(data, {"entropy_gap": np.zeros((CHAINS, DRAWS + 1))})
-
-
-def test_add_terms_refuses_what_no_table_would_show(data):
-    with pytest.raises(ValueError, match=r"rbpp\.variables describes; got entropy_gab"):
-        add_terms(data, {"entropy_gab": np.zeros((CHAINS, DRAWS))})
 
 
 def test_tensors_are_taken_as_they_are():

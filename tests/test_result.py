@@ -65,6 +65,14 @@ def test_figures_are_drawn_by_name(result):
         result.plot()
 
 
+def test_polars_has_what_pandas_has(result):
+    polars = pytest.importorskip("polars")
+    frame = result.to_polars(0.9)
+    assert isinstance(frame, polars.DataFrame)
+    assert frame["term"].to_list() == list(result.summary().index)
+    assert frame["mean"][0] == result.summary().loc["ggmi", "mean"]
+
+
 def test_what_is_saved_is_read(result, tmp_path):
     result.save(tmp_path / "x.nc", settings={"program": "test"})
     back = inference_data.read(tmp_path / "x.nc")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,12 @@ def corpus(work: Path, data: Path | None, seed: int) -> Arrays:
 
 
 def networks(
-    work: Path, rows: Arrays, size: Size, seed: int, device: torch.device
+    work: Path,
+    rows: Arrays,
+    size: Size,
+    seed: int,
+    device: torch.device,
+    wanted: Sequence[str],
 ) -> dict[str, network.Weights]:
     """Generating models `full` and `less`, and the model to be post-trained `base`."""
     together = _together(rows, seed)
@@ -66,7 +72,8 @@ def networks(
         "base": (size.base, single, size.base_steps, 0.1),
     }
     found = {}
-    for name, (shape, texts, steps, dropout) in plans.items():
+    for name in wanted:
+        shape, texts, steps, dropout = plans[name]
         path = work / f"network_{name}.npz"
         if not path.exists():
             generator = torch.Generator().manual_seed(seed)
@@ -81,7 +88,9 @@ def networks(
                 generator=generator,
             )
             save(path, {key: value.cpu().numpy() for key, value in trained.items()})
-            say(f"trained {name}: {sum(v.numel() for v in trained.values())} weights, {steps} steps")
+            say(
+                f"trained {name}: {sum(v.numel() for v in trained.values())} weights, {steps} steps"
+            )
         weights = {key: torch.from_numpy(value) for key, value in load(path).items()}
         found[name] = {key: value.to(device) for key, value in weights.items()}
     return found
@@ -125,8 +134,14 @@ def generate(
             continue
         started = time.perf_counter()
         maker = Maker(
-            network, models[name], models["base"], temperature, size, device,
-            seed + 1000 * number, axes,
+            network,
+            models[name],
+            models["base"],
+            temperature,
+            size,
+            device,
+            seed + 1000 * number,
+            axes,
         )
         found: dict[str, Any] = {"cells": json.dumps([cell.name for cell in members])}
         jobs = [(cell, one) for cell in members for one in range(size.replicates)]
@@ -186,7 +201,7 @@ class Maker:
         self.generator = torch.Generator(device).manual_seed(seed)
         self.chance = np.random.default_rng(seed)
 
-    def data_sets(self, jobs: list[tuple[Cell, int]], rows: Arrays):  # noqa: ANN201
+    def data_sets(self, jobs: list[tuple[Cell, int]], rows: Arrays):
         """(cell/replicate, arrays) of every job; the outputs of all are drawn together."""
         drawn = [self.prompts(cell, rows) for cell, _ in jobs]
         more = [2 if cell.filtered else 1 for cell, _ in jobs]
@@ -207,9 +222,7 @@ class Maker:
         )
         alone = self.kit.alone(len(made), self.device)
         judged = self.kit.log_prob(self.base, alone, made, 1.0, self.size.score_batch)
-        outputs, densities, judgements = (
-            value.cpu().numpy() for value in (made, density, judged)
-        )
+        outputs, densities, judgements = (value.cpu().numpy() for value in (made, density, judged))
         start = 0
         for (cell, replicate), (own, anchors), count in zip(jobs, drawn, each, strict=True):
             stop = start + PROMPTS * count
@@ -254,7 +267,7 @@ class Maker:
         index: np.ndarray,
         first: np.ndarray,
     ) -> Arrays:
-        """Filter and noise; rows that are not `first` become fresh rows of the same distribution."""
+        """Filter and noise; rows that are not `first` become fresh rows of one distribution."""
         order = np.argsort(-judged[first], kind="stable")[: cell.rows]
         if not cell.filtered:  # more outputs than rows only by rounding up to whole prompts
             order = np.sort(self.chance.permutation(first.sum())[: cell.rows])

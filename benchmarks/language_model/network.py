@@ -54,7 +54,9 @@ def new_network(shape: Shape, generator: torch.Generator, device: torch.device) 
         for name, size, out in (("inner", width, 4 * width), ("outer", 4 * width, width)):
             weights[f"{layer}.{name}"] = normal(size, out, scale=0.5 / math.sqrt(size))
             weights[f"{layer}.{name}.bias"] = zeros(out)
-    for name in [f"{layer}.{norm}" for layer in range(shape.layers) for norm in ("first", "second")]:
+    for name in [
+        f"{layer}.{norm}" for layer in range(shape.layers) for norm in ("first", "second")
+    ]:
         weights |= {f"{name}.gain": zeros(width) + 1, f"{name}.shift": zeros(width)}
     return weights | {
         "last.gain": zeros(width) + 1,
@@ -78,13 +80,15 @@ def logits(
     Args:
         cache: keys and values of every layer, (2, rows, heads, context, d), written from `past` on.
     """
-    *batch, length = tokens.shape
+    length = tokens.shape[-1]
     state = weights["token"][tokens] + weights["place"][past : past + length]
     layers = sum(name.endswith(".qkv") for name in weights)
     for layer in range(layers):
         mixed = _attention(weights, layer, _norm(weights, f"{layer}.first", state), cache, past)
         state = state + functional.dropout(mixed, dropout, dropout > 0)
-        inner = functional.gelu(_linear(weights, f"{layer}.inner", _norm(weights, f"{layer}.second", state)))
+        inner = functional.gelu(
+            _linear(weights, f"{layer}.inner", _norm(weights, f"{layer}.second", state))
+        )
         outer = _linear(weights, f"{layer}.outer", inner)
         state = state + functional.dropout(outer, dropout, dropout > 0)
     state = _norm(weights, "last", state)

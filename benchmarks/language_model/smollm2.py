@@ -52,7 +52,7 @@ def extract(file: Path, work: Path) -> None:
     parts: list[dict[str, np.ndarray]] = [{}, {}]
     for tensor in GGUFReader(str(file)).tensors:
         kind = tensor.tensor_type.name
-        second = tensor.name.startswith("blk.") and int(tensor.name.split(".")[1]) >= 10
+        second = tensor.name.startswith("blk.") and int(tensor.name.split(".")[1]) >= 4
         parts[second][f"{kind}:{tensor.name}"] = np.array(tensor.data)
     work.mkdir(parents=True, exist_ok=True)
     for number, part in enumerate(parts):
@@ -272,7 +272,9 @@ def embedding(weights: Weights, rows: Tensor, batch: int) -> Tensor:
     """Mean state after two thirds of the layers over a row's tokens: (N, 576)."""
     return torch.cat(
         [
-            states(weights, weights["token_embd"][part.long()], range(2 * _LAYERS // 3))[:, 1:].mean(1)
+            states(weights, weights["token_embd"][part.long()], range(2 * _LAYERS // 3))[
+                :, 1:
+            ].mean(1)
             for part in rows.split(batch)
         ]
     )
@@ -284,7 +286,7 @@ def embedding(weights: Weights, rows: Tensor, batch: int) -> Tensor:
 def tune_and_measure(
     weights: Weights,
     data: Tensor,
-    others: dict[str, Tensor],
+    others: dict[str, tuple[Tensor, Tensor]],
     *,
     steps: int,
     batch: int,
@@ -295,18 +297,18 @@ def tune_and_measure(
 ) -> dict[str, Any]:
     """Losses in nats a token of the network tuned on rows (n, 32), on the rows of `others`.
 
-    What the layers below make of the rows is computed once.
+    `others` are pairs of rows and of what `below` makes of them.
     """
     layers = range(_LAYERS - _TUNED_LAYERS, _LAYERS)
     names = [name for name in weights if name.startswith(tuple(f"blk.{n}." for n in layers))]
     names.append("output_norm")
     tuned = {name: weights[name].clone().requires_grad_() for name in names}
     optimizer = torch.optim.Adam(tuned.values(), lr=rate)
-    below = _below(weights, data, layers.start)
+    read = below(weights, data)
     for step in range(steps):
         chosen = torch.randint(len(data), (batch,), generator=generator).to(data.device)
         optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
-        found = _head(weights | tuned, states(weights | tuned, below[chosen], layers))
+        found = _head(weights | tuned, states(weights | tuned, read[chosen], layers))
         loss = functional.cross_entropy(found.flatten(0, 1), data[chosen].long().flatten())
         optimizer.zero_grad()
         loss.backward()
@@ -316,13 +318,13 @@ def tune_and_measure(
         for value in tuned.values():
             value += noise * torch.randn(value.shape, generator=generator).to(value)
     found = {
-        name: losses(weights | tuned, rows, smoothing, batch) for name, rows in others.items()
+        name: losses(weights | tuned, *pair, smoothing, 4 * batch) for name, pair in others.items()
     }
     return {**found, "parameters": centre.double().cpu().numpy()}
 
 
-def _below(weights: Weights, rows: Tensor, layer: int) -> Tensor:
-    """The residual stream below a layer that each token of a row is predicted from: (n, 32, 576).
+def below(weights: Weights, rows: Tensor) -> Tensor:
+    """The residual stream below the tuned layers that predict a row's tokens: (n, 32, 576).
 
     A row stands after the end of a request that says nothing.
     """
@@ -330,17 +332,22 @@ def _below(weights: Weights, rows: Tensor, layer: int) -> Tensor:
     read = torch.cat([start[:, -1:], rows[:, :-1].long()], 1)
     with torch.no_grad():
         return torch.cat(
-            [states(weights, weights["token_embd"][part], range(layer)) for part in read.split(64)]
+            [
+                states(weights, weights["token_embd"][part], range(_LAYERS - _TUNED_LAYERS))
+                for part in read.split(64)
+            ]
         )
 
 
 @torch.no_grad()
-def losses(weights: Weights, rows: Tensor, smoothing: float, batch: int) -> np.ndarray:
+def losses(
+    weights: Weights, rows: Tensor, read: Tensor, smoothing: float, batch: int
+) -> np.ndarray:
     """−log((1 − α) p + α / letters), a token, averaged over each row: (n,)."""
     parts = []
-    for part in rows.split(batch):
-        below = _below(weights, part, _LAYERS - _TUNED_LAYERS)
-        state = states(weights, below, range(_LAYERS - _TUNED_LAYERS, _LAYERS))
+    layers = range(_LAYERS - _TUNED_LAYERS, _LAYERS)
+    for part, under in zip(rows.split(batch), read.split(batch), strict=True):
+        state = states(weights, under, layers)
         law = _head(weights, state).log_softmax(-1)
         chosen = law.gather(-1, part.long().unsqueeze(-1)).squeeze(-1).exp()
         parts.append(-torch.log((1 - smoothing) * chosen + smoothing / LETTERS).mean(-1))

@@ -135,12 +135,14 @@ def outcomes(work: Path, size: Size, seed: int, device: torch.device) -> None:
     if path.exists():
         return
     rows, weights = smollm2.read_rows(work), smollm2.read(work, device)
-    real = {
-        name: torch.from_numpy(rows[name].astype(np.int32)).to(device)
-        for name in ("test", "anchor")
-    }
+
+    def with_below(tokens: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        own = torch.from_numpy(tokens.astype(np.int32)).to(device)
+        return own, smollm2.below(weights, own)
+
+    test, anchor = with_below(rows["test"]), with_below(rows["anchor"])
     generator = torch.Generator().manual_seed(seed)
-    found: Arrays = {"base": smollm2.losses(weights, real["test"], SMOOTHING, 64)}
+    found: Arrays = {"base": smollm2.losses(weights, *test, SMOOTHING, 64)}
     started, trained = time.perf_counter(), 0
     every = cells(size.cells, seed)
     for cell in every:
@@ -148,23 +150,24 @@ def outcomes(work: Path, size: Size, seed: int, device: torch.device) -> None:
         measured = []
         for one in range(size.replicates):
             own, fresh = (
-                torch.from_numpy(made[f"{cell.name}/{one}/{key}"].astype(np.int32)).to(device)
-                for key in ("synthetic", "fresh")
+                with_below(made[f"{cell.name}/{one}/{key}"]) for key in ("synthetic", "fresh")
             )
-            others = {"test": real["test"], "training": own, "fresh": fresh}
+            others = {"test": test, "training": own, "fresh": fresh}
             measured.append(
-                smollm2.tune_and_measure(weights, own, others, generator=generator, **_TUNING)
+                smollm2.tune_and_measure(weights, own[0], others, generator=generator, **_TUNING)
             )
             trained += _TUNING["steps"] * _TUNING["batch"] * smollm2.LENGTH
         found |= _kept(cell.name, measured)
     for count in sorted({cell.anchors for cell in every}):
         measured = []
         for _ in range(2 * size.replicates):
-            order = torch.randperm(len(real["anchor"]), generator=generator).to(device)
-            own = real["anchor"][order[:count]]
-            others = {"test": real["test"], "training": own, "fresh": real["anchor"][order[count:]]}
+            order = torch.randperm(len(anchor[0]), generator=generator).to(device)
+            own, rest = (
+                tuple(one[part] for one in anchor) for part in (order[:count], order[count:])
+            )
+            others = {"test": test, "training": own, "fresh": rest}
             measured.append(
-                smollm2.tune_and_measure(weights, own, others, generator=generator, **_TUNING)
+                smollm2.tune_and_measure(weights, own[0], others, generator=generator, **_TUNING)
             )
         found |= _kept(str(count), measured)
     save(path, found)

@@ -27,6 +27,8 @@ def outcomes(
     device: torch.device,
 ) -> None:
     """Losses and W of every fine-tune on synthetic rows, and on anchors alone."""
+    _of_anchors(work, every, rows, base, size, seed, device)
+    _of_supersample(work, base, size, seed, device)
     test = torch.from_numpy(rows["test"]).to(device)
     for path in sorted((work / "data").glob("*.npz")):
         kept = work / "outcomes" / path.name
@@ -46,8 +48,6 @@ def outcomes(
                     found[f"{name}/{one}/{key}"] = value[place]
         save(kept, {"cells": made["cells"], **_with_coordinates(found, names, size)})
         say(f"{path.stem}: {len(jobs)} fine-tunes in {time.perf_counter() - started:.1f} s")
-    _of_anchors(work, every, rows, base, size, seed, device)
-    _of_supersample(work, base, size, seed, device)
 
 
 def _measured(

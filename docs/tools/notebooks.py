@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ def notebook(page: Path) -> dict[str, Any]:
     for block in [block for block in blocks(page) if block.runs]:
         cells.append(_cell("markdown", _text(lines[start : block.lines[0] - 1])))
         code = block.source
-        if block.language == "console":
+        if "file" in block.remarks:
+            code = f"%%writefile {block.remarks['file']}\n{code}"
+        elif block.language == "console":
             code = "\n".join(f"!{command}" for command in block.commands)
         cells.append(_cell("code", code))
         start = (block.output or block.lines)[1] + 1
@@ -56,18 +59,11 @@ def _text(lines: list[str]) -> str:
 def _cell(kind: str, text: str) -> dict[str, Any]:
     cell: dict[str, Any] = {
         "cell_type": kind,
-        "id": f"cell-{abs(hash_of(text)) % 10**12}",
+        "id": f"cell-{zlib.crc32(text.encode())}",
         "metadata": {},
         "source": text.splitlines(keepends=True),
     }
     return cell | ({"execution_count": None, "outputs": []} if kind == "code" else {})
-
-
-def hash_of(text: str) -> int:
-    """A number that is the same in every process."""
-    import zlib
-
-    return zlib.crc32(text.encode())
 
 
 def link(app: Any, name: str, content: list[str]) -> None:

@@ -388,12 +388,15 @@ def main() -> int:
     given = parser.parse_args()
     stale = []
     for page in [path.resolve() for path in given.pages] or pages():
+        before = page.read_bytes()
         try:
             outputs = run_page(page, say=not given.check)
         except RuntimeError as error:  # the other pages are still to be done
             stale.append(str(error))
             continue
-        if given.check:
+        if page.read_bytes() != before:
+            stale.append(f"{page.name}: was changed while it ran")
+        elif given.check:
             stale += [text for one in outputs if (text := difference(page, *one))]
         else:
             page.write_text(replaced(page, outputs), encoding="utf-8")

@@ -109,7 +109,17 @@ def command_page(name: str) -> str:
     """One command from its parser."""
     parser = parser_of(name)
     first, _, rest = (parser.description or "").partition("\n")
-    lines = [f"# rbpp {name}", "", first, "", "```text", _usage(parser), "```", "", *_description(rest)]
+    lines = [
+        f"# rbpp {name}",
+        "",
+        first,
+        "",
+        "```text",
+        _usage(parser),
+        "```",
+        "",
+        *_description(rest),
+    ]
     for group in parser._action_groups:
         actions = [action for action in group._group_actions if action.dest != "help"]
         if not actions:
@@ -163,11 +173,19 @@ def _help(action: argparse.Action) -> str:
 
 def _escaped(text: str) -> str:
     """Text that Markdown leaves alone, outside of what is in backticks."""
-    parts = re.split(r"(`[^`]*`)", text)
+    parts = re.split(r"(`[^`]*`|(?<!\S)\(?--[a-z][\w-]*)", text)
     return "".join(
-        part if part.startswith("`") else re.sub(r"([\\*_<>\[\]|#$])", r"\\\1", part)
+        part
+        if part.startswith("`")
+        else _option(part) or re.sub(r"([\\*_<>\[\]|#$])", r"\\\1", part)
         for part in parts
     )
+
+
+def _option(part: str) -> str:
+    """An option in backticks, with the bracket before it; nothing if it is none."""
+    found = re.fullmatch(r"(\(?)(--[a-z][\w-]*)", part)
+    return f"{found[1]}`{found[2]}`" if found else ""
 
 
 def base_variables() -> dict[str, variables.Variable]:
@@ -258,13 +276,26 @@ def _assumptions(statement: Statement) -> Sequence[str]:
 def as_restructured_text(
     app: Any, what: str, name: str, one: object, options: Any, lines: list[str]
 ) -> None:
-    """Docstrings as Sphinx reads them: bars and stars of formulas are no markup."""
-    lines[:] = [_plain(line) for line in lines]
+    """Docstrings as Sphinx reads them: formulas stand as they are, and their bars are no markup."""
+    found: list[str] = []
+    above, shown = "", False
+    for place, line in enumerate(lines):
+        inside = line.startswith("    ")
+        shown = shown and (inside or not line.strip())
+        text = not above.startswith((" ", ":", "-", "..", ">>>")) and not above.endswith("::")
+        if inside and not shown and place and not lines[place - 1].strip() and above and text:
+            found += ["::", ""]
+            shown = True
+        found.append(line if shown else _plain(line))
+        above = line if line.strip() else above
+    lines[:] = found
 
 
 def _plain(line: str) -> str:
     if line.lstrip().startswith((">>>", "..")):
         return line
+    # Several names with one text are one name, not a type and a name.
+    line = re.sub(r"^:(param|ivar) [^:]+:", lambda found: found[0].replace(", ", ",\u00a0"), line)
     parts = re.split(r"(`[^`]*`)", line)
     return "".join(
         part if part.startswith("`") else re.sub(r"(?<!\\)([|*])", r"\\\1", part) for part in parts

@@ -16,6 +16,9 @@ from rbpp.inference_data import InferenceData, Term
 from rbpp.result import Result
 from rbpp.variables import VARIABLES
 
+# Of the longest question.
+_WIDTH = len("Is it in another style?")
+
 
 @dataclass(frozen=True)
 class Number:
@@ -146,6 +149,16 @@ class Assessment(Result):
             found["labels"] = self.labels.to_dict("records")
         return found
 
+    def answer(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> tuple[str, ...]:
+        """The answers, and last what to do."""
+        from rbpp.assessment.advice import VERDICTS, advice
+
+        verdict, steps = advice(self)
+        following = " ".join([VERDICTS[verdict], *steps[:2]]).removesuffix(".")
+        return (*self.headline, *headline([{"question": "What to do?", "sentence": following}]))
+
     def _units(self, units: Units, *, per_row: bool) -> dict[str, str]:
         found = super()._units(units, per_row=per_row)
         for name in self.numbers:
@@ -158,5 +171,4 @@ class Assessment(Result):
 
 def headline(answers: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """The answers as lines, the questions in a column."""
-    width = max(len(line["question"]) for line in answers)
-    return tuple(f"{line['question']:<{width}}  {line['sentence']}." for line in answers)
+    return tuple(f"{line['question']:<{_WIDTH}}  {line['sentence']}." for line in answers)

@@ -142,16 +142,16 @@ class Comparison(Result):
 
     def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
         """Ranking and differences, in place of the terms of every version."""
-        header = ["rank", "version", "score", "P(best)", "P(trained best)", "equal size", "P(best)"]
-        header += ["rows"]
+        header = ["version", "score", "P(best)", "P(trained best)", "equal size: score", "P(best)"]
         shares = any(_known(line["precision"]) for line in self.ranking)
         header += ["precision", "coverage"] if shares else []
         lines = [header]
-        for place, line in enumerate(self.ranking, 1):
-            cells = [str(place), line["name"], _interval(line, "score")]
+        for line in self.ranking:
+            cells = [f"{line['name']} ({wording.count(line['rows'], 'row')})"]
+            cells += [_interval(line, "score")]
             cells += [wording.chance(line[key]) for key in ("p_best", "p_trained_best")]
             cells += [wording.quantity(line["score_equal_size"])]
-            cells += [wording.chance(line["p_best_equal_size"]), f"{line['rows']}"]
+            cells += [wording.chance(line["p_best_equal_size"])]
             if shares:
                 cells += [
                     wording.quantity(line[key], share=True) for key in ("precision", "coverage")

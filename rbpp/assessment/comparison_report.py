@@ -113,10 +113,10 @@ def _pairs(comparison: Comparison) -> list[list[str]]:
         [
             line["first"],
             line["second"],
-            quantity(line["mean"]),
-            f"{line['p_larger']:.2f}",
-            f"{line['p_equivalent']:.2f}",
-            f"{line['p_trained_better']:.2f}",
+            quantity(line["mean"], line["hdi_low"], line["hdi_high"]),
+            chance(line["p_larger"]),
+            chance(line["p_equivalent"]),
+            chance(line["p_trained_better"]),
         ]
         for line in lines[:_PAIRS]
     ]

@@ -7,7 +7,6 @@ paraphrases of it; how often real rows do so by chance is what held-out real row
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -194,13 +193,6 @@ def same_rows(first: Sequence[str] | np.ndarray, second: Sequence[str] | np.ndar
     (True, False)
     """
     return set(_keys(first)) == set(_keys(second))
-
-
-def repeated_rows(rows: Sequence[str] | np.ndarray) -> dict[int, int]:
-    """Rows that occur more than once: first index to how often, the most frequent first."""
-    keys = _keys(rows)
-    first = {key: index for index, key in reversed(list(enumerate(keys)))}
-    return {first[key]: times for key, times in Counter(keys).most_common() if times > 1}
 
 
 def _keys(rows: Sequence[str] | np.ndarray) -> list[bytes]:

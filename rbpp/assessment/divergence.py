@@ -20,9 +20,9 @@ PROBABILITY = 0.94
 LOW = 0.02
 CAPS = np.arange(0.5, 8.01, 0.5)
 # The reader's prior on a difference that no candidate shows: nearly all draws are raised by a
-# tenth or so, and one in twelve by the size of difference that can stay unseen.
-RAISED = 0.1
-UNSEEN_SHARE = 0.08
+# seventh or so, and one in seven by the size of difference that can stay unseen.
+RAISED = 0.15
+UNSEEN_SHARE = 0.15
 # Rates of the learning curve n^−β: parametric, or slower where the law is not of the model.
 RATES = (0.3, 1.0)
 # Total variation's witness is ±½ beyond this log ratio: a sharper one reads noise for one law.

@@ -1,8 +1,10 @@
 """What the labels of one set teach about the labels of real rows: log-loss of a shrunk Gaussian.
 
-The classes of a set are Gaussians with one covariance, which a prior of `PRIOR_ROWS` isotropic rows
-shrinks in the embedding as it is. Weak shrinkage, or axes whitened by the real rows, give weight to
-directions without meaning in sets of a few hundred rows, and rank worse.
+The classes of a set are Gaussians with one covariance, which a prior of isotropic rows shrinks in
+the embedding as it is. Weak shrinkage, or axes whitened by the real rows, give weight to directions
+without meaning in sets of a few hundred rows, and rank worse. Such a learner is surer than it
+should be, the more so the cleaner its labels: without a temperature, wrong labels win where classes
+overlap.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Prior rows of the covariance, and of each class mean. With 1,000, 3,000 and 10,000 rows, and with
-# the posterior predictive in place of its plug-in limit, five tasks are ranked within 0.01 of each
-# other (docs/measurements/ranking.md).
-PRIOR_ROWS, PRIOR_ROWS_OF_MEAN = 3000.0, 2.0
+# Prior rows of the covariance where real rows have labels, and where the votes of the other sets
+# stand in for them: what ranks five tasks best, each left out (docs/measurements/ranking.md).
+PRIOR_ROWS, PRIOR_ROWS_OF_VOTES = 10_000.0, 3000.0
+# Prior rows of a class mean at least; the set itself says how many there are.
+LEAST_ROWS_OF_MEAN = 2.0
+TEMPERATURES = np.geomspace(0.5, 32.0, 31)
 # No real row costs more nats than this; a label that the set lacks costs it.
 FLOOR = -10.0
 # The mean of shrunk predictions is flatter than what the sets know together. Raised to this power
@@ -36,17 +40,22 @@ def log_probabilities(
     weights: Tensor | None = None,
     origin: Tensor | None = None,
     scale: Tensor | None = None,
+    *,
+    prior_rows: float = PRIOR_ROWS,
+    temperature: float = 1.0,
 ) -> Tensor:
     """log p(label | text) of real rows, learned from one set; nats, at least `FLOOR`.
 
     With n rows, n_c of class c, means z̄ and z̄_c, scatter S within the classes, K classes and s
     prior rows, the plug-in limit of the normal–inverse-Wishart posterior predictive is
 
-        m_c = n_c / (n_c + 2) · (z̄_c − z̄)
+        m_c = n_c / (n_c + κ) · (z̄_c − z̄)
         W   = (S + s τ² I) / (n − K + s)
-        log p(c | x) = log softmax_c [ xᵀW⁻¹m_c − ½ m_cᵀW⁻¹m_c + log (n_c + ½)/(n + K/2) ].
+        log p(c | x) = log softmax_c [ (xᵀW⁻¹m_c − ½ m_cᵀW⁻¹m_c + log (n_c + ½)/(n + K/2)) / T ].
 
     A shift of the whole set is no fault of its labels: class means are taken from the set's mean.
+    κ = σ²/ρ is empirical Bayes: class means vary by ρ around it in each direction, rows by σ²
+    around them, and Σ_c n_c |z̄_c − z̄|² has the mean d ((K − 1) σ² + ρ Σ_c n_c (1 − n_c/n)).
 
     Args:
         rows: embeddings of the set, (n, d), float64.
@@ -56,14 +65,31 @@ def log_probabilities(
         weights: (n,) of the rows; one each by default.
         origin: where x is 0, (d,); by default the mean of the real rows.
         scale: τ², by default the mean of |x|²/d over the real rows.
+        prior_rows: s.
+        temperature: T, the same for all sets (`fitted_temperature`).
 
     Returns:
         (m, K).
     """
+    logits = _logits(rows, labels, real, classes, weights, origin, scale, prior_rows)
+    return (logits / temperature).log_softmax(1).clamp(min=FLOOR)
+
+
+def _logits(
+    rows: Tensor,
+    labels: Tensor,
+    real: Tensor,
+    classes: int,
+    weights: Tensor | None,
+    origin: Tensor | None,
+    scale: Tensor | None,
+    prior_rows: float,
+) -> Tensor:
     origin = real.mean(0) if origin is None else origin
     rows, real = rows - origin, real - origin
+    width = rows.shape[1]
     if scale is None:
-        scale = real.square().sum(1).mean() / real.shape[1]
+        scale = real.square().sum(1).mean() / width
     if weights is None:
         weights = rows.new_ones(len(rows))
     member = _member(labels, classes, rows) * weights[:, None]
@@ -75,14 +101,18 @@ def log_probabilities(
     sums = member.T @ left
     offset = sums / counts.clamp(min=1e-12)[:, None]
     scatter = (left * weights[:, None]).T @ left - offset.T @ sums
-    shrunk = (counts / (counts + PRIOR_ROWS_OF_MEAN))[:, None] * offset
-    prior = PRIOR_ROWS * scale * torch.eye(rows.shape[1], dtype=rows.dtype)
+    others = int(present.sum()) - 1
+    within = scatter.diagonal().sum() / width / (total - others - 1).clamp(min=1)
+    apart = (counts * offset.square().sum(1)).sum() - others * width * within
+    between = apart / (width * (counts * (1 - counts / total)).sum()).clamp(min=1e-12)
+    prior_of_mean = (within / between.clamp(min=1e-9)).clamp(min=LEAST_ROWS_OF_MEAN)
+    shrunk = (counts / (counts + prior_of_mean))[:, None] * offset
+    prior = prior_rows * scale * torch.eye(width, dtype=rows.dtype)
     # Fewer rows than labels would subtract more than there is.
-    freedom = (total - classes).clamp(min=0) + PRIOR_ROWS
+    freedom = (total - classes).clamp(min=0) + prior_rows
     slopes = torch.cholesky_solve(shrunk.T, torch.linalg.cholesky((scatter + prior) / freedom))
     offsets = ((counts + 0.5) / (total + classes / 2)).log() - 0.5 * (shrunk.T * slopes).sum(0)
-    logits = torch.where(present, real @ slopes + offsets, -torch.inf)
-    return logits.log_softmax(1).clamp(min=FLOOR)
+    return torch.where(present, real @ slopes + offsets, -torch.inf)
 
 
 def _member(labels: Tensor, classes: int, like: Tensor) -> Tensor:
@@ -97,31 +127,60 @@ def row_scores(log_p: Tensor, target: Tensor) -> Tensor:
 
 
 def learned_from_real(
-    real: Tensor, labels: Tensor, classes: int, size: int, seed: int = 0, folds: int = 5
+    real: Tensor,
+    labels: Tensor,
+    classes: int,
+    size: int,
+    seed: int = 0,
+    *,
+    prior_rows: float = PRIOR_ROWS,
+    temperature: float = 1.0,
 ) -> Tensor:
     """log p(label | text) of real rows, learned from `size` other real rows, (m, K).
 
-    Cross-fitted: each fold is predicted from rows of the other folds, `size` of them or, where
-    there are fewer, all of them. It is what a set of `size` rows could have taught.
+    Cross-fitted in five folds: each is predicted from rows of the other folds, `size` of them or,
+    where there are fewer, all of them. It is what a set of `size` rows could have taught.
     """
+    logits = _cross_fitted(real, labels, classes, size, seed, prior_rows)
+    return (logits / temperature).log_softmax(1).clamp(min=FLOOR)
+
+
+def fitted_temperature(
+    real: Tensor, labels: Tensor, classes: int, prior_rows: float = PRIOR_ROWS
+) -> float:
+    """T at which real rows predict each other's labels best, of `TEMPERATURES`.
+
+    Args:
+        real: real rows with labels, (m, d).
+        labels: (m,) whole numbers.
+        classes: number of labels K.
+        prior_rows: s.
+    """
+    logits = _cross_fitted(real, labels, classes, len(real), 0, prior_rows)
+    found = [
+        float((logits / one).log_softmax(1).clamp(min=FLOOR).gather(1, labels[:, None]).mean())
+        for one in TEMPERATURES
+    ]
+    return float(TEMPERATURES[int(np.argmax(found))])
+
+
+def _cross_fitted(
+    real: Tensor, labels: Tensor, classes: int, size: int, seed: int, prior_rows: float
+) -> Tensor:
     source = np.random.default_rng(seed)
-    fold = source.permutation(len(real)) % folds
-    found = real.new_full((len(real), classes), FLOOR)
+    fold = source.permutation(len(real)) % 5
+    found = real.new_zeros(len(real), classes)
     origin = real.mean(0)
     scale = (real - origin).square().sum(1).mean() / real.shape[1]
-    for place in range(folds):
+    for place in range(5):
         inside = np.flatnonzero(fold == place)
         outside = source.permutation(np.flatnonzero(fold != place))[:size]
         if len(inside) and len(outside):
             # Origin and scale are those of all real rows: they tell nothing of a label.
-            found[inside] = log_probabilities(
-                real[outside],
-                labels[outside],
-                real[inside],
-                classes,
-                origin=origin,
-                scale=scale,
-            )
+            found[inside] = _logits(
+                real[outside], labels[outside], real[inside], classes, None, origin, scale,
+                prior_rows,
+            )  # fmt: skip
     return found
 
 

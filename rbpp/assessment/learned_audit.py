@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
 
 from torch import Tensor
 
 from rbpp.assessment.learned_information import MOST_ROWS, PAIRS, Learner
 from rbpp.checks import Check, verdict_of, verdict_of_probability
 from rbpp.estimate import Estimate
+from rbpp.mixtures.goodness_of_fit import goodness_check, goodness_of_fit
 from rbpp.theory.audit import probability_holds
 
 LOSS_BOUND = 1.0
 # Standard errors beyond which a shift of risk is one.
 _CLEAR = 2.0
+# Data sets of the mixture's own: the fewest with which a misfit can be told.
+_REPLICATES = 49
 # Name, left and right side.
 STATEMENTS = (
     ("Theorem 4.7, sharp", "generalization_error", "bound_synthetic_sharp"),
@@ -149,3 +154,10 @@ def learner(role: str, learner: Learner, losses: Mapping[str, float]) -> Check:
         "where components are skewed or heavy-tailed",
         {"rows": count, "units": learner.units, "dimension": d, **losses},
     )
+
+
+def goodness(learner: Learner, seed: int) -> Check:
+    """Whether rows that were held out look like those of the learner's mixture."""
+    components = cast(Any, learner.prepared).start.components  # of a mixture, as `prepare` makes it
+    found = goodness_of_fit(learner.rows, components, replicates=_REPLICATES, seed=seed)
+    return replace(goodness_check(found), required=False)

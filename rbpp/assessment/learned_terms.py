@@ -120,6 +120,8 @@ def learned_terms(
         task = _some_rows(sources.coordinates[sources.task], learner, random)
         error, losses = _error(learner, task, **shape, random=random)
         checks.append(learned_audit.learner(role, learner, losses))
+        if role == "synthetic":
+            checks.append(learned_audit.goodness(learner, spawn(seed, "learner", role, "fit")))
         if role == sources.task:
             continue  # the anchors stand in for the task: they cannot be set against it
         terms[_ERRORS[role]] = error

@@ -54,8 +54,9 @@ DESIGN_EFFECT = 1.75
 _STYLE_TAIL, _UNCOVERED_TAIL, _SAME_TAIL, _SURE_TAIL = 2.5, 1.5, 1.25, 4.0
 # Standard errors of *at least* and *at most*, and the least share that is claimed.
 _SURE_ERRORS, _MOST_ERRORS, _LEAST_CLAIM = 2.5, 1.64, 0.05
-# What *at most* adds for rows that are foreign and within the task's own tail.
-_MOST_MARGIN = 0.02
+# What *at most* adds for rows that are foreign and within the task's own tail, and for uncovered
+# rows in another style, whose matched null hides more of them.
+_MOST_MARGIN, _UNCOVERED_MARGIN = 0.02, 0.1
 # Part of the draws that comes from the two groups where there is no style, and the largest share of
 # the task that may lie beyond a threshold of the excess.
 _NORMAL_PART, _MOST_BEYOND = 0.4, 0.5
@@ -193,6 +194,7 @@ def uncovered(
         weights=weights,
         design=design,
         tail=_UNCOVERED_TAIL,
+        margin=_UNCOVERED_MARGIN,
         num_samples=num_samples,
         seed=seed,
     )
@@ -308,6 +310,7 @@ def share_of(
     weights: np.ndarray | None = None,
     design: float = 1.0,
     tail: float = _STYLE_TAIL,
+    margin: float = _MOST_MARGIN,
     num_samples: int = 1000,
     seed: int = 0,
 ) -> OffTask:
@@ -318,6 +321,7 @@ def share_of(
         weights: of the rows (n,), 1 by default.
         design: rows that tell as much as one independent one.
         tail: C, how many times as many rows a full style may have beyond a threshold.
+        margin: what `at_most` adds where there is a full style.
         num_samples: draws of the share.
         seed: of the draws.
     """
@@ -331,6 +335,7 @@ def share_of(
     )
     normal = round(_NORMAL_PART * (1 - scores.style) * num_samples)
     tail = _SAME_TAIL + (tail - _SAME_TAIL) * scores.style
+    margin = _MOST_MARGIN + (margin - _MOST_MARGIN) * scores.style
     excess = _excess_draws(scores, weights, tail, num_samples - normal, random, design)
     draws = np.concatenate([grid.draw(normal, random), excess])
     share = float(draws.mean())
@@ -341,7 +346,7 @@ def share_of(
         probability=_at_share(grid.probability(scores.rows), share, weights),
         score=scores.rows,
         at_least=lower if lower >= _LEAST_CLAIM else 0.0,
-        at_most=min(1.0, max(upper, share) + _MOST_MARGIN),
+        at_most=min(1.0, max(upper, share) + margin),
         at_most_with_classes=None,
         visibility=None,
     )

@@ -186,6 +186,8 @@ def summarise(
         members = np.flatnonzero(copies == copy)
         first = list(scores.values())[members[0]]
         own = np.random.default_rng(spawn(seed, "bootstrap", int(copy)))
+        # Rows in another order are summed in another one.
+        score[members], score_equal[members] = score[members[0]], score_equal[members[0]]
         all_draws[members] += set_draws(first, units[members[0]], draws, own)
         equal_draws[members] += own.normal(size=draws) * first.equal_sd
     distinct = np.unique(copies, return_index=True)[1]
@@ -272,7 +274,11 @@ def _targets(
 
     def predict(place: int) -> Tensor:
         log_p = label_score.log_probabilities(
-            prepared.rows[place], prepared.second[place], prepared.real, classes
+            prepared.rows[place],
+            prepared.second[place],
+            prepared.real,
+            classes,
+            prior_rows=prepared.prior_rows,
         )
         return log_p.float()  # 200 sets × thousands of rows × labels stay in memory
 
@@ -333,7 +339,15 @@ def beside_real_rows(lines: list[dict[str, Any]], prepared: Prepared, seed: int)
 def _cross_fitted(prepared: Prepared, real: Tensor, second: Tensor, size: int, seed: int) -> float:
     classes = len(prepared.label_names)
     if prepared.kind == "labels":
-        log_p = label_score.learned_from_real(real, second, classes, size, seed)
+        log_p = label_score.learned_from_real(
+            real,
+            second,
+            classes,
+            size,
+            seed,
+            prior_rows=prepared.prior_rows,
+            temperature=prepared.temperature,
+        )
         return float(log_p.gather(1, second[:, None]).mean())
     source = np.random.default_rng(spawn(seed, "folds"))
     fold = source.permutation(len(real)) % 5

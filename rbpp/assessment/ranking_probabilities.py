@@ -21,7 +21,7 @@ class Discrepancy:
     five tasks (docs/measurements/ranking.md).
     """
 
-    between: float = 2.5
+    between: float = 3.0
     row: float = 0.35
     prior_sets: float = 4.0
 

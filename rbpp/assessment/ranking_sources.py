@@ -15,6 +15,8 @@ from rbpp.assessment import density_score, label_score, output_score
 from rbpp.assessment.set_scores import Learn
 
 Kind = Literal["labels", "outputs", "texts"]
+# Fewer real rows with labels say nothing of a temperature.
+_LEAST_FITTED = 10
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Prepared:
 
     `digests` are of each set's rows in any order; sets with one digest have one number in `copies`.
     `kept` are the places of the rows of each set that are scored: those that have a label.
+    `prior_rows` and `temperature` are of `label_score.log_probabilities`.
     """
 
     kind: Kind
@@ -58,6 +61,8 @@ class Prepared:
     kept: list[np.ndarray]
     label_names: list[str]
     missing: list[int]
+    prior_rows: float = label_score.PRIOR_ROWS
+    temperature: float = 1.0
 
 
 def prepare(
@@ -119,6 +124,9 @@ def prepare(
     else:
         second = [one.new_zeros(len(one), 0) for one in rows]
     digests = _digests(rows[1:], second[1:])
+    prior_rows, temperature = label_score.PRIOR_ROWS, 1.0
+    if kind == "labels":
+        prior_rows, temperature = _sharpness(rows[0], second[0], len(names_of_labels))
     return Prepared(
         kind=kind,
         names=names,
@@ -134,26 +142,42 @@ def prepare(
         kept=kept,
         label_names=names_of_labels,
         missing=missing,
+        prior_rows=prior_rows,
+        temperature=temperature,
     )
+
+
+def _sharpness(real: Tensor, labels: Tensor, classes: int) -> tuple[float, float]:
+    """Prior rows and temperature: one of all sets, at which real rows predict each other best.
+
+    Where votes stand in for labels of some real rows, the root of it; of all, none: votes as flat
+    as such predictions tell sets apart less.
+    """
+    known = labels >= 0
+    if bool(known.all()) and len(real) >= _LEAST_FITTED:
+        return label_score.PRIOR_ROWS, label_score.fitted_temperature(real, labels, classes)
+    prior = label_score.PRIOR_ROWS_OF_VOTES
+    if int(known.sum()) < _LEAST_FITTED:
+        return prior, 1.0
+    found = label_score.fitted_temperature(real[known], labels[known], classes, prior)
+    return prior, found**0.5
 
 
 def learner(prepared: Prepared, place: int, target: Tensor | None) -> Learn:
     """What real rows score when rows of one set, with weights, are learned from."""
     rows, second = prepared.rows[place], prepared.second[place]
-    return learner_of(prepared.kind, rows, second, prepared.real, prepared.real_second,
-                      len(prepared.label_names), target)  # fmt: skip
-
-
-def learner_of(
-    kind: Kind, rows: Tensor, second: Tensor, real: Tensor, real_second: Tensor, classes: int,
-    target: Tensor | None,
-) -> Learn:  # fmt: skip
-    """The same of rows that are no set."""
+    kind, real, real_second = prepared.kind, prepared.real, prepared.real_second
 
     def learn(index: Tensor, weights: Tensor) -> Tensor:
         if kind == "labels":
             log_p = label_score.log_probabilities(
-                rows[index], second[index], real, classes, weights
+                rows[index],
+                second[index],
+                real,
+                len(prepared.label_names),
+                weights,
+                prior_rows=prepared.prior_rows,
+                temperature=prepared.temperature,
             )
             assert target is not None
             return label_score.row_scores(log_p, target)

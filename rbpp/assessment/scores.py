@@ -89,7 +89,8 @@ def score_rows(
     apart, _ = near_separation(reference, rows, of_reference[2], of_rows[2])
     saturation, _ = near_separation(reference, rows, of_reference[0], of_rows[0])
     noise = 2 * auc_error(max(1, len(reference) // 2), max(1, len(rows) // 2))
-    style = float(np.clip((abs(apart - 0.5) - max(_NO_STYLE, noise)) / _STYLE_RANGE, 0, 1))
+    # Below a half rows lie next to the reference's own, as its copies do: no style does that.
+    style = float(np.clip((apart - 0.5 - max(_NO_STYLE, noise)) / _STYLE_RANGE, 0, 1))
     joint = [z[i] + coarse[i] + 0.5 * (1 - style) * finer[i] for i in range(2)]
     spread = max(float(joint[0].std()), 1e-9)
     clipped = [np.clip(one / spread, LOWEST, HIGHEST) for one in joint]

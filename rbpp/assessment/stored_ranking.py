@@ -16,12 +16,12 @@ from rbpp.assessment import density_score, label_score, output_score
 from rbpp.assessment.ranking import EQUIVALENT_NATS, Ranking, beside_real_rows, summarise
 from rbpp.assessment.ranking_checks import Consensus, checks
 from rbpp.assessment.ranking_probabilities import Discrepancy
-from rbpp.assessment.ranking_sources import Kind, Source, copies_of, learner_of, prepare
+from rbpp.assessment.ranking_sources import Kind, Source, copies_of, learner, prepare
 from rbpp.assessment.set_scores import SetScore, score_set
 from rbpp.compute import Compute
 from rbpp.randomness import spawn
 
-_VERSION = 2
+_VERSION = 3
 
 
 def store(ranking: Ranking, real: Source, embedding: str) -> dict[str, Any]:
@@ -113,14 +113,9 @@ def rank_against(
     old = record["sets"]
 
     def work(place: int) -> SetScore:
-        rows, second = prepared.rows[place], prepared.second[place]
-        learn = learner_of(
-            prepared.kind, rows, second, prepared.real, prepared.real_second,
-            len(record["label_names"]), target,
-        )  # fmt: skip
         return score_set(
-            learn,
-            len(rows),
+            learner(prepared, place, target),
+            len(prepared.rows[place]),
             record["settings"]["equal_size"],
             weights,
             prepared.units[place],
@@ -178,7 +173,12 @@ def _score(stored: Mapping[str, Any]) -> SetScore:
 def _digests(real: Source, embedding: str, kind: Kind) -> dict[str, str]:
     """What the numbers of two runs must share to be compared."""
     constants = {
-        "labels": (label_score.PRIOR_ROWS, label_score.PRIOR_ROWS_OF_MEAN, label_score.FLOOR),
+        "labels": (
+            label_score.PRIOR_ROWS,
+            label_score.PRIOR_ROWS_OF_VOTES,
+            label_score.LEAST_ROWS_OF_MEAN,
+            label_score.FLOOR,
+        ),
         "outputs": (output_score.PRIOR_ROWS,),
         "texts": (density_score.PRIOR_ROWS,),
     }

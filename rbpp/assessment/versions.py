@@ -22,8 +22,11 @@ from rbpp.assessment.sources import (
 from rbpp.checks import Check, verdict_of
 from rbpp.compute import Compute
 from rbpp.data.embed import Embedding, embed
-from rbpp.data.reduce import moment_components
+from rbpp.data.reduce import moment_components, principal_components
 from rbpp.data.rows import Rows, is_text_field, read_rows
+
+# Principal components of a table with categories in which its density is taken.
+_COMPONENTS = 8
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,19 @@ class Versions:
 
     def scored(self) -> tuple[dict[str, Source], Source]:
         """The versions and the reference as `rank_sets` takes them."""
-        return {name: self._source(key(name)) for name in self.names}, self._source("target")
+        real = self._source("target")
+        versions = {name: self._source(key(name)) for name in self.names}
+        bare = not self.outputs and all(one.labels is None for one in versions.values())
+        if not (self.rows["target"].categories and bare and len(real.rows) > _COMPONENTS):
+            return versions, real
+        # One rare category that a version lacks decides a density of all columns of a table.
+        axes = principal_components([real.rows])
+        axes = principal_components([real.rows], min(_COMPONENTS, axes.dimension))
+
+        def reduced(source: Source) -> Source:
+            return replace(source, rows=axes(source.rows) * axes.scale)
+
+        return {name: reduced(one) for name, one in versions.items()}, reduced(real)
 
     def sources(self, dimension: int | None) -> Sources:
         """With principal components, for what stands beside the score."""

@@ -11,8 +11,8 @@ from rbpp.channel.contrast import Contrast
 from rbpp.channel.log_probabilities import LogProbabilities
 from rbpp.checks import Check
 
-# Of 200 replications at 10, 30 and 100 prompts, intervals of 94 % held the truth in 82 to 88, 91 to
-# 97 and 90 to 97 % (processes of letters).
+# Of 200 data sets of 10, 20, 30, 60 and 200 prompts intervals of 94 % held ΔI in 84, 93, 91, 92 and
+# 92 %, and with one output of each of 20 prompts in 84 % (a process of letters).
 _LEAST_PROMPTS = 30
 _LARGEST_Z = 4.0
 

@@ -85,6 +85,7 @@ def contrast(data: LogProbabilities, sets: Tensor) -> Contrast:
     mixed, marginal, rest_in_marginal = _mixture(rest, data.unprompted)
 
     slopes = torch.zeros(2, len(sets), data.prompts, dtype=torch.float64)
+    met = torch.zeros(len(sets), data.prompts, dtype=torch.float64)
     squares = torch.zeros_like(data.own)
     for rows, scores, weights in _blocks(data, log_shares):
         possible = summed[rows] > -math.inf
@@ -96,6 +97,12 @@ def contrast(data: LogProbabilities, sets: Tensor) -> Contrast:
         _add(slopes[1], sets[:, rows], part * rest_in_marginal[rows, None], columns)
         in_codebook = (weights - total[rows, None]).exp()
         _add(slopes[0], -sets[:, rows], in_codebook, columns)
+        if columns is not None:
+            _add(met, sets[:, rows], torch.ones_like(part), columns)
+    if data.columns is not None:
+        # A prompt that was drawn more often than others by chance counts no more for it.
+        of_own = torch.zeros_like(met).index_add_(1, data.prompt, sets)
+        slopes *= torch.where(met > 0, (1 - of_own) * (others / pool) / met, 0.0)
     own_part = own_in_joint - (own_share - total).exp()
     slopes[0].index_add_(1, data.prompt, sets * own_part)
     # The normaliser 1 − v_own changes with the share of every other prompt.

@@ -58,7 +58,8 @@ def bootstrap_means(
     for start in range(0, draws, step):
         size = min(step, draws - start)
         weight = torch.as_tensor(generator.standard_gamma(concentration, (size, count)))
-        weight = weight * (count / weight.sum(-1, keepdim=True))
+        # Of few prompts a weight can underflow, and a set of rows may have no other.
+        weight = (weight * (count / weight.sum(-1, keepdim=True))).clamp_min(1e-12)
         found.append((weight @ top) / (weight @ bottom) + (weight - 1) @ change)
     drawn = torch.cat(found)
     return {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rbpp.channel.score_settings import Chat, DType
-from rbpp.data.embedding_model import fingerprint as _fingerprint
+from rbpp.data.embedding_model import fingerprint
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class LanguageModel:
         context: the most tokens that it reads; None if any number.
         chat: whether prompts go through a chat template.
         device: where ids are to be.
+        fingerprint: what changes where the model does; scores that were kept are of one model.
     """
 
     logits: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -44,6 +46,7 @@ class LanguageModel:
     context: int | None = None
     chat: bool = False
     device: str = "cpu"
+    fingerprint: str = ""
 
 
 def load_language_model(
@@ -88,13 +91,14 @@ def load_language_model(
             f"or cached name); got {model}: {(lines or [type(error).__name__])[0][:160]}"
         ) from error
     moved: Any = loaded
-    return of_transformers(moved.to(device), tokenizer, chat=chat)
+    found = of_transformers(moved.to(device), tokenizer, chat=chat)
+    return replace(found, fingerprint=f"{dtype} {_fingerprint_of(model)}")
 
 
-def fingerprint(model: Path | str) -> str:
-    """What changes where the model does: its name, and sizes and times of the folder's files."""
+def _fingerprint_of(model: Path | str) -> str:
+    """Its name, and sizes and times of the files of its folder."""
     path = Path(model)
-    return f"{model} {_fingerprint(str(path.parent if path.is_file() else path))}"
+    return f"{path.name} {fingerprint(str(path.parent if path.is_file() else path))}"
 
 
 def of_transformers(model: Any, tokenizer: Any, *, chat: Chat = "auto") -> LanguageModel:
@@ -170,13 +174,14 @@ def _where(path: Path) -> tuple[str, dict[str, str]]:
 
 @contextlib.contextmanager
 def _quietly(transformers: Any) -> Iterator[None]:
-    """Without the library's bars and warnings, which are restored after."""
+    """Without the library's bars and warnings, which are restored after; what fails is raised."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with contextlib.redirect_stderr(io.StringIO()):  # GGUF has a bar of its own
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:

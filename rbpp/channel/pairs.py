@@ -74,7 +74,16 @@ def read_pairs(table: Table) -> Iterator[Pair]:
     names = list(table.columns)
     for index in range(len(table)):
         record = {name: table.columns[name][index] for name in names}
-        yield from _pairs_of(record, table.place(index))
+        place = table.place(index)
+        try:
+            yield from list(_pairs_of(record, place))
+        except Exception as error:  # an answer of another form ends in whatever Python raises
+            if isinstance(error, ValueError) and str(error).startswith(place):
+                raise
+            raise ValueError(
+                f"{place}: Expected an output under a prompt, as a server answers; got another "
+                f"form ({type(error).__name__}: {' '.join(str(error).split())[:80]})"
+            ) from error
 
 
 def of_pairs(

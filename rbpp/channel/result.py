@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rbpp import display, inference_data
+from rbpp import display, inference_data, wording
 from rbpp.channel.log_probabilities import LogProbabilities
-from rbpp.display import Table, Units
+from rbpp.display import Part, Units
 from rbpp.inference_data import InferenceData
 from rbpp.result import Result
+from rbpp.sentences import trust
 from rbpp.variables import VARIABLES
 
 if TYPE_CHECKING:
@@ -124,19 +125,25 @@ class ChannelInformation(Result):
                 )
         return inference_data.replace_group(shown, "posterior", terms.assign(changed))
 
-    def parts(
+    def answer(
         self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> list[str | Table]:
-        """Begins with what the numbers are per."""
+    ) -> tuple[str, ...]:
+        """What the numbers are per, and what an output and its prompt have."""
         per = "token" if self.per_token else "output" if per_row else "data set"
         data = self.data
-        groups = len(torch.unique(data.prompt))
-        heading = f"Information in {units} per {per}: {len(data)} outputs of {groups} prompts"
+        outputs = wording.count(len(data), "output")
+        prompts = wording.count(len(torch.unique(data.prompt)), "prompt")
+        heading = f"Information in {units} per {per}: {outputs} of {prompts}"
         if data.tokens is not None:
-            heading += f", {int(data.tokens.sum())} tokens"
+            heading += f", {wording.count(int(data.tokens.sum()), 'token')}"
         words = headline(self.surprise, self.prompt_information, self.refused, units)
-        worded = replace(self, headline=(heading, *words))
-        return Result.parts(worded, hdi_prob, units, per_row=per_row)
+        return (f"{heading}.", *words, trust(self.checks))
+
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
+        """The terms that matter, the entropy of outputs among them."""
+        table = self.table(hdi_prob, units, per_row=per_row)
+        named = self._units(units, per_row=per_row)
+        return [display.group_terms(table, hdi_prob, named, also=("entropy_output",))]
 
 
 def ignores_prompt(information: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ def score_rows(
     def work(chosen: np.ndarray) -> dict[str, np.ndarray]:
         return _score(model, inputs, pairs[chosen], settings)
 
-    mark = _mark(inputs, others, settings)
+    mark = _mark(model.fingerprint, inputs, others, settings)
     scored: dict[str, np.ndarray] = {
         name: np.full(len(pairs), math.nan) for name in ("log_prob", "entropy", "outside")
     }
@@ -152,7 +152,8 @@ def _score(
     model: LanguageModel, inputs: ScoreInputs, pairs: np.ndarray, settings: ScoreSettings
 ) -> dict[str, np.ndarray]:
     """Log-probability, entropy along the output, and its first token that is cut off (or −1)."""
-    found = {name: np.zeros(len(pairs)) for name in ("log_prob", "entropy", "outside")}
+    found = {name: np.zeros(len(pairs)) for name in ("log_prob", "entropy")}
+    found["outside"] = np.full(len(pairs), -1.0)
     whole = Sampler(settings.temperature)
     for batch in _batches(model, inputs, pairs, settings.batch_tokens):
         contexts = [_context(model, inputs, prompt) for _, prompt in pairs[batch]]
@@ -163,28 +164,35 @@ def _score(
         for row, (context, own) in enumerate(zip(contexts, tokens, strict=True)):
             ids[row, : len(context) + len(own)] = torch.tensor([*context, *own])
             mask[row, : len(context) + len(own)] = 1
-        # Padding is on the right, where no token before it looks.
+        # Padding is on the right, where no token before it looks. One long output goes through in
+        # parts of its logits.
         first = min(map(len, contexts)) - 1
-        positions = torch.arange(first, width - 1)
-        device = model.device
-        logits = model.logits(ids.to(device), mask.to(device), positions.to(device))
-        for row, (context, own) in enumerate(zip(contexts, tokens, strict=True)):
-            start = len(context) - 1 - first
-            part = logits[row, start : start + len(own)]
-            output, prompt = pairs[batch[row]]
-            if bool(part.isnan().any()) or bool((part == math.inf).any()):
-                where = "without a prompt" if prompt < 0 else f"under {inputs.places[1][prompt]}"
-                raise ValueError(
-                    f"{inputs.places[0][output]}: Expected numbers from the model; got nan or "
-                    f"infinity for this output {where} (--dtype float32 has a wider range)"
-                )
-            sampler = whole if prompt < 0 else settings.sampler
-            values, entropy = token_log_prob(part, torch.tensor(own, device=part.device), sampler)
-            place = batch[row]
-            found["log_prob"][place] = float(values.sum())
-            found["entropy"][place] = float(entropy.sum())
-            cut = torch.nonzero(values == -math.inf)
-            found["outside"][place] = int(cut[0]) if len(cut) else -1
+        step = max(1, _MOST_LOGITS // model.vocabulary // len(batch))
+        for positions in torch.arange(first, width - 1).split(step):
+            device = model.device
+            logits = model.logits(ids.to(device), mask.to(device), positions.to(device))
+            for row, (context, own) in enumerate(zip(contexts, tokens, strict=True)):
+                start = int(positions[0]) - len(context) + 1  # in the output
+                inside = own[max(0, start) : max(0, start + len(positions))]
+                part = logits[row, max(0, -start) :][: len(inside)]
+                output, prompt = pairs[batch[row]]
+                if bool(part.isnan().any()) or bool((part == math.inf).any()):
+                    where = (
+                        "without a prompt" if prompt < 0 else f"under {inputs.places[1][prompt]}"
+                    )
+                    raise ValueError(
+                        f"{inputs.places[0][output]}: Expected numbers from the model; got nan or "
+                        f"infinity for this output {where} (--dtype float32 has a wider range)"
+                    )
+                sampler = whole if prompt < 0 else settings.sampler
+                chosen = torch.tensor(inside, dtype=torch.int64, device=part.device)
+                values, entropy = token_log_prob(part, chosen, sampler)
+                place = batch[row]
+                found["log_prob"][place] += float(values.sum())
+                found["entropy"][place] += float(entropy.sum())
+                cut = torch.nonzero(values == -math.inf)
+                if len(cut) and found["outside"][place] < 0:
+                    found["outside"][place] = max(0, start) + int(cut[0])
     return found
 
 
@@ -211,11 +219,13 @@ def _batches(
     return batches
 
 
-def _mark(inputs: ScoreInputs, others: np.ndarray | None, settings: ScoreSettings) -> str:
-    """What a step depends on besides the model: a checkpoint of other texts is done again."""
+def _mark(
+    model: str, inputs: ScoreInputs, others: np.ndarray | None, settings: ScoreSettings
+) -> str:
+    """What a step depends on: of another model or other texts it is done again."""
     content = hashlib.blake2b(digest_size=8)
     kept = {name: value for name, value in vars(settings).items() if name != "batch_tokens"}
-    parts = [inputs.prompts, inputs.outputs, inputs.prompt.tolist(), kept, _STEP]
+    parts = [model, inputs.prompts, inputs.outputs, inputs.prompt.tolist(), kept, _STEP]
     content.update(json.dumps([*parts, None if others is None else others.tolist()]).encode())
     return content.hexdigest()
 

@@ -209,7 +209,7 @@ def _output_tokens(
     for index, text in enumerate(texts):
         place = table.place(index)
         if given is not None and given[index] is not None:
-            tokens = [int(token) for token in given[index]]
+            tokens = _whole(given[index], place)
             ended = bool(tokens) and tokens[-1] == model.end
             _check_vocabulary(model, tokens, place)
             back = model.decode(tokens[:-1] if ended else tokens)
@@ -237,6 +237,13 @@ def _output_tokens(
             raise ValueError(f"{place}: Expected an output of at least one token; got none")
         found.append(tokens)
     return found, cut
+
+
+def _whole(values: Any, place: str) -> list[int]:
+    for value in values if isinstance(values, Sequence | np.ndarray) else [values]:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise ValueError(f"{place}: Expected token_ids, whole numbers; got {str(value)[:40]!r}")
+    return [int(value) for value in values]
 
 
 def _apart(text: str, back: str) -> str:

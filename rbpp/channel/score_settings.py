@@ -56,7 +56,10 @@ class ScoreSettings:
 
     others: int = field(
         default=16,
-        metadata={"help": "other prompts of every output, at random; no less than there are: all"},
+        metadata={
+            "help": "other prompts of every output, at random; no less than there are: all",
+            "least": 0,
+        },
     )
     temperature: float = field(
         default=1.0, metadata={"help": "that the outputs were drawn with", "above": 0}
@@ -77,7 +80,7 @@ class ScoreSettings:
     batch_tokens: int = field(default=4096, metadata={"help": "tokens of a batch at most"})
 
     def __post_init__(self) -> None:
-        validate.count("others", self.others)
+        validate.count("others", self.others, 0)
         validate.count("batch_tokens", self.batch_tokens)
         Sampler(self.temperature, self.top_p, self.top_k)
 

@@ -198,7 +198,7 @@ class FarRow(NamedTuple):
         value: what stands there.
         distance: from the median, in widths of the middle half.
         ratio: standard deviation of the column over that without such rows.
-        rows: how many are so far away.
+        rows: how many such rows there are.
     """
 
     row: int

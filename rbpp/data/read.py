@@ -132,8 +132,9 @@ def _from_object(data: Any) -> Table:
             raise ValueError(f"{kind}: Expected rows; got a single number")
         name = "text" if data.dtype.kind in "UT" else "embedding"
         return Table(kind, {name: data.tolist() if name == "text" else data}, _count(data))
-    if hasattr(data, "column_names") and hasattr(data, "to_list"):  # datasets.Dataset
-        return from_rows(data.to_list(), kind, range(1, len(data) + 1), "row")
+    for rows_of in ("to_list", "to_pylist"):  # a datasets.Dataset, a table of Arrow
+        if hasattr(data, "column_names") and hasattr(data, rows_of):
+            return from_rows(getattr(data, rows_of)(), kind, range(1, len(data) + 1), "row")
     if hasattr(data, "columns") and hasattr(data, "to_dict"):  # a data frame
         refuse_repeated([str(name) for name in data.columns], f"{kind}: Expected distinct fields")
         columns = {str(name): data[name].to_list() for name in data.columns}

@@ -85,6 +85,8 @@ def information_draws(
     draws: int,
     seed: int,
     block: int = 1,
+    *,
+    normal: bool = True,
 ) -> InformationDraws:
     """Draws of the information, each under the model that its weights of the rows prefer.
 
@@ -95,6 +97,7 @@ def information_draws(
         draws: number of draws.
         seed: of the draws.
         block: successive rows that have one share.
+        normal: whether a model of one component is a normal of X and Y, whose excess is known.
     """
     count = len(fold)
     advantage = advantages(found).cpu()
@@ -102,7 +105,7 @@ def information_draws(
     held_out = torch.stack([one.held_out_ratio for one in found]).cpu()
     ladder = _ladder(found, advantage)
     averaged = torch.tensor([one.components == 0 for one in found])
-    single = torch.tensor([one.components == 1 for one in found])
+    single = torch.tensor([normal and one.components == 1 for one in found])
     place = torch.where(averaged, _PLACE_AVERAGED, _PLACE).double()
     spread = torch.where(averaged, _SPREAD_AVERAGED, _SPREAD).double()
     least = torch.where(averaged, _LEAST_ADVANTAGE_AVERAGED, _LEAST_ADVANTAGE).double()

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from scipy.spatial import cKDTree
 from scipy.special import digamma
@@ -288,6 +289,25 @@ def neighbour_log_density(rows: Tensor) -> Tensor:
     log_ball = dimension / 2 * math.log(math.pi) - math.lgamma(dimension / 2 + 1)
     constant = digamma(_NEIGHBOURS) - math.log(count - 1) - log_ball
     return constant - dimension * torch.as_tensor(distance).log()
+
+
+def neighbour_information(rows: Tensor) -> float:
+    """I(X; Y) in nats of rows (n, 2) by the k nearest neighbours in the maximum norm.
+
+    ψ(k) + ψ(n) − mean ψ(n_x + 1) + ψ(n_y + 1), with n_x and n_y the rows nearer than the k-th
+    neighbour in one coordinate.
+
+    Kraskov, Stögbauer and Grassberger, Estimating mutual information, Physical Review E 69 (2004).
+    """
+    points = rows.cpu().numpy()
+    distance = cKDTree(points).query(points, _NEIGHBOURS + 1, p=np.inf)[0][:, -1]
+    found = digamma(_NEIGHBOURS) + digamma(len(points))
+    for column in points.T:
+        ordered = np.sort(column)
+        last = np.searchsorted(ordered, column + distance, side="left")
+        near = last - np.searchsorted(ordered, column - distance, side="right")
+        found -= digamma(np.maximum(near, 1)).mean()  # the row itself is among them
+    return float(found)
 
 
 def neighbour_bias(count: int, dimension: int) -> float:

@@ -21,6 +21,8 @@ from rbpp.randomness import generator
 # Whole numbers of at most so many values, each in this many rows on average, are classes.
 _MOST_CLASSES, _LEAST_PER_CLASS = 100, 5
 _LEAST, _MOST, _GRID = 1e-1, 1e6, 57
+# Beside measurements, numbers of fewer values are classes; more, equally spaced, are rounded.
+FEWEST_VALUES = 20
 
 
 def labels_of(values: Any) -> np.ndarray:
@@ -46,6 +48,18 @@ def is_labels(values: Any) -> bool:
         return False
     classes = len(np.unique(array))
     return 1 < classes <= _MOST_CLASSES and classes * _LEAST_PER_CLASS <= len(array)
+
+
+def is_classes(values: Any) -> bool:
+    """Whether labels that no column of measurements is mistaken for: strings, or few numbers.
+
+    >>> is_classes(["a", "b"] * 20), is_classes(np.arange(300) % 30), is_classes(np.arange(300) % 3)
+    (True, False, True)
+    """
+    if not is_labels(values):
+        return False
+    array = labels_of(values)
+    return array.dtype.kind in "bUS" or len(np.unique(array)) < FEWEST_VALUES
 
 
 def label_information(x: np.ndarray, y: np.ndarray, draws: int, seed: int) -> Tensor:

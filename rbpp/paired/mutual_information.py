@@ -25,26 +25,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp import inference_data, sentences, validate
+from rbpp import inference_data, validate
 from rbpp.checks import Check, verdict_of
 from rbpp.compute import Compute
-from rbpp.display import Part, Table, Units
+from rbpp.display import Units, align
 from rbpp.estimate import Estimate, mean_estimate, stack
 from rbpp.inference_data import InferenceData
 from rbpp.mixtures.normal_wishart import log_prob
 from rbpp.mixtures.psis import pareto_smooth
 from rbpp.paired.candidates import MARGINS, advantages, coordinates, pair_densities
+from rbpp.paired.class_mixtures import class_codes, class_densities
 from rbpp.paired.dependence import independence_check
 from rbpp.paired.information_draws import FOLDS, PairModel, information_draws
 from rbpp.paired.joint_mixture import (
     PairDensity,
     neighbour_bias,
+    neighbour_information,
     neighbour_log_density,
     random_folds,
 )
-from rbpp.paired.labels import is_labels, label_information, labels_of
-from rbpp.paired.margins import NORMAL_SCORES, RAW, normal_log_density
-from rbpp.paired.paired_rows import paired_rows
+from rbpp.paired.labels import is_classes, is_labels, label_information, labels_of
+from rbpp.paired.margins import NORMAL_SCORES, RAW, normal_log_density, normal_scores
+from rbpp.paired.paired_rows import measured_rows, paired_rows
 from rbpp.randomness import generator, spawn
 from rbpp.result import Result
 
@@ -57,8 +59,6 @@ _LARGEST_PARETO_K = 0.7
 _LARGEST_EXCESS = 3.5
 _SHOWN_MODELS = 6
 _LEAST_BLOCKS = 10
-# Of the neighbours' excess over the model, beyond so many standard errors: its share in the spread.
-_MISFIT_SPREAD, _LIKELY_EXCESS = 1.0, 2.0
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -132,25 +132,16 @@ class MutualInformation(Result):
         """The models."""
         return {"models": [vars(model) for model in self.models]}
 
-    def answer(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> tuple[str, ...]:
-        """How much the rows share, and how sure that is."""
-        table = self.table(hdi_prob, units, per_row=per_row)
-        draws = self.draws.flatten().numpy()
-        return tuple(sentences.of_information(table, units, draws, self.checks))
-
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str:
         """The term, and the heaviest models below it."""
-        terms = super()._body(hdi_prob, units, per_row=per_row)
         if not self.models:
-            return terms
+            return str(super()._body(hdi_prob, units, per_row=per_row))
         lines = [["margins", "components", "weight", "held out", "fitted"]]
         for model in self.models[:_SHOWN_MODELS]:
             count = str(model.components) if model.components else "averaged"
             numbers = (model.weight, model.held_out, model.fitted)
             lines.append([model.margins, count, *(f"{value:.3f}" for value in numbers)])
-        return [*terms, Table(lines)]
+        return f"{super()._body(hdi_prob, units, per_row=per_row)}\n\n{align(lines)}"
 
 
 def mutual_information(
@@ -168,7 +159,9 @@ def mutual_information(
     """Posterior of I(X; Y) = E log p(x, y) / p(x) p(y) in nats, from paired rows alone (A.5).
 
     Args:
-        x, y: paired rows, (n, d) or (n,), as arrays, tensors or lists.
+        x, y: paired rows, (n, d) or (n,), as arrays, tensors or lists. One or both may be labels:
+            strings, booleans, or whole numbers of fewer than 20 values (of up to 100 where both
+            are), each in five rows or more.
         draws: posterior draws per chain.
         chains: independent partitions into folds and starts, each a fit of its own.
         components: largest mixture considered; n rows allow no more than about one parameter each.
@@ -194,6 +187,11 @@ def mutual_information(
     compute = Compute.of(compute, seed)
     if is_labels(x) and is_labels(y):
         return _of_labels(x, y, draws, chains, compute)
+    if is_classes(x) or is_classes(y):
+        label, values, name = (x, y, "y") if is_classes(x) else (y, x, "x")
+        return _of_classes(
+            label, values, name, draws=draws, chains=chains, components=components, compute=compute
+        )
     rows, dim_x = paired_rows(x, y)
     rows = rows.to(compute.device)
     for name, value in (("draws", draws), ("chains", chains), ("components", components)):
@@ -289,6 +287,54 @@ def _of_labels(x: Any, y: Any, draws: int, chains: int, compute: Compute) -> Mut
     )
 
 
+def _of_classes(
+    label: Any,
+    values: Any,
+    name: str,
+    *,
+    draws: int,
+    chains: int,
+    components: int,
+    compute: Compute,
+) -> MutualInformation:
+    """Of measurements, argument `name`, and a label: a mixture in each class."""
+    for option, value in (("draws", draws), ("chains", chains), ("components", components)):
+        validate.count(option, value)
+    rows, names = measured_rows(name, values), labels_of(label)
+    if len(rows) != len(names):
+        raise ValueError(f"Expected a label of every row; got {len(names)} for {len(rows)} rows")
+    codes = class_codes(names)
+    found = []
+    for chain in range(chains):
+        seed = compute.spawn("chain", chain).seed
+        fold = random_folds(len(rows), FOLDS, generator(spawn(seed, "folds")))
+        densities = class_densities(rows, codes, fold, components, (RAW, NORMAL_SCORES), seed)
+        own = spawn(seed, "draws")
+        found.append(
+            information_draws(densities, fold, rows.shape[-1], 1, draws, own, normal=False)
+        )
+    # No label tells more than itself.
+    share = torch.bincount(codes).double() / len(codes)
+    most = float(torch.special.entr(share).sum())
+    drawn = stack([one.draws for one in found]).map(lambda value: value.clamp_max(most))
+    settings = {
+        "rows": len(rows),
+        "dim": rows.shape[-1],
+        "classes": len(share),
+        "seed": compute.seed,
+    }
+    return MutualInformation(
+        idata=inference_data.make(
+            inference_data.from_estimates({"mutual_information": drawn}), constant_data=settings
+        ),
+        checks=(),
+        settings=settings,
+        held_out_log_density=None,
+        neighbour_log_density=None,
+        models=found[0].models,
+    )
+
+
 def _weights(models: Sequence[PairModel], name: str) -> dict[Any, float]:
     """Posterior probability of every value of an attribute of the models."""
     total: dict[Any, float] = {}
@@ -356,31 +402,44 @@ def _chain(
     # The best single mixture: it alone has a variational posterior to judge.
     judged = mixtures[int(advantages(mixtures).mean(-1).argmax())] if mixtures else None
     densities = _log_densities(rows, found[drawn.preferred])
+    excess = mean_estimate(densities[1] - densities[0]) - neighbour_bias(*rows.shape)
     return _Chain(
         drawn.draws
         if rows.shape[-1] > 2  # in more dimensions the neighbours' own bias is as large
-        else _with_misfit(drawn.draws, densities[1] - densities[0], spawn(seed, "misfit")),
+        else _with_misfit(
+            drawn.draws,
+            neighbour_information(normal_scores(rows.cpu())),
+            float(found[drawn.preferred].held_out_ratio.mean()),
+            excess,
+            spawn(seed, "misfit"),
+        ),
         drawn.models,
         (mean_estimate(densities[0]), mean_estimate(densities[1])),
-        mean_estimate(densities[1] - densities[0]) - neighbour_bias(*rows.shape),
+        excess,
         _pareto_k(judged, rows, seed),
     )
 
 
-def _with_misfit(drawn: Estimate, excess: Tensor, seed: int) -> Estimate:
+def _with_misfit(
+    drawn: Estimate, by_neighbours: float, held_out: float, excess: Estimate, seed: int
+) -> Estimate:
     """Draws that know what structure the class of models may miss.
 
-    Where neighbours see more density than the model does, e nats a row, the information may be
-    off by as much; their own noise and bias make an excess of two standard errors, too, which
-    does not count.
+    Neighbours know no model: where they find more information than held-out rows do, e nats, it may
+    be larger by twice as much or none, and the shift is normal with mean e / 2 and spread e. In so
+    far as neighbours also see a density that the model misses: e is theirs times the probability
+    that this excess is none of chance.
+
+    Args:
+        drawn: of the models.
+        by_neighbours, held_out: information in nats.
+        excess: of the neighbours' density over the model's, nats a row.
+        seed: of the shifts.
     """
-    found = mean_estimate(excess)
-    size = max(0.0, float(found.value - _LIKELY_EXCESS * found.standard_error))
-    # Wider than that the draws would pile up at zero, and their mean would move.
-    size = min(size, float(drawn.value.mean()) / 2)
+    seen = torch.special.ndtr(excess.value / excess.standard_error)
+    size = seen * max(0.0, by_neighbours - held_out)
     noise = torch.randn(drawn.value.shape, generator=generator(seed), dtype=drawn.value.dtype)
-    shift = size * _MISFIT_SPREAD * noise
-    return replace(drawn, value=(drawn.value + shift).clamp_min(0))
+    return replace(drawn, value=(drawn.value + size * (0.5 + noise)).clamp_min(0))
 
 
 def _log_densities(rows: Tensor, chosen: PairDensity) -> tuple[Tensor, Tensor]:

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rbpp.paired.labels import FEWEST_VALUES
+
 LEAST_ROWS = 50
 # Ranks and densities are those of continuous rows: rounding may tie some, not most.
 _LEAST_DISTINCT = 0.5
 # More ties than that are due to rounding.
 _MOST_TIED = 0.1
-# Fewer values than that are classes; more, equally spaced, are rounded.
-_LEAST_VALUES = 20
 # Gap between a value and the line through its neighbours, over that between these, in the median:
 # near zero where a smooth function links the columns, near one where noise does.
 _SMALLEST_GAP = 0.02
@@ -72,6 +72,21 @@ def paired_rows(x: Any, y: Any) -> tuple[Tensor, int]:
     return torch.as_tensor(rows), sides[0].shape[1]
 
 
+def measured_rows(name: str, values: Any) -> Tensor:
+    """One side as (n, d) in float64, beside labels.
+
+    Raises:
+        ValueError: as `paired_rows`, of that side alone.
+    """
+    side = _matrix(name, values)
+    if len(side) < LEAST_ROWS:
+        raise ValueError(f"Expected at least {LEAST_ROWS} paired rows; got {len(side)}")
+    _check_columns(name, side)
+    side = _unrounded(side, 0)
+    _check_side(name, side)
+    return torch.as_tensor(side)
+
+
 def _matrix(name: str, values: Any) -> np.ndarray:
     if hasattr(values, "detach"):
         values = values.detach().cpu()
@@ -111,7 +126,7 @@ def _check_columns(name: str, side: np.ndarray) -> None:
                 f"Expected {name} to vary in every column; got {values[0]:g} throughout column "
                 f"{column}"
             )
-        if distinct < _LEAST_VALUES and distinct < _LEAST_DISTINCT * len(values):
+        if distinct < FEWEST_VALUES and distinct < _LEAST_DISTINCT * len(values):
             raise ValueError(
                 f"Expected continuous columns of {name}; got {distinct} distinct values in the "
                 f"{len(values)} rows of column {column}: discrete rows need a count of their joint "
@@ -209,15 +224,19 @@ def _check_function(x: np.ndarray, y: np.ndarray) -> None:
 
 def _check_dependence(x: np.ndarray, y: np.ndarray) -> None:
     for name, side in (("x", x), ("y", y)):
-        if _is_singular(side):
-            raise ValueError(
-                f"Expected columns of {name} of which none is a linear function of the others; got "
-                "such a column, without which the information is the same: drop it"
-            )
+        _check_side(name, side)
     if _is_singular(np.hstack([x, y])):
         raise ValueError(
             "Expected x and y with a joint density; got a linear function of x that equals one of "
             "y: their mutual information is infinite (add the noise that separates them)"
+        )
+
+
+def _check_side(name: str, side: np.ndarray) -> None:
+    if _is_singular(side):
+        raise ValueError(
+            f"Expected columns of {name} of which none is a linear function of the others; got "
+            "such a column, without which the information is the same: drop it"
         )
 
 

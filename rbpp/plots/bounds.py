@@ -12,7 +12,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from rbpp.inference_data import terms_of
-from rbpp.theory.world_intervals import interval_over_worlds
+from rbpp.theory.world_intervals import interval_over_worlds, range_of
 from rbpp.variables import VARIABLES
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
@@ -47,7 +47,7 @@ def plot_terms(data: Any, probability: float = 0.94) -> np.ndarray:
                 if f"{name}{side}" in terms:
                     ends = [terms[name].values.mean(), terms[f"{name}{side}"].values.mean()]
                     axis.plot(ends, [position] * 2, color=_SIDES, linewidth=1.2)
-            _interval(axis, terms[name].values, position, _TERM, probability)
+            _interval(axis, terms[name], position, _TERM, probability)
         labels = [_label(name, terms[name].values, name in saturated) for name in reversed(names)]
         axis.set_yticks(range(len(names)), labels, fontsize=8)
         axis.set_title(heading, fontsize=9, loc="left")
@@ -98,12 +98,13 @@ def plot_bounds(
     for axis, entry in zip(axes.flat, there, strict=False):
         left, right, verdict = entry["bounds"], entry["by"], entry["verdict"]
         colour = {"holds": _HOLDS, "violated": _VIOLATED}.get(verdict, _SIDES)
-        _interval(axis, terms[left].values, 0, _BOUNDED, probability)
-        _interval(axis, terms[right].values, 1, colour, probability)
+        _interval(axis, terms[left], 0, _BOUNDED, probability)
+        _interval(axis, terms[right], 1, colour, probability)
         title = f"{entry['statement']}: {verdict}"
         if verdict != "holds" and not math.isnan(entry["probability_holds"]):
             title += f", P(holds) = {entry['probability_holds']:.2f}"
-        axis.set_title(title, fontsize=8, color=colour, loc="left")
+        ink = colour if verdict in ("holds", "violated") else "black"
+        axis.set_title(title, fontsize=8, color=ink, loc="left")
         axis.set_yticks([0, 1], [left, right], fontsize=7)
         axis.set_ylim(-0.6, 1.6)
         axis.tick_params(axis="x", labelsize=7)
@@ -133,13 +134,11 @@ def _label(name: str, draws: np.ndarray, saturated: bool) -> str:
     return f"{name} (lower side saturated)" if saturated else name
 
 
-def _interval(
-    axis: Axes, draws: np.ndarray, position: int, colour: str, probability: float
-) -> None:
-    values = draws[np.isfinite(draws)].ravel()
+def _interval(axis: Axes, term: Any, position: int, colour: str, probability: float) -> None:
+    values = term.values[np.isfinite(term.values)].ravel()
     if values.size == 0:
         return
     if values.size > 1:
-        low, high = interval_over_worlds(values, probability)
+        low, high = interval_over_worlds(values, probability, *range_of(str(term.name)))
         axis.plot([low, high], [position] * 2, color=colour, linewidth=3, alpha=0.5)
     axis.plot(values.mean(), position, "o", color=colour, markersize=4)

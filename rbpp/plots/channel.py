@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def plot_outputs(rows: pd.DataFrame, axis: Axes | None = None) -> Axes:
-    """Surprise of every output against the information of its prompt, in nats.
+    """Surprise of every output against the information of its prompt, both sides of it, in nats.
 
     Args:
         rows: of `rbpp.channel.information.ChannelInformation`.
@@ -29,16 +29,21 @@ def plot_outputs(rows: pd.DataFrame, axis: Axes | None = None) -> Axes:
         return axis
     upper = rows["prompt_information_upper"].to_numpy()
     lower = rows["prompt_information_lower"].to_numpy()
-    information = np.where(np.isfinite(upper), (lower + upper) / 2, lower)
-    ignored, determined = rows["ignores_prompt"], rows["determined_by_prompt"]
+    shown = np.where(np.isfinite(upper), upper, lower)
+    surprise = rows["surprise"].to_numpy()
+    ignored, determined = (
+        rows[name].to_numpy() for name in ("ignores_prompt", "determined_by_prompt")
+    )
     for chosen, colour, label in (
-        (~ignored & ~determined, BLUE, "others"),
+        (~ignored & ~determined, BLUE, "neither"),
         (ignored, VERMILION, "ignore their prompt"),
-        (determined, GREEN, "determined by it"),
+        (determined, GREEN, "all but determined by it"),
     ):
         if chosen.any():
-            axis.plot(rows["surprise"][chosen], information[chosen], ".", color=colour, label=label)
-    axis.set_ylabel("what its prompt says of it (nats)")
+            ends = lower[chosen], shown[chosen]
+            axis.vlines(surprise[chosen], *ends, color=colour, linewidth=0.6, alpha=0.5)
+            axis.plot(surprise[chosen], shown[chosen], ".", color=colour, label=label)
+    axis.set_ylabel("what its prompt says of it, at least and at most (nats)")
     axis.axhline(0, color="0.4", linewidth=0.8, linestyle=":")
-    axis.legend(fontsize=8)
+    axis.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     return axis

@@ -61,14 +61,19 @@ def plot_score_by_rows(ranking: Sequence[Mapping[str, Any]], axis: Axes | None =
         axis: axes to draw on; made where absent.
     """
     axis = axis or pyplot.subplots(figsize=(6, 4), layout="constrained")[1]
+    seen: dict[int, int] = {}
     for place, line in enumerate(ranking):
-        axis.vlines(line["rows"], line["hdi_low"], line["hdi_high"], color=BLUE, linewidth=1.5)
-        axis.plot(line["rows"], line["score"], "o", color=BLUE, markersize=4)
+        # Versions of one size stand side by side.
+        same = seen[line["rows"]] = seen.get(line["rows"], -1) + 1
+        where = line["rows"] * 1.03**same
+        axis.vlines(where, line["hdi_low"], line["hdi_high"], color=BLUE, linewidth=1.5)
+        axis.plot(where, line["score"], "o", color=BLUE, markersize=4)
         if place < _MOST_NAMES:
             axis.annotate(
                 line["name"],
-                (line["rows"], line["score"]),
-                xytext=(4, 3),
+                (where, line["score"]),
+                xytext=(4 if same % 2 else -4, 3 + 4 * same),
+                ha="left" if same % 2 else "right",
                 textcoords="offset points",
                 fontsize=7,
             )
@@ -78,7 +83,13 @@ def plot_score_by_rows(ranking: Sequence[Mapping[str, Any]], axis: Axes | None =
     if real:
         axis.plot(*zip(*real, strict=True), "x--", color=GREY, label="real rows")
         axis.legend(frameon=False, fontsize=8, **_ABOVE)
+    axis.margins(x=0.2)  # for the names
+    ticks: list[int] = []
+    for size in sorted(seen):
+        ticks += [size] if not ticks or size > 1.3 * ticks[-1] else []
     axis.set(xscale="log", xlabel="rows, log scale", ylabel="score, nats a row")
+    axis.set_xticks(ticks, [f"{size:,}" for size in ticks])
+    axis.set_xticks([], minor=True)
     return axis
 
 

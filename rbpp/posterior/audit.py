@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from rbpp.checks import Check
+from rbpp.mixtures.goodness_of_fit import anderson_darling
+from rbpp.mixtures.psis import pareto_smooth
 from rbpp.processes.process import Process
+from rbpp.randomness import generator
 
 # Two-sided posterior-predictive p-value, after Bonferroni over coordinates, below which rows are
 # unlike those of the process.
@@ -19,6 +22,9 @@ LEAST_P = 0.01
 _SAME_SHIFT, _SAME_SCALE = 0.15, 0.1
 # Rows and draws of the neighbour distances, which are quadratic in rows.
 _NEIGHBOUR_ROWS, _AUDITED_DRAWS = 300, 400
+# Rows that are left out: at least so many, of which a twentieth may change the posterior so that
+# weights do not tell what it is without them; data sets of uniform ranks.
+_LEAST_LEFT_OUT, _LARGEST_PARETO_K, _MOST_INFLUENTIAL, _CHANCE = 20, 0.7, 0.05, 2000
 
 
 def identification(
@@ -66,6 +72,55 @@ def predictive_checks(
         for label, value, values in statistics:
             checks.append(_judged(name, label, value, values))
     return checks
+
+
+def left_out_check(name: str, rows: Tensor, drawn: Tensor, likelihood: Tensor, seed: int) -> Check:
+    """Whether every row looks like new ones given the others: leave-one-out predictive ranks.
+
+    The rank of a row's coordinate among its new values, draws weighted by Pareto-smoothed 1 / p(row
+    | draw), is uniform where the process makes such rows: that is what held-out rows would show
+    after as many fits as there are rows. Anderson and Darling's A² judges each coordinate.
+
+    Vehtari, Gelman and Gabry, Practical Bayesian model evaluation using leave-one-out
+    cross-validation and WAIC, Statistics and Computing 27 (2017).
+
+    Args:
+        name: of the site.
+        rows: data sets (R, rows, d).
+        drawn: new data sets (draws, R, rows, d).
+        likelihood: log density of every row (draws, R, rows).
+        seed: of ties and of what A² is by chance.
+    """
+    statement = f"rows of {name} that are left out look like new ones"
+    count = rows.shape[-2] * rows.shape[0]
+    if count < _LEAST_LEFT_OUT:
+        return Check(statement, "unknown", f"{count} rows are too few", required=False)
+    log_weights, k = pareto_smooth(-likelihood.flatten(1).mT)
+    bad = float((k > _LARGEST_PARETO_K).double().mean())
+    if bad > _MOST_INFLUENTIAL:
+        message = f"{bad:.0%} of the rows change the posterior too much to be left out by weights"
+        return Check(statement, "unknown", message, {"influential": bad}, required=False)
+    own, new = rows.flatten(0, 1), drawn.flatten(1, 2)
+    weights = log_weights.exp().mT.unsqueeze(-1)  # (draws, rows, 1)
+    source = generator(seed)
+    rank = (weights * (new < own)).sum(0)
+    draws = len(new)
+    jitter = torch.rand(rank.shape, generator=source, dtype=rank.dtype)
+    rank = (rank * draws + jitter) / (draws + 1)  # (rows, d) in (0, 1)
+    found = anderson_darling(rank.mT)
+    chance = anderson_darling(torch.rand(_CHANCE, count, generator=source, dtype=rank.dtype))
+    worst = int(found.argmax())
+    larger = float((chance >= found[worst]).double().mean())
+    p_value = min(1.0, max(larger, 1 / _CHANCE) * len(found))
+    where = f" in coordinate {worst}" if len(found) > 1 else ""
+    return Check(
+        statement,
+        "violated" if p_value < LEAST_P else "holds",
+        f"ranks of {count} rows given the others: A² {float(found[worst]):.3g}{where}, "
+        f"p = {p_value:.3g}",
+        {"p_value": p_value, "misfit": float(found[worst]), "influential": bad},
+        required=False,
+    )
 
 
 def _judged(site: str, label: str, value: Tensor, values: Tensor) -> Check:

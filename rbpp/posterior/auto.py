@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import cycle
 from typing import Any, Literal, get_args
 
 import torch
@@ -150,6 +150,7 @@ class _Search:
             out_of_time=limit,
         )
         self.sound = [one for one in self.optima if one.sound]
+        self.usable = self.sound or [one for one in self.optima if not one.stray]
         self.story.append(_said_of(self.optima))
         if limit():
             self.story.append("the search for optima ended with its share of the time")
@@ -264,17 +265,10 @@ class _Search:
 
     def _whitened(self) -> tuple[Tensor, Tensor]:
         """Centre and scale of coordinates in which the posterior is roughly standard normal."""
-        centre = self._centre
-        if centre is not None:
-            return centre.point, centre.scale
+        if self.usable:
+            return self.usable[0].point, self.usable[0].scale
         prior = self.density.prior_vectors(SCREENED, self.compute.spawn("whitened").seed)
         return prior.mean(0), torch.diag_embed(prior.std(0).clamp_min(1e-3))
-
-    @property
-    def _centre(self) -> Optimum | None:
-        """The best sound optimum, or a high point of which nothing bad is known."""
-        unknown = [one for one in self.optima if math.isnan(one.eigenvalue_ratio)]
-        return next(iter([*self.sound, *unknown]), None)
 
     def _starts(self) -> tuple[Tensor, Tensor]:
         """Distinct draws of the approximation, by weight; else what climbed from the prior."""
@@ -285,11 +279,14 @@ class _Search:
             generator = self.compute.generator("starts")
             chosen = _without_replacement(self.best.log_weights, count, generator)
             return self.best.vectors[chosen.to(self.best.vectors.device)], self.sound[0].scale
-        centre = self._centre
-        if centre is not None:
+        if self.usable:
             generator = self.compute.generator("starts")
-            normals = torch.randn(count, self.density.size, generator=generator).to(centre.point)
-            return centre.point + normals @ centre.scale.mT, centre.scale
+            normals = torch.randn(count, self.density.size, generator=generator).double()
+            points = [
+                one.point + one.scale @ own
+                for own, one in zip(normals.to(self._reference), cycle(self.usable))
+            ]
+            return torch.stack(points), self.usable[0].scale
         prior = self.density.prior_vectors(SCREENED, self.compute.spawn("chains").seed)
         starts = climbed(self.density, prior, count, self.late)
         return starts, torch.diag_embed(prior.std(0).clamp_min(1e-3))
@@ -368,7 +365,7 @@ def _regrouped(values: Tensor, groups: int, draws: int) -> Tensor:
 def _said_of(optima: list[Optimum]) -> str:
     values = ", ".join(f"{one.value:.1f}" for one in optima)
     poor = sum(not one.sound for one in optima)
-    without = f", {poor} without curvature in some direction" if poor else ""
+    without = f", {poor} flat in some direction or not looked at" if poor else ""
     word = "optimum" if len(optima) == 1 else "optima"
     return f"{len(optima)} {word} at log density {values}{without}"
 

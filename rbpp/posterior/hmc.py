@@ -92,7 +92,9 @@ def sample(
         `least_draws` only where time was up; None if there is none.
     """
     state = _State(density, starts, scale, generator, out_of_time)
-    for moves, leaps in _WINDOWS:
+    # Draws fewer than the coordinates say little of how these spread: one window to settle.
+    many = len(starts) * _WINDOWS[-1][0] < density.size
+    for moves, leaps in _WINDOWS[: 1 if many else None]:
         state.warm_up(moves, leaps)
     if arrange is not None:
         state.arrange(arrange)

@@ -22,6 +22,10 @@ class Limit:
         """Whether it has passed."""
         return time.monotonic() > self.ends
 
+    def before(self, seconds: float) -> Limit:
+        """So many seconds earlier."""
+        return Limit(self.ends - seconds)
+
     def allows(self, seconds: float) -> bool:
         """Whether work of so many seconds would end before it."""
         return time.monotonic() + seconds < self.ends

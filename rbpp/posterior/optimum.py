@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,11 +25,16 @@ SCREENED, KEPT = 256, 32
 _HALVINGS = ((40, 16), (60, 8), (90, 4))  # Adam steps, and how many starts go on
 _LEARNING_RATE, _FEW_STEPS = 0.05, 30
 _NEWTON_STEPS, _DECREMENT = 30, 1e-4
+# In many coordinates curvature is dear, and what a few steps do not end is a ridge, no optimum: of
+# the highest point alone, in time that the climbs leave.
+_MANY, _FEW_NEWTON_STEPS, _RESERVED = 100, 4, 2.5
 # A Hessian of more coordinates takes longer than chains do; then its diagonal from random probes.
 LARGEST_HESSIAN, _PROBES = 1000, 16
 # A Hessian whose eigenvalues differ by more has a direction without curvature: no optimum.
 LEAST_EIGENVALUE_RATIO = 1e-8
 _NO_POLE = 1e-6
+# Prior standard deviations.
+_FAR = 10.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Optimum:
         eigenvalue_ratio: smallest to largest eigenvalue of the negative Hessian; not positive where
             the point is no maximum, nan where only the Hessian's diagonal was looked at.
         decrement: Newton decrement, what another Newton step would gain (nats).
+        stray: whether it is no sound optimum, and so far from the prior that it may be a pole.
     """
 
     point: Tensor
@@ -50,6 +57,7 @@ class Optimum:
     scale: Tensor
     eigenvalue_ratio: float
     decrement: float
+    stray: bool = False
 
     @property
     def sound(self) -> bool:
@@ -89,13 +97,19 @@ def find_optima(
         high = climbed(density, fitted, KEPT // 2, out_of_time)
         known = min(len(high), STARTS // 2)
         starts = torch.cat([high[:known], starts[known:]])
-    climbs = [_climb(density, start, out_of_time) for start in starts]
+    climbs: list[tuple[Tensor, float]] = []
+    end = out_of_time.before(_RESERVED * _hessian_seconds(density, starts[0]))
+    begin = time.monotonic()
+    for start in starts:
+        climbs.append(_climb(density, start, end))
+        if not end.allows((time.monotonic() - begin) / len(climbs)):
+            break
     found = [one for one in climbs if math.isfinite(one[1])]
     values = [value for _, value in climbs]
     by_fit = known and max(values[:known]) >= max(values) - APART
     apart = max(values) - min(values) > APART and not by_fit
-    if not found or (apart and not out_of_time()):
-        found += _screened(density, seed + 1, out_of_time)
+    if not found or (apart and not end()):
+        found += _screened(density, seed + 1, end)
     if not found:
         raise ValueError(
             f"Expected data that {density.process.name} can have made; got density zero or nan at "
@@ -108,7 +122,19 @@ def find_optima(
         far = all((point - other).norm() > 1e-2 * (1 + other.norm()) for other, _ in best)
         if far and found[0][1] - value < 10 and len(best) < STARTS:
             best.append((point, value))
-    return [_polished(density, point, out_of_time) for point, _ in best]
+    highest = _polished(density, best[0][0], out_of_time)
+    if density.size > _MANY and not highest.sound:
+        return [highest]
+    return [highest, *(_polished(density, point, out_of_time) for point, _ in best[1:])]
+
+
+def _hessian_seconds(density: ConditionedDensity, point: Tensor) -> float:
+    """About how long the second derivatives take; none where they are quick or left out."""
+    if not _MANY < density.size <= LARGEST_HESSIAN:
+        return 0.0
+    begin = time.monotonic()
+    density.times_hessian(point, torch.eye(density.size).to(point)[: density.at_once])
+    return (time.monotonic() - begin) * density.size / density.at_once
 
 
 class _OutOfTime(Exception):  # noqa: N818 (no error)
@@ -185,7 +211,7 @@ def _polished(density: ConditionedDensity, point: Tensor, out_of_time: Limit) ->
     """Newton's method with line search, and the curvature where it ends."""
     value, slope = (part[0] for part in density.gradient(point.unsqueeze(0)))
     found: Optimum | None = None
-    for _ in range(_NEWTON_STEPS):
+    for _ in range(_NEWTON_STEPS if density.size <= _MANY else _FEW_NEWTON_STEPS):
         curvature = None
         if density.size <= LARGEST_HESSIAN:
             curvature = density.hessian(point, out_of_time)
@@ -210,14 +236,18 @@ def _polished(density: ConditionedDensity, point: Tensor, out_of_time: Limit) ->
         found = Optimum(point, float(value), vectors * safe.rsqrt(), ratio, decrement)
         if last or not higher:
             break
-    return found or _unpolished(density, point, float(value))
-
-
-def _unpolished(density: ConditionedDensity, point: Tensor, value: float) -> Optimum:
-    """A high point with the diagonal of its curvature alone: no optimum to stand on."""
-    probes = torch.randn(_PROBES, density.size, generator=generator(0)).sign().to(point)
-    diagonal = (probes * density.times_hessian(point, probes)).mean(0).neg()
-    spread = density.prior_vectors(SCREENED, 0).std(0).clamp_min(1e-3).to(point)
-    # Where the log density is not concave, or a probe says so, the prior's spread.
-    scale = diagonal.clamp_min(0.0).clamp_min(spread.pow(-2)).rsqrt()
-    return Optimum(point, value, torch.diag_embed(scale), math.nan, math.inf)
+    if found is not None and found.sound:
+        return found
+    prior = density.prior_vectors(SCREENED, 0).to(point)
+    spread = prior.std(0).clamp_min(1e-3)
+    far = bool(((point - prior.mean(0)) / spread).abs().max() > _FAR)
+    # Without curvature, as along a ridge, and where a probe says so, the prior's.
+    if found is None:
+        probes = torch.randn(_PROBES, density.size, generator=generator(0)).sign().to(point)
+        diagonal = (probes * density.times_hessian(point, probes)).mean(0).neg()
+        scale = torch.diag_embed(diagonal.clamp_min(spread.pow(-2)).rsqrt())
+        found = Optimum(point, float(value), scale, math.nan, math.inf)
+    else:
+        least = spread.pow(-2) @ vectors.square()
+        found = replace(found, scale=vectors * torch.maximum(values, least).rsqrt())
+    return replace(found, stray=far)

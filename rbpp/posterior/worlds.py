@@ -17,21 +17,19 @@ from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.display import Part, Units
 from rbpp.inference_data import InferenceData
-from rbpp.posterior.audit import as_array, identification, predictive_checks
+from rbpp.posterior.audit import as_array, identification, left_out_check, predictive_checks
 from rbpp.posterior.auto import Engine, VectorDraws, infer_vectors
 from rbpp.posterior.density import ConditionedDensity
 from rbpp.posterior.hmc import LARGEST_RHAT
 from rbpp.posterior.identity import digest, worlds_of
 from rbpp.posterior.labels import described
 from rbpp.posterior.laplace import LARGEST_K, LEAST_EFFICIENCY
+from rbpp.posterior.new_rows import AT_ONCE, new_rows
 from rbpp.posterior.sites import on_random_sites
 from rbpp.posterior.sizes import fit_sizes
 from rbpp.processes.process import Process, draw, load_process
 from rbpp.processes.simulation import dimension_names, simulate_tensors
 from rbpp.result import Result
-
-# Worlds in one run of the process for new rows.
-_AT_ONCE = 200
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -177,6 +175,7 @@ def infer(
         *_mode_checks(found),
         identification(groups.world, groups.prior, density.prepared.pruned),
         *predictive_checks(process, groups.observed, groups.predicted),
+        *groups.left_out(density, compute),
     )
     sets = density.data_sets
     counts = ", ".join(f"{process.sites[name].rows} rows of {name}" for name in rows)
@@ -187,7 +186,7 @@ def infer(
             **process.settings,
             "digest": digest(process),
             "engine": found.engine,
-            "draws": draws,
+            "draws": found.vectors.shape[1],
             "seconds": seconds,
             "data_sets": sets,
             "seed": compute.seed,
@@ -220,13 +219,13 @@ class _Groups:
         self.seed, self.sets = compute.seed, density.data_sets
         self.chains, self.draws = found.vectors.shape[:2]
         flat = found.vectors.flatten(0, 1)
-        values, self.likelihood = density.evaluate(flat, compute.generator("letters"))
+        self.values, self.likelihood = density.evaluate(flat, compute.generator("letters"))
         held = {
             name: process.sites[name].batched(value)
-            for name, value in values.items()
+            for name, value in self.values.items()
             if not process.sites[name].in_chain
         }
-        self.kept = {name: values[name] for name in keep}
+        self.kept = {name: self.values[name] for name in keep}
         self.world: dict[str, Tensor] = {}
         self.derived: dict[str, Tensor] = {}
         self.predicted: dict[str, Tensor] = {}
@@ -244,9 +243,9 @@ class _Groups:
         """New data sets in posterior worlds; with them world sites that no data depend on."""
         parts: dict[str, list[Tensor]] = {}
         total = self.chains * self.draws
-        for first in range(0, total, _AT_ONCE):
-            part = {name: value[first : first + _AT_ONCE] for name, value in held.items()}
-            count = min(_AT_ONCE, total - first)
+        for first in range(0, total, AT_ONCE):
+            part = {name: value[first : first + AT_ONCE] for name, value in held.items()}
+            count = min(AT_ONCE, total - first)
             run = draw(
                 self.process,
                 (count, self.sets),
@@ -270,6 +269,20 @@ class _Groups:
                 self.derived[name] = value[:, 0]
             else:
                 self.world[name] = value[:, 0]
+
+    def left_out(self, density: ConditionedDensity, compute: Compute) -> list[Check]:
+        """The check by rows left out, of the last observed site, where its rows are vectors."""
+        checks = []
+        for name, rows in self.observed.items():
+            site = self.process.sites[name]
+            if rows.dim() != 3 or not rows.is_floating_point() or not site.plates:
+                continue
+            own = compute.spawn("left out", name)
+            new = new_rows(density, name, self.values, own.seed, compute.device)
+            if new is not None:
+                likelihood = self.likelihood[name].cpu()
+                checks.append(left_out_check(name, rows, new, likelihood, own.seed))
+        return checks
 
     def inference_data(self) -> InferenceData:
         """All groups, with the dimensions that `simulate` gives."""

@@ -40,8 +40,8 @@ def in_double(model: Callable[..., Any]) -> Iterator[None]:
             part.double()
             continue
         # New tensors, which a derivative that is taken later can rely on.
-        holders: tuple[dict[str, Any], ...] = (part._parameters, part._buffers, part.__dict__)
-        for kept in holders:
+        places: tuple[dict[str, Any], ...] = (part._parameters, part._buffers, part.__dict__)
+        for kept in places:
             tensors = {name: own for name, own in kept.items() if isinstance(own, Tensor)}
             changed.append((kept, tensors))
             kept.update({name: _double(own) for name, own in tensors.items()})

@@ -136,9 +136,17 @@ class Process:
         }
 
     @property
+    def described_knobs(self) -> dict[str, Any]:
+        """The knobs, a callable by its name: what a result can keep."""
+        return {
+            name: getattr(value, "__qualname__", type(value).__name__) if callable(value) else value
+            for name, value in self.knobs.items()
+        }
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What identifies it among the settings of a result."""
-        return {"process": self.name, "source": self.source, "knobs": self.knobs}
+        return {"process": self.name, "source": self.source, "knobs": self.described_knobs}
 
     def site(self, name: str) -> Site:
         """One site.

@@ -173,7 +173,7 @@ def _inference_data(drawn: Draws) -> InferenceData:
     return inference_data.make(
         prior=world,
         prior_predictive={name: value[None] for name, value in chain.items()},
-        constant_data={**process.knobs, "seed": drawn.seed},
+        constant_data={**process.described_knobs, "seed": drawn.seed},
         dims=dims,
         attrs={"process": process.name, "source": process.source},
     )

@@ -49,8 +49,8 @@ def _inside(distribution: Any, value: Tensor) -> Tensor | None:
     try:
         for transform in reversed(transformed.transforms):
             value = transform.inv(value)
-        support: Any = transformed.base_dist.support
-        own: Tensor = support.check(value)
+        support: Any = transformed.base_dist.support  # None raises what is caught
+        own = support.check(value)
     except (NotImplementedError, AttributeError, ValueError, RuntimeError):
         return found
     while own.dim() > found.dim():

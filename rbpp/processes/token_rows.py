@@ -7,7 +7,7 @@ tensor, to logits (rows, T, V) of the token that follows each.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -39,7 +39,7 @@ class TokenRows(TorchDistribution):
     0.1111
     """
 
-    arg_constraints: dict[str, Any] = {}
+    arg_constraints: ClassVar[dict[str, Any]] = {}
     has_enumerate_support = False
 
     def __init__(
@@ -135,7 +135,7 @@ class FilteredRows(TorchDistribution):
         rewritten: distribution of a row in place of one that is not kept, the same for all.
     """
 
-    arg_constraints: dict[str, Any] = {}
+    arg_constraints: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,

@@ -201,7 +201,7 @@ def retention_not_negative(known: Evidence) -> Check:
 
 
 def curation_adds_no_entropy(known: Evidence) -> Check:
-    """The precondition of Theorem 4.10 as published, which is its slack."""
+    """Curation adds no entropy: what Theorem 4.10 as published needs, and what its slack is."""
     text = "H(S_gen) ≤ H(M(p)) + I(S_anchor; M(p)) − I(h(e_p); M(p)): curation adds no entropy"
     slack = known.terms.get("slack_bound_ggmi")
     if slack is None:
@@ -225,7 +225,7 @@ def anchors_are_task_rows(known: Evidence) -> Check:
 
 
 def total_variation_direction(known: Evidence) -> Check:
-    """How TV was estimated."""
+    """TV is the largest difference on any event, as it was estimated."""
     text = "TV = sup_A |P(A) − Q(A)|"
     found = known.terms.get("generation_divergence")
     if found is None:

@@ -7,7 +7,6 @@ rest is reported.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -35,21 +34,12 @@ from rbpp.theory.learners import Learner
 from rbpp.theory.settings import LearnerChoice, LemmaConstants, SampleSizes
 from rbpp.theory.statements import LemmaSetting, all_terms, audit
 from rbpp.theory.world_estimates import WorldEstimates, join
-from rbpp.theory.world_intervals import interval_over_worlds, spread_of_worlds
+from rbpp.theory.world_intervals import interval_over_worlds, range_of, spread_of_worlds
 from rbpp.threads import one_thread
 from rbpp.variables import VARIABLES
 
 if TYPE_CHECKING:
     from rbpp.posterior.worlds import WorldPosterior
-_NOT_NEGATIVE = (
-    "information_prompt",
-    "information_anchor",
-    "information_synthetic",
-    "task_divergence",
-    "generation_divergence",
-    "total_divergence",
-)
-_LEAST = {"prompting_factor": 1.0, "prompting_inefficiency": 0.0}
 # Numbers of one site in the worlds of a batch, 32 MB; the work on them takes a few times as much.
 _NUMBERS_IN_MEMORY = 2**22
 
@@ -106,8 +96,8 @@ class Bounds(Result):
             spread, error = term["sd"], term["mcse"]
             if spread is None or name not in dataset:
                 continue
-            least = 0.0 if name.startswith(_NOT_NEGATIVE) else _LEAST.get(name, -math.inf)
-            low, high = interval_over_worlds(dataset[name].values.ravel(), hdi_prob, least)
+            values = dataset[name].values.ravel()
+            low, high = interval_over_worlds(values, hdi_prob, *range_of(name))
             term["hdi_low"], term["hdi_high"] = low, high
             term["sd"] = spread if error is None else spread_of_worlds(spread, error)
         return found

@@ -26,6 +26,9 @@ CONTRASTIVE_SAMPLES = 64
 # The same for data sets that share what is held fixed, of which there are several groups.
 _INNER_CONTRASTIVE_SAMPLES = 16
 _TESTED = 4  # W per outer sample and half, in the contrast of outer samples
+# Of the distance between fits across and within few data sets, whose errors cancel to first
+# order, what may be left: in 8 dimensions and 32 data sets 0.05 to 0.1, in 2 next to nothing.
+_UNCANCELLED = 0.05
 # Standard errors by which a value may lie beyond its sides, which are estimates too.
 _CLEAR = 2.0
 # Standard errors by which one upper side has to be below another to replace it. At 2, a noisy
@@ -151,7 +154,11 @@ def conditional_information(
     drawn = replicas.draw(outer * inner, label, given=given)
     learned = prepared.fit(replicas.rows(drawn, "synthetic")).grouped(outer)
     each = learner_information(learned, inner, generator, pairs=_INNER_CONTRASTIVE_SAMPLES)
-    return ConditionalInformation(learned, _over_outer_samples(each), outer, inner)
+    found = _over_outer_samples(each)
+    across, within = divergences(learned, inner)
+    left = _UNCANCELLED * (across - within).mean((-1, -2))
+    error = torch.hypot(found.standard_error, left)
+    return ConditionalInformation(learned, replace(found, standard_error=error), outer, inner)
 
 
 def information_of_held(

@@ -57,7 +57,7 @@ def network_learner(letters: int, noise: float = 0.1) -> Learner:
 
 
 def _transitions(rows: Tensor, letters: int) -> Tensor:
-    """How often each token follows each, a row's start being the last: (…, letters + 1, letters)."""
+    """How often each token follows each, a row's start being the last: (…, q + 1, q)."""
     tokens = rows.long()
     before = torch.cat([torch.full_like(tokens[..., :1], letters), tokens[..., :-1]], -1)
     pair = (before * letters + tokens).flatten(-2)

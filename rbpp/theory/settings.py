@@ -6,7 +6,8 @@ needs torch, so that help is fast.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import argparse
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from rbpp import validate
@@ -14,8 +15,19 @@ from rbpp import validate
 LEARNERS = ("auto", "mixture", "point", "finite", "network")
 
 
-def _option(default: Any, text: str, kind: type = int, metavar: str | None = None) -> Any:
-    return field(default=default, metadata={"help": text, "type": kind, "metavar": metavar})
+def _option(default: Any, text: str, **about: Any) -> Any:
+    return field(default=default, metadata={"help": text, **about})
+
+
+def _sigma(text: str) -> float | str:
+    if text == "estimate":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected a number above 0, or `estimate`; got {text!r}"
+        ) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,24 +45,15 @@ class SampleSizes:
     """
 
     worlds: int = _option(12, "worlds, drawn from the prior")
-    replicates: int = _option(256, "data sets per world, for the learners")
-    pairs: int = _option(128, "contrastive samples for I(e_p; M(p))")
-    groups: int = _option(16, "outer samples: values of a prompt or factor held fixed")
-    inner: int = _option(32, "inner samples: data sets for each of those values")
-    worlds_at_once: int = _option(
-        12, "worlds of a task and in memory; draws depend on it", metavar="N"
-    )
+    replicates: int = _option(256, "data sets per world, for the learners", least=8)
+    pairs: int = _option(128, "contrastive samples for I(e_p; M(p))", least=2)
+    groups: int = _option(16, "outer samples: values of a prompt or factor held fixed", least=2)
+    inner: int = _option(32, "inner samples: data sets for each of those values", least=4)
+    worlds_at_once: int = _option(12, "worlds of a task and in memory; draws depend on it")
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("worlds", 1),
-            ("replicates", 8),
-            ("pairs", 2),
-            ("groups", 2),
-            ("inner", 4),
-            ("worlds_at_once", 1),
-        ):
-            validate.count(name, getattr(self, name), least)
+        for one in fields(self):
+            validate.count(one.name, getattr(self, one.name), one.metadata.get("least", 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +69,14 @@ class LemmaConstants:
         resolution: Δ per coordinate, at which entropies of continuous variables are read.
     """
 
-    loss_bound: float = _option(1.0, "range of the loss", float, "C")
+    loss_bound: float = _option(1.0, "range of the loss", metavar="C", above=0)
     sub_gaussian: float | str | None = _option(
-        None, "a number, or `estimate` from losses; C/2 by default", str, "σ"
+        None, "a number, or `estimate` from losses; C/2 by default", metavar="σ", parse=_sigma
     )
-    layers: int = _option(0, "hidden layers that contract information", int, "ℓ")
-    contraction: float = _option(0.5, "factor of each layer", float, "η")
+    layers: int = _option(0, "hidden layers that contract information", metavar="ℓ", least=0)
+    contraction: float = _option(0.5, "factor of each layer", metavar="η")
     resolution: float = _option(
-        0.01, "per coordinate, for entropies of continuous variables", float, "Δ"
+        0.01, "per coordinate, for entropies of continuous variables", metavar="Δ", above=0
     )
 
     def __post_init__(self) -> None:
@@ -96,25 +99,27 @@ class LearnerChoice:
 
     Attributes:
         name: `"auto"` (a mixture; finite for letters, a network for rows of several),
-            `"mixture"`, `"point"`, `"finite"`, `"network"`, or a Pyro guide of the rows as `path.py:function` or `module:function`.
+            `"mixture"`, `"point"`, `"finite"`, `"network"`, or a Pyro guide of the rows as
+            `path.py:function` or `module:function`.
         components: K of a mixture; None chooses it on pilot data.
-        noise: τ of a point or network learner, or the share of replaced letters of a finite one; None is 0.1.
+        noise: τ of a point or network learner, or the share of replaced letters of a finite one;
+            None is 0.1.
     """
 
     name: str = _option(
         "auto",
         "auto (mixture; finite for letters, network for rows of several), mixture, point, finite, "
         "network, or a Pyro guide of the rows as path.py:function or module:function",
-        str,
-        "L",
+        option="--learner",
+        metavar="L",
     )
     components: int | None = _option(
-        None, "components of a mixture; chosen on pilot data by default", int, "K"
+        None, "components of a mixture; chosen on pilot data by default", metavar="K"
     )
     noise: float | None = _option(
         None,
         "noise of a point or network learner, or share of replaced letters of a finite one; 0.1 "
         "by default",
-        float,
-        "τ",
+        option="--learner-noise",
+        metavar="τ",
     )

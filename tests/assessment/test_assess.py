@@ -353,6 +353,7 @@ def test_generated_beside_filtered_is_what_was_curated(files, capsys):
         (["--rows", "absent/x.parquet"], "--rows: cannot write absent/x.parquet"),
         (["--report", "absent/x.html"], "--report: cannot write absent/x.html"),
         (["--report", "."], "--report: expected a file to write; got the folder ."),
+        (["--demo", "--open"], "--open: expected --report FILE.html with it; got none"),
     ],
 )
 def test_command_ends_with_one_line_on_bad_input(files, arguments, message, capsys):

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser import MEASURE, browse
 
 from rbpp import command
+from rbpp.assessment import markdown
 from rbpp.assessment.compare import compare
 from rbpp.assessment.comparison_report import render_comparison
 from rbpp.assessment.conditions import DRAWN, NUMBERS, check_condition, names_for
@@ -354,8 +356,8 @@ def test_the_report_says_what_the_comparison_says(compared: Any) -> None:
     assert "Versions over time" not in page
     worst = compared.influence[compared.influence["version"] == "wrong"].sort_values("influence")
     assert f"{worst.iloc[0]['id']}, label" in text
-    assert "94% interval" in page
-    assert "50% interval" in render_comparison(compared, hdi_prob=0.5)
+    assert "94 % interval" in page
+    assert "50 % interval" in render_comparison(compared, hdi_prob=0.5)
     with pytest.raises(ValueError, match="hdi_prob"):
         render_comparison(compared, hdi_prob=2)
 
@@ -363,12 +365,32 @@ def test_the_report_says_what_the_comparison_says(compared: Any) -> None:
 def test_the_report_escapes_and_needs_nothing_else(compared: Any) -> None:
     page = render_comparison(compared)
     assert HOSTILE not in page
-    assert "<script" not in page
+    assert page.count("<script>") == 1
+    assert "<script>alert" not in page
     # Namespaces of SVG are names, not addresses that anything is fetched from.
     fetched = re.findall(r"""(?:src|href|url\()\s*=?\s*["']?(\w+:[^"')\s]{0,40})""", page)
     assert all(address.startswith("data:") for address in fetched), fetched
     assert page.count("<svg") == 3
     assert render_comparison(compared) == page
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_of_the_report_is_cut_off(compared: Any, tmp_path: Path, width: int) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(render_comparison(compared), encoding="utf-8")
+    measured = browse(tmp_path, page.as_uri(), width, script=MEASURE)
+    assert measured["width"], measured["out"]
+    for nothing in ("out", "cut", "empty", "unnamed", "links"):
+        assert measured[nothing] == [], nothing
+
+
+def test_markdown_has_the_answer_the_conditions_and_no_markup_of_users(compared: Any) -> None:
+    text = markdown.of_comparison(compared)
+    assert compared.headline[0].split(":")[1] in unescape(text.replace("\\", ""))
+    assert "- ✗ `p_best > 0.5`: holds for good " in text
+    assert "<script>" not in text
+    assert "&lt;script>" in text
+    assert text.count("<details>") == text.count("</details>") == 2
 
 
 def test_the_command_writes_the_report_with_a_series(run: Any, tmp_path: Path) -> None:

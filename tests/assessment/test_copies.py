@@ -9,7 +9,6 @@ from rbpp.assessment.copies import (
     benjamini_hochberg,
     copied_rows,
     copies_within,
-    repeated_rows,
     same_rows,
 )
 from rbpp.assessment.neighbours import unit_length
@@ -45,7 +44,6 @@ def test_equal_texts_are_copies_whatever_their_vectors():
     found = copies_within(rows(4, 0), rows(20, 1), texts)
     assert found.group[0] == found.group[2]
     assert found.distinct == 3
-    assert repeated_rows(texts) == {0: 2}
 
 
 def test_copies_of_anchors_are_found_and_paraphrases_are_called_that():

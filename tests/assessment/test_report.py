@@ -7,7 +7,7 @@ from html import unescape
 import numpy as np
 import pandas as pd
 import pytest
-from browser import browse
+from browser import MEASURE, browse
 
 from rbpp.assessment import markdown
 from rbpp.assessment.advice import VERDICTS, advice
@@ -18,26 +18,6 @@ from rbpp.plots import COMPONENT_COLOURS, plot_map
 from rbpp.wording import quantity
 
 HOSTILE = "<script>alert('x')</script> & \"quotes\""
-# What sticks out or is cut off, what is empty, and which parts of the page a reader can reach.
-MEASURE = """(() => {
-  const box = e => e.getBoundingClientRect(), all = s => [...document.querySelectorAll(s)];
-  const wide = document.documentElement.clientWidth;
-  for (const d of all('details')) d.open = true;
-  const seen = all('body *').filter(e => !e.closest('svg, .unseen, thead') && box(e).width > 1);
-  const name = e => e.tagName + ':' + e.textContent.slice(0, 40);
-  return {
-    width: document.documentElement.scrollWidth <= wide,
-    out: seen.filter(e => box(e).right > wide + 1 || box(e).left < -1).map(name),
-    cut: seen.filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth
-      && getComputedStyle(e).overflowX !== 'visible').map(name),
-    drawings: all('svg').map(e => box(e).width * box(e).height),
-    empty: all('details.section').filter(e => box(e).height < 40).map(name),
-    unnamed: all('input, select, button, [role=img]').filter(
-      e => !e.labels?.length && !e.textContent.trim() && !e.ariaLabel).map(name),
-    unheaded: all('thead th').filter(e => e.scope !== 'col').length,
-    links: all('a').map(e => e.href),
-    height: document.body.scrollHeight};
-})()"""
 # Uses the rows as a reader does: searches, filters, sorts by a heading, and goes on.
 USE = """(() => {
   const field = name => document.getElementById(name);

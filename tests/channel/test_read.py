@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from letters import Letters
 
+from benchmarks.log_probabilities import Letters
 from rbpp import channel_information, command
 from rbpp.channel.read import read_log_probabilities
 
@@ -222,6 +222,8 @@ BAD_LINES = {
         [{"custom_id": "a", "response": {"status_code": 400, "body": {"error": "too long"}}}],
         "got the error too long",
     ),
+    "another form": ([{"prompt": "p", "choices": "none"}], "line 1: .* got another form"),
+    "another start": ([answered([None, -1.0], prompt_tokens="x")], "line 1: .*another form"),
     "one prompt": ([scored()], "at least 2 prompts"),
     "kept": ([scored(kept="yes")], "field 'kept': Expected true or false"),
     "rows differ": (

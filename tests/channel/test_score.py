@@ -70,17 +70,32 @@ def test_scores_are_those_of_one_token_at_a_time(sampler, folder):
     assert found["tokens"].tolist() == [6, 8, 1, 16]
 
 
-def test_batches_and_others_change_no_number(folder):
+def test_batches_and_others_change_no_number(folder, monkeypatch):
     given = (folder, PROMPTS, rows(OUTPUTS))
     whole = score_rows(*given).arrays
     single = score_rows(*given, settings=ScoreSettings(batch_tokens=1)).arrays
     np.testing.assert_allclose(whole["log_prob"], single["log_prob"], atol=1e-4)
+    monkeypatch.setattr("rbpp.channel.score._MOST_LOGITS", 257 * 3)  # three positions at once
+    parts = score_rows(*given).arrays
+    for name in ("log_prob", "path_entropy", "log_prob_unprompted"):
+        np.testing.assert_allclose(whole[name], parts[name], atol=1e-4)
     some = score_rows(*given, settings=ScoreSettings(others=2), seed=3).arrays
     assert some["others"].shape == (4, 2)
     expected = np.take_along_axis(whole["log_prob"], np.c_[some["prompt"], some["others"]], axis=1)
     np.testing.assert_allclose(some["log_prob"], expected, atol=1e-4)
     again = score_rows(*given, settings=ScoreSettings(others=2), seed=4).arrays
     assert (again["others"] != some["others"]).any()
+
+
+def test_without_others_there_is_the_gain_and_an_upper_side(folder):
+    found = score_rows(folder, PROMPTS, rows(OUTPUTS), settings=ScoreSettings(others=0))
+    assert found.arrays["log_prob"].shape == (4, 1)
+    whole = score_rows(folder, PROMPTS, rows(OUTPUTS)).log_probabilities()
+    data = found.log_probabilities()
+    torch.testing.assert_close(data.own, whole.own, atol=1e-4, rtol=0)
+    information = rbpp.channel_information(data, draws=10).prompt_information
+    torch.testing.assert_close(information[:, 0], torch.zeros(4).double())
+    torch.testing.assert_close(information[:, 1], data.own - data.unprompted, atol=1e-6, rtol=0)
 
 
 def test_the_end_counts_where_an_output_has_one(folder):
@@ -228,6 +243,10 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path, monkeypatch):
         replace(model, logits=counting(99)), prompts, rows(["ab", "c", "", "a"]), compute=compute
     )
     assert calls == 4  # other outputs: nothing is taken from before
+    calls = 0
+    other = replace(model, logits=counting(99), fingerprint="another")
+    score_rows(other, prompts, outputs, compute=compute)
+    assert calls == 4  # another model
 
 
 def test_logits_of_nan_are_refused():
@@ -259,6 +278,10 @@ BAD = {
     "vocabulary": (
         {"outputs": [{"token_ids": [3]}, {"token_ids": [900]}]},
         "row 2: Expected tokens below the model's 257; got 900",
+    ),
+    "no tokens": (
+        {"outputs": [{"token_ids": [3]}, {"token_ids": ["x"]}]},
+        "row 2: Expected token_ids, whole numbers; got 'x'",
     ),
     "other tokens": (
         {"outputs": rows(["a", "b"], token_ids=[[64], [99]])},
@@ -301,7 +324,7 @@ def test_an_output_without_tokens_and_end_is_refused(folder):
         ({"temperature": 0.0}, "temperature to be a finite number above 0"),
         ({"top_p": 1.2}, "top_p to be a number of at most 1"),
         ({"top_k": 0}, "top_k to be a whole number of 1 or more"),
-        ({"others": 0}, "others to be a whole number of 1 or more"),
+        ({"others": -1}, "others to be a whole number of 0 or more"),
     ],
 )
 def test_settings_that_are_none_are_refused(settings, message):
@@ -337,6 +360,10 @@ def test_a_nucleus_beyond_the_most_likely_tokens_is_the_sorted_one():
         assert float(entropy[row]) == pytest.approx(float(-(inside * inside.log()).sum()), abs=1e-3)
 
 
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
 def test_the_programs_go_from_texts_to_information(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with open("prompts.jsonl", "w", encoding="utf-8") as file:
@@ -349,11 +376,7 @@ def test_the_programs_go_from_texts_to_information(folder, tmp_path, capsys, mon
     arguments = ["score", "--model", str(folder), *files.split(), "--device", "cpu"]
     assert command.main(arguments) == 0, capsys.readouterr().err
     assert "8 outputs of 62 tokens, each under 4 of 4 prompts" in capsys.readouterr().out
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "outputs.jsonl",
-        "prompts.jsonl",
-        "scores.npz",
-    ]
+    assert not list(tmp_path.glob("*.part"))
     assert command.main(["channel", "scores.npz", "--json", "--per-token", "--device", "cpu"]) == 0
     terms = json.loads(capsys.readouterr().out)["terms"]
     assert {"information_gain", "information_gain_kept", "kept_share"} <= set(terms)
@@ -361,12 +384,21 @@ def test_the_programs_go_from_texts_to_information(folder, tmp_path, capsys, mon
     (check,) = json.loads(capsys.readouterr().out)["audit"]
     assert check["verdict"] == "violated"
     assert command.main([*arguments, "--top-p", "2"]) == 2
+    assert command.main([*arguments[:2], "nowhere", *arguments[3:]]) == 2
+    assert not list(tmp_path.glob("*.part"))  # nothing to go on from
+    monkeypatch.setattr("rbpp.channel.score.ScoredRows.write", interrupted)
+    assert command.main(arguments) == 130
+    assert list(tmp_path.glob("scores.npz.part/*.npz"))
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert command.main(arguments) == 0
+    assert not list(tmp_path.glob("*.part"))
     assert command.main([*arguments, "--text-field", "promt"]) == 2
     assert "did you mean 'prompt'" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_smollm2_scores_what_it_says(tmp_path):
+def test_smollm2_scores_what_it_says(capfd):
     """A chat model of 134.5 M parameters from a GGUF file: Paris is the capital of France."""
     import importlib.util
     from pathlib import Path
@@ -381,6 +413,8 @@ def test_smollm2_scores_what_it_says(tmp_path):
     prompts = ["What is the capital of France?", "What is the capital of Italy?"]
     outputs = rows(["The capital of France is Paris.", "The capital of Italy is Rome."])
     arrays = score_rows(model, prompts, outputs).arrays
-    assert (np.diag(arrays["log_prob"]) > -8).all()
-    assert (arrays["log_prob"][[0, 1], [1, 0]] < -15).all()
-    assert (arrays["log_prob_unprompted"] < np.diag(arrays["log_prob"]) - 5).all()
+    own, other = np.diag(arrays["log_prob"]), arrays["log_prob"][[0, 1], [1, 0]]
+    assert (own > -8).all()
+    assert (own > other + 3).all()
+    assert (own > arrays["log_prob_unprompted"] + 3).all()
+    assert capfd.readouterr().err == ""

@@ -127,6 +127,8 @@ TABLES = {
     "records": lambda folder: RECORDS,
     "data frame": lambda folder: pd.DataFrame(RECORDS),
     "datasets.Dataset": lambda folder: Dataset(),
+    "Arrow": lambda folder: pyarrow.Table.from_pylist(RECORDS),
+    "polars": lambda folder: pytest.importorskip("polars").DataFrame(RECORDS),
 }
 
 

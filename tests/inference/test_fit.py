@@ -207,7 +207,8 @@ def test_a_checkpoint_is_gone_on_from(rows, capsys, tmp_path):
 
 
 def test_table_names_components_and_audit(rows, capsys, tmp_path):
-    assert main(["fit", *FAST, str(rows), "--components", "2", "--figures", str(tmp_path)]) == 0
+    arguments = [str(rows), "--components", "2", "--figures", str(tmp_path), "--all"]
+    assert main(["fit", *FAST, *arguments]) == 0
     out = capsys.readouterr().out
     assert "component  weight" in out
     assert "Pareto k" in out

@@ -80,7 +80,19 @@ def test_json_and_files_of_every_program(name, folder, capsys, tmp_path, monkeyp
     before = set(folder.iterdir())
     term = RUNS[name][1]
     output = [] if term is None else ["--output", str(tmp_path / "out.nc")]
+    done, report = [], command._report
+    monkeypatch.setattr(
+        command, "_report", lambda *given: [done.append(given[1]), report(*given)][1]
+    )
     printed = run(name, capsys, "--json", "--figures", str(tmp_path), *output)
+    results = done[0].result if isinstance(done[0].result, dict) else {"": done[0].result}
+    for result in results.values():
+        answer = result.answer()
+        assert 3 <= len(answer) <= 8, answer  # plain lines, before any table
+        assert all(line.endswith(".") and "\n" not in line for line in answer)
+        assert result.text().split("\n\n")[0].splitlines() == list(answer)
+    if name not in ("check", "mark", "score", "simulate"):
+        assert any("probab" in line or " to " in line for line in answer)
     assert printed.out.count("\n") == 1
     found = json.loads(printed.out, parse_constant=lambda text: pytest.fail(text))
     assert {"terms", "hdi_prob", "audit", "settings", "versions"} <= set(found)

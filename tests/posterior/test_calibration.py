@@ -6,8 +6,8 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from rbpp.posterior import calibration
-from rbpp.posterior.calibration import WorldRanks, world_ranks
+from benchmarks import world_ranks as calibration
+from benchmarks.world_ranks import WorldRanks, world_ranks
 from rbpp.processes.process import load_process
 from tests.posterior.test_density import coin
 
@@ -49,6 +49,13 @@ def test_ranks_show_data_of_another_process(monkeypatch):
     found = world_ranks(load_process(precise), ["synthetic"], 40, seed=3)
     assert found.p_values()["centre, mean"] < 1e-4
     assert found.coverage(0.94)["centre, mean"] < 0.7
+
+
+def test_functionals_that_are_the_same_in_every_world_have_no_ranks():
+    """The mean of a table of probabilities: its ranks would be those of rounding errors."""
+    found = world_ranks(load_process("finite_alphabet", outputs=2), ["anchor"], 1, seed=0)
+    assert "task, mean square" in found.ranks
+    assert "task, mean" not in found.ranks
 
 
 def test_coverage_counts_ranks_inside_the_central_interval():

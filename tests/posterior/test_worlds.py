@@ -75,7 +75,7 @@ def test_posterior_of_the_readme_is_the_closed_form(margin):
 def test_letters_have_their_exact_posterior(engine):
     """P(kind | rows) with all normals integrated out by hand."""
     rows = torch.full((5, 1), 1.2, dtype=torch.float64)
-    posterior = rbpp.infer(coin, {"synthetic": rows}, engine=engine, draws=400, seconds=100)
+    posterior = rbpp.infer(coin, {"synthetic": rows}, engine=engine, draws=400, seconds=1000)
     logits = []
     for kind, (share, mean) in enumerate([(0.2, -2.0), (0.3, 0.0), (0.5, 2.0)]):
         covariance = torch.full((5, 5), 1.5) + torch.eye(5)
@@ -246,8 +246,9 @@ def test_components_without_an_order_are_found_and_ordered():
     process = rbpp.load_process("gaussian_mixture", **knobs)
     values = simulate_tensors(process, seed=1).sites
     free = ConditionedDensity(process, {"synthetic": values["synthetic"][0, 0]})
-    (symmetry,) = symmetries(free, 0)
+    symmetry, *columns = symmetries(free, 0)
     assert symmetry.classes == ((0, 1),)
+    assert [one.axis for one in columns] == [-1] * 3  # A and A with its columns swapped: one A Aᵀ
     vectors = free.prior_vectors(5, 3)
     order = torch.tensor([[1, 0, 2]]).expand(5, 3)
     swapped = symmetry.permuted(vectors, order)
@@ -255,7 +256,40 @@ def test_components_without_an_order_are_found_and_ordered():
     torch.testing.assert_close(free(vectors), free(swapped))
     torch.testing.assert_close(symmetry.relabelled(swapped[:1], vectors[0]), vectors[:1])
     # Anchors come in blocks by component: once they are given, components have an order.
-    assert symmetries(ConditionedDensity(process, {"anchor": values["anchor"][0, 0]}), 0) == []
+    given = symmetries(ConditionedDensity(process, {"anchor": values["anchor"][0, 0]}), 0)
+    assert [one.axis for one in given] == [-1] * 3
+    one = columns[1]
+    swapped = one.permuted(vectors, torch.tensor([[1, 0]]).expand(5, 2))
+    assert not torch.allclose(vectors, swapped)
+    torch.testing.assert_close(free(vectors), free(swapped))
+    torch.testing.assert_close(one.relabelled(swapped[:1], vectors[0]), vectors[:1])
+
+
+def test_chains_have_the_draws_that_were_asked_for():
+    rows = rows_of(readme)
+    posterior = rbpp.infer(readme, {"synthetic": rows}, engine="hmc", draws=900, seconds=600)
+    group = inference_data.group_datasets(posterior.idata)["posterior"]
+    assert (group.sizes["chain"], group.sizes["draw"]) == (4, 900)
+    assert posterior.settings["draws"] == 900
+    assert len(np.unique(group["centre"].values)) > 3000  # the others are rejected moves
+    with pytest.warns(UserWarning, match="approximate posterior"):
+        few = rbpp.infer(
+            readme, {"synthetic": rows}, engine="hmc", draws=10**5, seconds=3, accept=True
+        )
+    drawn = inference_data.group_datasets(few.idata)["posterior"].sizes["draw"]
+    assert f"{drawn} draws a chain instead of the 100000 asked for" in few.story[-1]
+
+
+def test_rows_left_out_look_like_new_ones_where_the_process_makes_them():
+    process = rbpp.load_process(readme, outputs=60)
+    rows = simulate_tensors(process, seed=1).sites["synthetic"][0, 0]
+    sign = torch.arange(60, dtype=torch.float64).remainder(2).unsqueeze(-1) - 0.5
+    apart = rows.mean() + 2 * sign + 0.2 * (rows - rows.mean())
+    verdicts = []
+    for given in (rows, apart):
+        found = rbpp.infer(process, {"synthetic": given}, seconds=300)
+        verdicts += [one.verdict for one in found.checks if "left out" in one.statement]
+    assert verdicts == ["holds", "violated"]
 
 
 def test_draws_that_nothing_trusts_are_refused_or_named():

@@ -188,7 +188,7 @@ def test_factors_may_stand_above_or_be_read_off(model):
 class WithoutDensity(dist.TorchDistribution):
     """What can only be sampled."""
 
-    arg_constraints: dict = {}
+    arg_constraints = {}  # noqa: RUF012
 
     def __init__(self, centre, batch_shape=None):
         self.centre = centre

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from rbpp.theory.world_intervals import interval_over_worlds, spread_of_worlds
+from rbpp.theory.world_intervals import interval_over_worlds, range_of, spread_of_worlds
 
 
 @pytest.mark.parametrize("count", [4, 12, 40, 200])
@@ -22,10 +22,15 @@ def test_another_world_is_inside_as_often_as_said(count):
     assert 0.94 - error < held / tries < 0.94 + error + (1 / (count + 1) if count > 33 else 0)
 
 
-def test_terms_that_cannot_be_negative_have_intervals_that_are_not():
+def test_intervals_stay_where_terms_can_be():
     draws = np.array([0.0, 0.1, 3.0])
     assert interval_over_worlds(draws, 0.9, 0.0)[0] == 0
     assert interval_over_worlds(draws, 0.9)[0] < 0
+    shares = np.array([0.4, 0.9, 0.99])
+    assert interval_over_worlds(shares, 0.94)[1] > 1
+    assert interval_over_worlds(shares, 0.94, *range_of("total_divergence")) == (0, 1)
+    # What Monte Carlo error pushed beyond stays in view.
+    assert interval_over_worlds(np.array([0.4, 0.9, 1.01]), 0.94, 0, 1)[1] == 1.01
 
 
 def test_spread_has_no_monte_carlo_error_in_it():

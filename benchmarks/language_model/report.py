@@ -1,0 +1,435 @@
+"""Stage `report`: outcomes as a table, inequalities with both sides, and who ordered the cells."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import spearmanr
+
+from . import smollm2, smollm2_study, text
+from .generate import Arrays, load, say
+from .grid import LINES, SMOOTHING, Cell, Size
+from .predict import BASELINES, ORDERINGS, SIGNS
+
+_SMALL, _LARGE = "small transformer", "SmolLM2"
+_ALIKE = "small transformer, fully trained generating model"
+_MARKS = "<!-- tables: written by benchmarks/language_models.py report -->"
+_BOOTSTRAPS = 500
+_SIDES = ("lower", "upper")
+# Statement to (left side, right side, what C multiplies is in nats a token).
+INEQUALITIES = {
+    "Lemma 3.1": ("generalization_error", "bound_lemma_3_1"),
+    "Lemma 4.4": ("estimation_gap", "bound_lemma_4_4"),
+    "Lemma 4.5": ("information_synthetic_learner", "bound_information_flow"),
+    "chain-rule bound": ("information_synthetic_learner", "bound_chain_rule"),
+    "Lemma 4.6": ("estimation_gap", "bound_lemma_4_6"),
+    "Theorem 4.7": ("generalization_error", "bound_theorem_4_7"),
+    "sharp Theorem 4.7": ("generalization_error", "bound_sharp"),
+    "Lemma 4.8": ("anchor_error", "bound_lemma_4_8"),
+    "Theorem 4.10": ("entropy_synthetic", "entropy_output"),
+}
+
+
+def report(work: Path, every: list[Cell], size: Size, results: Path) -> None:
+    """Tables, figure and page."""
+    predicted = pd.read_csv(results / "language_models_predictions.csv")
+    measured = measured_table(work, every, size, predicted)
+    measured.to_csv(results / "language_models_outcomes.csv", index=False, float_format="%.5g")
+    both = predicted.merge(measured, on="name")
+    both["model"] = np.where(both["name"].str.startswith("smollm2"), _LARGE, _SMALL)
+    sides = inequalities(both)
+    ranks = rank_correlations(both)
+    tables = [
+        *_heading(both, size),
+        *_inequality_table(sides),
+        *_learner_table(both),
+        *_conditional(work),
+        *_rank_table(ranks),
+        *_line_table(both),
+    ]
+    draw(sides, ranks, results / "language_models.png")
+    page = results / "language_models.md"
+    written = page.read_text(encoding="utf-8") if page.exists() else f"{_MARKS}\n{_MARKS}\n"
+    before, _, after = written.split(_MARKS)
+    page.write_text(_MARKS.join([before, "\n" + "\n".join(tables) + "\n", after]), encoding="utf-8")
+    say(f"{page}")
+
+
+def measured_table(
+    work: Path, every: list[Cell], size: Size, predicted: pd.DataFrame
+) -> pd.DataFrame:
+    """Losses of every cell in nats a token, means over replicates with their standard errors."""
+    noise = {_SMALL: size.noise, _LARGE: 3e-4}
+    found: list[dict[str, Any]] = []
+    small = load(work / "outcomes_anchors.npz")
+    for path in sorted((work / "outcomes").glob("*.npz")):
+        made = load(path)
+        for name in json.loads(str(made["cells"])):
+            found.append({"name": name, **_cell(made, small, name, predicted, noise[_SMALL])})
+    if (work / "smollm2_outcomes.npz").exists():
+        made = load(work / "smollm2_outcomes.npz")
+        for name in sorted({key.split("/")[0] for key in made if key.startswith("smollm2")}):
+            found.append({"name": name, **_cell(made, made, name, predicted, noise[_LARGE])})
+    return pd.DataFrame(found).sort_values("name")
+
+
+def _cell(
+    made: Arrays, anchors: Arrays, name: str, predicted: pd.DataFrame, noise: float
+) -> dict[str, float]:
+    row = predicted[predicted["name"] == name].iloc[0]
+    count = int(row["anchors"])
+    values = {key: made[f"{name}/{key}"] for key in ("test", "training", "fresh")}
+    of_anchors = {key: anchors[f"{count}/{key}"] for key in ("test", "training", "fresh")}
+    gap, error = values["fresh"] - values["training"], values["test"] - values["training"]
+    lower, upper = _information(made[f"{name}/coordinates"], noise)
+    low, high = _information(anchors[f"{count}/coordinates"], noise)
+    return {
+        "loss": values["test"].mean(),
+        "loss_se": _error(values["test"]),
+        "loss_base": float(anchors["base"].mean()),
+        "loss_anchor": of_anchors["test"].mean(),
+        "training_loss": values["training"].mean(),
+        "generalization_error": abs(error.mean()),
+        "generalization_error_se": _error(error),
+        "estimation_gap": gap.mean(),
+        "estimation_gap_se": _error(gap),
+        "absolute_estimation_gap": np.abs(gap).mean(),
+        "anchor_error": (of_anchors["test"] - of_anchors["training"]).mean(),
+        "information_synthetic_learner_lower": lower,
+        "information_synthetic_learner_upper": upper,
+        "information_anchor_learner_lower": low,
+        "information_anchor_learner_upper": high,
+    }
+
+
+def _error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+
+
+def _information(coordinates: np.ndarray, noise: float) -> tuple[float, float]:
+    """Both sides of I(S; W), W = f(S) + τ ξ, from replicates of f(S): nats."""
+    from rbpp.theory.learner_information import learner_information
+    from rbpp.theory.learners import point_learner
+
+    learner = point_learner(noise, estimate=lambda rows: rows.squeeze(-2))
+    generator = torch.Generator().manual_seed(0)
+    points = torch.from_numpy(coordinates)[None, :, None]
+    learned = learner.prepare(points[:, 0], generator).fit(points)
+    found = learner_information(learned, len(coordinates), generator)
+    assert found.lower is not None
+    assert found.upper is not None
+    # A Gaussian around the mean of the other replicates, τ wide, bounds as well.
+    others = coordinates.sum(0) - coordinates
+    apart = coordinates - others / (len(coordinates) - 1)
+    plain = float((apart**2).sum(1).mean() / (2 * noise**2))
+    return max(0.0, float(found.lower.value)), min(float(found.upper.value), plain)
+
+
+def inequalities(both: pd.DataFrame) -> pd.DataFrame:
+    """Left and right of every statement in every cell: columns name, model, statement, left, right.
+
+    TV(D, D_M) and TV(D, D_gen) of real text have no density: they stand at their maximum, 1.
+    """
+    largest, rows, anchors = both["loss_bound"], both["rows"], both["anchors"]
+    # Outputs before the filter carry the informations; nats of a data set.
+    outputs = np.ceil(np.round(rows / (1 - both["filtered"])) / 32) * 32
+    gain = both["information_gain"] * outputs
+    about = both["information_prompt_output_upper"].clip(lower=0) * outputs
+    flow, chain = 3 * gain + about, gain + about
+    learner = np.minimum(both["information_synthetic_learner_upper"], chain)
+    learner_of_anchors = np.minimum(both["information_anchor_learner_upper"], _anchor_entropy(both))
+    gap = both["absolute_estimation_gap"]
+    kept = both.assign(
+        bound_lemma_3_1=largest * (1 + both["generation_divergence"]) + gap,
+        bound_lemma_4_4=largest * np.sqrt(learner / (2 * rows)),
+        # The lower side: what is surely there. The upper one is no more than the bounds.
+        information_synthetic_learner=both["information_synthetic_learner_lower"],
+        bound_information_flow=flow,
+        bound_chain_rule=chain,
+        bound_lemma_4_6=largest * np.sqrt(flow / (2 * rows)),
+        bound_theorem_4_7=largest
+        * (1 + both["generation_divergence"] + np.sqrt(flow / (2 * rows))),
+        bound_sharp=largest * (1 + np.sqrt(chain / (2 * rows))),
+        bound_lemma_4_8=largest * np.sqrt(learner_of_anchors / (2 * anchors)),
+        # Where φ_T is invertible and ΔI = H(M(p) | p), Theorem 4.10 says H(S_gen) ≤ H(M(p)), and
+        # its correction is an identity. A filter is a function of the outputs; H(S_gen) after
+        # random noise is not known.
+        entropy_output=chain,
+        entropy_synthetic=np.where(
+            both["noise"] > 0, np.nan, rows * (both["information_gain_kept"] + about / outputs)
+        ),
+    )
+    parts = [
+        pd.DataFrame(
+            {
+                "name": kept["name"],
+                "model": kept["model"],
+                "statement": statement,
+                "left": kept[left],
+                "right": kept[right],
+                "vacuous": kept[right] >= largest if left not in _INFORMATIONS else False,
+            }
+        )
+        for statement, (left, right) in INEQUALITIES.items()
+    ]
+    return pd.concat(parts).dropna()
+
+
+def _anchor_entropy(both: pd.DataFrame) -> Any:
+    """An upper side of H(S_anchor): the code length of m rows under the untouched base model."""
+    length = np.where(both["model"] == _LARGE, smollm2.LENGTH, text.LENGTH)
+    return both["anchors"] * length * both["loss_base"]
+
+
+_INFORMATIONS = ("information_synthetic_learner", "entropy_synthetic")
+
+
+def rank_correlations(both: pd.DataFrame) -> pd.DataFrame:
+    """Spearman's ρ of every predictor, turned so that 1 is a perfect order, with 94 % intervals."""
+    groups = {
+        _SMALL: both["model"] == _SMALL,
+        _ALIKE: (both["model"] == _SMALL) & (both["generator"] == "full"),
+        f"{_ALIKE}, n ≥ 256": (both["model"] == _SMALL)
+        & (both["generator"] == "full")
+        & (both["rows"] >= 256),
+        _LARGE: both["model"] == _LARGE,
+    }
+    chance, found = np.random.default_rng(0), []
+    for group, chosen in groups.items():
+        part = both[chosen]
+        for predictor, sign in SIGNS.items():
+            if predictor not in part or part[predictor].nunique() < 2:
+                continue
+            pair = part[[predictor, "loss"]].dropna()
+            if len(pair) < 10:
+                continue
+            value, loss = pair.to_numpy().T
+            draws = []
+            for _ in range(_BOOTSTRAPS):
+                index = chance.integers(len(pair), size=len(pair))
+                draws.append(spearmanr(value[index], loss[index]).statistic)
+            low, high = np.nanquantile(sign * np.array(draws), [0.03, 0.97])
+            found.append(
+                {
+                    "group": group,
+                    "predictor": predictor,
+                    "kind": "baseline" if predictor in BASELINES else "rbpp",
+                    "rho": sign * spearmanr(value, loss).statistic,
+                    "low": low,
+                    "high": high,
+                    "cells": len(pair),
+                }
+            )
+    return pd.DataFrame(found)
+
+
+def _heading(both: pd.DataFrame, size: Size) -> list[str]:
+    small, large = both[both["model"] == _SMALL], both[both["model"] == _LARGE]
+    lines = [
+        f"{len(small)} cells of the small transformer with {size.replicates} data sets and "
+        f"fine-tunes each, {len(large)} of SmolLM2. Losses are in nats a token (characters of the "
+        f"small transformer), smoothed with α = {SMOOTHING}: C = {small['loss_bound'].iloc[0]:.2f}"
+        + (f" and {large['loss_bound'].iloc[0]:.2f}." if len(large) else "."),
+        "",
+        "| | base | post-trained: best, median, worst cell | better than base | on anchors alone "
+        "| better than those | error of a cell |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, part in ((_SMALL, small), (_LARGE, large)):
+        if len(part):
+            loss = part["loss"]
+            lines.append(
+                f"| {name} | {part['loss_base'].iloc[0]:.3f} | {loss.min():.3f}, "
+                f"{loss.median():.3f}, {loss.max():.3f} | "
+                f"{(loss < part['loss_base']).mean():.0%} | "
+                f"{part['loss_anchor'].min():.3f} to {part['loss_anchor'].max():.3f} | "
+                f"{(loss < part['loss_anchor']).mean():.0%} | {part['loss_se'].median():.4f} |"
+            )
+    return lines
+
+
+def _inequality_table(sides: pd.DataFrame) -> list[str]:
+    lines = [
+        "",
+        "### Every inequality, both sides",
+        "",
+        "| statement | model | cells | left, median | right, median | violated | right above C |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for (statement, model), part in sides.groupby(["statement", "model"], sort=False):
+        violated = int((part["left"] > part["right"] + 1e-9).sum())
+        vacuous = "–" if INEQUALITIES[statement][0] in _INFORMATIONS else int(part["vacuous"].sum())
+        lines.append(
+            f"| {statement} | {model} | {len(part)} | {part['left'].median():.4g} | "
+            f"{part['right'].median():.4g} | {violated} | {vacuous} |"
+        )
+    return lines
+
+
+def _learner_table(both: pd.DataFrame) -> list[str]:
+    """I(S_gen; W), I(S_anchor; W') and GGMI, both sides, by the number of rows."""
+    lines = [
+        "",
+        "### What the weights know, nats a data set, medians over cells",
+        "",
+        "Lower sides by InfoNCE, at most the log of the replicates; upper sides the least of a "
+        "variational bound, H(M(p)), and the anchors' code length under the base model.",
+        "",
+        "| model | n | I(S_gen; W) | H(M(p)) of the outputs | m | I(S_anchor; W') | GGMI |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for (model, rows, anchors), part in both.groupby(["model", "rows", "anchors"]):
+        if anchors not in (8, 32):
+            continue
+        middle = part.median(numeric_only=True)
+        part = part.assign(code=_anchor_entropy(part))
+        low, high = (middle[f"information_synthetic_learner_{side}"] for side in _SIDES)
+        least, most = (middle[f"information_anchor_learner_{side}"] for side in _SIDES)
+        whole = rows * (middle["information_gain"] + middle["information_prompt_output_upper"])
+        high, most = min(high, whole), min(most, part["code"].median())
+        lines.append(
+            f"| {model} | {rows} | {low:.3g} to {high:.0f} | {whole:.0f} | {anchors} | "
+            f"{least:.3g} to {most:.0f} | {least - high:.0f} to {most - low:.0f} |"
+        )
+    return lines
+
+
+def _conditional(work: Path) -> list[str]:
+    """Bounds of `rbpp cmi` on the supersample."""
+    from rbpp.fine_tuning.fine_tunes import fine_tune_bounds
+
+    made = load(work / "outcomes_supersample.npz")
+    losses = made["losses"].astype(float)
+    largest = math.log(text.SEPARATOR / SMOOTHING)
+    found = fine_tune_bounds(losses, made["masks"], loss_bound=largest, chains=2, draws=200)
+    count, pairs = made["masks"].shape
+    lines = [
+        "",
+        f"### Conditional mutual information of {count} fine-tunes on one of each of {pairs} pairs",
+        "",
+        "| term | posterior mean | 94 % interval |",
+        "|---|---:|---:|",
+    ]
+    for name, term in found.table().items():
+        if name.startswith(("bound_", "generalization_gap")):
+            low, high = term["hdi_low"], term["hdi_high"]
+            lines.append(f"| `{name}` | {term['mean']:.4g} | {low:.4g} to {high:.4g} |")
+    return [
+        *lines,
+        "",
+        f"Measured gap: {found.measured_gap:.4g} nats a character. The interpolation bound is a "
+        "theorem for learners without training errors only, which this one is not.",
+    ]
+
+
+def _rank_table(ranks: pd.DataFrame) -> list[str]:
+    lines = [
+        "",
+        "### Who orders the cells by the measured loss",
+        "",
+        "Spearman's ρ with the loss on real text, turned by the sign that was written down "
+        "beforehand: 1 is the right order, −1 the reverse. 94 % intervals by resampling cells.",
+    ]
+    for group, part in ranks.groupby("group", sort=False):
+        lines += [
+            "",
+            f"**{group}**",
+            "",
+            "| predictor | | ρ | 94 % | cells |",
+            "|---|---|---:|---:|---:|",
+        ]
+        lines += [
+            f"| `{row.predictor}` | {row.kind} | {row.rho:.2f} | {row.low:.2f} to {row.high:.2f} | "
+            f"{row.cells} |"
+            for row in part.sort_values("rho", ascending=False).itertuples()
+        ]
+    return lines
+
+
+def _line_table(both: pd.DataFrame) -> list[str]:
+    """One knob at a time, all else as in the centre."""
+    lines = [
+        "",
+        "### One knob at a time",
+        "",
+        "| model | knob | the theory says | loss at each value | found |",
+        "|---|---|---|---|---|",
+    ]
+    for model, prefix, knobs in (
+        (_SMALL, "", LINES),
+        (_LARGE, "smollm2-", smollm2_study.LINES),
+    ):
+        part = both[both["model"] == model].set_index("name")
+        if not len(part):
+            continue
+        for knob in knobs:
+            names = {f"{prefix}centre": part.loc[f"{prefix}centre", knob]}
+            for name in part.index[part.index.str.startswith(f"{prefix}line-{knob}-")]:
+                if "shuffled" not in name:
+                    names[name] = part.loc[name, knob]
+            order = sorted(names, key=lambda name: names[name])
+            if len(order) < 2:
+                continue
+            losses = part.loc[order, "loss"].to_numpy()
+            errors = part.loc[order, "loss_se"].fillna(0).to_numpy()
+            change = losses[-1] - losses[0]
+            sure = abs(change) > 2 * math.hypot(errors[0], errors[-1])
+            expected = ORDERINGS[knob][0]
+            agrees = (
+                "undecided" if not sure else "as said" if change * expected > 0 else "the reverse"
+            )
+            shown = ", ".join(
+                f"{names[n]}: {loss:.4f} ± {error:.4f}"
+                for n, loss, error in zip(order, losses, errors, strict=True)
+            )
+            says = "less loss" if expected < 0 else "more loss"
+            lines.append(f"| {model} | {knob} | {says} | {shown} | {agrees} |")
+    return lines
+
+
+def draw(sides: pd.DataFrame, ranks: pd.DataFrame, path: Path) -> None:
+    """Left: every inequality, both sides over the cells. Right: who ordered them."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 6), constrained_layout=True)
+    names = list(INEQUALITIES)[::-1]
+    for place, statement in enumerate(names):
+        part = sides[sides["statement"] == statement]
+        for offset, column, colour in ((0.15, "left", "tab:blue"), (-0.15, "right", "tab:red")):
+            values = part[column].to_numpy()
+            values = values[values > 0]
+            jitter = np.random.default_rng(0).uniform(-0.1, 0.1, len(values))
+            left.plot(values, place + offset + jitter, ".", ms=2.5, alpha=0.5, color=colour)
+    left.set_xscale("log")
+    left.set_yticks(range(len(names)), names)
+    left.set_xlabel(
+        "nats a token; Lemma 4.5, chain rule, Theorem 4.10: nats a data set", fontsize=9
+    )
+    left.set_title("Left sides (blue) and bounds (red) of every cell", fontsize=10)
+    part = ranks[ranks["group"] == _SMALL].sort_values("rho")
+    for place, row in enumerate(part.itertuples()):
+        colour = "tab:gray" if row.kind == "baseline" else "tab:purple"
+        right.plot([row.low, row.high], [place, place], color=colour)
+        right.plot(row.rho, place, "o", color=colour)
+    for group, mark, colour in ((_ALIKE, "^", "tab:green"), (_LARGE, "x", "tab:orange")):
+        other = ranks[ranks["group"] == group].set_index("predictor")["rho"]
+        places = [place for place, name in enumerate(part["predictor"]) if name in other.index]
+        values = [other[part["predictor"].iloc[place]] for place in places]
+        right.plot(values, places, mark, ms=5, color=colour, label=group)
+    right.legend(loc="upper left", fontsize=7)
+    right.axvline(0, color="black", lw=0.8)
+    right.set_yticks(range(len(part)), part["predictor"])
+    right.set_xlim(-1, 1)
+    right.set_xlabel("Spearman's ρ with the measured loss, in the sense predicted", fontsize=9)
+    right.set_title("Order of all small cells: rbpp purple, baselines grey", fontsize=10)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
