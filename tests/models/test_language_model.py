@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rbpp.processes.contract import check
+from rbpp.processes.density import log_density
 from rbpp.processes.process import load_process
 from rbpp.processes.replicas import Replicas
 from rbpp.processes.simulation import simulate
@@ -169,3 +170,25 @@ def test_a_callable_and_given_rows_take_the_places_of_the_small_models(tmp_path)
 def test_what_is_no_language_model_is_refused(knobs, message):
     with pytest.raises(ValueError, match=message):
         simulate(load_process("language_model", **knobs))
+
+
+def test_a_local_model_is_read_from_its_folder(tmp_path):
+    transformers = pytest.importorskip("transformers", reason="pip install 'rbpp[lm]'")
+    size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    config = transformers.LlamaConfig(
+        vocab_size=6, num_attention_heads=1, num_key_value_heads=1, **size
+    )
+    with seeded(0):
+        network = transformers.LlamaForCausalLM(config).eval()
+    network.save_pretrained(tmp_path)
+    process = load_process("language_model", language_model=str(tmp_path), outputs=3, targets=2)
+    values = simulate(process).values
+    found = log_density(process, {**values, "output": values["output"]}, ["output"], per_row=True)
+    prompt, output = (
+        values[name].reshape(-1, values[name].shape[-1]) for name in ("prompt", "output")
+    )
+    read = torch.cat([prompt.expand(3, -1), output], -1)
+    with torch.no_grad():
+        law = network(read[:, :-1]).logits[:, -4:, :4].double().log_softmax(-1)
+    expected = law.gather(-1, output.unsqueeze(-1)).sum((-1, -2))
+    torch.testing.assert_close(found["output"].flatten(), expected, atol=1e-5, rtol=0)
