@@ -25,10 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp import inference_data, validate
+from rbpp import inference_data, sentences, validate
 from rbpp.checks import Check, verdict_of
 from rbpp.compute import Compute
-from rbpp.display import Units, align
+from rbpp.display import Part, Table, Units
 from rbpp.estimate import Estimate, mean_estimate, stack
 from rbpp.inference_data import InferenceData
 from rbpp.mixtures.normal_wishart import log_prob
@@ -132,16 +132,25 @@ class MutualInformation(Result):
         """The models."""
         return {"models": [vars(model) for model in self.models]}
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str:
+    def answer(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> tuple[str, ...]:
+        """How much the rows share, and how sure that is."""
+        table = self.table(hdi_prob, units, per_row=per_row)
+        draws = self.draws.flatten().numpy()
+        return tuple(sentences.of_information(table, units, draws, self.checks))
+
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
         """The term, and the heaviest models below it."""
+        terms = super()._body(hdi_prob, units, per_row=per_row)
         if not self.models:
-            return str(super()._body(hdi_prob, units, per_row=per_row))
+            return terms
         lines = [["margins", "components", "weight", "held out", "fitted"]]
         for model in self.models[:_SHOWN_MODELS]:
             count = str(model.components) if model.components else "averaged"
             numbers = (model.weight, model.held_out, model.fitted)
             lines.append([model.margins, count, *(f"{value:.3f}" for value in numbers)])
-        return f"{super()._body(hdi_prob, units, per_row=per_row)}\n\n{align(lines)}"
+        return [*terms, Table(lines)]
 
 
 def mutual_information(
