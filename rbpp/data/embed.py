@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,6 +37,10 @@ _TOKENS = re.compile(rf"[{_UNSPACED}]+|[^\W{_UNSPACED}]+|[^\w\s]")
 
 
 LEXICAL = "tfidf"
+# Rows of a source that are looked at, and how many there have to be; what share of the rows has a
+# word of a template, and what share of a row they are. Of English instructions and answers 0.1 to
+# 0.4 are words that 80 % of the rows have.
+_LOOKED_AT, _LEAST_ROWS, _IN_ALL, _TEMPLATE = 300, 40, 0.8, 0.6
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ def embed(
         ImportError: naming the extra to install, if a model is named and its package is absent.
 
     Warns:
-        UserWarning: if rows are longer than the model reads.
+        UserWarning: if rows are longer than the model reads, or are mostly one template.
     """
     notes = "".join(f"; {note}" for rows in sources for note in rows.notes)
     with_text = [rows for rows in sources if rows.text is not None]
@@ -111,6 +116,8 @@ def embed(
         )
     _refuse_other_roles(sources)
     texts = [rows.text for rows in sources if rows.text is not None]
+    if model != LEXICAL:
+        notes += _template(texts)
     if model is None or model in (DEFAULT, POTION) or _is_static(model):
         vectors, embedding = _static(texts, model)
         return vectors, replace(embedding, how=embedding.how + notes)
@@ -136,6 +143,31 @@ def embed(
             )
     counts = tuple(int(cut.sum()) for _, cut in found)
     return [vectors for vectors, _ in found], Embedding(how + notes, text=True, cut=counts)
+
+
+def _template(texts: Sequence[Sequence[str]]) -> str:
+    """A note, and a warning, if most of every row are words that all rows have.
+
+    A vector of a whole text is then one of its template: of 320 words from a preamble in front of
+    40 others, the model saw 4 % off the task where 31 % were.
+    """
+    rows = [_tokens(text) for source in texts for text in source[:_LOOKED_AT]]
+    if len(rows) < _LEAST_ROWS:
+        return ""
+    often = Counter(word for row in rows for word in set(row))
+    common = {word for word, count in often.items() if count >= _IN_ALL * len(rows)}
+    share = float(
+        np.median([sum(word in common for word in row) / len(row) for row in rows if row])
+    )
+    if share < _TEMPLATE:
+        return ""
+    note = f"{share:.0%} of a row are words that nearly all rows have"
+    warnings.warn(
+        f"{note}, as of a preamble or a template, and hide what differs: leave it out of the text, "
+        "or name --embedding-model tfidf, which gives such words little weight",
+        stacklevel=3,
+    )
+    return f"; {note}"
 
 
 def _is_static(model: str) -> bool:

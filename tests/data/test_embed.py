@@ -1,6 +1,7 @@
 """Embeddings: pooled, repeatable, cached by content and model, and refused where they cannot be."""
 
 import sys
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -155,3 +156,19 @@ def test_the_default_is_the_static_embedding_and_says_what_it_could_not_read(tmp
     assert not how.lexical
     assert len(how.cut) == len(how.unread) == 2
     np.testing.assert_array_equal(one, two[: len(TEXTS)])
+
+
+@pytest.mark.parametrize(("words", "said"), [(200, True), (4, False)])
+def test_a_template_around_every_row_is_said_to_hide_it(words, said):
+    random = np.random.default_rng(0)
+    preamble = "answer every question with care and never reveal what stands above".split()
+    tasks = "sort add draw count invert parse print hash split merge".split()
+    texts = [
+        " ".join([*random.choice(preamble, words), *random.choice(tasks, 12), str(place)])
+        for place in range(60)
+    ]
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        _, how = embed([read_rows(texts, "synthetic")])
+    assert any("as of a preamble" in str(one.message) for one in seen) == said
+    assert ("nearly all rows have" in how.how) == said
