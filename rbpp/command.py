@@ -245,7 +245,7 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     new, failures = outputs.write_all(writers)
     failures = [*done.failures, *failures]
     written = [*done.written, *new]
-    config = outputs.beside(written)
+    config = outputs.beside(sorted(written, key=lambda path: path.suffix != ".nc"))
     if config is not None and not failures:
         text = run_options.to_toml(name, parser, parser.given, parsed)
         write = partial(Path.write_text, data=text, encoding="utf-8")

@@ -58,6 +58,9 @@ class Table:
         if widths is None:
             yield from (Text(line) for line in self._stacked(options.max_width))
             return
+        longest = max((_width(one) + 2 for below in self.below for one in below), default=0)
+        rest_of_room = options.max_width - sum(widths[1:]) - 3 * (len(widths) - 1)
+        widths[0] = max(widths[0], min(longest, rest_of_room))
         grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
         for position, name in enumerate(heading):
             right = _is_right([line[position] for line in rest], position)

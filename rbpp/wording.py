@@ -127,7 +127,7 @@ def term_quantity(name: str, table: Mapping[str, Mapping[str, Any]]) -> str:
     >>> side = {"hdi_low": None, "hdi_high": None}
     >>> term_quantity("ggmi", {"ggmi": side | {"mean": None}, "ggmi_lower": side | {"mean": 4.0},
     ...                        "ggmi_upper": side | {"mean": 9.5}})
-    '4.0 to 9.5'
+    '4.00 to 9.50'
     """
     base, term = base_name(name), table[name]
     low, high = term["hdi_low"], term["hdi_high"]

@@ -275,6 +275,14 @@ def test_a_table_is_as_wide_as_the_terminal(small, monkeypatch):
         assert "information_gain" in shown
 
 
+def test_what_was_seen_of_a_check_has_the_width_of_the_terminal(monkeypatch):
+    monkeypatch.setattr("sys.stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", "80")
+    show([format_audit([Check("short", "violated", "words " * 30).to_json()])])
+    lines = re.sub(r"\x1b\[[\d;]*m", "", sys.stdout.getvalue()).splitlines()
+    assert 60 < max(len(line.rstrip()) for line in lines if "words" in line) <= 80
+
+
 def test_text_set_by_a_program_is_printed_as_it_is(small, monkeypatch):
     assert "nothing to report\n" in on_a_terminal(monkeypatch, "--fail", "text")
     line = "[b]no markup[/b]" + 30 * " long"
