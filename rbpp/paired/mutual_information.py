@@ -28,7 +28,7 @@ from torch import Tensor
 from rbpp import inference_data, validate
 from rbpp.checks import Check, verdict_of
 from rbpp.compute import Compute
-from rbpp.display import Units, align
+from rbpp.display import Part, Units, align
 from rbpp.estimate import Estimate, mean_estimate, stack
 from rbpp.inference_data import InferenceData
 from rbpp.mixtures.normal_wishart import log_prob
@@ -132,16 +132,17 @@ class MutualInformation(Result):
         """The models."""
         return {"models": [vars(model) for model in self.models]}
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> str:
+    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
         """The term, and the heaviest models below it."""
+        parts = super()._body(hdi_prob, units, per_row=per_row)
         if not self.models:
-            return str(super()._body(hdi_prob, units, per_row=per_row))
+            return parts
         lines = [["margins", "components", "weight", "held out", "fitted"]]
         for model in self.models[:_SHOWN_MODELS]:
             count = str(model.components) if model.components else "averaged"
             numbers = (model.weight, model.held_out, model.fitted)
             lines.append([model.margins, count, *(f"{value:.3f}" for value in numbers)])
-        return f"{super()._body(hdi_prob, units, per_row=per_row)}\n\n{align(lines)}"
+        return [*parts, align(lines)]
 
 
 def mutual_information(
