@@ -388,6 +388,12 @@ def test_command(tmp_path, capsys):
     assert max(model["components"] for model in report["models"]) <= 2
     assert read(output)["posterior"]["mutual_information"].shape == (2, 100)
     assert (tmp_path / "figures" / "mi.png").stat().st_size > 0
+    assert (
+        main(["mi", *arguments[:2], "--draws", "20", "--components", "2", "--device", "cpu"]) == 0
+    )
+    shown = capsys.readouterr().out.splitlines()
+    assert any("mutual_information" in line and "nats" in line for line in shown)
+    assert any("held out" in line for line in shown)
 
 
 @pytest.mark.parametrize("problem", ["unpaired", "text", "missing", "unnamed"])
