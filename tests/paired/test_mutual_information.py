@@ -200,7 +200,8 @@ def test_neighbours_notice_a_model_that_is_too_simple():
 
     assert excess(poor) > 0.5
     assert excess(good) < 0.2
-    assert good.mean > poor.mean + 0.5
+    assert good.models[0].held_out > poor.models[0].held_out + 0.5
+    assert good.standard_deviation < poor.standard_deviation
 
 
 def bad(**changes):
@@ -224,8 +225,12 @@ BAD = {
     "constant": (bad(y=np.full(200, 3.0)), "y to vary in every column; got 3 throughout column 0"),
     "huge": (bad(x=normal_pair(200)[0] * 1e200), "values of x between .* in column 0"),
     "tiny": (bad(y=normal_pair(200)[1] * 1e-300), "values of y between .* in column 0"),
-    "discrete": (bad(y=COUNTS), "continuous columns of y; got 5 distinct values in the 200 rows"),
-    "text": (bad(x=["a"] * 200), "x of real numbers; got dtype <U1"),
+    "discrete": (
+        bad(y=np.column_stack([COUNTS, normal_pair(200)[1]])),
+        "continuous columns of y; got 5 distinct values in the 200 rows of column 0",
+    ),
+    "one class": (bad(x=["a"] * 200), "two classes or more; got 'a' in every row"),
+    "text": (bad(x=[["a", "b"]] * 200), "x of real numbers; got dtype <U1"),
     "ragged": (bad(x=[[1.0], [1.0, 2.0]] * 100), "x of rows of one length|x of real numbers"),
     "cube": (bad(x=np.zeros((200, 2, 2))), "x of shape"),
     "empty": (bad(x=np.zeros((200, 0))), "x of shape"),
