@@ -79,7 +79,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rows",
         metavar="FILE.parquet",
-        type=options.output_file,
+        type=options.parquet_file,
         help="write the table of all rows here",
     )
     parser.add_argument(

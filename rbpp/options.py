@@ -72,6 +72,18 @@ def output_file(text: str) -> Path:
     return Path(text)
 
 
+def parquet_file(text: str) -> Path:
+    """The type of an option that names a Parquet file to write."""
+    path = output_file(text)
+    if path.suffix != ".parquet":
+        raise argparse.ArgumentTypeError(f"Expected a name that ends with .parquet; got {text!r}")
+    return path
+
+
+# Options of these types are checked before the work (`rbpp.outputs`).
+FILES_TO_WRITE = (output_file, parquet_file)
+
+
 def add_words(parser: argparse._ActionsContainer, *, card: bool = False) -> None:
     """`--markdown`, and `--card` where the result is of one data set."""
     parser.add_argument(
@@ -292,7 +304,7 @@ def name_option(parser: argparse.ArgumentParser, message: str) -> str:
     if found is None:
         return message
     for action in parser._actions:
-        if action.dest == found[1] and action.type not in (Path, output_file):
+        if action.dest == found[1] and action.type not in (Path, *FILES_TO_WRITE):
             shown = max(action.option_strings, key=len, default=action.metavar or action.dest)
             return f"Expected {shown} {message[found.end() :]}"
     return message

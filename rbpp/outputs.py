@@ -28,7 +28,7 @@ def check_outputs(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -
     given: list[Any] = []
     for action in parser._actions:
         value = getattr(parsed, action.dest, None)
-        if action.type is options.output_file:
+        if action.type in options.FILES_TO_WRITE:
             if value is None:
                 continue
             option = max(action.option_strings, key=len)
@@ -144,7 +144,7 @@ def told(
         files = {
             max(action.option_strings, key=len): action.metavar
             for action in parser._actions
-            if action.type is options.output_file
+            if action.type in options.FILES_TO_WRITE
         }
         kept = [option for option in ("--report", "--output") if option in files]
         kept = [option for option in kept if draws or option != "--output"]

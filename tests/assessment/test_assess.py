@@ -351,6 +351,7 @@ def test_generated_beside_filtered_is_what_was_curated(files, capsys):
         ),
         # Before the work: files that are absent are not missed.
         (["--rows", "absent/x.parquet"], "--rows: cannot write absent/x.parquet"),
+        (["--rows", "x.csv"], "Expected a name that ends with .parquet; got 'x.csv'"),
         (["--report", "absent/x.html"], "--report: cannot write absent/x.html"),
         (["--report", "."], "--report: expected a file to write; got the folder ."),
         (["--demo", "--open"], "--open: expected --report FILE.html with it; got none"),
