@@ -319,22 +319,34 @@ def grid(
     seed: int,
 ) -> list[str]:
     """Every term at every dimension and noise, a line each, those with the worst cover first."""
-    rows: list[tuple[float, float, str]] = []
+    cells = []
     for size, noise, prompt_noise in itertools.product(dimensions, noises, prompt_noises):
         knobs = {"dimension": size, "curation_noise": noise, "prompt_noise": prompt_noise}
         print(knobs, file=sys.stderr, flush=True)
-        for row in coverage(*linear_gaussian(sizes, seed, **knobs)):
+        cells.append((knobs, coverage(*linear_gaussian(sizes, seed, **knobs))))
+    return grid_table(cells)
+
+
+def grid_table(
+    cells: Iterable[tuple[Mapping[str, float], list[dict[str, float | str]]]],
+) -> list[str]:
+    """Lines of Markdown: every term of every cell, those with the worst cover first."""
+    rows: list[tuple[float, float, str]] = []
+    for knobs, table in cells:
+        place = f"{knobs['dimension']} | {knobs['curation_noise']:g} | {knobs['prompt_noise']:g}"
+        for row in table:
             covered, spread = float(row["covered"]), float(row["mcse"])
             chance = math.sqrt(max(float(row["rmse"]) ** 2 - float(row["bias"]) ** 2, 1e-24))
             z = abs(float(row["bias"])) / chance * math.sqrt(float(row["worlds"]))
             sides = float(row["between"])
             mark = "side or estimate" if covered < LEAST_COVER else ""
-            cells = [f"{size} | {noise:g} | {prompt_noise:g} | `{row['term']}`"]
-            cells += [f"{float(row['bias']):.3f} | {spread:.3f} | {z:.1f} | {covered:.0%}"]
-            cells += ["" if math.isnan(sides) else f"{sides:.0%}", mark]
-            rows.append((covered, -z, f"| {' | '.join(cells)} |"))
+            words = [f"{place} | {row['worlds']} | `{row['term']}`"]
+            words += [f"{float(row['bias']):.3f} | {spread:.3f} | {z:.1f} | {covered:.0%}"]
+            words += ["" if math.isnan(sides) else f"{sides:.0%}", mark]
+            rows.append((covered, -z, f"| {' | '.join(words)} |"))
     head = (
-        "d | noise | prompt noise | term | bias | stated error | \\|z\\| | covered | sides | is a"
+        "d | noise | prompt noise | worlds | term | bias | stated error | \\|z\\| | covered "
+        "| sides | is a"
     )
     return [
         "## `linear_gaussian` over dimensions and noises",
@@ -344,7 +356,7 @@ def grid(
         "not an interval.",
         "",
         f"| {head} |",
-        "|---:|---:|---:|---|---:|---:|---:|---:|---:|---|",
+        "|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|---|",
         *(line for _, _, line in sorted(rows)),
         "",
     ]

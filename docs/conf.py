@@ -25,6 +25,7 @@ extensions = [
 ]
 myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
+suppress_warnings = ["myst.header"]  # measurements are what programs print
 exclude_patterns = ["_build", "tools", "**/.*"]
 
 autodoc_member_order = "bysource"

@@ -75,9 +75,8 @@ def model(
     with pyro.plate("outputs", outputs):
         answer = written(generating, context, temperature=temperature, top_p=top_p)
         output = pyro.sample("output", answer)
-        if perplexity == 0:
-            return pyro.deterministic("synthetic", output, event_dim=1)
-        kept = of_task.log_prob(output) >= -length * math.log(perplexity)
+        lowest = -length * math.log(perplexity) if perplexity else -math.inf
+        kept = of_task.log_prob(output) >= lowest
         return pyro.sample("synthetic", FilteredRows(output, kept, of_task))
 
 

@@ -283,7 +283,11 @@ _VARIABLES = {
     "prompting_inefficiency": Variable(
         "δ_p = λ I(e_p; M(p)) − I(h(e_p); M(p))", "nats", "Lemma 4.5", "worse", "synthetic"
     ),
-    "prompting_factor": Variable("λ, least with H(e_p) ≤ λ I(e_p; M(p))", "1", "Lemma E.1"),
+    "prompting_factor": Variable(
+        "λ, least with H(e_p) ≤ λ I(e_p; M(p)); an estimate, a ratio whose error is rough",
+        "1",
+        "Lemma E.1",
+    ),
     "entropy_gap_output": Variable(
         "ΔH_M = H(S_anchor) − H(M(p))", "nats", "Theorem 4.10 (corrected)", rows="synthetic"
     ),

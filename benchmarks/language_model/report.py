@@ -424,8 +424,8 @@ def draw(sides: pd.DataFrame, ranks: pd.DataFrame, path: Path) -> None:
         other = ranks[ranks["group"] == group].set_index("predictor")["rho"]
         places = [place for place, name in enumerate(part["predictor"]) if name in other.index]
         values = [other[part["predictor"].iloc[place]] for place in places]
-        right.plot(values, places, mark, ms=5, color=colour, label=group)
-    right.legend(loc="upper left", fontsize=7)
+        right.plot(values, places, mark, ms=5, color=colour, label=group.split(", ")[-1])
+    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, fontsize=8)
     right.axvline(0, color="black", lw=0.8)
     right.set_yticks(range(len(part)), part["predictor"])
     right.set_xlim(-1, 1)

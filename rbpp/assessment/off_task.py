@@ -49,7 +49,7 @@ Array = NDArray[np.float64]
 # Scores of neighbours go together: a row tells as much as 1/1.75 of an independent one.
 DESIGN_EFFECT = 1.75
 # A style lets at most this many times as many rows beyond a threshold as the target has there.
-# Chosen on 24 pairs of authors of the choosing half of docs/measurements/scenarios.md, apart for
+# Chosen on 26 pairs of authors of the choosing half of docs/measurements/scenarios.md, apart for
 # rows off the task and rows uncovered, whose own distances are matched (`matched_rank`).
 _STYLE_TAIL, _UNCOVERED_TAIL, _SAME_TAIL, _SURE_TAIL = 2.5, 1.5, 1.25, 4.0
 # Standard errors of *at least* and *at most*, and the least share that is claimed.

@@ -58,7 +58,7 @@ def without_style(target: np.ndarray, synthetic: np.ndarray) -> np.ndarray:
     """Synthetic rows less half of their style offset, float32.
 
     The near halves that show a style differ in content too, and the whole offset takes that along:
-    over 24 pairs of authors clean rows read .032 off the task with half of it and .041 with the
+    over 26 pairs of authors clean rows read .032 off the task with half of it and .041 with the
     whole, at the same error of far content, and one pair had half of its rows uncovered by it.
     """
     return (synthetic - style_offset(target, synthetic)[0] / 2).astype(np.float32)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from rbpp.channel.contrast import Contrast
+from rbpp.channel.contrast import Contrast, prompt_shares
 from rbpp.channel.log_probabilities import LogProbabilities
 from rbpp.checks import Check
 
@@ -21,14 +21,8 @@ def channel_checks(
     data: LogProbabilities, found: Contrast | None, refused: str
 ) -> tuple[Check, ...]:
     """Enough prompts; sides that decide; possible outputs; outputs of this distribution."""
-    groups = len(torch.unique(data.prompt))
     checks = [
-        Check(
-            f"there are at least {_LEAST_PROMPTS} prompts, the units of every interval",
-            "holds" if groups >= _LEAST_PROMPTS else "undecided",
-            f"{groups}" + ("" if groups >= _LEAST_PROMPTS else ": intervals are too narrow"),
-            {"prompts": groups, "threshold": _LEAST_PROMPTS},
-        ),
+        _enough(data),
         _possible(data),
         _drawn(data),
     ]
@@ -46,6 +40,22 @@ def channel_checks(
             )
         )
     return tuple(checks)
+
+
+def _enough(data: LogProbabilities) -> Check:
+    """Prompts of many outputs weigh more: so many of equal weight tell as much (Kish)."""
+    groups = len(torch.unique(data.prompt))
+    equal = float(1 / prompt_shares(data).square().sum())
+    enough = equal > _LEAST_PROMPTS - 0.5
+    found = f"{groups}"
+    if equal < groups - 0.5:
+        found += f", which tell as much as {equal:.0f} with as many outputs each"
+    return Check(
+        f"there are at least {_LEAST_PROMPTS} prompts, the units of every interval",
+        "holds" if enough else "undecided",
+        found + ("" if enough else ": intervals are too narrow"),
+        {"prompts": groups, "equal_prompts": equal, "threshold": _LEAST_PROMPTS},
+    )
 
 
 def _possible(data: LogProbabilities) -> Check:

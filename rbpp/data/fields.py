@@ -28,7 +28,9 @@ def column(table: Table, name: str) -> tuple[str, Sequence[Any] | np.ndarray]:
     Raises:
         ValueError: naming the closest field, or a place that is of different roles in chat records.
     """
-    for choice in (name, *name.split("|")):
+    if name in table.columns:
+        return name, table.columns[name]
+    for choice in name.split("|"):
         if choice in table.columns:
             return choice, table.columns[choice]
         head, *path = choice.split(".")

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,10 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp import inference_data, validate
+from rbpp import inference_data, sentences, validate
 from rbpp.checks import Check, verdict_of
 from rbpp.compute import Compute
-from rbpp.display import Part, Units, align
+from rbpp.display import Part, Table, Units
 from rbpp.estimate import Estimate, mean_estimate, stack
 from rbpp.inference_data import InferenceData
 from rbpp.mixtures.normal_wishart import log_prob
@@ -41,11 +41,11 @@ from rbpp.paired.joint_mixture import (
     PairDensity,
     neighbour_bias,
     neighbour_information,
-    neighbour_log_density,
     random_folds,
 )
 from rbpp.paired.labels import is_classes, is_labels, label_information, labels_of
-from rbpp.paired.margins import NORMAL_SCORES, RAW, normal_log_density, normal_scores
+from rbpp.paired.margins import NORMAL_SCORES, RAW, normal_scores
+from rbpp.paired.misfit import log_densities, with_misfit
 from rbpp.paired.paired_rows import measured_rows, paired_rows
 from rbpp.randomness import generator, spawn
 from rbpp.result import Result
@@ -132,17 +132,25 @@ class MutualInformation(Result):
         """The models."""
         return {"models": [vars(model) for model in self.models]}
 
+    def answer(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> tuple[str, ...]:
+        """How much the rows share, and how sure that is."""
+        table = self.table(hdi_prob, units, per_row=per_row)
+        draws = self.draws.flatten().numpy()
+        return tuple(sentences.of_information(table, units, draws, self.checks))
+
     def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
         """The term, and the heaviest models below it."""
-        parts = super()._body(hdi_prob, units, per_row=per_row)
+        terms = super()._body(hdi_prob, units, per_row=per_row)
         if not self.models:
-            return parts
+            return terms
         lines = [["margins", "components", "weight", "held out", "fitted"]]
         for model in self.models[:_SHOWN_MODELS]:
             count = str(model.components) if model.components else "averaged"
             numbers = (model.weight, model.held_out, model.fitted)
             lines.append([model.margins, count, *(f"{value:.3f}" for value in numbers)])
-        return [*parts, align(lines)]
+        return [*terms, Table(lines)]
 
 
 def mutual_information(
@@ -402,12 +410,12 @@ def _chain(
     mixtures = [one for one in found if one.fit is not None]
     # The best single mixture: it alone has a variational posterior to judge.
     judged = mixtures[int(advantages(mixtures).mean(-1).argmax())] if mixtures else None
-    densities = _log_densities(rows, found[drawn.preferred])
+    densities = log_densities(rows, found[drawn.preferred])
     excess = mean_estimate(densities[1] - densities[0]) - neighbour_bias(*rows.shape)
     return _Chain(
         drawn.draws
         if rows.shape[-1] > 2  # in more dimensions the neighbours' own bias is as large
-        else _with_misfit(
+        else with_misfit(
             drawn.draws,
             neighbour_information(normal_scores(rows.cpu())),
             float(found[drawn.preferred].held_out_ratio.mean()),
@@ -419,42 +427,6 @@ def _chain(
         excess,
         _pareto_k(judged, rows, seed),
     )
-
-
-def _with_misfit(
-    drawn: Estimate, by_neighbours: float, held_out: float, excess: Estimate, seed: int
-) -> Estimate:
-    """Draws that know what structure the class of models may miss.
-
-    Neighbours know no model: where they find more information than held-out rows do, e nats, it may
-    be larger by twice as much or none, and the shift is normal with mean e / 2 and spread e. In so
-    far as neighbours also see a density that the model misses: e is theirs times the probability
-    that this excess is none of chance.
-
-    Args:
-        drawn: of the models.
-        by_neighbours, held_out: information in nats.
-        excess: of the neighbours' density over the model's, nats a row.
-        seed: of the shifts.
-    """
-    seen = torch.special.ndtr(excess.value / excess.standard_error)
-    size = seen * max(0.0, by_neighbours - held_out)
-    noise = torch.randn(drawn.value.shape, generator=generator(seed), dtype=drawn.value.dtype)
-    return replace(drawn, value=(drawn.value + size * (0.5 + noise)).clamp_min(0))
-
-
-def _log_densities(rows: Tensor, chosen: PairDensity) -> tuple[Tensor, Tensor]:
-    """Log density per held-out row under the chosen model, and by nearest neighbours."""
-    values = coordinates(rows, chosen.margins)
-    density = chosen.held_out[0]
-    if chosen.margins not in (RAW, NORMAL_SCORES):  # scores of t: in normal scores like the others
-        density = density - chosen.margin_log_density + normal_log_density(values).sum(-1)
-    # Balls of neighbours are round: in directions of one width.
-    centred = (values - values.mean(0)).cpu()
-    factor = torch.linalg.cholesky(centred.mT @ centred / len(values))
-    round_rows = torch.linalg.solve_triangular(factor, centred.mT, upper=False).mT
-    log_det = factor.diagonal().log().sum()
-    return density.cpu(), neighbour_log_density(round_rows) - log_det
 
 
 def _pareto_k(model: PairDensity | None, rows: Tensor, seed: int) -> Tensor:

@@ -265,6 +265,19 @@ def test_outputs_of_another_distribution_are_seen():
     assert verdicts == {"own": "holds", "other": "violated"}
 
 
+def test_few_prompts_or_one_that_outweighs_the_others_are_seen():
+    def verdict(counts):
+        prompt = np.repeat(np.arange(len(counts)), counts)
+        log_prob = -np.random.default_rng(0).exponential(size=(len(prompt), len(counts)))
+        checks = rbpp.channel_information(log_prob, prompt, draws=5).checks
+        return next(check for check in checks if "at least 30 prompts" in check.statement)
+
+    assert verdict([2] * 30).verdict == "holds"
+    assert verdict([1] * 29).verdict == "undecided"
+    assert verdict([100] + [1] * 39).measured["equal_prompts"] < 2
+    assert "40, which tell as much as 2 with" in verdict([100] + [1] * 39).message
+
+
 def test_impossible_outputs_are_left_out_by_name_only():
     given = long_outputs()
     given["log_prob"][[2, 7], [2, 7]] = -math.inf

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rbpp.processes.contract import check
+from rbpp.processes.density import log_density
 from rbpp.processes.process import load_process
 from rbpp.processes.replicas import Replicas
 from rbpp.processes.simulation import simulate
@@ -83,15 +84,28 @@ def test_a_sum_over_all_rows_is_one():
         torch.testing.assert_close(total, torch.ones(5, dtype=torch.float64))
 
 
-def test_every_chain_term_is_its_sum(exact, margin):
+def close(found, exact, names, margin):
+    for name in names:
+        error = float(found[name].standard_error) + 1e-3
+        margin(4 - abs(float(found[name].value) - exact[name]) / error)
+
+
+OUTPUTS = ("entropy_anchor", "information_gain", "information_prompt_output", "entropy_output")
+
+
+def test_every_information_is_its_sum(exact, margin):
+    replicas = Replicas(load_process("language_model", **ONE, perplexity=0.0), seed=3)
+    found = chain_information(replicas, replicas.draw(96, "draws"), pairs=96, resolution=1.0).terms
+    close(found, exact, OUTPUTS, margin)
+
+
+@pytest.mark.slow
+def test_curated_rows_are_their_sums(exact, margin):
     replicas = Replicas(load_process("language_model", **ONE), seed=3)
-    values = replicas.draw(64, "replicates")
+    values = replicas.draw(64, "draws")
     found = chain_information(replicas, values, pairs=64, resolution=1.0).terms
     found = {**found, **total_variations(replicas, values).terms}
-    for name, truth in exact.items():
-        estimate = found[name]
-        error = float(estimate.standard_error) + 1e-3
-        margin(4 - abs(float(estimate.value) - truth) / error)
+    close(found, exact, exact, margin)
 
 
 def test_the_prompt_says_something_of_the_output(exact):
@@ -156,3 +170,25 @@ def test_a_callable_and_given_rows_take_the_places_of_the_small_models(tmp_path)
 def test_what_is_no_language_model_is_refused(knobs, message):
     with pytest.raises(ValueError, match=message):
         simulate(load_process("language_model", **knobs))
+
+
+def test_a_local_model_is_read_from_its_folder(tmp_path):
+    transformers = pytest.importorskip("transformers", reason="pip install 'rbpp[lm]'")
+    size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    config = transformers.LlamaConfig(
+        vocab_size=6, num_attention_heads=1, num_key_value_heads=1, **size
+    )
+    with seeded(0):
+        network = transformers.LlamaForCausalLM(config).eval()
+    network.save_pretrained(tmp_path)
+    process = load_process("language_model", language_model=str(tmp_path), outputs=3, targets=2)
+    values = simulate(process).values
+    found = log_density(process, {**values, "output": values["output"]}, ["output"], per_row=True)
+    prompt, output = (
+        values[name].reshape(-1, values[name].shape[-1]) for name in ("prompt", "output")
+    )
+    read = torch.cat([prompt.expand(3, -1), output], -1)
+    with torch.no_grad():
+        law = network(read[:, :-1]).logits[:, -4:, :4].double().log_softmax(-1)
+    expected = law.gather(-1, output.unsqueeze(-1)).sum((-1, -2))
+    torch.testing.assert_close(found["output"].flatten(), expected, atol=1e-5, rtol=0)
