@@ -118,7 +118,7 @@ def test_a_field_may_hold_the_sign_of_alternatives():
 
 def test_alternatives_may_be_paths():
     turns = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
-    chats = [{"messages": turns}, {"messages": turns}]
+    chats = [{"messages": turns}, {"messages": [*turns, *turns]}]
     for rows, text in ((chats, "two"), ([{"text": "three"}, {"text": "four"}], "three")):
         assert read_rows(rows, "anchor", text_fields=["messages.assistant|text"]).text[0] == text
 
