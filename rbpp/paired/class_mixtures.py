@@ -35,7 +35,7 @@ def class_codes(label: np.ndarray) -> Tensor:
     """
     names, codes, counts = np.unique(label, return_inverse=True, return_counts=True)
     if len(names) < 2:
-        raise ValueError(f"Expected two classes or more; got {names[0]!r} in every row")
+        raise ValueError(f"Expected two classes or more; got {str(names[0])!r} in every row")
     rare = int(counts.argmin())
     if counts[rare] < LEAST_PER_CLASS:
         raise ValueError(
