@@ -21,7 +21,12 @@ _CHOOSING = 400
 
 
 def log_densities(
-    rows: Tensor, real: Tensor, weights: Tensor | None = None, scale: Tensor | None = None
+    rows: Tensor,
+    real: Tensor,
+    weights: Tensor | None = None,
+    scale: Tensor | None = None,
+    *,
+    leave_nearest: bool = False,
 ) -> Tensor:
     """log p(x) of real rows, learned from one set; nats a row, (m,).
 
@@ -37,6 +42,8 @@ def log_densities(
         real: (m, d).
         weights: (n,) of the rows; one each by default.
         scale: τ², by default the mean of |x|²/d over the real rows around their mean.
+        leave_nearest: leave out, for each real row, the row of the set that is nearest to it. A set
+            that was made from these very rows has one such row for each.
     """
     if scale is None:
         scale = (real - real.mean(0)).square().sum(1).mean() / real.shape[1]
@@ -52,10 +59,11 @@ def log_densities(
     white_real = torch.linalg.solve_triangular(root, (real - mean).T, upper=False).T
     log_weights = (weights / total).log()
     share = _best_share(white.detach(), log_weights.detach())
-    return (
-        _log_kernels(white_real, white, log_weights, share).logsumexp(1)
-        - root.diagonal().log().sum()
-    )
+    kernels = _log_kernels(white_real, white, log_weights, share)
+    if leave_nearest and share > 0:  # one Gaussian has no kernel at any row
+        nearest = torch.cdist(white_real, white).argmin(1, keepdim=True)
+        kernels = kernels.scatter(1, nearest, -torch.inf)
+    return kernels.logsumexp(1) - root.diagonal().log().sum()
 
 
 def _log_kernels(points: Tensor, centres: Tensor, log_weights: Tensor, share: float) -> Tensor:

@@ -366,5 +366,7 @@ def _cross_fitted(prepared: Prepared, real: Tensor, second: Tensor, size: int, s
             )
         else:
             scale = output_score.total_variance(real) / real.shape[1]
-            found[inside] = density_score.log_densities(real[outside], real[inside], scale=scale)
+            found[inside] = density_score.log_densities(
+                real[outside], real[inside], scale=scale, leave_nearest=prepared.leave_nearest
+            )
     return float(found.mean())

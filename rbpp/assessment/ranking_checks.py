@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from rbpp.assessment.labels import wrong_labels
-from rbpp.assessment.ranking_sources import Prepared, row_digests
+from rbpp.assessment.ranking_sources import MOST_GIVEN, Prepared, row_digests
 from rbpp.checks import Check, Verdict
 
 _FEW_ROWS, _FEW_REAL_ROWS, _FEW_OF_A_LABEL, _FEW_VOTERS = 20, 30, 5, 6
@@ -95,16 +95,14 @@ def _sizes(lines: list[dict[str, Any]]) -> Check:
 
 def _repeats(prepared: Prepared) -> list[Check]:
     digests = [row_digests(r, r.new_zeros(len(r), 0)) for r in prepared.rows]
-    real = set(row_digests(prepared.real, prepared.real.new_zeros(len(prepared.real), 0)))
     own = {n: 1 - len(set(d)) / len(d) for n, d in zip(prepared.names, digests, strict=True)}
-    from_real = {
-        n: float(np.mean([one in real for one in d]))
-        for n, d in zip(prepared.names, digests, strict=True)
-    }
+    from_real = dict(zip(prepared.names, prepared.given, strict=True))
     groups = Counter(prepared.copies.tolist())
     copies = [n for n, c in zip(prepared.names, prepared.copies, strict=True) if groups[c] > 1]
     repeated = [n for n, share in own.items() if share > 0.1]
-    taken = [n for n, share in from_real.items() if share > 0.01]
+    taken = [n for n, share in from_real.items() if share > MOST_GIVEN]
+    left_out = ": of every set, the row nearest to the real row that is predicted is left out"
+    left_out = left_out if prepared.kind == "texts" else ""
     return [
         Check(
             "no rows of a set repeat",
@@ -120,7 +118,9 @@ def _repeats(prepared: Prepared) -> list[Check]:
         Check(
             "no set has rows of the real rows that judge it",
             "violated" if taken else "holds",
-            f"{_listed(taken)} would be judged by rows that it was given" if taken else "",
+            f"{_listed(taken)} would be judged by rows that it was given{left_out}"
+            if taken
+            else "",
             {"copied_share": from_real},
         ),
     ]

@@ -17,6 +17,8 @@ from rbpp.assessment.set_scores import Learn
 Kind = Literal["labels", "outputs", "texts"]
 # Fewer real rows with labels say nothing of a temperature.
 _LEAST_FITTED = 10
+# A larger share of a set's rows that are real rows is no chance.
+MOST_GIVEN = 0.01
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Prepared:
 
     `digests` are of each set's rows in any order; sets with one digest have one number in `copies`.
     `kept` are the places of the rows of each set that are scored: those that have a label.
-    `prior_rows` and `temperature` are of `label_score.log_probabilities`.
+    `prior_rows` and `temperature` are of `label_score.log_probabilities`. `given` is the share of
+    each set's rows that are real rows.
     """
 
     kind: Kind
@@ -61,8 +64,14 @@ class Prepared:
     kept: list[np.ndarray]
     label_names: list[str]
     missing: list[int]
+    given: list[float]
     prior_rows: float = label_score.PRIOR_ROWS
     temperature: float = 1.0
+
+    @property
+    def leave_nearest(self) -> bool:
+        """Whether sets hold real rows, of which others may be made: for `density_score`."""
+        return max(self.given) > MOST_GIVEN
 
 
 def prepare(
@@ -142,6 +151,7 @@ def prepare(
         kept=kept,
         label_names=names_of_labels,
         missing=missing,
+        given=_given(rows[1:], rows[0]),
         prior_rows=prior_rows,
         temperature=temperature,
     )
@@ -185,9 +195,17 @@ def learner(prepared: Prepared, place: int, target: Tensor | None) -> Learn:
             return output_score.log_densities(
                 rows[index], second[index], real, real_second, weights
             )
-        return density_score.log_densities(rows[index], real, weights)
+        return density_score.log_densities(
+            rows[index], real, weights, leave_nearest=prepared.leave_nearest
+        )
 
     return learn
+
+
+def _given(sets: list[Tensor], real: Tensor) -> list[float]:
+    known = set(row_digests(real, real.new_zeros(len(real), 0)))
+    digests = [row_digests(rows, rows.new_zeros(len(rows), 0)) for rows in sets]
+    return [float(np.mean([one in known for one in rows])) for rows in digests]
 
 
 def row_digests(rows: Tensor, second: Tensor) -> list[bytes]:
