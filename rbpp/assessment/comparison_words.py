@@ -73,9 +73,12 @@ def headline(ranking: Ranking) -> tuple[str, ...]:
     taken: Mapping[str, float] = next(
         (c.measured["copied_share"] for c in ranking.checks if "copied_share" in c.measured), {}
     )
-    if taken.get(best["name"], 0.0) > _TAKEN:
+    given = {name: share for name, share in taken.items() if share > _TAKEN}
+    if given:
+        name, share = max(given.items(), key=lambda item: item[1])
+        others = f" (and rows of {len(given) - 1} more)" if len(given) > 1 else ""
         lines.append(
-            f"{taken[best['name']]:.0%} of the rows of {best['name']} are rows of the reference: "
+            f"{share:.0%} of the rows of {name} are rows of the reference{others}: "
             "it is judged by what it was given. Take other real rows."
         )
     if few:

@@ -159,3 +159,24 @@ def test_other_references_embeddings_and_labels_are_refused() -> None:
         rank_against(record, {"new": Source(GOOD.rows, GOOD.labels + 1)}, REAL, "model 1")
     with pytest.raises(ValueError, match="version"):
         rank_against({"version": 0}, new, REAL, "model 1")
+
+
+def test_rows_made_from_the_reference_do_not_win_by_it():
+    """Half of the cells of a column shuffled in the real rows, against new rows of their law."""
+    random = np.random.default_rng(0)
+
+    def drawn(count):
+        common = random.normal(size=(count, 1))
+        return common + 0.3 * random.normal(size=(count, 4))
+
+    real, new = drawn(500), drawn(500)
+    flipped = real.copy()
+    chosen = random.choice(500, 300, replace=False)
+    flipped[chosen, 0] = random.permutation(flipped[chosen, 0])
+    ranking = rank_sets({"flipped": Source(flipped), "new": Source(new)}, Source(real), draws=100)
+    assert [line["name"] for line in ranking.lines] == ["new", "flipped"]
+    apart = rank_sets(
+        {"flipped": Source(flipped), "new": Source(new)}, Source(drawn(500)), draws=100
+    )
+    assert [line["name"] for line in apart.lines] == ["new", "flipped"]
+    assert ranking.lines[0]["score"] < apart.lines[0]["score"]  # without its nearest rows
