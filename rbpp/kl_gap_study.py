@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,9 +33,6 @@ from rbpp.processes.row_density import row_mixture
 from rbpp.processes.simulation import simulate_tensors
 from rbpp.randomness import generator, spawn
 from rbpp.result import Result
-
-if TYPE_CHECKING:
-    pass
 
 # The parts of the generator that K, J and L count.
 PARTS = ("anchor-sampled", "unsampled", "irrelevant")

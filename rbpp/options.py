@@ -80,8 +80,7 @@ def parquet_file(text: str) -> Path:
     return path
 
 
-# Options of these types are checked before the work (`rbpp.outputs`).
-FILES_TO_WRITE = (output_file, parquet_file)
+FILES_TO_WRITE = (output_file, parquet_file)  # which `rbpp.outputs` checks before the work
 
 
 def add_words(parser: argparse._ActionsContainer, *, card: bool = False) -> None:

@@ -7,10 +7,9 @@ asked here is whether a row lies where target rows lie once the author's style i
 1. half of the style offset δ of the synthetic rows (`rbpp.assessment.style`): the whole of it takes
    content along;
 2. z(x), a normal score among the target's own rows: the distance to the fifth nearest target row
-   (with more than 300 of them, to a further one),
-   and the share of synthetic rows among the nearest fifth of the pool. A style saturates a contrast
-   of the nearest few rows, and not this one. As the near halves of the sources become one, a finer
-   contrast joins in with a weight that grows steadily, since it then sees more;
+   (a further one of more than 300), and the share of synthetic rows among the nearest fifth of the
+   pool. A style saturates a contrast of the nearest few rows, and not this one. As the near halves
+   of the sources become one, a finer contrast joins in, steadily, since it then sees more;
 3. what exceeds the target's tail: rows on the task are beyond t at most C times as often as target
    rows, so that the share is at least max_t (S(z > t) − C T(z > t)) / (1 − C T(z > t)). The less
    style there is, the more of the draws come from two groups of scores in its place
