@@ -1,6 +1,5 @@
-"""Options of the command line: those that every program has, and types for those of one.
-
-Types raise `argparse.ArgumentTypeError`, which names the option for them.
+"""Options of the command line: those that every program has, and types for those of one, which
+raise `argparse.ArgumentTypeError`, which names the option for them.
 """
 
 from __future__ import annotations
@@ -74,10 +73,9 @@ def output_file(text: str) -> Path:
 
 def parquet_file(text: str) -> Path:
     """The type of an option that names a Parquet file to write."""
-    path = output_file(text)
-    if path.suffix != ".parquet":
+    if not text.endswith(".parquet"):
         raise argparse.ArgumentTypeError(f"Expected a name that ends with .parquet; got {text!r}")
-    return path
+    return output_file(text)
 
 
 FILES_TO_WRITE = (output_file, parquet_file)  # which `rbpp.outputs` checks before the work
