@@ -261,7 +261,8 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
         for key, result in several.items():
             parts += [f"{key}:"] if key else []
             parts += result.parts(**shown, everything=parsed.all)
-        display.show([*parts, outputs.told(written, parser, name, draws=draws)])
+        told = outputs.told(written, parser, name, draws=draws)
+        display.show([*parts, *([told] if told else [])])
     if done.opened in new:
         _open(prog, done.opened)
     for failure in failures:

@@ -149,7 +149,7 @@ def told(
         kept = [option for option in ("--report", "--output") if option in files]
         kept = [option for option in kept if draws or option != "--output"]
         choice = " or ".join(f"{option} {files[option]}" for option in kept)
-        return f"Nothing was written: {choice} keeps it." if kept else "Nothing was written."
+        return f"Nothing was written: {choice} keeps it." if kept else ""
     figures = [path for path in written if path.suffix == ".png"]
     shown = [path for path in written if path not in figures] + figures[:1]
     width = max(len(str(path)) for path in shown)

@@ -251,7 +251,7 @@ def _inner(folder: Path, inner: Sequence[Path], split: str | None) -> Found:
         refuse(
             folder,
             "a folder with data files",
-            f"{which} {', '.join(holding[:6])}: give {folder / holding[0]}",
+            f"{which} {', '.join(holding[:6])}: give {folder.name}/{holding[0]}",
         )
     refuse(folder, "a folder with data files", "none")
 
