@@ -25,7 +25,7 @@ def model(
     for (`counts`); `target_rows`, whose scores set the scale; `style`, from 0, both sources have
     one author, to 1, nothing is known of the style.
     """
-    # What the author does to all rows. With one author the target's scores are the law of the
+    # What the author does to all rows. With one author the target's scores are distributed as the
     # synthetic ones, up to the noise of both quantiles of `target_rows` rows.
     spread = math.sqrt((0.05 + 0.75 * style) ** 2 + 2 / target_rows)
     shift = pyro.sample("shift", dist.Normal(0.0, spread))

@@ -42,7 +42,7 @@ def candidates(
 ) -> tuple[Array, Array]:
     """Out-of-fold log ratios of the mixture adapted to source 0 over that adapted to source 1.
 
-    Each source shrinks to the same pooled values: for one law the ratios tend to 0.
+    Each source shrinks to the same pooled values: of one distribution the ratios tend to 0.
 
     Args:
         mixture: K components fitted to all rows without labels.

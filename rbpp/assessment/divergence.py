@@ -23,9 +23,9 @@ CAPS = np.arange(0.5, 8.01, 0.5)
 # seventh or so, and one in seven by the size of difference that can stay unseen.
 RAISED = 0.15
 UNSEEN_SHARE = 0.15
-# Rates of the learning curve n^−β: parametric, or slower where the law is not of the model.
+# Rates of the learning curve n^−β: parametric, or slower where the truth is not of the model.
 RATES = (0.3, 1.0)
-# Total variation's witness is ±½ beyond this log ratio: a sharper one reads noise for one law.
+# Total variation's witness is ±½ beyond this log ratio: a sharper one reads noise for a difference.
 WITNESS = 0.25
 FEWEST_ROWS_PER_DIMENSION = 10
 
@@ -38,8 +38,8 @@ class Divergence:
         draws: (draws,), of the posterior; independent of each other.
         estimate: their median.
         lower, upper: 94 % equal-tailed interval; `upper` is infinite where `flag` says why.
-        at_least: lower bound with no model of the laws behind it; measured, it was above the truth
-            in fewer than 1 of 100 samples. It does not exceed log n.
+        at_least: lower bound with no model of either side; measured, it was above the truth in
+            fewer than 1 of 100 samples. It does not exceed log n.
         flag: why there is no upper end; empty where there is one.
         resolution: ρ, the size of difference that these samples can leave unseen, in nats.
     """
@@ -105,7 +105,7 @@ def kl_divergence_of_samples(
         KL(P ‖ Q) ≥ E_P r − log E_Q e^r,
 
     with r the cross-fitted log ratio, the Bayesian bootstrap over units on both sides, and the
-    learning curve of r extrapolated. For one law it reads 0 (`docs/measurements/divergences.md`).
+    learning curve of r extrapolated. Of equal ones it is 0 (`docs/measurements/divergences.md`).
 
     Args:
         ratio: of the two samples, `log_ratio`.
@@ -194,7 +194,7 @@ def total_variation_of_samples(
     witness = [np.clip(at / WITNESS, -1, 1) / 2 for at in (ratio.at_first, ratio.at_second)]
     seen = first @ witness[0].T - second @ witness[1].T
     found = _extrapolated(seen, streams[2].uniform(*RATES, draws))
-    # Pinsker, TV ≤ √(KL/2), draw by draw with the same bootstrap: for one law most draws are 0.
+    # Pinsker, TV ≤ √(KL/2), draw by draw with the same bootstrap: of equal sides most draws are 0.
     found = np.minimum(found, np.sqrt(np.minimum(forward.draws, reverse.draws) / 2))
     # Likewise a divergence of ρ nats that no candidate shows is a total variation up to √(ρ/2).
     hidden = streams[2].exponential(ratio.resolution, draws)

@@ -62,7 +62,7 @@ def entropy_of_sample(
         seed: of folds, fits and draws.
 
     Raises:
-        ValueError: for equal rows of two units, or rows in a subspace: a law with atoms, or on a
+        ValueError: for equal rows of two units, or rows in a subspace: one with atoms, or on a
             plane, has no density, and its differential entropy is −∞.
 
     >>> rows = np.random.default_rng(0).standard_normal((2000, 1))
@@ -98,21 +98,21 @@ def entropy_of_sample(
 
 
 def _with_density(sample: WeightedRows) -> tuple[Array, float]:
-    """Whitened rows, and log |det| of what was divided out; refuse laws without a density."""
+    """Whitened rows, and log |det| of what was divided out; refuse what has no density."""
     _, inverse = np.unique(sample.rows, axis=0, return_inverse=True)
     inverse = inverse.reshape(-1)
     pairs = len(np.unique(np.stack([inverse, sample.unit]), axis=1).T)
     repeated = pairs - (int(inverse.max()) + 1)
     if repeated:
         raise ValueError(
-            "Expected rows of a law with a density, whose differential entropy is finite; got "
+            "Expected rows with a density, whose differential entropy is finite; got "
             f"{repeated} rows that repeat another unit's (an atom: the entropy is −∞)"
         )
     table, log_volume = whitened_with_volume(sample.rows, sample.weight)
     dimension = sample.rows.shape[1]
     if table.shape[1] < dimension:
         raise ValueError(
-            "Expected rows of a law with a density, whose differential entropy is finite; got "
+            "Expected rows with a density, whose differential entropy is finite; got "
             f"rows in {table.shape[1]} of {dimension} dimensions (the entropy is −∞)"
         )
     return table, log_volume

@@ -1,7 +1,7 @@
-"""What a mixture learner knows of a source's rows: I(S; W) where the law of S is the source's own.
+"""What a mixture learner knows of a source's rows: I(S; W) with the source's own distribution of S.
 
 The learner is that of `rbpp bounds`, a draw of a conjugate mixture posterior. It sees a quarter of
-the rows as its pilot and learns from the rest, S. The law of S is unknown: rows drawn with
+the rows as its pilot and learns from the rest, S. The distribution of S is unknown: rows drawn with
 replacement from the rest stand for it (the bootstrap), groups of rows whole.
 """
 
@@ -25,8 +25,8 @@ DIMENSION, ROWS_PER_DIMENSION = 8, 4
 # Data sets per estimate of I(S; W), and how many of them are contrastive samples: the
 # lower side cannot exceed the log of their number, and the cost is its square.
 DATA_SETS, PAIRS = 16, 8
-# Draws of the law of S, over all chains: the spread of the estimate is that over these laws.
-LAWS = 12
+# Draws of the distribution of S, over all chains: they give the estimate's spread.
+DISTRIBUTIONS = 12
 _LEAST = 1e-2  # nats: an information that counts as none has a logarithm
 
 
@@ -106,10 +106,10 @@ def information(learner: Learner, *, chains: int, draws: int, random: torch.Gene
         chains, draws: shape of the draws.
         random: source of all randomness.
     """
-    laws = max(2, -(-LAWS // chains))
+    sampled = max(2, -(-DISTRIBUTIONS // chains))
     centres, ratios = [], []
     for _ in range(chains):
-        own = bootstrap_weights(learner.unit, laws, random)
+        own = bootstrap_weights(learner.unit, sampled, random)
         uniform = torch.ones(1, len(learner.rows), dtype=torch.float64)
         index = torch.stack(
             [
@@ -119,9 +119,9 @@ def information(learner: Learner, *, chains: int, draws: int, random: torch.Gene
             ]
         )
         learned = learner.prepared.fit(learner.rows[index].unsqueeze(0))
-        own_law = learned.select(slice(0, DATA_SETS))
-        centres.append(learner_information(own_law, DATA_SETS, random, pairs=PAIRS))
-        whole = learner_information(learned.grouped(1 + laws), DATA_SETS, random, pairs=2)
+        own_rows = learned.select(slice(0, DATA_SETS))
+        centres.append(learner_information(own_rows, DATA_SETS, random, pairs=PAIRS))
+        whole = learner_information(learned.grouped(1 + sampled), DATA_SETS, random, pairs=2)
         logs = whole.value.squeeze(0).clamp_min(_LEAST).log()
         ratios.append(logs[1:] - logs[0])
     ratio = torch.stack(ratios)

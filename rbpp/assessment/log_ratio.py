@@ -1,4 +1,4 @@
-"""The log density ratio of two samples, cross-fitted so that it reads 0 for one law."""
+"""The log density ratio of two samples, cross-fitted so that it reads 0 for one distribution."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class LogRatio:
         """ρ = min(1, d max(2, K)(1/n1 + 1/n2)/2) nats: differences of this size can stay unseen.
 
         It is the mean Kullback–Leibler divergence by which the means of K components, estimated
-        from n1 and n2 rows of one law, differ.
+        from n1 and n2 rows of one distribution, differ.
         """
         components = max(2, self.occupancy.shape[1])
         rate = 1 / self.first.count + 1 / self.second.count

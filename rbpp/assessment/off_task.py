@@ -378,7 +378,7 @@ def _excess_draws(
 
 
 def _proportion(share: float, size: float, count: int, random: np.random.Generator) -> Array:
-    """Draws of a proportion that the Bayesian bootstrap of so many rows gives: a beta law."""
+    """Draws of a proportion that the Bayesian bootstrap of so many rows gives: a beta one."""
     if share in (0.0, 1.0):
         return np.full(count, share)
     return random.beta(share * size, (1 - share) * size, count)

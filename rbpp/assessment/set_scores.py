@@ -25,8 +25,8 @@ class SetScore:
         influence: derivative of the set's score by the weight of each of its rows, (n,), less its
             mean: what the row adds.
         equal_values: `values` of random subsets of the equal size, averaged, (m,).
-        equal_sd: how much the score of that many new rows of the set's law would vary, and how
-            much the law itself is uncertain.
+        equal_sd: how much the score of that many new rows of the set's distribution would vary,
+            and how much the distribution itself is uncertain.
         size: rows of the subsets.
         sd: how much the score varies with the choice of the set's rows, or of their units.
     """

@@ -145,7 +145,7 @@ def auc(lower: np.ndarray, higher: np.ndarray) -> float:
 
 
 def auc_error(first: int, second: int) -> float:
-    """Standard error of an AUC of two equal laws, sqrt((m + n + 1) / (12 m n))."""
+    """Standard error of an AUC of two equal distributions, sqrt((m + n + 1) / (12 m n))."""
     return float(np.sqrt((first + second + 1) / (12 * first * second)))
 
 
