@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 import rbpp
-from rbpp.files import written_whole
+from rbpp.files import write_arrays, written_whole
 
 Item = TypeVar("Item")
 Arrays = Mapping[str, np.ndarray]
@@ -79,9 +79,7 @@ class Checkpoint:
         if found is not None:
             return found
         made = dict(work())
-        with written_whole(path) as aside, aside.open("wb") as file:
-            arrays = {**made, _CHECKSUM: np.asarray(_checksum(made))}
-            np.savez(file, allow_pickle=False, **arrays)
+        write_arrays(path, {**made, _CHECKSUM: np.asarray(_checksum(made))})
         return made
 
     def each(

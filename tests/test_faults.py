@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -102,6 +103,10 @@ def test_a_file_that_cannot_be_written_keeps_no_other_back(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
 
 
+@pytest.mark.skipif(
+    tuple(map(int, h5py.__version__.split(".")[:2])) < (3, 16),
+    reason="HDF5 before 2.0 ends the process where a write fails",
+)
 def test_a_full_disk_loses_neither_the_old_file_nor_the_table(rows):
     Path("fit.nc").write_bytes(b"old")
 

@@ -47,11 +47,9 @@ class ScoredRows(Result):
     def write(self, path: Path | str) -> None:
         """Write the arrays and the settings to an `.npz` file, whole or not at all."""
         from rbpp.display import to_json
-        from rbpp.files import written_whole
+        from rbpp.files import write_arrays
 
-        with written_whole(path) as aside, aside.open("wb") as file:
-            settings = np.asarray(to_json(self.settings))
-            np.savez(file, allow_pickle=False, **self.arrays, settings=settings)
+        write_arrays(path, {**self.arrays, "settings": np.asarray(to_json(self.settings))})
 
 
 def score_rows(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import rbpp
-from rbpp.files import written_whole
+from rbpp.files import write_arrays
 
 # Texts that a model sees at once.
 _BATCH = 64
@@ -114,8 +114,7 @@ def cached(
     if path is not None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(path) as aside, aside.open("wb") as file:
-                np.savez(file, allow_pickle=False, rows=made, checksum=np.asarray(_checksum(made)))
+            write_arrays(path, {"rows": made, "checksum": np.asarray(_checksum(made))})
         except OSError as error:
             _warn(path.parent, error)
     return made[:, :-1], made[:, -1] > 0
