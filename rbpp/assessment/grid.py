@@ -145,3 +145,16 @@ def off_task_model() -> Callable[..., torch.Tensor]:
             found: Callable[..., torch.Tensor] = module.model
             return found
     raise FileNotFoundError(f"Expected models/_off_task.py in or beside {package}")
+
+
+def at_share(probability: Array, share: float, weights: Array) -> Array:
+    """Probabilities whose log odds are moved by a constant so that their mean is the share."""
+    logits = np.log(np.clip(probability, 1e-9, 1 - 1e-9))
+    logits = logits - np.log1p(-np.clip(probability, 1e-9, 1 - 1e-9))
+    low, high = -25.0, 25.0
+    mass = weights / weights.sum()
+    for _ in range(60):
+        middle = (low + high) / 2
+        mean = float(mass @ (1 / (1 + np.exp(-(logits + middle)))))
+        low, high = (middle, high) if mean < share else (low, middle)
+    return np.asarray(1 / (1 + np.exp(-(logits + low))))

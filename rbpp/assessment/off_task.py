@@ -26,8 +26,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betaincinv, ndtr
 
-from rbpp.assessment.grid import HIGHEST, grid_posterior
+from rbpp.assessment.grid import HIGHEST, at_share, grid_posterior
 from rbpp.assessment.neighbours import matched_rank, unit_length
 from rbpp.assessment.scores import (
     LEAST_ROWS,
@@ -342,7 +343,7 @@ def share_of(
     upper = _best(scores, weights, 1.0, _MOST_ERRORS, design)
     return OffTask(
         draws=random.permutation(draws),
-        probability=_at_share(grid.probability(scores.rows), share, weights),
+        probability=at_share(grid.probability(scores.rows), share, weights),
         score=scores.rows,
         at_least=lower if lower >= _LEAST_CLAIM else 0.0,
         at_most=min(1.0, max(upper, share) + margin),
@@ -390,27 +391,19 @@ def _best(scores: Scores, weights: Array, tail: float, errors: float, design: fl
     size, count = float(1 / np.square(mass).sum()) / design, len(scores.reference)
     found = _beyond(scores.rows, _THRESHOLDS, weights)
     own = _beyond(scores.reference, _THRESHOLDS)
-    variance = found * (1 - found) / size + tail**2 * np.maximum(own, 1 / count) * (1 - own) / count
-    return float(np.clip((found - tail * own + errors * np.sqrt(variance)).max(), 0, 1))
+    error = np.abs(errors) * np.sqrt(found * (1 - found) / size)
+    if errors < 0:  # of a few rows that agree the standard error is too small
+        low = betaincinv(found * size + 0.5, (1 - found) * size + 0.5, ndtr(errors))
+        error = np.maximum(error, found - low)
+    own_error = errors * tail * np.sqrt(np.maximum(own, 1 / count) * (1 - own) / count)
+    whole = np.copysign(np.hypot(error, own_error), errors)
+    return float(np.clip((found - tail * own + whole).max(), 0, 1))
 
 
 def _beyond(values: np.ndarray, thresholds: Array, weights: Array | None = None) -> Array:
     """Share of the values above every threshold."""
     above = values[:, None] > thresholds
     return above.mean(0) if weights is None else weights @ above / weights.sum()
-
-
-def _at_share(probability: Array, share: float, weights: Array) -> Array:
-    """Probabilities whose log odds are moved by a constant so that their mean is the share."""
-    logits = np.log(np.clip(probability, 1e-9, 1 - 1e-9))
-    logits = logits - np.log1p(-np.clip(probability, 1e-9, 1 - 1e-9))
-    low, high = -25.0, 25.0
-    mass = weights / weights.sum()
-    for _ in range(60):
-        middle = (low + high) / 2
-        mean = float(mass @ (1 / (1 + np.exp(-(logits + middle)))))
-        low, high = (middle, high) if mean < share else (low, middle)
-    return np.asarray(1 / (1 + np.exp(-(logits + low))))
 
 
 def _refusal(style: float, saturation: float, lexical: bool) -> str:

@@ -426,6 +426,17 @@ def test_copies_within_count_once_and_are_reported():
     assert found.table()["uncovered_share"]["mean"] > 0.5
 
 
+def test_an_embedding_that_sees_style_alone_is_not_to_be_believed():
+    """Three coordinates of content, and one in which one side alone is spread, to either side."""
+    random = np.random.default_rng(0)
+    task = np.eye(3)[random.integers(0, 3, 400)] + 0.1 * random.normal(size=(400, 3))
+    wrote = np.repeat([0.0, 2.0], 200) * random.choice([-1, 1], 400)
+    rows = np.concatenate([task, wrote[:, None]], 1)
+    found = assess(None, rows[200:], target=rows[:200], **OPTIONS)
+    style = next(a for a in found.answers if a["question"] == "Is it in another style?")
+    assert "no share above is to be believed" in style["sentence"]
+
+
 def test_counts_of_words_give_no_share_where_styles_differ():
     other = [f"please, could you kindly give {task}, thanks so much!" for task in TASKS]
     options = {"representation": Representation(model="tfidf"), **OPTIONS}
