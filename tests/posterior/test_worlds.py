@@ -297,15 +297,16 @@ def test_draws_that_nothing_trusts_are_refused_or_named():
     rows = rows_of(funnel, seed=5)
     with pytest.raises(ValueError, match="diagnostics trust within"):
         rbpp.infer(funnel, {"synthetic": rows}, engine="hmc", seconds=0.01)
+    # Until its ELBO is level, so that the speed of the machine decides nothing.
     with pytest.raises(ValueError, match="diagnostics trust within"):
-        rbpp.infer(funnel, {"synthetic": rows}, engine="svi", guide="normal", seconds=0.2)
+        rbpp.infer(funnel, {"synthetic": rows}, engine="svi", guide="normal", seconds=60)
     with pytest.warns(UserWarning, match="approximate posterior"):
         posterior = rbpp.infer(
             funnel,
             {"synthetic": rows},
             engine="svi",
             guide="normal",
-            seconds=0.2,
+            seconds=60,
             accept=True,
         )
     assert not posterior.exact
