@@ -22,6 +22,9 @@ from rbpp.assessment.neighbours import kth_distance, nearest, neighbour_shares
 _NEIGHBOURS, _ROUNDS = 10, 5
 # Part of the pool among which the near halves are told apart: 10 to 20 rows of 600.
 FINE = 0.025
+# Rows are each other's neighbours: of 40 pairs of equal sources of three sizes the AUC varied 1.2
+# times as much as that of independent rows.
+_DEPENDENCE = 1.2
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def near_separation(
     near_s = kth_distance(synthetic, target, k)
     first = of_target[near_t <= np.median(near_t)]
     second = of_synthetic[near_s <= np.median(near_s)]
-    return auc(first, second), auc_error(len(first), len(second))
+    return auc(first, second), _DEPENDENCE * auc_error(len(first), len(second))
 
 
 def auc(lower: np.ndarray, higher: np.ndarray) -> float:
