@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
