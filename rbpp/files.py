@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,11 +22,12 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray])
     """
     import numpy as np
 
-    for name, array in arrays.items():
+    named: dict[str, Any] = dict(arrays)
+    for name, array in named.items():
         if array.dtype.hasobject:  # NumPy before 2.2 has no allow_pickle here
             raise ValueError(f"Expected numbers or text in {name}; got Python objects")
     with written_whole(path) as aside, aside.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **named)
 
 
 @contextmanager
