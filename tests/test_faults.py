@@ -139,7 +139,10 @@ def test_a_signal_ends_the_process_in_one_line(rows, number, status, after):
     _, error = process.communicate(timeout=60)
     if process.returncode == 0:
         pytest.skip("it had ended")
-    assert process.returncode in (status, -number)  # −number: before Python listens
+    # −number: before Python listens. Once in some twenty runs an interrupt within the import of
+    # torch's libraries made them abort, which no handler of ours can see.
+    early = (-number, -signal.SIGABRT) if after < 1 else (-number,)
+    assert process.returncode in (status, *early)
     assert b"Traceback" not in error
     assert error.count(b"\n") <= 1
 
