@@ -82,12 +82,25 @@ _arrived: list[int] = []
 
 def _interrupt(number: int, frame: Any) -> NoReturn:
     _arrived.append(number)
+    if _is_loading(frame):
+        os._exit(say_interrupted())
     raise KeyboardInterrupt
 
 
 def _terminate(number: int, frame: Any) -> NoReturn:
     _arrived.append(number)
+    if _is_loading(frame):
+        os._exit(say_terminated())
     raise Terminated
+
+
+def _is_loading(frame: Any) -> bool:
+    """Whether a module is being imported: compiled ones abort where Python raises in them."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _unraisable(found: Any) -> None:
