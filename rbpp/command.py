@@ -162,6 +162,7 @@ def _configured(parser: _Parser, name: str, words: list[str]) -> list[str]:
 def _complete(words: list[str], names: Mapping[str, str]) -> int:
     """Print what completes words in a shell."""
     from rbpp import completion
+    from rbpp.processes.loading import builtin_names
 
     if len(words) != 1 or words[0] not in completion.SHELLS:
         expected = f"expected one of {', '.join(completion.SHELLS)}"
@@ -170,7 +171,7 @@ def _complete(words: list[str], names: Mapping[str, str]) -> int:
         name: _parser(name, _load(programs_folder() / f"{name.replace('-', '_')}.py"))
         for name in names
     }
-    print(completion.script(words[0], parsers, names))
+    print(completion.script(words[0], parsers, names, builtin_names()))
     return 0
 
 
