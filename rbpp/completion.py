@@ -57,7 +57,7 @@ def _bash(
         *options,
         "  esac; fi",
         "  local names=''",
-        f"  case \"$program\" in {'|'.join(_with_process(parsers))})",
+        f'  case "$program" in {"|".join(_with_process(parsers))})',
         f"    names='{' '.join(processes)}' ;;",
         "  esac",
         '  if [ -n "$words" ]; then COMPREPLY=($(compgen -W "$words" -- "$word"))',
