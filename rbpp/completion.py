@@ -111,7 +111,7 @@ def _options(parser: argparse.ArgumentParser) -> list[tuple[str, argparse.Action
 
 
 def _choices(action: argparse.Action) -> list[str]:
-    return [str(choice) for choice in action.choices or getattr(action, "engines", ())]
+    return [str(choice) for choice in action.choices or vars(action).get("engines", ())]
 
 
 def _quoted(text: str) -> str:
