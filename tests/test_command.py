@@ -59,8 +59,8 @@ class Small(Result):
     def details(self):
         return {"ranking": [{"name": "a", "score": np.array([1.0, np.inf])}]}
 
-    def _body(self, hdi_prob, units, *, per_row):
-        own = super()._body(hdi_prob, units, per_row=per_row)
+    def _body(self, view):
+        own = super()._body(view)
         return [self.body] if self.body else own
 
 
