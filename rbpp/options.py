@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -154,7 +154,7 @@ def add_draws(parser: argparse._ActionsContainer, default: int = 1000) -> None:
     """`--draws`, per chain."""
     parser.add_argument(
         "--draws",
-        type=positive_integer,
+        type=several,
         default=default,
         metavar="N",
         help=f"posterior draws per chain ({default})",
@@ -335,7 +335,9 @@ def add_fields_of(
     """
     group = parser.add_argument_group(title)
     hints = get_type_hints(kind)
-    for one in _optional_fields(kind):
+    for one in fields(kind):
+        if "help" not in one.metadata:
+            continue
         if one.default is MISSING:
             raise TypeError(f"Expected a default for {kind.__name__}.{one.name}; got none")
         about = dict(one.metadata)
@@ -360,11 +362,8 @@ def read_fields(arguments: argparse.Namespace, kind: type[Fields]) -> Fields:
     Raises:
         ValueError: if the dataclass refuses a value.
     """
-    return kind(**{one.name: getattr(arguments, one.name) for one in _optional_fields(kind)})
-
-
-def _optional_fields(kind: type[Any]) -> list[Field[Any]]:
-    return [one for one in fields(kind) if "help" in one.metadata]
+    named = [one.name for one in fields(kind) if "help" in one.metadata]
+    return kind(**{name: getattr(arguments, name) for name in named})
 
 
 def _without_none(hint: Any) -> Any:
@@ -402,6 +401,11 @@ def seed(text: str) -> int:
 def positive_integer(text: str) -> int:
     """A count."""
     return _checked(validate.count, text, int)
+
+
+def several(text: str) -> int:
+    """A count of what has a spread."""
+    return _checked(validate.count, text, int, least=2)
 
 
 def whole_number(text: str) -> int:
