@@ -9,7 +9,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
+from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -136,13 +137,8 @@ def add_site_data(parser: argparse._ActionsContainer, *, required: bool = False)
 
 def add_limits(parser: argparse._ActionsContainer) -> None:
     """`--seconds` and `--accept`, of the inference of worlds."""
-    parser.add_argument(
-        "--seconds",
-        type=positive_number,
-        default=60.0,
-        metavar="S",
-        help="limit of the inference (60)",
-    )
+    text = "limit of the inference (60)"
+    parser.add_argument("--seconds", type=positive_number, default=60.0, metavar="S", help=text)
     parser.add_argument(
         "--accept",
         action="store_true",
@@ -335,15 +331,13 @@ def add_fields_of(
     """
     group = parser.add_argument_group(title)
     hints = get_type_hints(kind)
-    for one in fields(kind):
-        if "help" not in one.metadata:
-            continue
+    for one in _optional_fields(kind):
         if one.default is MISSING:
             raise TypeError(f"Expected a default for {kind.__name__}.{one.name}; got none")
         about = dict(one.metadata)
         name = about.get("option", f"--{one.name.replace('_', '-')}")
         default = "" if one.default is None or one.default is False else f" ({one.default})"
-        settings = _taken(one.name, _without_none(hints[one.name]), about, one.default)
+        settings = _taken(one.name, hints[one.name], about, one.default)
         if "metavar" in about:
             settings["metavar"] = about["metavar"]
         group.add_argument(
@@ -362,18 +356,18 @@ def read_fields(arguments: argparse.Namespace, kind: type[Fields]) -> Fields:
     Raises:
         ValueError: if the dataclass refuses a value.
     """
-    named = [one.name for one in fields(kind) if "help" in one.metadata]
-    return kind(**{name: getattr(arguments, name) for name in named})
+    return kind(**{one.name: getattr(arguments, one.name) for one in _optional_fields(kind)})
 
 
-def _without_none(hint: Any) -> Any:
-    """The type of a value that may be None."""
-    parts = [part for part in get_args(hint) if part is not NoneType]
-    return parts[0] if NoneType in get_args(hint) and len(parts) == 1 else hint
+def _optional_fields(kind: type[Any]) -> list[Field[Any]]:
+    return [one for one in fields(kind) if "help" in one.metadata]
 
 
 def _taken(name: str, kind: Any, about: dict[str, Any], default: Any) -> dict[str, Any]:
-    """How argparse takes values of a type."""
+    """How argparse takes values of a type, or of one that may also be None."""
+    parts = [part for part in get_args(kind) if part is not NoneType]
+    if NoneType in get_args(kind) and len(parts) == 1:
+        kind = parts[0]
     limits = {key: about[key] for key in ("least", "most", "above") if key in about}
     if "parse" in about:
         return {"type": about["parse"], "metavar": name.upper()}
@@ -382,12 +376,10 @@ def _taken(name: str, kind: Any, about: dict[str, Any], default: Any) -> dict[st
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction if default else "store_true"}
     if kind is int:
-        return {"type": lambda text: _checked(validate.count, text, int, **limits), "metavar": "N"}
+        return {"type": partial(_checked, validate.count, read=int, **limits), "metavar": "N"}
     if kind is float:
-        return {
-            "type": lambda text: _checked(validate.number, text, float, **limits),
-            "metavar": "X",
-        }
+        read = partial(_checked, validate.number, read=float, **limits)
+        return {"type": read, "metavar": "X"}
     if kind in (str, Path):
         return {"type": kind, "metavar": name.upper()}
     raise TypeError(f"Expected {name} of a type that an option has; got {kind}")
