@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rbpp import inference_data, sentences, validate
 from rbpp.compute import Compute
-from rbpp.display import Part, Table, Units
+from rbpp.display import DEFAULT_VIEW, Part, Table, View
 from rbpp.estimate import Estimate
 from rbpp.inference_data import InferenceData
 from rbpp.mixtures.cavi import cavi
@@ -227,11 +227,9 @@ class Study(Result):
 
         return {"kl_gap": lambda: plots.plot_studies({self.vary: self}, hdi_prob)}
 
-    def answer(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> tuple[str, ...]:
+    def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """How the gaps move with the knob, and in how many worlds they are positive."""
-        shown = self.in_units(units, per_row=per_row)
+        shown = self._in_units(view)
         assert shown is not None
         posterior = shown["posterior"]
         names = [str(name) for name in posterior.data_vars if not str(name).endswith("_mcse")]
@@ -243,9 +241,9 @@ class Study(Result):
         values = posterior[self.vary].values.tolist()
         return tuple(sentences.of_gaps(self.vary, values, gaps, shown_units))
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
+    def _body(self, view: View) -> list[Part]:
         """Quantiles over worlds, which a table of every world would hide."""
-        shown = self.in_units(units, per_row=per_row)
+        shown = self._in_units(view)
         assert shown is not None
         return quantile_tables(shown, self.vary)
 
