@@ -56,10 +56,10 @@ def channel_information(
                           ≤  mean_i [log p(o_i | p_i) − log r_i(o_i)]
 
     with r_i the mean over prompts other than p_i, mixed with the unprompted model where there is
-    one. The lower side cannot exceed log(1 + M) of M other prompts. Where it is near that, where the
-    sides are over a nat of one output apart, and with fewer than 10 prompts, I has its sides and no
-    value, and so has H(M(p)) = ΔI + I. Elsewhere both errors are of one size to first order, and
-    each draw of the value is at a random place between the draws of the sides.
+    one. The lower side cannot exceed log(1 + M) of M other prompts. Where it is near that, where
+    the sides are over a nat of one output apart, and with fewer than 10 prompts, I has its sides
+    and no value, and so has H(M(p)) = ΔI + I. Elsewhere both errors are of one size to first order,
+    and each draw of the value is at a random place between the draws of the sides.
 
     The population is that of outputs: a prompt weighs as many as it has. Draws are of the Bayesian
     bootstrap of prompts, so that all outputs of a prompt go together.
