@@ -288,11 +288,11 @@ def worlds_in_memory(process: Process, sizes: SampleSizes) -> int:
 def world_batches(worlds: int, at_once: int) -> list[Batch]:
     """All worlds, so many at once.
 
-    >>> world_batches(5, 2)
-    [Batch(number=0, worlds=2), Batch(number=1, worlds=2), Batch(number=2, worlds=1)]
+    >>> world_batches(5, 3)
+    [Batch(number=0, first=0, worlds=3), Batch(number=1, first=3, worlds=2)]
     """
-    firsts = range(0, worlds, at_once)
-    return [Batch(number, min(at_once, worlds - first)) for number, first in enumerate(firsts)]
+    firsts = enumerate(range(0, worlds, at_once))
+    return [Batch(number, first, min(at_once, worlds - first)) for number, first in firsts]
 
 
 @one_thread()  # two threads for tensors this small made 24 seconds of work 128 on a busy machine

@@ -38,10 +38,17 @@ _STAGES = ("draws", "chain", "learner", "anchors", "risks", "bounds")
 
 
 class Batch(NamedTuple):
-    """Some of the worlds; `number` among the batches decides the draws in them."""
+    """Some of the worlds, from the `first` on; `number` among the batches decides their draws."""
 
     number: int
+    first: int
     worlds: int
+
+    def of(self, world: Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:
+        """The batch's part of given worlds, (worlds, …) per site."""
+        if world is None:
+            return None
+        return {name: value[self.first :][: self.worlds] for name, value in world.items()}
 
 
 def estimate_terms(
@@ -62,17 +69,12 @@ def estimate_terms(
     compute = compute.spawn("worlds", batch.number) if batch.number else compute
     replicates = sizes.replicates
     stages = compute.stages(_STAGES, "bounds")
-    first = batch.number * sizes.worlds_at_once
     replicas = Replicas(
         model,
         worlds=batch.worlds,
         seed=compute.seed,
         device=compute.device,
-        world=(
-            None
-            if world is None
-            else {name: value[first : first + batch.worlds] for name, value in world.items()}
-        ),
+        world=batch.of(world),
     )
     values = replicas.draw(replicates, "replicates")
     draws = compute.generator("learners", device=compute.device)
