@@ -449,12 +449,15 @@ def describe(name: str, variable: Variable, *, bounds: bool = False) -> None:
     if variable.units == "nats":
         for side in ("lower", "upper"):
             described[f"{name}_{side}"] = replace(
-                variable, long_name=f"{variable.long_name}: {side} estimate"
+                variable, long_name=f"{variable.long_name}: {side} estimate", stands_as=""
             )
     for key, one in described.items():
         VARIABLES[key] = one
         VARIABLES[f"{key}_mcse"] = replace(
-            one, long_name=f"{one.long_name}: Monte Carlo standard error", larger_is="neither"
+            one,
+            long_name=f"{one.long_name}: Monte Carlo standard error",
+            larger_is="neither",
+            stands_as="",
         )
 
 

@@ -103,11 +103,14 @@ class Bounds(Result):
         return found
 
     def details(self) -> Mapping[str, Any]:
-        """Estimators, reasons of missing terms, and notes, each by name of the term."""
+        """Estimators, reasons of missing terms, notes, and what stands as an estimate or a side
+        where an interval would be wrong, each by name of the term."""
+        described = {name: VARIABLES[name].stands_as for name in self.terms if name in VARIABLES}
         return {
             "estimators": self.estimators,
             "missing": self.missing,
             "notes": self.substitutes,
+            "stands_as": {name: kind for name, kind in described.items() if kind},
         }
 
 

@@ -15,9 +15,10 @@ from rbpp.processes.replicas import Replicas
 from rbpp.theory import statements, terms
 from rbpp.theory.bounds import bounds, estimate_worlds, worlds_in_memory
 from rbpp.theory.chain_information import chain_information
+from rbpp.theory.learner_information import Trained
 from rbpp.theory.learners import mixture_learner, point_learner
 from rbpp.theory.model_factor import factor_kind, is_additive
-from rbpp.theory.risk import synthetic_risks
+from rbpp.theory.risk import measured_risks
 from rbpp.theory.settings import LearnerChoice, LemmaConstants, SampleSizes
 from rbpp.theory.statements import LemmaSetting, Statement, all_terms
 from rbpp.theory.world_estimates import ProcessFacts, WorldEstimates, join
@@ -471,14 +472,11 @@ def test_the_absolute_gap_has_no_noise_of_fresh_rows_in_it():
     replicas = Replicas(load_process("linear_gaussian"), worlds=4)
     values = replicas.draw(256, "test")
     generator = torch.Generator().manual_seed(0)
-    learner = point_learner(0.3).prepare(
-        replicas.rows(replicas.draw(1, "pilot"), "synthetic")[:, 0], generator
-    )
-    learned = learner.fit(replicas.rows(values, "synthetic"))
+    trained = Trained.of(point_learner(0.3), replicas, values, "synthetic", generator)
     seed = generator.get_state()
-    found = synthetic_risks(replicas, learner, learned, values, generator).absolute_gap
+    found = measured_risks(trained).absolute_gap
     generator.set_state(seed)
-    weights = learned.draw(generator)
+    learner, weights = trained.prepared, trained.learned.draw(generator)
     sample = learner.loss(weights, replicas.rows(values, "synthetic")).mean(-1)
     held = {name: values[name] for name in ("anchor", "prompt", "target", "unprompted")}
     fresh = [
