@@ -8,7 +8,7 @@ rest is reported.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -195,12 +195,11 @@ def bounds(
             process_checks=process_checks,
         )
     )
-    sided = {
-        name: term
+    estimators = {
+        name: sides_in_words(term)
         for name, term in terms.items()
-        if (term.lower is not None or term.upper is not None) and not name.startswith("slack_")
+        if not name.startswith("slack_") and (term.lower or term.upper) is not None
     }
-    estimators = {name: sides_in_words(term) for name, term in sided.items()}
     attrs = {
         "estimators": estimators,
         "missing": found.missing,
@@ -208,22 +207,15 @@ def bounds(
         "saturated": _saturated(terms),
     }
     settings = {
-        "worlds": sizes.worlds,
+        **asdict(sizes),
         "worlds_at_once": min(worlds_in_memory(process, sizes), sizes.worlds),
-        "replicates": sizes.replicates,
         "pairs": min(sizes.pairs, sizes.replicates),
-        "groups": sizes.groups,
-        "inner": sizes.inner,
-        "learner": found.facts.learner,
-        "anchor_learner": found.facts.anchor_learner,
-        "loss_bound": constants.loss_bound,
+        **asdict(constants),
         "sub_gaussian": mean_sigma,
         "sub_gaussian_from": sigma_from,
-        "layers": constants.layers,
-        "contraction": constants.contraction,
-        "resolution": constants.resolution,
-        "rows_anchor": found.facts.rows["anchor"],
-        "rows_synthetic": found.facts.rows["synthetic"],
+        "learner": found.facts.learner,
+        "anchor_learner": found.facts.anchor_learner,
+        **{f"rows_{name}": count for name, count in found.facts.rows.items()},
         "seed": compute.seed,
     }
     group = _worlds_group(terms, found.world, sizes.worlds)
