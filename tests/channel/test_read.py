@@ -232,6 +232,11 @@ BAD_LINES = {
         [{"log_prob": [-1, -2], "prompt": 0}, {"log_prob": [-1], "prompt": 1}],
         "line 2, field 'log_prob': Expected 2 numbers",
     ),
+    "sides": ([{"log_prob": [-1, -2, -3]}] * 2, "Expected `prompt`.*sides that differ"),
+    "above zero": (
+        [{"log_prob": [-1, 0.5]}, {"log_prob": [-1, -2]}],
+        "at most 0; got 0.5 in row 0, column 1 of log_prob",
+    ),
     "null": (
         [{"log_prob": [-1, None], "prompt": 0}, {"log_prob": [-1, -2], "prompt": 1}],
         "line 1, field 'log_prob': Expected numbers; got nothing",
