@@ -15,6 +15,7 @@ import numpy as np
 
 from rbpp.data import embedding_model, measurements
 from rbpp.data.rows import Rows, refuse_absent
+from rbpp.data.source_files import refuse
 from rbpp.data.static_embedding import DEFAULT, POTION, static_embedding
 from rbpp.progress import progress
 
@@ -126,10 +127,8 @@ def embed(
         vectors, how = _latent_semantics(texts, seed)
         for rows, part in zip(sources, vectors, strict=True):
             if np.abs(part - part[0]).max() < 1e-9:
-                raise ValueError(
-                    f"{rows.origin} ({rows.source}): Expected rows that share words with others; "
-                    f"got {len(rows)} that cannot be told apart by theirs"
-                )
+                got = f"{len(rows)} that cannot be told apart by theirs"
+                refuse(f"{rows.origin} ({rows.source})", "rows that share words with others", got)
         return vectors, Embedding(how + notes, text=True, lexical=True)
     found = _by_model(texts, model, device, cache, mapper, quiet=quiet)
     how = f"sentence-transformers {model}"
@@ -226,17 +225,13 @@ def _of_numbers(sources: Sequence[Rows]) -> tuple[list[np.ndarray], str]:
         ):
             mine = {*(names or ()), *kinds}
             differ = sorted({*(rows.columns or ()), *rows.categories} ^ mine) or sorted(kinds)
-            raise ValueError(
-                f"{rows.origin}: Expected the columns of {sources[0].origin}, numbers or "
-                f"categories as there; got a difference in {', '.join(map(repr, differ))}"
-            )
+            expected = f"the columns of {sources[0].origin}, numbers or categories as there"
+            refuse(rows.origin, expected, f"a difference in {', '.join(map(repr, differ))}")
         if names is not None and rows.columns is not None:
             part = part[:, [rows.columns.index(name) for name in names]]
         elif part.shape[1] != parts[0].shape[1] if parts else False:
-            raise ValueError(
-                f"{rows.origin}: Expected embeddings of dimension {parts[0].shape[1]} as in "
-                f"{sources[0].origin}; got {part.shape[1]}"
-            )
+            expected = f"embeddings of dimension {parts[0].shape[1]} as in {sources[0].origin}"
+            refuse(rows.origin, expected, part.shape[1])
         measurements.refuse_far_rows(f" of {rows.origin}", part)
         parts.append(part)
     if kinds:
@@ -251,10 +246,11 @@ def _refuse_other_roles(sources: Sequence[Rows]) -> None:
         for name, role in rows.roles.items():
             first = sources[0].roles.get(name, role)
             if role != first:
-                raise ValueError(
-                    f"{rows.origin}, field {name!r}: Expected turns of the {first} as in "
-                    f"{sources[0].origin}; got those of the {role}: name the role, "
-                    f"{name.split('.')[0]}.user or {name.split('.')[0]}.assistant"
+                turns = name.split(".")[0]
+                refuse(
+                    f"{rows.origin}, field {name!r}",
+                    f"turns of the {first} as in {sources[0].origin}",
+                    f"those of the {role}: name the role, {turns}.user or {turns}.assistant",
                 )
 
 

@@ -122,14 +122,19 @@ def test_a_cut_cache_file_is_made_again(fake_package, tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
-def other_numbers(path):
+def changed(path, change):
+    """The same checksum beside other rows."""
     with np.load(path) as file:
-        np.savez(path, rows=np.full_like(file["rows"], np.nan), checksum=file["checksum"])
+        kept = {name: file[name] for name in file.files}
+    np.savez(path, **{**kept, "rows": change(kept["rows"])})
+
+
+def other_numbers(path):
+    changed(path, lambda rows: np.full_like(rows, np.nan))
 
 
 def another_width(path):
-    with np.load(path) as file:
-        np.savez(path, rows=file["rows"][:, :2], checksum=file["checksum"])
+    changed(path, lambda rows: rows[:, :2])
 
 
 @pytest.mark.parametrize(
