@@ -107,11 +107,14 @@ def labels(
             if label in seen:
                 if group_field != name:
                     first, place = seen[label]
+                    where = first.place(place)
+                    if first is table:
+                        where = f"{table.unit} {table.numbers[place]}"
                     refuse(
                         table.place(index, name),
                         "distinct ids",
-                        f"{label!r} as in {first.place(place)}: name another with --id-field, or "
-                        f"mark rows that belong together with --group-field {name}",
+                        f"{label!r} as in {where}: name another with --id-field, or mark rows that "
+                        f"belong together with --group-field {name}",
                     )
                 label = f"{label}#{len(ids) + 1}"  # one of a group: its place makes it distinct
             seen[label] = (table, index)

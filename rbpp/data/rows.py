@@ -267,8 +267,7 @@ def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | 
         return [*words, *talks], None
     refuse(
         table.origin,
-        "the name of a text field (--text-field), an embedding field (--embedding-field) or "
-        "columns of numbers (--columns)",
+        "the name of a text field (--text-field), vectors (--embedding-field) or --columns",
         f"none, and the file has {fields.listed(table.columns)}",
     )
 

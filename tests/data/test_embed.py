@@ -205,8 +205,11 @@ def test_a_template_around_every_row_is_said_to_hide_it(words, said):
         " ".join([*random.choice(preamble, words), *random.choice(tasks, 12), str(place)])
         for place in range(60)
     ]
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        _, how = embed([read_rows(texts, "synthetic")])
-    assert any("as of a preamble" in str(one.message) for one in seen) == said
-    assert ("nearly all rows have" in how.how) == said
+    for model, lexical in ((None, said), ("wordllama", False), ("tfidf", True)):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            _, how = embed([read_rows(texts, "synthetic")], model=model)
+        expected = said and model != "tfidf"
+        assert any("as of a preamble" in str(one.message) for one in seen) == expected
+        assert ("nearly all rows have" in how.how) == expected
+        assert how.lexical == lexical
