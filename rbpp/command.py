@@ -230,7 +230,7 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     }
     writers: dict[Path, outputs.Writer] = dict(done.files)
     if parsed.output is not None:
-        if all(result.idata is None for result in several.values()):
+        if not any(result.has_draws for result in several.values()):
             raise ValueError(f"--output: rbpp {name} has no InferenceData to write")
         for key, path in outputs.derived(parsed.output, several).items():
             writers[path] = partial(several[key].save, settings=settings)
@@ -256,7 +256,7 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     elif not parsed.quiet:
         from rbpp import display
 
-        draws = any(result.idata is not None for result in several.values())
+        draws = any(result.has_draws for result in several.values())
         parts: list[Any] = []
         for key, result in several.items():
             parts += [f"{key}:"] if key else []
