@@ -22,7 +22,7 @@ from torch.distributions import MixtureSameFamily
 
 from rbpp import inference_data, sentences, validate
 from rbpp.compute import Compute
-from rbpp.display import Part, Table, Units
+from rbpp.display import DEFAULT_VIEW, Part, Table, View
 from rbpp.estimate import Estimate
 from rbpp.inference_data import InferenceData
 from rbpp.mixtures.cavi import cavi
@@ -37,9 +37,9 @@ from rbpp.result import Result
 # The parts of the generator that K, J and L count.
 PARTS = ("anchor-sampled", "unsampled", "irrelevant")
 HISTOGRAM_BINS, HISTOGRAM_POINTS, HISTOGRAM_FLOOR = 50, 1000, 1e-10
-# Of two starts the better after three passes goes on, until a pass gains less than 3e-4 nats a row.
-# Eight starts to 1e-6 each take ten times as long; they moved medians over 100 worlds by 0.4 nats at
-# K = 2 and 0.1 at K = 8 and 15, a small part of the spread between worlds.
+# Of two starts the better after three passes goes on, until a pass gains less than 3e-4 nats a
+# row. Eight starts to 1e-6 each take ten times as long; they moved medians over 100 worlds by 0.4
+# nats at K = 2 and 0.1 at K = 8 and 15, a small part of the spread between worlds.
 STARTS, FIRST_PASSES, TOLERANCE = 2, 3, 3e-4
 # Nats that a log density in float32 may at most be off before divergences are computed in float64;
 # what gaps were off, in worlds where it was 0.004, was 2e-4 at most.
@@ -87,7 +87,10 @@ def sample_worlds(count: int, *, seed: int = 0, **knobs: Any) -> Worlds:
     run = draw(process, (count, 1), seed, fast_mixtures=True)
     sizes = (process.knobs[name] for name in PAPER_KNOBS.values())
     return Worlds(
-        *(process.sites[site].plain(run.values[site]).squeeze(1) for site in ("anchor", "synthetic")),
+        *(
+            process.sites[site].plain(run.values[site]).squeeze(1)
+            for site in ("anchor", "synthetic")
+        ),
         *(_of_first_row(run.distributions[site]) for site in ("target", "output")),
         tuple(part for part, size in zip(PARTS, sizes, strict=True) for _ in range(size)),
     )
@@ -275,25 +278,22 @@ class Study(Result):
 
         return {"kl_gap": draw}
 
-    def answer(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> tuple[str, ...]:
+    def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """How the gaps move with the knob, and in how many worlds they are positive."""
-        means = {name: gap.mean(0) for name, gap in self._shown(units, per_row=per_row).items()}
-        return tuple(
-            sentences.of_gaps(self.vary, self.values, means, dict.fromkeys(means, units))
-        )
+        means = {name: gap.mean(0) for name, gap in self._shown(view).items()}
+        units = dict.fromkeys(means, view.units)
+        return tuple(sentences.of_gaps(self.vary, self.values, means, units))
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
+    def _body(self, view: View) -> list[Part]:
         """Per direction and value the worlds' quantiles, then the other spreads.
 
         Of every world the posterior mean counts; the last columns are medians over worlds of the
         posterior standard deviation and of the Monte Carlo standard error.
         """
         parts: list[Part] = []
-        for name, gaps in self._shown(units, per_row=per_row).items():
+        for name, gaps in self._shown(view).items():
             lines = [[self.vary, "median", "5 %", "95 %", "> 0 [%]", "posterior sd", "mcse"]]
-            errors = self.gaps[f"{name}_mcse"] * _SCALES[units]
+            errors = self.gaps[f"{name}_mcse"] * _SCALES[view.units]
             means = gaps.mean(0)
             for place, value in enumerate(self.values):
                 low, median, high = np.percentile(means[place], [5, 50, 95])
@@ -302,14 +302,14 @@ class Study(Result):
                 line = [f"{number:.3f}" for number in (median, low, high, spread, mcse)]
                 above = f"{100 * (means[place] > 0).mean():.0f}"
                 lines.append([f"{value}", *line[:3], above, *line[3:]])
-            parts += [f"{name} [{units}], {means.shape[-1]} worlds", Table(lines)]
+            parts += [f"{name} [{view.units}], {means.shape[-1]} worlds", Table(lines)]
         return parts
 
-    def _shown(self, units: Units, *, per_row: bool) -> dict[str, np.ndarray]:
+    def _shown(self, view: View) -> dict[str, np.ndarray]:
         """The gaps in these units; they are per row already."""
-        self._divisors(per_row)  # refuses, where no rows are counted
+        self._divisors(view)  # refuses, where no rows are counted
         return {
-            name: value * _SCALES[units]
+            name: value * _SCALES[view.units]
             for name, value in self.gaps.items()
             if not name.endswith("_mcse")
         }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rbpp.data import embedding_model, measurements
-from rbpp.data.rows import Rows
+from rbpp.data.rows import Rows, refuse_absent
 from rbpp.data.static_embedding import DEFAULT, POTION, static_embedding
 from rbpp.progress import progress
 
@@ -98,6 +98,7 @@ def embed(
     Warns:
         UserWarning: if rows are longer than the model reads, or are mostly one template.
     """
+    refuse_absent(sources)
     notes = "".join(f"; {note}" for rows in sources for note in rows.notes)
     with_text = [rows for rows in sources if rows.text is not None]
     if not with_text:

@@ -158,7 +158,18 @@ def is_prose(table: Table, name: str, measured: Sequence[str]) -> bool:
         return False
     words = sum(len(text.split()) > 1 or not text.isascii() for text in texts)
     length = sorted(map(len, texts))[len(texts) // 2]
-    return not measured or (2 * words > len(texts) and (len(measured) == 1 or length >= _A_LINE))
+    return 2 * words > len(texts) and (len(measured) < 2 or length >= _A_LINE)
+
+
+def refuse_digits(table: Table, name: str) -> None:
+    """Refuse a text field that nobody named and whose rows hold numbers, and hardly a letter."""
+    texts = [value for value in table.columns[name][:_LOOKED_AT] if isinstance(value, str)]
+    digits = [text for text in texts if not any(map(str.isalpha, text)) and re.search(r"\d", text)]
+    if 2 * len(digits) > len(texts):
+        raise ValueError(
+            f"{table.origin}, field {name!r}: Expected text, or numbers in a layout that is known; "
+            f"got {digits[0][:40]!r} (write numbers as CSV or .npy, or name --text-field {name})"
+        )
 
 
 def listed(columns: Mapping[str, Any]) -> str:

@@ -96,7 +96,8 @@ def _read_file(file: SourceFile, array: str | None) -> Table:
             return arrays.read_arrays(file, array)
         if file.suffix not in _READERS:
             known = ", ".join([*_READERS, ".npy", ".npz"])
-            refuse(file.name, f"a file of {known}", file.suffix or "no suffix")
+            got = file.suffix or "no suffix"
+            refuse(file.name, f"a file of {known}", f"{got}: save it as one of these")
         return _READERS[file.suffix](file)
 
 

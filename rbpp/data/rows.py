@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rbpp import validate
-from rbpp.data import chat, fields, folders, measurements
+from rbpp.data import chat, column_kinds, fields, folders, measurements
 from rbpp.data.delimited import as_numbers
 from rbpp.data.measurements import Standardise
 from rbpp.data.read import Table, read_tables
@@ -64,6 +64,7 @@ class Rows:
         roles: of a field that is a place in chat records, who speaks there.
         notes: what was decided in reading them, in words.
         standardise: whether columns are divided by their standard deviation (see `Reading`).
+        absent: columns to be ignored that these rows do not have.
     """
 
     source: str
@@ -80,6 +81,7 @@ class Rows:
     roles: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     standardise: Standardise = "auto"
+    absent: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -151,7 +153,9 @@ def read_rows(
         text_fields = [text_fields]
     reading = reading or Reading()
     found = read_tables(data, split=reading.split, array=embedding_field)
-    tables = [_without(_split_array(table, reading), reading) for table in found if len(table)]
+    whole = [_split_array(table, reading) for table in found if len(table)]
+    absent = frozenset(reading.ignore).difference(*(table.columns for table in whole))
+    tables = [_without(table, reading) for table in whole]
     tables = folders.of_split(tables, reading.split) if tables else []
     origin = str(data) if len(tables) != 1 else tables[0].origin
     if not tables:
@@ -179,7 +183,7 @@ def read_rows(
         rows = replace(rows, text=texts, roles=fields.roles(tables[0], text_fields))
     elif embedding_field is not None:
         matrix = _joined(tables, [_vectors(t, *fields.column(t, embedding_field)) for t in tables])
-        measurements.refuse_no_measurements(origin, matrix)
+        column_kinds.refuse_no_measurements(origin, matrix)
         rows = replace(rows, embedding=matrix)
     else:
         rows = _of_columns(rows, tables, {id_field or "id", group_field, label_field}, reading)
@@ -188,7 +192,18 @@ def read_rows(
     _refuse_identical(rows, f"{origin} ({source})")
     paired = {name: _paired(tables, path) for name, path in (paired_fields or {}).items()}
     notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
-    return replace(rows, paired=paired, notes=notes, standardise=reading.standardise)
+    return replace(rows, paired=paired, notes=notes, standardise=reading.standardise, absent=absent)
+
+
+def refuse_absent(sources: Sequence[Rows]) -> None:
+    """Refuse a column that was to be ignored and that none of the sources has.
+
+    Raises:
+        ValueError: naming it, and the sources.
+    """
+    for name in sorted(frozenset.intersection(*(rows.absent for rows in sources))):
+        where = ", ".join(dict.fromkeys(rows.origin for rows in sources[:3]))
+        raise ValueError(f"Expected a column {name!r} to ignore in {where}; got none of that name")
 
 
 def is_text_field(data: Any, name: str) -> bool:
@@ -245,7 +260,7 @@ def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | 
     numbers = [name for name in first if _are_numbers(columns[name])]
     others = [name for name in first if name not in (*vectors, *talks, *numbers)]
     words = [name for name in others if isinstance(first[name], str)]
-    kinds = [name for name in others if measurements.are_categories(columns[name])]
+    kinds = [name for name in others if column_kinds.are_categories(columns[name])]
     for name in words:
         if name in table.indices:
             raise ValueError(
@@ -256,8 +271,10 @@ def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | 
         return [], None
     if len(vectors) == 1 and not words and not talks:
         return [], vectors[0]
-    prose = not words or fields.is_prose(table, words[0], measurements.measured(numbers))
+    prose = not words or fields.is_prose(table, words[0], column_kinds.measured(numbers))
     if len(words) + len(talks) == 1 and not vectors and prose:
+        for name in words:
+            fields.refuse_digits(table, name)
         return [*words, *talks], None
     raise ValueError(
         f"{table.origin}: Expected the name of a text field (--text-field), an embedding field "

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from rbpp.data import folders
 from rbpp.data.arrays import read_header
+from rbpp.data.column_kinds import refuse_no_measurements
 from rbpp.data.columnar import ARROW, saved_indices
-from rbpp.data.measurements import number_columns, refuse_no_measurements
+from rbpp.data.measurements import number_columns
 from rbpp.data.source_files import check_regular, guarded, refuse
 from rbpp.data.table import Table, refuse_repeated
 

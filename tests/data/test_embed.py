@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from rbpp.data import embedding_model
 from rbpp.data.embed import embed
 from rbpp.data.rows import read_rows
 
@@ -119,6 +120,38 @@ def test_a_cut_cache_file_is_made_again(fake_package, tmp_path):
     (again,), _ = embed([rows(["aa", "b"])], model="m", cache=tmp_path)
     np.testing.assert_array_equal(again, vectors)
     assert not list(tmp_path.glob("*.part"))
+
+
+def other_numbers(path):
+    with np.load(path) as file:
+        np.savez(path, rows=np.full_like(file["rows"], np.nan), checksum=file["checksum"])
+
+
+def another_width(path):
+    with np.load(path) as file:
+        np.savez(path, rows=file["rows"][:, :2], checksum=file["checksum"])
+
+
+@pytest.mark.parametrize(
+    "damage", [other_numbers, another_width, lambda path: path.write_bytes(b"")]
+)
+def test_a_damaged_cache_entry_is_made_again(damage, tmp_path):
+    rows = np.arange(6.0).reshape(2, 3)
+    for _ in range(2):
+        found, cut = embedding_model.cached(["a", "b"], "m", tmp_path, lambda texts: rows)
+        np.testing.assert_array_equal(found, rows[:, :2])
+        assert cut.all()
+        (entry,) = tmp_path.iterdir()
+        damage(entry)
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.warns(UserWarning, match="embeddings are not kept"):
+        found, _ = embedding_model.cached(
+            ["a"], "m", tmp_path / "file", lambda texts: np.ones((1, 3))
+        )
+    assert found.shape == (1, 2)
 
 
 def test_default_cache_follows_the_environment(fake_package, tmp_path, monkeypatch):
