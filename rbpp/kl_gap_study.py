@@ -86,13 +86,15 @@ def sample_worlds(count: int, *, seed: int = 0, **knobs: Any) -> Worlds:
     process = load_process("gaussian_mixture", **knobs)
     run = draw(process, (count, 1), seed, fast_mixtures=True)
     sizes = (process.knobs[name] for name in PAPER_KNOBS.values())
+    rows = {
+        site: process.sites[site].plain(run.values[site]).squeeze(1)
+        for site in ("anchor", "synthetic")
+    }
     return Worlds(
-        *(
-            process.sites[site].plain(run.values[site]).squeeze(1)
-            for site in ("anchor", "synthetic")
-        ),
-        *(_of_first_row(run.distributions[site]) for site in ("target", "output")),
-        tuple(part for part, size in zip(PARTS, sizes, strict=True) for _ in range(size)),
+        **rows,
+        truth=_of_first_row(run.distributions["target"]),
+        generator=_of_first_row(run.distributions["output"]),
+        parts=tuple(part for part, size in zip(PARTS, sizes, strict=True) for _ in range(size)),
     )
 
 
@@ -252,8 +254,8 @@ class Study(Result):
     def __post_init__(self) -> None:
         del self.__dict__["idata"]  # made where it is asked for
 
-    @cached_property
-    def idata(self) -> InferenceData:  # type: ignore[override]
+    @cached_property  # type: ignore[misc]
+    def idata(self) -> InferenceData:
         """The gaps as InferenceData: ArviZ takes longer to import than a thousand worlds to fit."""
         worlds = next(iter(self.gaps.values())).shape[-1]
         return inference_data.make(
