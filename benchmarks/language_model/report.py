@@ -14,13 +14,14 @@ from scipy.stats import spearmanr
 
 from . import smollm2, smollm2_study, text
 from .generate import Arrays, load, say
-from .grid import LINES, SMOOTHING, Cell, Size
+from .grid import LINES, SCHEDULES, SMOOTHING, Cell, Size
 from .predict import BASELINES, ORDERINGS, SIGNS
 
 _SMALL, _LARGE = "small transformer", "SmolLM2"
 _ALIKE = "small transformer, fully trained generating model"
 _MARKS = "<!-- tables: written by benchmarks/language_models.py report -->"
 _BOOTSTRAPS = 500
+_FEWEST = 10  # cells that a rank correlation is given of
 _SIDES = ("lower", "upper")
 # Statement to (left side, right side, what C multiplies is in nats a token).
 INEQUALITIES = {
@@ -36,13 +37,12 @@ INEQUALITIES = {
 }
 
 
-def report(work: Path, every: list[Cell], size: Size, results: Path) -> None:
-    """Tables, figure and page."""
-    predicted = pd.read_csv(results / "language_models_predictions.csv")
-    measured = measured_table(work, every, size, predicted)
-    measured.to_csv(results / "language_models_outcomes.csv", index=False, float_format="%.5g")
-    both = predicted.merge(measured, on="name")
-    both["model"] = np.where(both["name"].str.startswith("smollm2"), _LARGE, _SMALL)
+def report(work: Path, every: list[Cell], size: Size, prefix: Path, page: Path) -> None:
+    """Tables, figure and page; tables and figure begin with `prefix`."""
+    predicted = pd.read_csv(f"{prefix}_predictions.csv")
+    measured = measured_table(work, size, predicted)
+    measured.to_csv(f"{prefix}_outcomes.csv", index=False, float_format="%.5g")
+    both = _with_models(predicted.merge(measured, on="name"))
     sides = inequalities(both)
     ranks = rank_correlations(both)
     tables = [
@@ -53,26 +53,75 @@ def report(work: Path, every: list[Cell], size: Size, results: Path) -> None:
         *_rank_table(ranks),
         *_line_table(both),
     ]
-    draw(sides, ranks, results / "language_models.png")
-    page = results / "language_models.md"
+    for name in SCHEDULES:
+        other = size.scheduled(name)
+        if name != size.schedule and (work / f"{other.outcomes}_anchors.npz").exists():
+            again = measured_table(work, other, predicted)
+            again.to_csv(f"{prefix}_{other.outcomes}.csv", index=False, float_format="%.5g")
+            tables += _schedule_table(name, both, _with_models(predicted.merge(again, on="name")))
+    draw(sides, ranks, Path(f"{prefix}.png"))
     written = page.read_text(encoding="utf-8") if page.exists() else f"{_MARKS}\n{_MARKS}\n"
     before, _, after = written.split(_MARKS)
     page.write_text(_MARKS.join([before, "\n" + "\n".join(tables) + "\n", after]), encoding="utf-8")
     say(f"{page}")
 
 
-def measured_table(
-    work: Path, every: list[Cell], size: Size, predicted: pd.DataFrame
-) -> pd.DataFrame:
+def _with_models(both: pd.DataFrame) -> pd.DataFrame:
+    large = both["name"].str.startswith("smollm2")
+    return both.assign(model=np.where(large, _LARGE, _SMALL))
+
+
+def _schedule_table(name: str, first: pd.DataFrame, other: pd.DataFrame) -> list[str]:
+    """Whether another training of the fine-tunes orders the same cells alike."""
+    both = first.merge(other[["name", "loss", "loss_anchor"]], on="name", suffixes=("", "_other"))
+    columns = (("first", "loss"), (name, "loss_other"))
+    better = [f"{(both[loss] < both['loss_base']).mean():.0%} ({n})" for n, loss in columns]
+    rho, low, high = _rho(both["loss"], both["loss_other"])
+    lines = [
+        "",
+        f"### The schedule `{name}` on {len(both)} of the cells",
+        "",
+        f"Median losses {both['loss'].median():.4f} (first) and "
+        f"{both['loss_other'].median():.4f} ({name}), base {both['loss_base'].iloc[0]:.4f}; better "
+        f"than base: {' and '.join(better)}. The two losses order the cells alike with ρ = "
+        f"{rho:.2f} ({low:.2f} to {high:.2f}).",
+        "",
+        f"| predictor | ρ, first | 94 % | ρ, {name} | 94 % |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for predictor, sign in SIGNS.items():
+        if predictor not in both:
+            continue
+        part = both[[predictor, "loss", "loss_other"]].dropna()
+        if len(part) >= _FEWEST and part[predictor].nunique() > 1:
+            found = [_rho(sign * part[predictor], part[loss]) for _, loss in columns]
+            shown = " | ".join(f"{r:.2f} | {low:.2f} to {high:.2f}" for r, low, high in found)
+            lines.append(f"| `{predictor}` | {shown} |")
+    return lines
+
+
+def _rho(first: pd.Series, second: pd.Series) -> tuple[float, float, float]:
+    """Spearman's ρ with its 94 % interval by resampling cells."""
+    chance, values = np.random.default_rng(0), np.stack([first, second])
+    draws = []
+    for _ in range(_BOOTSTRAPS):
+        drawn = values[:, chance.integers(values.shape[1], size=values.shape[1])]
+        if (drawn.min(1) < drawn.max(1)).all():
+            draws.append(spearmanr(*drawn).statistic)
+    low, high = np.quantile(draws, [0.03, 0.97])
+    return float(spearmanr(*values).statistic), float(low), float(high)
+
+
+def measured_table(work: Path, size: Size, predicted: pd.DataFrame) -> pd.DataFrame:
     """Losses of every cell in nats a token, means over replicates with their standard errors."""
     noise = {_SMALL: size.noise, _LARGE: 3e-4}
     found: list[dict[str, Any]] = []
-    small = load(work / "outcomes_anchors.npz")
-    for path in sorted((work / "outcomes").glob("*.npz")):
+    small = load(work / f"{size.outcomes}_anchors.npz")
+    for path in sorted((work / size.outcomes).glob("*.npz")):
         made = load(path)
         for name in json.loads(str(made["cells"])):
             found.append({"name": name, **_cell(made, small, name, predicted, noise[_SMALL])})
-    if (work / "smollm2_outcomes.npz").exists():
+    if (work / "smollm2_outcomes.npz").exists() and size.schedule == "first":
         made = load(work / "smollm2_outcomes.npz")
         for name in sorted({key.split("/")[0] for key in made if key.startswith("smollm2")}):
             found.append({"name": name, **_cell(made, made, name, predicted, noise[_LARGE])})
@@ -200,33 +249,18 @@ def rank_correlations(both: pd.DataFrame) -> pd.DataFrame:
         & (both["rows"] >= 256),
         _LARGE: both["model"] == _LARGE,
     }
-    chance, found = np.random.default_rng(0), []
+    found = []
     for group, chosen in groups.items():
         part = both[chosen]
         for predictor, sign in SIGNS.items():
-            if predictor not in part or part[predictor].nunique() < 2:
+            pair = part[[predictor, "loss"]].dropna() if predictor in part else part[[]]
+            if len(pair.columns) < 2 or len(pair) < _FEWEST or pair[predictor].nunique() < 2:
                 continue
-            pair = part[[predictor, "loss"]].dropna()
-            if len(pair) < 10:
-                continue
-            value, loss = pair.to_numpy().T
-            draws = []
-            for _ in range(_BOOTSTRAPS):
-                index = chance.integers(len(pair), size=len(pair))
-                draws.append(spearmanr(value[index], loss[index]).statistic)
-            low, high = np.nanquantile(sign * np.array(draws), [0.03, 0.97])
-            found.append(
-                {
-                    "group": group,
-                    "predictor": predictor,
-                    "kind": "baseline" if predictor in BASELINES else "rbpp",
-                    "rho": sign * spearmanr(value, loss).statistic,
-                    "low": low,
-                    "high": high,
-                    "cells": len(pair),
-                }
-            )
-    return pd.DataFrame(found)
+            rho, low, high = _rho(sign * pair[predictor], pair["loss"])
+            kind = "baseline" if predictor in BASELINES else "rbpp"
+            found.append((group, predictor, kind, rho, low, high, len(pair)))
+    columns = ["group", "predictor", "kind", "rho", "low", "high", "cells"]
+    return pd.DataFrame(found, columns=columns)
 
 
 def _heading(both: pd.DataFrame, size: Size) -> list[str]:
@@ -304,6 +338,8 @@ def _conditional(work: Path) -> list[str]:
     """Bounds of `rbpp cmi` on the supersample."""
     from rbpp.fine_tuning.fine_tunes import fine_tune_bounds
 
+    if not (work / "outcomes_supersample.npz").exists():
+        return []
     made = load(work / "outcomes_supersample.npz")
     losses = made["losses"].astype(float)
     largest = math.log(text.SEPARATOR / SMOOTHING)

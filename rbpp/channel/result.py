@@ -36,23 +36,24 @@ class ChannelInformation(Result):
 
     Attributes:
         data: the log-probabilities.
-        surprise: (n,) −log p(output | its prompt), nats.
         prompt_information: (n, 2) log p(output | its prompt) / p(output) of every output, with the
             mean probability as on the lower and as on the upper side; nan without any contrast.
         refused: why I(p; M(p)) has its sides and no value; empty where it has one.
         per_token: information per token, whatever `per_row` says.
         token_draws: tokens of an output, by set of rows (draw,); empty where they are not known.
-        limit: the largest lower side that so many prompts can give, nats of one output.
     """
 
     idata: InferenceData
     data: LogProbabilities
-    surprise: Tensor
     prompt_information: Tensor
     refused: str
-    limit: float
     per_token: bool = False
     token_draws: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def surprise(self) -> Tensor:
+        """(n,) −log p(output | its prompt), nats."""
+        return -self.data.own
 
     @cached_property
     def rows(self) -> pd.DataFrame:
