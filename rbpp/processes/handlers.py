@@ -111,8 +111,8 @@ class Run(Messenger):
                 if "dtype" not in str(error) and "scalar type" not in str(error):
                     raise
                 raise RuntimeError(
-                    f"{error}: rbpp runs models in float64, so give the model's own tensors that "
-                    "type, such as weights.double()"
+                    "rbpp runs models in float64: give the model's own tensors that type, such as "
+                    f"net.double() or weights.double() ({error})"
                 ) from error
             self.ended = other_states()
             if torch.initial_seed() != started:
