@@ -473,7 +473,7 @@ def _line_table(both: pd.DataFrame, size: Size) -> list[str]:
         "",
         "### One knob at a time",
         "",
-        "± is a standard error over data sets; Welch's t decides between the ends of a knob, at 94 %.",
+        "± is a standard error over data sets; Welch's t at 94 % compares the ends of a knob.",
         "",
         "| model | knob | the theory says | loss at each value | found |",
         "|---|---|---|---|---|",
