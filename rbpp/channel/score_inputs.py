@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rbpp.channel.language_model import LanguageModel
+from rbpp.channel.pairs import truth
 from rbpp.channel.score_settings import ScoreSettings
 from rbpp.data import chat, fields
 from rbpp.data.read import read_tables
@@ -89,7 +90,8 @@ def score_inputs(
     _check_lengths(model, prompt_tokens, output_tokens, places)
     kept = None
     if "kept" in output_table.columns:
-        kept = np.asarray([_truth(output_table, i) for i in range(len(output_table))])
+        given_kept = zip(output_table.columns["kept"], places[0], strict=True)
+        kept = np.asarray([truth("nothing" if v is None else v, place) for v, place in given_kept])
     return ScoreInputs(prompt_tokens, output_tokens, prompt, kept, tuple(notes), places)
 
 
@@ -272,12 +274,3 @@ def _check_lengths(
                 f"{model.context} tokens for every output, the longest of {len(outputs[longest])} "
                 f"({places[0][longest]}); got a prompt of {len(tokens)} tokens"
             )
-
-
-def _truth(table: Table, index: int) -> bool:
-    value = table.columns["kept"][index]
-    if not isinstance(value, bool | np.bool_) and value not in (0, 1):
-        raise ValueError(
-            f"{table.place(index)}, field 'kept': Expected true or false; got {str(value)[:40]!r}"
-        )
-    return bool(value)

@@ -189,7 +189,7 @@ BAD_LINES = {
     "twice": ([scored(), scored()], "line 2: Expected output 'o' once under prompt 'p'"),
     "tokens": (
         [scored(tokens=3), scored(prompt="q", tokens=4)],
-        "line 2: Expected 3 tokens.*got 4: it is cut into other tokens",
+        "line 2: Expected one number of tokens.*got 4 after 3: it is cut into other tokens",
     ),
     "uneven": (
         [scored(), scored(prompt="q"), scored(output="r", prompt="q", own="q")],
