@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
+from scipy.stats import t as student
 
 from . import smollm2, smollm2_study, text
 from .generate import Arrays, load, say
@@ -23,6 +25,13 @@ _MARKS = "<!-- tables: written by benchmarks/language_models.py report -->"
 _BOOTSTRAPS = 500
 _FEWEST = 10  # cells that a rank correlation is given of
 _SIDES = ("lower", "upper")
+_CONDITIONAL = "### Conditional mutual information"
+# R(W) on D, the loss on real text, is the sum of these.
+_PARTS = {
+    "far_from_task": "R(W) on D − R(W) on D_gen",
+    "estimation_gap": "R(W) on D_gen − on S_gen",
+    "training_loss": "R(W) on S_gen",
+}
 # Statement to (left side, right side, what C multiplies is in nats a token).
 INEQUALITIES = {
     "Lemma 3.1": ("generalization_error", "bound_lemma_3_1"),
@@ -40,8 +49,13 @@ INEQUALITIES = {
 def report(work: Path, every: list[Cell], size: Size, prefix: Path, page: Path) -> None:
     """Tables, figure and page; tables and figure begin with `prefix`."""
     predicted = pd.read_csv(f"{prefix}_predictions.csv")
-    measured = measured_table(work, size, predicted)
-    measured.to_csv(f"{prefix}_outcomes.csv", index=False, float_format="%.5g")
+    if (work / f"{size.outcomes}_anchors.npz").exists():
+        measured = measured_table(work, size, predicted)
+        measured.to_csv(f"{prefix}_outcomes.csv", index=False, float_format="%.5g")
+    else:
+        say(f"no outcomes in {work}: tables are made of {prefix}_outcomes.csv")
+        measured = pd.read_csv(f"{prefix}_outcomes.csv")
+    written = page.read_text(encoding="utf-8") if page.exists() else f"{_MARKS}\n{_MARKS}\n"
     both = _with_models(predicted.merge(measured, on="name"))
     sides = inequalities(both)
     ranks = rank_correlations(both)
@@ -49,9 +63,10 @@ def report(work: Path, every: list[Cell], size: Size, prefix: Path, page: Path) 
         *_heading(both, size),
         *_inequality_table(sides),
         *_learner_table(both),
-        *_conditional(work),
+        *(_conditional(work) or _section(written, _CONDITIONAL)),
         *_rank_table(ranks),
-        *_line_table(both),
+        *_part_table(both),
+        *_line_table(both, size),
     ]
     for name in SCHEDULES:
         other = size.scheduled(name)
@@ -60,10 +75,15 @@ def report(work: Path, every: list[Cell], size: Size, prefix: Path, page: Path) 
             again.to_csv(f"{prefix}_{other.outcomes}.csv", index=False, float_format="%.5g")
             tables += _schedule_table(name, both, _with_models(predicted.merge(again, on="name")))
     draw(sides, ranks, Path(f"{prefix}.png"))
-    written = page.read_text(encoding="utf-8") if page.exists() else f"{_MARKS}\n{_MARKS}\n"
     before, _, after = written.split(_MARKS)
     page.write_text(_MARKS.join([before, "\n" + "\n".join(tables) + "\n", after]), encoding="utf-8")
     say(f"{page}")
+
+
+def _section(page: str, heading: str) -> list[str]:
+    """A section of the page as it is; none if it has none."""
+    _, found, after = page.partition(heading)
+    return ["", *f"{found}{after.split('### ')[0]}".rstrip().splitlines()] if found else []
 
 
 def _with_models(both: pd.DataFrame) -> pd.DataFrame:
@@ -102,14 +122,16 @@ def _schedule_table(name: str, first: pd.DataFrame, other: pd.DataFrame) -> list
 
 def _rho(first: pd.Series, second: pd.Series) -> tuple[float, float, float]:
     """Spearman's ρ with its 94 % interval by resampling cells."""
-    chance, values = np.random.default_rng(0), np.stack([first, second])
-    draws = []
-    for _ in range(_BOOTSTRAPS):
-        drawn = values[:, chance.integers(values.shape[1], size=values.shape[1])]
-        if (drawn.min(1) < drawn.max(1)).all():
-            draws.append(spearmanr(*drawn).statistic)
-    low, high = np.quantile(draws, [0.03, 0.97])
-    return float(spearmanr(*values).statistic), float(low), float(high)
+    values = np.stack([first, second])
+    count = values.shape[1]
+    index = np.random.default_rng(0).integers(count, size=(_BOOTSTRAPS, count))
+    drawn = np.concatenate([np.arange(count)[None], index])
+    ranks = rankdata(values[:, drawn], axis=-1)
+    ranks -= ranks.mean(-1, keepdims=True)
+    scale = np.sqrt((ranks**2).sum(-1).prod(0))
+    found = (ranks.prod(0).sum(-1) / np.where(scale > 0, scale, np.nan)).tolist()
+    low, high = np.nanquantile(found[1:], [0.03, 0.97])
+    return found[0], float(low), float(high)
 
 
 def measured_table(work: Path, size: Size, predicted: pd.DataFrame) -> pd.DataFrame:
@@ -279,10 +301,10 @@ def _heading(both: pd.DataFrame, size: Size) -> list[str]:
         if len(part):
             loss = part["loss"]
             lines.append(
-                f"| {name} | {part['loss_base'].iloc[0]:.3f} | {loss.min():.3f}, "
-                f"{loss.median():.3f}, {loss.max():.3f} | "
+                f"| {name} | {part['loss_base'].iloc[0]:.4f} | {loss.min():.4f}, "
+                f"{loss.median():.4f}, {loss.max():.4f} | "
                 f"{(loss < part['loss_base']).mean():.0%} | "
-                f"{part['loss_anchor'].min():.3f} to {part['loss_anchor'].max():.3f} | "
+                f"{part['loss_anchor'].min():.4f} to {part['loss_anchor'].max():.4f} | "
                 f"{(loss < part['loss_anchor']).mean():.0%} | {part['loss_se'].median():.4f} |"
             )
     return lines
@@ -347,7 +369,7 @@ def _conditional(work: Path) -> list[str]:
     count, pairs = made["masks"].shape
     lines = [
         "",
-        f"### Conditional mutual information of {count} fine-tunes on one of each of {pairs} pairs",
+        f"{_CONDITIONAL} of {count} fine-tunes on one of each of {pairs} pairs",
         "",
         "| term | posterior mean | 94 % interval |",
         "|---|---:|---:|",
@@ -370,7 +392,8 @@ def _rank_table(ranks: pd.DataFrame) -> list[str]:
         "### Who orders the cells by the measured loss",
         "",
         "Spearman's ρ with the loss on real text, turned by the sign that was written down "
-        "beforehand: 1 is the right order, −1 the reverse. 94 % intervals by resampling cells.",
+        "beforehand: 1 is the right order, −1 the reverse. 94 % intervals by resampling cells. The "
+        "worst come first.",
     ]
     for group, part in ranks.groupby("group", sort=False):
         lines += [
@@ -383,50 +406,102 @@ def _rank_table(ranks: pd.DataFrame) -> list[str]:
         lines += [
             f"| `{row.predictor}` | {row.kind} | {row.rho:.2f} | {row.low:.2f} to {row.high:.2f} | "
             f"{row.cells} |"
-            for row in part.sort_values("rho", ascending=False).itertuples()
+            for row in part.sort_values("rho").itertuples()
         ]
     return lines
 
 
-def _line_table(both: pd.DataFrame) -> list[str]:
+def _part_table(both: pd.DataFrame) -> list[str]:
+    """The three parts of the loss on real text: how they follow ΔI, what a knob does to each."""
+    both = both.assign(far_from_task=both["loss"] - both["training_loss"] - both["estimation_gap"])
+    groups = {
+        _SMALL: both["model"] == _SMALL,
+        _ALIKE: (both["model"] == _SMALL) & (both["generator"] == "full"),
+        _LARGE: both["model"] == _LARGE,
+    }
+    lines = [
+        "",
+        "### Three parts of the loss, and ΔI",
+        "",
+        "The loss on real text D is the loss on the rows S_gen, plus what those rows flatter it "
+        "against fresh rows of their distribution D_gen (Lemma 4.6), plus what D_gen differs from "
+        "D (Lemma 3.1). Spearman's ρ of ΔI with each, and of each with the loss, 94 % intervals by "
+        "resampling cells.",
+        "",
+        "| cells | part | least, median, most | ρ with ΔI | ρ with the loss |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for name, chosen in groups.items():
+        part = both[chosen]
+        for column, what in _PARTS.items() if len(part) >= _FEWEST else ():
+            ordered = [_rho(part[other], part[column]) for other in ("information_gain", "loss")]
+            rhos = " | ".join(f"{r:.2f} ({low:.2f} to {high:.2f})" for r, low, high in ordered)
+            least, middle, most = part[column].quantile([0, 0.5, 1])
+            lines.append(f"| {name} | {what} | {least:.3f}, {middle:.3f}, {most:.3f} | {rhos} |")
+    lines += [
+        "",
+        "From the first to the last value of a knob, all else as in the centre:",
+        "",
+        f"| model | knob | from, to | change of the loss | {' | '.join(_PARTS.values())} |",
+        "|---|---|---|---:|---:|---:|---:|",
+    ]
+    for model, knob, part in _lines(both):
+        change = part[["loss", *_PARTS]].iloc[-1] - part[["loss", *_PARTS]].iloc[0]
+        ends = f"{part[knob].iloc[0]}, {part[knob].iloc[-1]}"
+        shown = " | ".join(f"{value:+.3f}" for value in change)
+        lines.append(f"| {model} | {knob} | {ends} | {shown} |")
+    return lines
+
+
+def _lines(both: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Model, knob, and the cells in which it alone leaves the centre, in its order."""
+    for model, prefix, knobs in (
+        (_SMALL, "", LINES),
+        (_LARGE, "smollm2-", smollm2_study.LINES),
+    ):
+        part = both[(both["model"] == model) & ~both["name"].str.contains("shuffled")]
+        for knob in knobs:
+            alone = part["name"].str.startswith(f"{prefix}line-{knob}-")
+            found = part[alone | (part["name"] == f"{prefix}centre")].sort_values(knob)
+            if len(found) > 1:
+                yield model, knob, found
+
+
+def _line_table(both: pd.DataFrame, size: Size) -> list[str]:
     """One knob at a time, all else as in the centre."""
     lines = [
         "",
         "### One knob at a time",
         "",
+        "± is a standard error over data sets; Welch's t at 94 % compares the ends of a knob.",
+        "",
         "| model | knob | the theory says | loss at each value | found |",
         "|---|---|---|---|---|",
     ]
-    for model, prefix, knobs in (
-        (_SMALL, "", LINES),
-        (_LARGE, "smollm2-", smollm2_study.LINES),
-    ):
-        part = both[both["model"] == model].set_index("name")
-        if not len(part):
-            continue
-        for knob in knobs:
-            names = {f"{prefix}centre": part.loc[f"{prefix}centre", knob]}
-            for name in part.index[part.index.str.startswith(f"{prefix}line-{knob}-")]:
-                if "shuffled" not in name:
-                    names[name] = part.loc[name, knob]
-            order = sorted(names, key=lambda name: names[name])
-            if len(order) < 2:
-                continue
-            losses = part.loc[order, "loss"].to_numpy()
-            errors = part.loc[order, "loss_se"].fillna(0).to_numpy()
-            change = losses[-1] - losses[0]
-            sure = abs(change) > 2 * math.hypot(errors[0], errors[-1])
-            expected = ORDERINGS[knob][0]
-            agrees = (
-                "undecided" if not sure else "as said" if change * expected > 0 else "the reverse"
-            )
-            shown = ", ".join(
-                f"{names[n]}: {loss:.4f} ± {error:.4f}"
-                for n, loss, error in zip(order, losses, errors, strict=True)
-            )
-            says = "less loss" if expected < 0 else "more loss"
-            lines.append(f"| {model} | {knob} | {says} | {shown} | {agrees} |")
+    for model, knob, part in _lines(both):
+        losses, errors = part["loss"].to_numpy(), part["loss_se"].fillna(0).to_numpy()
+        change = losses[-1] - losses[0]
+        expected = ORDERINGS[knob][0]
+        agrees = "as said" if change * expected > 0 else "the reverse"
+        replicates = (size if model == _SMALL else smollm2_study.size_of(size)).replicates
+        if not _differ(change, errors[[0, -1]], replicates):
+            agrees = "undecided"
+        shown = ", ".join(
+            f"{value}: {loss:.4f} ± {error:.4f}"
+            for value, loss, error in zip(part[knob], losses, errors, strict=True)
+        )
+        says = "less loss" if expected < 0 else "more loss"
+        lines.append(f"| {model} | {knob} | {says} | {shown} | {agrees} |")
     return lines
+
+
+def _differ(change: float, errors: np.ndarray, replicates: int) -> bool:
+    """Whether two means of few replicates differ, by Welch's t at 94 %."""
+    variance = errors**2
+    if not variance.any():
+        return change != 0
+    freedom = variance.sum() ** 2 * (replicates - 1) / (variance**2).sum()
+    return bool(abs(change) > student.ppf(0.97, freedom) * math.sqrt(variance.sum()))
 
 
 def draw(sides: pd.DataFrame, ranks: pd.DataFrame, path: Path) -> None:
