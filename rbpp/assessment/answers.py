@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,9 +23,6 @@ SMALL_SHARE, SMALL_DIVERGENCE = 0.05, 0.1
 SURE = 0.9
 # Ends this far apart are worth twenty marks.
 WIDE = 0.15
-# Near halves that are told apart better than this, style taken away: of 17 pairs of authors in the
-# default embedding none was above .91; four random projections of word counts gave .99 and over.
-_STYLE_ALONE = 0.97
 
 
 def answers(
@@ -54,12 +51,33 @@ def answers(
         _repeated(sources, shares),
     ]
     likely = rows.loc[rows["source"] == "synthetic", "off_task"].to_numpy(float)
-    above = likely[likely > 0.5]
     settled = found[0]["verdict"] != "unclear"
-    return [
-        *found,
-        which_rows(task, len(likely), len(above), float(above.sum()), settled=settled),
-    ]
+    return [*found, which_rows(task, Likely.of(likely), settled=settled)]
+
+
+class Likely(NamedTuple):
+    """How many synthetic rows there are, how many are likely off the task, and how likely.
+
+    Attributes:
+        rows: all of them.
+        drop: those that are more likely off the task than on it.
+        total: the sum of their probabilities; nan where no row has one.
+    """
+
+    rows: int = 0
+    drop: int = 0
+    total: float = 0.0
+
+    @classmethod
+    def of(cls, likely: Array) -> Likely:
+        """Of rows with these probabilities (n,), nan where they are not known."""
+        above = likely[likely > 0.5]
+        known = not np.isnan(likely).all()
+        return cls(len(likely), len(above), float(above.sum()) if known else math.nan)
+
+    def with_more(self, other: Likely) -> Likely:
+        """Of both parts of the rows."""
+        return Likely(self.rows + other.rows, self.drop + other.drop, self.total + other.total)
 
 
 def task_name(sources: Sources) -> str:
@@ -67,25 +85,20 @@ def task_name(sources: Sources) -> str:
     return "task" if sources.roles[sources.task] == "target" else "anchor set"
 
 
-def which_rows(task: str, count: int, drop: int, total: float, *, settled: bool) -> dict[str, Any]:
-    """The last answer.
-
-    Args:
-        task: what stands for the task.
-        count: synthetic rows.
-        drop: those that are more likely off the task than on it.
-        total: the sum of their probabilities.
-        settled: whether it is, how much is off the task.
-    """
-    expected = total / drop if drop else 1.0
-    rows = "each of them" if drop > 1 else "it is so"
-    return {
-        "question": "Which rows should go?",
-        "sentence": f"{drop} of {count} synthetic rows are more likely off the {task} than on it"
-        + (f", {rows} with probability {expected:.2f} on average" if drop else ""),
-        "probability": expected,
-        "verdict": "good" if drop <= SMALL_SHARE * count else "bad" if settled else "unclear",
-    }
+def which_rows(task: str, likely: Likely, *, settled: bool) -> dict[str, Any]:
+    """The last answer; `settled` is whether it is, how much is off the task."""
+    question = "Which rows should go?"
+    if math.isnan(likely.total):
+        sentence = f"no row is known to be off the {task}, or on it, as no share is"
+        return _line(question, sentence, math.nan, "unclear")
+    expected = likely.total / likely.drop if likely.drop else 1.0
+    each = "each of them" if likely.drop > 1 else "it is so"
+    sentence = (
+        f"{likely.drop} of {likely.rows} synthetic rows are more likely off the {task} than on it"
+        + (f", {each} with probability {expected:.2f} on average" if likely.drop else "")
+    )
+    few = likely.drop <= SMALL_SHARE * likely.rows
+    return _line(question, sentence, expected, "good" if few else "bad" if settled else "unclear")
 
 
 def _off_task(
@@ -187,11 +200,8 @@ def _style(shares: Shares) -> dict[str, Any]:
         f"all), and with {style.separation:.2f} once a shift by {style.shift:.2f} of the task's "
         "own spread is taken away"
     )
-    if style.separation > _STYLE_ALONE:
-        sentence += (
-            ": nearly all rows are off the task, or the embedding sees style in place of content "
-            "and no share above is to be believed: try another embedding, or mark twenty rows"
-        )
+    if shares.irrelevant.refusal:
+        sentence += ": no share is told from it, and none is given"
         return _line(question, sentence, math.nan, "bad")
     return _line(question, f"{sentence}: no share above counts it", math.nan, "unclear")
 

@@ -250,12 +250,16 @@ def checked_roles(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _at_least_the_shares(drawn: dict[str, Array], shares: Shares) -> None:
     """No total variation is below a share that one source has and the other lacks."""
-    least = max(
-        shares.limits[f"{name}_at_least"] for name in ("irrelevant_share", "uncovered_share")
-    )
+    least = max(_least(shares).values())
     for name in ("total_divergence", "distinguishability"):
         if name in drawn and least > 0:
             drawn[name] = np.maximum(drawn[name], least)
+
+
+def _least(shares: Shares) -> dict[str, float]:
+    """What is surely off the task and surely missed; 0 where nothing can be said."""
+    names = ("irrelevant_share", "uncovered_share")
+    return {name: shares.limits.get(f"{name}_at_least", 0.0) for name in names}
 
 
 def _learned(
@@ -268,10 +272,7 @@ def _learned(
     seed: int,
 ) -> Learned:
     found = densities.total_variation
-    least = {
-        name: shares.limits[f"{name}_at_least"] for name in ("irrelevant_share", "uncovered_share")
-    }
-    variation = None
+    least, variation = _least(shares), None
     if found is not None:
         upper = max(found.upper, *least.values())
         variation = Variation(upper, max(found.bretagnolle_huber, *least.values()), least)
@@ -282,8 +283,6 @@ def _learned(
 
 def _numbers(shares: Shares, densities: Densities) -> dict[str, Number]:
     found = {name: Number(value) for name, value in shares.limits.items()}
-    if shares.irrelevant.refusal and shares.marked is None:
-        found = {n: v for n, v in found.items() if not n.startswith("irrelevant_share")}
     found |= {name: Number(value) for name, value in densities.limits.items()}
     for name, one in densities.open.items():
         found[name] = Number(one.estimate, one.lower, one.upper)

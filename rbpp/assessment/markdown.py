@@ -14,7 +14,7 @@ from rbpp.assessment.assessment import Assessment
 from rbpp.assessment.comparison import Comparison
 from rbpp.assessment.report import SIGNS, _to_drop
 from rbpp.checks import Check
-from rbpp.display import Lines, Part, Table, Terms, versions
+from rbpp.display import Lines, Part, Table, Terms, View, versions
 from rbpp.wording import count
 
 _SPECIAL = re.compile(r"([\\`*_\[\]#|~])")
@@ -41,7 +41,7 @@ def of_assessment(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
         "",
         *_answers(assessment),
         "",
-        *_folded("Numbers", _parts(assessment._body(hdi_prob, "nats", per_row=False))),
+        *_folded("Numbers", _parts(assessment._body(View(hdi_prob)))),
         *_folded(
             f"Rows that would go and stay ({drop['off_task']['count']} of "
             f"{drop['off_task']['of']} more likely off the task)",
@@ -56,8 +56,8 @@ def of_assessment(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
 
 def of_comparison(comparison: Comparison, *, hdi_prob: float = 0.94) -> str:
     """The report of a comparison: who is first, conditions, ranking and checks."""
-    headline, *rest = comparison.answer(hdi_prob)
-    ranking, differences = comparison._body(hdi_prob, "nats", per_row=False)
+    headline, *rest = comparison.answer(View(hdi_prob))
+    ranking, differences = comparison._body(View(hdi_prob))
     failed = {key: names for key, names in comparison.fail_if.items() if names}
     conditions = [
         f"- {'✗' if names else '✓'} `{condition.replace('`', '')}`: "
@@ -106,7 +106,7 @@ def data_card(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
         "",
         *_answers(assessment),
         "",
-        *_parts(assessment._body(hdi_prob, "nats", per_row=False)),
+        *_parts(assessment._body(View(hdi_prob))),
         _END,
     ]
     return "\n".join(lines) + "\n"

@@ -32,7 +32,7 @@ from rbpp.assessment.assessment import Assessment
 from rbpp.assessment.marks import rows_digest, rows_to_ask
 from rbpp.checks import VERDICTS as VERDICT_ORDER
 from rbpp.checks import Verdict
-from rbpp.display import Terms, versions
+from rbpp.display import Terms, View, versions
 from rbpp.files import written_whole
 from rbpp.inference_data import Term, terms_of
 from rbpp.plots.inline import inline_svg
@@ -79,7 +79,7 @@ def render(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
         ValueError: if `hdi_prob` is not inside (0, 1).
     """
     table = assessment.table(hdi_prob)
-    (terms,) = assessment._body(hdi_prob, "nats", per_row=False)
+    (terms,) = assessment._body(View(hdi_prob))
     counts = assessment.settings.get("rows", {})
     settings = {**assessment.settings, **versions()}
     verdict, steps = advice(assessment)

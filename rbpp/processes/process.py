@@ -304,9 +304,9 @@ def _batched_run(process: Process, outer: tuple[int, int], inside: Mapping[str, 
     except (ValueError, RuntimeError, IndexError) as error:
         last = next(reversed(run.values), "its start")
         raise ValueError(
-            f"Expected {process.name} to run for many worlds and replicates at once (index "
-            f"dimensions from the right, keep reduced ones); got, after site {last!r}: {error}"
-            f"{_scalar_hint(process, run, inside)}"
+            f"{_scalar_hint(process, run, inside)}Expected {process.name} to run for many worlds "
+            "and replicates at once (index dimensions from the right, keep reduced ones); got, "
+            f"after site {last!r}: {error}"
         ) from error
 
 
@@ -325,7 +325,7 @@ def _scalar_hint(process: Process, failed: Run, inside: Mapping[str, int]) -> st
         except (ValueError, RuntimeError, IndexError):
             if len(further.values) <= len(failed.values):
                 continue
-        return f"; {name} is a scalar: against rows of vectors write {name}[..., None]"
+        return f"{name} is a scalar: against rows of vectors write {name}[..., None]; "
     return ""
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from rbpp import inference_data, sentences
 from rbpp.checks import Check
 from rbpp.compute import Compute
-from rbpp.display import Units
+from rbpp.display import DEFAULT_VIEW, View
 from rbpp.estimate import Estimate
 from rbpp.inference_data import Term
 from rbpp.posterior.identity import read_posterior, worlds_of
@@ -63,12 +63,10 @@ class Bounds(Result):
     missing: Mapping[str, str] = field(default_factory=dict)
     substitutes: Mapping[str, str] = field(default_factory=dict)
 
-    def answer(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> tuple[str, ...]:
+    def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """How many statements hold, and what the sharp bound and the bottleneck are."""
-        table = self.table(hdi_prob, units, per_row=per_row)
-        shown = f"{units} per row" if per_row else units
+        table = self._table(view)
+        shown = f"{view.units} per row" if view.per_row else view.units
         return (*self.headline, *sentences.of_bounds(table, self.checks, shown))
 
     def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
@@ -80,16 +78,14 @@ class Bounds(Result):
             "bounds": lambda: plots.plot_bounds(self.idata, self.audit(), hdi_prob),
         }
 
-    def table(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> dict[str, Term]:
+    def _table(self, view: View) -> dict[str, Term]:
         """Every term in numbers, over worlds.
 
         `sd` has no Monte Carlo error in it, which is `mcse`. The interval holds a term of another
         world with the stated probability, however few the worlds are.
         """
-        found = super().table(hdi_prob, units, per_row=per_row)
-        shown = self.in_units(units, per_row=per_row)
+        found = super()._table(view)
+        shown = self._in_units(view)
         assert shown is not None
         dataset = inference_data.terms_of(shown)
         for name, term in found.items():
@@ -97,7 +93,7 @@ class Bounds(Result):
             if spread is None or name not in dataset:
                 continue
             values = dataset[name].values.ravel()
-            low, high = interval_over_worlds(values, hdi_prob, *range_of(name))
+            low, high = interval_over_worlds(values, view.hdi_prob, *range_of(name))
             term["hdi_low"], term["hdi_high"] = low, high
             term["sd"] = spread if error is None else spread_of_worlds(spread, error)
         return found
