@@ -14,6 +14,7 @@ from rbpp import inference_data, validate
 from rbpp.assessment import label_score, ranking_checks
 from rbpp.assessment.ranking_checks import Consensus
 from rbpp.assessment.ranking_probabilities import (
+    OF_TEXTS,
     Discrepancy,
     pairwise,
     probability_best,
@@ -94,7 +95,7 @@ class _Drawing:
     draws: int
     hdi_prob: float
     equivalent: float
-    discrepancy: Discrepancy
+    discrepancy: Discrepancy | None
     seed: int
 
     def __post_init__(self) -> None:
@@ -145,7 +146,8 @@ def rank_sets(
         draws: of the Bayesian bootstrap over rows of sets and real rows.
         hdi_prob: probability of the intervals.
         equivalent: nats a row within which two scores make no difference in practice.
-        discrepancy: between the score and what training gives.
+        discrepancy: between the score and what training gives; by default that of the kind of
+            score.
         seed: of draws and subsets.
         compute: where it runs; one task per set.
 
@@ -156,7 +158,7 @@ def rank_sets(
             setting or kind, or of sets with these names.
     """
     compute = Compute.of(compute, seed)
-    drawing = _Drawing(draws, hdi_prob, equivalent, discrepancy or Discrepancy(), compute.seed)
+    drawing = _Drawing(draws, hdi_prob, equivalent, discrepancy, compute.seed)
     if stored is None:
         prepared = prepare(sets, real)
         judged = _judged(prepared, compute)
@@ -217,10 +219,14 @@ def _ranked(
         all_draws[members] += set_draws(scores[name], units.get(name), drawing.draws, own)
         equal_draws[members] += own.normal(size=drawing.draws) * scores[name].equal_sd
     distinct = np.unique(copies, return_index=True)[1]
-    between = drawing.discrepancy.variance(score[distinct], row_difference_sd(values[distinct]))
+    discrepancy = drawing.discrepancy
+    if discrepancy is None:
+        discrepancy = OF_TEXTS if prepared.kind == "texts" else Discrepancy()
+    nothing = discrepancy.says_nothing
+    between = discrepancy.variance(score[distinct], row_difference_sd(values[distinct]))
     best = probability_best(all_draws, copies)
     best_equal = probability_best(equal_draws, copies)
-    trained = probability_trained_best(all_draws, copies, between, source)
+    trained = probability_trained_best(all_draws, copies, between, source, nothing)
     ranks = (-all_draws).argsort(0).argsort(0) + 1
     lines = []
     for place in np.argsort(-score, kind="stable"):
@@ -244,7 +250,7 @@ def _ranked(
         kind=prepared.kind,
         names=names,
         lines=lines,
-        pairs=pairwise(score, all_draws, copies, between, drawing.equivalent),
+        pairs=pairwise(score, all_draws, copies, between, drawing.equivalent, nothing),
         checks=ranking_checks.checks(prepared, judged.target, lines, judged.consensus),
         scores=scores,
         draws=all_draws,
@@ -261,6 +267,7 @@ def _ranked(
             "hdi_prob": drawing.hdi_prob,
             "equivalent": drawing.equivalent,
             "discrepancy_sd": float(np.sqrt(between)),
+            "score_says_nothing": nothing,
             "seed": drawing.seed,
         },
     )
