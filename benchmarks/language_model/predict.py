@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import warnings
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -27,7 +28,6 @@ from .grid import SMOOTHING, Cell, Size
 
 Record = dict[str, Any]
 _DIMENSION = 8  # of the embedding that mixtures see
-_PROCESSES = 2
 _ROWS = 128  # at most of a data set, and of real rows, that `rbpp assess` sees: seconds a cell
 # Of the loss on real text: which way each predictor is to order the cells, written down beforehand.
 # 1: more of it, more loss; −1: more of it, less loss.
@@ -76,7 +76,7 @@ ORDERINGS = {
 
 
 def predictions(
-    work: Path, every: list[Cell], rows: Arrays, size: Size, seed: int, results: Path
+    work: Path, every: list[Cell], rows: Arrays, size: Size, seed: int, prefix: Path
 ) -> None:
     """The table of predictions, and the orderings that the theory predicts."""
     axes = real_embeddings(work, rows)
@@ -88,7 +88,7 @@ def predictions(
     todo = [job for job in jobs if not _kept(work, job[1]).exists()]
     say(f"{len(todo)} of {len(jobs)} cells to predict")
     one = partial(_predict, work, axes)
-    with ProcessPoolExecutor(_PROCESSES, initializer=_quiet) as pool:
+    with ProcessPoolExecutor(_processes(), initializer=_quiet) as pool:
         for number, name in enumerate(pool.map(one, [(p, n, settings[n]) for p, n in todo])):
             if number % 20 == 0:
                 say(f"predicted {number + 1}: {name}")
@@ -100,12 +100,12 @@ def predictions(
     table["compare_score"] = [scores[name] for name in table["name"]]
     # KL(G ‖ π_anchor) − KL(G ‖ π_gen) = E_G log π_gen − E_G log π_anchor.
     table["kl_gap_coverage"] = [scores[name] - scores[f"{name} anchors"] for name in table["name"]]
-    table.to_csv(results / "language_models_predictions.csv", index=False, float_format="%.5g")
+    table.to_csv(f"{prefix}_predictions.csv", index=False, float_format="%.5g")
     orderings = {
         knob: {"loss_as_it_grows": sign, "because": why} for knob, (sign, why) in ORDERINGS.items()
     }
     text_of = json.dumps({"predictors": SIGNS, "knobs": orderings}, indent=1, ensure_ascii=False)
-    (results / "language_models_orderings.json").write_text(text_of + "\n", encoding="utf-8")
+    Path(f"{prefix}_orderings.json").write_text(text_of + "\n", encoding="utf-8")
 
 
 def _files(work: Path) -> list[Path]:
@@ -119,6 +119,11 @@ def _names(path: Path) -> list[str]:
 
 def _kept(work: Path, name: str) -> Path:
     return work / "predictions" / f"{name}.json"
+
+
+def _processes() -> int:
+    """As many as there are cores; one where the user allows one thread (OMP_NUM_THREADS)."""
+    return min(len(os.sched_getaffinity(0)), torch.get_num_threads())
 
 
 def _quiet() -> None:
@@ -182,13 +187,13 @@ def _predict(work: Path, real: Arrays, job: tuple[Path, str, Cell]) -> str:
 
 def _exact(made: Arrays, cell: Cell, length: int, largest: float) -> Record:
     """From log-probabilities: nats of a row, and the bounds of a data set of n rows."""
-    from rbpp.channel.information import channel_information
+    from rbpp import channel_information, log_probabilities
 
     matrix = made["output_matrix"].astype(float)
     unprompted = made["output_unprompted"].astype(float)
-    found = channel_information(
-        matrix, made["matrix_prompt"].astype(int), log_prob_unprompted=unprompted, draws=200
-    )
+    prompt = made["matrix_prompt"].astype(int)
+    known = log_probabilities(matrix, prompt, log_prob_unprompted=unprompted)
+    found = channel_information(known, draws=200)
     count = len(matrix)
     terms = {key: float(value.value.mean()) / count for key, value in found.terms.items()}
     sides = {

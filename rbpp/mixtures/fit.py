@@ -14,7 +14,7 @@ from rbpp import inference_data, sentences
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.data.stream import Stream, row_stream
-from rbpp.display import Part, Table, Units
+from rbpp.display import DEFAULT_VIEW, Part, Table, View
 from rbpp.inference_data import InferenceData
 from rbpp.mixtures.component_count import ComponentCount, compare_component_counts
 from rbpp.mixtures.conjugate import MixturePrior, row_weights
@@ -71,19 +71,17 @@ class Fit(Result):
             return {}
         return {"comparison": [_compared(entry) for entry in self.comparison]}
 
-    def answer(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> tuple[str, ...]:
+    def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """How many components there are, and how sure that is."""
         assert self.idata is not None
-        table = self.table(hdi_prob, units, per_row=per_row)
+        table = self._table(view)
         weight = self.idata["posterior"]["weight"].values
         weights = weight.reshape(-1, weight.shape[-1])
         compared = [_compared(entry) for entry in self.comparison]
-        return tuple(sentences.of_fit(table, units, weights, compared, self.checks))
+        return tuple(sentences.of_fit(table, view.units, weights, compared, self.checks))
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
-        parts = [*super()._body(hdi_prob, units, per_row=per_row), _component_table(self.idata)]
+    def _body(self, view: View) -> list[Part]:
+        parts = [*super()._body(view), _component_table(self.idata)]
         if self.comparison:
             entries = [_compared(entry) for entry in self.comparison]
             numbers = [[f"{value:.5g}" for value in entry.values()] for entry in entries]
