@@ -122,7 +122,7 @@ def channel_information(
         ),
         checks=channel_checks(data, found, information, refused),
         settings=settings,
-        headline=headline(-data.own, information, refused),
+        headline=headline(data, information, refused),
         notes=_notes(data, found),
         row_counts={"synthetic": len(data)}
         | {

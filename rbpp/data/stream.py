@@ -84,7 +84,7 @@ def row_stream(
         raise ValueError(f"Expected chunk_rows ≥ 1; got {chunk_rows}")
     shards = shard_files(path)
     if any(shard.suffix.lower() == ".npy" for shard in shards) and (field or weight_field):
-        raise ValueError(f"{path}: Expected a file with columns for a named field; got an array")
+        refuse(path, "a file with columns for a named field", "an array")
     columns = Columns(field, weight_field)
     parts: list[Part] = []
     for shard in shards:
@@ -166,7 +166,7 @@ class Columns(NamedTuple):
         """Names of the coordinates, and of all columns to read."""
         for name in self:
             if name is not None and name not in names:
-                raise ValueError(f"{path}: Expected a field {name!r}; got {', '.join(names)}")
+                refuse(path, f"a field {name!r}", ", ".join(names))
         refuse_repeated(names, f"{path}: Expected distinct fields")
         wanted = [self.field] if self.field else [n for n in names if n != self.weight_field]
         return wanted, wanted + ([self.weight_field] if self.weight_field else [])
@@ -291,7 +291,7 @@ def _matrix(column: Any, path: Path, name: str, start: int) -> np.ndarray:
 
     if column.null_count:
         row = start + int(np.flatnonzero(column.is_null())[0])
-        raise ValueError(f"{path}, row {row}, field {name!r}: Expected a value; got nothing")
+        refuse(f"{path}, row {row}, field {name!r}", "a value", "nothing")
     kind = column.type
     nested = pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind)
     if nested or pyarrow.types.is_fixed_size_list(kind):
@@ -303,25 +303,22 @@ def _matrix(column: Any, path: Path, name: str, start: int) -> np.ndarray:
         )
         if len(set(lengths.tolist())) > 1:
             row = int(np.flatnonzero(lengths != lengths[0])[0])
-            raise ValueError(
-                f"{path}, row {start + row}, field {name!r}: Expected a vector of dimension "
-                f"{lengths[0]}; got {lengths[row]}"
-            )
+            where = f"{path}, row {start + row}, field {name!r}"
+            refuse(where, f"a vector of dimension {lengths[0]}", lengths[row])
         values = flat.to_numpy(zero_copy_only=False).reshape(len(column), -1)
     else:
         values = column.to_numpy(zero_copy_only=False)[:, None]
     if values.dtype.kind not in "fiu":
-        raise ValueError(f"{path}, field {name!r}: Expected numbers; got {kind}")
+        refuse(f"{path}, field {name!r}", "numbers", kind)
     return values
 
 
 def _rows(values: np.ndarray, path: Path, start: int) -> Tensor:
     if values.dtype.kind not in "fiu":
-        raise ValueError(f"{path}: Expected numbers; got {values.dtype}")
+        refuse(path, "numbers", values.dtype)
     if values.dtype != np.float32:
         values = values.astype(np.float64)
     finite = np.isfinite(values).all(1)
     if not finite.all():
-        row = start + int(np.argmin(finite))
-        raise ValueError(f"{path}, row {row}: Expected finite numbers; got others")
+        refuse(f"{path}, row {start + int(np.argmin(finite))}", "finite numbers", "others")
     return torch.from_numpy(values)

@@ -156,7 +156,7 @@ def test_the_truth_lies_between_the_mean_sides(others, margin):
     error = np.std(sides, 0) / math.sqrt(200)
     margin(letters.information - lower + 3 * error[0])
     margin(upper - letters.information + 3 * error[1])
-    assert upper - lower > 0.03
+    margin(upper - lower - 0.03)
 
 
 def test_the_error_by_the_choice_of_others_is_their_spread(margin):
@@ -283,6 +283,8 @@ def test_units_are_per_data_set_row_and_token():
     for text, per in zip(heads, ("data set", "output", "token"), strict=True):
         assert text.startswith(f"Information in nats per {per}: 80 outputs of 40 prompts")
     assert "nats per token" in heads[2]
+    of_token = found.surprise.sum() / tokens.sum()
+    assert f"nats, {of_token:.3g} of a token." in heads[0]
     assert "Information in bits" in found.text(units="bits")
 
 

@@ -189,7 +189,7 @@ BAD_LINES = {
     "twice": ([scored(), scored()], "line 2: Expected output 'o' once under prompt 'p'"),
     "tokens": (
         [scored(tokens=3), scored(prompt="q", tokens=4)],
-        "line 2: Expected 3 tokens.*got 4: it is cut into other tokens",
+        "line 2: Expected one number of tokens.*got 4 after 3: it is cut into other tokens",
     ),
     "uneven": (
         [scored(), scored(prompt="q"), scored(output="r", prompt="q", own="q")],
@@ -231,6 +231,11 @@ BAD_LINES = {
     "rows differ": (
         [{"log_prob": [-1, -2], "prompt": 0}, {"log_prob": [-1], "prompt": 1}],
         "line 2, field 'log_prob': Expected 2 numbers",
+    ),
+    "sides": ([{"log_prob": [-1, -2, -3]}] * 2, "Expected `prompt`.*sides that differ"),
+    "above zero": (
+        [{"log_prob": [-1, 0.5]}, {"log_prob": [-1, -2]}],
+        "at most 0; got 0.5 in row 0, column 1 of log_prob",
     ),
     "null": (
         [{"log_prob": [-1, None], "prompt": 0}, {"log_prob": [-1, -2], "prompt": 1}],

@@ -74,7 +74,7 @@ WRITTEN = {
 @pytest.mark.parametrize("name", WRITTEN)
 def test_numbers_written_with_signs_are_no_categories(name):
     column = RANDOM.choice(WRITTEN[name], ROWS)
-    with pytest.raises(ValueError, match="columns of numbers"):
+    with pytest.raises(ValueError, match="name of a text field"):
         read_rows(TABLE.assign(p=column), "anchor")
     with pytest.raises(ValueError, match="field 'p': Expected a number"):
         read_rows(TABLE.assign(p=column), "anchor", reading=Reading(columns=("a", "p")))
