@@ -95,7 +95,7 @@ def main() -> None:
 
         # The page is of the documentation strings; of other texts the tables are for reading.
         page = (work if suffix else results) / f"{prefix}.md"
-        report.report(work, every, SIZES[chosen], results / prefix, page)
+        report.report(work, SIZES[chosen], results / prefix, page)
 
 
 if __name__ == "__main__":
