@@ -219,7 +219,7 @@ def _refuse_no_measurements(first: Any, saved: tuple[str, ...], path: Path) -> N
     if any(isinstance(values[0], list) for values in found.values() if values):
         return
     table = Table(str(path), found, range(1, len(first) + 1), indices=saved)
-    number_columns(table, (), set(), named=False)
+    number_columns(table)
 
 
 def _head(path: Path) -> bytes:
