@@ -82,7 +82,9 @@ def model(
             "anchor",
             dist.MultivariateNormal(
                 means[..., :K, :].repeat_interleave(N, -2),
-                covariances[..., :K, :, :].repeat_interleave(N, -3),
+                scale_tril=torch.linalg.cholesky(covariances[..., :K, :, :]).repeat_interleave(
+                    N, -3
+                ),
             ),
         )
     prompt = pyro.deterministic("prompt", anchor)

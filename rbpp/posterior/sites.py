@@ -17,7 +17,8 @@ from torch.distributions import (
 )
 
 from rbpp.posterior.density import Latent, Prepared
-from rbpp.posterior.evaluation import normal_of, standardised, support_of
+from rbpp.posterior.evaluation import support_of
+from rbpp.posterior.normals import normal_of, standardised
 from rbpp.processes.handlers import CHAIN_SITES, Run
 from rbpp.processes.interventions import plain_run
 from rbpp.processes.process import Process, draw
