@@ -208,16 +208,6 @@ class ConditionedDensity:
         joined = ({n: torch.cat(v) for n, v in group.items()} for group in (values, likelihood))
         return next(joined), next(joined)
 
-    def constrained(self, vectors: Tensor) -> dict[str, Tensor]:
-        """Values of the continuous latent sites: (B, data sets or 1, *shape of a plain run)."""
-        parts: dict[str, list[Tensor]] = {name: [] for name in self.prepared.names}
-        with torch.no_grad():
-            for part in vectors.split(self.at_once):
-                run = self._run(part)
-                for name, found in parts.items():
-                    found.append(self._plain(run, name))
-        return {name: torch.cat(found) for name, found in parts.items()}
-
     def _plain(self, run: Evaluation, name: str) -> Tensor:
         site = self.process.sites[name]
         sets = self.data_sets if site.in_chain else 1

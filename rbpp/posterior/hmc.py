@@ -240,14 +240,14 @@ class _State:
         jitter = float(torch.rand((), generator=self.generator))
         count = max(1, min(leaps, round((0.5 + jitter) * self.length / self.step)))
         points, values, slopes, moved = self.points, self.values, self.slopes, momentum
+        passed: list[Tensor] = []
         for _ in range(count):
             moved = moved + 0.5 * self.step * slopes @ self.scale
             points = points + self.step * moved @ self.scale.mT
             values, slopes = self.density.gradient(points)
             moved = moved + 0.5 * self.step * slopes @ self.scale
             self.leaps += 1
-            if self.many:
-                self.met.append(slopes)
+            passed.append(slopes)
             if self.out_of_time():  # nobody asks for this draw
                 return 0.0
         gain = values - self.values + 0.5 * (momentum.square() - moved.square()).sum(-1)
@@ -260,6 +260,8 @@ class _State:
             self._lengthen(slope.nan_to_num(0.0, 0.0, 0.0), gain.clamp_max(0).exp())
         uniform = torch.rand(len(gain), generator=self.generator, dtype=gain.dtype).to(gain.device)
         taken = uniform.log() < gain
+        if self.many:  # where trajectories diverge, slopes are of nowhere
+            self.met += [one[taken] for one in passed]
         self.points = torch.where(taken.unsqueeze(-1), points, self.points)
         self.values = torch.where(taken, values, self.values)
         self.slopes = torch.where(taken.unsqueeze(-1), slopes, self.slopes)

@@ -99,37 +99,56 @@ class _Target:
         return self.density.of_rows(vectors, self.batch_rows, self.generator)
 
 
-def _fit(
-    target: _Target,
-    guide: _Guide,
-    generator: torch.Generator,
+def _fit(target: _Target, guide: _Guide, generator: torch.Generator, out_of_time: Limit) -> str:
+    """A guide of ours, by the pathwise gradient."""
+    optimiser = torch.optim.Adam(guide.parameters(), lr=_RATE)
+
+    def at(rate: float) -> Callable[[], float]:
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        return step
+
+    def step() -> float:
+        points = guide.draw(_normals(_PARTICLES, guide.size, generator))
+        fixed = {name: value.detach() for name, value in guide.named_parameters()}
+        log_q = torch.func.functional_call(guide, fixed, (points,))
+        elbo = (target(points) - log_q).mean()
+        optimiser.zero_grad()
+        if elbo.isfinite():
+            (-elbo).backward()
+            optimiser.step()
+        return float(elbo.detach())
+
+    return _ascend(at, guide.named_parameters, out_of_time)
+
+
+def _ascend(
+    at: Callable[[float], Callable[[], float]],
+    parameters: Callable[[], Iterable[tuple[str, Tensor]]],
     out_of_time: Limit,
 ) -> str:
-    """Adam until the ELBO of a window of steps is no higher than that of the one before."""
-    optimiser = torch.optim.Adam(guide.parameters(), lr=_RATE)
+    """Steps at each rate until the ELBO of a window is no higher than before; how that ended.
+
+    Parameters are then their means over the steps at the last rate, without the noise of single
+    steps.
+    """
     history: list[float] = []
-    average = _Average()
+    count, sums = 0, dict[str, Tensor]()
     for share in _RATES:
-        for group in optimiser.param_groups:
-            group["lr"] = _RATE * share
-        since = len(history)
+        step, since = at(_RATE * share), len(history)
         while not _level(history[since:]):
             if out_of_time():
                 return f"time was up after {len(history)} steps, while the ELBO still rose"
-            points = guide.draw(_normals(_PARTICLES, guide.size, generator))
-            fixed = {name: value.detach() for name, value in guide.named_parameters()}
-            log_q = torch.func.functional_call(guide, fixed, (points,))
-            elbo = (target(points) - log_q).mean()
-            optimiser.zero_grad()
-            if elbo.isfinite():
-                (-elbo).backward()
-                optimiser.step()
-            history.append(float(elbo.detach()))
+            history.append(step())
             if share == _RATES[-1]:
-                average.add(guide.named_parameters())
+                count += 1
+                for name, value in parameters():
+                    sums[name] = sums.get(name, 0) + value.detach()
     if not any(map(math.isfinite, history[-_WINDOW:])):
         raise ValueError("Expected a finite ELBO; got none in the last steps")
-    average.put(guide.named_parameters())
+    with torch.no_grad():
+        for name, value in parameters():
+            value.copy_(sums[name] / count)
     return f"{len(history)} steps, until the ELBO was level"
 
 
@@ -141,26 +160,6 @@ def _level(history: list[float]) -> bool:
     before = torch.tensor(history[-2 * _WINDOW : -_WINDOW], dtype=torch.float64)
     error = float((last.var() / _WINDOW + before.var() / _WINDOW).sqrt())
     return not float(last.mean() - before.mean()) > 2 * error
-
-
-class _Average:
-    """Mean of the parameters over the steps at the last rate: without the noise of single steps."""
-
-    def __init__(self) -> None:
-        self.count, self.sums = 0, dict[str, Tensor]()
-
-    def add(self, parameters: Iterable[tuple[str, Tensor]]) -> None:
-        """Count one step."""
-        self.count += 1
-        for name, value in parameters:
-            self.sums[name] = self.sums.get(name, 0) + value.detach()
-
-    def put(self, parameters: Iterable[tuple[str, Tensor]]) -> None:
-        """Put the mean in the place of the parameters."""
-        with torch.no_grad():
-            for name, value in parameters:
-                if self.count:
-                    value.copy_(self.sums[name] / self.count)
 
 
 def _fit_of_user(
@@ -180,9 +179,13 @@ def _fit_of_user(
             own = target(point.reshape(1, size)).sum()
         pyro.factor("log_density", own - normal.log_prob(point))  # the site needs some prior
 
-    history: list[float] = []
-    average, ended = _Average(), "until the ELBO was level"
-    with pyro.get_param_store().scope(), seeded(int(torch.randint(2**62, (), generator=generator))):
+    def at(rate: float) -> Callable[[], float]:
+        optimiser = pyro.optim.ClippedAdam({"lr": rate})
+        inference = SVI(model, written, optimiser, Trace_ELBO(num_particles=4))
+        return lambda: -float(inference.step(size))
+
+    store = pyro.get_param_store()
+    with store.scope(), seeded(int(torch.randint(2**62, (), generator=generator))):
         first = pyro.poutine.trace(written).get_trace(size)
         sites = [name for name in first.stochastic_nodes if name != "_INPUT"]
         if sites != [SITE] or torch.as_tensor(first.nodes[SITE]["value"]).shape != (size,):
@@ -190,27 +193,14 @@ def _fit_of_user(
                 f"Expected a guide with one site {SITE!r} of shape ({size},); got sites "
                 f"{', '.join(sites) or 'none'}"
             )
-        for share in _RATES:
-            optimiser = pyro.optim.ClippedAdam({"lr": _RATE * share})
-            inference = SVI(model, written, optimiser, Trace_ELBO(num_particles=4))
-            since = len(history)
-            while not _level(history[since:]):
-                history.append(-float(inference.step(size)))
-                if share == _RATES[-1]:
-                    average.add(pyro.get_param_store().named_parameters())
-                if out_of_time():
-                    ended = "time was up while the ELBO still rose"
-                    break
-        average.put(pyro.get_param_store().named_parameters())
-        if not math.isfinite(history[-1]):
-            raise ValueError(f"Expected a finite ELBO of {guide}; got {history[-1]}")
+        ended = _ascend(at, store.named_parameters, out_of_time)
         points, densities = [], []
         with torch.no_grad():
             for _ in range(PROPOSED):
                 trace = pyro.poutine.trace(written).get_trace(size)
                 points.append(torch.as_tensor(trace.nodes[SITE]["value"]).double())
                 densities.append(torch.as_tensor(trace.log_prob_sum()).double())
-    return torch.stack(points), torch.stack(densities), f"{len(history)} steps, {ended}"
+    return torch.stack(points), torch.stack(densities), ended
 
 
 class _Guide(nn.Module):
