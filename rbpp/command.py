@@ -34,6 +34,7 @@ import rbpp
 from rbpp import options, outputs, run_options, signals, terminal
 
 if TYPE_CHECKING:
+    from rbpp import display
     from rbpp.result import Result
 
 _OWN_OPTIONS = {"json", "output", "figures", "quiet", "traceback", "config", "all"}
@@ -162,6 +163,7 @@ def _configured(parser: _Parser, name: str, words: list[str]) -> list[str]:
 def _complete(words: list[str], names: Mapping[str, str]) -> int:
     """Print what completes words in a shell."""
     from rbpp import completion
+    from rbpp.processes.loading import builtin_names
 
     if len(words) != 1 or words[0] not in completion.SHELLS:
         expected = f"expected one of {', '.join(completion.SHELLS)}"
@@ -170,7 +172,7 @@ def _complete(words: list[str], names: Mapping[str, str]) -> int:
         name: _parser(name, _load(programs_folder() / f"{name.replace('-', '_')}.py"))
         for name in names
     }
-    print(completion.script(words[0], parsers, names))
+    print(completion.script(words[0], parsers, names, builtin_names()))
     return 0
 
 
@@ -214,6 +216,8 @@ def _run(
 
 def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     """Write the files that were asked for, and print the result, whatever became of the files."""
+    from rbpp import display
+
     prog, name = parser.prog, parser.prog.partition(" ")[2]
     several = done.result if isinstance(done.result, Mapping) else {"": done.result}
     settings = {
@@ -223,14 +227,10 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     per_row = getattr(parsed, "per_row", False)
     if per_row and not any(result.row_counts for result in several.values()):
         raise ValueError("--per-row: there is no data set here whose rows could be counted")
-    shown: dict[str, Any] = {
-        "hdi_prob": parsed.hdi_prob,
-        "units": parsed.units,
-        "per_row": per_row,
-    }
+    view = display.View(parsed.hdi_prob, parsed.units, per_row)
     writers: dict[Path, outputs.Writer] = dict(done.files)
     if parsed.output is not None:
-        if all(result.idata is None for result in several.values()):
+        if not any(result.has_draws for result in several.values()):
             raise ValueError(f"--output: rbpp {name} has no InferenceData to write")
         for key, path in outputs.derived(parsed.output, several).items():
             writers[path] = partial(several[key].save, settings=settings)
@@ -252,15 +252,13 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
         beside, failures = outputs.write_all({config: write})
         written += beside
     if parsed.json:
-        _print_json(_joined_json(several, settings, shown))
+        _print_json(_joined_json(several, settings, view))
     elif not parsed.quiet:
-        from rbpp import display
-
-        draws = any(result.idata is not None for result in several.values())
+        draws = any(result.has_draws for result in several.values())
         parts: list[Any] = []
         for key, result in several.items():
             parts += [f"{key}:"] if key else []
-            parts += result.parts(**shown, everything=parsed.all)
+            parts += result.parts(view, everything=parsed.all)
         told = outputs.told(written, parser, name, draws=draws)
         display.show([*parts, *([told] if told else [])])
     if done.opened in new:
@@ -288,11 +286,11 @@ def _print_json(text: str) -> None:
 
 
 def _joined_json(
-    several: Mapping[str, Result], settings: Mapping[str, Any], shown: Mapping[str, Any]
+    several: Mapping[str, Result], settings: Mapping[str, Any], view: display.View
 ) -> str:
     """One JSON object of one result, or of several whose terms are named KEY/NAME."""
     objects = {
-        key: json.loads(result.to_json(**shown, settings=settings))
+        key: json.loads(result.to_json(**vars(view), settings=settings))
         for key, result in several.items()
     }
     if list(objects) == [""]:

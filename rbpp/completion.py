@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 SHELLS = ("bash", "zsh", "fish")
 
 
 def script(
-    shell: str, parsers: Mapping[str, argparse.ArgumentParser], programs: Mapping[str, str]
+    shell: str,
+    parsers: Mapping[str, argparse.ArgumentParser],
+    programs: Mapping[str, str],
+    processes: Sequence[str],
 ) -> str:
-    """What a shell sources: names of programs, options, values of options, else files.
+    """What a shell sources: names of programs and processes, options and their values, else files.
 
     Args:
         shell: one of `SHELLS`.
         parsers: of every program.
         programs: name to the first line of its help.
+        processes: names of the shipped ones.
     """
-    return _fish(parsers, programs) if shell == "fish" else _bash(parsers, zsh=shell == "zsh")
+    if shell == "fish":
+        return _fish(parsers, programs, processes)
+    return _bash(parsers, processes, zsh=shell == "zsh")
 
 
-def _bash(parsers: Mapping[str, argparse.ArgumentParser], *, zsh: bool) -> str:
+def _bash(
+    parsers: Mapping[str, argparse.ArgumentParser], processes: Sequence[str], *, zsh: bool
+) -> str:
     options, values = [], []
     for name, parser in parsers.items():
         words = [option for option, _ in _options(parser)]
         options.append(f"    {name}) words='{' '.join(words)}' ;;")
         for option, action in _options(parser):
-            if action.choices:
-                values.append(f"    {name}:{option}) words='{' '.join(_choices(action))}' ;;")
+            if choices := _choices(action):
+                values.append(f"    {name}:{option}) words='{' '.join(choices)}' ;;")
     start = "autoload -U +X bashcompinit && bashcompinit\n" if zsh else ""
     shell = "zsh" if zsh else "bash"
     lines = [
@@ -48,15 +56,23 @@ def _bash(parsers: Mapping[str, argparse.ArgumentParser], *, zsh: bool) -> str:
         '  if [ -z "$words" ] && [ "${word#-}" != "$word" ]; then case "$program" in',
         *options,
         "  esac; fi",
+        "  local names=''",
+        f'  case "$program" in {"|".join(_with_process(parsers))})',
+        f"    names='{' '.join(processes)}' ;;",
+        "  esac",
         '  if [ -n "$words" ]; then COMPREPLY=($(compgen -W "$words" -- "$word"))',
-        '  else COMPREPLY=($(compgen -f -- "$word")); fi',
+        '  else COMPREPLY=($(compgen -f -W "$names" -- "$word")); fi',
         "}",
         "complete -o filenames -F _rbpp rbpp",
     ]
     return "\n".join(lines)
 
 
-def _fish(parsers: Mapping[str, argparse.ArgumentParser], programs: Mapping[str, str]) -> str:
+def _fish(
+    parsers: Mapping[str, argparse.ArgumentParser],
+    programs: Mapping[str, str],
+    processes: Sequence[str],
+) -> str:
     lines = ["# rbpp: rbpp completion fish > ~/.config/fish/completions/rbpp.fish"]
     first = "complete -c rbpp -n __fish_use_subcommand -f -a"
     lines += [f"{first} {name} -d {_quoted(programs[name])}" for name in parsers]
@@ -64,14 +80,25 @@ def _fish(parsers: Mapping[str, argparse.ArgumentParser], programs: Mapping[str,
     for name, parser in parsers.items():
         for option, action in _options(parser):
             value = "" if action.nargs == 0 else " -r"
-            if action.choices:
-                value = f" -x -a '{' '.join(_choices(action))}'"
+            if choices := _choices(action):
+                value = f" -x -a '{' '.join(choices)}'"
             about = "" if action.help is None else f" -d {_quoted(action.help)}"
             seen = f"'__fish_seen_subcommand_from {name}'"
             lines.append(f"complete -c rbpp -n {seen} -l {option[2:]}{value}{about}")
     chosen = "'__fish_seen_subcommand_from completion'"
     lines.append(f"complete -c rbpp -n {chosen} -f -a '{' '.join(SHELLS)}'")
+    taken = f"'__fish_seen_subcommand_from {' '.join(_with_process(parsers))}'"
+    lines.append(f"complete -c rbpp -n {taken} -a '{' '.join(processes)}'")
     return "\n".join(lines)
+
+
+def _with_process(parsers: Mapping[str, argparse.ArgumentParser]) -> list[str]:
+    """The programs that take a process."""
+    return [
+        name
+        for name, parser in parsers.items()
+        if any(action.dest == "process" for action in parser._actions)
+    ]
 
 
 def _options(parser: argparse.ArgumentParser) -> list[tuple[str, argparse.Action]]:
@@ -84,7 +111,7 @@ def _options(parser: argparse.ArgumentParser) -> list[tuple[str, argparse.Action
 
 
 def _choices(action: argparse.Action) -> list[str]:
-    return [str(choice) for choice in action.choices or ()]
+    return [str(choice) for choice in action.choices or vars(action).get("engines", ())]
 
 
 def _quoted(text: str) -> str:

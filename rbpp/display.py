@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
@@ -20,6 +21,25 @@ from rbpp.layout import show as show
 from rbpp.variables import VARIABLES
 
 Units = Literal["nats", "bits"]
+
+
+@dataclass(frozen=True)
+class View:
+    """How a result is shown.
+
+    Attributes:
+        hdi_prob: probability of highest-density intervals.
+        units: of information, nats or bits.
+        per_row: information per row instead of per data set.
+    """
+
+    hdi_prob: float = 0.94
+    units: Units = "nats"
+    per_row: bool = False
+
+
+DEFAULT_VIEW = View()
+
 _COMPARED = {"left", "right", "slack", "slack_sd", "slack_mcse"}
 _VERSIONED = ("torch", "pyro-ppl", "arviz", "xarray", "numpy")
 

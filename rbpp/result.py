@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rbpp import display, inference_data, notebook, wording
 from rbpp.checks import Check, violations
-from rbpp.display import Part, Units
+from rbpp.display import DEFAULT_VIEW, Part, Units, View
 from rbpp.inference_data import InferenceData, Term
 
 if TYPE_CHECKING:
@@ -80,6 +80,11 @@ class Result:
         return found
 
     @property
+    def has_draws(self) -> bool:
+        """Whether there is InferenceData; a result that makes it on demand need not make it."""
+        return self.idata is not None
+
+    @property
     def versions(self) -> dict[str, str]:
         """Versions of rbpp and of the libraries that the numbers depend on."""
         return display.versions()
@@ -103,18 +108,13 @@ class Result:
         Raises:
             ValueError: if rows are asked for and the result knows no number of rows.
         """
-        if self.idata is None:
-            return None
-        return display.convert(self.idata, units, self._divisors(per_row))
+        return self._in_units(View(units=units, per_row=per_row))
 
     def table(
         self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
     ) -> dict[str, Term]:
         """Every term in numbers; see `rbpp.inference_data.term_table`."""
-        shown = self.in_units(units, per_row=per_row)
-        if shown is None:
-            return {}
-        return inference_data.term_table(shown, hdi_prob, prefix=self.label_before)
+        return self._table(View(hdi_prob, units, per_row))
 
     def summary(
         self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
@@ -131,7 +131,8 @@ class Result:
         """
         import pandas as pd
 
-        return pd.DataFrame.from_dict(self.table(hdi_prob, units, per_row=per_row), orient="index")
+        table = self._table(View(hdi_prob, units, per_row))
+        return pd.DataFrame.from_dict(table, orient="index")
 
     def to_polars(
         self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
@@ -145,9 +146,8 @@ class Result:
             import polars
         except ImportError:
             raise ImportError("Expected polars; install it with: pip install polars") from None
-        return polars.from_pandas(
-            self.summary(hdi_prob, units, per_row=per_row).rename_axis("term").reset_index()
-        )
+        frame = self.summary(hdi_prob, units, per_row=per_row)
+        return polars.from_pandas(frame.rename_axis("term").reset_index())
 
     def to_json(
         self,
@@ -163,10 +163,11 @@ class Result:
             hdi_prob, units, per_row: as for `summary`.
             settings: further settings, such as those of a command line.
         """
+        view = View(hdi_prob, units, per_row)
         report = {
-            "terms": self.table(hdi_prob, units, per_row=per_row),
+            "terms": self._table(view),
             "hdi_prob": hdi_prob,
-            "audit": self.audit(units, per_row=per_row),
+            "audit": self._audit(view),
             "settings": {**(settings or {}), **self.settings},
             "versions": self.versions,
             **self.details(),
@@ -175,8 +176,7 @@ class Result:
 
     def audit(self, units: Units = "nats", *, per_row: bool = False) -> list[dict[str, Any]]:
         """The checks as JSON has them, in the units of the terms that they compare."""
-        entries = [check.to_json() for check in self.checks]
-        return display.convert_audit(entries, units, self._divisors(per_row))
+        return self._audit(View(units=units, per_row=per_row))
 
     def save(
         self, path: str | os.PathLike[str], *, settings: Mapping[str, Any] | None = None
@@ -201,9 +201,7 @@ class Result:
         encoded = {key: display.to_json(value) for key, value in attrs.items()}
         inference_data.write(inference_data.with_attrs(self.idata, **encoded), path)
 
-    def answer(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> tuple[str, ...]:
+    def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """The answer in plain sentences with their probabilities, in these units."""
         return self.headline
 
@@ -221,47 +219,54 @@ class Result:
             hdi_prob, units, per_row: as for `summary`.
             everything: also terms and checks that are left out for brevity.
         """
-        parts = self.parts(hdi_prob, units, per_row=per_row, everything=everything)
+        parts = self.parts(View(hdi_prob, units, per_row), everything=everything)
         return "\n\n".join(map(str, parts))
 
-    def parts(
-        self,
-        hdi_prob: float = 0.94,
-        units: Units = "nats",
-        *,
-        per_row: bool = False,
-        everything: bool = False,
-    ) -> list[Part]:
+    def parts(self, view: View = DEFAULT_VIEW, *, everything: bool = False) -> list[Part]:
         """What `text` has, in pieces that the command prints to a terminal with its colours."""
-        answer = self.answer(hdi_prob, units, per_row=per_row)
+        answer = self.answer(view)
         parts: list[Part] = [display.Lines(answer)] if answer else []
-        parts += self._body(hdi_prob, units, per_row=per_row)
+        parts += self._body(view)
         if everything and self.idata is not None:
-            table = self.table(hdi_prob, units, per_row=per_row)
-            parts.append(display.format_terms(table, hdi_prob, self._units(units, per_row=per_row)))
+            table = self._table(view)
+            parts.append(display.format_terms(table, view.hdi_prob, self._units(view)))
         notes, few = tuple(note for note in self.notes if note not in answer), self.few_notes
         if not everything and few is not None and len(notes) > few:
             notes = (*notes[:few], f"{wording.count(len(notes) - few, 'more note')} (--all).")
         if notes:
             parts.append(display.Lines(notes))
-        checks = self.audit(units, per_row=per_row)
+        checks = self._audit(view)
         if checks and (everything or self.every_check):
             parts.append(display.format_audit(checks))
         elif checks:
             parts += display.violated_and_rest(checks)
         return parts
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
+    def _in_units(self, view: View) -> InferenceData | None:
+        if self.idata is None:
+            return None
+        return display.convert(self.idata, view.units, self._divisors(view))
+
+    def _table(self, view: View) -> dict[str, Term]:
+        shown = self._in_units(view)
+        if shown is None:
+            return {}
+        return inference_data.term_table(shown, view.hdi_prob, prefix=self.label_before)
+
+    def _audit(self, view: View) -> list[dict[str, Any]]:
+        entries = [check.to_json() for check in self.checks]
+        return display.convert_audit(entries, view.units, self._divisors(view))
+
+    def _body(self, view: View) -> list[Part]:
         """The terms that matter; a kind of result with tables of its own has them here."""
-        table = self.table(hdi_prob, units, per_row=per_row)
+        table = self._table(view)
         if not table:
             return []
-        named = self._units(units, per_row=per_row)
-        return [display.group_terms(table, hdi_prob, named, self._references())]
+        return [display.group_terms(table, view.hdi_prob, self._units(view), self._references())]
 
-    def _units(self, units: Units, *, per_row: bool) -> dict[str, str]:
+    def _units(self, view: View) -> dict[str, str]:
         """The units of every variable, as shown."""
-        shown = self.in_units(units, per_row=per_row)
+        shown = self._in_units(view)
         terms = {} if shown is None else inference_data.terms_of(shown).items()
         return {str(name): str(term.attrs.get("units", "")) for name, term in dict(terms).items()}
 
@@ -269,10 +274,10 @@ class Result:
         """The same numbers for two halves of the task's rows, where there are some."""
         return {}
 
-    def _divisors(self, per_row: bool) -> Mapping[str, int] | None:
-        if per_row and not self.row_counts:
+    def _divisors(self, view: View) -> Mapping[str, int] | None:
+        if view.per_row and not self.row_counts:
             raise ValueError("Expected rows to divide by; got a result without any data set")
-        return self.row_counts if per_row else None
+        return self.row_counts if view.per_row else None
 
     def __repr__(self) -> str:
         broken = len(violations(self.checks, required=False))

@@ -59,8 +59,8 @@ class Small(Result):
     def details(self):
         return {"ranking": [{"name": "a", "score": np.array([1.0, np.inf])}]}
 
-    def _body(self, hdi_prob, units, *, per_row):
-        own = super()._body(hdi_prob, units, per_row=per_row)
+    def _body(self, view):
+        own = super()._body(view)
         return [self.body] if self.body else own
 
 
@@ -366,6 +366,7 @@ def test_bash_completes_programs_options_and_their_values(tmp_path, capsys):
     script = capsys.readouterr().out
     expected = {"rbpp compl": "completion", "rbpp assess --standard": "--standardise"}
     expected |= {"rbpp fit --units b": "bits", "rbpp completion f": "fish"}
+    expected |= {"rbpp check linear": "linear_gaussian", "rbpp fit x --engine n": "nuts"}
     for words, found in expected.items():
         ask = f"COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _rbpp"
         done = subprocess.run(

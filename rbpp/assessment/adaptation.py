@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp
 
-from rbpp.assessment.pooled_mixture import Mixture, log_kernel, pull
+from rbpp.assessment.pooled_mixture import Mixture, log_kernel, log_sum_exp, pull
 from rbpp.assessment.weighted_rows import Array, Index
 
 FOLDS = 8
@@ -59,7 +58,7 @@ def candidates(
     standardized = mixture.standardized(rows)
     squares = np.square(standardized).sum(-1)
     joint = mixture.log_joint(squares)
-    member = np.exp(joint - logsumexp(joint, axis=0)) * weight
+    member = np.exp(joint - log_sum_exp(joint, 0)) * weight
     pulled = member * pull(squares, mixture.degrees_of_freedom, dimension)
     statistics, occupancy = _sums(standardized, member, pulled, source, fold)
     adapted = _adaptations(mixture, statistics)
@@ -113,7 +112,7 @@ class _Held:
         if adapted.log_volume is not None:
             volume = volume + adapted.log_volume[:, held_out]
         kernel = log_kernel(np.maximum(squares, 0), mixture.degrees_of_freedom, dimension)
-        marginal = logsumexp((weights - volume)[..., None] + kernel, axis=2)
+        marginal = log_sum_exp((weights - volume)[..., None] + kernel, 2)
         return marginal[:, 0] - marginal[:, 1]
 
 
@@ -160,7 +159,7 @@ def _adaptations(mixture: Mixture, statistics: Statistics) -> list[_Adapted]:
     )
     prior = PRIOR_WEIGHT * mixture.components * np.exp(mixture.log_weights)
     log_weights = np.log(mass + prior)
-    log_weights = log_weights - logsumexp(log_weights, axis=-1, keepdims=True)
+    log_weights = log_weights - log_sum_exp(log_weights, -1)[..., None]
     squares = np.trace(second, axis1=-2, axis2=-1)
 
     def scatter(shift: Array) -> Array:

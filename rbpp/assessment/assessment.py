@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rbpp.display import Units
+from rbpp.display import DEFAULT_VIEW, View
 from rbpp.inference_data import InferenceData, Term
 from rbpp.result import Result
 from rbpp.variables import VARIABLES
@@ -113,14 +113,12 @@ class Assessment(Result):
         chosen = rows_to_ask(self.score, count)
         write_sheet(path, chosen.tolist(), self.texts, list(self.synthetic["id"].astype(str)))
 
-    def table(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> dict[str, Term]:
+    def _table(self, view: View) -> dict[str, Term]:
         """Every term in numbers; single numbers have no `sd`."""
-        found = super().table(hdi_prob, units, per_row=per_row)
+        found = super()._table(view)
         for name, number in self.numbers.items():
             nats = VARIABLES[name].units == "nats"
-            scale = math.log(2) if nats and units == "bits" else 1.0
+            scale = math.log(2) if nats and view.units == "bits" else 1.0
             mean, low, high = (
                 value / scale if math.isfinite(value) else None
                 for value in (number.value, number.lower, number.upper)
@@ -149,9 +147,7 @@ class Assessment(Result):
             found["labels"] = self.labels.to_dict("records")
         return found
 
-    def answer(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> tuple[str, ...]:
+    def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """The answers, and last what to do."""
         from rbpp.assessment.advice import VERDICTS, advice
 
@@ -159,10 +155,10 @@ class Assessment(Result):
         following = " ".join([VERDICTS[verdict], *steps[:2]]).removesuffix(".")
         return (*self.headline, *headline([{"question": "What to do?", "sentence": following}]))
 
-    def _units(self, units: Units, *, per_row: bool) -> dict[str, str]:
-        found = super()._units(units, per_row=per_row)
+    def _units(self, view: View) -> dict[str, str]:
+        found = super()._units(view)
         for name in self.numbers:
-            found[name] = units if VARIABLES[name].units == "nats" else VARIABLES[name].units
+            found[name] = view.units if VARIABLES[name].units == "nats" else VARIABLES[name].units
         return found
 
     def _references(self) -> Mapping[str, float]:

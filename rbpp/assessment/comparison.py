@@ -12,7 +12,7 @@ import numpy as np
 
 from rbpp import inference_data, wording
 from rbpp.assessment.conditions import answer, check_condition
-from rbpp.display import Part, Table, Units
+from rbpp.display import DEFAULT_VIEW, Part, Table, View
 from rbpp.files import written_whole
 from rbpp.inference_data import InferenceData
 from rbpp.result import Result
@@ -116,9 +116,7 @@ class Comparison(Result):
             "fail_if": self.fail_if,
         }
 
-    def answer(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> tuple[str, ...]:
+    def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """Who is first and how sure that is, and where numbers disagree."""
         return (*self.headline, *self.notes)
 
@@ -140,7 +138,7 @@ class Comparison(Result):
                     draws[name][term] = 1 - draws[name][share]
         return answer(asked, draws, numbers)
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
+    def _body(self, view: View) -> list[Part]:
         """Ranking and differences, in place of the terms of every version."""
         header = ["version", "score", "P(best)", "P(trained best)", "equal size: score", "P(best)"]
         shares = any(_known(line["precision"]) for line in self.ranking)

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp
 
 from rbpp import validate
 from rbpp.assessment.adaptation import FOLDS, TRAINING
 from rbpp.assessment.log_ratio import whitened_with_volume
-from rbpp.assessment.pooled_mixture import fit_mixture
+from rbpp.assessment.pooled_mixture import fit_mixture, log_sum_exp
 from rbpp.assessment.weighted_rows import Array, Index, WeightedRows, weighted_rows
 
 COMPONENTS = (1, 3, 8)
@@ -141,8 +140,8 @@ def _stacked(log_density: Array, weight: Array, fold: Index, steps: int = 50) ->
     share = np.full((FOLDS, count), 1 / count)
     for _ in range(steps):
         joint = np.log(share)[:, :, None] + log_density
-        member = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
+        member = np.exp(joint - log_sum_exp(joint, 1)[:, None])
         share = np.einsum("fcn,fn->fc", member, others) + 1.0
         share = share / share.sum(1, keepdims=True)
     joint = np.log(share).T[:, fold] + log_density
-    return logsumexp(joint, axis=0)
+    return log_sum_exp(joint, 0)

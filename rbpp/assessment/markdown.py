@@ -14,7 +14,7 @@ from rbpp.assessment.assessment import Assessment
 from rbpp.assessment.comparison import Comparison
 from rbpp.assessment.report import SIGNS, _to_drop
 from rbpp.checks import Check
-from rbpp.display import Lines, Part, Table, Terms, versions
+from rbpp.display import Lines, Part, Table, Terms, View, versions
 from rbpp.wording import count
 
 _SPECIAL = re.compile(r"([\\`*_\[\]#|~])")
@@ -28,7 +28,7 @@ _START, _END = "<!-- rbpp: start -->", "<!-- rbpp: end -->"
 def of_assessment(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
     """The report of an assessment: verdict, steps, answers, numbers, rows and checks."""
     verdict, steps = advice(assessment)
-    drop = _to_drop(assessment.rows)
+    drop = _to_drop(assessment)["off_task"]
     rows = [[f"{count:,} {name}"] for name, count in assessment.settings.get("rows", {}).items()]
     lines = [
         "## Synthetic data, assessed",
@@ -41,11 +41,10 @@ def of_assessment(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
         "",
         *_answers(assessment),
         "",
-        *_folded("Numbers", _parts(assessment._body(hdi_prob, "nats", per_row=False))),
+        *_folded("Numbers", _parts(assessment._body(View(hdi_prob)))),
         *_folded(
-            f"Rows that would go and stay ({drop['off_task']['count']} of "
-            f"{drop['off_task']['of']} more likely off the task)",
-            _table(["would go", "would stay"], _side_by_side(drop["off_task"])),
+            f"Rows that would go and stay: {escaped(drop['said'])}",
+            _table(["would go", "would stay"], _side_by_side(drop)),
         ),
         *_folded("What to generate next", [escaped(missed_in_words(assessment))]),
         *_checks(assessment.checks),
@@ -56,8 +55,8 @@ def of_assessment(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
 
 def of_comparison(comparison: Comparison, *, hdi_prob: float = 0.94) -> str:
     """The report of a comparison: who is first, conditions, ranking and checks."""
-    headline, *rest = comparison.answer(hdi_prob)
-    ranking, differences = comparison._body(hdi_prob, "nats", per_row=False)
+    headline, *rest = comparison.answer(View(hdi_prob))
+    ranking, differences = comparison._body(View(hdi_prob))
     failed = {key: names for key, names in comparison.fail_if.items() if names}
     conditions = [
         f"- {'✗' if names else '✓'} `{condition.replace('`', '')}`: "
@@ -106,7 +105,7 @@ def data_card(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
         "",
         *_answers(assessment),
         "",
-        *_parts(assessment._body(hdi_prob, "nats", per_row=False)),
+        *_parts(assessment._body(View(hdi_prob))),
         _END,
     ]
     return "\n".join(lines) + "\n"

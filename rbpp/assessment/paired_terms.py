@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from rbpp.assessment.adaptation import FOLDS
 from rbpp.assessment.entropy import entropy_of_sample
+from rbpp.assessment.weighted_rows import Array, Index
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.data.embed import embed
 from rbpp.data.reduce import principal_components
 from rbpp.data.rows import Rows
 from rbpp.estimate import Estimate, exactly
+from rbpp.paired.class_mixtures import LEAST_PER_CLASS
 from rbpp.paired.mutual_information import mutual_information
+from rbpp.paired.paired_rows import LEAST_ROWS
 
 # Principal components of the prompts and of the outputs: the joint mixture has twice as many, and
 # an estimate from a few hundred rows is worth little in more.
 DIMENSION = 3
+# More prompts than these are no classes with a mixture each, however many outputs they have.
+MOST_CLASSES = 16
 
 
 def paired_terms(
@@ -32,8 +39,16 @@ def paired_terms(
 ) -> tuple[dict[str, Estimate], Check]:
     """Information of the prompt in the output, and the information gain, of a whole data set.
 
-    ΔI = H(M(p) | p) = H(M(p)) − I(p; M(p))   (Definition 4.2), both on principal components:
-    I(p; M(p)) of the projection is a lower bound of that of the texts.
+    ΔI = H(M(p) | p) = H(M(p)) − I(p; M(p))   (Definition 4.2), on principal components of the
+    outputs in their own units. Prompts that repeat are units, in one of three ways:
+
+    - up to 16 prompts, each of 20 outputs or more, are classes: I(p; M(p)) is that of a label;
+    - where half of the rows or more share their prompt, ΔI is the entropy of the outputs about
+      their prompt's mean, times √(m / (m − 1)) of m outputs, and I(p; M(p)) = H(M(p)) − ΔI.
+      It is exact for Gaussian outputs of one covariance, and else an upper side of ΔI: by
+      Lieb's form of the entropy power inequality, h(Σ aᵢ yᵢ) ≥ Σ aᵢ² h(yᵢ) for Σ aᵢ² = 1;
+    - otherwise one row of every prompt is kept, and prompts are principal components: I(p; M(p))
+      of the projection is a lower bound of that of the texts.
 
     Args:
         rows: with `prompt` and `output` among their paired fields.
@@ -43,50 +58,128 @@ def paired_terms(
 
     Returns:
         `information_prompt_output` and `information_gain` (chain, draw) in nats, and a check; no
-        terms, and the reason in the check, where the pairs allow none, as when prompts repeat.
+        terms, and the reason in the check, where the pairs allow none.
+
+    Lieb, Proof of an entropy conjecture of Wehrl, Comm. Math. Phys. 62 (1978).
     """
-    found: dict[str, Estimate] = {}
-    coordinates = []
+
+    values = _Coordinates(rows, compute, model, cache)
+    shape = (chains, draws)
+    sizes = {"pairs": len(rows)}
     try:
-        for name in ("prompt", "output"):
-            part = rows.paired[name]
-            own = (
-                Rows(rows.source, f"{rows.origin}, {name}", rows.ids, embedding=part)
-                if isinstance(part, np.ndarray)
-                else Rows(rows.source, f"{rows.origin}, {name}", rows.ids, text=part)
-            )
-            (vectors,), _ = embed(
-                [own],
-                model=model if own.text is not None else None,
-                device=compute.device,
-                cache=cache,
-                seed=compute.seed,
-                quiet=not compute.progress,
-            )
-            projected = principal_components([vectors])(vectors)
-            coordinates.append(torch.as_tensor(projected[:, :DIMENSION]))
-        information = mutual_information(
-            *coordinates, draws=draws, chains=chains, seed=compute.seed, compute=compute
-        )
+        prompt = _index(rows.paired["prompt"])
+        sizes["prompts"] = int(prompt.max()) + 1
+        found, said = _terms(values, prompt, shape, compute)
     except ValueError as error:
-        message = f"no ΔI and no I(p; M(p)): {error}"
-    else:
-        shared = information.terms["mutual_information"]
-        found["information_prompt_output"] = shared * len(rows)
-        try:
-            entropy = entropy_of_sample(
-                coordinates[1].numpy(),
-                draws=max(100, chains * draws),
-                seed=compute.spawn("pairs").seed,
-            )
-        except ValueError as error:
-            why = f"; no ΔI: {error}"
+        found, said = {}, f"no ΔI and no I(p; M(p)): {error}"
+    return {name: one * len(rows) for name, one in found.items()}, Check(
+        "paired prompt and output", "unknown", said, sizes
+    )
+
+
+@dataclass(frozen=True)
+class _Coordinates:
+    """Principal components of a paired field (n, d), in the units of the field."""
+
+    rows: Rows
+    compute: Compute
+    model: str | None
+    cache: Any
+
+    def __call__(self, name: str) -> Array:
+        part, origin = self.rows.paired[name], f"{self.rows.origin}, {name}"
+        if isinstance(part, np.ndarray):
+            one = Rows(self.rows.source, origin, self.rows.ids, embedding=part)
         else:
-            why = ""
-            rate = torch.as_tensor(entropy.draws[: chains * draws]).reshape(chains, draws)
-            found["information_gain"] = (exactly(rate) - shared) * len(rows)
-        message = (
-            f"of {coordinates[0].shape[1]} principal components of the prompts and "
-            f"{coordinates[1].shape[1]} of the outputs{why}"
+            one = Rows(self.rows.source, origin, self.rows.ids, text=part)
+        (vectors,), _ = embed(
+            [one],
+            model=self.model if one.text is not None else None,
+            device=self.compute.device,
+            cache=self.cache,
+            seed=self.compute.seed,
+            quiet=not self.compute.progress,
         )
-    return found, Check("paired prompt and output", "unknown", message, {"pairs": len(rows)})
+        axes = principal_components([vectors])
+        return (axes(vectors) * axes.scale)[:, :DIMENSION]
+
+
+def _terms(
+    coordinates: _Coordinates, prompt: Index, shape: tuple[int, int], compute: Compute
+) -> tuple[dict[str, Estimate], str]:
+    """Per row, by what the repeats of prompts allow, and in words what that was."""
+    outputs = coordinates("output")
+    size = np.bincount(prompt)
+    of = f"of {outputs.shape[1]} principal components of the outputs and"
+    seed = compute.spawn("pairs").seed
+    if 2 <= len(size) <= MOST_CLASSES and size.min() >= LEAST_PER_CLASS:
+        said = f"{of} {len(size)} prompts, each a class"
+        return _of_given(prompt.astype(str), outputs, shape, compute, said)
+    shared = size[prompt] > 1
+    if shared.mean() >= 0.5 and (size > 1).sum() >= 2 * FOLDS:
+        within, weight = _about_means(outputs, prompt)
+        gain = _entropy(within[shared], shape, seed, prompt[shared], weight[shared])
+        information = (_entropy(outputs, shape, seed, prompt) - gain).map(
+            lambda value: value.clamp_min(0)
+        )
+        return {"information_gain": gain, "information_prompt_output": information}, (
+            f"{of} {len(size)} prompts, each a unit, which {shared.mean():.0%} of the rows share: "
+            "ΔI is of outputs about the mean of their prompt, an upper side where these are not "
+            "Gaussian or spread unequally"
+        )
+    if len(size) < LEAST_ROWS:
+        raise ValueError(
+            f"Expected {LEAST_ROWS} distinct prompts, or {2 * FOLDS} that repeat and hold half of "
+            f"the rows, or 2 to {MOST_CLASSES} of {LEAST_PER_CLASS} outputs each; got {len(size)} "
+            f"distinct prompts of {len(prompt)} rows"
+        )
+    first = np.sort(np.unique(prompt, return_index=True)[1])
+    given = coordinates("prompt")[first]
+    said = f"{of} {given.shape[1]} of {len(first)} distinct prompts"
+    return _of_given(given, outputs[first], shape, compute, said)
+
+
+def _of_given(
+    given: Any, outputs: Array, shape: tuple[int, int], compute: Compute, said: str
+) -> tuple[dict[str, Estimate], str]:
+    """I(p; M(p)) of labels or coordinates of prompts, and what H(M(p)) leaves beyond it."""
+    information = mutual_information(
+        given, outputs, chains=shape[0], draws=shape[1], seed=compute.seed, compute=compute
+    ).terms["mutual_information"]
+    found = {"information_prompt_output": information}
+    try:
+        entropy = _entropy(outputs, shape, compute.spawn("pairs").seed)
+    except ValueError as error:
+        return found, f"{said}; no ΔI: {error}"
+    return found | {"information_gain": entropy - information}, said
+
+
+def _entropy(
+    values: Array,
+    shape: tuple[int, int],
+    seed: int,
+    unit: Index | None = None,
+    weight: Array | None = None,
+) -> Estimate:
+    count = shape[0] * shape[1]
+    draws = max(100, count)
+    found = entropy_of_sample(values, unit=unit, weight=weight, draws=draws, seed=seed).draws
+    return exactly(torch.as_tensor(found[:count]).reshape(shape))
+
+
+def _index(part: Any) -> Index:
+    """(n,): the same number for equal prompts, from 0 in order of first appearance."""
+    if isinstance(part, np.ndarray) and part.ndim == 2:
+        keys: list[Any] = [row.tobytes() for row in np.ascontiguousarray(part) + 0.0]
+    else:
+        keys = list(part)
+    place = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([place[key] for key in keys], dtype=np.int64)
+
+
+def _about_means(outputs: Array, prompt: Index) -> tuple[Array, Array]:
+    """Outputs less the mean of their prompt, at the covariance of outputs; what each counts."""
+    size = np.bincount(prompt)
+    mean = np.stack([np.bincount(prompt, column) for column in outputs.T], axis=1) / size[:, None]
+    free = (1 - 1 / size)[prompt]
+    return (outputs - mean[prompt]) / np.sqrt(np.where(free > 0, free, 1))[:, None], free

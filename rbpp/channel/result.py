@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rbpp import display, inference_data, wording
 from rbpp.channel.log_probabilities import LogProbabilities
-from rbpp.display import Part, Units
+from rbpp.display import DEFAULT_VIEW, Part, Units, View
 from rbpp.inference_data import InferenceData
 from rbpp.result import Result
 from rbpp.sentences import trust
@@ -36,23 +36,24 @@ class ChannelInformation(Result):
 
     Attributes:
         data: the log-probabilities.
-        surprise: (n,) −log p(output | its prompt), nats.
         prompt_information: (n, 2) log p(output | its prompt) / p(output) of every output, with the
             mean probability as on the lower and as on the upper side; nan without any contrast.
         refused: why I(p; M(p)) has its sides and no value; empty where it has one.
         per_token: information per token, whatever `per_row` says.
         token_draws: tokens of an output, by set of rows (draw,); empty where they are not known.
-        limit: the largest lower side that so many prompts can give, nats of one output.
     """
 
     idata: InferenceData
     data: LogProbabilities
-    surprise: Tensor
     prompt_information: Tensor
     refused: str
-    limit: float
     per_token: bool = False
     token_draws: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def surprise(self) -> Tensor:
+        """(n,) −log p(output | its prompt), nats."""
+        return -self.data.own
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -107,13 +108,13 @@ class ChannelInformation(Result):
             "outputs": lambda: plots.plot_outputs(self.rows),
         }
 
-    def in_units(self, units: Units = "nats", *, per_row: bool = False) -> InferenceData:
+    def _in_units(self, view: View) -> InferenceData:
         """As every result's, and per token where `per_token` says so."""
         if not self.per_token:
-            shown = super().in_units(units, per_row=per_row)
+            shown = super()._in_units(view)
             assert shown is not None
             return shown
-        shown = display.convert(self.idata, units, self.row_counts)
+        shown = display.convert(self.idata, view.units, self.row_counts)
         terms = inference_data.terms_of(shown)
         changed = {}
         for name, term in terms.data_vars.items():
@@ -121,29 +122,27 @@ class ChannelInformation(Result):
             if described is not None and described.rows and described.units == "nats":
                 tokens = self.token_draws[_set_of(str(name))].numpy()
                 changed[name] = (term / tokens).assign_attrs(
-                    {**term.attrs, "units": f"{units} per token"}
+                    {**term.attrs, "units": f"{view.units} per token"}
                 )
         return inference_data.replace_group(shown, "posterior", terms.assign(changed))
 
-    def answer(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> tuple[str, ...]:
+    def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """What the numbers are per, and what an output and its prompt have."""
-        per = "token" if self.per_token else "output" if per_row else "data set"
+        per = "token" if self.per_token else "output" if view.per_row else "data set"
         data = self.data
         outputs = wording.count(len(data), "output")
         prompts = wording.count(len(torch.unique(data.prompt)), "prompt")
-        heading = f"Information in {units} per {per}: {outputs} of {prompts}"
+        heading = f"Information in {view.units} per {per}: {outputs} of {prompts}"
         if data.tokens is not None:
             heading += f", {wording.count(int(data.tokens.sum()), 'token')}"
-        words = headline(self.surprise, self.prompt_information, self.refused, units)
+        words = headline(data, self.prompt_information, self.refused, view.units)
         return (f"{heading}.", *words, trust(self.checks))
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
+    def _body(self, view: View) -> list[Part]:
         """The terms that matter, the entropy of outputs among them."""
-        table = self.table(hdi_prob, units, per_row=per_row)
-        named = self._units(units, per_row=per_row)
-        return [display.group_terms(table, hdi_prob, named, also=("entropy_output",))]
+        table = self._table(view)
+        named = self._units(view)
+        return [display.group_terms(table, view.hdi_prob, named, also=("entropy_output",))]
 
 
 def ignores_prompt(information: Tensor) -> Tensor:
@@ -163,11 +162,16 @@ def _set_of(name: str) -> str:
 
 
 def headline(
-    surprise: Tensor, information: Tensor, refused: str, units: Units = "nats"
+    data: LogProbabilities, information: Tensor, refused: str, units: Units = "nats"
 ) -> tuple[str, ...]:
-    """What an output has, in words: surprise (n,), and its prompt's information (n, 2), in nats."""
+    """What an output has, in words; its prompt's information is (n, 2), in nats."""
     factor = 1 / math.log(2) if units == "bits" else 1.0
-    first = f"An output under its prompt (ΔI): {factor * float(surprise.mean()):.4g} {units}."
+    surprise = -data.own
+    first = f"An output under its prompt (ΔI): {factor * float(surprise.mean()):.4g} {units}"
+    if data.tokens is not None:
+        each = factor * float(surprise.sum() / data.tokens.sum())
+        first += f", {each:.3g} a token"
+    first += "."
     if bool(information.isnan().any()):
         return first, "Under no other prompt, nor without one: what prompts say is not known."
     lower, upper = (factor * information.mean(0)).tolist()

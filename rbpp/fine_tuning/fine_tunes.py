@@ -13,7 +13,7 @@ from torch import Tensor
 from rbpp import inference_data, sentences, validate
 from rbpp.checks import Check, verdict_of
 from rbpp.compute import Compute
-from rbpp.display import Part, Table, Units
+from rbpp.display import DEFAULT_VIEW, Part, Table, View
 from rbpp.fine_tuning.cmi import (
     CONDITIONAL_BOUNDS,
     POOLED_BOUNDS,
@@ -72,13 +72,11 @@ class FineTuneBounds(Result):
         """The other estimates of every bound."""
         return {"bounds": self.comparison, "measured_gap": self.measured_gap}
 
-    def answer(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> tuple[str, ...]:
+    def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """The gap, the tightest bound of it, and how sure they are."""
         return tuple(
             sentences.of_fine_tunes(
-                self.table(hdi_prob, units, per_row=per_row),
+                self._table(view),
                 self.terms["generalization_gap"].value.flatten().numpy(),
                 self.comparison,
                 float(self.settings["loss_bound"]),
@@ -86,15 +84,15 @@ class FineTuneBounds(Result):
             )
         )
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
+    def _body(self, view: View) -> list[Part]:
         """The terms, and every bound beside its other estimates."""
-        terms = self.table(hdi_prob, units, per_row=per_row)
+        terms = self._table(view)
         columns = ("plug_in", "corrected", "null", "null_plug_in", "slack")
         lines = [["bound", "mean", *(name.replace("_", " ") for name in columns)]]
         for name, others in self.comparison.items():
             numbers = (terms[name]["mean"], *(others[column] for column in columns))
             lines.append([name, *(f"{value:.3f}" for value in numbers)])
-        terms_shown = super()._body(hdi_prob, units, per_row=per_row)
+        terms_shown = super()._body(view)
         return [*terms_shown, Table(lines), f"measured gap: {self.measured_gap:.4g}"]
 
 

@@ -14,7 +14,7 @@ from rbpp import inference_data, sentences
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.data.stream import Stream, row_stream
-from rbpp.display import Part, Table, Units
+from rbpp.display import DEFAULT_VIEW, Part, Table, View
 from rbpp.inference_data import InferenceData
 from rbpp.mixtures.component_count import ComponentCount, compare_component_counts
 from rbpp.mixtures.conjugate import MixturePrior, row_weights
@@ -71,19 +71,17 @@ class Fit(Result):
             return {}
         return {"comparison": [_compared(entry) for entry in self.comparison]}
 
-    def answer(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> tuple[str, ...]:
+    def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """How many components there are, and how sure that is."""
         assert self.idata is not None
-        table = self.table(hdi_prob, units, per_row=per_row)
+        table = self._table(view)
         weight = self.idata["posterior"]["weight"].values
         weights = weight.reshape(-1, weight.shape[-1])
         compared = [_compared(entry) for entry in self.comparison]
-        return tuple(sentences.of_fit(table, units, weights, compared, self.checks))
+        return tuple(sentences.of_fit(table, view.units, weights, compared, self.checks))
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
-        parts = [*super()._body(hdi_prob, units, per_row=per_row), _component_table(self.idata)]
+    def _body(self, view: View) -> list[Part]:
+        parts = [*super()._body(view), _component_table(self.idata)]
         if self.comparison:
             entries = [_compared(entry) for entry in self.comparison]
             numbers = [[f"{value:.5g}" for value in entry.values()] for entry in entries]
@@ -296,8 +294,8 @@ def _inference_data(
 def _checks(idata: InferenceData, posterior: MixturePosterior) -> tuple[Check, ...]:
     """Whether chains settled and agree, and importance weights could correct the draws."""
     found = []
-    if posterior.variational is not None and posterior.variational.converged is not None:
-        unsettled = float((~posterior.variational.converged).sum())
+    if posterior.settled is not None:
+        unsettled = float((~posterior.settled).sum())
         found.append(
             _check("the ascent of every chain has settled", "unsettled_chains", unsettled, 0.0)
         )
@@ -332,7 +330,8 @@ def _approximation(posterior: MixturePosterior, rows: Tensor | None, seed: int) 
     """Whether the draws are the posterior's.
 
     Importance ratios decide where they are good. Where they are not, coordinate ascent may still
-    have what does not depend on labels right: sweeps of an exact sampler tell.
+    have what does not depend on labels right: sweeps of an exact sampler tell. They also tell where
+    a guide of `svi` is too narrow along a few of its coordinates, which ratios of many forgive.
     """
     statement = "the approximation is near the posterior"
     pareto_k = float(posterior.pareto_k.max())
@@ -342,17 +341,26 @@ def _approximation(posterior: MixturePosterior, rows: Tensor | None, seed: int) 
     share = float(posterior.sample_share.min())
     values["sample_share"] = share
     message = f"Pareto k {pareto_k:.3g}, effective draws {share:.0%}"
-    if pareto_k < SURE_PARETO_K and share > LEAST_SAMPLE_SHARE:
+    good = pareto_k < SURE_PARETO_K and share > LEAST_SAMPLE_SHARE
+    moved = None
+    if rows is not None and not (good and posterior.engine == "cavi"):
+        moved = gibbs_movement(
+            rows.double(),
+            posterior.prior,
+            posterior.draws,
+            most_draws=128 if posterior.engine == "cavi" else 1000,  # which see 0.7 of the spread
+            seed=seed,
+        )
+    if moved is not None:
+        values |= {"gibbs_shift": moved.shift, "gibbs_spread": moved.spread}
+        message += (
+            f"; exact sweeps shift entropy, likelihood or mean by {abs(moved.shift):.2g} sd and "
+            f"leave {1 / moved.spread:.2g} of the spread"
+        )
+        if moved.is_seen:
+            return Check(statement, "violated", message, values)
+    if good or (moved is not None and posterior.engine == "cavi"):
         return Check(statement, "holds", message, values)
-    if posterior.engine == "cavi" and rows is not None:
-        moved = gibbs_movement(rows.double(), posterior.prior, posterior.draws, seed=seed)
-        if moved is not None:
-            values |= {"gibbs_shift": moved.shift, "gibbs_spread": moved.spread}
-            message += (
-                f"; exact sweeps shift entropy or likelihood by {abs(moved.shift):.2g} sd and "
-                f"leave {1 / moved.spread:.2g} of the spread"
-            )
-            return Check(statement, "violated" if moved.is_seen else "holds", message, values)
     undecided = pareto_k < LARGEST_PARETO_K and share > LEAST_SAMPLE_SHARE
     return Check(statement, "undecided" if undecided else "violated", message, values)
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from rbpp import inference_data, sentences, validate
 from rbpp.checks import Check, verdict_of
 from rbpp.compute import Compute
-from rbpp.display import Part, Table, Units
+from rbpp.display import DEFAULT_VIEW, Part, Table, View
 from rbpp.estimate import Estimate, mean_estimate, stack
 from rbpp.inference_data import InferenceData
 from rbpp.mixtures.normal_wishart import log_prob
@@ -132,17 +132,15 @@ class MutualInformation(Result):
         """The models."""
         return {"models": [vars(model) for model in self.models]}
 
-    def answer(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> tuple[str, ...]:
+    def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """How much the rows share, and how sure that is."""
-        table = self.table(hdi_prob, units, per_row=per_row)
+        table = self._table(view)
         draws = self.draws.flatten().numpy()
-        return tuple(sentences.of_information(table, units, draws, self.checks))
+        return tuple(sentences.of_information(table, view.units, draws, self.checks))
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
+    def _body(self, view: View) -> list[Part]:
         """The term, and the heaviest models below it."""
-        terms = super()._body(hdi_prob, units, per_row=per_row)
+        terms = super()._body(view)
         if not self.models:
             return terms
         lines = [["margins", "components", "weight", "held out", "fitted"]]

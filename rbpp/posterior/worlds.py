@@ -15,7 +15,7 @@ from torch import Tensor
 from rbpp import display, inference_data, sentences
 from rbpp.checks import Check
 from rbpp.compute import Compute
-from rbpp.display import Part, Units
+from rbpp.display import DEFAULT_VIEW, Part, View
 from rbpp.inference_data import InferenceData
 from rbpp.posterior.audit import as_array, identification, left_out_check, predictive_checks
 from rbpp.posterior.auto import Engine, VectorDraws, infer_vectors
@@ -72,12 +72,10 @@ class WorldPosterior(Result):
         assert data is not None
         return {"predictive": lambda: plot_predictive(data, hdi_prob)}
 
-    def answer(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> tuple[str, ...]:
+    def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """What the rows say of the world, and how far to trust it."""
         assert self.idata is not None
-        table = self.table(hdi_prob, units, per_row=per_row)
+        table = self._table(view)
         groups = inference_data.group_datasets(self.idata)
         before, after = groups["prior"], groups["posterior"]
         shown = {name.partition("[")[0] for name in table}
@@ -89,8 +87,8 @@ class WorldPosterior(Result):
         said = sentences.of_world(table, spreads, self.exact, self.checks)
         return (*self.headline, *said)
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
-        table = self.table(hdi_prob, units, per_row=per_row)
+    def _body(self, view: View) -> list[Part]:
+        table = self._table(view)
         kept: dict[str, Any] = {}
         left: dict[str, int] = {}
         for name, term in table.items():
@@ -100,7 +98,7 @@ class WorldPosterior(Result):
             else:
                 left[site] = left.get(site, 0) + 1
         rest = [f"{site}: {count} more elements (--all)" for site, count in left.items()]
-        body = display.group_terms(kept, hdi_prob, {})
+        body = display.group_terms(kept, view.hdi_prob, {})
         return [body, display.Lines(rest)] if rest else [body]
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rbpp import sentences, validate
 from rbpp.checks import Check, Verdict, violations
-from rbpp.display import Units
+from rbpp.display import DEFAULT_VIEW, View
 from rbpp.processes.batch_rule import check_batch
 from rbpp.processes.graph import Graph
 from rbpp.processes.handlers import ALLOWED_PARENTS, CHAIN_SITES, ROW_PLATES, Run
@@ -61,9 +61,7 @@ class Contract(Result):
 
     every_check: ClassVar[bool] = True
 
-    def answer(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> tuple[str, ...]:
+    def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """Whether the process meets the contract, what was not seen, and what comes next."""
         name = str(self.settings.get("process", ""))
         return (*self.headline, *sentences.of_contract(self.checks, bool(self.violated), name))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rbpp import inference_data, validate
 from rbpp.compute import Compute
-from rbpp.display import Part, Table, Units, align
+from rbpp.display import DEFAULT_VIEW, Part, Table, View, align
 from rbpp.inference_data import InferenceData
 from rbpp.processes.process import Process, Site, draw, load_process
 from rbpp.result import Result
@@ -66,9 +66,7 @@ class Simulation(Result, Draws):
         """The sites, with `--json`."""
         return {"sites": self.site_table()}
 
-    def answer(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> tuple[str, ...]:
+    def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """What was drawn, and what comes next."""
         worlds, replicates = next(iter(self.sites.values())).shape[:2]
         name = self.process.name
@@ -79,7 +77,7 @@ class Simulation(Result, Draws):
             f"Next: rbpp bounds {name} has the terms and bounds, rbpp check {name} the contract.",
         )
 
-    def _body(self, hdi_prob: float, units: Units, *, per_row: bool) -> list[Part]:
+    def _body(self, view: View) -> list[Part]:
         table = self.site_table()
         shown = [
             [f"{v:.5g}" if isinstance(v, float) else str(v) for v in s.values()] for s in table

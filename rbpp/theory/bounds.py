@@ -8,7 +8,7 @@ rest is reported.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from torch import Tensor
 from rbpp import inference_data, sentences
 from rbpp.checks import Check
 from rbpp.compute import Compute
-from rbpp.display import Units
+from rbpp.display import DEFAULT_VIEW, View
 from rbpp.estimate import Estimate
 from rbpp.inference_data import Term
 from rbpp.posterior.identity import read_posterior, worlds_of
@@ -63,12 +63,10 @@ class Bounds(Result):
     missing: Mapping[str, str] = field(default_factory=dict)
     substitutes: Mapping[str, str] = field(default_factory=dict)
 
-    def answer(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> tuple[str, ...]:
+    def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """How many statements hold, and what the sharp bound and the bottleneck are."""
-        table = self.table(hdi_prob, units, per_row=per_row)
-        shown = f"{units} per row" if per_row else units
+        table = self._table(view)
+        shown = f"{view.units} per row" if view.per_row else view.units
         return (*self.headline, *sentences.of_bounds(table, self.checks, shown))
 
     def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
@@ -80,16 +78,14 @@ class Bounds(Result):
             "bounds": lambda: plots.plot_bounds(self.idata, self.audit(), hdi_prob),
         }
 
-    def table(
-        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
-    ) -> dict[str, Term]:
+    def _table(self, view: View) -> dict[str, Term]:
         """Every term in numbers, over worlds.
 
         `sd` has no Monte Carlo error in it, which is `mcse`. The interval holds a term of another
         world with the stated probability, however few the worlds are.
         """
-        found = super().table(hdi_prob, units, per_row=per_row)
-        shown = self.in_units(units, per_row=per_row)
+        found = super()._table(view)
+        shown = self._in_units(view)
         assert shown is not None
         dataset = inference_data.terms_of(shown)
         for name, term in found.items():
@@ -97,17 +93,20 @@ class Bounds(Result):
             if spread is None or name not in dataset:
                 continue
             values = dataset[name].values.ravel()
-            low, high = interval_over_worlds(values, hdi_prob, *range_of(name))
+            low, high = interval_over_worlds(values, view.hdi_prob, *range_of(name))
             term["hdi_low"], term["hdi_high"] = low, high
             term["sd"] = spread if error is None else spread_of_worlds(spread, error)
         return found
 
     def details(self) -> Mapping[str, Any]:
-        """Estimators, reasons of missing terms, and notes, each by name of the term."""
+        """Estimators, reasons of missing terms, notes, and what stands as an estimate or a side
+        where an interval would be wrong, each by name of the term."""
+        described = {name: VARIABLES[name].stands_as for name in self.terms if name in VARIABLES}
         return {
             "estimators": self.estimators,
             "missing": self.missing,
             "notes": self.substitutes,
+            "stands_as": {name: kind for name, kind in described.items() if kind},
         }
 
 
@@ -192,12 +191,11 @@ def bounds(
             process_checks=process_checks,
         )
     )
-    sided = {
-        name: term
+    estimators = {
+        name: sides_in_words(term)
         for name, term in terms.items()
-        if (term.lower is not None or term.upper is not None) and not name.startswith("slack_")
+        if not name.startswith("slack_") and (term.lower or term.upper) is not None
     }
-    estimators = {name: sides_in_words(term) for name, term in sided.items()}
     attrs = {
         "estimators": estimators,
         "missing": found.missing,
@@ -205,22 +203,15 @@ def bounds(
         "saturated": _saturated(terms),
     }
     settings = {
-        "worlds": sizes.worlds,
+        **asdict(sizes),
         "worlds_at_once": min(worlds_in_memory(process, sizes), sizes.worlds),
-        "replicates": sizes.replicates,
         "pairs": min(sizes.pairs, sizes.replicates),
-        "groups": sizes.groups,
-        "inner": sizes.inner,
-        "learner": found.facts.learner,
-        "anchor_learner": found.facts.anchor_learner,
-        "loss_bound": constants.loss_bound,
+        **asdict(constants),
         "sub_gaussian": mean_sigma,
         "sub_gaussian_from": sigma_from,
-        "layers": constants.layers,
-        "contraction": constants.contraction,
-        "resolution": constants.resolution,
-        "rows_anchor": found.facts.rows["anchor"],
-        "rows_synthetic": found.facts.rows["synthetic"],
+        "learner": found.facts.learner,
+        "anchor_learner": found.facts.anchor_learner,
+        **{f"rows_{name}": count for name, count in found.facts.rows.items()},
         "seed": compute.seed,
     }
     group = _worlds_group(terms, found.world, sizes.worlds)
@@ -288,11 +279,11 @@ def worlds_in_memory(process: Process, sizes: SampleSizes) -> int:
 def world_batches(worlds: int, at_once: int) -> list[Batch]:
     """All worlds, so many at once.
 
-    >>> world_batches(5, 2)
-    [Batch(number=0, worlds=2), Batch(number=1, worlds=2), Batch(number=2, worlds=1)]
+    >>> world_batches(5, 3)
+    [Batch(number=0, first=0, worlds=3), Batch(number=1, first=3, worlds=2)]
     """
-    firsts = range(0, worlds, at_once)
-    return [Batch(number, min(at_once, worlds - first)) for number, first in enumerate(firsts)]
+    firsts = enumerate(range(0, worlds, at_once))
+    return [Batch(number, first, min(at_once, worlds - first)) for number, first in firsts]
 
 
 @one_thread()  # two threads for tensors this small made 24 seconds of work 128 on a busy machine
