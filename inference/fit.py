@@ -203,6 +203,7 @@ def _streams(arguments: argparse.Namespace) -> bool:
         "--checkpoint": arguments.checkpoint is not None,
     }
     against = {
+        "standard input": arguments.data == "-",
         "--text-field": bool(arguments.text_field),
         "--embedding-model": arguments.embedding_model is not None,
         "--dimension": arguments.dimension is not None,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 from rbpp import command, options
 
@@ -67,7 +68,6 @@ def parse_values(text: str) -> list[int]:
 
 def run(arguments: argparse.Namespace) -> command.Done:
     """A study of every named knob, and one figure of all."""
-    from rbpp import plots
     from rbpp.kl_gap_study import study
     from rbpp.processes.loading import parse_settings
 
@@ -84,9 +84,15 @@ def run(arguments: argparse.Namespace) -> command.Done:
     }
     with options.open_compute(arguments, settings) as compute:
         found = {knob: study(knob, arguments.values, compute=compute, **settings) for knob in names}
+
+    def draw() -> Any:
+        from rbpp import plots
+
+        return plots.plot_studies(found, arguments.hdi_prob)
+
     return command.Done(
         found if len(found) > 1 else found[names[0]],
-        figures={"kl_gap": lambda: plots.plot_studies(found, arguments.hdi_prob)},
+        figures={"kl_gap": draw},
     )
 
 

@@ -25,6 +25,7 @@ from rbpp.assessment.source_options import names
 if TYPE_CHECKING:
     import numpy as np
 
+    from rbpp.data.rows import Rows
     from rbpp.paired.mutual_information import MutualInformation
 
 
@@ -80,8 +81,7 @@ def run(arguments: argparse.Namespace) -> MutualInformation:
     """Estimate, and judge the models behind the estimate."""
     from rbpp.paired.mutual_information import mutual_information
 
-    x = _numbers(arguments, "X")
-    y = _numbers(arguments, "Y")
+    x, y = _read(arguments)
     with options.open_compute(arguments) as compute:
         return mutual_information(
             x,
@@ -95,14 +95,30 @@ def run(arguments: argparse.Namespace) -> MutualInformation:
         )
 
 
-def _numbers(arguments: argparse.Namespace, name: str) -> np.ndarray:
+def _read(arguments: argparse.Namespace) -> list[np.ndarray]:
+    """Numbers (n, d) or labels (n,) of X and of Y."""
+    from rbpp.data.rows import refuse_absent
+
+    found: list[np.ndarray] = []
+    numbers = []
+    for name in ("X", "Y"):
+        label = getattr(arguments, f"{name.lower()}_label")
+        if label is not None:
+            found.append(_labels(arguments, name, label))
+            continue
+        rows = _numbers(arguments, name)
+        assert rows.embedding is not None
+        numbers.append(rows)
+        found.append(rows.embedding)
+    if numbers:
+        refuse_absent(numbers)
+    return found
+
+
+def _numbers(arguments: argparse.Namespace, name: str) -> Rows:
     from rbpp.data.rows import Reading, read_rows
 
-    path, field, label = (
-        getattr(arguments, f"{name.lower()}{end}") for end in ("", "_field", "_label")
-    )
-    if label is not None:
-        return _labels(path, name, field, label)
+    path, field = (getattr(arguments, f"{name.lower()}{end}") for end in ("", "_field"))
     reading = Reading(
         columns=tuple(arguments.columns), ignore=tuple(arguments.ignore), numbers_only=True
     )
@@ -118,15 +134,16 @@ def _numbers(arguments: argparse.Namespace, name: str) -> np.ndarray:
         ) from error
     if rows.embedding is None:
         raise ValueError(f"{path}: Expected rows of numbers for {name}; got text")
-    return rows.embedding
+    return rows
 
 
-def _labels(path: str, name: str, field: str | None, label: str) -> np.ndarray:
+def _labels(arguments: argparse.Namespace, name: str, label: str) -> np.ndarray:
     import numpy as np
 
     from rbpp.data.fields import classes
     from rbpp.data.read import read_tables
 
+    path, field = (getattr(arguments, f"{name.lower()}{end}") for end in ("", "_field"))
     if field is not None:
         raise ValueError(f"Expected --{name.lower()}-field or --{name.lower()}-label; got both")
     found = classes(read_tables(path), label)

@@ -41,11 +41,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=options.output_file,
         help="write the log-probabilities here",
     )
-    what.add_argument("--text-field", metavar="F", help="of prompts (prompt, messages, …)")
-    what.add_argument("--output-field", metavar="F", help="of outputs (output, response, …)")
-    what.add_argument(
-        "--own-field", metavar="F", help="of outputs: text or number of the own prompt (prompt)"
-    )
     options.add_checkpoint(what)
     options.add_fields_of(parser, ScoreSettings, "of which distribution, and how")
 
@@ -64,9 +59,6 @@ def run(arguments: argparse.Namespace) -> command.Done:
                 arguments.model,
                 arguments.prompts,
                 arguments.output_rows,
-                text_field=arguments.text_field,
-                output_field=arguments.output_field,
-                own_field=arguments.own_field,
                 settings=options.read_fields(arguments, ScoreSettings),
                 compute=compute,
             )

@@ -77,12 +77,13 @@ def model(
 
     # The anchors, N from each of the first K components, go into the prompt as they are.
     N = anchors_per_component
+    scales = torch.linalg.cholesky(covariances[..., :K, :, :])  # once for all N
     with pyro.plate("anchors", K * N):
         anchor = pyro.sample(
             "anchor",
             dist.MultivariateNormal(
                 means[..., :K, :].repeat_interleave(N, -2),
-                covariances[..., :K, :, :].repeat_interleave(N, -3),
+                scale_tril=scales.repeat_interleave(N, -3),
             ),
         )
     prompt = pyro.deterministic("prompt", anchor)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rbpp.assessment.sources import Sampling as Sampling
     from rbpp.channel.information import channel_information as channel_information
     from rbpp.channel.log_probabilities import LogProbabilities as LogProbabilities
+    from rbpp.channel.log_probabilities import log_probabilities as log_probabilities
     from rbpp.channel.read import read_log_probabilities as read_log_probabilities
     from rbpp.channel.score import score_rows as score_rows
     from rbpp.channel.score_settings import ScoreSettings as ScoreSettings
@@ -94,6 +95,7 @@ _MODULES = {
     "jensen_shannon": "rbpp.mixtures.divergences",
     "kl_divergence": "rbpp.mixtures.divergences",
     "load_process": "rbpp.processes.process",
+    "log_probabilities": "rbpp.channel.log_probabilities",
     "mixture_learner": "rbpp.theory.learners",
     "mutual_information": "rbpp.paired.mutual_information",
     "open_workers": "rbpp.workers",

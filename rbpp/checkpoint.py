@@ -7,7 +7,6 @@ Files are arrays and JSON, written whole or not at all, and nothing in them is e
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import weakref
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 import rbpp
-from rbpp.files import write_arrays, written_whole
+from rbpp.files import keep_arrays, kept_arrays, written_whole
 
 Item = TypeVar("Item")
 Arrays = Mapping[str, np.ndarray]
@@ -75,11 +74,11 @@ class Checkpoint:
         if self.folder is None:
             return dict(work())
         path = self.folder / f"{name}.npz"
-        found = _read(path)
+        found = kept_arrays(path)
         if found is not None:
             return found
         made = dict(work())
-        write_arrays(path, {**made, _CHECKSUM: np.asarray(_checksum(made))})
+        keep_arrays(path, made)
         return made
 
     def each(
@@ -100,10 +99,9 @@ class Checkpoint:
             yield self.once(name(item), lambda: next(made))
 
     def _done(self, name: str) -> bool:
-        return self.folder is not None and _read(self.folder / f"{name}.npz") is not None
+        return self.folder is not None and kept_arrays(self.folder / f"{name}.npz") is not None
 
 
-_CHECKSUM = "checksum of the arrays"
 # Folders that this process holds: how many checkpoints, and the descriptor that is locked.
 _held: dict[str, list[int]] = {}
 
@@ -142,31 +140,6 @@ def _release(key: str, process: int) -> None:
     _held[key][0] -= 1
     if not _held[key][0]:
         os.close(_held.pop(key)[1])
-
-
-def _read(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of a step, None where it is absent or not what was written; never unpickled."""
-    try:
-        # NumPy leaves open what it refuses.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-        checksum = str(found.pop(_CHECKSUM))
-    except FileNotFoundError:
-        return None
-    except PermissionError:
-        raise
-    except Exception:  # whatever a damaged archive makes NumPy and zipfile raise
-        return None
-    return found if checksum == _checksum(found) else None
-
-
-def _checksum(arrays: Arrays) -> str:
-    content = hashlib.blake2b(digest_size=16)
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        content.update(f"{name} {array.dtype.str} {np.shape(arrays[name])}".encode())
-        content.update(array.tobytes())
-    return content.hexdigest()
 
 
 def _settings(place: Path) -> str:

@@ -230,7 +230,7 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     view = display.View(parsed.hdi_prob, parsed.units, per_row)
     writers: dict[Path, outputs.Writer] = dict(done.files)
     if parsed.output is not None:
-        if all(result.idata is None for result in several.values()):
+        if not any(result.has_draws for result in several.values()):
             raise ValueError(f"--output: rbpp {name} has no InferenceData to write")
         for key, path in outputs.derived(parsed.output, several).items():
             writers[path] = partial(several[key].save, settings=settings)
@@ -254,7 +254,7 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     if parsed.json:
         _print_json(_joined_json(several, settings, view))
     elif not parsed.quiet:
-        draws = any(result.idata is not None for result in several.values())
+        draws = any(result.has_draws for result in several.values())
         parts: list[Any] = []
         for key, result in several.items():
             parts += [f"{key}:"] if key else []

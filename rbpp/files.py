@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -9,8 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import rbpp
+
 if TYPE_CHECKING:
     import numpy as np
+
+_CHECKSUM = "checksum of the arrays"
 
 
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
@@ -28,6 +33,46 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray])
             raise ValueError(f"Expected numbers or text in {name}; got Python objects")
     with written_whole(path) as aside, aside.open("wb") as file:
         np.savez(file, **named)
+
+
+def keep_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays with a checksum by which `kept_arrays` knows them again.
+
+    Raises:
+        ValueError, OSError: as `write_arrays`.
+    """
+    import numpy as np
+
+    write_arrays(path, {**arrays, _CHECKSUM: np.asarray(_checksum(arrays))})
+
+
+def kept_arrays(path: Path) -> dict[str, np.ndarray] | None:
+    """Arrays that `keep_arrays` wrote; None where they are absent, damaged or of another version.
+
+    Raises:
+        PermissionError: if the file may not be read.
+    """
+    import numpy as np
+
+    try:
+        # NumPy leaves open what it refuses.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            found = {name: file[name] for name in file.files}
+        checksum = str(found.pop(_CHECKSUM))
+    except PermissionError:
+        raise
+    except Exception:  # whatever a damaged archive makes NumPy and zipfile raise
+        return None
+    return found if checksum == _checksum(found) else None
+
+
+def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
+    content = hashlib.blake2b(rbpp.__version__.encode(), digest_size=16)
+    for name in sorted(arrays):
+        array = arrays[name]
+        content.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        content.update(array.tobytes())
+    return content.hexdigest()
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The one place that knows ArviZ: InferenceData under ArviZ 0.x, xarray's DataTree under 1.x.
 
 `chain` is an independent restart, `draw` a posterior draw; every derived variable carries
-`long_name`, `units` and `equation`. Nothing here needs torch.
+`long_name`, `units` and `equation`. Nothing here needs torch, and xarray is imported
+where it is used.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import xarray as xr
 
 from rbpp import validate
 from rbpp.files import written_whole
 from rbpp.variables import VARIABLES
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from rbpp.estimate import Estimate
 
 # Groups whose arrays begin with (chain, draw); the others hold what there is one of.
@@ -149,6 +151,8 @@ def with_attrs(data: InferenceData, **attrs: Any) -> InferenceData:
 
 def group_datasets(data: InferenceData) -> dict[str, xr.Dataset]:
     """The groups of InferenceData or DataTree as plain datasets, by name."""
+    import xarray as xr
+
     if isinstance(data, xr.DataTree):
         return {name: child.to_dataset() for name, child in data.children.items()}
     groups: Any = data
@@ -161,6 +165,8 @@ def write(data: InferenceData, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
+    import xarray as xr
+
     tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs=dict(data.attrs)), **group_datasets(data)})
     with written_whole(path) as aside:
         try:
@@ -180,6 +186,8 @@ def read(path: str | os.PathLike[str]) -> InferenceData:
             chains and draws.
         OSError: if there is no such file.
     """
+    import xarray as xr
+
     target = Path(path)
     if target.exists() and not target.is_file():  # a pipe would be waited for
         raise ValueError(f"Expected a NetCDF file of rbpp; got {target}, which is no regular file")
@@ -255,6 +263,8 @@ def highest_density_interval(draws: np.ndarray, probability: float) -> tuple[flo
 
 def _container(groups: Mapping[str, xr.Dataset], attrs: Mapping[Any, Any]) -> InferenceData:
     if int(version("arviz").split(".")[0]) >= 1:
+        import xarray as xr
+
         return xr.DataTree.from_dict({"/": xr.Dataset(attrs=dict(attrs)), **groups})
     with warnings.catch_warnings():  # ArviZ 0.23 announces 1.0 whenever it is imported
         warnings.simplefilter("ignore", FutureWarning)
@@ -269,6 +279,8 @@ def _dataset(
     coords: Mapping[str, Any],
     sizes: dict[str, int],
 ) -> xr.Dataset:
+    import xarray as xr
+
     variables = {}
     for name, value in values.items():
         if value is None and group in FIXED_GROUPS:

@@ -9,14 +9,16 @@ companion).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions import MixtureSameFamily
 
 from rbpp import inference_data, sentences, validate
 from rbpp.compute import Compute
@@ -24,23 +26,26 @@ from rbpp.display import DEFAULT_VIEW, Part, Table, View
 from rbpp.estimate import Estimate
 from rbpp.inference_data import InferenceData
 from rbpp.mixtures.cavi import cavi
-from rbpp.mixtures.conjugate import VariationalMixture, default_prior
+from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.divergences import expected_log_ratio, kl_divergence
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.processes.loading import PAPER_KNOBS, knob_name
-from rbpp.processes.process import load_process
-from rbpp.processes.row_density import row_mixture
-from rbpp.processes.simulation import simulate_tensors
+from rbpp.processes.process import draw, load_process
 from rbpp.randomness import generator, spawn
 from rbpp.result import Result
 
 # The parts of the generator that K, J and L count.
 PARTS = ("anchor-sampled", "unsampled", "irrelevant")
 HISTOGRAM_BINS, HISTOGRAM_POINTS, HISTOGRAM_FLOOR = 50, 1000, 1e-10
-# Two starts a world and a gain below 1e-4 nats a row. Eight starts at 1e-6 take five times as long;
-# they moved medians over 100 worlds by 0.4 nats at K = 2 and 0.1 at K = 8 and 15, a small part of
-# the spread between worlds.
-RESTARTS, TOLERANCE = 2, 1e-4
+# Of two starts the better after three passes goes on, until a pass gains less than 3e-4 nats a
+# row. Eight starts to 1e-6 each take ten times as long; they moved medians over 100 worlds by 0.4
+# nats at K = 2 and 0.1 at K = 8 and 15, a small part of the spread between worlds.
+STARTS, FIRST_PASSES, TOLERANCE = 2, 3, 3e-4
+# Nats that a log density in float32 may at most be off before divergences are computed in float64;
+# what gaps were off, in worlds where it was 0.004, was 2e-4 at most.
+LARGEST_ROUNDING = 0.05
+# Knobs of rows that the study does not look at.
+UNUSED_ROWS = ("targets", "unprompted_outputs")
 # Worlds that are drawn and fitted together; a study of more has several batches at each value.
 WORLDS_AT_ONCE = 100
 
@@ -76,16 +81,29 @@ def sample_worlds(count: int, *, seed: int = 0, **knobs: Any) -> Worlds:
         seed: decides the worlds; the same seed and knobs give the same worlds.
         knobs: knobs of the process, by name or by the paper's letter (K, J, L).
     """
+    # Rows of the task and of the unprompted generator are drawn by the process, and not needed.
+    knobs = {**dict.fromkeys(UNUSED_ROWS, 1), **knobs}
     process = load_process("gaussian_mixture", **knobs)
-    drawn = simulate_tensors(process, worlds=count, seed=seed)
+    run = draw(process, (count, 1), seed, fast_mixtures=True)
     sizes = (process.knobs[name] for name in PAPER_KNOBS.values())
+    rows = {
+        site: process.sites[site].plain(run.values[site]).squeeze(1)
+        for site in ("anchor", "synthetic")
+    }
     return Worlds(
-        drawn.sites["anchor"].squeeze(1),
-        drawn.sites["synthetic"].squeeze(1),
-        row_mixture(process, drawn.values, "target").select((slice(None), 0)),
-        row_mixture(process, drawn.values, "output").select((slice(None), 0)),
-        tuple(part for part, size in zip(PARTS, sizes, strict=True) for _ in range(size)),
+        **rows,
+        truth=_of_first_row(run.distributions["target"]),
+        generator=_of_first_row(run.distributions["output"]),
+        parts=tuple(part for part, size in zip(PARTS, sizes, strict=True) for _ in range(size)),
     )
+
+
+def _of_first_row(distribution: MixtureSameFamily) -> GaussianMixture:
+    """The mixture (W,) that the rows of a plate come from: all have the same."""
+    normals: Any = distribution.component_distribution
+    parameters = (distribution.mixture_distribution.probs, normals.loc, normals.covariance_matrix)
+    # In front of the components: world, replicate, and the two dimensions of plates.
+    return GaussianMixture(*(value[:, 0, 0, 0] for value in parameters), validate_args=False)
 
 
 def fit_worlds(
@@ -97,7 +115,7 @@ def fit_worlds(
 ) -> tuple[GaussianMixture, GaussianMixture]:
     """Posterior draws of π_anchor (K components) and π_gen (K + J + L), batch (draw, W).
 
-    Each is the conjugate variational posterior, the best of `RESTARTS` starts by its ELBO. It is
+    Each is the conjugate variational posterior from the best of `STARTS` starts by its ELBO. It is
     fitted on the device, and drawn from on the CPU: so that the draws are the same.
     """
     fits = []
@@ -106,19 +124,17 @@ def fit_worlds(
         ("synthetic", worlds.synthetic, worlds.generator.components),
     ):
         source, own = generator(spawn(seed, "fit", name)), rows.to(device)
-        fit = cavi(
+        fitted = partial(
+            cavi,
             own,
             default_prior(own, components),
             components,
-            restarts=RESTARTS,
             tolerance=TOLERANCE,
-            generator=source,
-            dtype=torch.float32,  # of the passes over the rows; statistics and draws are in float64
+            dtype=torch.float32,  # of passes over the rows; statistics and draws are in float64
         )
-        posterior = VariationalMixture(
-            **{name: value.cpu() for name, value in fit.best().parameters._asdict().items()}
-        )
-        fits.append(posterior.draw(posterior_draws, source).mixture())
+        first = fitted(restarts=STARTS, max_iterations=FIRST_PASSES, generator=source)
+        fit = fitted(initial=first.best_of(STARTS))
+        fits.append(fit.best().to("cpu").draw(posterior_draws, source).mixture())
     return fits[0], fits[1]
 
 
@@ -146,7 +162,17 @@ def kl_gaps(
         seed: decides the points.
         device: where divergences are computed; estimates come back to the CPU.
     """
-    own, theirs, task = (_on(mixture, device) for mixture in (anchor, synthetic, truth))
+    mixtures = (anchor, synthetic, truth)
+    dtype = torch.float32 if _rounding(mixtures) < LARGEST_ROUNDING else torch.float64
+    own, theirs, task = (
+        GaussianMixture(
+            mixture.weights.to(device, dtype),
+            mixture.means.to(device, dtype),
+            precision_cholesky=mixture.precision_cholesky.to(device, dtype),
+            validate_args=False,
+        )
+        for mixture in mixtures
+    )
     towards, away = (
         kl_divergence(fit, task, draws=points, generator=generator(spawn(seed, "gap", name)))
         for name, fit in (("anchor", own), ("synthetic", theirs))
@@ -157,7 +183,7 @@ def kl_gaps(
             task, theirs, own, draws=points, generator=generator(spawn(seed, "coverage"))
         ),
     }
-    gaps = {name: gap.map(Tensor.cpu) for name, gap in gaps.items()}
+    gaps = {name: gap.map(lambda value: value.cpu().double()) for name, gap in gaps.items()}
     if histogram_redraws:
         source = generator(spawn(seed, "histogram"))
         before, after = (
@@ -168,13 +194,14 @@ def kl_gaps(
     return gaps
 
 
-def _on(mixture: GaussianMixture, device: torch.device | str) -> GaussianMixture:
-    return GaussianMixture(
-        mixture.weights.to(device),
-        mixture.means.to(device),
-        precision_cholesky=mixture.precision_cholesky.to(device),
-        validate_args=False,
-    )
+def _rounding(mixtures: Sequence[GaussianMixture]) -> float:
+    """What a log density of one of them may be off in float32: unit × precision × distance²."""
+    largest = 0.0
+    for mixture in mixtures:
+        precision = mixture.precision_cholesky.square().sum((-2, -1)).amax(-1)
+        away = (mixture.means - mixture.mean.unsqueeze(-2)).square().sum(-1).amax(-1)
+        largest = max(largest, float((precision * away).max()))
+    return largest * torch.finfo(torch.float32).eps
 
 
 def histogram_divergence(
@@ -216,36 +243,81 @@ class Study(Result):
 
     Attributes:
         vary: the knob that moves.
+        values: its values.
+        gaps: (draw, value, world) in nats by variable name, and the Monte Carlo errors.
     """
 
-    idata: InferenceData
     vary: str
+    values: Sequence[int]
+    gaps: Mapping[str, np.ndarray]
+
+    def __post_init__(self) -> None:
+        del self.__dict__["idata"]  # made where it is asked for
+
+    @cached_property  # type: ignore[misc]
+    def idata(self) -> InferenceData:
+        """The gaps as InferenceData: ArviZ takes longer to import than a thousand worlds to fit."""
+        worlds = next(iter(self.gaps.values())).shape[-1]
+        return inference_data.make(
+            {name: value[None] for name, value in self.gaps.items()},
+            constant_data=self.settings,
+            dims={name: [self.vary, "world"] for name in self.gaps},
+            coords={self.vary: np.asarray(self.values), "world": np.arange(worlds)},
+        )
+
+    @property
+    def has_draws(self) -> bool:
+        """That there is InferenceData."""
+        return True
 
     def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
         """This column of the paper's Figure 4."""
-        from rbpp import plots
 
-        return {"kl_gap": lambda: plots.plot_studies({self.vary: self}, hdi_prob)}
+        def draw() -> Any:
+            from rbpp import plots
+
+            return plots.plot_studies({self.vary: self}, hdi_prob)
+
+        return {"kl_gap": draw}
 
     def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """How the gaps move with the knob, and in how many worlds they are positive."""
-        shown = self._in_units(view)
-        assert shown is not None
-        posterior = shown["posterior"]
-        names = [str(name) for name in posterior.data_vars if not str(name).endswith("_mcse")]
-        gaps = {
-            name: posterior[name].mean(("chain", "draw")).transpose(self.vary, "world").values
-            for name in names
-        }
-        shown_units = {name: posterior[name].attrs["units"] for name in names}
-        values = posterior[self.vary].values.tolist()
-        return tuple(sentences.of_gaps(self.vary, values, gaps, shown_units))
+        means = {name: gap.mean(0) for name, gap in self._shown(view).items()}
+        units = dict.fromkeys(means, view.units)
+        return tuple(sentences.of_gaps(self.vary, self.values, means, units))
 
     def _body(self, view: View) -> list[Part]:
-        """Quantiles over worlds, which a table of every world would hide."""
-        shown = self._in_units(view)
-        assert shown is not None
-        return quantile_tables(shown, self.vary)
+        """Per direction and value the worlds' quantiles, then the other spreads.
+
+        Of every world the posterior mean counts; the last columns are medians over worlds of the
+        posterior standard deviation and of the Monte Carlo standard error.
+        """
+        parts: list[Part] = []
+        for name, gaps in self._shown(view).items():
+            lines = [[self.vary, "median", "5 %", "95 %", "> 0 [%]", "posterior sd", "mcse"]]
+            errors = self.gaps[f"{name}_mcse"] * _SCALES[view.units]
+            means = gaps.mean(0)
+            for place, value in enumerate(self.values):
+                low, median, high = np.percentile(means[place], [5, 50, 95])
+                spread = np.median(gaps[:, place].std(0))
+                mcse = np.median(errors[:, place].mean(0))
+                line = [f"{number:.3f}" for number in (median, low, high, spread, mcse)]
+                above = f"{100 * (means[place] > 0).mean():.0f}"
+                lines.append([f"{value}", *line[:3], above, *line[3:]])
+            parts += [f"{name} [{view.units}], {means.shape[-1]} worlds", Table(lines)]
+        return parts
+
+    def _shown(self, view: View) -> dict[str, np.ndarray]:
+        """The gaps in these units; they are per row already."""
+        self._divisors(view)  # refuses, where no rows are counted
+        return {
+            name: value * _SCALES[view.units]
+            for name, value in self.gaps.items()
+            if not name.endswith("_mcse")
+        }
+
+
+_SCALES = {"nats": 1.0, "bits": 1 / math.log(2)}
 
 
 def study(
@@ -309,10 +381,10 @@ def study(
     )
     each = len(sizes)
     by_value = [by_batch[first : first + each] for first in range(0, len(batches), each)]
-    posterior = {
+    gaps = {
         name: np.stack(
             [np.concatenate([part[name] for part in parts], -1) for parts in by_value], 1
-        )[None]
+        )
         for name in by_batch[0]
     }
     settings = {
@@ -323,16 +395,7 @@ def study(
         "seed": compute.seed,
         **knobs,
     }
-    return Study(
-        vary=vary,
-        idata=inference_data.make(
-            posterior,
-            constant_data=settings,
-            dims={name: [vary, "world"] for name in posterior},
-            coords={vary: np.asarray(values), "world": np.arange(worlds)},
-        ),
-        settings=settings,
-    )
+    return Study(vary=vary, values=tuple(values), gaps=gaps, settings=settings)
 
 
 class _Batch(NamedTuple):
@@ -367,31 +430,6 @@ def _one_batch(
         device=own.device,
     )
     return {name: value.numpy() for name, value in inference_data.from_estimates(gaps).items()}
-
-
-def quantile_tables(data: InferenceData, vary: str) -> list[Part]:
-    """A study as tables: per direction and value the worlds' quantiles, then the other spreads.
-
-    Columns: median over worlds of the posterior mean, its 5 % and 95 % quantiles, the share of
-    worlds where the gap is positive, and the medians over worlds of the posterior standard
-    deviation and of the Monte Carlo standard error.
-    """
-    parts: list[Part] = []
-    posterior = data["posterior"]
-    for name in (name for name in posterior.data_vars if not name.endswith("_mcse")):
-        lines = [[vary, "median", "5 %", "95 %", "> 0 [%]", "posterior sd", "mcse"]]
-        error = posterior[f"{name}_mcse"].mean(("chain", "draw"))
-        for value in posterior[vary].values:
-            gap = posterior[name].sel({vary: value})
-            means = gap.mean(("chain", "draw")).values
-            low, median, high = np.percentile(means, [5, 50, 95])
-            spread = float(np.median(gap.std(("chain", "draw")).values))
-            mcse = float(np.median(error.sel({vary: value})))
-            line = [f"{number:.3f}" for number in (median, low, high, spread, mcse)]
-            lines.append([f"{value}", *line[:3], f"{100 * (means > 0).mean():.0f}", *line[3:]])
-        units, worlds = posterior[name].attrs["units"], posterior.sizes["world"]
-        parts += [f"{name} [{units}], {worlds} worlds", Table(lines)]
-    return parts
 
 
 def world_posterior(*, posterior_draws: int = 100, seed: int = 0, **knobs: Any) -> InferenceData:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, fields
+from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -136,13 +137,8 @@ def add_site_data(parser: argparse._ActionsContainer, *, required: bool = False)
 
 def add_limits(parser: argparse._ActionsContainer) -> None:
     """`--seconds` and `--accept`, of the inference of worlds."""
-    parser.add_argument(
-        "--seconds",
-        type=positive_number,
-        default=60.0,
-        metavar="S",
-        help="limit of the inference (60)",
-    )
+    text = "limit of the inference (60)"
+    parser.add_argument("--seconds", type=positive_number, default=60.0, metavar="S", help=text)
     parser.add_argument(
         "--accept",
         action="store_true",
@@ -154,7 +150,7 @@ def add_draws(parser: argparse._ActionsContainer, default: int = 1000) -> None:
     """`--draws`, per chain."""
     parser.add_argument(
         "--draws",
-        type=positive_integer,
+        type=several,
         default=default,
         metavar="N",
         help=f"posterior draws per chain ({default})",
@@ -341,7 +337,7 @@ def add_fields_of(
         about = dict(one.metadata)
         name = about.get("option", f"--{one.name.replace('_', '-')}")
         default = "" if one.default is None or one.default is False else f" ({one.default})"
-        settings = _taken(one.name, _without_none(hints[one.name]), about, one.default)
+        settings = _taken(one.name, hints[one.name], about, one.default)
         if "metavar" in about:
             settings["metavar"] = about["metavar"]
         group.add_argument(
@@ -367,14 +363,11 @@ def _optional_fields(kind: type[Any]) -> list[Field[Any]]:
     return [one for one in fields(kind) if "help" in one.metadata]
 
 
-def _without_none(hint: Any) -> Any:
-    """The type of a value that may be None."""
-    parts = [part for part in get_args(hint) if part is not NoneType]
-    return parts[0] if NoneType in get_args(hint) and len(parts) == 1 else hint
-
-
 def _taken(name: str, kind: Any, about: dict[str, Any], default: Any) -> dict[str, Any]:
-    """How argparse takes values of a type."""
+    """How argparse takes values of a type, or of one that may also be None."""
+    parts = [part for part in get_args(kind) if part is not NoneType]
+    if NoneType in get_args(kind) and len(parts) == 1:
+        kind = parts[0]
     limits = {key: about[key] for key in ("least", "most", "above") if key in about}
     if "parse" in about:
         return {"type": about["parse"], "metavar": name.upper()}
@@ -383,12 +376,10 @@ def _taken(name: str, kind: Any, about: dict[str, Any], default: Any) -> dict[st
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction if default else "store_true"}
     if kind is int:
-        return {"type": lambda text: _checked(validate.count, text, int, **limits), "metavar": "N"}
+        return {"type": partial(_checked, validate.count, read=int, **limits), "metavar": "N"}
     if kind is float:
-        return {
-            "type": lambda text: _checked(validate.number, text, float, **limits),
-            "metavar": "X",
-        }
+        read = partial(_checked, validate.number, read=float, **limits)
+        return {"type": read, "metavar": "X"}
     if kind in (str, Path):
         return {"type": kind, "metavar": name.upper()}
     raise TypeError(f"Expected {name} of a type that an option has; got {kind}")
@@ -402,6 +393,11 @@ def seed(text: str) -> int:
 def positive_integer(text: str) -> int:
     """A count."""
     return _checked(validate.count, text, int)
+
+
+def several(text: str) -> int:
+    """A count of what has a spread."""
+    return _checked(validate.count, text, int, least=2)
 
 
 def whole_number(text: str) -> int:

@@ -60,10 +60,11 @@ def check_writable(option: str, path: Path | None) -> None:
     """
     if path is None:
         return
-    if path.is_dir():
-        raise ValueError(f"{option}: expected a file to write; got the folder {path}")
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            raise ValueError(f"{option}: expected a file to write; got the folder {path}")
+        if not stat.S_ISREG(kind):
             raise ValueError(
                 f"{option}: expected a regular file; got the device or pipe {path}, which would "
                 "be replaced: leave the option out to write nothing"

@@ -80,6 +80,11 @@ class Result:
         return found
 
     @property
+    def has_draws(self) -> bool:
+        """Whether there is InferenceData; a result that makes it on demand need not make it."""
+        return self.idata is not None
+
+    @property
     def versions(self) -> dict[str, str]:
         """Versions of rbpp and of the libraries that the numbers depend on."""
         return display.versions()

@@ -21,6 +21,9 @@ class Variable:
         larger_is: how a larger value speaks of synthetic data.
         rows: the data set that a quantity in nats is about, whose row count `--per-row` divides by;
             `None` where the quantity already is that of one row.
+        stands_as: what the number is where its interval does not hold the quantity as often as it
+            says (docs/measurements/coverage.md): `"estimate"`, or `"upper side"` of the quantity.
+            `long_name` ends with it, and so says every output.
     """
 
     long_name: str
@@ -28,11 +31,19 @@ class Variable:
     equation: str
     larger_is: Literal["better", "worse", "neither"] = "neither"
     rows: Literal["anchor", "synthetic"] | None = None
+    stands_as: Literal["", "estimate", "upper side"] = ""
+
+    def __post_init__(self) -> None:
+        said = {"estimate": "; an estimate", "upper side": "; an upper side"}
+        ending = said.get(self.stands_as, "")
+        if not self.long_name.endswith(ending):
+            object.__setattr__(self, "long_name", self.long_name + ending)
 
     @property
     def attrs(self) -> dict[str, str]:
         """The attributes that the variable carries in InferenceData."""
-        return {"long_name": self.long_name, "units": self.units, "equation": self.equation}
+        attrs = {"long_name": self.long_name, "units": self.units, "equation": self.equation}
+        return {**attrs, "stands_as": self.stands_as} if self.stands_as else attrs
 
 
 # Output, synthetic data and what a learner of them holds are of n rows. So is a difference of an
@@ -119,9 +130,13 @@ _VARIABLES = {
         "loss",
         "Theorem 4.7 (sharp)",
         "worse",
+        stands_as="upper side",
     ),
     "bound_anchor": Variable(
-        "bound of the generalization error after anchors alone", "loss", "Lemma 4.8"
+        "bound of the generalization error after anchors alone",
+        "loss",
+        "Lemma 4.8",
+        stands_as="upper side",
     ),
     "ggmi": Variable(
         "GGMI = I(S_anchor; W') − I(S_gen; W)", "nats", "Definition 4.9", "better", "synthetic"
@@ -284,9 +299,10 @@ _VARIABLES = {
         "δ_p = λ I(e_p; M(p)) − I(h(e_p); M(p))", "nats", "Lemma 4.5", "worse", "synthetic"
     ),
     "prompting_factor": Variable(
-        "λ, least with H(e_p) ≤ λ I(e_p; M(p)); an estimate, a ratio whose error is rough",
+        "λ, least with H(e_p) ≤ λ I(e_p; M(p)), a ratio whose error is rough",
         "1",
         "Lemma E.1",
+        stands_as="estimate",
     ),
     "entropy_gap_output": Variable(
         "ΔH_M = H(S_anchor) − H(M(p))", "nats", "Theorem 4.10 (corrected)", rows="synthetic"
@@ -323,7 +339,9 @@ _VARIABLES = {
         "|R_{D_gen}(π) − R̂_{S_gen}(π)|, expected over learners", "loss", "Lemma 3.1"
     ),
     "bound_lemma_3_1": Variable("bound by both divergences", "loss", "Lemma 3.1"),
-    "bound_lemma_4_4": Variable("bound by I(S_gen; W)", "loss", "Lemma 4.4"),
+    "bound_lemma_4_4": Variable(
+        "bound by I(S_gen; W)", "loss", "Lemma 4.4", stands_as="upper side"
+    ),
     "bound_lemma_4_6": Variable("bound by Lemma 4.5", "loss", "Lemma 4.6"),
     # What a model's log-probabilities of its outputs show (rbpp.channel).
     "information_gain_kept": Variable(
@@ -431,12 +449,15 @@ def describe(name: str, variable: Variable, *, bounds: bool = False) -> None:
     if variable.units == "nats":
         for side in ("lower", "upper"):
             described[f"{name}_{side}"] = replace(
-                variable, long_name=f"{variable.long_name}: {side} estimate"
+                variable, long_name=f"{variable.long_name}: {side} estimate", stands_as=""
             )
     for key, one in described.items():
         VARIABLES[key] = one
         VARIABLES[f"{key}_mcse"] = replace(
-            one, long_name=f"{one.long_name}: Monte Carlo standard error", larger_is="neither"
+            one,
+            long_name=f"{one.long_name}: Monte Carlo standard error",
+            larger_is="neither",
+            stands_as="",
         )
 
 

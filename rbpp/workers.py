@@ -56,10 +56,11 @@ def open_workers(
             raise ValueError(f"Expected an address with Ray workers alone; got {where}")
         yield map
         return
-    ray = _import_ray()
-    started = not ray.is_initialized()
-    if started:
-        _connect(ray, address)
+    with _environment():
+        ray = _import_ray()
+        started = not ray.is_initialized()
+        if started:
+            _connect(ray, address)
     try:
         yield _ray_map(ray, gpus_per_task)
     finally:
@@ -67,10 +68,20 @@ def open_workers(
             ray.shutdown()
 
 
-def _import_ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+@contextmanager
+def _environment() -> Iterator[None]:
+    """What Ray reads where it starts; the environment is as it was after."""
     # Tasks that ask for no GPU must not see one; the next release of Ray has it so anyway.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    names = {"RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"} - set(os.environ)
+    os.environ.update(dict.fromkeys(names, "0"))
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
+
+
+def _import_ray() -> Any:
     try:
         import ray
     except ImportError:

@@ -5,6 +5,7 @@ Then damaged files, kills and full disks.
     python tests/robust.py             four machines, five seeds each
     python tests/robust.py --quick     two machines, one seed each
     python tests/robust.py --margins   20 seeds: how far every assertion stays from its limit
+    python tests/robust.py --margins --new     those of tests that are not in margins.json yet
 
 A machine is a pair of torch's and OpenBLAS's vector instructions with a number of threads. The last
 form writes `margins.json` beside this file and fails where a mean is below three standard
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import fmean, stdev
@@ -37,8 +39,13 @@ SEEDS, QUICK_SEEDS, MARGIN_SEEDS = 5, 1, 20
 LEAST_DEVIATIONS = 3.0
 
 
-def run(machine: tuple[str, str, int], shift: int, margins: Path | None = None) -> int:
-    """One run of the random tests; what it prints is shown where it fails."""
+def run(
+    machine: tuple[str, str, int],
+    shift: int,
+    margins: Path | None = None,
+    tests: Sequence[str] = (),
+) -> int:
+    """One run of the random tests, all or some; what it prints is shown where it fails."""
     vector, core, threads = machine
     environment = {
         **os.environ,
@@ -59,6 +66,7 @@ def run(machine: tuple[str, str, int], shift: int, margins: Path | None = None) 
         "random and not slow",
         "-p",
         "no:cacheprovider",
+        *tests,
     ]
     found = subprocess.run(
         command, cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False
@@ -70,19 +78,34 @@ def run(machine: tuple[str, str, int], shift: int, margins: Path | None = None) 
     return found.returncode
 
 
-def measure_margins() -> int:
+def not_measured() -> list[str]:
+    """Names of the random tests that `margins.json` does not have."""
+    command = [sys.executable, "-m", "pytest", "-m", "random and not slow", "--collect-only"]
+    printed = subprocess.run(
+        [*command, "-p", "no:cacheprovider"],
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    measured = {name.rpartition(" #")[0] for name in json.loads(MARGINS.read_text("utf-8"))}
+    return [line for line in printed.stdout.splitlines() if "::" in line and line not in measured]
+
+
+def measure_margins(tests: Sequence[str] = (), *, keep: bool = False) -> int:
     """Mean and standard deviation of every assertion's distance to its limit, over 20 seeds."""
     slacks: dict[tuple[str, int], list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         places = [Path(folder) / f"{shift}.jsonl" for shift in range(MARGIN_SEEDS)]
         machine = ("avx2", "Haswell", 1)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            codes = list(pool.map(lambda item: run(machine, *item), enumerate(places)))
+            codes = list(pool.map(lambda item: run(machine, *item, tests), enumerate(places)))
         for place in places:
             for line in place.read_text(encoding="utf-8").splitlines():
                 entry = json.loads(line)
                 slacks[entry["test"], entry["place"]].append(entry["slack"])
-    table, close = {}, []
+    table = json.loads(MARGINS.read_text("utf-8")) if keep else {}
+    close = []
     for (test, place), values in sorted(slacks.items()):
         mean, spread = fmean(values), stdev(values) if len(values) > 1 else 0.0
         deviations = mean / spread if spread > 0 else float("inf")
@@ -100,7 +123,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--margins", action="store_true")
+    parser.add_argument("--new", action="store_true")
     arguments = parser.parse_args()
+    if arguments.new:
+        tests = not_measured()
+        print(f"{len(tests)} tests are new", flush=True)
+        return measure_margins(tests, keep=True) if tests else 0
     if arguments.margins:
         return measure_margins()
     machines = MACHINES[:2] if arguments.quick else MACHINES

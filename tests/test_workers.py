@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from rbpp import command
+from rbpp import workers as workers_module
 from rbpp.checkpoint import Checkpoint
 from rbpp.compute import Compute
 from rbpp.data.embed import embed
@@ -325,3 +326,15 @@ def test_modules_beside_a_process_file_go_to_the_workers_as_code(ray, tmp_path):
     process = load_process(tmp_path / "process.py")
     with open_workers("ray") as mapper:
         assert list(mapper(lambda _: process(), [0])) == [6.0]
+
+
+def test_the_environment_is_as_it_was(monkeypatch):
+    """Of the calling process; what Ray starts inherits it before."""
+    names = ["RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"]
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(names[1], "1")
+    before = dict(os.environ)
+    with workers_module._environment():
+        assert [os.environ[name] for name in names] == ["0", "1"]
+    assert dict(os.environ) == before

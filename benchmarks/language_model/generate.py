@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import network, text
+from . import network, text, written
 from .grid import PROMPTS, Cell, Size
 
 Arrays = dict[str, np.ndarray]
@@ -44,7 +44,7 @@ def load(path: Path) -> Arrays:
         return dict(found)
 
 
-def corpus(work: Path, data: Path | None, seed: int) -> Arrays:
+def corpus(work: Path, data: Sequence[Path], seed: int) -> Arrays:
     """Rows of real text, read once."""
     path = work / "corpus.npz"
     if not path.exists():
@@ -159,7 +159,9 @@ def generate(
             found[f"{part}_embedding"] = (states @ axes).half().cpu().numpy()
             alone = on_device.new_full((len(on_device), 1), text.SEPARATOR)
             for name, weights in models.items():
-                density = network.log_prob(weights, alone, on_device, 1.0, size.score_batch)
+                density = written.log_prob(
+                    network, weights, alone, on_device, 1.0, size.score_batch
+                )
                 found[f"{part}_log_prob_{name}"] = density.float().cpu().numpy()
         save(path, found)
 
@@ -180,8 +182,8 @@ def _axes(base: network.Weights, rows: Arrays, size: Size, device: torch.device)
 class Maker:
     """Prompts, outputs and curation under one generating model, at one temperature.
 
-    `kit` is the module that has `prompt_of`, `alone`, `sample`, `log_prob`, `embedding` and
-    `damaged` for rows of its tokens.
+    `kit` is what `written` says, and has `prompt_of`, `alone`, `embedding` and `damaged` for rows
+    of its tokens.
     """
 
     def __init__(
@@ -214,14 +216,8 @@ class Maker:
             [np.repeat(own, count, 0) for (own, _), count in zip(drawn, each, strict=True)]
         )
         texts = _tensor(prompts).to(self.device)
-        made = self.kit.sample(
-            self.weights, texts, self.temperature, self.generator, self.size.sample_batch
-        )
-        density = self.kit.log_prob(
-            self.weights, texts, made, self.temperature, self.size.score_batch
-        )
-        alone = self.kit.alone(len(made), self.device)
-        judged = self.kit.log_prob(self.base, alone, made, 1.0, self.size.score_batch)
+        made, density = self.draw(texts)
+        judged = self.judge(made)
         outputs, densities, judgements = (value.cpu().numpy() for value in (made, density, judged))
         start = 0
         for (cell, replicate), (own, anchors), count in zip(jobs, drawn, each, strict=True):
@@ -297,25 +293,27 @@ class Maker:
         )
         made = _tensor(outputs[chosen]).to(self.device)
         alone = self.kit.alone(len(made), self.device)
-        free = self.kit.sample(
-            self.weights, alone, self.temperature, self.generator, self.size.sample_batch
-        )
-        batch, temperature = self.size.score_batch, self.temperature
+        free, of_free = self.draw(alone)
+        batch, law = self.size.score_batch, (self.kit, self.weights)
+        of_made = written.log_prob(*law, alone, made, self.temperature, batch)
         arrays = {"matrix_prompt": index[chosen].astype(np.uint8)}
-        for name, rows in (("output", made), ("unprompted", free)):
-            pairs = self.kit.pairs(self.weights, texts, rows, temperature, batch)
-            unprompted = self.kit.log_prob(self.weights, alone, rows, temperature, batch)
+        for name, rows, unprompted in (("output", made, of_made), ("unprompted", free, of_free)):
+            pairs = written.pairs(*law, texts, rows, self.temperature, batch)
             arrays[f"{name}_matrix"] = pairs.float().cpu().numpy()
             arrays[f"{name}_unprompted"] = unprompted.float().cpu().numpy()
         synthetic = _tensor(found["synthetic"]).to(self.device)
-        states = self.kit.embedding(self.base, synthetic, batch) @ self.axes
-        alone = self.kit.alone(len(synthetic), self.device)
-        judged = self.kit.log_prob(self.base, alone, synthetic, 1.0, batch)
-        return arrays | {
-            "embedding": states.half().cpu().numpy(),
-            "base_log_prob": judged.float().cpu().numpy(),
-            "unprompted_embedding": (self.kit.embedding(self.base, free, batch) @ self.axes)
-            .half()
-            .cpu()
-            .numpy(),
-        }
+        for name, rows in (("embedding", synthetic), ("unprompted_embedding", free)):
+            states = self.kit.embedding(self.base, rows, batch) @ self.axes
+            arrays[name] = states.half().cpu().numpy()
+        return arrays | {"base_log_prob": self.judge(synthetic).float().cpu().numpy()}
+
+    def draw(self, prompts: Tensor) -> tuple[Tensor, Tensor]:
+        """A row after each prompt, and its log-probability."""
+        batch = self.size.sample_batch
+        law = (self.kit, self.weights, prompts, self.temperature)
+        return written.sample(*law, self.generator, batch)
+
+    def judge(self, rows: Tensor) -> Tensor:
+        """Log-probability of rows under the model to be post-trained."""
+        alone = self.kit.alone(len(rows), self.device)
+        return written.log_prob(self.kit, self.base, alone, rows, 1.0, self.size.score_batch)

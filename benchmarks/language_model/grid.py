@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,9 @@ class Size:
         sample_batch, score_batch, tune_models: rows, rows and fine-tunes at a time.
         fresh: fresh rows of a data set's distribution.
         matrix: outputs of a cell whose log probability under every prompt is computed.
-        supersample: fine-tunes and pairs of rows for the conditional mutual information.
+        supersample: fine-tunes and pairs of rows for the conditional mutual information; 0: none.
+        anchor_replicates: fine-tunes on anchors alone, for every number of them.
+        schedule: a key of `SCHEDULES`.
     """
 
     cells: int
@@ -99,7 +101,29 @@ class Size:
     fresh: int = 48
     matrix: int = 64
     supersample: tuple[int, int] = (32, 64)
+    anchor_replicates: int = 16
+    schedule: str = "first"
 
+    def scheduled(self, name: str) -> Size:
+        """The same with another training of the fine-tunes; the supersample is of the first."""
+        steps, rate = SCHEDULES[name]
+        supersample = self.supersample if name == "first" else (0, 0)
+        return replace(
+            self,
+            tune_steps=round(steps * self.tune_steps),
+            tune_rate=rate * self.tune_rate,
+            supersample=supersample,
+            schedule=name,
+        )
+
+    @property
+    def outcomes(self) -> str:
+        """What files of outcomes begin with."""
+        return "outcomes" if self.schedule == "first" else f"outcomes_{self.schedule}"
+
+
+# Training of the fine-tunes: steps and rate, times those of the size.
+SCHEDULES = {"first": (1.0, 1.0), "gentle": (1.0, 0.2)}
 
 SIZES = {
     "quick": Size(
@@ -118,6 +142,25 @@ SIZES = {
         fresh=16,
         matrix=32,
         supersample=(30, 16),
+        anchor_replicates=4,
+    ),
+    "small": Size(
+        cells=40,
+        replicates=2,
+        generating=Shape(2, 48, 5 * 65 + 1),
+        base=Shape(2, 48, 66),
+        generating_steps=250,
+        base_steps=300,
+        text_batch=8,
+        tune_steps=24,
+        tune_batch=16,
+        sample_batch=512,
+        score_batch=1024,
+        tune_models=4,
+        fresh=32,
+        matrix=32,
+        supersample=(0, 0),
+        anchor_replicates=2,
     ),
     "cpu": Size(
         cells=220,
@@ -132,6 +175,7 @@ SIZES = {
         score_batch=1024,
         tune_models=8,
         matrix=32,
+        anchor_replicates=4,
     ),
     "gpu": Size(
         cells=240,
@@ -160,7 +204,7 @@ def cells(count: int, seed: int) -> list[Cell]:
     known = {tuple(one.knobs().items()) for one in found}
     for number in itertools.count():
         if len(found) >= count:
-            return [one for one in found[: max(count, 1)] if is_run(one)]
+            return found[: max(count, 1)]
         drawn = {knob: values[chance.integers(len(values))] for knob, values in LINES.items()}
         # Most of curation and of other subjects' prompts are absent where people make data.
         for knob in ("filtered", "noise", "off_task", "generator"):
@@ -172,16 +216,3 @@ def cells(count: int, seed: int) -> list[Cell]:
             known.add(tuple(one.knobs().items()))
             found.append(one)
     raise AssertionError
-
-
-def is_run(cell: Cell) -> bool:
-    """Whether a cell is computed: those of the weak generating model with four examples are not.
-
-    They are the last and the dearest, and the time on the device of the recorded run was over.
-    """
-    return cell.generator == "full" or cell.examples < 4
-
-
-def cell_of(record: dict[str, Any]) -> Cell:
-    """A cell from its record, as tables keep it."""
-    return Cell(**{one.name: record[one.name] for one in fields(Cell)})

@@ -17,11 +17,12 @@ from torch.nn import functional
 
 from .text import LENGTH, SEPARATOR, damaged
 
-__all__ = ["damaged"]  # of the kit that data sets are made with
+__all__ = ["LENGTH", "damaged"]  # of the kit that data sets are made with
 
 Weights = dict[str, Tensor]
 _HEADS = 4
 _TUNED = (".bias", ".gain", ".shift")
+TOKENS = torch.uint8
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,7 @@ def logits(
     """
     length = tokens.shape[-1]
     state = weights["token"][tokens] + weights["place"][past : past + length]
-    layers = sum(name.endswith(".qkv") for name in weights)
-    for layer in range(layers):
+    for layer in range(_layers(weights)):
         mixed = _attention(weights, layer, _norm(weights, f"{layer}.first", state), cache, past)
         state = state + functional.dropout(mixed, dropout, dropout > 0)
         inner = functional.gelu(
@@ -140,6 +140,20 @@ def train(
     generator: torch.Generator,
 ) -> Weights:
     """All weights trained on texts (N, T) of tokens, by Adam with a rate that falls to zero."""
+    with torch.random.fork_rng():
+        torch.manual_seed(generator.initial_seed())  # dropout takes no generator
+        return _train(weights, texts, steps, batch, rate, dropout, generator)
+
+
+def _train(
+    weights: Weights,
+    texts: Tensor,
+    steps: int,
+    batch: int,
+    rate: float,
+    dropout: float,
+    generator: torch.Generator,
+) -> Weights:
     weights = {name: value.clone().requires_grad_() for name, value in weights.items()}
     optimizer = torch.optim.AdamW(weights.values(), lr=rate, weight_decay=0.05, betas=(0.9, 0.98))
     for step in range(steps):
@@ -161,70 +175,27 @@ def _schedule(step: int, steps: int) -> float:
     return warm * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def _log_law(found: Tensor, temperature: Tensor | float) -> Tensor:
-    """Log probabilities of letters: the separator is never written within a row."""
-    return (found[..., :SEPARATOR].float() / temperature).log_softmax(-1)
-
-
-@torch.no_grad()
-def sample(
-    weights: Weights, prompts: Tensor, temperature: float, generator: torch.Generator, batch: int
+def law(
+    weights: Weights,
+    tokens: Tensor,
+    last: int,
+    temperature: float,
+    cache: list[Tensor] | None = None,
+    past: int = 0,
 ) -> Tensor:
-    """A row (N, 64) after each prompt (N, P)."""
-    return torch.cat(
-        [_sample(weights, part, temperature, generator) for part in prompts.split(batch)]
-    )
+    """See `written`: the separator is never written within a row."""
+    found = logits(weights, tokens, cache=cache, past=past)[:, -last:, :SEPARATOR]
+    return (found.float() / temperature).log_softmax(-1)
 
 
-def _sample(
-    weights: Weights, prompts: Tensor, temperature: float, generator: torch.Generator
-) -> Tensor:
-    count, width = len(prompts), weights["token"].shape[1]
-    layers = sum(name.endswith(".qkv") for name in weights)
-    size = (2, count, _HEADS, prompts.shape[1] + LENGTH, width // _HEADS)
-    cache = [torch.empty(size, device=prompts.device) for _ in range(layers)]
-    read, past, row = prompts.long(), 0, []
-    for _ in range(LENGTH):
-        law = _log_law(logits(weights, read, cache=cache, past=past)[:, -1], temperature)
-        past += read.shape[1]
-        read = torch.multinomial(law.exp(), 1, generator=generator)
-        row.append(read)
-    return torch.cat(row, 1).to(torch.uint8)
+def new_cache(weights: Weights, count: int, length: int, device: torch.device) -> list[Tensor]:
+    """See `written`."""
+    size = (2, count, _HEADS, length, weights["token"].shape[1] // _HEADS)
+    return [torch.empty(size, device=device) for _ in range(_layers(weights))]
 
 
-@torch.no_grad()
-def log_prob(
-    weights: Weights, prompts: Tensor, rows: Tensor, temperature: float, batch: int
-) -> Tensor:
-    """log p(row | prompt) in nats of prompts (N, P) and rows (N, 64): (N,)."""
-    parts = []
-    for prompt, row in zip(prompts.split(batch), rows.split(batch), strict=True):
-        read = torch.cat([prompt.long(), row[:, :-1].long()], 1)
-        law = _log_law(logits(weights, read)[:, -LENGTH:], temperature)
-        parts.append(law.gather(-1, row.long().unsqueeze(-1)).squeeze(-1).double().sum(-1))
-    return torch.cat(parts)
-
-
-@torch.no_grad()
-def pairs(
-    weights: Weights, prompts: Tensor, rows: Tensor, temperature: float, batch: int
-) -> Tensor:
-    """log p(row_i | prompt_j) of all pairs, prompts being read once: (N, J)."""
-    layers = sum(name.endswith(".qkv") for name in weights)
-    count, width = len(prompts), weights["token"].shape[1]
-    past = prompts.shape[1]
-    size = (2, count, _HEADS, past + LENGTH, width // _HEADS)
-    cache = [torch.empty(size, device=prompts.device) for _ in range(layers)]
-    first = logits(weights, prompts.long(), cache=cache)[:, -1:]
-    parts = []
-    for part in rows.split(max(1, batch // count)):
-        wide = [one.repeat_interleave(len(part), 1) for one in cache]
-        read = part.repeat(count, 1).long()
-        found = logits(weights, read[:, :-1], cache=wide, past=past)
-        found = torch.cat([first.repeat_interleave(len(part), 0), found], 1)
-        law = _log_law(found, temperature).gather(-1, read.unsqueeze(-1)).squeeze(-1)
-        parts.append(law.double().sum(-1).reshape(count, -1).T)
-    return torch.cat(parts)
+def _layers(weights: Weights) -> int:
+    return sum(name.endswith(".qkv") for name in weights)
 
 
 @torch.no_grad()
@@ -278,11 +249,6 @@ def smoothed_loss(found: Tensor, rows: Tensor, smoothing: float) -> Tensor:
     law = found[..., :SEPARATOR].float().log_softmax(-1)
     chosen = law.gather(-1, rows.long().unsqueeze(-1)).squeeze(-1).exp()
     return -torch.log((1 - smoothing) * chosen + smoothing / SEPARATOR).mean(-1)
-
-
-def largest_loss(smoothing: float) -> float:
-    """C = log(letters / α), nats a character."""
-    return math.log(SEPARATOR / smoothing)
 
 
 def fine_tune(

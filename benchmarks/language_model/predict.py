@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import warnings
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -21,13 +22,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import network, smollm2_study, text
-from .generate import Arrays, load, save, say
+from . import smollm2_study, text
+from .generate import Arrays, load, say
 from .grid import SMOOTHING, Cell, Size
 
 Record = dict[str, Any]
 _DIMENSION = 8  # of the embedding that mixtures see
-_PROCESSES = 2
 _ROWS = 128  # at most of a data set, and of real rows, that `rbpp assess` sees: seconds a cell
 # Of the loss on real text: which way each predictor is to order the cells, written down beforehand.
 # 1: more of it, more loss; −1: more of it, less loss.
@@ -76,7 +76,7 @@ ORDERINGS = {
 
 
 def predictions(
-    work: Path, every: list[Cell], rows: Arrays, size: Size, seed: int, results: Path
+    work: Path, every: list[Cell], rows: Arrays, size: Size, seed: int, prefix: Path
 ) -> None:
     """The table of predictions, and the orderings that the theory predicts."""
     axes = real_embeddings(work, rows)
@@ -88,7 +88,7 @@ def predictions(
     todo = [job for job in jobs if not _kept(work, job[1]).exists()]
     say(f"{len(todo)} of {len(jobs)} cells to predict")
     one = partial(_predict, work, axes)
-    with ProcessPoolExecutor(_PROCESSES, initializer=_quiet) as pool:
+    with ProcessPoolExecutor(_processes(), initializer=_quiet) as pool:
         for number, name in enumerate(pool.map(one, [(p, n, settings[n]) for p, n in todo])):
             if number % 20 == 0:
                 say(f"predicted {number + 1}: {name}")
@@ -100,12 +100,12 @@ def predictions(
     table["compare_score"] = [scores[name] for name in table["name"]]
     # KL(G ‖ π_anchor) − KL(G ‖ π_gen) = E_G log π_gen − E_G log π_anchor.
     table["kl_gap_coverage"] = [scores[name] - scores[f"{name} anchors"] for name in table["name"]]
-    table.to_csv(results / "language_models_predictions.csv", index=False, float_format="%.5g")
+    table.to_csv(f"{prefix}_predictions.csv", index=False, float_format="%.5g")
     orderings = {
         knob: {"loss_as_it_grows": sign, "because": why} for knob, (sign, why) in ORDERINGS.items()
     }
     text_of = json.dumps({"predictors": SIGNS, "knobs": orderings}, indent=1, ensure_ascii=False)
-    (results / "language_models_orderings.json").write_text(text_of + "\n", encoding="utf-8")
+    Path(f"{prefix}_orderings.json").write_text(text_of + "\n", encoding="utf-8")
 
 
 def _files(work: Path) -> list[Path]:
@@ -121,6 +121,11 @@ def _kept(work: Path, name: str) -> Path:
     return work / "predictions" / f"{name}.json"
 
 
+def _processes() -> int:
+    """As many as there are cores; one where the user allows one thread (OMP_NUM_THREADS)."""
+    return min(len(os.sched_getaffinity(0)), torch.get_num_threads())
+
+
 def _quiet() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -128,26 +133,8 @@ def _quiet() -> None:
 
 def real_embeddings(work: Path, rows: Arrays) -> Arrays:
     """Embeddings of real rows on the axes of the synthetic rows' own, of both networks."""
-    path = work / "real.npz"
-    if not path.exists():
-        base = {key: torch.from_numpy(v) for key, v in load(work / "network_base.npz").items()}
-        made = load(next((work / "data").glob("*.npz")))
-        names = [key.removesuffix("/embedding") for key in made if key.endswith("/embedding")][:8]
-        states, placed = [], []
-        for name in names:
-            if not name.endswith("unprompted_embedding") and f"{name}/synthetic" in made:
-                own = torch.from_numpy(made[f"{name}/synthetic"])
-                states.append(network.embedding(base, own, 256))
-                placed.append(made[f"{name}/embedding"].astype(np.float64))
-        # The axes themselves were not kept; rows of both say what they are.
-        axes = np.linalg.lstsq(torch.cat(states).double(), np.concatenate(placed), rcond=None)[0]
-        found = {}
-        for part in ("anchor", "target"):
-            real = torch.from_numpy(rows[part])
-            found[part] = network.embedding(base, real, 256).double().numpy() @ axes
-        save(path, found)
-    found = load(path)
-    real = {part: found.get(part, found.get(f"{part}_embedding")) for part in ("anchor", "target")}
+    found = load(work / "real.npz")
+    real = {part: found[f"{part}_embedding"] for part in ("anchor", "target")}
     if (work / "smollm2_real.npz").exists():
         other = load(work / "smollm2_real.npz")
         real |= {f"smollm2_{p}": other[f"{p}_embedding"] for p in ("anchor", "target")}
@@ -182,13 +169,13 @@ def _predict(work: Path, real: Arrays, job: tuple[Path, str, Cell]) -> str:
 
 def _exact(made: Arrays, cell: Cell, length: int, largest: float) -> Record:
     """From log-probabilities: nats of a row, and the bounds of a data set of n rows."""
-    from rbpp.channel.information import channel_information
+    from rbpp import channel_information, log_probabilities
 
     matrix = made["output_matrix"].astype(float)
     unprompted = made["output_unprompted"].astype(float)
-    found = channel_information(
-        matrix, made["matrix_prompt"].astype(int), log_prob_unprompted=unprompted, draws=200
-    )
+    prompt = made["matrix_prompt"].astype(int)
+    known = log_probabilities(matrix, prompt, log_prob_unprompted=unprompted)
+    found = channel_information(known, draws=200)
     count = len(matrix)
     terms = {key: float(value.value.mean()) / count for key, value in found.terms.items()}
     sides = {

@@ -19,6 +19,7 @@ from .network import attend
 Weights = dict[str, Tensor]
 LENGTH = 32  # tokens of a row
 LETTERS = 49152
+TOKENS = torch.int32
 _SPECIAL = 17  # the first tokens mark roles and files: they are not written within a row
 _LAYERS, _HEADS, _GROUPS, _HEAD = 30, 9, 3, 64
 _BASE, _EPSILON = 100_000.0, 1e-5
@@ -178,10 +179,25 @@ def _head(weights: Weights, state: Tensor) -> Tensor:
     return functional.linear(_norm(state, weights["output_norm"]), weights["token_embd"])
 
 
-def _log_law(found: Tensor, temperature: float) -> Tensor:
-    found = found / temperature
+def law(
+    weights: Weights,
+    tokens: Tensor,
+    last: int,
+    temperature: float,
+    cache: list[Tensor] | None = None,
+    past: int = 0,
+) -> Tensor:
+    """See `written`: tokens that mark roles and files are never written within a row."""
+    state = states(weights, weights["token_embd"][tokens], range(_LAYERS), cache, past)
+    found = _head(weights, state[:, -last:]) / temperature
     found[..., :_SPECIAL] = -torch.inf
     return found.log_softmax(-1)
+
+
+def new_cache(_: Weights, count: int, length: int, device: torch.device) -> list[Tensor]:
+    """See `written`."""
+    size = (2, count, _GROUPS, length, _HEAD)
+    return [torch.empty(size, device=device) for _ in range(_LAYERS)]
 
 
 # The kit that data sets are made with (`generate.Maker`).
@@ -207,64 +223,6 @@ def damaged(rows: np.ndarray, share: float, kind: str, chance: np.random.Generat
         places = np.flatnonzero(chance.random(LENGTH) < share)
         row[places] = row[chance.permutation(places)]
     return rows
-
-
-@torch.no_grad()
-def sample(
-    weights: Weights, prompts: Tensor, temperature: float, generator: torch.Generator, batch: int
-) -> Tensor:
-    """A row (N, 32) after each prompt (N, P)."""
-    rows = []
-    for part in prompts.split(batch):
-        size = (2, len(part), _GROUPS, part.shape[1] + LENGTH, _HEAD)
-        cache = [torch.empty(size, device=part.device) for _ in range(_LAYERS)]
-        read, past, row = part.long(), 0, []
-        for _ in range(LENGTH):
-            state = states(weights, weights["token_embd"][read], range(_LAYERS), cache, past)
-            law = _log_law(_head(weights, state[:, -1]), temperature)
-            past += read.shape[1]
-            read = torch.multinomial(law.exp(), 1, generator=generator)
-            row.append(read)
-        rows.append(torch.cat(row, 1).int())
-    return torch.cat(rows)
-
-
-@torch.no_grad()
-def log_prob(
-    weights: Weights, prompts: Tensor, rows: Tensor, temperature: float, batch: int
-) -> Tensor:
-    """log p(row | prompt) in nats of prompts (N, P) and rows (N, 32): (N,)."""
-    parts = []
-    for prompt, row in zip(prompts.split(batch), rows.split(batch), strict=True):
-        read = torch.cat([prompt.long(), row[:, :-1].long()], 1)
-        state = states(weights, weights["token_embd"][read], range(_LAYERS))
-        law = _log_law(_head(weights, state[:, -LENGTH:]), temperature)
-        chosen = law.gather(-1, row.long().unsqueeze(-1)).squeeze(-1)
-        parts.append(chosen.clamp_min(-1e4).double().sum(-1))
-    return torch.cat(parts)
-
-
-@torch.no_grad()
-def pairs(
-    weights: Weights, prompts: Tensor, rows: Tensor, temperature: float, batch: int
-) -> Tensor:
-    """log p(row_i | prompt_j) of all pairs, prompts being read once: (N, J)."""
-    count, past = prompts.shape
-    size = (2, count, _GROUPS, past + LENGTH, _HEAD)
-    cache = [torch.empty(size, device=prompts.device) for _ in range(_LAYERS)]
-    table = weights["token_embd"]
-    last = states(weights, table[prompts.long()], range(_LAYERS), cache)[:, -1:]
-    first, parts = _log_law(_head(weights, last), temperature), []
-    for part in rows.split(max(1, batch // count)):
-        wide = [one.repeat_interleave(len(part), 1) for one in cache]
-        read = part.repeat(count, 1).long()
-        found = states(weights, table[read[:, :-1]], range(_LAYERS), wide, past)
-        law = _log_law(_head(weights, found), temperature)
-        law = law.gather(-1, read[:, 1:].unsqueeze(-1)).squeeze(-1).clamp_min(-1e4)
-        start = first.repeat_interleave(len(part), 0).squeeze(1).gather(-1, read[:, :1])
-        total = law.double().sum(-1) + start.squeeze(-1).clamp_min(-1e4)
-        parts.append(total.reshape(count, -1).T)
-    return torch.cat(parts)
 
 
 @torch.no_grad()

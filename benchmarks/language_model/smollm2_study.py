@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import smollm2
+from . import smollm2, written
 from .generate import Arrays, Maker, load, save, say
 from .grid import SMOOTHING, Cell, Size
 from .tune import coordinates
@@ -124,7 +124,7 @@ def _real(
     found = {f"{name}_embedding": (s @ axes).half().cpu().numpy() for name, s in states.items()}
     for name, part in parts.items():
         alone = smollm2.alone(len(part), device)
-        density = smollm2.log_prob(weights, alone, part, 1.0, size.score_batch)
+        density = written.log_prob(smollm2, weights, alone, part, 1.0, size.score_batch)
         found[f"{name}_log_prob_full"] = density.float().cpu().numpy()
     return found, axes
 

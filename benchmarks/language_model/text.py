@@ -7,10 +7,12 @@ run on a machine that has nothing else. The text comes from the Python that runs
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +36,7 @@ _PARTS = {"seen": 0.35, "anchor": 0.2, "target": 0.2, "test": 0.25}
 Rows = dict[str, np.ndarray]
 
 
-def corpus(data: Path | None, seed: int) -> Rows:
+def corpus(data: Sequence[Path], seed: int) -> Rows:
     """Rows of characters (N, 64) by part, and the module of every row.
 
     `seen`: of the task, for the generating model; `anchor`; `target`: real rows for predictions;
@@ -42,7 +44,7 @@ def corpus(data: Path | None, seed: int) -> Rows:
     seen too; `general`: all else, which the model to be post-trained has seen as well.
 
     Args:
-        data: a folder of text files whose rows become further rows of the task.
+        data: files whose texts are the task, in place of documentation strings.
         seed: decides the parts.
     """
     chance = np.random.default_rng(seed)
@@ -53,13 +55,14 @@ def corpus(data: Path | None, seed: int) -> Rows:
         found[part].append(rows)
         origin[part].append(np.full(len(rows), module))
 
+    of_task = {f"data:{path.stem}" for path in data} or set(TASK_MODULES)
     for number, (module, text) in enumerate(_texts(data)):
         rows = rows_of(text)
         if len(rows) < 2 * _BLOCK:
             continue
         if module in OFF_TASK_MODULES:
             add("off_task", rows, number)
-        elif module not in TASK_MODULES and not module.startswith("data:"):
+        elif module not in of_task:
             add("general", rows, number)
         else:
             blocks = [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]
@@ -70,7 +73,7 @@ def corpus(data: Path | None, seed: int) -> Rows:
     return rows | {f"{name}_module": np.concatenate(parts) for name, parts in origin.items()}
 
 
-def _texts(data: Path | None) -> Iterator[tuple[str, str]]:
+def _texts(data: Sequence[Path]) -> Iterator[tuple[str, str]]:
     root = Path(sysconfig.get_paths()["stdlib"])
     by_module: dict[str, list[str]] = {}
     for path in sorted(root.rglob("*.py")):
@@ -80,8 +83,28 @@ def _texts(data: Path | None) -> Iterator[tuple[str, str]]:
         by_module.setdefault(module, []).extend(_documentation(path))
     for module, parts in by_module.items():
         yield module, " ".join(parts)
-    for path in sorted(data.glob("*.txt")) if data else ():
-        yield f"data:{path.stem}", path.read_text(encoding="utf-8", errors="ignore")
+    for path in data:
+        yield f"data:{path.stem}", " ".join(_strings_of(path))
+
+
+def _strings_of(path: Path) -> Iterator[str]:
+    """Running text of a file: all of it, or of JSON and JSON Lines every string of some words."""
+    text = path.read_text(encoding="utf-8", errors="ignore")
+    if path.suffix not in (".json", ".jsonl"):
+        yield text
+        return
+    records = [text] if path.suffix == ".json" else text.splitlines()
+    for record in records:
+        yield from _strings(json.loads(record))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        if value.count(" ") >= 4:
+            yield value
+    elif isinstance(value, list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _strings(part)
 
 
 def _documentation(path: Path) -> Iterator[str]:

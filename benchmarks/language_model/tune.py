@@ -31,7 +31,7 @@ def outcomes(
     _of_supersample(work, base, size, seed, device)
     test = torch.from_numpy(rows["test"]).to(device)
     for path in sorted((work / "data").glob("*.npz")):
-        kept = work / "outcomes" / path.name
+        kept = work / size.outcomes / path.name
         if kept.exists():
             continue
         started = time.perf_counter()
@@ -132,13 +132,13 @@ def _of_anchors(
     device: torch.device,
 ) -> None:
     """The same of W', trained on anchors alone, for every number of anchors; and of the base."""
-    path = work / "outcomes_anchors.npz"
+    path = work / f"{size.outcomes}_anchors.npz"
     if path.exists():
         return
     chance = np.random.default_rng(seed)
     test = torch.from_numpy(rows["test"]).to(device)
     found: Arrays = {}
-    replicates = max(16, size.replicates)
+    replicates = max(size.anchor_replicates, size.replicates)
     for count in sorted({cell.anchors for cell in every}):
         orders = [chance.permutation(len(rows["anchor"])) for _ in range(replicates)]
         data = [rows["anchor"][order[:count]] for order in orders]
@@ -165,7 +165,8 @@ def _of_supersample(
 ) -> None:
     """Losses (k, n, 2) and masks (k, n) of fine-tunes on one of each of n pairs of rows."""
     path = work / "outcomes_supersample.npz"
-    if path.exists():
+    count, pairs = size.supersample
+    if path.exists() or not count:
         return
     for file in sorted((work / "data").glob("*.npz")):
         made = load(file)
@@ -173,7 +174,6 @@ def _of_supersample(
             break
     else:
         raise ValueError(f"Expected the cell `centre` in {work / 'data'}; got none")
-    count, pairs = size.supersample
     rows = made["centre/0/synthetic"][: 2 * pairs].reshape(pairs, 2, -1)
     chance = np.random.default_rng(seed)
     masks = chance.integers(0, 2, (count, pairs))

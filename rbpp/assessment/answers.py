@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,9 +23,6 @@ SMALL_SHARE, SMALL_DIVERGENCE = 0.05, 0.1
 SURE = 0.9
 # Ends this far apart are worth twenty marks.
 WIDE = 0.15
-# Near halves that are told apart better than this, style taken away: of 17 pairs of authors in the
-# default embedding none was above .91; four random projections of word counts gave .99 and over.
-_STYLE_ALONE = 0.97
 
 
 def answers(
@@ -54,12 +51,33 @@ def answers(
         _repeated(sources, shares),
     ]
     likely = rows.loc[rows["source"] == "synthetic", "off_task"].to_numpy(float)
-    above = likely[likely > 0.5]
     settled = found[0]["verdict"] != "unclear"
-    return [
-        *found,
-        which_rows(task, len(likely), len(above), float(above.sum()), settled=settled),
-    ]
+    return [*found, which_rows(task, Likely.of(likely), settled=settled)]
+
+
+class Likely(NamedTuple):
+    """How many synthetic rows there are, how many are likely off the task, and how likely.
+
+    Attributes:
+        rows: all of them.
+        drop: those that are more likely off the task than on it.
+        total: the sum of their probabilities; nan where no row has one.
+    """
+
+    rows: int = 0
+    drop: int = 0
+    total: float = 0.0
+
+    @classmethod
+    def of(cls, likely: Array) -> Likely:
+        """Of rows with these probabilities (n,), nan where they are not known."""
+        above = likely[likely > 0.5]
+        known = not np.isnan(likely).all()
+        return cls(len(likely), len(above), float(above.sum()) if known else math.nan)
+
+    def with_more(self, other: Likely) -> Likely:
+        """Of both parts of the rows."""
+        return Likely(self.rows + other.rows, self.drop + other.drop, self.total + other.total)
 
 
 def task_name(sources: Sources) -> str:
@@ -67,58 +85,43 @@ def task_name(sources: Sources) -> str:
     return "task" if sources.roles[sources.task] == "target" else "anchor set"
 
 
-def which_rows(task: str, count: int, drop: int, total: float, *, settled: bool) -> dict[str, Any]:
-    """The last answer.
-
-    Args:
-        task: what stands for the task.
-        count: synthetic rows.
-        drop: those that are more likely off the task than on it.
-        total: the sum of their probabilities.
-        settled: whether it is, how much is off the task.
-    """
-    expected = total / drop if drop else 1.0
-    rows = "each of them" if drop > 1 else "it is so"
-    return {
-        "question": "Which rows should go?",
-        "sentence": f"{drop} of {count} synthetic rows are more likely off the {task} than on it"
-        + (f", {rows} with probability {expected:.2f} on average" if drop else ""),
-        "probability": expected,
-        "verdict": "good" if drop <= SMALL_SHARE * count else "bad" if settled else "unclear",
-    }
+def which_rows(task: str, likely: Likely, *, settled: bool) -> dict[str, Any]:
+    """The last answer; `settled` is whether it is, how much is off the task."""
+    question = "Which rows should go?"
+    if math.isnan(likely.total):
+        sentence = f"no row is known to be off the {task}, or on it, as no share is"
+        return _line(question, sentence, math.nan, "unclear")
+    expected = likely.total / likely.drop if likely.drop else 1.0
+    each = "each of them" if likely.drop > 1 else "it is so"
+    sentence = (
+        f"{likely.drop} of {likely.rows} synthetic rows are more likely off the {task} than on it"
+        + (f", {each} with probability {expected:.2f} on average" if likely.drop else "")
+    )
+    few = likely.drop <= SMALL_SHARE * likely.rows
+    return _line(question, sentence, expected, "good" if few else "bad" if settled else "unclear")
 
 
 def _off_task(
     shares: Shares, draws: Mapping[str, Array], references: Mapping[str, float], task: str
 ) -> dict[str, Any]:
-    question = "Is any of it off-task?"
+    question, name = "Is any of it off-task?", "irrelevant_share"
     if shares.same:
         return _line(question, f"none: the synthetic rows are the rows of the {task}", 1.0, "good")
-    name = "irrelevant_share"
     if name not in draws:
         return _line(question, shares.irrelevant.refusal, math.nan, "unclear")
-    value, limits = draws[name], shares.limits
-    least, most = limits[f"{name}_at_least"], limits[f"{name}_at_most"]
-    sentence = f"{_share(value)} of the synthetic rows{_halves(name, references, task)}"
+    sentence = f"{_share(draws[name])} of the synthetic rows{_halves(name, references, task)}"
+    least, most = ends = _ends(name, shares)
     if shares.marked is not None:
-        sentence += f" are off the {task}, from the marks"
-    else:
-        sentence += (
-            f": at least {_percent(least)} whatever the style, and at most {_percent(most)} if "
-            f"what is off the {task} is unlike it"
-        )
-        classes = limits.get(f"{name}_at_most_with_classes")
-        if classes is not None:
-            sentence += f" ({_percent(classes)} if another class of the task counts too)"
-    above = float((value > SMALL_SHARE).mean())
-    sentence += f"; {_side(above, SMALL_SHARE)}"
-    if shares.marked is None and most - least > WIDE:
-        sentence += "; twenty marked rows settle it (--ask FILE)"
-    # Whatever the style: a claim rests on the lower end alone.
-    if least > SMALL_SHARE:
-        return _line(question, sentence, max(above, 1 - above), "bad")
-    good = most <= SMALL_SHARE or above < 1 - SURE
-    return _line(question, sentence, 1 - above, "good" if good else "unclear")
+        return _told(question, f"{sentence} are off the {task}, from the marks", draws[name], ends)
+    sentence += (
+        f": at least {_percent(least)} whatever the style, and at most {_percent(most)} if "
+        f"what is off the {task} is unlike it"
+    )
+    classes = shares.limits.get(f"{name}_at_most_with_classes")
+    if classes is not None:
+        sentence += f" ({_percent(classes)} if another class of the task counts too)"
+    more = "; twenty marked rows settle it (--ask FILE)" if most - least > WIDE else ""
+    return _told(question, sentence, draws[name], ends, more)
 
 
 def _missed(
@@ -127,17 +130,29 @@ def _missed(
     question, name = "What does it miss?", "uncovered_share"
     if name not in draws:
         return _line(question, shares.uncovered.refusal, math.nan, "unclear")
-    value = draws[name]
-    least, most = shares.limits[f"{name}_at_least"], shares.limits[f"{name}_at_most"]
-    above = float((value > SMALL_SHARE).mean())
+    least, most = ends = _ends(name, shares)
     sentence = (
-        f"{_share(value)} of the {task}{_halves(name, references, task)}: at least "
-        f"{_percent(least)} and at most {_percent(most)}; {_side(above, SMALL_SHARE)}"
+        f"{_share(draws[name])} of the {task}{_halves(name, references, task)}: at least "
+        f"{_percent(least)} and at most {_percent(most)}"
     )
+    return _told(question, sentence, draws[name], ends)
+
+
+def _told(
+    question: str, sentence: str, value: Array, ends: tuple[float, float], more: str = ""
+) -> dict[str, Any]:
+    """What is said of a share: bad by its lower end alone, good by its upper end or its draws."""
+    least, most = ends
+    above = float((value > SMALL_SHARE).mean())
+    sentence = f"{sentence}; {_side(above, SMALL_SHARE)}{more}"
     if least > SMALL_SHARE:
         return _line(question, sentence, max(above, 1 - above), "bad")
     good = most <= SMALL_SHARE or above < 1 - SURE
     return _line(question, sentence, 1 - above, "good" if good else "unclear")
+
+
+def _ends(name: str, shares: Shares) -> tuple[float, float]:
+    return shares.limits[f"{name}_at_least"], shares.limits[f"{name}_at_most"]
 
 
 def _faithful(
@@ -187,11 +202,8 @@ def _style(shares: Shares) -> dict[str, Any]:
         f"all), and with {style.separation:.2f} once a shift by {style.shift:.2f} of the task's "
         "own spread is taken away"
     )
-    if style.separation > _STYLE_ALONE:
-        sentence += (
-            ": nearly all rows are off the task, or the embedding sees style in place of content "
-            "and no share above is to be believed: try another embedding, or mark twenty rows"
-        )
+    if shares.irrelevant.refusal:
+        sentence += ": no share is told from it, and none is given"
         return _line(question, sentence, math.nan, "bad")
     return _line(question, f"{sentence}: no share above counts it", math.nan, "unclear")
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rbpp.assessment.answers import task_name, which_rows
+from rbpp.assessment.answers import Likely, task_name, which_rows
 from rbpp.assessment.assessment import Assessment, headline
 from rbpp.assessment.sources import Sources
 from rbpp.assessment.tables import place_rows
@@ -39,7 +39,7 @@ def write_rows(
     import pyarrow.parquet
 
     compute = Compute.of(compute)
-    drop, total, count = 0, 0.0, 0
+    likely = Likely()
     with written_whole(path) as aside, ExitStack() as stack:
         writer = None
         for name in compute.shown(sources.names, len(sources.names), "rows"):
@@ -50,19 +50,11 @@ def write_rows(
                 )
                 writer.write_table(table.cast(writer.schema))
                 if name == "synthetic":
-                    likely = part["off_task"].to_numpy(float)
-                    above = likely[likely > 0.5]
-                    drop, total = drop + len(above), total + float(above.sum())
-                    count += len(part)
+                    likely = likely.with_more(Likely.of(part["off_task"].to_numpy(float)))
     if "synthetic" not in sources.places:
         return found
-    last = which_rows(
-        task_name(sources),
-        count,
-        drop,
-        total,
-        settled=found.answers[0]["verdict"] != "unclear",
-    )
+    settled = found.answers[0]["verdict"] != "unclear"
+    last = which_rows(task_name(sources), likely, settled=settled)
     answers = [*found.answers[:-1], last]
     return replace(found, answers=answers, headline=headline(answers))
 

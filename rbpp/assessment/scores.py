@@ -30,11 +30,15 @@ class Scores:
         reference: of the reference's rows (m,).
         rows: of the rows in question (n,), higher for what is further from the reference.
         style: from 0, no style is left between the sources, to 1.
+        separation, saturation: AUC of the near halves of both sources by the finest and by the
+            coarse contrast; ½ where they are one.
     """
 
     reference: Array
     rows: Array
     style: float
+    separation: float = 0.5
+    saturation: float = 0.5
 
 
 def neighbour(count: int) -> int:
@@ -51,7 +55,7 @@ def neighbour(count: int) -> int:
 
 def off_task_scores(target: np.ndarray, synthetic: np.ndarray) -> Scores:
     """Scores of rows as `off_task` has them, of rows that are at unit length already."""
-    return score_rows(target, without_style(target, synthetic))[0]
+    return score_rows(target, without_style(target, synthetic))
 
 
 def without_style(target: np.ndarray, synthetic: np.ndarray) -> np.ndarray:
@@ -69,8 +73,8 @@ def score_rows(
     rows: np.ndarray,
     rank: int = 0,
     weights: tuple[np.ndarray, np.ndarray] | None = None,
-) -> tuple[Scores, float]:
-    """Scores of rows, style taken away; and how far the coarse contrast is saturated.
+) -> Scores:
+    """Scores of rows, style taken away.
 
     Args:
         reference: (m, D).
@@ -94,7 +98,7 @@ def score_rows(
     joint = [z[i] + coarse[i] + 0.5 * (1 - style) * finer[i] for i in range(2)]
     spread = max(float(joint[0].std()), 1e-9)
     clipped = [np.clip(one / spread, LOWEST, HIGHEST) for one in joint]
-    return Scores(clipped[0], clipped[1], style), saturation
+    return Scores(clipped[0], clipped[1], style, apart, saturation)
 
 
 def _normal_scores(reference: np.ndarray, rows: np.ndarray) -> tuple[Array, Array]:

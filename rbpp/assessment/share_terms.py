@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +12,15 @@ from numpy.typing import NDArray
 from rbpp.assessment.copies import CopiedRows, copied_rows, same_rows
 from rbpp.assessment.marks import MarkedShare, share_from_marks
 from rbpp.assessment.neighbours import kth_distance
-from rbpp.assessment.off_task import OffTask, novel, off_task, uncovered
+from rbpp.assessment.off_task import OffTask, novel, off_task, refused, uncovered
 from rbpp.assessment.scores import LEAST_ROWS
 from rbpp.assessment.sources import Sources
 from rbpp.assessment.style import Style, style_of
 
 Array = NDArray[np.float64]
+
+# Rows of all first halves together, over which the shares of two halves are averaged.
+_REFERENCE_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -55,27 +59,6 @@ class Shares:
         return self.irrelevant.probability if self.marked is None else self.marked.probability
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What all shares have in common."""
-
-    sources: Sources
-    num_samples: int
-    seed: int
-    limits: dict[str, float] = field(default_factory=dict)
-    draws: dict[str, Array] = field(default_factory=dict)
-
-    def keep(self, name: str, found: OffTask) -> OffTask:
-        """Put a share's draws and its two ends beside the others."""
-        if not found.refusal:
-            self.draws[name] = found.draws
-        self.limits[f"{name}_at_least"] = found.at_least
-        self.limits[f"{name}_at_most"] = found.at_most
-        if found.at_most_with_classes is not None:
-            self.limits[f"{name}_at_most_with_classes"] = found.at_most_with_classes
-        return found
-
-
 def find_shares(
     sources: Sources,
     *,
@@ -94,83 +77,63 @@ def find_shares(
     Raises:
         ValueError: if the task or the synthetic source has fewer than 10 rows.
     """
-    asked = _Asked(sources, num_samples, seed)
+    options: dict[str, Any] = {"num_samples": num_samples, "seed": seed}
+    kind: dict[str, Any] = {"lexical": sources.embedding.lexical, "numbers": sources.lifted}
     task, made = sources.task, "synthetic"
     target, rows = sources.content(task), sources.content(made)
     same = is_same(sources, task, made)
-    labels = classes_of(sources, task)
-    lexical = sources.embedding.lexical
-    weights, units = sources.weights(made), sources.units(made)
+    of_made: dict[str, Any] = {"weights": sources.weights(made), "units": sources.units(made)}
+    added, copied, marked, output = None, None, None, None
     if same:
         irrelevant, missed = _none(len(rows), num_samples), _none(len(target), num_samples)
     else:
-        irrelevant = off_task(
-            target,
-            rows,
-            labels=None if labels is None else np.array([label or "" for label in labels]),
-            weights=weights,
-            units=units,
-            lexical=lexical,
-            num_samples=num_samples,
-            seed=seed,
-        )
-        missed = _missed(sources, num_samples, seed)
-    asked.keep("irrelevant_share", irrelevant)
-    asked.keep("uncovered_share", missed)
-    if irrelevant.visibility is not None:
-        most = 1.0 if irrelevant.visibility <= 0 else missed.at_most / irrelevant.visibility
-        asked.limits["uncovered_share_at_most_with_classes"] = min(1.0, most)
-    output = None
+        labels = classes_of(sources, task)
+        classes = None if labels is None else np.array([label or "" for label in labels])
+        irrelevant = off_task(target, rows, labels=classes, **of_made, **kind, **options)
+        missed = _missed(sources, kind | options)
+        if irrelevant.refusal:  # style is in the way of the other direction too
+            missed = refused(missed.score, missed.refusal or irrelevant.refusal)
     if "output" in sources.names and len(sources.rows["output"]) >= LEAST_ROWS:
-        output = off_task(
-            target,
-            sources.content("output"),
-            weights=sources.weights("output"),
-            units=sources.units("output"),
-            lexical=lexical,
-            num_samples=num_samples,
-            seed=seed,
-        )
-        if not output.refusal:
-            asked.draws["irrelevant_share_output"] = output.draws
-    marked = None
+        of_output: dict[str, Any] = {
+            "weights": sources.weights("output"),
+            "units": sources.units("output"),
+        }
+        output = off_task(target, sources.content("output"), **of_output, **kind, **options)
+    anchors = sources.content("anchor") if "anchor" in sources.names else None
+    if anchors is not None and task != "anchor" and len(anchors) >= LEAST_ROWS:
+        added = novel(anchors, irrelevant, rows, **of_made, **kind, **options)
+    named = {"irrelevant_share": irrelevant, "uncovered_share": missed, "novel_share": added}
+    found = {n: one for n, one in named.items() if one is not None and not one.refusal}
+    draws = {name: one.draws for name, one in found.items()}
+    if output is not None and not output.refusal:
+        draws["irrelevant_share_output"] = output.draws
+    limits: dict[str, float] = {}
+    for name, one in found.items():
+        limits |= {f"{name}_at_least": one.at_least, f"{name}_at_most": one.at_most}
+    if irrelevant.visibility is not None and irrelevant.at_most_with_classes is not None:
+        limits["irrelevant_share_at_most_with_classes"] = irrelevant.at_most_with_classes
+        if not missed.refusal:
+            most = missed.at_most / max(irrelevant.visibility, 1e-9)
+            limits["uncovered_share_at_most_with_classes"] = min(1.0, most)
     if marks:
-        marked = share_from_marks(
-            irrelevant.score, marks, weights=weights, num_samples=num_samples, seed=seed
-        )
-        asked.draws["irrelevant_share"] = marked.draws
+        weights = of_made["weights"]
+        marked = share_from_marks(irrelevant.score, marks, weights=weights, **options)
+        draws["irrelevant_share"] = marked.draws
         low, high = np.quantile(marked.draws, [0.03, 0.97])
-        asked.limits["irrelevant_share_at_least"] = float(low)
-        asked.limits["irrelevant_share_at_most"] = float(high)
-        asked.limits.pop("irrelevant_share_at_most_with_classes", None)
-    added, copied = None, None
-    if task != "anchor" and len(sources.rows.get("anchor", ())) >= LEAST_ROWS:
-        added = novel(
-            sources.content("anchor"),
-            irrelevant,
-            rows,
-            weights=weights,
-            units=units,
-            lexical=lexical,
-            num_samples=num_samples,
-            seed=seed,
-        )
-        asked.keep("novel_share", added)
-    if "anchor" in sources.names and len(np.unique(sources.vectors["anchor"], axis=0)) >= 3:
-        held_out = None if task == "anchor" else target
-        copied = _copied(sources, held_out)
-        asked.limits["copied_share"] = copied.copied_share
+        limits |= {"irrelevant_share_at_least": float(low), "irrelevant_share_at_most": float(high)}
+        limits.pop("irrelevant_share_at_most_with_classes", None)
+    if anchors is not None and len(np.unique(sources.vectors["anchor"], axis=0)) >= 3:
+        copied = _copied(sources, None if task == "anchor" else target)
+        limits["copied_share"] = copied.copied_share
     style = style_of(target.astype(np.float32), rows.astype(np.float32))
     if not same:
-        asked.limits["style_offset"] = style.length
-        asked.limits["style_separation"] = style.separation
-        asked.limits["style_shift"] = style.shift
-    references = _references(sources, num_samples, seed)
+        limits |= _numbers_of(style)
+    references = _references(sources, options)
     if copied is not None and np.isfinite(copied.reference_share):
         references["copied_share"] = copied.reference_share
     return Shares(
-        draws=asked.draws,
-        limits=asked.limits,
+        draws=draws,
+        limits=limits,
         references=references,
         irrelevant=irrelevant,
         uncovered=missed,
@@ -183,35 +146,27 @@ def find_shares(
     )
 
 
-def _missed(sources: Sources, num_samples: int, seed: int) -> OffTask:
-    """The task's rows that the synthetic ones do not account for."""
-    task = sources.task
-    target, rows = sources.content(task), sources.content("synthetic")
+def _missed(sources: Sources, options: Mapping[str, Any]) -> OffTask:
+    """The task's rows that the synthetic ones do not account for.
+
+    So few distinct rows have no distances of their own to compare with: a row of the task is then
+    covered if one of them is nearer to it than its fifth neighbour (Naeem and others, Reliable
+    fidelity and diversity metrics for generative models, ICML 2020).
+    """
+    target, rows = sources.content(sources.task), sources.content("synthetic")
     if sources.copies["synthetic"].distinct >= LEAST_ROWS:
-        return uncovered(
-            target,
-            rows,
-            units=sources.units(task),
-            lexical=sources.embedding.lexical,
-            num_samples=num_samples,
-            seed=seed,
-        )
-    # So few distinct rows have no distances of their own to compare with: a row of the task is
-    # covered if one of them is nearer to it than its fifth neighbour (Naeem and others, Reliable
-    # fidelity and diversity metrics for generative models, ICML 2020).
+        return uncovered(target, rows, units=sources.units(sources.task), **options)
     near = kth_distance(target, target, min(5, len(target) - 1), own=True)
     away = kth_distance(target, rows, 1)
     apart = (away > near).astype(float)
-    random = np.random.default_rng([seed, 9])
-    weights = random.standard_exponential((num_samples, len(target)))
+    random = np.random.default_rng([options["seed"], 9])
+    weights = random.standard_exponential((options["num_samples"], len(target)))
     return OffTask(
         draws=weights @ apart / weights.sum(1),
         probability=apart,
         score=away / np.maximum(near, 1e-9),
         at_least=0.0,
         at_most=1.0,
-        at_most_with_classes=None,
-        visibility=None,
     )
 
 
@@ -238,10 +193,12 @@ def classes_of(sources: Sources, name: str) -> list[str | None] | None:
     return labels if (counts >= LEAST_ROWS).sum() >= 2 else None
 
 
-def halves(sources: Sources, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def halves(
+    sources: Sources, most: int, split: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Two random halves of the task's independent units, of at most so many rows each."""
     unit = sources.units(sources.task)
-    random = np.random.default_rng([most, len(unit)])
+    random = np.random.default_rng([most, len(unit), *[split] * (split > 0)])
     side = random.permutation(int(unit.max()) + 1)[unit] % 2
     first, second = np.flatnonzero(side == 0), np.flatnonzero(side == 1)
     return (
@@ -250,24 +207,30 @@ def halves(sources: Sources, most: int) -> tuple[NDArray[np.int64], NDArray[np.i
     )
 
 
-def _references(sources: Sources, num_samples: int, seed: int) -> dict[str, float]:
-    """Shares of one half of the task against the other."""
-    target = sources.content(sources.task)
-    first, second = halves(sources, len(sources.rows["synthetic"]))
+def _references(sources: Sources, options: Mapping[str, Any]) -> dict[str, float]:
+    """Shares of one half of the task against the other, and its style.
+
+    One split of a few rows may read anything from 0 to 9 %: shares are means over several.
+    """
+    target, most = sources.content(sources.task), len(sources.rows["synthetic"])
+    first, second = halves(sources, most)
     if min(len(first), len(second)) < LEAST_ROWS:
         return {}
-    options: dict[str, int] = {"num_samples": num_samples, "seed": seed}
-    compared: dict[str, Callable[..., OffTask]] = {
-        "irrelevant_share": off_task,
-        "uncovered_share": uncovered,
-    }
-    found = {
-        name: compare(target[first], target[second], **options)
-        for name, compare in compared.items()
-    }
+    found: dict[str, list[float]] = {"irrelevant_share": [], "uncovered_share": []}
+    for split in range(max(1, _REFERENCE_ROWS // len(first))):
+        one, other = (target[half] for half in halves(sources, most, split))
+        if min(len(one), len(other)) < LEAST_ROWS:
+            continue
+        for name, compare in (("irrelevant_share", off_task), ("uncovered_share", uncovered)):
+            shares = compare(one, other, numbers=sources.lifted, **options)
+            found[name] += [] if shares.refusal else [shares.share]
     style = style_of(target[first].astype(np.float32), target[second].astype(np.float32))
+    means = {name: float(np.mean(values)) for name, values in found.items() if values}
+    return means | _numbers_of(style)
+
+
+def _numbers_of(style: Style) -> dict[str, float]:
     return {
-        **{name: one.share for name, one in found.items() if not one.refusal},
         "style_offset": style.length,
         "style_separation": style.separation,
         "style_shift": style.shift,
@@ -293,6 +256,4 @@ def _none(rows: int, num_samples: int) -> OffTask:
         score=np.zeros(rows),
         at_least=0.0,
         at_most=0.0,
-        at_most_with_classes=None,
-        visibility=None,
     )

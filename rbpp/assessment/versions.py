@@ -280,6 +280,7 @@ def _embedded(
 def _as_rows(rows: Rows, name: str) -> Rows:
     """A paired field as rows of their own."""
     values = rows.paired[name]
+    rows = replace(rows, absent=frozenset())
     if isinstance(values, np.ndarray):
         return replace(rows, text=None, embedding=values)
     return replace(rows, text=values, embedding=None)

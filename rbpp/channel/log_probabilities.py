@@ -6,7 +6,6 @@ other prompts j: all of them (a full matrix), some drawn at random, or none.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +36,6 @@ class LogProbabilities:
         rows: (n,) number of every output in the user's file, from 0.
         prompt_names, output_names: what the user's file calls them, for tables.
         impossible: rows that were left out, being impossible under their own prompt.
-        notes: what the reader decided, in words.
     """
 
     own: Tensor
@@ -53,7 +51,6 @@ class LogProbabilities:
     prompt_names: tuple[str, ...] | None = None
     output_names: tuple[str, ...] | None = None
     impossible: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.own)
@@ -76,7 +73,6 @@ def log_probabilities(
     leave_out_impossible: bool = False,
     prompt_names: tuple[str, ...] | None = None,
     output_names: tuple[str, ...] | None = None,
-    notes: tuple[str, ...] = (),
 ) -> LogProbabilities:
     """Check log-probabilities of outputs under prompts.
 
@@ -96,7 +92,6 @@ def log_probabilities(
         leave_out_impossible: leave out outputs of log-probability −∞ under their own prompt in
             place of refusing them.
         prompt_names, output_names: what to call them in tables.
-        notes: of the reader, kept with the data.
 
     Raises:
         ValueError: naming what and where: shapes that do not belong together, a log-probability
@@ -122,43 +117,18 @@ def log_probabilities(
         ": nats of discrete outputs are never positive",
     )
     values = np.minimum(values, 0.0)
-    square = values.ndim == 2 and values.shape[0] == values.shape[1]
-    if prompt is None and values.ndim == 2 and others is None and not square:
+    if prompt is None and others is None and values.ndim == 2 and count != values.shape[1]:
         raise ValueError(
             f"Expected `prompt`, the index of each output's own prompt, beside log_prob of "
-            f"{values.shape[0]} outputs and {values.shape[1]} prompts; got none, and sides that "
-            "differ"
+            f"{count} outputs and {values.shape[1]} prompts; got none, and sides that differ"
         )
-    own_prompt = (
-        np.arange(count) if prompt is None else _indices("prompt", prompt, (count,), math.inf)
-    )
-    matrix, columns, prompts = _layout(values, own_prompt, others)
-    own = (
-        values
-        if values.ndim == 1
-        else values[:, 0]
-        if columns is not None
-        else values[np.arange(count), own_prompt]
-    )
+    own_prompt = np.arange(count) if prompt is None else _indices("prompt", prompt, (count,))
+    own, matrix, columns, prompts = _layout(values, own_prompt, others)
     if len(np.unique(own_prompt)) < 2:
         raise ValueError(
             "Expected outputs of at least 2 prompts: a posterior comes from the spread between "
             f"prompts; got {len(np.unique(own_prompt))}"
         )
-    vectors = {
-        "tokens": _vector("tokens", tokens, count, lambda v: (v < 1) | (v % 1 != 0), "counts"),
-        "unprompted": _vector(
-            "log_prob_unprompted",
-            log_prob_unprompted,
-            count,
-            lambda v: np.isnan(v) | (v > _ROUNDING),
-            "log-probabilities of at most 0",
-        ),
-        "path_entropy": _vector(
-            "path_entropy", path_entropy, count, lambda v: ~(v >= 0) | np.isinf(v), "entropies"
-        ),
-        "kept": _vector("kept", kept, count, lambda v: (v != 0) & (v != 1), "true or false"),
-    }
     for name, names, length in (
         ("prompt_names", prompt_names, prompts),
         ("output_names", output_names, count),
@@ -167,44 +137,51 @@ def log_probabilities(
             raise ValueError(f"Expected {length} {name}; got {len(names)}")
     possible = np.isfinite(own)
     impossible = np.flatnonzero(~possible)
+    vectors = [
+        _vector("tokens", tokens, count, lambda v: (v < 1) | (v % 1 != 0), "counts"),
+        _vector(
+            "log_prob_unprompted",
+            log_prob_unprompted,
+            count,
+            lambda v: np.isnan(v) | (v > _ROUNDING),
+            "log-probabilities of at most 0",
+        ),
+        _vector(
+            "path_entropy", path_entropy, count, lambda v: ~(v >= 0) | np.isinf(v), "entropies"
+        ),
+        _vector("kept", kept, count, lambda v: (v != 0) & (v != 1), "true or false"),
+    ]
     if len(impossible) and (not leave_out_impossible or not possible.any()):
         raise ValueError(
             "Expected every output to be possible under its own prompt; got log-probability −∞ in "
             f"{_listed(impossible)}: it was not drawn from this distribution, as of a text outside "
             "its nucleus (leave_out_impossible, --leave-out-impossible, goes on without)"
         )
-
-    def kept_rows(array: np.ndarray | None, kind: torch.dtype = torch.float64) -> Tensor | None:
-        return None if array is None else torch.as_tensor(array[possible]).to(kind)
-
-    def required(array: np.ndarray, kind: torch.dtype = torch.float64) -> Tensor:
-        return torch.as_tensor(array[possible]).to(kind)
-
-    found = {name: kept_rows(vector) for name, vector in vectors.items()}
+    chosen = [None if one is None else torch.as_tensor(one[possible]) for one in vectors]
+    of_tokens, unprompted, entropies, was_kept = chosen
     return LogProbabilities(
-        own=required(own),
-        prompt=required(own_prompt, torch.int64),
-        log_prob=required(matrix),
-        columns=kept_rows(columns, torch.int64),
+        own=torch.as_tensor(own[possible]),
+        prompt=torch.as_tensor(own_prompt[possible]),
+        log_prob=torch.as_tensor(matrix[possible]),
+        columns=None if columns is None else torch.as_tensor(columns[possible]),
         prompts=prompts,
-        tokens=found["tokens"],
-        unprompted=found["unprompted"],
-        path_entropy=found["path_entropy"],
-        kept=None if found["kept"] is None else found["kept"].bool(),
+        tokens=of_tokens,
+        unprompted=None if unprompted is None else unprompted.clamp_max(0.0),
+        path_entropy=entropies,
+        kept=None if was_kept is None else was_kept.bool(),
         rows=torch.as_tensor(np.flatnonzero(possible)),
         prompt_names=prompt_names,
         output_names=None
         if output_names is None
         else tuple(name for name, there in zip(output_names, possible, strict=True) if there),
         impossible=tuple(impossible.tolist()),
-        notes=notes,
     )
 
 
 def _layout(
     values: np.ndarray, own_prompt: np.ndarray, others: Any
-) -> tuple[np.ndarray, np.ndarray | None, int]:
-    """Log-probabilities by column, the prompts of the columns, and the number of prompts."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
+    """Under the own prompt, by column, the prompts of the columns, and the number of prompts."""
     count = len(values)
     if values.ndim == 1:
         if others is not None:
@@ -213,20 +190,24 @@ def _layout(
                 "output"
             )
         none = np.empty((count, 0))
-        return none, none.astype(np.int64), int(own_prompt.max()) + 1
+        return values, none, none.astype(np.int64), int(own_prompt.max()) + 1
     if others is None:
-        _check_range("prompt", own_prompt, values.shape[1])
-        return values, None, values.shape[1]
+        prompts = values.shape[1]
+        _refuse(
+            "prompt",
+            own_prompt,
+            own_prompt >= prompts,
+            f"prompt of at most {prompts - 1}, as log_prob has {prompts} prompts (counted from 0)",
+        )
+        return values[np.arange(count), own_prompt], values, None, prompts
     named = _numbers("others", others)
     if named.ndim != 2 or len(named) != count or named.shape[1] + 1 != values.shape[1]:
         raise ValueError(
             "Expected `others` of shape (outputs, M) beside log_prob of shape (outputs, 1 + M), "
             f"the own prompt first; got {named.shape} beside {values.shape}"
         )
-    index = _indices("others", named, named.shape, math.inf)
-    _refuse(
-        "others", named, index == own_prompt[:, None], "other prompts than the output's own", ""
-    )
+    index = _indices("others", named, named.shape)
+    _refuse("others", named, index == own_prompt[:, None], "other prompts than the output's own")
     ordered = np.sort(index, axis=1)
     twice = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
     if twice.any():
@@ -234,7 +215,8 @@ def _layout(
             f"Expected other prompts that differ; got one twice in row {int(twice.argmax())} of "
             "others"
         )
-    return values[:, 1:], index, int(max(own_prompt.max(), index.max(initial=0))) + 1
+    prompts = int(max(own_prompt.max(), index.max(initial=0))) + 1
+    return values[:, 0], values[:, 1:], index, prompts
 
 
 def _vector(name: str, given: Any, count: int, wrong: Any, expected: str) -> np.ndarray | None:
@@ -244,25 +226,16 @@ def _vector(name: str, given: Any, count: int, wrong: Any, expected: str) -> np.
     if values.shape != (count,):
         raise ValueError(f"Expected {name} of shape ({count},), one per output; got {values.shape}")
     _refuse(name, values, wrong(values), f"{expected} in {name}")
-    return np.minimum(values, 0.0) if name == "log_prob_unprompted" else values
+    return values
 
 
-def _indices(name: str, given: Any, shape: tuple[int, ...], limit: float) -> np.ndarray:
+def _indices(name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
     values = _numbers(name, given)
     if values.shape != shape:
         raise ValueError(f"Expected {name} of shape {shape}; got {values.shape}")
-    wrong = ~((values >= 0) & (values % 1 == 0) & (values < limit))
-    _refuse(name, values, wrong, f"indices from 0 in {name}")
+    whole = (values >= 0) & (values % 1 == 0) & (values < 2**53)
+    _refuse(name, values, ~whole, f"indices from 0 in {name}")
     return values.astype(np.int64)
-
-
-def _check_range(name: str, index: np.ndarray, count: int) -> None:
-    _refuse(
-        name,
-        index,
-        index >= count,
-        f"{name} of at most {count - 1}, as log_prob has {count} prompts (counted from 0)",
-    )
 
 
 def _numbers(name: str, values: Any) -> np.ndarray:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,16 +52,6 @@ class Pair:
     log_prob: float
     tokens: int | None
     place: str
-    kept: bool | None = None
-
-
-@dataclass
-class _Output:
-    own: str | None = None
-    under: dict[str, float] = field(default_factory=dict)
-    unprompted: float | None = None
-    tokens: int | None = None
-    place: str = ""
     kept: bool | None = None
 
 
@@ -96,51 +86,51 @@ def of_pairs(
             is there twice under a prompt, whose tokens differ, or that has another number of
             prompts than the first one.
     """
-    outputs: dict[str, _Output] = {}
+    outputs: dict[str, list[Pair]] = {}
     prompts: dict[str, int] = {}
     for pair in pairs:
-        _add(outputs.setdefault(pair.output, _Output(place=pair.place)), pair, prompts)
-    first = next(iter(outputs.values()))
+        outputs.setdefault(pair.output, []).append(pair)
+        if pair.prompt is not None:
+            prompts.setdefault(pair.prompt, len(prompts))
+    width = len({pair.prompt for pair in next(iter(outputs.values()))} - {None})
     own, others, values = [], [], []
-    for name, found in outputs.items():
-        if found.own is None or found.own not in found.under:
-            lacks = "no own prompt named" if found.own is None else "none under its own prompt"
+    columns: dict[str, list[Any]] = {"tokens": [], "log_prob_unprompted": [], "kept": []}
+    for name, group in outputs.items():
+        place = group[0].place
+        under = _under(group)
+        of_group = _agreed(group, "own", "own prompt")
+        if of_group not in under or of_group is None:
+            lacks = "no own prompt named" if of_group is None else "none under its own prompt"
             raise ValueError(
-                f"{found.place}: Expected the log-probability of output {name!r} under its own "
-                f"prompt; got {lacks}"
+                f"{place}: Expected the log-probability of output {name!r} under its own prompt; "
+                f"got {lacks}"
             )
-        rest = [prompt for prompt in found.under if prompt != found.own]
-        if len(found.under) != len(first.under):
+        columns["log_prob_unprompted"].append(under.pop(None, None))
+        columns["tokens"].append(_agreed(group, "tokens", "number of tokens"))
+        columns["kept"].append(_agreed(group, "kept", "value of kept"))
+        if len(under) != width:
             raise ValueError(
-                f"{found.place}: Expected output {name!r} under {len(first.under)} prompts, as the "
-                f"first output is; got {len(found.under)}"
+                f"{place}: Expected output {name!r} under {width} prompts, as the first output is; "
+                f"got {len(under)}"
             )
-        own.append(prompts[found.own])
-        others.append([prompts[prompt] for prompt in rest])
-        values.append([found.under[found.own], *(found.under[prompt] for prompt in rest)])
+        own.append(prompts[of_group])
+        values.append([under.pop(of_group), *under.values()])
+        others.append([prompts[str(prompt)] for prompt in under])
     given: dict[str, Any] = {}
-    for field_name, attribute in (
-        ("tokens", "tokens"),
-        ("log_prob_unprompted", "unprompted"),
-        ("kept", "kept"),
-    ):
-        column = [getattr(found, attribute) for found in outputs.values()]
+    for field_name, column in columns.items():
         lacking = [name for name, value in zip(outputs, column, strict=True) if value is None]
         if not lacking:
             given[field_name] = np.asarray(column, dtype=float)
         elif len(lacking) < len(column):
             raise ValueError(
-                f"{outputs[lacking[0]].place}: Expected {field_name} of every output or of none; "
-                f"got none of {lacking[0]!r}"
+                f"{outputs[lacking[0]][0].place}: Expected {field_name} of every output or of "
+                f"none; got none of {lacking[0]!r}"
             )
-    array = np.asarray(values)
-    if len(first.under) > 1:
+    if width > 1:
         given["others"] = np.asarray(others)
-    else:
-        array = array[:, 0]
     try:
         return log_probabilities(
-            array,
+            np.asarray(values) if width > 1 else np.asarray(values)[:, 0],
             np.asarray(own),
             leave_out_impossible=leave_out_impossible,
             prompt_names=tuple(prompts),
@@ -151,36 +141,32 @@ def of_pairs(
         raise ValueError(f"{origin}: {error}") from error
 
 
-def _add(found: _Output, pair: Pair, prompts: dict[str, int]) -> None:
-    if pair.own is not None:
-        if found.own not in (None, pair.own):
+def _under(group: Sequence[Pair]) -> dict[str | None, float]:
+    """Log-probability of an output by prompt; None is without one."""
+    found: dict[str | None, float] = {}
+    for pair in group:
+        if pair.prompt in found:
             raise ValueError(
-                f"{pair.place}: Expected one own prompt of output {pair.output!r}; got "
-                f"{pair.own!r} after {found.own!r}"
+                f"{pair.place}: Expected output {pair.output!r} once under prompt "
+                f"{pair.prompt!r}; got it again"
             )
-        found.own = pair.own
-    for name in ("tokens", "kept"):
-        value = getattr(pair, name)
-        if value is None:
-            continue
-        if getattr(found, name) not in (None, value):
-            why = ": it is cut into other tokens there" if name == "tokens" else ""
+        found[pair.prompt] = pair.log_prob
+    return found
+
+
+def _agreed(group: Sequence[Pair], field: str, what: str) -> Any:
+    """What all pairs of an output say that say anything; None if none does."""
+    found = None
+    for pair in group:
+        value = getattr(pair, field)
+        if value is not None and found not in (None, value):
+            cut = ": it is cut into other tokens there" if field == "tokens" else ""
             raise ValueError(
-                f"{pair.place}: Expected {getattr(found, name)} {name} of output {pair.output!r}, "
-                f"as under its other prompts; got {value}{why}"
+                f"{pair.place}: Expected one {what} of output {pair.output!r}; got {value!r} after "
+                f"{found!r}{cut}"
             )
-        setattr(found, name, value)
-    if pair.prompt is None:
-        there, found.unprompted = found.unprompted is not None, pair.log_prob
-    else:
-        there = pair.prompt in found.under
-        found.under[pair.prompt] = pair.log_prob
-        prompts.setdefault(pair.prompt, len(prompts))
-    if there:
-        raise ValueError(
-            f"{pair.place}: Expected output {pair.output!r} once under prompt {pair.prompt!r}; got "
-            "it again"
-        )
+        found = value if found is None else found
+    return found
 
 
 def _pairs_of(record: Mapping[str, Any], place: str) -> Iterator[Pair]:
@@ -203,7 +189,7 @@ def _pairs_of(record: Mapping[str, Any], place: str) -> Iterator[Pair]:
             f"{place}: Expected log-probabilities of what was generated (choices or outputs, with "
             f"logprobs); got {', '.join(answer)}"
         )
-    kept = _kept(said, place)
+    kept = truth(said.get("kept"), place)
     for index, values in generated:
         total = _sum(values, place)
         yield Pair(f"{name}/{index}", name, name, total, len(values) or None, place, kept)
@@ -220,7 +206,7 @@ def _scored(said: Mapping[str, Any], names_prompt: bool, answer: Any, place: str
     own = said.get("own")
     if isinstance(own, bool):
         own = prompt if own else None
-    kept = _kept(said, place)
+    kept = truth(said.get("kept"), place)
     values: list[float | None]
     if "log_prob" in said:
         tokens = said.get("tokens")
@@ -372,11 +358,15 @@ def _custom(text: Any) -> dict[str, Any]:
     return {}
 
 
-def _kept(said: Mapping[str, Any], place: str) -> bool | None:
-    kept = said.get("kept")
-    if kept is not None and not isinstance(kept, bool | np.bool_) and kept not in (0, 1):
-        raise ValueError(f"{place}, field 'kept': Expected true or false; got {str(kept)[:40]!r}")
-    return None if kept is None else bool(kept)
+def truth(value: Any, place: str) -> bool | None:
+    """Of the field `kept`; None of a row without it.
+
+    Raises:
+        ValueError: naming the place of a value that is none.
+    """
+    if value is not None and not isinstance(value, bool | np.bool_) and value not in (0, 1):
+        raise ValueError(f"{place}, field 'kept': Expected true or false; got {str(value)[:40]!r}")
+    return None if value is None else bool(value)
 
 
 def _name(value: Any) -> str:

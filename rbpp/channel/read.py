@@ -62,30 +62,18 @@ def read_log_probabilities(
 
 def _of_arrays(path: Path | str, leave_out_impossible: bool) -> LogProbabilities:
     arrays = read_archive(open_source(path))
-    if "log_prob" not in arrays:
-        raise ValueError(
-            f"{path}: Expected an array log_prob; got {', '.join(sorted(arrays)) or 'none'}"
-        )
-    _refuse_unknown(str(path), list(arrays))
     names = {name: tuple(map(str, arrays[name])) for name in _NAMES if name in arrays}
-    given = {name: arrays[name] for name in FIELDS if name in arrays}
-    return _checked(str(path), given, leave_out_impossible, names)
+    return _checked(str(path), dict(arrays) | names, leave_out_impossible)
 
 
 def _of_rows(table: Table, leave_out_impossible: bool) -> LogProbabilities:
-    if "log_prob" not in table.columns:
-        raise ValueError(
-            f"{table.origin}: Expected a field log_prob; got {', '.join(table.columns)}"
-        )
-    _refuse_unknown(table.origin, list(table.columns))
-    given = {}
-    for name in FIELDS:
-        if name in table.columns:
-            given[name] = _column(table, name, table.columns[name])
-    names = {}
-    if "output_names" in table.columns:
-        names["output_names"] = tuple(map(str, table.columns["output_names"]))
-    return _checked(table.origin, given, leave_out_impossible, names)
+    columns: dict[str, Any] = dict(table.columns)
+    for name in {*FIELDS} & {*columns}:
+        columns[name] = _column(table, name, columns[name])
+    columns.pop("prompt_names", None)  # a row is an output
+    if "output_names" in columns:
+        columns["output_names"] = tuple(map(str, columns["output_names"]))
+    return _checked(table.origin, columns, leave_out_impossible)
 
 
 def _column(table: Table, name: str, values: Sequence[Any] | np.ndarray) -> np.ndarray:
@@ -106,21 +94,21 @@ def _column(table: Table, name: str, values: Sequence[Any] | np.ndarray) -> np.n
     return np.asarray(list(values))
 
 
-def _refuse_unknown(origin: str, names: list[str]) -> None:
+def _checked(origin: str, columns: dict[str, Any], leave_out_impossible: bool) -> LogProbabilities:
+    if "log_prob" not in columns:
+        raise ValueError(
+            f"{origin}: Expected an array log_prob; got {', '.join(sorted(columns)) or 'none'}"
+        )
     known = [*FIELDS, *_NAMES, *_ABOUT]
-    for name in names:
+    for name in columns:
         close = difflib.get_close_matches(name, known, 1, 0.7)
-        if name not in known and close and close[0] not in names:
+        if name not in known and close and close[0] not in columns:
             raise ValueError(
                 f"{origin}: Expected fields of {', '.join(known)}; got {name!r}: did you mean "
                 f"{close[0]!r}?"
             )
-
-
-def _checked(
-    origin: str, given: dict[str, Any], leave_out_impossible: bool, names: dict[str, Any]
-) -> LogProbabilities:
+    given = {name: columns[name] for name in (*FIELDS, *_NAMES) if name in columns}
     try:
-        return log_probabilities(**given, leave_out_impossible=leave_out_impossible, **names)
+        return log_probabilities(**given, leave_out_impossible=leave_out_impossible)
     except ValueError as error:
         raise ValueError(f"{origin}: {error}"[: len(origin) + 2 * LONGEST_MESSAGE]) from error

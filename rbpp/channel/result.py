@@ -36,23 +36,24 @@ class ChannelInformation(Result):
 
     Attributes:
         data: the log-probabilities.
-        surprise: (n,) −log p(output | its prompt), nats.
         prompt_information: (n, 2) log p(output | its prompt) / p(output) of every output, with the
             mean probability as on the lower and as on the upper side; nan without any contrast.
         refused: why I(p; M(p)) has its sides and no value; empty where it has one.
         per_token: information per token, whatever `per_row` says.
         token_draws: tokens of an output, by set of rows (draw,); empty where they are not known.
-        limit: the largest lower side that so many prompts can give, nats of one output.
     """
 
     idata: InferenceData
     data: LogProbabilities
-    surprise: Tensor
     prompt_information: Tensor
     refused: str
-    limit: float
     per_token: bool = False
     token_draws: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def surprise(self) -> Tensor:
+        """(n,) −log p(output | its prompt), nats."""
+        return -self.data.own
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -134,7 +135,7 @@ class ChannelInformation(Result):
         heading = f"Information in {view.units} per {per}: {outputs} of {prompts}"
         if data.tokens is not None:
             heading += f", {wording.count(int(data.tokens.sum()), 'token')}"
-        words = headline(self.surprise, self.prompt_information, self.refused, view.units)
+        words = headline(data, self.prompt_information, self.refused, view.units)
         return (f"{heading}.", *words, trust(self.checks))
 
     def _body(self, view: View) -> list[Part]:
@@ -161,11 +162,16 @@ def _set_of(name: str) -> str:
 
 
 def headline(
-    surprise: Tensor, information: Tensor, refused: str, units: Units = "nats"
+    data: LogProbabilities, information: Tensor, refused: str, units: Units = "nats"
 ) -> tuple[str, ...]:
-    """What an output has, in words: surprise (n,), and its prompt's information (n, 2), in nats."""
+    """What an output has, in words; its prompt's information is (n, 2), in nats."""
     factor = 1 / math.log(2) if units == "bits" else 1.0
-    first = f"An output under its prompt (ΔI): {factor * float(surprise.mean()):.4g} {units}."
+    surprise = -data.own
+    first = f"An output under its prompt (ΔI): {factor * float(surprise.mean()):.4g} {units}"
+    if data.tokens is not None:
+        each = factor * float(surprise.sum() / data.tokens.sum())
+        first += f", {each:.3g} a token"
+    first += "."
     if bool(information.isnan().any()):
         return first, "Under no other prompt, nor without one: what prompts say is not known."
     lower, upper = (factor * information.mean(0)).tolist()

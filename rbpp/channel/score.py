@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rbpp.channel.distribution import token_log_prob
 from rbpp.channel.language_model import LanguageModel, load_language_model
 from rbpp.channel.log_probabilities import LogProbabilities, log_probabilities
 from rbpp.channel.score_inputs import ScoreInputs, score_inputs
-from rbpp.channel.score_settings import Sampler, ScoreSettings
+from rbpp.channel.score_settings import ScoreSettings
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.randomness import spawn
@@ -57,9 +58,6 @@ def score_rows(
     prompts: Any,
     outputs: Any,
     *,
-    text_field: str | None = None,
-    output_field: str | None = None,
-    own_field: str | None = None,
     settings: ScoreSettings | None = None,
     seed: int = 0,
     compute: Compute | None = None,
@@ -72,8 +70,10 @@ def score_rows(
 
     Args:
         model: a folder, a `.gguf` file, a cached name, or a `LanguageModel`.
-        prompts, outputs, text_field, output_field, own_field: see
-            `rbpp.channel.score_inputs.score_inputs`.
+        prompts: a file, or a list of texts, records or chats; each a text, or a list of messages.
+        outputs: a file, or a list of texts or records. Fields that count besides the text:
+            `token_ids`, the tokens themselves; `finish_reason`, `"length"` of an output that was
+            cut and has no end; `kept`, whether a filter kept it.
         settings: what is scored.
         seed: decides which prompts are the others.
         compute: in place of `seed`; device, progress, and a checkpoint to go on from.
@@ -87,34 +87,24 @@ def score_rows(
         model = load_language_model(
             model, chat=settings.chat, dtype=settings.dtype, device=compute.device
         )
-    inputs = score_inputs(
-        model,
-        prompts,
-        outputs,
-        text_field=text_field,
-        output_field=output_field,
-        own_field=own_field,
-        end=settings.end,
-    )
+    inputs = score_inputs(model, prompts, outputs, settings)
     others = _others(inputs, settings.others, compute.seed)
+    scoring = _Scoring(model, inputs, settings)
     pairs = _pairs(inputs, others, bool(model.start))
-    lengths = np.array([len(_context(model, inputs, p)) + len(inputs.outputs[o]) for o, p in pairs])
+    lengths = np.array([sum(map(len, scoring.texts(pair))) for pair in pairs])
     order = np.argsort(-lengths, kind="stable")  # the longest first: memory fails at once or never
     steps = [order[start : start + _STEP] for start in range(0, len(order), _STEP)]
 
-    def work(chosen: np.ndarray) -> dict[str, np.ndarray]:
-        return _score(model, inputs, pairs[chosen], settings)
-
-    mark = _mark(model.fingerprint, inputs, others, settings)
-    scored: dict[str, np.ndarray] = {
-        name: np.full(len(pairs), math.nan) for name in ("log_prob", "entropy", "outside")
-    }
+    mark = _mark(scoring, others)
+    scored = {name: np.full(len(pairs), math.nan) for name in ("log_prob", "entropy", "outside")}
     names = {step[0]: f"{mark}-{index:06d}" for index, step in enumerate(steps)}
-    done = compute.steps(work, steps, lambda step: names[step[0]], "batches")
+    done = compute.steps(
+        lambda step: scoring.score(pairs[step]), steps, lambda step: names[step[0]], "batches"
+    )
     for step, found in zip(steps, done, strict=True):
         for name, values in scored.items():
             values[step] = found[name]
-    return _result(inputs, others, scored, settings, compute.seed, bool(model.start))
+    return _result(scoring, others, scored, compute.seed)
 
 
 def _others(inputs: ScoreInputs, count: int, seed: int) -> np.ndarray | None:
@@ -142,100 +132,114 @@ def _pairs(inputs: ScoreInputs, others: np.ndarray | None, unprompted: bool) -> 
     return np.stack([rows, columns.ravel()], 1)
 
 
-def _context(model: LanguageModel, inputs: ScoreInputs, prompt: int) -> Sequence[int]:
-    return model.start if prompt < 0 else inputs.prompts[prompt]
+@dataclass(frozen=True)
+class _Scoring:
+    """A model, its tokens of outputs and prompts, and how outputs were drawn.
 
+    A pair is the index of an output and that of a prompt, −1 for none.
+    """
 
-def _score(
-    model: LanguageModel, inputs: ScoreInputs, pairs: np.ndarray, settings: ScoreSettings
-) -> dict[str, np.ndarray]:
-    """Log-probability, entropy along the output, and its first token that is cut off (or −1)."""
-    found = {name: np.zeros(len(pairs)) for name in ("log_prob", "entropy")}
-    found["outside"] = np.full(len(pairs), -1.0)
-    whole = Sampler(settings.temperature)
-    for batch in _batches(model, inputs, pairs, settings.batch_tokens):
-        contexts = [_context(model, inputs, prompt) for _, prompt in pairs[batch]]
-        tokens = [inputs.outputs[output] for output, _ in pairs[batch]]
-        width = max(len(c) + len(t) for c, t in zip(contexts, tokens, strict=True))
-        ids = torch.zeros(len(batch), width, dtype=torch.int64)
-        mask = torch.zeros_like(ids)
-        for row, (context, own) in enumerate(zip(contexts, tokens, strict=True)):
-            ids[row, : len(context) + len(own)] = torch.tensor([*context, *own])
-            mask[row, : len(context) + len(own)] = 1
-        # Padding is on the right, where no token before it looks. One long output goes through in
-        # parts of its logits.
-        first = min(map(len, contexts)) - 1
-        step = max(1, _MOST_LOGITS // model.vocabulary // len(batch))
-        for positions in torch.arange(first, width - 1).split(step):
-            device = model.device
-            logits = model.logits(ids.to(device), mask.to(device), positions.to(device))
-            for row, (context, own) in enumerate(zip(contexts, tokens, strict=True)):
-                start = int(positions[0]) - len(context) + 1  # in the output
-                inside = own[max(0, start) : max(0, start + len(positions))]
-                part = logits[row, max(0, -start) :][: len(inside)]
-                output, prompt = pairs[batch[row]]
-                if bool(part.isnan().any()) or bool((part == math.inf).any()):
-                    where = (
-                        "without a prompt" if prompt < 0 else f"under {inputs.places[1][prompt]}"
-                    )
-                    raise ValueError(
-                        f"{inputs.places[0][output]}: Expected numbers from the model; got nan or "
-                        f"infinity for this output {where} (--dtype float32 has a wider range)"
-                    )
-                sampler = whole if prompt < 0 else settings.sampler
-                chosen = torch.tensor(inside, dtype=torch.int64, device=part.device)
-                values, entropy = token_log_prob(part, chosen, sampler)
+    model: LanguageModel
+    inputs: ScoreInputs
+    settings: ScoreSettings
+
+    def texts(self, pair: np.ndarray) -> tuple[Sequence[int], Sequence[int]]:
+        """Tokens before the output, and of the output."""
+        output, prompt = pair
+        before = self.model.start if prompt < 0 else self.inputs.prompts[prompt]
+        return before, self.inputs.outputs[output]
+
+    def score(self, pairs: np.ndarray) -> dict[str, np.ndarray]:
+        """Log-probability, entropy along the output, and its first token that is cut off, or −1."""
+        found = {name: np.zeros(len(pairs)) for name in ("log_prob", "entropy")}
+        found["outside"] = np.full(len(pairs), -1.0)
+        for batch in self.batches(pairs):
+            texts = [self.texts(pair) for pair in pairs[batch]]
+            for row, start, logits in self.logits(texts):
                 place = batch[row]
+                pair, own = pairs[place], texts[row][1][start : start + len(logits)]
+                if bool(logits.isnan().any()) or bool((logits == math.inf).any()):
+                    self.refuse_nan(pair)
+                sampler = self.settings.sampler if pair[1] >= 0 else self.settings.sampler.uncut
+                chosen = torch.tensor(own, dtype=torch.int64, device=logits.device)
+                values, entropy = token_log_prob(logits, chosen, sampler)
                 found["log_prob"][place] += float(values.sum())
                 found["entropy"][place] += float(entropy.sum())
                 cut = torch.nonzero(values == -math.inf)
                 if len(cut) and found["outside"][place] < 0:
-                    found["outside"][place] = max(0, start) + int(cut[0])
-    return found
+                    found["outside"][place] = start + int(cut[0])
+        return found
+
+    def logits(
+        self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]
+    ) -> Iterator[tuple[int, int, Tensor]]:
+        """Row of the batch, first token of its output, and logits of that and later tokens.
+
+        Padding is on the right, where no token before it looks. One long output goes through in
+        parts of its logits.
+        """
+        width = max(len(before) + len(own) for before, own in texts)
+        ids = torch.zeros(len(texts), width, dtype=torch.int64)
+        mask = torch.zeros_like(ids)
+        for row, (before, own) in enumerate(texts):
+            ids[row, : len(before) + len(own)] = torch.tensor([*before, *own])
+            mask[row, : len(before) + len(own)] = 1
+        ids, mask = ids.to(self.model.device), mask.to(self.model.device)
+        first = min(len(before) for before, _ in texts) - 1
+        step = max(1, _MOST_LOGITS // self.model.vocabulary // len(texts))
+        for positions in torch.arange(first, width - 1).split(step):
+            logits = self.model.logits(ids, mask, positions.to(self.model.device))
+            for row, (before, own) in enumerate(texts):
+                start = int(positions[0]) - len(before) + 1  # in the output
+                count = min(start + len(positions), len(own)) - max(0, start)
+                if count > 0:
+                    yield row, max(0, start), logits[row, max(0, -start) :][:count]
+
+    def refuse_nan(self, pair: np.ndarray) -> NoReturn:
+        """Name the output and the prompt."""
+        output, prompt = pair
+        outputs, prompts = self.inputs.places
+        where = "without a prompt" if prompt < 0 else f"under {prompts[prompt]}"
+        raise ValueError(
+            f"{outputs[output]}: Expected numbers from the model; got nan or infinity for this "
+            f"output {where} (--dtype float32 has a wider range)"
+        )
+
+    def batches(self, pairs: np.ndarray) -> list[list[int]]:
+        """Places of pairs that go through the model together: padded, no more tokens than asked
+        for, and no more logits than memory is meant for."""
+        batches: list[list[int]] = []
+        most = _MOST_LOGITS // self.model.vocabulary
+        width = first = 0
+        for place, pair in enumerate(pairs):
+            before, own = map(len, self.texts(pair))
+            if batches:
+                size = len(batches[-1]) + 1
+                wide, least = max(width, before + own), min(first, before)
+                if size * wide <= self.settings.batch_tokens and size * (wide - least) <= most:
+                    batches[-1].append(place)
+                    width, first = wide, least
+                    continue
+            batches.append([place])
+            width, first = before + own, before
+        return batches
 
 
-def _batches(
-    model: LanguageModel, inputs: ScoreInputs, pairs: np.ndarray, tokens: int
-) -> list[list[int]]:
-    """Places of pairs that go through the model together: padded, no more tokens than asked for,
-    and no more logits than memory is meant for."""
-    batches: list[list[int]] = []
-    most = _MOST_LOGITS // model.vocabulary
-    width = first = 0
-    for place, (output, prompt) in enumerate(pairs):
-        context = len(_context(model, inputs, prompt))
-        length = context + len(inputs.outputs[output])
-        if batches:
-            size = len(batches[-1]) + 1
-            wide, least = max(width, length), min(first, context)
-            if size * wide <= tokens and size * (wide - least) <= most:
-                batches[-1].append(place)
-                width, first = wide, least
-                continue
-        batches.append([place])
-        width, first = length, context
-    return batches
-
-
-def _mark(
-    model: str, inputs: ScoreInputs, others: np.ndarray | None, settings: ScoreSettings
-) -> str:
+def _mark(scoring: _Scoring, others: np.ndarray | None) -> str:
     """What a step depends on: of another model or other texts it is done again."""
     content = hashlib.blake2b(digest_size=8)
-    kept = {name: value for name, value in vars(settings).items() if name != "batch_tokens"}
-    parts = [model, inputs.prompts, inputs.outputs, inputs.prompt.tolist(), kept, _STEP]
+    inputs, given = scoring.inputs, vars(scoring.settings)
+    kept = {name: value for name, value in given.items() if name != "batch_tokens"}
+    of_texts = [inputs.prompts, inputs.outputs, inputs.prompt.tolist()]
+    parts = [scoring.model.fingerprint, *of_texts, kept, _STEP]
     content.update(json.dumps([*parts, None if others is None else others.tolist()]).encode())
     return content.hexdigest()
 
 
 def _result(
-    inputs: ScoreInputs,
-    others: np.ndarray | None,
-    scored: Mapping[str, np.ndarray],
-    settings: ScoreSettings,
-    seed: int,
-    unprompted: bool,
+    scoring: _Scoring, others: np.ndarray | None, scored: Mapping[str, np.ndarray], seed: int
 ) -> ScoredRows:
+    inputs, unprompted = scoring.inputs, bool(scoring.model.start)
     count = len(inputs.outputs)
     table = {name: values.reshape(count, -1) for name, values in scored.items()}
     log_prob = table["log_prob"]
@@ -272,7 +276,12 @@ def _result(
                 {"outside": len(cut)},
             ),
         ),
-        settings={**vars(settings), "outputs": count, "prompts": len(inputs.prompts), "seed": seed},
+        settings={
+            **vars(scoring.settings),
+            "outputs": count,
+            "prompts": len(inputs.prompts),
+            "seed": seed,
+        },
         headline=(
             f"{count} outputs of {total} tokens, each under {log_prob.shape[1]} of "
             f"{len(inputs.prompts)} prompts"

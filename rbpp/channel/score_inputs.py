@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from rbpp.channel.language_model import LanguageModel
+from rbpp.channel.pairs import truth
+from rbpp.channel.score_settings import ScoreSettings
 from rbpp.data import chat, fields
 from rbpp.data.read import read_tables
 from rbpp.data.table import Table
@@ -40,14 +42,7 @@ class ScoreInputs:
 
 
 def score_inputs(
-    model: LanguageModel,
-    prompts: Any,
-    outputs: Any,
-    *,
-    text_field: str | None = None,
-    output_field: str | None = None,
-    own_field: str | None = None,
-    end: bool = True,
+    model: LanguageModel, prompts: Any, outputs: Any, settings: ScoreSettings
 ) -> ScoreInputs:
     """Read prompts and outputs, and cut them into the model's tokens.
 
@@ -57,21 +52,16 @@ def score_inputs(
         outputs: a file, or a list of texts or records. Fields that count besides the text:
             `token_ids`, the tokens themselves; `finish_reason`, `"length"` of an output that was
             cut and has no end; `kept`, whether a filter kept it.
-        text_field: of the prompt; the first of prompt, messages, instruction, question and text.
-        output_field: of the output's text; the first of output, response, completion, answer and
-            text.
-        own_field: of outputs, with the number of its own prompt from 0, or its text; without it
-            `prompt`, where there is one, else the order.
-        end: whether outputs end with the model's end token.
+        settings: names of the fields, and whether outputs end with the model's end token.
 
     Raises:
         ValueError: naming the row of a prompt or output that is none, does not come back from the
             tokenizer as it was, has other tokens than the model, or is too long for it.
     """
     prompt_table, output_table = _table(prompts, "prompts"), _table(outputs, "outputs")
-    given = _prompts(prompt_table, text_field)
-    texts = _texts(output_table, output_field)
-    own = _own(output_table, own_field, given, len(prompt_table), prompt_table.origin)
+    given = _prompts(prompt_table, settings.text_field)
+    texts = _texts(output_table, settings.output_field)
+    own = _own(output_table, settings.own_field, given, prompt_table.origin)
     keys = [str(one) for one in given]
     distinct = list(dict.fromkeys(keys))
     rows_of = {key: index for index, key in reversed(list(enumerate(keys)))}
@@ -80,13 +70,13 @@ def score_inputs(
     prompt_tokens = [
         _encoded_prompt(model, given[index], prompt_table.place(index)) for index in first
     ]
-    output_tokens, cut = _output_tokens(model, output_table, texts, end)
+    output_tokens, cut = _output_tokens(model, output_table, texts, settings.end)
     notes = [
         "prompts go through the model's chat template"
         if model.chat
         else "prompts are plain text, without a chat template"
     ]
-    if not end or model.end is None:
+    if not settings.end or model.end is None:
         notes.append("outputs have no end token: how long they are is not counted")
     elif cut:
         notes.append(f"{cut} outputs were cut and have no end token")
@@ -97,10 +87,11 @@ def score_inputs(
         [output_table.place(index) for index in range(len(output_table))],
         [prompt_table.place(index) for index in first],
     )
-    _check_lengths(model, prompt_tokens, output_tokens, prompt, places)
+    _check_lengths(model, prompt_tokens, output_tokens, places)
     kept = None
     if "kept" in output_table.columns:
-        kept = np.asarray([_truth(output_table, i) for i in range(len(output_table))])
+        given_kept = zip(output_table.columns["kept"], places[0], strict=True)
+        kept = np.asarray([truth("nothing" if v is None else v, place) for v, place in given_kept])
     return ScoreInputs(prompt_tokens, output_tokens, prompt, kept, tuple(notes), places)
 
 
@@ -126,19 +117,24 @@ def _field(table: Table, name: str | None, usual: Sequence[str], option: str) ->
 
 
 def _prompts(table: Table, name: str | None) -> list[Any]:
-    values = list(_field(table, name, _PROMPT_FIELDS, "--text-field"))
-    for index, value in enumerate(values):
-        if not isinstance(value, str) and not chat.are_turns(value):
-            raise ValueError(
-                f"{table.place(index)}: Expected a prompt, text or chat messages; got "
-                f"{'nothing' if value is None else type(value).__name__}"
-            )
+    values = _field(table, name, _PROMPT_FIELDS, "--text-field")
+    wanted = lambda value: isinstance(value, str) or chat.are_turns(value)  # noqa: E731
+    _refuse_others(table, values, wanted, "a prompt, text or chat messages")
     return [
         value
         if isinstance(value, str)
         else [{"role": chat.role(turn), "content": chat.text_of(turn)} for turn in value]
         for value in values
     ]
+
+
+def _refuse_others(
+    table: Table, values: Sequence[Any], wanted: Callable[[Any], bool], what: str
+) -> None:
+    for index, value in enumerate(values):
+        if not wanted(value):
+            found = "nothing" if value is None else type(value).__name__
+            raise ValueError(f"{table.place(index)}: Expected {what}; got {found}")
 
 
 def _texts(table: Table, name: str | None) -> list[str | None]:
@@ -150,17 +146,13 @@ def _texts(table: Table, name: str | None) -> list[str | None]:
     ):
         return [None] * len(table)
     values = list(_field(table, name, _OUTPUT_FIELDS, "--output-field"))
-    for index, value in enumerate(values):
-        if not isinstance(value, str):
-            raise ValueError(
-                f"{table.place(index)}: Expected the text of an output; got "
-                f"{'nothing' if value is None else type(value).__name__}"
-            )
+    _refuse_others(table, values, lambda value: isinstance(value, str), "the text of an output")
     return values
 
 
-def _own(table: Table, name: str | None, prompts: list[Any], count: int, origin: str) -> list[int]:
+def _own(table: Table, name: str | None, prompts: list[Any], origin: str) -> list[int]:
     """The row of every output's own prompt."""
+    count = len(prompts)
     if name is None and "prompt" not in table.columns:
         if len(table) != count:
             raise ValueError(
@@ -269,7 +261,6 @@ def _check_lengths(
     model: LanguageModel,
     prompts: Sequence[Sequence[int]],
     outputs: Sequence[Sequence[int]],
-    prompt: np.ndarray,
     places: tuple[list[str], list[str]],
 ) -> None:
     """Whether the longest prompt and the longest output fit into the context together."""
@@ -283,12 +274,3 @@ def _check_lengths(
                 f"{model.context} tokens for every output, the longest of {len(outputs[longest])} "
                 f"({places[0][longest]}); got a prompt of {len(tokens)} tokens"
             )
-
-
-def _truth(table: Table, index: int) -> bool:
-    value = table.columns["kept"][index]
-    if not isinstance(value, bool | np.bool_) and value not in (0, 1):
-        raise ValueError(
-            f"{table.place(index)}, field 'kept': Expected true or false; got {str(value)[:40]!r}"
-        )
-    return bool(value)

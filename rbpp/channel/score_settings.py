@@ -36,6 +36,11 @@ class Sampler:
             validate.count("top_k", self.top_k)
 
     @property
+    def uncut(self) -> Sampler:
+        """The same temperature over the whole vocabulary."""
+        return Sampler(self.temperature)
+
+    @property
     def whole(self) -> bool:
         """Whether every token is possible."""
         return self.top_p == 1 and self.top_k is None
@@ -46,6 +51,11 @@ class ScoreSettings:
     """What is scored, and of which distribution.
 
     Attributes:
+        text_field: of the prompt; the first of prompt, messages, instruction, question and text.
+        output_field: of the output's text; the first of output, response, completion, answer and
+            text.
+        own_field: of outputs, with the number of its own prompt from 0, or its text; without it
+            `prompt`, where there is one, else the order.
         others: other prompts for every output.
         temperature, top_p, top_k: how the outputs were drawn.
         end: whether an output ends with the model's end token.
@@ -54,6 +64,16 @@ class ScoreSettings:
         batch_tokens: tokens of a batch at most.
     """
 
+    text_field: str | None = field(
+        default=None, metadata={"help": "of prompts (prompt, messages, …)", "metavar": "F"}
+    )
+    output_field: str | None = field(
+        default=None, metadata={"help": "of outputs (output, response, …)", "metavar": "F"}
+    )
+    own_field: str | None = field(
+        default=None,
+        metadata={"help": "of outputs: text or number of the own prompt (prompt)", "metavar": "F"},
+    )
     others: int = field(
         default=16,
         metadata={

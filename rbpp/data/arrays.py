@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import warnings
@@ -69,7 +70,7 @@ def load(path: str | Path) -> dict[str, np.ndarray]:
 def _arrays(file: SourceFile) -> dict[str, np.ndarray]:
     with guarded(file.name, "NumPy arrays"):
         if not file.head.startswith(ZIP):
-            with file.opened() as stream:
+            with file.opened() if file.path else io.BytesIO(file.read()) as stream:
                 return {"embedding": _array(stream, file.name)}
         if file.suffix == ".npy":
             refuse(file.name, "one array, as .npy holds it", "an archive of them: call it .npz")
@@ -141,11 +142,12 @@ def _members(stream: IO[bytes], name: str, size: int) -> dict[str, np.ndarray]:
         entries = archive.infolist()
         check_room(name, sum(entry.file_size for entry in entries), size)
         if any(entry.filename.endswith(".xml") for entry in entries):
-            refuse(name, "arrays of NumPy", "a workbook: save the sheet as CSV")
+            refuse(name, "arrays of NumPy", "a workbook or document: save the sheet as CSV")
         for entry in entries:
             key = entry.filename.removesuffix(".npy")
             if key == entry.filename:
-                refuse(name, "arrays (.npy) in the archive", f"the file {entry.filename!r}")
+                got = f"the file {entry.filename!r}: unpack it, or save arrays as .npz"
+                refuse(name, "arrays (.npy) in the archive", got)
             if key in arrays:
                 refuse(name, "distinct arrays in the archive", f"{key!r} twice")
             if entry.flag_bits & 1:

@@ -16,6 +16,7 @@ _ROLES = {
     "gpt": ASSISTANT,
     "model": ASSISTANT,
     "bot": ASSISTANT,
+    "ai": ASSISTANT,
     "chatgpt": ASSISTANT,
     "bing": ASSISTANT,
     "bard": ASSISTANT,
@@ -78,6 +79,7 @@ _TEMPLATES = (
     ),
     (re.compile(r"\n\n(Human|Assistant):"), "\n\nHuman:"),
 )
+_THOUGHT = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 _LIST = re.compile(r"\s*\[\s*\{")
 _TURNS = re.compile(r"""\s*\[\s*\{\s*['"](role|from|content|value)['"]\s*:""")
 
@@ -112,7 +114,7 @@ def text_of(turn: dict[str, Any]) -> str:
     content = next(
         (turn[key] for key in ("content", "value", "text", "parts") if turn.get(key)), ""
     )
-    said = [_text(content)]
+    said = [_THOUGHT.sub("", _text(content))]
     calls = turn.get("tool_calls") or ([turn["function_call"]] if turn.get("function_call") else [])
     for call in calls if isinstance(calls, list) else []:
         function = call.get("function", call) if isinstance(call, dict) else {}
@@ -138,4 +140,6 @@ def _said(turns: list[dict[str, Any]]) -> list[str]:
 
 
 def _speaker(turn: dict[str, Any]) -> Any:
-    return turn.get("role") or turn.get("from") or turn.get("speaker")
+    kind = turn.get("type")  # LangChain's; of parts of a turn it says what they hold
+    said = turn.get("role") or turn.get("from") or turn.get("speaker")
+    return said or (kind if kind in ("human", "ai", "system") else None)

@@ -47,7 +47,7 @@ def read_delimited(file: SourceFile) -> Table:
         delimiter = "\t" if file.suffix == ".tsv" else ","
         if numbered and (found := re.fullmatch(r"sep=(.)\s*", numbered[0][1])):
             delimiter, numbered = found[1], numbered[1:]  # for Excel, in front of the header
-        else:
+        elif numbered:
             numbered = _without_comments(numbered)
             _refuse_one_or_two(file.name, numbered)
             delimiter = _delimiter([line for _, line in numbered[:_LOOKED_AT]], delimiter)

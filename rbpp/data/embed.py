@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rbpp.data import embedding_model, measurements
-from rbpp.data.rows import Rows
+from rbpp.data.rows import Rows, refuse_absent
+from rbpp.data.source_files import refuse
 from rbpp.data.static_embedding import DEFAULT, POTION, static_embedding
 from rbpp.progress import progress
 
@@ -96,8 +97,10 @@ def embed(
         ImportError: naming the extra to install, if a model is named and its package is absent.
 
     Warns:
-        UserWarning: if rows are longer than the model reads, or are mostly one template.
+        UserWarning: if rows are longer than the model reads, or are mostly one template, which
+            TF-IDF then reads in place of the default.
     """
+    refuse_absent(sources)
     notes = "".join(f"; {note}" for rows in sources for note in rows.notes)
     with_text = [rows for rows in sources if rows.text is not None]
     if not with_text:
@@ -116,8 +119,13 @@ def embed(
         )
     _refuse_other_roles(sources)
     texts = [rows.text for rows in sources if rows.text is not None]
-    if model != LEXICAL:
-        notes += _template(texts)
+    if model != LEXICAL and (share := _template(texts)) >= _TEMPLATE:
+        hides = f"{share:.0%} of a row are words that nearly all rows have, as of a preamble or a"
+        way = "leave it out of the text, or name --embedding-model tfidf, which weighs such words"
+        if model is None:  # the default is ours to choose
+            model, way = LEXICAL, "it is read by TF-IDF, which weighs such words little"
+        warnings.warn(f"{hides} template, and hide what differs: {way}", stacklevel=2)
+        notes += f"; {share:.0%} of a row are words that nearly all rows have"
     if model is None or model in (DEFAULT, POTION) or _is_static(model):
         vectors, embedding = _static(texts, model)
         return vectors, replace(embedding, how=embedding.how + notes)
@@ -125,10 +133,8 @@ def embed(
         vectors, how = _latent_semantics(texts, seed)
         for rows, part in zip(sources, vectors, strict=True):
             if np.abs(part - part[0]).max() < 1e-9:
-                raise ValueError(
-                    f"{rows.origin} ({rows.source}): Expected rows that share words with others; "
-                    f"got {len(rows)} that cannot be told apart by theirs"
-                )
+                got = f"{len(rows)} that cannot be told apart by theirs"
+                refuse(f"{rows.origin} ({rows.source})", "rows that share words with others", got)
         return vectors, Embedding(how + notes, text=True, lexical=True)
     found = _by_model(texts, model, device, cache, mapper, quiet=quiet)
     how = f"sentence-transformers {model}"
@@ -145,30 +151,19 @@ def embed(
     return [vectors for vectors, _ in found], Embedding(how + notes, text=True, cut=counts)
 
 
-def _template(texts: Sequence[Sequence[str]]) -> str:
-    """A note, and a warning, if most of every row are words that all rows have.
+def _template(texts: Sequence[Sequence[str]]) -> float:
+    """What share of a row are words that nearly all rows have; 0 of too few rows.
 
-    A vector of a whole text is then one of its template: of 320 words from a preamble in front of
-    40 others, the model saw 4 % off the task where 31 % were.
+    A vector of a whole text may be one of its template: of 320 words from a preamble in front of
+    40 others, the default model saw 4 % off the task where 31 % were, and TF-IDF 31 %.
     """
     distinct = dict.fromkeys(text for source in texts for text in source[:_LOOKED_AT])
     rows = [_tokens(text) for text in distinct]
     if len(rows) < _LEAST_ROWS:
-        return ""
+        return 0.0
     often = Counter(word for row in rows for word in set(row))
     common = {word for word, count in often.items() if count >= _IN_ALL * len(rows)}
-    share = float(
-        np.median([sum(word in common for word in row) / len(row) for row in rows if row])
-    )
-    if share < _TEMPLATE:
-        return ""
-    note = f"{share:.0%} of a row are words that nearly all rows have"
-    warnings.warn(
-        f"{note}, as of a preamble or a template, and hide what differs: leave it out of the text, "
-        "or name --embedding-model tfidf, which gives such words little weight",
-        stacklevel=3,
-    )
-    return f"; {note}"
+    return float(np.median([sum(word in common for word in row) / len(row) for row in rows if row]))
 
 
 def _is_static(model: str) -> bool:
@@ -225,17 +220,13 @@ def _of_numbers(sources: Sequence[Rows]) -> tuple[list[np.ndarray], str]:
         ):
             mine = {*(names or ()), *kinds}
             differ = sorted({*(rows.columns or ()), *rows.categories} ^ mine) or sorted(kinds)
-            raise ValueError(
-                f"{rows.origin}: Expected the columns of {sources[0].origin}, numbers or "
-                f"categories as there; got a difference in {', '.join(map(repr, differ))}"
-            )
+            expected = f"the columns of {sources[0].origin}, numbers or categories as there"
+            refuse(rows.origin, expected, f"a difference in {', '.join(map(repr, differ))}")
         if names is not None and rows.columns is not None:
             part = part[:, [rows.columns.index(name) for name in names]]
         elif part.shape[1] != parts[0].shape[1] if parts else False:
-            raise ValueError(
-                f"{rows.origin}: Expected embeddings of dimension {parts[0].shape[1]} as in "
-                f"{sources[0].origin}; got {part.shape[1]}"
-            )
+            expected = f"embeddings of dimension {parts[0].shape[1]} as in {sources[0].origin}"
+            refuse(rows.origin, expected, part.shape[1])
         measurements.refuse_far_rows(f" of {rows.origin}", part)
         parts.append(part)
     if kinds:
@@ -250,10 +241,11 @@ def _refuse_other_roles(sources: Sequence[Rows]) -> None:
         for name, role in rows.roles.items():
             first = sources[0].roles.get(name, role)
             if role != first:
-                raise ValueError(
-                    f"{rows.origin}, field {name!r}: Expected turns of the {first} as in "
-                    f"{sources[0].origin}; got those of the {role}: name the role, "
-                    f"{name.split('.')[0]}.user or {name.split('.')[0]}.assistant"
+                turns = name.split(".")[0]
+                refuse(
+                    f"{rows.origin}, field {name!r}",
+                    f"turns of the {first} as in {sources[0].origin}",
+                    f"those of the {role}: name the role, {turns}.user or {turns}.assistant",
                 )
 
 

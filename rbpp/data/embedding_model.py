@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-import rbpp
-from rbpp.files import write_arrays
+from rbpp.files import keep_arrays, kept_arrays
 
 # Texts that a model sees at once.
 _BATCH = 64
@@ -100,8 +99,8 @@ def cached(
         path = (
             Path(folder) if folder is not None else _default_folder()
         ) / f"{key.hexdigest()}.npz"
-        found = _read(path, len(texts))
-        if found is not None:
+        found = (kept_arrays(path) or {}).get("rows")
+        if found is not None and len(found) == len(texts):
             return found[:, :-1], found[:, -1] > 0
     except (OSError, RuntimeError) as error:
         _warn(folder, error)
@@ -114,7 +113,7 @@ def cached(
     if path is not None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_arrays(path, {"rows": made, "checksum": np.asarray(_checksum(made))})
+            keep_arrays(path, {"rows": made})
         except OSError as error:
             _warn(path.parent, error)
     return made[:, :-1], made[:, -1] > 0
@@ -128,27 +127,6 @@ def fingerprint(model: str) -> str:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     marks = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
     return "\n".join([str(folder.resolve()), *marks])
-
-
-def _read(path: Path, rows: int) -> np.ndarray | None:
-    """An entry of the cache; None where it is absent, cut, or not what was written."""
-    try:
-        # NumPy leaves open what it refuses.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            found, checksum = file["rows"], str(file["checksum"])
-    except FileNotFoundError:
-        return None
-    except PermissionError:
-        raise
-    except Exception:  # whatever a damaged archive makes NumPy and zipfile raise
-        return None
-    whole = found.ndim == 2 and len(found) == rows and found.shape[1] > 1
-    return found if whole and checksum == _checksum(found) else None
-
-
-def _checksum(rows: np.ndarray) -> str:
-    content = f"{rbpp.__version__} {rows.shape} {rows.dtype}".encode() + rows.tobytes()
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _cut(encoder: Any, texts: Sequence[str]) -> np.ndarray:

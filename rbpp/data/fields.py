@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rbpp.data import chat
+from rbpp.data.source_files import refuse
 from rbpp.data.table import Table
 
 # Fields that hold text by their names; numbers of rows and of letters from which content tells.
@@ -39,10 +40,8 @@ def column(table: Table, name: str) -> tuple[str, Sequence[Any] | np.ndarray]:
             _refuse_mixed_roles(table, choice, path, values)
             return choice, [_descend(value, path) for value in values]
     closest = difflib.get_close_matches(name, table.columns, n=1, cutoff=0.5)
-    hint = f": did you mean {closest[0]!r}?" if closest else ""
-    raise ValueError(
-        f"{table.origin}: Expected a field {name!r}; got {listed(table.columns)}{hint}"
-    )
+    hint = f" (did you mean {closest[0]!r}?)" if closest else ""
+    refuse(table.origin, f"a field {name!r}{hint}", listed(table.columns))
 
 
 def texts(table: Table, fields: Sequence[str]) -> list[str]:
@@ -59,21 +58,16 @@ def texts(table: Table, fields: Sequence[str]) -> list[str]:
         for (name, _), part in zip(columns, parts, strict=True):
             text = _as_text(part)
             if text is not None and not isinstance(text, str):
-                raise ValueError(
-                    f"{table.place(index)}, field {name!r}: Expected text; "
-                    f"got {type(part).__name__}"
-                )
+                refuse(table.place(index, name), "text", type(part).__name__)
             if text is not None and text.strip():
                 if chat.is_unreadable(text):
-                    raise ValueError(
-                        f"{table.place(index)}, field {name!r}: Expected turns as JSON; got "
-                        f"{text[:40]!r}: write them with json.dumps"
-                    )
+                    got = f"{text[:40]!r}: write them with json.dumps"
+                    refuse(table.place(index, name), "turns as JSON", got)
                 _refuse_surrogate(table, index, name, text)
                 kept.append(text)
         if not kept:
             names = ", ".join(repr(name) for name, _ in columns)
-            raise ValueError(f"{table.place(index)}, field {names}: Expected text; got nothing")
+            refuse(f"{table.place(index)}, field {names}", "text", "nothing")
         joined.append("\n".join(kept))
     return joined
 
@@ -113,10 +107,14 @@ def labels(
             if label in seen:
                 if group_field != name:
                     first, place = seen[label]
-                    raise ValueError(
-                        f"{table.place(index)}, field {name!r}: Expected distinct ids; got "
-                        f"{label!r} as in {first.place(place)}: name another with --id-field, or "
-                        f"mark rows that belong together with --group-field {name}"
+                    where = first.place(place)
+                    if first is table:
+                        where = f"{table.unit} {table.numbers[place]}"
+                    refuse(
+                        table.place(index, name),
+                        "distinct ids",
+                        f"{label!r} as in {where}: name another with --id-field, or mark rows that "
+                        f"belong together with --group-field {name}",
                     )
                 label = f"{label}#{len(ids) + 1}"  # one of a group: its place makes it distinct
             seen[label] = (table, index)
@@ -133,10 +131,7 @@ def classes(tables: Sequence[Table], name: str) -> list[str | None] | None:
         _, values = column(table, name)
         for index, value in enumerate(values):
             if isinstance(value, list | dict):
-                raise ValueError(
-                    f"{table.place(index)}, field {name!r}: Expected a label; "
-                    f"got {type(value).__name__}"
-                )
+                refuse(table.place(index, name), "a label", type(value).__name__)
             missing = value is None or value != value or not str(value).strip()
             found.append(None if missing else str(value))
     return found
@@ -158,7 +153,19 @@ def is_prose(table: Table, name: str, measured: Sequence[str]) -> bool:
         return False
     words = sum(len(text.split()) > 1 or not text.isascii() for text in texts)
     length = sorted(map(len, texts))[len(texts) // 2]
-    return not measured or (2 * words > len(texts) and (len(measured) == 1 or length >= _A_LINE))
+    return 2 * words > len(texts) and (len(measured) < 2 or length >= _A_LINE)
+
+
+def refuse_digits(table: Table, name: str) -> None:
+    """Refuse a text field that nobody named and whose rows hold numbers, and hardly a letter."""
+    texts = [value for value in table.columns[name][:_LOOKED_AT] if isinstance(value, str)]
+    digits = [text for text in texts if not any(map(str.isalpha, text)) and re.search(r"\d", text)]
+    if 2 * len(digits) > len(texts):
+        refuse(
+            f"{table.origin}, field {name!r}",
+            "text, or numbers in a layout that is known",
+            f"{digits[0][:40]!r} (write numbers as CSV or .npy, or name --text-field {name})",
+        )
 
 
 def listed(columns: Mapping[str, Any]) -> str:
@@ -172,7 +179,7 @@ def _names(table: Table, name: str) -> list[str]:
     for index, value in enumerate(values):
         if value is None or isinstance(value, list | dict):
             got = "nothing" if value is None else type(value).__name__
-            raise ValueError(f"{table.place(index)}, field {name!r}: Expected a label; got {got}")
+            refuse(table.place(index, name), "a label", got)
         if isinstance(value, str):
             _refuse_surrogate(table, index, name, value)
     return [str(value) for value in values]
@@ -248,10 +255,10 @@ def _refuse_mixed_roles(table: Table, name: str, path: list[str], values: Any) -
         if first is None:
             first = (role, index)
         elif role != first[0]:
-            raise ValueError(
-                f"{table.place(index)}, field {name!r}: Expected a turn of the {first[0]} as in "
-                f"{table.unit} {table.numbers[first[1]]}; got one of the {role}: name the role, "
-                f"{turns}.user or {turns}.assistant"
+            refuse(
+                table.place(index, name),
+                f"a turn of the {first[0]} as in {table.unit} {table.numbers[first[1]]}",
+                f"one of the {role}: name the role, {turns}.user or {turns}.assistant",
             )
 
 
@@ -261,7 +268,6 @@ def _refuse_surrogate(table: Table, index: int, name: str, text: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{table.place(index)}, field {name!r}: Expected text of whole characters; got half of "
-            f"a pair, \\u{ord(text[error.start]):04x}, at place {error.start + 1}"
-        ) from None
+        half = f"\\u{ord(text[error.start]):04x}, at place {error.start + 1}"
+        where = table.place(index, name)
+        refuse(where, "text of whole characters", f"half of a pair, {half}")

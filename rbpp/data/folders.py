@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,14 @@ _SPLITS = set(
     "eval evaluation holdout heldout".split()
 )
 _SPLIT_COLUMNS = {"split", "subset", "partition", "set"}
+# Parts of words by which files are splits where they differ in nothing else, as mytrain and mytest.
+_SPLIT_PARTS = re.compile(
+    "train(?:ing)?|test(?:ing)?|valid(?:ation)?|holdout|dev|eval|tr|te|val|ts"
+)
+# Files that describe a data set, beside it.
+_DESCRIPTIONS = {"dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json"}
+# Bytes of each of three parts by which a copy of a file is known.
+_PART = 2**16
 _PATTERN = re.compile(r"[*?\[]")
 
 
@@ -82,6 +91,7 @@ def of_folder(folder: Path, split: str | None = None) -> Found:
             for path in entries
             if path.name[0] not in "._"
             and path.suffix.lower() not in _NOT_SHARDS
+            and path.name not in _DESCRIPTIONS
             and not path.is_dir()
         ]
         partitions = [
@@ -156,6 +166,8 @@ def _of_split(place: object, files: Sequence[Path], split: str | None) -> list[P
     splits: dict[str, list[Path]] = {}
     for path in files:
         splits.setdefault(_split_of(path), []).append(path)
+    if len(splits) == 1:
+        splits = _alike_but_for_a_part(files) or splits
     named = [name for name in splits if name]
     if split is not None:
         if split not in named:
@@ -169,6 +181,7 @@ def _of_split(place: object, files: Sequence[Path], split: str | None) -> list[P
             f"the splits {', '.join(named)}{others}: choose one with --split {named[0]}, or give "
             "its files",
         )
+    _refuse_twice(place, files)
     return list(files)
 
 
@@ -180,16 +193,60 @@ def _split_of(path: Path) -> str:
     return words[-1] if words else folder if folder in _SPLITS else ""
 
 
+def _alike_but_for_a_part(files: Sequence[Path]) -> dict[str, list[Path]] | None:
+    """Files by the word of a split inside their names, where that is all that tells two apart."""
+    found: dict[tuple[str, str], list[Path]] = {}
+    for path in files:
+        stem = re.sub(r"\d+", "", path.name.lower().partition(".")[0])
+        for part in _SPLIT_PARTS.finditer(stem):
+            rest = f"{stem[: part.start()]}*{stem[part.end() :]}"
+            found.setdefault((rest, part[0]), []).append(path)
+    rests = [rest for rest, _ in found]
+    again = next((rest for rest in rests if rests.count(rest) > 1), None)
+    if again is None:
+        return None
+    return {part: paths for (rest, part), paths in found.items() if rest == again}
+
+
+def _refuse_twice(place: object, files: Sequence[Path]) -> None:
+    """Refuse rows that stand there twice: in two formats, or in a copy of a file."""
+    seen: dict[Any, Path] = {}
+    sizes = Counter(path.stat().st_size for path in files)
+    for path in files:
+        size = path.stat().st_size
+        marks: list[Any] = [(path.parent, path.name.partition(".")[0])]
+        if size and sizes[size] > 1 and path.is_file():
+            marks.append((size, *_parts(path, size)))
+        for mark in marks:
+            before = seen.setdefault(mark, path)
+            numbered = len(mark) == 2 and before.suffix == path.suffix  # part.0.csv and part.1.csv
+            if before is not path and not numbered:
+                got = f"{before.name} and {path.name}: give one of them"
+                refuse(place, "every row once", got)
+
+
+def _parts(path: Path, size: int) -> list[bytes]:
+    """Of a file the start, the middle and the end: files that differ do so in one of them."""
+    found = []
+    with path.open("rb") as stream:
+        for start in (0, size // 2, max(size - _PART, 0)):
+            stream.seek(start)
+            found.append(stream.read(_PART))
+    return found
+
+
 def of_split(tables: Sequence[Table], split: str | None) -> list[Table]:
     """The rows of one split of tables that have a column which says the split of every row.
 
     Raises:
         ValueError: if they have several splits, of which none is chosen, or not the one that is.
     """
-    name = next((name for name in tables[0].columns if name.lower() in _SPLIT_COLUMNS), None)
-    values = [table.columns.get(name, [None]) for table in tables] if name else []
-    found = list(dict.fromkeys(str(value) for column in values for value in column))
-    if name is None or not all(value.lower() in _SPLITS for value in found):
+    for name in tables[0].columns:
+        values = [table.columns.get(name, [None]) for table in tables]
+        found = _splits_in(name, values)
+        if len(found) > 1 or (found and name.lower() in _SPLIT_COLUMNS):
+            break
+    else:
         return list(tables)
     if split is None and len(found) > 1:
         refuse(
@@ -217,6 +274,26 @@ def of_split(tables: Sequence[Table], split: str | None) -> list[Table]:
         for table, places in zip(tables, kept, strict=True)
         if places
     ]
+
+
+def _splits_in(name: str, values: Sequence[Iterable[Any]]) -> list[str]:
+    """The splits that a column names, or tells apart by yes and no; none where it does neither."""
+    found: dict[str, Any] = {}
+    for column in values:
+        for value in column:
+            found.setdefault(str(value), value)
+            if len(found) > len(_SPLITS):
+                return []
+    if all(value.lower() in _SPLITS for value in found):
+        return list(found)
+    asked = bool(_SPLITS & set(re.split(r"[^a-z]+", name.lower())))
+    truths = all(
+        isinstance(value, bool) or str(value).lower() in _TRUTHS for value in found.values()
+    )
+    return list(found) if asked and truths else []
+
+
+_TRUTHS = {"true", "false", "yes", "no", "0", "1"}
 
 
 def _choose(folder: Path, names: Sequence[str]) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Literal, NamedTuple, NoReturn
 
 import numpy as np
 
+from rbpp.data import column_kinds
 from rbpp.data.delimited import as_numbers
 from rbpp.data.table import Table
 
@@ -16,28 +17,12 @@ Standardise = Literal["auto", "yes", "no"]
 LARGEST_RATIO = 10.0
 # An array with more columns is taken for embeddings, unless one holds this share of the variance.
 WIDEST_TABLE, NEARLY_ALL = 32, 0.9
-# Categories have few values, each of them often.
-FEW_CATEGORIES, MOST_CATEGORIES, LONGEST_CATEGORY, LEAST_ROWS = 20, 100, 60, 8
-_INDEX_NAMES = re.compile(
-    r"unnamed(: [\d.]+|_\d+)?|level_0|index|row(_?(number|id|nr|no))?|idx|rownames", re.I
-)
-# Names of ids alone, whose numbers may come back; and those of numbers too, which then do not.
-_SURE_ID_NAMES = re.compile(r"(?i:(.*[_\- .])?(id|ids|uid|uuid|guid))|.*[a-z](ID|Id)s?")
-_ID_NAMES = re.compile(r"(.*[_\- .])?(key|nr|no|number|code)", re.I)
-_TIME_NAMES = re.compile(
-    r"(.*[_\- .])?(timestamp|datetime|date|created(_at)?|updated(_at)?|unix(_?time)?|epoch)", re.I
-)
-_LABEL_NAMES = re.compile(
-    r"(.*[_\- .])?(label|labels|class|classes|cls|target|category|cluster|split|fold)|y", re.I
-)
-_CODE = re.compile(r"[+-]?0\d+")
-# Below these numbers of rows nothing can be said of a column by its values.
-_FEW_ROWS, _SEVEN_NATS, _LEAST_COUNTED = 20, 7.0, 5
 # Interquartile ranges from the median, and factor of the standard deviation, of rows that no scale
 # fits together with the others; and what share of the rows are few.
 _ABSURD, FEW = (1e3, 30.0), 0.1
-# A label has values from 0 or 1 on.
-_MOST_CLASSES = 20
+# Rows from which a middle half is known, and its widths beyond which 99, -999 and their like are
+# marks of what is missing.
+_LEAST_OTHERS, _FAR_MARK = 8, 5.0
 
 
 def number_columns(
@@ -62,10 +47,13 @@ def number_columns(
         found = as_numbers(values)
         if isinstance(found, np.ndarray):
             if not named and len(table.columns) > 1:
-                _refuse_no_measurement(table, name, found)
+                index = name in table.indices
+                what = column_kinds.other_than_measured(name, found, values, index=index)
+                if what is not None:
+                    _refuse_column(table, name, what)
             names.append(name)
             numbers.append(found)
-        elif are_categories(values):
+        elif column_kinds.are_categories(values):
             categories[name] = ["" if value is None else str(value) for value in values]
         else:
             raise ValueError(
@@ -77,60 +65,11 @@ def number_columns(
     return names, numbers, categories
 
 
-def measured(names: Sequence[str]) -> list[str]:
-    """Those of the columns of numbers whose names are not of an index, ids, a time or a label."""
-    kinds = (_INDEX_NAMES, _SURE_ID_NAMES, _ID_NAMES, _TIME_NAMES, _LABEL_NAMES)
-    return [name for name in names if not any(kind.fullmatch(name) for kind in kinds)]
-
-
 def _refuse_label(table: Table, names: Sequence[str], numbers: Sequence[np.ndarray]) -> None:
     """Refuse the only column of whole numbers if they are those of a label."""
     whole = [place for place, one in enumerate(numbers) if (one == np.round(one)).all()]
-    if len(whole) == 1 < len(numbers) and (what := _classes(numbers[whole[0]])):
+    if len(whole) == 1 < len(numbers) and (what := column_kinds.classes(numbers[whole[0]])):
         _refuse_column(table, names[whole[0]], what)
-
-
-def are_categories(values: Sequence[Any] | np.ndarray) -> bool:
-    """Whether a column holds few short words or truth values, each of them often."""
-    kept = [value for value in values if value is not None]
-    words = [value for value in kept if isinstance(value, str)]
-    if len(words) < len(kept) and not all(isinstance(value, bool | np.bool_) for value in kept):
-        return False
-    if isinstance(as_numbers(kept), np.ndarray) or any(
-        len(word) > LONGEST_CATEGORY for word in words
-    ):
-        return False
-    # A wrong word among numbers is a wrong word.
-    if 2 * sum(isinstance(as_numbers([word]), np.ndarray) for word in words) >= len(kept):
-        return False
-    distinct = len(set(map(str, kept)))
-    few = len(values) / (2 if distinct <= FEW_CATEGORIES else 4)
-    return len(values) >= LEAST_ROWS and 0 < distinct <= min(MOST_CATEGORIES, few)
-
-
-def _refuse_no_measurement(table: Table, name: str, values: np.ndarray) -> None:
-    """Refuse a column whose name or values are those of an index, of ids, or of a label."""
-    what = None
-    whole = np.isfinite(values).all() and bool((values == np.round(values)).all())
-    distinct = len(np.unique(values))
-    if name in table.indices or (_INDEX_NAMES.fullmatch(name) and whole):
-        what = "a saved index"
-    elif whole and (
-        _SURE_ID_NAMES.fullmatch(name) or (distinct == len(values) and _ID_NAMES.fullmatch(name))
-    ):
-        what = "ids"
-    elif whole and distinct == len(values) and _TIME_NAMES.fullmatch(name):
-        what = "points in time"
-    elif any(
-        isinstance(cell, str) and _CODE.fullmatch(cell.strip()) for cell in table.columns[name]
-    ):
-        what = "digits behind a zero: codes, or decimals behind a comma,"
-    elif whole and distinct <= 50 and _LABEL_NAMES.fullmatch(name):
-        what = f"a label of {distinct} values"
-    else:
-        what = _counts(values)
-    if what is not None:
-        _refuse_column(table, name, what)
 
 
 def _refuse_column(table: Table, name: str, what: str) -> NoReturn:
@@ -140,54 +79,6 @@ def _refuse_column(table: Table, name: str, what: str) -> NoReturn:
         f"leaves it out, --columns {','.join(others[:3])}{',…' if len(others) > 3 else ''} "
         "names what to read)"
     )
-
-
-def _counts(values: np.ndarray) -> str | None:
-    """In words what whole numbers are, each of which stands once: an index, or ids."""
-    if len(values) < _FEW_ROWS or not bool((values == np.round(values)).all()):
-        return None
-    steps = np.diff(values)
-    if bool((np.abs(steps) == 1).all()):
-        return "an index"
-    if len(np.unique(values)) < len(values):
-        return None
-    if bool((steps > 0).all()) or bool((steps < 0).all()):
-        return "numbers in order, each once: an index or points in time"
-    # Independent whole numbers from so short a range would have met.
-    if len(values) ** 2 / (2 * (np.ptp(values) + 1)) > _SEVEN_NATS:
-        return "ids: whole numbers, each once,"
-    return None
-
-
-def refuse_no_measurements(origin: str, matrix: np.ndarray) -> None:
-    """Refuse an array one of whose columns counts the rows, or holds ids or a label.
-
-    Raises:
-        ValueError: naming the column, from 1.
-    """
-    if matrix.ndim != 2 or matrix.shape[1] < 2 or len(matrix) < _LEAST_COUNTED:
-        return
-    whole = (matrix == np.round(matrix)).all(0)
-    for place in np.flatnonzero(whole):
-        column = matrix[:, place].astype(np.float64)
-        counted = column[0] in (0, 1) and bool((np.diff(column) == 1).all())
-        what = "the number of every row" if counted else _counts(column)
-        if what is None and whole.sum() == 1:
-            what = _classes(column)
-        if what is not None:
-            raise ValueError(
-                f"{origin}, column {place + 1}: Expected measurements; got {what} "
-                f"(--ignore 'column {place + 1}' leaves it out, --columns names what to read)"
-            )
-
-
-def _classes(values: np.ndarray) -> str | None:
-    """In words what a column of whole numbers is whose values are 0, 1, …, each of them often."""
-    found = np.unique(values)
-    few = 1 < len(found) <= min(_MOST_CLASSES, len(values) / _FEW_ROWS + 1)
-    if few and found[0] in (0, 1) and bool((np.diff(found) == 1).all()):
-        return f"a label of {len(found)} values"
-    return None
 
 
 class FarRow(NamedTuple):
@@ -243,9 +134,20 @@ def refuse_far_rows(of: str, values: np.ndarray) -> None:
     """Refuse rows (n, d) of which a few are so far away that no scale fits them and the others.
 
     Raises:
-        ValueError: naming row and column, both from 0, and what to do.
+        ValueError: naming row and column, both from 0, and what to do: also of a number such as
+            -999 that some rows repeat far from all others.
     """
-    found = far_rows(np.asarray(values, np.float64), *_ABSURD)
+    values = np.asarray(values, np.float64)
+    for column in range(values.shape[1]):
+        mark = _mark_of_missing(values[:, column])
+        if mark is not None:
+            same = np.flatnonzero(values[:, column] == mark)
+            raise ValueError(
+                f"Expected rows{of} of measurements; got {mark:g} in {len(same)} of {len(values)} "
+                f"rows of column {column}, the first row {same[0]}, far from all others: if it "
+                "marks what is missing, drop these rows or leave the column out"
+            )
+    found = far_rows(values, *_ABSURD)
     if found is not None:
         raise ValueError(
             f"Expected rows{of} of one scale; got {found.value:g} in row {found.row}, column "
@@ -253,6 +155,20 @@ def refuse_far_rows(of: str, values: np.ndarray) -> None:
             f"one of {found.rows} such rows: they alone would set the scale (drop them, mark what "
             "is missing as missing, or take logarithms)"
         )
+
+
+def _mark_of_missing(values: np.ndarray) -> float | None:
+    """A number that stands for none: repeated, and far below or above all others."""
+    for mark in (values.min(), values.max()):
+        rest = values[values != mark]
+        if len(values) - len(rest) < 2 or len(rest) < _LEAST_OTHERS:
+            continue
+        low, high = np.quantile(rest, [0.25, 0.75])
+        gap = max(rest.min() - mark, mark - rest.max())
+        nines = re.fullmatch(r"-?9{2,}(\.0)?", str(float(mark))) is not None
+        if high > low and gap > (_FAR_MARK if nines else _ABSURD[0]) * (high - low):
+            return float(mark)
+    return None
 
 
 def standardised(

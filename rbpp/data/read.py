@@ -96,7 +96,8 @@ def _read_file(file: SourceFile, array: str | None) -> Table:
             return arrays.read_arrays(file, array)
         if file.suffix not in _READERS:
             known = ", ".join([*_READERS, ".npy", ".npz"])
-            refuse(file.name, f"a file of {known}", file.suffix or "no suffix")
+            got = file.suffix or "no suffix"
+            refuse(file.name, f"a file of {known}", f"{got}: save it as one of these")
         return _READERS[file.suffix](file)
 
 
@@ -126,10 +127,10 @@ def _from_object(data: Any) -> Table:
         # NumPy has no bfloat16, which float32 holds without loss.
         data = (data.float() if "bfloat16" in str(data.dtype) else data).numpy()
     if np.ma.is_masked(data):
-        raise ValueError(f"{kind}: Expected rows without masked values; got some")
+        refuse(kind, "rows without masked values", "some")
     if isinstance(data, np.ndarray):
         if data.ndim == 0:
-            raise ValueError(f"{kind}: Expected rows; got a single number")
+            refuse(kind, "rows", "a single number")
         name = "text" if data.dtype.kind in "UT" else "embedding"
         return Table(kind, {name: data.tolist() if name == "text" else data}, _count(data))
     for rows_of in ("to_list", "to_pylist"):  # a datasets.Dataset, a table of Arrow

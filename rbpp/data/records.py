@@ -92,6 +92,8 @@ def _encoding(head: bytes) -> str | None:
     ):
         if head.startswith(mark):
             return name
+    if head[:1] != b"\0" and b"\0" in head[1:2]:
+        return "utf-16-le"  # as some programs of Windows write it, without a mark
     return None
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from rbpp import validate
-from rbpp.data import chat, fields, folders, measurements
+from rbpp.data import chat, column_kinds, fields, folders, measurements
 from rbpp.data.delimited import as_numbers
 from rbpp.data.measurements import Standardise
 from rbpp.data.read import Table, read_tables
+from rbpp.data.source_files import refuse
 
 # Covariances are sums of squares.
 _LARGEST = 1e150
@@ -64,6 +65,7 @@ class Rows:
         roles: of a field that is a place in chat records, who speaks there.
         notes: what was decided in reading them, in words.
         standardise: whether columns are divided by their standard deviation (see `Reading`).
+        absent: columns to be ignored that these rows do not have.
     """
 
     source: str
@@ -80,6 +82,7 @@ class Rows:
     roles: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     standardise: Standardise = "auto"
+    absent: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -151,11 +154,16 @@ def read_rows(
         text_fields = [text_fields]
     reading = reading or Reading()
     found = read_tables(data, split=reading.split, array=embedding_field)
-    tables = [_without(_split_array(table, reading), reading) for table in found if len(table)]
+    whole = [_split_array(table, reading) for table in found if len(table)]
+    absent = frozenset(reading.ignore).difference(*(table.columns for table in whole))
+    tables = [
+        replace(table, columns={n: v for n, v in table.columns.items() if n not in reading.ignore})
+        for table in whole
+    ]
     tables = folders.of_split(tables, reading.split) if tables else []
     origin = str(data) if len(tables) != 1 else tables[0].origin
     if not tables:
-        raise ValueError(f"{_origin(data)}: Expected rows for {source}; got none")
+        refuse(_origin(data), f"rows for {source}", "none")
     named = [
         name
         for name, given in (
@@ -173,13 +181,14 @@ def read_rows(
     excluded = {id_field or "id", group_field, label_field, *(paired_fields or {}).values()}
     if not named:
         text_fields, embedding_field = _only_field(tables[0], excluded)
-    rows = Rows(source, origin, *_empty_ids(tables, id_field, group_field))
+    ids, groups = fields.labels(tables, id_field, group_field)
+    rows = Rows(source, origin, ids, groups=groups)
     if text_fields:
         texts = [value for table in tables for value in fields.texts(table, text_fields)]
         rows = replace(rows, text=texts, roles=fields.roles(tables[0], text_fields))
     elif embedding_field is not None:
         matrix = _joined(tables, [_vectors(t, *fields.column(t, embedding_field)) for t in tables])
-        measurements.refuse_no_measurements(origin, matrix)
+        column_kinds.refuse_no_measurements(origin, matrix)
         rows = replace(rows, embedding=matrix)
     else:
         rows = _of_columns(rows, tables, {id_field or "id", group_field, label_field}, reading)
@@ -188,7 +197,18 @@ def read_rows(
     _refuse_identical(rows, f"{origin} ({source})")
     paired = {name: _paired(tables, path) for name, path in (paired_fields or {}).items()}
     notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
-    return replace(rows, paired=paired, notes=notes, standardise=reading.standardise)
+    return replace(rows, paired=paired, notes=notes, standardise=reading.standardise, absent=absent)
+
+
+def refuse_absent(sources: Sequence[Rows]) -> None:
+    """Refuse a column that was to be ignored and that none of the sources has.
+
+    Raises:
+        ValueError: naming it, and the sources.
+    """
+    for name in sorted(frozenset.intersection(*(rows.absent for rows in sources))):
+        where = ", ".join(dict.fromkeys(rows.origin for rows in sources[:3]))
+        raise ValueError(f"Expected a column {name!r} to ignore in {where}; got none of that name")
 
 
 def is_text_field(data: Any, name: str) -> bool:
@@ -199,32 +219,18 @@ def is_text_field(data: Any, name: str) -> bool:
     """
     table = next((table for table in read_tables(data) if len(table)), None)
     if table is None:
-        raise ValueError(f"{_origin(data)}: Expected rows; got none")
+        refuse(_origin(data), "rows", "none")
     _, values = fields.column(table, name)
     return any(isinstance(value, str) for value in values)
 
 
-def _empty_ids(
-    tables: Sequence[Table], id_field: str | None, group_field: str | None
-) -> tuple[list[str], None, None, list[str] | None]:
-    ids, groups = fields.labels(tables, id_field, group_field)
-    return ids, None, None, groups
-
-
-def _without(table: Table, reading: Reading) -> Table:
-    kept = {name: values for name, values in table.columns.items() if name not in reading.ignore}
-    return replace(table, columns=kept)
-
-
 def _split_array(table: Table, reading: Reading) -> Table:
     """The columns of an array by their places, `column 1` and on, where some are chosen."""
-    if not any(_PLACE.fullmatch(name) for name in (*reading.columns, *reading.ignore)):
+    *others, array = table.columns.values()
+    named = any(_PLACE.fullmatch(name) for name in (*reading.columns, *reading.ignore))
+    if not named or others or not isinstance(array, np.ndarray) or array.ndim != 2:
         return table
-    (*others, array) = table.columns.values()
-    if others or not isinstance(array, np.ndarray) or array.ndim != 2:
-        return table
-    columns = {f"column {place + 1}": array[:, place] for place in range(array.shape[1])}
-    return replace(table, columns=columns)
+    return replace(table, columns={f"column {n}": column for n, column in enumerate(array.T, 1)})
 
 
 def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | None]:
@@ -245,24 +251,24 @@ def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | 
     numbers = [name for name in first if _are_numbers(columns[name])]
     others = [name for name in first if name not in (*vectors, *talks, *numbers)]
     words = [name for name in others if isinstance(first[name], str)]
-    kinds = [name for name in others if measurements.are_categories(columns[name])]
+    kinds = [name for name in others if column_kinds.are_categories(columns[name])]
     for name in words:
         if name in table.indices:
-            raise ValueError(
-                f"{table.origin}, field {name!r}: Expected text or measurements; got a saved index "
-                f"(--ignore {name} leaves it out)"
-            )
+            got = f"a saved index (--ignore {name} leaves it out)"
+            refuse(f"{table.origin}, field {name!r}", "text or measurements", got)
     if numbers and not vectors and not talks and others == kinds:
         return [], None
     if len(vectors) == 1 and not words and not talks:
         return [], vectors[0]
-    prose = not words or fields.is_prose(table, words[0], measurements.measured(numbers))
+    prose = not words or fields.is_prose(table, words[0], column_kinds.measured(numbers))
     if len(words) + len(talks) == 1 and not vectors and prose:
+        for name in words:
+            fields.refuse_digits(table, name)
         return [*words, *talks], None
-    raise ValueError(
-        f"{table.origin}: Expected the name of a text field (--text-field), an embedding field "
-        "(--embedding-field) or columns of numbers (--columns); got none, and the file has "
-        f"{fields.listed(table.columns)}"
+    refuse(
+        table.origin,
+        "the name of a text field (--text-field), vectors (--embedding-field) or --columns",
+        f"none, and the file has {fields.listed(table.columns)}",
     )
 
 
@@ -282,18 +288,15 @@ def _of_columns(
         )
         if kinds and reading.numbers_only:
             name, values = next(iter(kinds.items()))
-            raise ValueError(
-                f"{table.place(0)}, field {name!r}: Expected a number; got {values[0][:40]!r} "
-                f"(--ignore {name} leaves it out, --columns {','.join(found[:3])} names columns)"
-            )
+            way = f"(--ignore {name} leaves it out, --columns {','.join(found[:3])} names columns)"
+            got = f"{values[0][:40]!r} {way}"
+            refuse(table.place(0, name), "a number", got)
         if not parts:
             names, categories = found, {name: [] for name in kinds}
         if set(found) != set(names) or set(kinds) != set(categories):
             differ = sorted({*found, *kinds} ^ {*names, *categories}) or sorted(kinds)
-            raise ValueError(
-                f"{table.origin}: Expected the columns of {tables[0].origin}; got others or of "
-                f"another kind: {', '.join(differ)}"
-            )
+            got = f"others or of another kind: {', '.join(differ)}"
+            refuse(table.origin, f"the columns of {tables[0].origin}", got)
         for name, values in kinds.items():
             categories[name] += values
         ordered = [numbers[found.index(name)] for name in names]
@@ -302,7 +305,7 @@ def _of_columns(
         ]
         parts.append(np.concatenate(columns, 1) if columns else np.empty((len(table), 0)))
     if not names and not categories:
-        raise ValueError(f"{tables[0].origin}: Expected columns of numbers; got none")
+        refuse(tables[0].origin, "columns of numbers", "none")
     return replace(rows, embedding=_joined(tables, parts), columns=names, categories=categories)
 
 
@@ -310,57 +313,47 @@ def _joined(tables: Sequence[Table], parts: Sequence[np.ndarray]) -> np.ndarray:
     width = parts[0].shape[1]
     for table, part in zip(tables, parts, strict=True):
         if part.shape[1] != width:
-            raise ValueError(
-                f"{table.origin}: Expected vectors of dimension {width} as in "
-                f"{tables[0].origin}; got {part.shape[1]}"
-            )
+            expected = f"vectors of dimension {width} as in {tables[0].origin}"
+            refuse(table.origin, expected, part.shape[1])
     return np.concatenate(parts)
 
 
 def _vectors(table: Table, name: str, values: Sequence[Any] | np.ndarray) -> np.ndarray:
-    where = f"field {name!r}"
+    whole = f"{table.origin}, field {name!r}"
     if isinstance(values, np.ndarray):
         matrix = values[:, None] if values.ndim == 1 else values
         if matrix.ndim != 2:
-            raise ValueError(
-                f"{table.origin}, {where}: Expected an array (rows, dimension); got shape "
-                f"{values.shape}"
-            )
+            refuse(whole, "an array (rows, dimension)", f"shape {values.shape}")
         if matrix.dtype.kind not in "fiu":
-            raise ValueError(f"{table.origin}, {where}: Expected numbers; got {matrix.dtype}")
+            refuse(whole, "numbers", matrix.dtype)
     else:
-        rows = [_vector(table, index, where, value) for index, value in enumerate(values)]
+        rows = [_vector(table, index, name, value) for index, value in enumerate(values)]
         for index, row in enumerate(rows):
             if len(row) != len(rows[0]):
-                raise ValueError(
-                    f"{table.place(index)}, {where}: Expected a vector of dimension "
-                    f"{len(rows[0])} as in {table.unit} {table.numbers[0]}; got {len(row)}"
-                )
+                first = f"{table.unit} {table.numbers[0]}"
+                expected = f"a vector of dimension {len(rows[0])} as in {first}"
+                refuse(table.place(index, name), expected, len(row))
         matrix = np.stack(rows)
     if matrix.shape[1] == 0:
-        raise ValueError(f"{table.origin}, {where}: Expected vectors; got dimension 0")
+        refuse(whole, "vectors", "dimension 0")
     if matrix.dtype != np.float32:
         matrix = matrix.astype(np.float64)
     wrong = ~np.isfinite(matrix).all(1)
     if wrong.any():
         index = int(wrong.argmax())
         value = matrix[index][~np.isfinite(matrix[index])][0]
-        raise ValueError(
-            f"{table.place(index)}, {where}: Expected finite numbers; got {value} "
-            f"({int(wrong.sum())} of {len(wrong)} rows have some)"
-        )
+        got = f"{value} ({int(wrong.sum())} of {len(wrong)} rows have some)"
+        refuse(table.place(index, name), "finite numbers", got)
     largest = np.abs(matrix).max(1).astype(np.float64)
     if (largest > _LARGEST).any():
         index = int((largest > _LARGEST).argmax())
-        raise ValueError(
-            f"{table.place(index)}, {where}: Expected numbers up to {_LARGEST:g}, whose squares "
-            f"are numbers too; got {largest[index]:g}"
-        )
+        expected = f"numbers up to {_LARGEST:g}, whose squares are numbers too"
+        refuse(table.place(index, name), expected, f"{largest[index]:g}")
     # In one order in memory, whatever the file's: sums in another order round otherwise.
     return np.ascontiguousarray(matrix)
 
 
-def _vector(table: Table, index: int, where: str, value: Any) -> np.ndarray:
+def _vector(table: Table, index: int, name: str, value: Any) -> np.ndarray:
     if isinstance(value, str):  # CSV has no lists: a JSON list in a cell
         try:
             value = json.loads(value)
@@ -374,7 +367,7 @@ def _vector(table: Table, index: int, where: str, value: Any) -> np.ndarray:
         row = np.empty(())
     if row.ndim != 1:
         got = "nothing" if value is None else f"{str(value)[:40]!r}"
-        raise ValueError(f"{table.place(index)}, {where}: Expected a vector of numbers; got {got}")
+        refuse(table.place(index, name), "a vector of numbers", got)
     return row
 
 
@@ -409,10 +402,10 @@ def _paired(tables: Sequence[Table], path: str) -> list[str] | np.ndarray:
 def _refuse_identical(rows: Rows, where: str) -> None:
     values: Any = rows.text if rows.text is not None else rows.embedding
     if len(values) < 2:
-        raise ValueError(f"{where}: Expected at least 2 rows; got {len(values)}")
+        refuse(where, "at least 2 rows", len(values))
     same = all(bool(np.all(row == values[0])) for row in values)
     if same and all(len(set(labels)) == 1 for labels in rows.categories.values()):
-        raise ValueError(f"{where}: Expected rows that differ; got {len(values)} identical rows")
+        refuse(where, "rows that differ", f"{len(values)} identical rows")
 
 
 def _origin(data: Any) -> str:

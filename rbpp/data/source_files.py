@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn, cast
 
 STANDARD_INPUT = "-"
-LONGEST_MESSAGE = 200
+LONGEST_MESSAGE, _LEAST_SAID = 200, 150
 # What unpacks to more than this is held against what it is packed in: text shrinks to a tenth, and
 # gzip cannot do better than 1,032.
 SURELY_SMALL, LARGEST_RATIO = 2**28, 200
@@ -38,9 +38,12 @@ class FileError(ValueError):
 
 
 def refuse(place: object, expected: str, got: object) -> NoReturn:
-    """Raise a `FileError` of at most `LONGEST_MESSAGE` characters behind the file's name."""
+    """Raise a `FileError` of at most `LONGEST_MESSAGE` characters, where the file's name is short.
+
+    Of a longer name the message keeps `_LEAST_SAID` characters: what to do stands at its end.
+    """
     text = " ".join(f"Expected {expected}; got {got}".split())
-    room = max(LONGEST_MESSAGE - len(str(place)) - 2, 60)
+    room = max(LONGEST_MESSAGE - len(str(place)) - 2, _LEAST_SAID)
     raise FileError(f"{place}: {text if len(text) <= room else text[: room - 1] + '…'}")
 
 

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from rbpp.data import folders
 from rbpp.data.arrays import read_header
-from rbpp.data.columnar import ARROW, saved_indices
-from rbpp.data.measurements import number_columns, refuse_no_measurements
+from rbpp.data.column_kinds import refuse_no_measurements
+from rbpp.data.columnar import ARROW, PARQUET, saved_indices
+from rbpp.data.measurements import number_columns
 from rbpp.data.source_files import check_regular, guarded, refuse
 from rbpp.data.table import Table, refuse_repeated
 
@@ -83,7 +84,7 @@ def row_stream(
         raise ValueError(f"Expected chunk_rows ≥ 1; got {chunk_rows}")
     shards = shard_files(path)
     if any(shard.suffix.lower() == ".npy" for shard in shards) and (field or weight_field):
-        raise ValueError(f"{path}: Expected a file with columns for a named field; got an array")
+        refuse(path, "a file with columns for a named field", "an array")
     columns = Columns(field, weight_field)
     parts: list[Part] = []
     for shard in shards:
@@ -165,7 +166,7 @@ class Columns(NamedTuple):
         """Names of the coordinates, and of all columns to read."""
         for name in self:
             if name is not None and name not in names:
-                raise ValueError(f"{path}: Expected a field {name!r}; got {', '.join(names)}")
+                refuse(path, f"a field {name!r}", ", ".join(names))
         refuse_repeated(names, f"{path}: Expected distinct fields")
         wanted = [self.field] if self.field else [n for n in names if n != self.weight_field]
         return wanted, wanted + ([self.weight_field] if self.weight_field else [])
@@ -183,14 +184,21 @@ class Columns(NamedTuple):
 
 def _columnar_parts(path: Path, columns: Columns, chunk_rows: int) -> list[Part]:
     """Parts of a Parquet, Feather or Arrow file; of Parquet one for every group of rows or more."""
-    with guarded(path, "a Parquet file" if path.suffix == ".parquet" else "an Arrow file"):
-        if _is_arrow_stream(path):
-            return _arrow_stream_parts(path, columns, chunk_rows)
-        fragment = _fragment(path)
-        schema = fragment.physical_schema
-        columns.of(schema.names, path)
+    with guarded(path, "a Parquet file" if _head(path) == PARQUET else "an Arrow file"):
+        stream = None if _head(path) in (PARQUET, ARROW) else _arrow_table(path)
+        fragment = _fragment(path) if stream is None else None
+        schema = fragment.physical_schema if stream is None else stream.schema
+        wanted, _ = columns.of(schema.names, path)
         if columns.field is None:
-            _refuse_no_measurements(fragment, columns, path)
+            first = (
+                fragment.head(_LOOKED_AT, columns=wanted, batch_readahead=0, use_threads=False)
+                if stream is None
+                else stream.select(wanted).slice(0, _LOOKED_AT)
+            )
+            _refuse_no_measurements(first, saved_indices(schema), path)
+        if stream is not None:
+            starts = range(0, stream.num_rows, chunk_rows)
+            return [partial(_of_arrow_stream, path, at, columns, chunk_rows) for at in starts]
         sizes = [group.num_rows for group in getattr(fragment, "row_groups", [])]
     if not sizes:
         return [partial(_of_fragment, path, None, 0, columns, chunk_rows)]
@@ -205,16 +213,20 @@ def _columnar_parts(path: Path, columns: Columns, chunk_rows: int) -> list[Part]
     return parts
 
 
-def _refuse_no_measurements(fragment: Any, columns: Columns, path: Path) -> None:
+def _refuse_no_measurements(first: Any, saved: tuple[str, ...], path: Path) -> None:
     """Refuse columns that are none by their names, or by the first rows, as in memory."""
-    wanted, _ = columns.of(fragment.physical_schema.names, path)
-    first = fragment.head(_LOOKED_AT, columns=wanted, batch_readahead=0, use_threads=False)
-    found = {name: first.column(name).to_pylist() for name in wanted}
+    found = {name: first.column(name).to_pylist() for name in first.column_names}
     if any(isinstance(values[0], list) for values in found.values() if values):
         return
-    saved = saved_indices(fragment.physical_schema)
     table = Table(str(path), found, range(1, len(first) + 1), indices=saved)
     number_columns(table, (), set(), named=False)
+
+
+def _head(path: Path) -> bytes:
+    """How a file begins: as Parquet, as Arrow's file format, or otherwise, as its streams do."""
+    with path.open("rb") as file:
+        found = file.read(len(ARROW))
+    return PARQUET if found.startswith(PARQUET) or path.suffix == ".parquet" else found
 
 
 def _fragment(path: Path, groups: list[int] | None = None) -> Any:
@@ -222,7 +234,7 @@ def _fragment(path: Path, groups: list[int] | None = None) -> Any:
     import pyarrow.fs
 
     here = pyarrow.fs.LocalFileSystem()
-    if path.suffix != ".parquet":
+    if _head(path) != PARQUET:
         return pyarrow.dataset.IpcFileFormat().make_fragment(str(path), here)
     kind = pyarrow.dataset.ParquetFileFormat(pre_buffer=False)
     return kind.make_fragment(str(path), here, row_groups=groups)
@@ -235,10 +247,8 @@ def _of_fragment(
     _, names = columns.of(fragment.physical_schema.names, path)
     with guarded(path, "a whole file"):
         # Read ahead, batches would be held that nobody has asked for yet.
-        batches = iter(
-            fragment.to_batches(
-                columns=names, batch_size=chunk_rows, batch_readahead=0, use_threads=False
-            )
+        batches = fragment.to_batches(
+            columns=names, batch_size=chunk_rows, batch_readahead=0, use_threads=False
         )
     while True:
         with guarded(path, "a whole file"):
@@ -248,23 +258,6 @@ def _of_fragment(
             found = columns.chunk(batch, path, start)
         yield found
         start += batch.num_rows
-
-
-def _is_arrow_stream(path: Path) -> bool:
-    """Whether a file holds Arrow's stream format, which `datasets` writes, not its file format."""
-    if path.suffix == ".parquet":
-        return False
-    with path.open("rb") as file:
-        return file.read(6) != ARROW
-
-
-def _arrow_stream_parts(path: Path, columns: Columns, chunk_rows: int) -> list[Part]:
-    table = _arrow_table(path)
-    columns.of(table.schema.names, path)
-    return [
-        partial(_of_arrow_stream, path, start, columns, chunk_rows)
-        for start in range(0, table.num_rows, chunk_rows)
-    ]
 
 
 def _of_arrow_stream(path: Path, start: int, columns: Columns, chunk_rows: int) -> Iterator[Chunk]:
@@ -290,7 +283,7 @@ def _matrix(column: Any, path: Path, name: str, start: int) -> np.ndarray:
 
     if column.null_count:
         row = start + int(np.flatnonzero(column.is_null())[0])
-        raise ValueError(f"{path}, row {row}, field {name!r}: Expected a value; got nothing")
+        refuse(f"{path}, row {row}, field {name!r}", "a value", "nothing")
     kind = column.type
     nested = pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind)
     if nested or pyarrow.types.is_fixed_size_list(kind):
@@ -302,25 +295,22 @@ def _matrix(column: Any, path: Path, name: str, start: int) -> np.ndarray:
         )
         if len(set(lengths.tolist())) > 1:
             row = int(np.flatnonzero(lengths != lengths[0])[0])
-            raise ValueError(
-                f"{path}, row {start + row}, field {name!r}: Expected a vector of dimension "
-                f"{lengths[0]}; got {lengths[row]}"
-            )
+            where = f"{path}, row {start + row}, field {name!r}"
+            refuse(where, f"a vector of dimension {lengths[0]}", lengths[row])
         values = flat.to_numpy(zero_copy_only=False).reshape(len(column), -1)
     else:
         values = column.to_numpy(zero_copy_only=False)[:, None]
     if values.dtype.kind not in "fiu":
-        raise ValueError(f"{path}, field {name!r}: Expected numbers; got {kind}")
+        refuse(f"{path}, field {name!r}", "numbers", kind)
     return values
 
 
 def _rows(values: np.ndarray, path: Path, start: int) -> Tensor:
     if values.dtype.kind not in "fiu":
-        raise ValueError(f"{path}: Expected numbers; got {values.dtype}")
+        refuse(path, "numbers", values.dtype)
     if values.dtype != np.float32:
         values = values.astype(np.float64)
     finite = np.isfinite(values).all(1)
     if not finite.all():
-        row = start + int(np.argmin(finite))
-        raise ValueError(f"{path}, row {row}: Expected finite numbers; got others")
+        refuse(f"{path}, row {start + int(np.argmin(finite))}", "finite numbers", "others")
     return torch.from_numpy(values)

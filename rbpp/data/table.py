@@ -32,9 +32,10 @@ class Table:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def place(self, index: int) -> str:
-        """Where row `index` (from 0) stands, for error messages."""
-        return f"{self.origin}, {self.unit} {self.numbers[index]}"
+    def place(self, index: int, field: str | None = None) -> str:
+        """Where row `index` (from 0), or a field of it, stands, for error messages."""
+        row = f"{self.origin}, {self.unit} {self.numbers[index]}"
+        return row if field is None else f"{row}, field {field!r}"
 
 
 def refuse_repeated(names: Sequence[str], expected: str) -> None:

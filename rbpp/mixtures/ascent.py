@@ -13,8 +13,14 @@ import torch
 from torch import Tensor
 
 from rbpp.mixtures.conjugate import VariationalMixture
-from rbpp.mixtures.normal_wishart import Parameters, expectations, kl_divergence
-from rbpp.mixtures.sufficient import Statistics, natural_parameters
+from rbpp.mixtures.normal_wishart import (
+    Expectations,
+    Parameters,
+    expectations,
+    kl_divergence,
+    log_normalizer,
+)
+from rbpp.mixtures.sufficient import Statistics, natural_parameters, triangle
 
 Gather = Callable[[Tensor, Tensor], Statistics]
 
@@ -95,18 +101,21 @@ def ascend(
     trace: list[Tensor] = []
     active = torch.arange(fits, device=members.device)
     best = final.new_full((fits,), -torch.inf)
+    normalizer = log_normalizer(prior)
     accepted: _Point | None = None
     moments: Tensor | None = None  # what `parameters` were updated from
+    expected = expectations(parameters)
     rate = torch.ones_like(best)
     for iteration in range(1, max_iterations + 1):
-        expected = expectations(parameters)
         natural = natural_parameters(parameters, expected)
         found = gather(natural, members)
-        current = found.evidence - kl_divergence(parameters, prior, expected)
+        current = found.evidence - kl_divergence(parameters, prior, expected, normalizer)
         gain = current - best
         rejected = (gain < 0) & (rate > 1)
-        slack = _rounding(rounding, current, natural, found, parameters, expected.inverse_scale)
-        _assert_monotone(current, gain, rejected, slack)
+        sound = (rejected | (gain >= 0)) & current.isfinite()
+        if not bool(sound.all()):
+            slack = _rounding(rounding, current, natural, found, parameters, expected)
+            _assert_monotone(current, gain, rejected, slack)
         # The first point has no moments: with its image in their place the first step is plain.
         here = _Point(parameters, found.moments if moments is None else moments, found.moments)
         accepted = here if accepted is None else accepted.where(rejected, here)
@@ -119,19 +128,16 @@ def ascend(
             gone = active[leaving]
             for whole, part in zip(result, accepted.parameters, strict=True):
                 whole[gone] = part[leaving]
-            final[gone], converged[gone], iterations[gone] = (
-                best[leaving],
-                settled[leaving],
-                iteration,
-            )
-            staying = ~leaving
-            active, members, best = active[staying], members[staying], best[staying]
-            if not len(active):
+            final[gone], converged[gone] = best[leaving], settled[leaving]
+            iterations[gone] = iteration
+            staying = (~leaving).nonzero().squeeze(-1)
+            if not len(staying):
                 break
+            active, members, best = active[staying], members[staying], best[staying]
             prior, accepted = prior.select(staying), accepted.select(staying)
-            rate, rejected = rate[staying], rejected[staying]
+            rate, rejected, normalizer = rate[staying], rejected[staying], normalizer[staying]
         rate = torch.where(rejected, 1.0, (rate * _RATE_GROWTH).clamp_max(_LARGEST_RATE))
-        moments, parameters = _relaxed(prior, accepted, rate)
+        moments, parameters, expected = _relaxed(prior, accepted, rate)
     return VariationalMixture(
         **result._asdict(),
         elbo=final,
@@ -167,18 +173,19 @@ class _Point(NamedTuple):
         return _Point(self.parameters.select(index), self.moments[index], self.image[index])
 
 
-def _relaxed(prior: Parameters, point: _Point, rate: Tensor) -> tuple[Tensor, Parameters]:
+def _relaxed(
+    prior: Parameters, point: _Point, rate: Tensor
+) -> tuple[Tensor, Parameters, Expectations]:
     """The step from a point's moments towards their image and beyond, where parameters allow."""
     moments = point.moments.lerp(point.image, rate[:, None, None])
     parameters = update(prior, moments)
-    inside = (moments[..., -1] >= 0) & (torch.linalg.cholesky_ex(parameters.scale).info == 0)
+    expected = expectations(parameters)
+    inside = (moments[..., -1] >= 0) & expected.log_det_scale.isfinite()
     if not bool(inside.all()):
         moments = torch.where(inside.unsqueeze(-1), moments, point.image)
-        changed = ~inside.all(-1)
-        again = update(prior.select(changed), moments[changed])
-        for whole, part in zip(parameters, again, strict=True):
-            whole[changed] = part
-    return moments, parameters
+        parameters = update(prior, moments)
+        expected = expectations(parameters)
+    return moments, parameters, expected
 
 
 def _rounding(
@@ -187,7 +194,7 @@ def _rounding(
     natural: Tensor,
     found: Statistics,
     parameters: Parameters,
-    inverse_scale: Tensor,
+    expected: Expectations,
 ) -> Tensor:
     """What rounding may take from the ELBO (F,), in nats.
 
@@ -196,7 +203,7 @@ def _rounding(
     condition of Ψ, at most tr Ψ · tr Ψ⁻¹.
     """
     products = (natural.abs() * found.moments.abs()).sum((-2, -1))
-    condition = _trace(parameters.scale) * _trace(inverse_scale)
+    condition = _trace(parameters.scale) * _trace(expected.inverse_scale)
     inverse = ((found.moments[..., -1] + parameters.mean.shape[-1]) * condition).sum(-1)
     sums = _ROUNDED_SUMS * (elbo.abs() + found.weight) + _ROUNDED_PRODUCTS * products
     return unit * sums + torch.finfo(torch.float64).eps * inverse
@@ -218,8 +225,5 @@ def _assert_monotone(current: Tensor, gain: Tensor, rejected: Tensor, slack: Ten
 
 def _unpacked(packed: Tensor, dimension: int) -> Tensor:
     """Symmetric matrices (…, d, d) from their upper triangles (…, d(d+1)/2)."""
-    index = torch.empty(dimension, dimension, dtype=torch.long, device=packed.device)
-    row, column = torch.triu_indices(dimension, dimension, device=packed.device)
-    place = torch.arange(len(row), device=packed.device)
-    index[row, column], index[column, row] = place, place
-    return packed.index_select(-1, index.flatten()).unflatten(-1, (dimension, dimension))
+    place = triangle(dimension, packed.device).place
+    return packed.index_select(-1, place).unflatten(-1, (dimension, dimension))

@@ -123,38 +123,52 @@ def expectations(parameters: Parameters) -> Expectations:
     )
 
 
-def kl_divergence(q: Parameters, p: Parameters, expected: Expectations | None = None) -> Tensor:
+def kl_divergence(
+    q: Parameters,
+    p: Parameters,
+    expected: Expectations | None = None,
+    normalizer: Tensor | None = None,
+) -> Tensor:
     """Closed-form D_KL(q ‖ p) of two conjugate distributions (nats), components matched by index.
 
     Args:
         q, p: the distributions; leading dimensions broadcast.
         expected: `expectations(q)`, where it is at hand.
+        normalizer: `log_normalizer(p)`, where it is at hand.
     """
     expected = expected or expectations(q)
     dimension = q.mean.shape[-1]
-    weights = (
-        q.concentration.sum(-1).lgamma()
-        - p.concentration.sum(-1).lgamma()
-        + (
-            p.concentration.lgamma()
-            - q.concentration.lgamma()
-            + (q.concentration - p.concentration) * expected.log_weights
-        ).sum(-1)
-    )
+    if normalizer is None:
+        normalizer = log_normalizer(p)
+    weights = ((q.concentration - p.concentration) * expected.log_weights).sum(-1)
     shift = q.mean - p.mean
-    square = ((expected.inverse_scale @ shift.unsqueeze(-1)).squeeze(-1) * shift).sum(-1)
+    square = (expected.inverse_scale * (shift.unsqueeze(-1) * shift.unsqueeze(-2))).sum((-2, -1))
     ratio = p.mean_precision / q.mean_precision
-    normal = (
-        dimension * (ratio - 1 - ratio.log()) + p.mean_precision * q.degrees_of_freedom * square
-    )
     overlap = (p.scale * expected.inverse_scale).sum((-2, -1))
-    wishart = (
-        (q.degrees_of_freedom - p.degrees_of_freedom) * expected.log_det_precision
-        + q.degrees_of_freedom * (overlap - dimension)
-        + 2 * _log_normalizer(p, _inverse(p.scale)[1])
-        - 2 * _log_normalizer(q, expected.log_det_scale)
+    components = (
+        dimension * (ratio - 1 - ratio.log())
+        + q.degrees_of_freedom * (p.mean_precision * square + overlap - dimension)
+        + (q.degrees_of_freedom - p.degrees_of_freedom) * expected.log_det_precision
     )
-    return weights + 0.5 * (normal + wishart).sum(-1)
+    own = log_normalizer(q, expected.log_det_scale)
+    return normalizer - own + weights + 0.5 * components.sum(-1)
+
+
+def log_normalizer(parameters: Parameters, log_det: Tensor | None = None) -> Tensor:
+    """Log of the normalising integrals (…) of the weights and of all precisions.
+
+    Args:
+        parameters: of the distribution.
+        log_det: log |Ψ| (…, K), where it is at hand.
+    """
+    if log_det is None:
+        log_det = _inverse(parameters.scale)[1]
+    half, dimension = parameters.degrees_of_freedom / 2, parameters.mean.shape[-1]
+    wisharts = half * (dimension * math.log(2) - log_det) + torch.special.multigammaln(
+        half, dimension
+    )
+    gammas = parameters.concentration.lgamma()
+    return (gammas + wisharts).sum(-1) - parameters.concentration.sum(-1).lgamma()
 
 
 def wishart_factor(scale: Tensor) -> Tensor:
@@ -165,29 +179,19 @@ def wishart_factor(scale: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(upper.mT, identity.expand_as(upper), upper=False)
 
 
-def _log_normalizer(parameters: Parameters, log_det: Tensor) -> Tensor:
-    """Log of the Wishart's normalising integral."""
-    half, dimension = parameters.degrees_of_freedom / 2, parameters.mean.shape[-1]
-    return (
-        half * dimension * math.log(2)
-        - half * log_det
-        + torch.special.multigammaln(half, dimension)
-    )
-
-
 def _inverse(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Inverse and log determinant of positive definite matrices."""
+    """Inverse and log determinant of positive definite matrices; of others nan."""
     dimension = matrix.shape[-1]
     if dimension == 1:
         return matrix.reciprocal(), matrix[..., 0, 0].log()
     if dimension == 2:  # thousands of small problems spend their time here
         a, b, c = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 1, 1]
-        det = a * c - b * b
+        det = torch.where(a > 0, a * c - b * b, torch.nan)
         inverse = torch.stack([c, -b, -b, a], -1).unflatten(-1, (2, 2)) / det[..., None, None]
         return inverse, det.log()
-    factor = torch.linalg.cholesky(matrix)
+    factor, failed = torch.linalg.cholesky_ex(matrix)
     log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    return torch.cholesky_inverse(factor), log_det
+    return torch.cholesky_inverse(factor), torch.where(failed == 0, log_det, torch.nan)
 
 
 def normalized(values: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -154,21 +155,44 @@ def features(columns: Tensor) -> Tensor:
     return result
 
 
+class Triangle(NamedTuple):
+    """How the upper triangles of d × d matrices lie among the features.
+
+    Attributes:
+        upper: places (d(d+1)/2,) of the triangle in a flat matrix.
+        place: for every place of the flat matrix (d²,) that in the triangle.
+        factor: what the entries count in −½ xᵀ A x: each product off the diagonal stands once among
+            the features, and twice in the form.
+    """
+
+    upper: Tensor
+    place: Tensor
+    factor: Tensor
+
+
+@lru_cache(maxsize=64)
+def triangle(dimension: int, device: torch.device) -> Triangle:
+    """The `Triangle` of a dimension, made once: small problems would spend their time on it."""
+    row, column = torch.triu_indices(dimension, dimension, device=device)
+    place = torch.empty(dimension, dimension, dtype=torch.long, device=device)
+    place[row, column] = place[column, row] = torch.arange(len(row), device=device)
+    factor = torch.where(row == column, -0.5, -1.0).double()
+    return Triangle(row * dimension + column, place.flatten(), factor)
+
+
 def natural_parameters(parameters: Parameters, expected: Expectations) -> Tensor:
     """Coefficients (…, K, P) of the features in the expected log density of a row."""
     dimension = parameters.mean.shape[-1]
     precision = expected.inverse_scale * parameters.degrees_of_freedom[..., None, None]
-    linear = (precision @ parameters.mean.unsqueeze(-1)).squeeze(-1)
+    linear = (precision * parameters.mean.unsqueeze(-2)).sum(-1)
     constant = 0.5 * (
         expected.log_det_precision
         - dimension * math.log(2 * math.pi)
         - dimension / parameters.mean_precision
         - (linear * parameters.mean).sum(-1)
     )
-    row, column = torch.triu_indices(dimension, dimension, device=precision.device)
-    # Each off-diagonal product stands once among the features, and twice in the form.
-    factor = torch.where(row == column, -0.5, -1.0).to(precision.dtype)
-    quadratic = precision[..., row, column] * factor
+    packing = triangle(dimension, precision.device)
+    quadratic = precision.flatten(-2).index_select(-1, packing.upper) * packing.factor.to(precision)
     constant = constant + expected.log_weights
     return torch.cat([quadratic, linear, constant.unsqueeze(-1)], -1)
 

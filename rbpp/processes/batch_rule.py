@@ -114,13 +114,13 @@ def _lost(process: str, error: Exception) -> tuple[str, Verdict, str]:
     cause = error.__cause__
     # Pyro's own error lists all shapes over many lines; what a reader needs is the site.
     mismatch = re.search(r"[Ss]hape mismatch inside plate\(.*?\) at site (\S+)", str(error))
-    hint = re.search(r"; \w+ is a scalar: .*", str(error))
+    hint = re.match(r"\w+ is a scalar: \S.*?; ", str(error))
     if not mismatch and not isinstance(cause, LostDimension):
         return process, "violated", str(error)
-    message = (
+    message = hint.group(0) if hint else ""
+    message += (
         f"loses a dimension in a batch of {BATCH[0]} worlds and {BATCH[1]} replicates: index "
         "dimensions from the right, keep reduced ones"
     )
-    message += hint.group(0) if hint else ""
     site = cause.site if isinstance(cause, LostDimension) else mismatch.group(1) if mismatch else ""
     return site, "violated", message

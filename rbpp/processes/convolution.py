@@ -37,7 +37,7 @@ def convolved(output: Any, noise: Any, placeholder: Tensor) -> Any | None:
         return None
     mean, covariance = moments
     shift = _same_for_rows(mean - placeholder)
-    if _is_mixture(output):
+    if is_mixture(output):
         parts = normal_moments(output.component_distribution)
         if parts is None:
             return None
@@ -75,7 +75,8 @@ def is_independent_noise(first: Any, second: Any, placeholders: tuple[Tensor, Te
     return same and torch.allclose(spread, other_spread, rtol=1e-9)
 
 
-def _is_mixture(distribution: Any) -> bool:
+def is_mixture(distribution: Any) -> bool:
+    """Whether it is a mixture of distributions of one kind, with weights."""
     return isinstance(distribution, MixtureSameFamily) and isinstance(
         distribution.mixture_distribution, Categorical
     )

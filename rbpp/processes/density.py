@@ -118,27 +118,38 @@ def density_of_values(distribution: Any, value: Tensor) -> Tensor:
     return log_prob(distribution, value) if found is None else found
 
 
-def density_of_normal_rows(distribution: Any, value: Tensor) -> Tensor | None:
-    """Log density of all rows together, (…, worlds, replicates), from their mean and covariance.
+def moments_of_normal_rows(distribution: Any, dims: int) -> tuple[Tensor, Tensor] | None:
+    """Mean (…, worlds, replicates, d) and covariance (…, d, d) of normal rows that are all alike.
 
-    Its cost for all pairs of data sets does not grow with the rows.
+    None of other rows.
 
     Args:
         distribution: of rows.
-        value: (…, worlds, replicates, 1, rows, d).
-
-    Returns:
-        None where rows are not normal, or not all alike.
+        dims: dimensions of their values, (…, worlds, replicates, 1, rows, d).
     """
     moments = normal_moments(distribution)
     if moments is None:
         return None
     mean, covariance = moments
-    if mean.dim() != value.dim() or covariance.dim() < 4:
+    if mean.dim() != dims or covariance.dim() < 4:
         return None
     if (*mean.shape[-3:-1], *covariance.shape[-4:-2]) != (1, 1, 1, 1):
         return None
-    mean, covariance = mean[..., 0, 0, :], covariance[..., 0, 0, :, :]
+    return mean[..., 0, 0, :], covariance[..., 0, 0, :, :]
+
+
+def density_of_normal_rows(distribution: Any, value: Tensor) -> Tensor:
+    """Log density of all rows together, (…, worlds, replicates), from their mean and covariance.
+
+    Its cost for all pairs of data sets does not grow with the rows.
+
+    Args:
+        distribution: of rows that have `moments_of_normal_rows`.
+        value: (…, worlds, replicates, 1, rows, d).
+    """
+    moments = moments_of_normal_rows(distribution, value.dim())
+    assert moments is not None
+    mean, covariance = moments
     rows = value.squeeze(-3).double()
     count, size = rows.shape[-2:]
     centre = rows.mean(-2)
@@ -148,7 +159,13 @@ def density_of_normal_rows(distribution: Any, value: Tensor) -> Tensor | None:
     precision = torch.cholesky_inverse(factor)
     log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     shift = centre - mean
-    apart = ((precision @ shift.unsqueeze(-1)).squeeze(-1) * shift).sum(-1)
+    # One matrix product where the covariance does not differ between the data sets of a world.
+    moved = (
+        shift @ precision.squeeze(-3)
+        if precision.shape[-3] == 1
+        else (precision @ shift.unsqueeze(-1)).squeeze(-1)
+    )
+    apart = (moved * shift).sum(-1)
     within = (precision * scatter).sum((-2, -1))
     return -0.5 * (count * (size * math.log(2 * math.pi) + log_det + apart) + within)
 

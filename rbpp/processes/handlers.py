@@ -60,6 +60,23 @@ def running(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
                 del store[name]
 
 
+@contextmanager
+def _seeds_set() -> Iterator[list[int]]:
+    """Seeds that a model gives to torch or Pyro, also where they are those that it runs with."""
+    found: list[int] = []
+    before = torch.manual_seed
+
+    def manual_seed(seed: int) -> torch.Generator:
+        found.append(seed)
+        return before(seed)
+
+    torch.manual_seed = manual_seed
+    try:
+        yield found
+    finally:
+        torch.manual_seed = before
+
+
 class Run(Messenger):
     """One run of a process, and what it says of every site.
 
@@ -101,7 +118,7 @@ class Run(Messenger):
         self, model: Callable[[], Any], seed: int = 0, device: torch.device | str = "cpu"
     ) -> Run:
         """The run itself, in float64, decided by the seed."""
-        with running(seed, device), in_double(model), self:
+        with running(seed, device), in_double(model), _seeds_set() as seeds, self:
             started = torch.initial_seed()
             try:
                 model()
@@ -111,11 +128,11 @@ class Run(Messenger):
                 if "dtype" not in str(error) and "scalar type" not in str(error):
                     raise
                 raise RuntimeError(
-                    f"{error}: rbpp runs models in float64, so give the model's own tensors that "
-                    "type, such as weights.double()"
+                    "rbpp runs models in float64: give the model's own tensors that type, such as "
+                    f"net.double() or weights.double() ({error})"
                 ) from error
             self.ended = other_states()
-            if torch.initial_seed() != started:
+            if seeds or torch.initial_seed() != started:
                 raise ValueError(
                     "Expected a model that sets no seed; got one that does (pyro.set_rng_seed or "
                     "torch.manual_seed inside it): every draw would be the same, whatever --seed is"

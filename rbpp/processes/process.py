@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from pyro.distributions import Delta
+from pyro.distributions import Delta, validation_enabled
 from torch import Tensor
 
 from rbpp.processes.graph import Graph, read_graph
@@ -224,6 +225,7 @@ def hold(
     requested: Collection[str],
     *,
     plate_sizes: Mapping[str, int] | None = None,
+    validate: bool = True,
     device: torch.device | str = "cpu",
 ) -> Run:
     """A run up to the last requested site, with all held that these depend on: nothing is drawn.
@@ -233,13 +235,16 @@ def hold(
         held: batched values; leading dimensions broadcast.
         requested: sites whose distribution or computed value is wanted.
         plate_sizes: plate to another number of rows.
+        validate: whether distributions look at their parameters; where these come from draws that
+            were validated, looking at those of all pairs again takes most of the time.
         device: where tensors that the model makes are put.
 
     Raises:
         ValueError: if a sample site that a requested one depends on is not held.
     """
     needed_sites(process, held, requested)
-    return Run(held, plate_sizes=plate_sizes, until=requested).of(process, 0, device)
+    with nullcontext() if validate else validation_enabled(False):
+        return Run(held, plate_sizes=plate_sizes, until=requested).of(process, 0, device)
 
 
 def needed_sites(process: Process, held: Collection[str], requested: Collection[str]) -> set[str]:
@@ -299,9 +304,9 @@ def _batched_run(process: Process, outer: tuple[int, int], inside: Mapping[str, 
     except (ValueError, RuntimeError, IndexError) as error:
         last = next(reversed(run.values), "its start")
         raise ValueError(
-            f"Expected {process.name} to run for many worlds and replicates at once (index "
-            f"dimensions from the right, keep reduced ones); got, after site {last!r}: {error}"
-            f"{_scalar_hint(process, run, inside)}"
+            f"{_scalar_hint(process, run, inside)}Expected {process.name} to run for many worlds "
+            "and replicates at once (index dimensions from the right, keep reduced ones); got, "
+            f"after site {last!r}: {error}"
         ) from error
 
 
@@ -320,7 +325,7 @@ def _scalar_hint(process: Process, failed: Run, inside: Mapping[str, int]) -> st
         except (ValueError, RuntimeError, IndexError):
             if len(further.values) <= len(failed.values):
                 continue
-        return f"; {name} is a scalar: against rows of vectors write {name}[..., None]"
+        return f"{name} is a scalar: against rows of vectors write {name}[..., None]; "
     return ""
 
 

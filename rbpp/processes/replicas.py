@@ -18,6 +18,7 @@ from rbpp.processes.convolution import convolved, is_independent_noise
 from rbpp.processes.density import (
     density_of_normal_rows,
     density_of_values,
+    moments_of_normal_rows,
     sum_over_plates,
 )
 from rbpp.processes.handlers import REQUIRED_SITES, Run
@@ -116,8 +117,14 @@ class Replicas:
         """Distribution of a site given the other values."""
         if integrate_output:
             return self._curated(values)
-        run = hold(self.process, {**self.world, **values}, [name], device=self.device)
-        return run.distributions[name]
+        return self._run(values, name).distributions[name]
+
+    def support(self, values: Mapping[str, Tensor], name: str) -> Any:
+        """The values that a site can have, a constraint of torch; None where it does not say."""
+        try:
+            return self._run(values, name).distributions[name].support
+        except NotImplementedError:
+            return None
 
     @cached_property
     def integrates_output(self) -> bool:
@@ -130,7 +137,7 @@ class Replicas:
             return False
         values = self.draw(1, "convolution")
         outputs = self._placeholder(), values["output"]
-        runs = [self._run({**values, "output": output}) for output in outputs]
+        runs = [self._run_to_synthetic({**values, "output": output}) for output in outputs]
         noises = [run.distributions["synthetic"] for run in runs]
         return is_independent_noise(noises[0], noises[1], outputs) and (
             convolved(runs[0].distributions["output"], noises[0], outputs[0]) is not None
@@ -144,7 +151,7 @@ class Replicas:
                 "out; got another process"
             )
         placeholder = self._placeholder()
-        run = self._run({**values, "output": placeholder})
+        run = self._run_to_synthetic({**values, "output": placeholder})
         return convolved(run.distributions["output"], run.distributions["synthetic"], placeholder)
 
     def _placeholder(self) -> Tensor:
@@ -152,10 +159,13 @@ class Replicas:
         site = self.sites["output"]
         return site.batched(torch.zeros(1, 1, *site.shape, dtype=torch.float64)).to(self.device)
 
-    def _run(self, values: Mapping[str, Tensor]) -> Run:
+    def _run_to_synthetic(self, values: Mapping[str, Tensor]) -> Run:
         held = {name: value for name, value in values.items() if name != "synthetic"}
-        wanted = ["output", "synthetic"]
-        return hold(self.process, {**self.world, **held}, wanted, device=self.device)
+        return self._run(held, "output", "synthetic")
+
+    def _run(self, values: Mapping[str, Tensor], *wanted: str) -> Run:
+        held = {**self.world, **values}
+        return hold(self.process, held, wanted, validate=False, device=self.device)
 
     def pairs(
         self,
@@ -187,23 +197,24 @@ class Replicas:
             chosen = slice(start, start + step)
             return {key: v[:, chosen].movedim(1, 0).unsqueeze(2) for key, v in swapped.items()}
 
-        def normal_rows(start: int, step: int) -> Tensor | None:
+        def distribution(start: int, step: int) -> Any:
             with torch.no_grad():
-                given = {**own, **others(start, step)}
-                distribution = self._distribution(given, name, integrate_output)
-                return density_of_normal_rows(distribution, rows.unsqueeze(0))
+                return self._distribution({**own, **others(start, step)}, name, integrate_output)
 
         layout = rows.dim() == 5 and rows.shape[2] == 1 and self._has_normal_rows(name)
-        if not per_row and layout and normal_rows(0, 1) is not None:
-            step = max(1, _PASS_ELEMENTS // (size * rows.shape[-1] ** 2))
-            of_all = [normal_rows(start, step) for start in range(0, count, step)]
-            return torch.cat(
-                [
-                    part.expand(min(step, count - place * step), self.worlds, rows.shape[1])
-                    for place, part in enumerate(of_all)
-                    if part is not None
-                ]
-            ).movedim(0, 2)
+        moments = None
+        if not per_row and layout:
+            moments = moments_of_normal_rows(distribution(0, 1), rows.dim() + 1)
+        if moments is not None:
+            # A covariance that data sets share costs nothing for each of them.
+            shared = moments[1].shape[-3] == 1
+            step = max(1, _PASS_ELEMENTS // (size * rows.shape[-1] ** (1 if shared else 2)))
+            parts = []
+            for start in range(0, count, step):
+                found = density_of_normal_rows(distribution(start, step), rows.unsqueeze(0))
+                shape = (min(step, count - start), self.worlds, rows.shape[1])
+                parts.append(found.expand(shape))
+            return torch.cat(parts).movedim(0, 2)
         step = max(1, _PASS_ELEMENTS // max(1, rows.numel()))
         parts = []
         for start in range(0, count, step):
@@ -231,8 +242,7 @@ class Replicas:
         """A deterministic site as the other values determine it, differentiable on request."""
         others = {key: value for key, value in values.items() if key != name}
         with torch.set_grad_enabled(gradient):
-            run = hold(self.process, {**self.world, **others}, [name], device=self.device)
-        return run.values[name]
+            return self._run(others, name).values[name]
 
     def _world(self, held: Values) -> Values:
         """Every site that the replicates of a world share, drawn where it is not held."""

@@ -7,15 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import (
-    Categorical,
-    Independent,
-    MixtureSameFamily,
-    MultivariateNormal,
-    Normal,
-)
 
 from rbpp.mixtures.mixture import GaussianMixture
+from rbpp.processes.convolution import convolved, is_independent_noise, is_mixture, normal_moments
 from rbpp.processes.density import run_given
 from rbpp.processes.handlers import ROW_PLATES
 from rbpp.processes.process import Process
@@ -46,16 +40,10 @@ def row_mixture(process: Process, values: Mapping[str, Tensor], site: str) -> Ga
             f"got {site!r}"
         )
     above = {name: value for name, value in values.items() if name not in (site, "synthetic")}
-    if site != "synthetic":
-        return _mixture(process, site, _row_distribution(process, above, site))
-    above.pop("output", None)
-    output = row_mixture(process, above, "output")
-    noise = _noise_covariance(process, above, output)
-    if noise is None:
-        return output
-    return GaussianMixture(
-        output.weights, output.means, output.covariances + noise.unsqueeze(-3), validate_args=False
-    )
+    if site == "synthetic":
+        above.pop("output", None)
+        return _mixture(process, "output", _curated(process, above))
+    return _mixture(process, site, _row_distribution(process, above, site))
 
 
 def _row_distribution(process: Process, values: Mapping[str, Tensor], site: str) -> Any:
@@ -75,72 +63,50 @@ def _row_distribution(process: Process, values: Mapping[str, Tensor], site: str)
     return run.distributions[site]
 
 
-def _noise_covariance(
-    process: Process, values: Mapping[str, Tensor], output: GaussianMixture
-) -> Tensor | None:
-    """Covariance (…, d, d) of ε where synthetic = output + ε is normal; None where ε is zero."""
-    refusal = ValueError(
-        f"Expected synthetic rows of {process.name} to be outputs plus independent normal noise, "
-        "for a density in closed form; got another curation"
-    )
-    covariances = []
-    for seed in (1, 2):  # two outputs apart: neither the shift nor the noise may depend on them
-        rows = output.sample((1,), generator=torch.Generator(output.means.device).manual_seed(seed))
-        given = rows.movedim(0, -2)
-        run = run_given(process, {**values, "output": given}, ["synthetic"], {"outputs": 1})
-        raw_output = run.values["output"]
-        if process.sites["synthetic"].deterministic:
-            if not torch.equal(run.values["synthetic"], raw_output):
-                raise refusal
-            continue
-        try:
-            noise = _mixture(process, "synthetic", run.distributions["synthetic"])
-        except ValueError:
-            raise refusal from None
-        if noise.components != 1 or not torch.allclose(noise.mean, given.squeeze(-2)):
-            raise refusal
-        covariances.append(noise.covariance)
-    if not covariances:
-        return None
-    if not torch.allclose(covariances[0], covariances[1]):
-        raise refusal
-    return covariances[0]
+def _curated(process: Process, above: Mapping[str, Tensor]) -> Any:
+    """Distribution of a curated row where synthetic = output + ε, ε being normal or zero."""
+    output = _row_distribution(process, above, "output")
+    own = next(iter(above.values()))
+    zero = own.new_zeros((1, *process.sites["output"].shape[1:]), dtype=torch.float64)
+    runs = [
+        run_given(process, {**above, "output": rows}, ["synthetic"], {"outputs": 1})
+        for rows in (zero, zero + 1)
+    ]
+    outputs = [run.values["output"] for run in runs]
+    noises = [run.distributions["synthetic"] for run in runs]
+    found = None
+    if not process.sites["synthetic"].deterministic:
+        if is_independent_noise(noises[0], noises[1], (outputs[0], outputs[1])):
+            found = convolved(output, noises[0], outputs[0])
+    elif all(torch.equal(run.values["synthetic"], run.values["output"]) for run in runs):
+        found = output
+    if found is None:
+        raise ValueError(
+            f"Expected synthetic rows of {process.name} to be outputs plus independent normal "
+            "noise, for a density in closed form; got another curation"
+        )
+    return found
 
 
 def _mixture(process: Process, site: str, distribution: Any) -> GaussianMixture:
     """A distribution as a mixture, without the site's inner dimensions, all of size one."""
-    refusal = ValueError(
-        f"Expected rows of {site!r} of {process.name} to be normal or a mixture of normals; got "
-        f"{type(distribution).__name__}"
-    )
-    if isinstance(distribution, MixtureSameFamily):
-        if not isinstance(distribution.mixture_distribution, Categorical):
-            raise refusal
-        weights = distribution.mixture_distribution.probs
-        moments = _moments(distribution.component_distribution)
-    else:
-        moments = _moments(distribution)
-        if moments is not None:
-            moments = moments[0].unsqueeze(-2), moments[1].unsqueeze(-3)
-            weights = torch.ones_like(moments[0][..., 0])
+    mixed = is_mixture(distribution)
+    moments = normal_moments(distribution.component_distribution if mixed else distribution)
     if moments is None:
-        raise refusal
+        raise ValueError(
+            f"Expected rows of {site!r} of {process.name} to be normal or a mixture of normals; "
+            f"got {type(distribution).__name__}"
+        )
     means, covariances = moments
-    inner = process.sites[site].padding + process.sites[site].batch_dimensions
-    outer = torch.broadcast_shapes(weights.shape[:-1], means.shape[:-2])[:-inner]
-    return GaussianMixture(
-        weights.reshape(*outer, *weights.shape[-1:]),
-        means.reshape(*outer, *means.shape[-2:]),
-        covariances.reshape(*outer, *covariances.shape[-3:]),
-        validate_args=False,
+    if not mixed:
+        means, covariances = means.unsqueeze(-2), covariances.unsqueeze(-3)
+    weights = distribution.mixture_distribution.probs if mixed else means.new_ones(1)
+    count, size = means.shape[-2:]
+    batch = distribution.batch_shape
+    outer = batch[: len(batch) - process.sites[site].padding - process.sites[site].batch_dimensions]
+    shapes = ((count,), (count, size), (count, size, size))
+    parts = (
+        value.expand(*batch, *own).reshape(*outer, *own)
+        for value, own in zip((weights, means, covariances), shapes, strict=True)
     )
-
-
-def _moments(distribution: Any) -> tuple[Tensor, Tensor] | None:
-    """Mean and covariance of a normal vector; None if it is another distribution."""
-    if isinstance(distribution, MultivariateNormal):
-        return distribution.mean, distribution.covariance_matrix
-    diagonal = isinstance(distribution, Independent) and isinstance(distribution.base_dist, Normal)
-    if diagonal and len(distribution.event_shape) == 1:
-        return distribution.mean, torch.diag_embed(distribution.variance)
-    return None
+    return GaussianMixture(*parts, validate_args=False)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from rbpp.checks import Check, Verdict, verdict_of, worst
@@ -168,7 +169,8 @@ def prompting_factor_exists(known: Evidence) -> Check:
         return Check(text, "unknown", known.missing.get("entropy_prompt_factor", ""))
     information = known.terms["information_prompt_output"]
     infinite = factor.value.isinf()
-    none = (information.value <= 2 * information.standard_error) | infinite
+    least = [one.interval(2.0)[0] for one in (information, information.lower) if one is not None]
+    none = (torch.stack(least).amax(0) <= 0) | infinite
     if not bool(none.any()):
         return Check(text, "holds", f"λ = {number(factor)}")
     return Check(

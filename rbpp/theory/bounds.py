@@ -8,7 +8,7 @@ rest is reported.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,11 +99,14 @@ class Bounds(Result):
         return found
 
     def details(self) -> Mapping[str, Any]:
-        """Estimators, reasons of missing terms, and notes, each by name of the term."""
+        """Estimators, reasons of missing terms, notes, and what stands as an estimate or a side
+        where an interval would be wrong, each by name of the term."""
+        described = {name: VARIABLES[name].stands_as for name in self.terms if name in VARIABLES}
         return {
             "estimators": self.estimators,
             "missing": self.missing,
             "notes": self.substitutes,
+            "stands_as": {name: kind for name, kind in described.items() if kind},
         }
 
 
@@ -188,12 +191,11 @@ def bounds(
             process_checks=process_checks,
         )
     )
-    sided = {
-        name: term
+    estimators = {
+        name: sides_in_words(term)
         for name, term in terms.items()
-        if (term.lower is not None or term.upper is not None) and not name.startswith("slack_")
+        if not name.startswith("slack_") and (term.lower or term.upper) is not None
     }
-    estimators = {name: sides_in_words(term) for name, term in sided.items()}
     attrs = {
         "estimators": estimators,
         "missing": found.missing,
@@ -201,22 +203,15 @@ def bounds(
         "saturated": _saturated(terms),
     }
     settings = {
-        "worlds": sizes.worlds,
+        **asdict(sizes),
         "worlds_at_once": min(worlds_in_memory(process, sizes), sizes.worlds),
-        "replicates": sizes.replicates,
         "pairs": min(sizes.pairs, sizes.replicates),
-        "groups": sizes.groups,
-        "inner": sizes.inner,
-        "learner": found.facts.learner,
-        "anchor_learner": found.facts.anchor_learner,
-        "loss_bound": constants.loss_bound,
+        **asdict(constants),
         "sub_gaussian": mean_sigma,
         "sub_gaussian_from": sigma_from,
-        "layers": constants.layers,
-        "contraction": constants.contraction,
-        "resolution": constants.resolution,
-        "rows_anchor": found.facts.rows["anchor"],
-        "rows_synthetic": found.facts.rows["synthetic"],
+        "learner": found.facts.learner,
+        "anchor_learner": found.facts.anchor_learner,
+        **{f"rows_{name}": count for name, count in found.facts.rows.items()},
         "seed": compute.seed,
     }
     group = _worlds_group(terms, found.world, sizes.worlds)
@@ -284,11 +279,11 @@ def worlds_in_memory(process: Process, sizes: SampleSizes) -> int:
 def world_batches(worlds: int, at_once: int) -> list[Batch]:
     """All worlds, so many at once.
 
-    >>> world_batches(5, 2)
-    [Batch(number=0, worlds=2), Batch(number=1, worlds=2), Batch(number=2, worlds=1)]
+    >>> world_batches(5, 3)
+    [Batch(number=0, first=0, worlds=3), Batch(number=1, first=3, worlds=2)]
     """
-    firsts = range(0, worlds, at_once)
-    return [Batch(number, min(at_once, worlds - first)) for number, first in enumerate(firsts)]
+    firsts = enumerate(range(0, worlds, at_once))
+    return [Batch(number, first, min(at_once, worlds - first)) for number, first in firsts]
 
 
 @one_thread()  # two threads for tensors this small made 24 seconds of work 128 on a busy machine

@@ -102,39 +102,50 @@ def _prompt_to_output(
     found.terms["entropy_output"] = gain + about_prompt
 
 
-def _integrated_pairs(replicas: Replicas, few: Values, held: tuple[str, ...], label: str) -> Tensor:
-    """log mean_k p(output_i | held_j, fresh draw k of what is between them): (worlds, R, R)."""
-    given = {name: few[name] for name in held if name in few}
-    idle: Values = {name: few[name] for name in ("target", "unprompted") if name in few}
-    total = None
+def _integrated_pairs(
+    replicas: Replicas, few: Values, held: tuple[str, ...], label: str
+) -> list[Tensor]:
+    """log mean_k p(output_i | held_j, fresh draw k of what is between them), (worlds, R, R), over
+    each half of the draws."""
+    # What does not lie between, and what comes after it, need not be drawn.
+    idle = ("target", "unprompted", "output", "synthetic")
+    given = {name: few[name] for name in (*held, *idle) if name in few}
+    totals: list[Tensor | None] = [None, None]
     for index in range(INTERMEDIATE_DRAWS):
-        count = few["output"].shape[1]
-        fresh = replicas.draw(count, f"{label} {index}", given={**given, **idle})
+        fresh = replicas.draw(_count(few), f"{label} {index}", given=given)
         between = {n: fresh[n] for n in (*_PROMPT_SITES, "model_factor") if n in fresh}
         part = replicas.pairs(few, "output", between)
-        total = part if total is None else torch.logaddexp(total, part)
-    assert total is not None
-    return total - math.log(INTERMEDIATE_DRAWS)
+        total = totals[index % 2]
+        totals[index % 2] = part if total is None else torch.logaddexp(total, part)
+    return [total - math.log(INTERMEDIATE_DRAWS / 2) for total in totals if total is not None]
 
 
-def _integrated(scores: Tensor, sides: Estimate) -> Estimate:
-    """An information from scores that only estimate a density.
+def _integrated(halves: list[Tensor], sides: Estimate) -> Estimate:
+    """An information from scores that only estimate a density, with two halves of their draws.
 
     InfoNCE bounds from below whatever the scores are. From above the given upper side does. The
-    value is the middle of the contrastive bounds of the scores, kept between both.
+    value is the middle of the contrastive bounds of the scores, kept between both. The logarithm of
+    an average over k draws is too low by a term in 1/k: what all draws gain over half of them is
+    added, and half of it is in the error.
     """
     assert sides.lower is not None
     assert sides.upper is not None
-    possible = scores.diagonal(dim1=-2, dim2=-1) > -math.inf
-    floor = scores.masked_fill(scores == -math.inf, -1e6)  # possible, but not among the few draws
-    middle = midpoint(*contrastive_bounds(torch.where(possible.unsqueeze(-1), scores, floor)))
+    middle = _contrast(torch.logaddexp(*halves) - math.log(2))
+    gained = middle.value - (_contrast(halves[0]).value + _contrast(halves[1]).value) / 2
     assert middle.lower is not None
     lower = replace(
         middle.lower,
         value=torch.maximum(middle.lower.value, sides.lower.value.clamp_min(0)),
     )
-    kept = torch.minimum(torch.maximum(middle.value, lower.value), sides.upper.value)
-    return replace(middle, value=kept, lower=lower, upper=sides.upper)
+    value = torch.minimum(torch.maximum(middle.value + gained, lower.value), sides.upper.value)
+    error = torch.hypot(middle.standard_error, gained / 2)
+    return replace(middle, value=value, standard_error=error, lower=lower, upper=sides.upper)
+
+
+def _contrast(scores: Tensor) -> Estimate:
+    possible = scores.diagonal(dim1=-2, dim2=-1) > -math.inf
+    floor = scores.masked_fill(scores == -math.inf, -1e6)  # possible, but not among the few draws
+    return midpoint(*contrastive_bounds(torch.where(possible.unsqueeze(-1), scores, floor)))
 
 
 def _model_factor(
@@ -207,7 +218,11 @@ def _prompt_factor(
 def _gaussian_entropy(
     replicas: Replicas, values: Values, name: str, resolution: float
 ) -> Estimate | None:
-    """Entropy of the Gaussian with the site's covariance, an upper bound of the site's entropy."""
+    """Entropy of the Gaussian with the site's covariance, an upper bound of the site's entropy.
+
+    The log determinant of a covariance of few draws is too small; what it lacks in expectation,
+    and its error, are those of normal draws (Wishart).
+    """
     site, count = replicas.sites[name], _count(values)
     if site.discrete or count < 4 * site.coordinates:
         return None
@@ -215,8 +230,12 @@ def _gaussian_entropy(
     centred = flat - flat.mean(1, keepdim=True)
     covariance = centred.mT @ centred / (count - 1)
     size = flat.shape[-1]
-    value = 0.5 * (size * math.log(2 * math.pi * math.e) + torch.logdet(covariance))
-    error = torch.full_like(value, math.sqrt(size / (2 * count)))  # of half a log determinant
+    halves = (count - 1 - torch.arange(size, dtype=torch.float64, device=flat.device)) / 2
+    lacking = size * math.log((count - 1) / 2) - float(halves.digamma().sum())
+    constant = size * math.log(2 * math.pi * math.e) + lacking
+    value = 0.5 * (constant + torch.logdet(covariance))
+    spread = 0.5 * math.sqrt(float(torch.polygamma(1, halves).sum()))
+    error = torch.full_like(value, spread)
     method = "Gaussian of the same covariance"
     return _at_resolution(Estimate(value, error, count, "upper", method=method), size, resolution)
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import StudentT
+from torch.distributions import StudentT, Transform, biject_to, constraints
+from torch.distributions.transforms import identity_transform
 
 from rbpp.processes.replicas import Replicas, Values
 from rbpp.randomness import spawn
@@ -27,6 +28,7 @@ _PRIOR = 0.4  # share of draws that do not look at the row
 LEAST_EFFECTIVE = 10.0
 _WORST_ROWS = 0.1  # a world has the effective sample size of its row at this quantile
 _IDLE = ("target", "unprompted")
+_SAME = identity_transform
 # Stands for log 0 where no drawn output could have become this row.
 UNSEEN = -1e6
 
@@ -107,28 +109,33 @@ def row_scores(
     settings, count = few["output"].shape[1], points.shape[1]
     generator = torch.Generator(points.device).manual_seed(spawn(replicas.seed, label))
     pool = None if paired else fresh_outputs(replicas, few, -(-2 * _DRAWS // settings), label)
-    residual = (few["output"] - few["synthetic"]).double()
+    free = _coordinates(replicas, few, points)
+    residual = free.inv(few["output"].double()) - free.inv(few["synthetic"].double())
     event = tuple(range(residual.dim()))[4:]
     flat = residual.flatten(1, 3)
     centre = flat.median(1, keepdim=True).values
     scale = 1.4826 * (flat - centre).abs().median(1, keepdim=True).values
     scale = torch.maximum(_WIDTH * scale, 1e-3 * flat.std(1, keepdim=True)).clamp_min(1e-12)
-    middle = points + centre.unsqueeze(1).unsqueeze(1)
+    middle = free.inv(points.double()) + centre.unsqueeze(1).unsqueeze(1)
     width = scale.unsqueeze(1).unsqueeze(1).expand_as(middle)
     around = StudentT(float(_FREEDOM), middle, width, validate_args=False)
 
-    def log_weight(output: Tensor) -> Tensor:
+    def log_weight(output: Tensor, possible: Tensor) -> Tensor:
+        """Of `output`; `possible` takes its place where no prompt gives it."""
         values = {"output": output, **above}
         if paired:
             conditional = replicas.row_log_density(values, "output").unsqueeze(2)
         else:
             conditional = replicas.pairs(values, "output", above, per_row=True)
         prior = conditional.logsumexp(2) - math.log(conditional.shape[2])
-        near = around.log_prob(output)
+        beyond = prior == -math.inf
+        output = torch.where(beyond.unsqueeze(2)[(..., *(None,) * len(event))], possible, output)
+        inner = free.inv(output)
+        near = around.log_prob(inner) - free.log_abs_det_jacobian(inner, output)
         near = (near.sum(event) if event else near).squeeze(2)
         proposal = torch.logaddexp(prior + math.log(_PRIOR), near + math.log1p(-_PRIOR))
         curated = replicas.row_log_density({"output": output, "synthetic": points}, "synthetic")
-        return conditional + (curated - proposal).unsqueeze(2)
+        return conditional + torch.where(beyond, 0.0, curated - proposal).unsqueeze(2)
 
     size = _DRAWS if pool is None else pool.shape[1]
     shifts = torch.randperm(size, generator=generator)[:_DRAWS].tolist()
@@ -142,16 +149,32 @@ def row_scores(
         chance = torch.rand(points.shape[:4], generator=generator, dtype=torch.float64)
         others = torch.randn((_FREEDOM, *points.shape), generator=generator, dtype=torch.float64)
         # Student's t is a normal over the root of a mean of squared normals.
-        drawn = middle + width * normal / others.square().mean(0).sqrt()
+        drawn = free(middle + width * normal / others.square().mean(0).sqrt())
         chosen = (chance < _PRIOR).reshape(*chance.shape, *(1,) * len(event))
-        weight = log_weight(torch.where(chosen, prior, drawn))
+        weight = log_weight(torch.where(chosen, prior, drawn), prior)
         total, square = torch.logaddexp(total, weight), torch.logaddexp(square, 2 * weight)
     found = (total - math.log(_DRAWS)).clamp_min(UNSEEN)
     effective = torch.where(total > UNSEEN, (2 * total - square).exp(), 0.0)
     true = None
     if own:
-        true = of_own(log_weight(few["output"]))
+        true = of_own(log_weight(few["output"], few["output"]))
     return RowScores(found, effective, _DRAWS, true)
+
+
+def _coordinates(replicas: Replicas, few: Values, points: Tensor) -> Transform:
+    """From the line to the numbers that an output can be, where curated rows are such numbers too.
+
+    Noise on positive rows is mostly a factor: on their logarithms it is alike for all.
+    """
+    support = replicas.support(few, "output")
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    try:
+        free = biject_to(support)
+        inside = all(bool(support.check(rows).all()) for rows in (points, few["synthetic"]))
+    except NotImplementedError:
+        return _SAME
+    return free if inside and free.domain.event_dim == free.codomain.event_dim == 0 else _SAME
 
 
 def fresh_outputs(replicas: Replicas, few: Values, count: int, label: str) -> Tensor:

@@ -14,20 +14,21 @@ from torch import Tensor
 
 from rbpp.compute import Compute
 from rbpp.estimate import Estimate, exactly
-from rbpp.processes.replicas import Replicas, Values
+from rbpp.processes.replicas import Replicas
 from rbpp.theory.chain_information import chain_information
 from rbpp.theory.curated_entropy import is_copy
 from rbpp.theory.learner_choice import default_learner
 from rbpp.theory.learner_information import (
     ConditionalInformation,
+    Trained,
     conditional_information,
     information_given_held,
     information_of_held,
-    learner_information,
+    pilot_rows,
 )
-from rbpp.theory.learners import Learner, LearnerPosterior, PreparedLearner
+from rbpp.theory.learners import Learner
 from rbpp.theory.model_factor import factor_kind
-from rbpp.theory.risk import Risks, anchor_risks, estimated_sub_gaussian, synthetic_risks
+from rbpp.theory.risk import Risks, estimated_sub_gaussian, measured_risks
 from rbpp.theory.settings import LemmaConstants, SampleSizes
 from rbpp.theory.terms import EstimatedTerms
 from rbpp.theory.total_variation import total_variations
@@ -38,10 +39,17 @@ _STAGES = ("draws", "chain", "learner", "anchors", "risks", "bounds")
 
 
 class Batch(NamedTuple):
-    """Some of the worlds; `number` among the batches decides the draws in them."""
+    """Some of the worlds, from the `first` on; `number` among the batches decides their draws."""
 
     number: int
+    first: int
     worlds: int
+
+    def of(self, world: Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:
+        """The batch's part of given worlds, (worlds, …) per site."""
+        if world is None:
+            return None
+        return {name: value[self.first :][: self.worlds] for name, value in world.items()}
 
 
 def estimate_terms(
@@ -62,17 +70,12 @@ def estimate_terms(
     compute = compute.spawn("worlds", batch.number) if batch.number else compute
     replicates = sizes.replicates
     stages = compute.stages(_STAGES, "bounds")
-    first = batch.number * sizes.worlds_at_once
     replicas = Replicas(
         model,
         worlds=batch.worlds,
         seed=compute.seed,
         device=compute.device,
-        world=(
-            None
-            if world is None
-            else {name: value[first : first + batch.worlds] for name, value in world.items()}
-        ),
+        world=batch.of(world),
     )
     values = replicas.draw(replicates, "replicates")
     draws = compute.generator("learners", device=compute.device)
@@ -85,24 +88,19 @@ def estimate_terms(
 
     anchor_learner = anchor_learner or learner or default_learner(replicas, "anchor")
     learner = learner or default_learner(replicas, "synthetic")
-    prepared = learner.prepare(_pilot(replicas, "synthetic"), draws)
-    learned = prepared.fit(replicas.rows(values, "synthetic"))
-    learning = _SyntheticLearner(replicas, prepared, learned, values, sizes, draws)
+    synthetic = Trained.of(learner, replicas, values, "synthetic", draws)
+    learning = _SyntheticLearner(synthetic, sizes)
     learning.estimate(found.terms)
     found |= learning.found
     next(stages)
 
-    anchors_prepared = anchor_learner.prepare(_pilot(replicas, "anchor"), draws)
-    anchors_learned = anchors_prepared.fit(replicas.rows(values, "anchor"))
-    found.terms["information_anchor_learner"] = learner_information(
-        anchors_learned, replicates, draws
-    )
+    anchors = Trained.of(anchor_learner, replicas, values, "anchor", draws)
+    found.terms["information_anchor_learner"] = anchors.information
     next(stages)
 
     found |= total_variations(replicas, values)
-    risks = synthetic_risks(replicas, prepared, learned, values, draws)
-    anchors = anchor_risks(replicas, anchors_prepared, anchors_learned, values, draws)
-    found |= _risk_terms(risks, anchors, constants.loss_bound)
+    risks = measured_risks(synthetic)
+    found |= _risk_terms(risks, measured_risks(anchors), constants.loss_bound)
     next(stages)
 
     losses = None if risks is None else (float(risks.losses.min()), float(risks.losses.max()))
@@ -133,25 +131,21 @@ def estimate_terms(
 class _SyntheticLearner:
     """Informations of W trained on S_gen, with parts of the chain held fixed."""
 
-    replicas: Replicas
-    prepared: PreparedLearner
-    learned: LearnerPosterior
-    values: Values
+    trained: Trained
     sizes: SampleSizes
-    draws: torch.Generator
     found: EstimatedTerms = field(default_factory=EstimatedTerms)
     rests: dict[str, Estimate] = field(default_factory=dict)
     paired: dict[str, Estimate] = field(default_factory=dict)
 
     def estimate(self, chain: dict[str, Estimate]) -> None:
         """I(S_gen; W), I(e_p; W), I(e_M; W), I(e_M; W | e_p), δ_ε, and I(S_anchor; W)."""
-        terms, sites = self.found.terms, self.replicas.sites
-        count, kind = self.sizes.replicates, factor_kind(self.replicas)
-        total = learner_information(self.learned, count, self.draws)
+        replicas, terms = self.trained.replicas, self.found.terms
+        sites, kind = replicas.sites, factor_kind(replicas)
+        total = self.trained.information
         terms["information_synthetic_learner"] = total
         prompt = self._given(_PROMPTS, "prompt held")
         assert prompt is not None
-        if sites["synthetic"].random and not is_copy(self.replicas, self.values):
+        if sites["synthetic"].random and not is_copy(replicas, self.trained.values):
             held = self._given((*_PROMPTS, "model_factor", "output"), "output held")
             assert held is not None
             terms["curation_leak"] = held.information
@@ -176,15 +170,9 @@ class _SyntheticLearner:
             self._add("information_model_factor_learner", factor, [])
 
     def _given(self, names: tuple[str, ...], label: str) -> ConditionalInformation | None:
+        outer = min(self.sizes.groups, self.sizes.replicates)
         return conditional_information(
-            self.replicas,
-            self.prepared,
-            self.values,
-            names,
-            outer=min(self.sizes.groups, self.sizes.replicates),
-            inner=self.sizes.inner,
-            label=label,
-            generator=self.draws,
+            self.trained, names, outer=outer, inner=self.sizes.inner, label=label
         )
 
     def _add(
@@ -197,14 +185,8 @@ class _SyntheticLearner:
             )
             return
         total = self.found.terms["information_synthetic_learner"]
-        found = information_of_held(
-            total,
-            self.learned,
-            self.sizes.replicates,
-            held,
-            self.draws,
-            [ceiling for ceiling in ceilings if ceiling is not None],
-        )
+        known = [ceiling for ceiling in ceilings if ceiling is not None]
+        found = information_of_held(total, self.trained, held, known)
         self.found.terms[name], self.rests[name] = found.plain, found.rest(total)
         self.paired[name] = found.paired
 
@@ -228,17 +210,13 @@ def settled_learners(
     draws = compute.generator("learners", device=compute.device)
 
     def settled(chosen: Learner, site: str) -> Learner:
-        return chosen if chosen.settle is None else chosen.settle(_pilot(replicas, site), draws)
+        return chosen if chosen.settle is None else chosen.settle(pilot_rows(replicas, site), draws)
 
     anchor_learner = anchor_learner or learner or default_learner(replicas, "anchor")
     return (
         settled(learner or default_learner(replicas, "synthetic"), "synthetic"),
         settled(anchor_learner, "anchor"),
     )
-
-
-def _pilot(replicas: Replicas, name: str) -> Tensor:
-    return replicas.rows(replicas.draw(1, "pilot"), name)[:, 0]
 
 
 def _risk_terms(risks: Risks | None, anchors: Risks | None, loss_bound: float) -> EstimatedTerms:

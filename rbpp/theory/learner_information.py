@@ -18,7 +18,13 @@ from torch import Tensor
 from rbpp.estimate import Estimate, exactly, mean_estimate
 from rbpp.processes.replicas import Replicas, Values
 from rbpp.theory.information import contrastive_bounds, variational_upper_bound
-from rbpp.theory.learners import FOLDS, LearnerPosterior, PreparedLearner, divergences
+from rbpp.theory.learners import (
+    FOLDS,
+    Learner,
+    LearnerPosterior,
+    PreparedLearner,
+    divergences,
+)
 from rbpp.theory.model_factor import factor_kind, output_with_factor
 
 # Contrastive samples: the lower bound cannot exceed log 64 = 4.2 nats, the cost is the square.
@@ -35,6 +41,53 @@ _CLEAR = 2.0
 # leave-one-out bound undercut a sound variational one in one world of forty, and Lemma 4.8 seemed
 # violated there.
 _OVERRULES = 4.0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A learner and what it learned from the rows of a site, of every data set in every world.
+
+    Attributes:
+        replicas, values: the process in its worlds, and draws of it.
+        site: whose rows are learned from.
+        prepared, learned: the learner, and q(W | S).
+        generator: source of W.
+    """
+
+    replicas: Replicas
+    values: Values
+    site: str
+    prepared: PreparedLearner
+    learned: LearnerPosterior
+    generator: torch.Generator
+
+    @staticmethod
+    def of(
+        learner: Learner,
+        replicas: Replicas,
+        values: Values,
+        site: str,
+        generator: torch.Generator,
+    ) -> Trained:
+        """Prepare the learner on pilot rows, and train it."""
+        prepared = learner.prepare(pilot_rows(replicas, site), generator)
+        learned = prepared.fit(replicas.rows(values, site))
+        return Trained(replicas, values, site, prepared, learned, generator)
+
+    @property
+    def count(self) -> int:
+        """Data sets in a world."""
+        return self.values["anchor"].shape[1]
+
+    @property
+    def information(self) -> Estimate:
+        """I(S; W); see `learner_information`."""
+        return learner_information(self.learned, self.count, self.generator)
+
+
+def pilot_rows(replicas: Replicas, site: str) -> Tensor:
+    """Rows of a data set of every world that no learner is trained on: (worlds, n, d)."""
+    return replicas.rows(replicas.draw(1, "pilot"), site)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -107,29 +160,19 @@ def learner_information(
 
 
 def conditional_information(
-    replicas: Replicas,
-    prepared: PreparedLearner,
-    values: Values,
-    held: Iterable[str],
-    *,
-    outer: int,
-    inner: int,
-    label: str,
-    generator: torch.Generator,
+    trained: Trained, held: Iterable[str], *, outer: int, inner: int, label: str
 ) -> ConditionalInformation | None:
     """I(S_gen; W | held sites), by learners of `inner` data sets for each of `outer` values.
 
     None where a model factor below the output cannot be held while the prompt varies.
 
     Args:
-        replicas: the process in its worlds.
-        prepared: the learner.
-        values: draws whose first `outer` replicates give the values of the held sites.
+        trained: the learner of S_gen; its first `outer` data sets give the values of held sites.
         held: sites held fixed; all else that matters is drawn afresh.
         outer, inner: outer and inner samples, both at least 2.
         label: names the draws.
-        generator: source of W.
     """
+    replicas, values, generator = trained.replicas, trained.values, trained.generator
     names = set(held)
     shifted = "model_factor" in names and factor_kind(replicas) == "below"
     if shifted:  # it follows from the output
@@ -152,7 +195,7 @@ def conditional_information(
         given |= {name: fresh[name] for name in prompts if name in fresh}
         given["output"] = output
     drawn = replicas.draw(outer * inner, label, given=given)
-    learned = prepared.fit(replicas.rows(drawn, "synthetic")).grouped(outer)
+    learned = trained.prepared.fit(replicas.rows(drawn, "synthetic")).grouped(outer)
     each = learner_information(learned, inner, generator, pairs=_INNER_CONTRASTIVE_SAMPLES)
     found = _over_outer_samples(each)
     across, within = divergences(learned, inner)
@@ -163,10 +206,8 @@ def conditional_information(
 
 def information_of_held(
     total: Estimate,
-    learned: LearnerPosterior,
-    count: int,
+    trained: Trained,
     held: ConditionalInformation,
-    generator: torch.Generator,
     ceilings: Iterable[Estimate] = (),
 ) -> InformationOfHeld:
     """I(held; W) = I(S; W) − I(S; W | held), between its sides, in two ways.
@@ -179,25 +220,22 @@ def information_of_held(
     data sets; where outer samples differ more it only loses draws.
 
     Args:
-        total: I(S; W).
-        learned: q(W | S) of `count` data sets with nothing held, whose information is `total`.
-        count: their number.
+        total: I(S; W) of the learner.
+        trained: the learner, with nothing held.
         held: what is left with the part held.
-        generator: source of W.
         ceilings: further upper bounds, by data processing.
-
     """
     assert total.upper is not None
-    lower = _not_negative(_contrast_of_outer_samples(held, generator))
+    lower = _not_negative(_contrast_of_outer_samples(held, trained.generator))
     plain = _named_difference(total, held.information)
     assert plain.upper is not None
     upper = _smaller(plain.upper, replace(total.upper, method="information of all data"))
     for ceiling in ceilings:
         upper = _smaller(upper, replace(ceiling, method="data processing"))
-    across, within = divergences(learned, count)
+    across, within = divergences(trained.learned, trained.count)
     own = _middle(*divergences(held.learned, held.inner))
     excess = (across - _middle(across, within)).mean(-1)  # of a fit to other data sets
-    apart = held.learned.divergence(learned.grouped(1)) - own
+    apart = held.learned.divergence(trained.learned.grouped(1)) - own
     paired = mean_estimate(apart.mean(-1) - excess.unsqueeze(-1))
     return InformationOfHeld(_kept(plain, lower, upper), _kept(paired, lower, upper), held)
 

@@ -8,15 +8,14 @@ are independent, which the lemmas need.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from rbpp.estimate import Estimate, mean_estimate
-from rbpp.processes.replicas import Replicas, Values
-from rbpp.theory.learners import LearnerPosterior, PreparedLearner
+from rbpp.processes.replicas import Values
+from rbpp.theory.learner_information import Trained
 from rbpp.theory.model_factor import sites_above_output
 
 # Sets of fresh rows, an even number, for the mean absolute gap.
@@ -42,66 +41,40 @@ class Risks:
     losses: Tensor
 
 
-def synthetic_risks(
-    replicas: Replicas,
-    prepared: PreparedLearner,
-    learned: LearnerPosterior,
-    values: Values,
-    generator: torch.Generator,
-) -> Risks | None:
-    """Risks of W trained on S_gen; None where the learner has no loss."""
+def measured_risks(trained: Trained) -> Risks | None:
+    """Risks of a learner; None where it has no loss.
+
+    Fresh rows of S_gen are drawn given all that is above the output; those of the anchors are the
+    anchors of other data sets.
+    """
+    replicas, values, site = trained.replicas, trained.values, trained.site
+    parameters = trained.learned.draw(trained.generator)
+
+    def losses(drawn: Values, name: str) -> Tensor | None:
+        return trained.prepared.loss(parameters, replicas.rows(drawn, name))
+
     names = (*sites_above_output(replicas), "target", "unprompted")
     held = {name: values[name] for name in names if name in values}
 
-    def fresh(index: int) -> Values:
+    def fresh(index: int) -> Tensor | None:
+        if site == "anchor":
+            return losses({"anchor": values["anchor"].roll(index + 1, dims=1)}, site)
         label = "fresh synthetic" + (f" {index}" if index else "")
-        return replicas.draw(values["anchor"].shape[1], label, given=held)
+        return losses(replicas.draw(trained.count, label, given=held), site)
 
-    return _risks(replicas, prepared, learned, values, fresh, "synthetic", generator)
-
-
-def anchor_risks(
-    replicas: Replicas,
-    prepared: PreparedLearner,
-    learned: LearnerPosterior,
-    values: Values,
-    generator: torch.Generator,
-) -> Risks | None:
-    """Risks of W' trained on the anchors; the anchors of other replicates are the fresh rows."""
-
-    def fresh(index: int) -> Values:
-        return {**values, "anchor": values["anchor"].roll(index + 1, dims=1)}
-
-    return _risks(replicas, prepared, learned, values, fresh, "anchor", generator)
-
-
-def _risks(
-    replicas: Replicas,
-    prepared: PreparedLearner,
-    learned: LearnerPosterior,
-    values: Values,
-    fresh: Callable[[int], Values],
-    name: str,
-    generator: torch.Generator,
-) -> Risks | None:
-    parameters = learned.draw(generator)
-    sample = prepared.loss(parameters, replicas.rows(values, name))
-    own = prepared.loss(parameters, replicas.rows(fresh(0), name))
+    sample, own = losses(values, site), fresh(0)
     if sample is None or own is None:
         return None
-    task = None
-    if "target" in replicas.sites:
-        task = prepared.loss(parameters, replicas.rows(values, "target"))
-    gap = own.mean(-1) - sample.mean(-1)
-    draws = f"learners of the {name} rows"
-    gaps = [gap]
+    task = losses(values, "target") if "target" in replicas.sites else None
+    gaps = [own.mean(-1) - sample.mean(-1)]
     for index in range(1, _FRESH_SETS):
-        losses = prepared.loss(parameters, replicas.rows(fresh(index), name))
-        assert losses is not None
-        gaps.append(losses.mean(-1) - sample.mean(-1))
+        further = fresh(index)
+        assert further is not None
+        gaps.append(further.mean(-1) - sample.mean(-1))
+    draws = f"learners of the {site} rows"
     return Risks(
         None if task is None else mean_estimate(task.mean(-1) - sample.mean(-1), draws=draws),
-        mean_estimate(gap, draws=draws),
+        mean_estimate(gaps[0], draws=draws),
         mean_estimate(absolute_value(torch.stack(gaps)), method="extrapolated in fresh rows"),
         own,
     )

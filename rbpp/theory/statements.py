@@ -374,7 +374,10 @@ def _corners(
 
 def _completed(name: str, term: Estimate, found: WorldEstimates) -> Estimate:
     """A composed term with what its own estimate has besides value and error."""
-    if found.facts.factor == "absent" and name == "information_model_factor_learner":
+    described = VARIABLES.get(name)
+    is_side = described is not None and described.stands_as == "upper side"
+    stands_in = found.facts.factor == "absent" and name == "information_model_factor_learner"
+    if is_side or stands_in:
         term = replace(term, direction="upper")
     own = found.terms.get(name)
     if own is None:

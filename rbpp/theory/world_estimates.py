@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -133,15 +132,20 @@ def join(parts: Sequence[WorldEstimates], worlds: Sequence[int]) -> WorldEstimat
     spreads = [part.sub_gaussian for part in parts if part.sub_gaussian is not None]
     missing = {name: why for part in reversed(parts) for name, why in part.missing.items()}
     facts = asdict(parts[0].facts) | {"losses": (min(lows), max(highs)) if losses else None}
+    kinds = {
+        kind: {
+            name: _joined([getattr(part, kind)[name] for part in parts])
+            for name in getattr(parts[0], kind)
+            if all(name in getattr(part, kind) for part in parts)
+        }
+        for kind in _ESTIMATES
+    }
+    kinds["terms"] = {name: one for name, one in kinds["terms"].items() if name not in missing}
     return WorldEstimates(
-        terms={
-            name: _joined(of, worlds)
-            for name, of in _by_name([part.terms for part in parts])
-            if name not in missing
+        **kinds,
+        world={
+            name: _values([part.world[name] for part in parts], worlds) for name in parts[0].world
         },
-        rests={name: _joined(of, worlds) for name, of in _by_name([p.rests for p in parts])},
-        paired={name: _joined(of, worlds) for name, of in _by_name([p.paired for p in parts])},
-        world={name: _values(of, worlds) for name, of in _by_name([p.world for p in parts])},
         sub_gaussian=torch.cat(spreads) if spreads else None,
         missing=missing,
         notes={name: note for part in reversed(parts) for name, note in part.notes.items()},
@@ -181,50 +185,31 @@ def _unflatten(name: str, tensors: Mapping[str, Tensor], described: Mapping[str,
     )
 
 
-def _by_name(
-    parts: Sequence[Mapping[str, Value]],
-) -> Iterator[tuple[str, list[Value | None]]]:
-    """Every name, in order of first appearance, with what each part has of it."""
-    for name in dict.fromkeys(name for part in parts for name in part):
-        yield name, [part.get(name) for part in parts]
+def _joined(parts: Sequence[Estimate]) -> Estimate:
+    def side(name: str) -> Estimate | None:
+        of = [own for part in parts if (own := getattr(part, name)) is not None]
+        return _joined(of) if len(of) == len(parts) else None
 
-
-def _joined(parts: Sequence[Estimate | None], worlds: Sequence[int]) -> Estimate:
-    known = [part for part in parts if part is not None]
-    values, errors = [], []
-    for part, count in zip(parts, worlds, strict=True):
-        nothing = torch.full((count,), math.nan, dtype=known[0].value.dtype)
-        values.append(nothing if part is None else part.value)
-        errors.append(nothing if part is None else part.standard_error)
-    samples = [part.samples for part in known if part.samples is not None]
+    samples = [part.samples for part in parts if part.samples is not None]
     whole = len(samples) == len(parts)
     return Estimate(
-        torch.cat(values),
-        torch.cat(errors),
-        known[0].count,
-        known[0].direction,
-        lower=_joined_side([part and part.lower for part in parts], worlds),
-        upper=_joined_side([part and part.upper for part in parts], worlds),
-        method=" or ".join(dict.fromkeys(part.method for part in known)),
-        limit=min(part.limit for part in known),
+        torch.cat([part.value for part in parts]),
+        torch.cat([part.standard_error for part in parts]),
+        parts[0].count,
+        parts[0].direction,
+        lower=side("lower"),
+        upper=side("upper"),
+        method=" or ".join(dict.fromkeys(part.method for part in parts)),
+        limit=min(part.limit for part in parts),
         samples=torch.cat(samples, -1) if whole else None,
-        draws=known[0].draws if whole else "",
+        draws=parts[0].draws if whole else "",
     )
 
 
-def _joined_side(parts: Sequence[Estimate | None], worlds: Sequence[int]) -> Estimate | None:
-    return None if all(part is None for part in parts) else _joined(parts, worlds)
-
-
-def _values(parts: Sequence[Tensor | None], worlds: Sequence[int]) -> Tensor:
+def _values(parts: Sequence[Tensor], worlds: Sequence[int]) -> Tensor:
     """Values of a site of the world: one of all worlds, where a part has one for its several."""
-    known = [part for part in parts if part is not None]
-    pairs = zip(parts, worlds, strict=True)
-    if len(known) < len(parts) or any(
-        len(part) < count for part, count in pairs if part is not None
-    ):
-        return known[0]
-    return torch.cat(known)
+    one = any(len(part) < count for part, count in zip(parts, worlds, strict=True))
+    return parts[0] if one else torch.cat(list(parts))
 
 
 def _below(prefix: str, named: Mapping[str, Value]) -> dict[str, Value]:

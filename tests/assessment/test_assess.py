@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from rbpp import command
+from rbpp.assessment.advice import advice
 from rbpp.assessment.assess import assess
 from rbpp.assessment.sources import Fields, Representation
 from rbpp.inference_data import group_datasets, term_table
@@ -426,15 +427,30 @@ def test_copies_within_count_once_and_are_reported():
     assert found.table()["uncovered_share"]["mean"] > 0.5
 
 
-def test_an_embedding_that_sees_style_alone_is_not_to_be_believed():
-    """Three coordinates of content, and one in which one side alone is spread, to either side."""
+def test_an_embedding_that_sees_style_alone_gives_no_share():
+    """Three coordinates of content, and one in which one side alone is spread, to either side.
+
+    The answers, the terms, the rows, the checks and what to do all say so; marks settle it.
+    """
     random = np.random.default_rng(0)
     task = np.eye(3)[random.integers(0, 3, 400)] + 0.1 * random.normal(size=(400, 3))
     wrote = np.repeat([0.0, 2.0], 200) * random.choice([-1, 1], 400)
     rows = np.concatenate([task, wrote[:, None]], 1)
     found = assess(None, rows[200:], target=rows[:200], **OPTIONS)
-    style = next(a for a in found.answers if a["question"] == "Is it in another style?")
-    assert "no share above is to be believed" in style["sentence"]
+    said = {answer["question"]: answer for answer in found.answers}
+    assert "sees style only" in said["Is any of it off-task?"]["sentence"]
+    assert "sees style only" in said["What does it miss?"]["sentence"]
+    assert "none is given" in said["Is it in another style?"]["sentence"]
+    assert "no row is known" in said["Which rows should go?"]["sentence"]
+    shares = ("irrelevant_share", "uncovered_share", "novel_share")
+    assert not [name for name in found.table() if name.startswith(shares)]
+    assert found.synthetic["off_task"].isna().all()
+    assert found.rows["uncovered"].isna().all()
+    line = next(c for c in found.checks if c.statement == "style can be told from content")
+    assert line.verdict == "violated"
+    assert advice(found)[0] == "unclear"
+    marked = assess(None, rows[200:], target=rows[:200], marks={0: True, 5: False}, **OPTIONS)
+    assert 0 < marked.table()["irrelevant_share"]["mean"] < 1
 
 
 def test_counts_of_words_give_no_share_where_styles_differ():

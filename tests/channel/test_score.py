@@ -383,6 +383,7 @@ def test_the_programs_go_from_texts_to_information(folder, tmp_path, capsys, mon
     assert command.main([*arguments, "--top-p", "0.05", "--json"]) == 0
     (check,) = json.loads(capsys.readouterr().out)["audit"]
     assert check["verdict"] == "violated"
+    assert "outputs.jsonl, line 1 (token 0)" in check["message"]
     assert command.main([*arguments, "--top-p", "2"]) == 2
     assert command.main([*arguments[:2], "nowhere", *arguments[3:]]) == 2
     assert not list(tmp_path.glob("*.part"))  # nothing to go on from
@@ -395,6 +396,65 @@ def test_the_programs_go_from_texts_to_information(folder, tmp_path, capsys, mon
     assert not list(tmp_path.glob("*.part"))
     assert command.main([*arguments, "--text-field", "promt"]) == 2
     assert "did you mean 'prompt'" in capsys.readouterr().err
+
+
+def with_nan(folder):
+    """The model of the folder with a weight that is none, for the letter z."""
+    import transformers
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[ord("z") - ord("!")] = math.nan
+    model.save_pretrained(folder)
+    return folder
+
+
+REFUSED = {
+    "a prompt longer than the context": (
+        {},
+        ["ok", "x" * 70],
+        [{"output": "a"}, {"output": "b"}],
+        "prompts.jsonl, line 2: Expected a prompt that leaves room in the model's context of 64",
+    ),
+    "tokens of another model": (
+        {},
+        ["a", "b"],
+        [{"output": "a"}, {"output": "b", "token_ids": [99]}],
+        "outputs.jsonl, line 2: Expected token_ids of the output's text in this model's tokens",
+    ),
+    "a tokenizer that loses letters": (
+        {"lowercase": True},
+        ["a", "b"],
+        [{"output": "lower"}, {"output": "Upper"}],
+        "outputs.jsonl, line 2: Expected an output that the tokenizer gives back as it was",
+    ),
+    "nan from the model": (
+        {"nan": True},
+        ["a", "z"],
+        [{"output": "a"}, {"output": "b"}],
+        "Expected numbers from the model; got nan or infinity for this output under "
+        "prompts.jsonl, line 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_program_refuses_in_one_line(name, tmp_path, capsys, monkeypatch):
+    model, prompts, outputs, message = REFUSED[name]
+    made = small_language_model.make(tmp_path / "model", lowercase="lowercase" in model)
+    if "nan" in model:
+        with_nan(made)
+    monkeypatch.chdir(tmp_path)
+    for path, lines in (("prompts", [{"prompt": one} for one in prompts]), ("outputs", outputs)):
+        with open(f"{path}.jsonl", "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+    files = "--prompts prompts.jsonl --output-rows outputs.jsonl --scores scores.npz"
+    capsys.readouterr()
+    assert command.main(["score", "--model", "model", *files.split(), "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "scores.npz").exists()
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from rbpp.data import embedding_model
 from rbpp.data.embed import embed
 from rbpp.data.rows import read_rows
 
@@ -121,6 +122,43 @@ def test_a_cut_cache_file_is_made_again(fake_package, tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
+def changed(path, change):
+    """The same checksum beside other rows."""
+    with np.load(path) as file:
+        kept = {name: file[name] for name in file.files}
+    np.savez(path, **{**kept, "rows": change(kept["rows"])})
+
+
+def other_numbers(path):
+    changed(path, lambda rows: np.full_like(rows, np.nan))
+
+
+def another_width(path):
+    changed(path, lambda rows: rows[:, :2])
+
+
+@pytest.mark.parametrize(
+    "damage", [other_numbers, another_width, lambda path: path.write_bytes(b"")]
+)
+def test_a_damaged_cache_entry_is_made_again(damage, tmp_path):
+    rows = np.arange(6.0).reshape(2, 3)
+    for _ in range(2):
+        found, cut = embedding_model.cached(["a", "b"], "m", tmp_path, lambda texts: rows)
+        np.testing.assert_array_equal(found, rows[:, :2])
+        assert cut.all()
+        (entry,) = tmp_path.iterdir()
+        damage(entry)
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.warns(UserWarning, match="embeddings are not kept"):
+        found, _ = embedding_model.cached(
+            ["a"], "m", tmp_path / "file", lambda texts: np.ones((1, 3))
+        )
+    assert found.shape == (1, 2)
+
+
 def test_default_cache_follows_the_environment(fake_package, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     embed([rows(["a", "b"])], model="m")
@@ -167,8 +205,11 @@ def test_a_template_around_every_row_is_said_to_hide_it(words, said):
         " ".join([*random.choice(preamble, words), *random.choice(tasks, 12), str(place)])
         for place in range(60)
     ]
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        _, how = embed([read_rows(texts, "synthetic")])
-    assert any("as of a preamble" in str(one.message) for one in seen) == said
-    assert ("nearly all rows have" in how.how) == said
+    for model, lexical in ((None, said), ("wordllama", False), ("tfidf", True)):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            _, how = embed([read_rows(texts, "synthetic")], model=model)
+        expected = said and model != "tfidf"
+        assert any("as of a preamble" in str(one.message) for one in seen) == expected
+        assert ("nearly all rows have" in how.how) == expected
+        assert how.lexical == lexical

@@ -264,9 +264,9 @@ def test_splits_are_known_by_any_word_of_a_name(name, tmp_path):
 
 
 def test_names_that_only_hold_such_a_word_are_no_splits(tmp_path):
-    content = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS)
     for file in ("latest.jsonl", "contest.jsonl"):
-        saved(tmp_path, f"d/{file}", content)
+        rows = (json.dumps({"text": f"{text} {file}"}) for text in TEXTS)
+        saved(tmp_path, f"d/{file}", "\n".join(rows))
     assert len(read_rows(tmp_path / "d", "anchor")) == 24
 
 

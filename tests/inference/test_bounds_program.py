@@ -55,8 +55,13 @@ def test_json_has_every_variable_of_the_design_with_its_audit(capsys, tmp_path):
     assert markov["statement"].startswith("anchor → prompt")
     assert "InfoNCE" in found["estimators"]["information_synthetic_learner"]
     assert found["settings"]["sub_gaussian"] == 0.5
+    sides = ("bound_lemma_4_4", "bound_synthetic_sharp", "bound_anchor")
+    assert {name: found["stands_as"][name] for name in sides} == dict.fromkeys(sides, "upper side")
     prior = inference_data.read(path)["prior"]
     assert prior["ggmi"].shape == (1, 2)
+    assert prior["bound_anchor"].attrs["stands_as"] == "upper side"
+    assert prior["bound_anchor"].attrs["long_name"].endswith("an upper side")
+    assert "stands_as" not in prior["ggmi"].attrs
     assert prior["task_map"].shape[:2] == (1, 2)
     assert (tmp_path / "terms.png").stat().st_size > 10_000
     assert (tmp_path / "bounds.png").stat().st_size > 10_000

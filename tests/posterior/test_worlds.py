@@ -133,13 +133,13 @@ def test_a_guide_of_ones_own_and_subsampled_rows():
     assert abs(found.mean() - expected.mean()) < 0.2 * expected.std()
 
 
-def test_rows_of_a_batch_estimate_the_density_without_bias():
+def test_rows_of_a_batch_estimate_the_density_without_bias(margin):
     process = rbpp.load_process(readme, outputs=12)
     density = ConditionedDensity(process, {"synthetic": rows_of(readme, outputs=12)})
     vector = density.prior_vectors(1, 0)
     source = torch.Generator().manual_seed(0)
     values = torch.stack([density.of_rows(vector, 3, source)[0] for _ in range(400)])
-    assert abs(values.mean() - density(vector)[0]) < 4 * values.std() / 20
+    margin(float(4 * values.std() / 20 - abs(values.mean() - density(vector)[0])))
 
 
 @pytest.fixture(scope="module")

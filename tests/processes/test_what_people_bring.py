@@ -181,8 +181,9 @@ def test_a_class_in_place_of_an_instance_is_named():
 @pytest.mark.parametrize("model", [seeded, seeded_later])
 def test_a_seed_inside_the_model_is_refused(model):
     assert "sets no seed" in check(model, tries=2).reasons()
-    with pytest.raises(ValueError, match="that sets no seed"):
-        simulate(model, replicates=2, seed=1)  # another than the model's own
+    for seed in (0, 1):  # the model's own, and another
+        with pytest.raises(ValueError, match="that sets no seed"):
+            simulate(model, replicates=2, seed=seed)
 
 
 def test_a_file_may_import_its_neighbour_and_reads_it_anew(tmp_path):

@@ -7,7 +7,8 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from benchmarks import coverage
+from benchmarks.coverage import worlds_of
+from benchmarks.coverage_truth import RESOLUTION, finite_truth, linear_gaussian_truth
 from rbpp.processes.process import load_process
 from rbpp.processes.replicas import Replicas
 from rbpp.theory import curated_rows
@@ -68,20 +69,20 @@ def test_model_factors_above_the_output_are_integrated_out(shared):
 @pytest.mark.parametrize(
     ("name", "truth", "knobs"),
     [
-        ("linear_gaussian", coverage.linear_gaussian_truth, {}),
-        ("linear_gaussian", coverage.linear_gaussian_truth, {"prompt_noise": 0.5}),
-        ("finite_alphabet", coverage.finite_truth, {"outputs": 3}),
+        ("linear_gaussian", linear_gaussian_truth, {}),
+        ("linear_gaussian", linear_gaussian_truth, {"prompt_noise": 0.5}),
+        ("finite_alphabet", finite_truth, {"outputs": 3}),
     ],
 )
 def test_entropies_of_shipped_processes(name, truth, knobs):
     process = load_process(name, **knobs)
     replicas = Replicas(process, worlds=WORLDS)
     found = curated_entropy(replicas, replicas.draw(128, "test"))
-    worlds = coverage.worlds_of(replicas.world, WORLDS)
+    worlds = worlds_of(replicas.world, WORLDS)
     exact = torch.tensor([truth(world, process.knobs)["entropy_synthetic"] for world in worlds])
     site = replicas.sites["synthetic"]
     if not site.discrete:  # the truth is at the benchmark's resolution
-        exact = exact + site.coordinates * math.log(coverage.RESOLUTION)
+        exact = exact + site.coordinates * math.log(RESOLUTION)
     check(found, exact)
 
 
@@ -93,11 +94,11 @@ def test_small_noise_and_more_dimensions_keep_the_entropy(knobs, margin):
     process = load_process("linear_gaussian", **knobs)
     replicas = Replicas(process, worlds=WORLDS)
     found = curated_entropy(replicas, replicas.draw(128, "test"))
-    worlds = coverage.worlds_of(replicas.world, WORLDS)
+    worlds = worlds_of(replicas.world, WORLDS)
     exact = torch.tensor(
-        [coverage.linear_gaussian_truth(w, process.knobs)["entropy_synthetic"] for w in worlds]
+        [linear_gaussian_truth(w, process.knobs)["entropy_synthetic"] for w in worlds]
     )
-    exact = exact + replicas.sites["synthetic"].coordinates * math.log(coverage.RESOLUTION)
+    exact = exact + replicas.sites["synthetic"].coordinates * math.log(RESOLUTION)
     low, high = found.interval(3.0)
     assert bool(((low < exact) & (exact < high)).all())
     margin(5.0 - float(found.standard_error.mean()))
