@@ -104,34 +104,24 @@ def which_rows(task: str, likely: Likely, *, settled: bool) -> dict[str, Any]:
 def _off_task(
     shares: Shares, draws: Mapping[str, Array], references: Mapping[str, float], task: str
 ) -> dict[str, Any]:
-    question = "Is any of it off-task?"
+    question, name = "Is any of it off-task?", "irrelevant_share"
     if shares.same:
         return _line(question, f"none: the synthetic rows are the rows of the {task}", 1.0, "good")
-    name = "irrelevant_share"
     if name not in draws:
         return _line(question, shares.irrelevant.refusal, math.nan, "unclear")
-    value, limits = draws[name], shares.limits
-    least, most = limits[f"{name}_at_least"], limits[f"{name}_at_most"]
-    sentence = f"{_share(value)} of the synthetic rows{_halves(name, references, task)}"
+    sentence = f"{_share(draws[name])} of the synthetic rows{_halves(name, references, task)}"
+    least, most = ends = _ends(name, shares)
     if shares.marked is not None:
-        sentence += f" are off the {task}, from the marks"
-    else:
-        sentence += (
-            f": at least {_percent(least)} whatever the style, and at most {_percent(most)} if "
-            f"what is off the {task} is unlike it"
-        )
-        classes = limits.get(f"{name}_at_most_with_classes")
-        if classes is not None:
-            sentence += f" ({_percent(classes)} if another class of the task counts too)"
-    above = float((value > SMALL_SHARE).mean())
-    sentence += f"; {_side(above, SMALL_SHARE)}"
-    if shares.marked is None and most - least > WIDE:
-        sentence += "; twenty marked rows settle it (--ask FILE)"
-    # Whatever the style: a claim rests on the lower end alone.
-    if least > SMALL_SHARE:
-        return _line(question, sentence, max(above, 1 - above), "bad")
-    good = most <= SMALL_SHARE or above < 1 - SURE
-    return _line(question, sentence, 1 - above, "good" if good else "unclear")
+        return _told(question, f"{sentence} are off the {task}, from the marks", draws[name], ends)
+    sentence += (
+        f": at least {_percent(least)} whatever the style, and at most {_percent(most)} if "
+        f"what is off the {task} is unlike it"
+    )
+    classes = shares.limits.get(f"{name}_at_most_with_classes")
+    if classes is not None:
+        sentence += f" ({_percent(classes)} if another class of the task counts too)"
+    more = "; twenty marked rows settle it (--ask FILE)" if most - least > WIDE else ""
+    return _told(question, sentence, draws[name], ends, more)
 
 
 def _missed(
@@ -140,17 +130,29 @@ def _missed(
     question, name = "What does it miss?", "uncovered_share"
     if name not in draws:
         return _line(question, shares.uncovered.refusal, math.nan, "unclear")
-    value = draws[name]
-    least, most = shares.limits[f"{name}_at_least"], shares.limits[f"{name}_at_most"]
-    above = float((value > SMALL_SHARE).mean())
+    least, most = ends = _ends(name, shares)
     sentence = (
-        f"{_share(value)} of the {task}{_halves(name, references, task)}: at least "
-        f"{_percent(least)} and at most {_percent(most)}; {_side(above, SMALL_SHARE)}"
+        f"{_share(draws[name])} of the {task}{_halves(name, references, task)}: at least "
+        f"{_percent(least)} and at most {_percent(most)}"
     )
+    return _told(question, sentence, draws[name], ends)
+
+
+def _told(
+    question: str, sentence: str, value: Array, ends: tuple[float, float], more: str = ""
+) -> dict[str, Any]:
+    """What is said of a share: bad by its lower end alone, good by its upper end or its draws."""
+    least, most = ends
+    above = float((value > SMALL_SHARE).mean())
+    sentence = f"{sentence}; {_side(above, SMALL_SHARE)}{more}"
     if least > SMALL_SHARE:
         return _line(question, sentence, max(above, 1 - above), "bad")
     good = most <= SMALL_SHARE or above < 1 - SURE
     return _line(question, sentence, 1 - above, "good" if good else "unclear")
+
+
+def _ends(name: str, shares: Shares) -> tuple[float, float]:
+    return shares.limits[f"{name}_at_least"], shares.limits[f"{name}_at_most"]
 
 
 def _faithful(

@@ -46,7 +46,7 @@ from rbpp.assessment.tables import (
 )
 from rbpp.checks import Check
 from rbpp.compute import Compute
-from rbpp.estimate import Estimate, exactly
+from rbpp.estimate import exactly
 
 __all__ = ["Assessment", "assess", "assess_sources"]
 
@@ -156,13 +156,27 @@ def assess_sources(
         seed=compute.seed,
     )
     drawn = {**shares.draws, **densities.draws, "effective_components": mixture.effective}
-    _at_least_the_shares(drawn, shares)
+    # No total variation is below a share that one source has and the other lacks.
+    least = {
+        name: shares.limits.get(f"{name}_at_least", 0.0)
+        for name in ("irrelevant_share", "uncovered_share")
+    }
+    for name in {"total_divergence", "distinguishability"} & set(drawn):
+        drawn[name] = np.maximum(drawn[name], max(least.values()))
     table, labels, why = label_table(sources, num_samples=count, seed=compute.seed)
     terms = {
         name: exactly(torch.as_tensor(value[:count]).reshape(chains, draws))
         for name, value in drawn.items()
     }
-    learned = _learned(sources, shares, densities, terms, chains, draws, compute.seed)
+    found, variation = densities.total_variation, None
+    if found is not None:
+        upper, huber = (max(end, *least.values()) for end in (found.upper, found.bretagnolle_huber))
+        variation = Variation(upper, huber, least)
+    elif shares.same:
+        variation = Variation(0.0, 0.0, least)
+    learned = learned_terms(
+        sources, terms, variation, chains=chains, draws=draws, seed=compute.seed
+    )
     terms |= learned.terms
     checks: list[Check] = []
     for rows in (one for one in sources.rows.values() if one.paired):
@@ -246,39 +260,6 @@ def checked_roles(given: Mapping[str, Any]) -> dict[str, Any]:
     if "synthetic" not in present:
         raise ValueError("Expected synthetic rows; got none")
     return present
-
-
-def _at_least_the_shares(drawn: dict[str, Array], shares: Shares) -> None:
-    """No total variation is below a share that one source has and the other lacks."""
-    least = max(_least(shares).values())
-    for name in ("total_divergence", "distinguishability"):
-        if name in drawn and least > 0:
-            drawn[name] = np.maximum(drawn[name], least)
-
-
-def _least(shares: Shares) -> dict[str, float]:
-    """What is surely off the task and surely missed; 0 where nothing can be said."""
-    names = ("irrelevant_share", "uncovered_share")
-    return {name: shares.limits.get(f"{name}_at_least", 0.0) for name in names}
-
-
-def _learned(
-    sources: Sources,
-    shares: Shares,
-    densities: Densities,
-    terms: Mapping[str, Estimate],
-    chains: int,
-    draws: int,
-    seed: int,
-) -> Learned:
-    found = densities.total_variation
-    least, variation = _least(shares), None
-    if found is not None:
-        upper = max(found.upper, *least.values())
-        variation = Variation(upper, max(found.bretagnolle_huber, *least.values()), least)
-    elif shares.same:
-        variation = Variation(0.0, 0.0, least)
-    return learned_terms(sources, terms, variation, chains=chains, draws=draws, seed=seed)
 
 
 def _numbers(shares: Shares, densities: Densities) -> dict[str, Number]:

@@ -38,16 +38,7 @@ NUMBERS = {
     "label_disagreement": "share of labels that the reference contradicts",
     "label_balance_distance": "total variation of label shares from the reference's",
 }
-_WITH_SHARES = {
-    "precision",
-    "coverage",
-    "irrelevant_share",
-    "uncovered_share",
-    "kl_synthetic",
-    "kl_synthetic_coverage",
-    "kl_gap",
-    "copied_share",
-}
+_WITH_SHARES = {name for name in DRAWN if not name.startswith("score")} | {"copied_share"}
 _WITH_ANCHOR = {"kl_gap", "copied_share"}
 _WITH_LABELS = {"label_disagreement", "label_balance_distance"}
 

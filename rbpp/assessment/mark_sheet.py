@@ -38,19 +38,19 @@ class Sheet:
             ValueError: if the file is no such sheet.
             OSError: if it cannot be read.
         """
+        name = Path(path).name
         try:
             content = Path(path).read_bytes().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: Expected a CSV file in UTF-8; got {error}") from None
-        first = content.split("\n", 1)[0]
-        delimiter = max(",;\t", key=first.count)
-        reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter)
-        lines = tuple({key: value or "" for key, value in line.items() if key} for line in reader)
+            # Where commas are decimal signs, spreadsheets write semicolons.
+            delimiter = max(",;\t", key=content.split("\n", 1)[0].count)
+            reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter)
+            lines = tuple({key: cell or "" for key, cell in line.items() if key} for line in reader)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{name}: Expected a CSV file in UTF-8; got {error}") from None
         columns = tuple(reader.fieldnames or ())
         if not lines or not {"row", "off_task"} <= set(columns):
-            raise ValueError(
-                f"{path}: Expected columns row and off_task; got {', '.join(columns) or 'no rows'}"
-            )
+            got = ", ".join(columns) if lines else "no rows"
+            raise ValueError(f"{name}: Expected columns row and off_task; got {got}")
         return cls(Path(path), columns, lines, delimiter)
 
     @property

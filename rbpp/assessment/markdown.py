@@ -28,7 +28,7 @@ _START, _END = "<!-- rbpp: start -->", "<!-- rbpp: end -->"
 def of_assessment(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
     """The report of an assessment: verdict, steps, answers, numbers, rows and checks."""
     verdict, steps = advice(assessment)
-    drop = _to_drop(assessment.rows)
+    drop = _to_drop(assessment)["off_task"]
     rows = [[f"{count:,} {name}"] for name, count in assessment.settings.get("rows", {}).items()]
     lines = [
         "## Synthetic data, assessed",
@@ -43,9 +43,8 @@ def of_assessment(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
         "",
         *_folded("Numbers", _parts(assessment._body(View(hdi_prob)))),
         *_folded(
-            f"Rows that would go and stay ({drop['off_task']['count']} of "
-            f"{drop['off_task']['of']} more likely off the task)",
-            _table(["would go", "would stay"], _side_by_side(drop["off_task"])),
+            f"Rows that would go and stay: {escaped(drop['said'])}",
+            _table(["would go", "would stay"], _side_by_side(drop)),
         ),
         *_folded("What to generate next", [escaped(missed_in_words(assessment))]),
         *_checks(assessment.checks),

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rbpp import validate
+from rbpp.assessment.mark_sheet import Sheet
 from rbpp.files import written_whole
 
 Array = NDArray[np.float64]
@@ -142,22 +143,11 @@ def read_marks(
         OSError: if the file cannot be read.
     """
     name = Path(path).name
-    try:
-        content = Path(path).read_bytes().decode("utf-8-sig")
-        # Where commas are decimal signs, spreadsheets write semicolons.
-        first = content.split("\n", 1)[0]
-        delimiter = max(",;\t", key=first.count)
-        lines = list(csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{name}: Expected a CSV file in UTF-8; got {error}") from None
-    if not lines or not {"row", "off_task"} <= set(lines[0]):
-        got = ", ".join(map(str, lines[0])) if lines else "no rows"
-        raise ValueError(f"{name}: Expected columns row and off_task; got {got}")
     digest = rows_digest(texts)
     marks: dict[int, bool] = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(Sheet.read(path).lines, 1):
         where = f"{name}, sheet row {number}"
-        given = (line.get("digest") or "").strip()
+        given = line.get("digest", "").strip()
         if given and given != digest:
             raise ValueError(
                 f"{where}: Expected a sheet of these rows (digest {digest}); got one of {given}"

@@ -88,8 +88,8 @@ class OffTask:
     score: Array
     at_least: float
     at_most: float
-    at_most_with_classes: float | None
-    visibility: float | None
+    at_most_with_classes: float | None = None
+    visibility: float | None = None
     refusal: str = ""
 
     @property
@@ -258,8 +258,6 @@ def novel(
         score=foreign.score,
         at_least=max(0.0, foreign.at_least - irrelevant.at_most),
         at_most=max(0.0, foreign.at_most - irrelevant.at_least),
-        at_most_with_classes=None,
-        visibility=None,
     )
 
 
@@ -344,8 +342,6 @@ def share_of(
         score=scores.rows,
         at_least=excess.at_least,
         at_most=min(1.0, max(excess.at_most, share) + tail.margin * scores.style),
-        at_most_with_classes=None,
-        visibility=None,
     )
 
 
@@ -375,8 +371,6 @@ def refused(score: Array, refusal: str) -> OffTask:
         score=score,
         at_least=0.0,
         at_most=1.0,
-        at_most_with_classes=None,
-        visibility=None,
         refusal=refusal,
     )
 

@@ -94,7 +94,7 @@ def render(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
         all_terms=[_term(name, table, references) for name in table if not is_side(name, table)],
         hdi_percent=f"{100 * hdi_prob:g} %",
         forest=inline_svg(_forest(assessment, hdi_prob)),
-        **_to_drop(assessment.rows),
+        **_to_drop(assessment),
         missing=_to_generate(assessment),
         row_table=_row_table(assessment.rows),
         components=_components(assessment),
@@ -127,14 +127,18 @@ def style_and_script() -> dict[str, Markup]:
 
 def _answer(answer: Mapping[str, Any]) -> dict[str, str]:
     sign, word = SIGNS[answer["verdict"]]
-    sentence = answer["sentence"]
     return {
         "verdict": answer["verdict"],
         "sign": sign,
         "word": word,
         "question": answer["question"],
-        "sentence": _unbroken(f"{sentence[:1].upper()}{sentence[1:]}."),
+        "sentence": _sentence(answer),
     }
+
+
+def _sentence(answer: Mapping[str, Any]) -> str:
+    words = answer["sentence"]
+    return _unbroken(f"{words[:1].upper()}{words[1:]}.")
 
 
 def _unbroken(sentence: str) -> str:
@@ -169,9 +173,9 @@ def _forest(assessment: Assessment, hdi_prob: float) -> Axes:
     return plots.plot_forest(data, names, hdi_prob, axis, references=references)
 
 
-def _to_drop(rows: pd.DataFrame) -> dict[str, Any]:
+def _to_drop(assessment: Assessment) -> dict[str, Any]:
     """The surest rows on either side, and those that repeat others."""
-    synthetic = rows[rows["source"] == "synthetic"]
+    synthetic = assessment.synthetic
     ordered = synthetic.sort_values("off_task", ascending=False)
     off = ordered[ordered["off_task"] > 0.5]
     kept = ordered[ordered["off_task"] <= 0.5].iloc[::-1]
@@ -179,8 +183,7 @@ def _to_drop(rows: pd.DataFrame) -> dict[str, Any]:
     twice = twice.sort_values("redundancy", ascending=False)
     return {
         "off_task": {
-            "count": f"{len(off):,}",
-            "of": f"{len(synthetic):,}",
+            "said": _sentence(assessment.answers[-1]),
             "dropped": examples(off, _off_task),
             "kept": examples(kept, _off_task),
         },

@@ -167,8 +167,6 @@ def _missed(sources: Sources, options: Mapping[str, Any]) -> OffTask:
         score=away / np.maximum(near, 1e-9),
         at_least=0.0,
         at_most=1.0,
-        at_most_with_classes=None,
-        visibility=None,
     )
 
 
@@ -258,6 +256,4 @@ def _none(rows: int, num_samples: int) -> OffTask:
         score=np.zeros(rows),
         at_least=0.0,
         at_most=0.0,
-        at_most_with_classes=None,
-        visibility=None,
     )

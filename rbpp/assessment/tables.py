@@ -102,40 +102,35 @@ def row_table(sources: Sources, shares: Shares, components: Components) -> pd.Da
     parts = []
     for name in sources.names:
         rows, member = sources.rows[name], components.members[name]
-        coordinates = sources.coordinates[name]
-        missing = np.full(len(rows), np.nan)
+        nothing = [None] * len(rows)
         part: dict[str, Any] = {
             "source": name,
             "id": rows.ids,
-            "group": rows.groups if rows.groups is not None else [None] * len(rows),
-            "off_task": missing,
-            "novel": missing,
-            "uncovered": missing,
+            "group": nothing if rows.groups is None else rows.groups,
+            "off_task": np.nan,
+            "novel": np.nan,
+            "uncovered": shares.uncovered.probability if name == sources.task else np.nan,
             "redundancy": redundancy(sources, name),
             "component": member.argmax(1),
             "component_probability": member.max(1),
-            "copy_of": [None] * len(rows),
-            "copy": [""] * len(rows),
-            "x": coordinates[:, 0],
-            "y": coordinates[:, 1] if coordinates.shape[1] > 1 else np.zeros(len(rows)),
-            "text": rows.text if rows.text is not None else [None] * len(rows),
+            "copy_of": nothing,
+            "copy": "",
+            **_on_map(sources.coordinates[name]),
+            "text": nothing if rows.text is None else rows.text,
         }
         if name == "synthetic":
             part["off_task"] = shares.probability
             if shares.novel is not None:
                 part["novel"] = shares.novel.probability
             if shares.copied is not None:
-                kinds = shares.copied.kind()
+                part["copy"] = kinds = shares.copied.kind()
                 ids = sources.rows["anchor"].ids
-                part["copy"] = kinds
                 part["copy_of"] = [
                     ids[index] if kind else None
                     for kind, index in zip(kinds, shares.copied.source, strict=True)
                 ]
         if name == "output" and shares.output is not None:
             part["off_task"] = shares.output.probability
-        if name == sources.task:
-            part["uncovered"] = shares.uncovered.probability
         parts.append(pd.DataFrame(part))
     table = pd.concat([part.astype(object) for part in parts], ignore_index=True)
     numbers = [*("off_task", "novel", "uncovered", "redundancy", "component_probability", "x", "y")]
@@ -265,9 +260,13 @@ def place_rows(
         "redundancy": np.full(len(vectors), np.nan),
         "component": sample["component"].to_numpy()[first],
         "component_probability": sample["component_probability"].to_numpy()[first],
-        "x": coordinates[:, 0],
-        "y": coordinates[:, 1] if coordinates.shape[1] > 1 else np.zeros(len(vectors)),
+        **_on_map(coordinates),
     }
+
+
+def _on_map(coordinates: np.ndarray) -> dict[str, np.ndarray]:
+    one = coordinates.shape[1] == 1
+    return {"x": coordinates[:, 0], "y": 0 * coordinates[:, 0] if one else coordinates[:, 1]}
 
 
 def _mean(rows: pd.DataFrame, source: str, column: str) -> float:

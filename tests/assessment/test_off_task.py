@@ -6,7 +6,9 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import ndtri
 
+from rbpp.assessment.excess import OFF_TASK, THRESHOLDS, Excess
 from rbpp.assessment.grid import grid_posterior, off_task_model
 from rbpp.assessment.neighbours import unit_length
 from rbpp.assessment.off_task import (
@@ -199,6 +201,19 @@ def test_the_model_simulates_what_it_conditions_on():
     assert float((drawn > 2).double().mean()) == pytest.approx(expected, abs=4 * 0.0073)
 
 
+def test_style_alone_is_refused_unless_the_rows_are_known_to_be_apart():
+    """One direction in which one side alone is spread, to either side, and nothing else differs."""
+    random = np.random.default_rng(0)
+    task = np.eye(3)[random.integers(0, 3, 400)] + 0.1 * random.normal(size=(400, 3))
+    wrote = np.repeat([0.0, 2.0], 200) * random.choice([-1, 1], 400)
+    target, synthetic = np.split(np.concatenate([task, wrote[:, None]], 1), 2)
+    found = off_task(target, synthetic)
+    assert "sees style only" in found.refusal
+    assert np.isnan(found.draws).all()
+    assert np.isfinite(found.score).all()  # what marks go by
+    assert not off_task(target, synthetic, apart=True).refusal
+
+
 def test_draws_are_repeatable_and_follow_their_options():
     target, synthetic, _ = planted(0.2, 0)
     one, again = off_task(target, synthetic, seed=1), off_task(target, synthetic, seed=1)
@@ -219,6 +234,50 @@ def test_scores_of_one_law_are_no_claim(style):
     assert not any(one.claims(0.05) for one in found)
     assert np.mean([one.share for one in found]) < 0.03
     assert np.mean([one.at_most < 0.02 for one in found]) < 0.1
+
+
+def test_the_excess_is_the_weight_of_a_mixture_whose_known_part_is_given():
+    """S = 0.7 T + 0.3 beyond every threshold: (S − T) / (1 − T) is 0.3 at each of them."""
+    known = ndtri((np.arange(1400) + 0.5) / 1400)
+    rows = np.concatenate([known, np.full(600, 5.0)])
+    found = Excess(Scores(known, rows, 0.0), OFF_TASK, np.ones(2000))
+    share, _ = found._shares(1.0, 1.64)
+    assert share[(found.own <= 0.5) & (THRESHOLDS < 4.9)] == pytest.approx(0.3, abs=1e-9)
+    assert 0.2 < found.at_least < 0.3 < found.at_most < 0.35
+    draws = found.draws(4000, np.random.default_rng(0))
+    # A stretch of the tail takes at most (C − 1) T from it, at a threshold that T hardly passes.
+    assert draws.mean() == pytest.approx(0.3, abs=0.01)
+
+
+def parts(share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Three common Gaussian parts in 8 dimensions, and one that the synthetic rows alone have."""
+    random = np.random.default_rng(seed)
+    centres = 3 / np.sqrt(2) * np.eye(4, 8)
+    rows = []
+    for weight in (0.0, share):
+        part = random.choice(4, 300, p=[*[(1 - weight) / 3] * 3, weight])
+        rows.append(centres[part] + random.normal(size=(300, 8)))
+    return rows[0], rows[1]
+
+
+def test_parts_that_overlap_are_within_the_ends_of_measurements():
+    """Three standard deviations apart, as `Sources.content` places them, 40 % of one part."""
+    from rbpp.assessment.sources import read_sources
+
+    wider = []
+    for seed in range(4):
+        target, synthetic = parts(0.4, seed)
+        sources = read_sources({"target": target, "synthetic": synthetic})
+        assert sources.lifted
+        first, second = sources.content("target"), sources.content("synthetic")
+        found = off_task(first, second, numbers=True)
+        assert found.at_least <= 0.4 <= found.at_most
+        wider.append(found.at_most - off_task(first, second).at_most)
+        missed = uncovered(second, first, numbers=True)
+        assert missed.at_least <= 0.4 <= missed.at_most
+        wider.append(missed.at_most - uncovered(second, first).at_most)
+    assert min(wider) >= 0
+    assert np.mean(wider) > 0.02
 
 
 @pytest.mark.parametrize(
