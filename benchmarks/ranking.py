@@ -192,24 +192,26 @@ def by_consensus(
     return np.mean(found, 0)
 
 
-def texts(task: Task) -> np.ndarray:
-    """Predictive density of real texts at equal size."""
-    size = min(len(rows) for rows, _ in task.sets)
+def texts(task: Task, size: int | None = None) -> list[np.ndarray]:
+    """log p(text) of real rows by every set, or by `size` of its rows, (sets, rows) a real draw."""
     found = []
     for real, _ in task.real:
         x = torch.as_tensor(real[:REAL_ROWS])
         source = np.random.default_rng(0)
-        found.append(
-            [
-                float(
-                    density_score.log_densities(
-                        torch.as_tensor(rows[source.permutation(len(rows))[:size]]), x
-                    ).mean()
-                )
-                for rows, _ in task.sets
-            ]
-        )
-    return np.mean(found, 0)
+        by_set = [
+            density_score.log_densities(
+                torch.as_tensor(rows[source.permutation(len(rows))[:size]]), x
+            ).numpy()
+            for rows, _ in task.sets
+        ]
+        found.append(np.stack(by_set))
+    return found
+
+
+def at_equal_size(task: Task) -> np.ndarray:
+    """Predictive density of real texts, learned from as many rows of every set."""
+    found = texts(task, min(len(rows) for rows, _ in task.sets))
+    return np.mean([one.mean(1) for one in found], 0)
 
 
 # ---- peers -----------------------------------------------------------------------------------
@@ -343,7 +345,7 @@ def main() -> None:
             labelled(t, p, 100) for t, p in zip(tasks, votes, strict=True)
         ],
         "consensus, no real label": [by_consensus(t, p) for t, p in zip(tasks, votes, strict=True)],
-        "texts alone, equal size": [texts(task) for task in tasks],
+        "texts alone, equal size": [at_equal_size(task) for task in tasks],
     }
     print("## Ranking: Spearman over all sets / over generator × method means\n")
     print(
@@ -372,9 +374,14 @@ def main() -> None:
         "\nWithin one generator and seed set the mean of the same correlation is "
         f"{np.mean(within):.2f}."
     )
-    ranking_calibration.report(
-        [t.outcome for t in tasks], [own(t.real[0][1]) for t in tasks], [p[0] for p in log_p]
-    )
+    outcomes = [t.outcome for t in tasks]
+    taught = [
+        p[0][:, np.arange(len(codes)), codes]
+        for t, p in zip(tasks, log_p, strict=True)
+        for codes in [own(t.real[0][1])]
+    ]
+    ranking_calibration.report("labels", outcomes, taught)
+    ranking_calibration.report("texts", outcomes, [texts(t)[0] for t in tasks])
     del tasks, log_p
     ranking_made.report(arguments.quick)
 

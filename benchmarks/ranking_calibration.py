@@ -8,42 +8,53 @@ import itertools
 import numpy as np
 from scipy.special import ndtr
 
-from rbpp.assessment.ranking_probabilities import Discrepancy, row_difference_sd
+from rbpp.assessment.ranking_probabilities import (
+    OF_TEXTS,
+    Discrepancy,
+    row_difference_sd,
+)
 
 
-def report(outcomes: list[np.ndarray], labels: list[np.ndarray], log_p: list[np.ndarray]) -> None:
+def report(kind: str, outcomes: list[np.ndarray], values: list[np.ndarray]) -> None:
     """Print said and found of pairs: all pairs of a task, and groups of two to eight sets.
 
     Args:
+        kind: what was scored.
         outcomes: of each task's sets.
-        labels: of each task's real rows, whole numbers.
-        log_p: of each task, (sets, real rows, labels).
+        values: score of each real row, of each task, (sets, real rows).
     """
-    grid = list(itertools.product((2.0, 2.5, 3.0, 3.5, 4.0), (0.2, 0.35, 0.5), (2.0, 4.0, 8.0)))
+    texts = kind == "texts"
+    default = OF_TEXTS if texts else Discrepancy()
+    between = (4.0, 6.0, 8.0, 12.0) if texts else (2.0, 2.5, 3.0, 3.5, 4.0)
+    row = (0.5, 0.8, 1.2) if texts else (0.2, 0.35, 0.5)
+    grid = [
+        dataclasses.replace(default, between=c, row=a, prior_sets=n)
+        for c, a, n in itertools.product(between, row, (2.0, 4.0, 8.0))
+    ]
     data = []
-    for outcome, own, found in zip(outcomes, labels, log_p, strict=True):
-        values = found[:, np.arange(len(own)), own].astype(np.float64)
+    for outcome, found in zip(outcomes, values, strict=True):
+        found = found.astype(np.float64)
         source = np.random.default_rng(0)
         pieces = []
-        for size in (2, 4, 8, len(values)):
-            for _ in range(1 if size == len(values) else 1200 // size):
-                group = source.choice(len(values), size, replace=False)
-                pieces.append(_pairs(values[group], outcome[group], size == len(values)))
+        for size in (2, 4, 8, len(found)):
+            for _ in range(1 if size == len(found) else 1200 // size):
+                group = source.choice(len(found), size, replace=False)
+                pieces.append(_pairs(found[group], outcome[group], size == len(found)))
         data.append(np.concatenate(pieces))
 
-    def said(rows: np.ndarray, c: float, a: float, prior: float) -> np.ndarray:
-        sets = rows[:, 1]
-        apart = ((sets - 1) * (c * rows[:, 2]) ** 2 + prior * (a * rows[:, 3]) ** 2) / (
-            sets - 1 + prior
-        )
-        return ndtr(rows[:, 0] / np.sqrt(rows[:, 4] + apart))
+    def said(rows: np.ndarray, setting: Discrepancy) -> np.ndarray:
+        sets, prior = rows[:, 1], setting.prior_sets
+        apart = (sets - 1) * (setting.between * rows[:, 2]) ** 2
+        apart = (apart + prior * (setting.row * rows[:, 3]) ** 2) / (sets - 1 + prior)
+        sure = ndtr(rows[:, 0] / np.sqrt(rows[:, 4] + apart))
+        return (1 - setting.says_nothing) * sure + setting.says_nothing / 2
 
-    def loss(rows: np.ndarray, setting: tuple[float, ...]) -> float:
+    def loss(rows: np.ndarray, setting: Discrepancy) -> float:
         both = [rows[rows[:, 6] == whole] for whole in (0, 1)]
         return float(np.mean([-np.log(np.clip(np.where(r[:, 5] > 0, p, 1 - p), 1e-4, 1)).mean()
-                              for r in both for p in [said(r, *setting)]]))  # fmt: skip
+                              for r in both for p in [said(r, setting)]]))  # fmt: skip
 
-    print("\n## Calibration of `p_trained_best`\n")
+    print(f"\n## Calibration of `p_trained_best`, {kind}\n")
     losses = np.array([[loss(rows, setting) for setting in grid] for rows in data])
     chosen, probabilities = [], []
     for place, rows in enumerate(data):
@@ -51,10 +62,9 @@ def report(outcomes: list[np.ndarray], labels: list[np.ndarray], log_p: list[np.
         others = np.delete(losses, place, 0)
         best = grid[int(np.argmin(others.mean(0) + others.std(0) / 2))]
         chosen.append(best)
-        probabilities.append(said(rows, *best))
-    default = Discrepancy()
-    fixed = [said(d, *dataclasses.astuple(default)) for d in data]
-    print(f"Chosen by the other tasks (c, a, n₀): {chosen}; default {default}.\n")
+        probabilities.append(said(rows, best))
+    fixed = [said(d, default) for d in data]
+    print(f"Chosen by the other tasks: {chosen}; default {default}.\n")
     print(
         "| pairs of | setting | "
         + " | ".join(f"said {s}" for s in (".5–.6", ".6–.7", ".7–.8", ".8–.9", ".9–.95", ".95–1"))

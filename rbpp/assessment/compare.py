@@ -17,13 +17,13 @@ import pandas as pd
 import torch
 
 from rbpp import inference_data, validate
+from rbpp.assessment import stored_ranking
 from rbpp.assessment.comparison import Comparison
 from rbpp.assessment.comparison_words import headline, notes
 from rbpp.assessment.diagnostics import Diagnostics, diagnose
 from rbpp.assessment.ranking import EQUIVALENT_NATS, Ranking, rank_sets
 from rbpp.assessment.source_checks import independent
 from rbpp.assessment.sources import Fields, Representation, Sampling
-from rbpp.assessment.stored_ranking import rank_against, store
 from rbpp.assessment.versions import Versions, key, name_versions, read_record, read_versions
 from rbpp.compute import Compute
 from rbpp.estimate import exactly
@@ -104,10 +104,8 @@ def compare(
     sets, real = read.scored()
     drawn: dict[str, Any] = {"draws": _CHAINS * draws, "hdi_prob": hdi_prob}
     drawn |= {"equivalent": equivalent, "seed": compute.seed, "compute": compute}
-    if record is None:
-        ranking = rank_sets(sets, real, **drawn)
-    else:
-        ranking = rank_against(record, sets, real, str(read.embedding), **drawn)
+    stored = None if record is None else stored_ranking.read(record, str(read.embedding))
+    ranking = rank_sets(sets, real, stored=stored, **drawn)
     checks = [*ranking.checks, *read.checks(fields)]
     diagnosed: dict[str, Diagnostics] = {}
     if shares:
@@ -121,9 +119,9 @@ def compare(
     lines = _diagnostics(ranking, diagnosed, record)
     ranked = [_shares(line, lines[line["name"]]) for line in ranking.lines]
     differences = _differences(ranking, terms, equivalent, equivalent_share, hdi_prob)
-    stored = store(ranking, real, str(read.embedding))
+    kept = stored_ranking.store(ranking, real, str(read.embedding))
     for name, line in lines.items():
-        stored["sets"][name]["beside"] = {k: _plain(v) for k, v in line.items() if k != "name"}
+        kept["sets"][name]["beside"] = {k: _plain(v) for k, v in line.items() if k != "name"}
     settings: dict[str, Any] = {
         "kind": ranking.kind,
         "embedding": str(read.embedding),
@@ -160,7 +158,7 @@ def compare(
         differences=differences,
         diagnostics=[lines[name] for name in order],
         influence=_influence(read, ranking),
-        record=stored,
+        record=kept,
         series=list(ranking.names) if record is not None else (),
     )
 

@@ -10,7 +10,7 @@ overlap.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,11 @@ def log_probabilities(
     Returns:
         (m, K).
     """
-    logits = _logits(rows, labels, real, classes, weights, origin, scale, prior_rows)
+    found = _logits(rows, labels, real, classes, weights, origin, scale, prior_rows)
+    return _normalised(found, temperature)
+
+
+def _normalised(logits: Tensor, temperature: float = 1.0) -> Tensor:
     return (logits / temperature).log_softmax(1).clamp(min=FLOOR)
 
 
@@ -92,7 +96,8 @@ def _logits(
         scale = real.square().sum(1).mean() / width
     if weights is None:
         weights = rows.new_ones(len(rows))
-    member = _member(labels, classes, rows) * weights[:, None]
+    member = labels if labels.dim() == 2 else torch.nn.functional.one_hot(labels, classes)
+    member = member.to(rows) * weights[:, None]
     counts, total = member.sum(0), weights.sum()
     present = counts > 0
     centre = weights @ rows / total
@@ -115,34 +120,9 @@ def _logits(
     return torch.where(present, real @ slopes + offsets, -torch.inf)
 
 
-def _member(labels: Tensor, classes: int, like: Tensor) -> Tensor:
-    if labels.dim() == 2:
-        return labels.to(like)
-    return torch.nn.functional.one_hot(labels, classes).to(like)
-
-
-def row_scores(log_p: Tensor, target: Tensor) -> Tensor:
-    """Σ_c t(c | x) log p(c | x) of each real row, (m,): minus its log-loss in nats."""
-    return (target * log_p).sum(1)
-
-
-def learned_from_real(
-    real: Tensor,
-    labels: Tensor,
-    classes: int,
-    size: int,
-    seed: int = 0,
-    *,
-    prior_rows: float = PRIOR_ROWS,
-    temperature: float = 1.0,
-) -> Tensor:
-    """log p(label | text) of real rows, learned from `size` other real rows, (m, K).
-
-    Cross-fitted in five folds: each is predicted from rows of the other folds, `size` of them or,
-    where there are fewer, all of them. It is what a set of `size` rows could have taught.
-    """
-    logits = _cross_fitted(real, labels, classes, size, seed, prior_rows)
-    return (logits / temperature).log_softmax(1).clamp(min=FLOOR)
+def learned_from_rest(rows: Tensor, labels: Tensor, classes: int, seed: int = 0) -> Tensor:
+    """log p(label | text) of rows, each learned from those of the other four folds, (n, K)."""
+    return _normalised(_cross_fitted(rows, labels, classes, PRIOR_ROWS, seed))
 
 
 def fitted_temperature(
@@ -156,32 +136,44 @@ def fitted_temperature(
         classes: number of labels K.
         prior_rows: s.
     """
-    logits = _cross_fitted(real, labels, classes, len(real), 0, prior_rows)
+    logits = _cross_fitted(real, labels, classes, prior_rows)
     found = [
-        float((logits / one).log_softmax(1).clamp(min=FLOOR).gather(1, labels[:, None]).mean())
-        for one in TEMPERATURES
+        float(_normalised(logits, one).gather(1, labels[:, None]).mean()) for one in TEMPERATURES
     ]
     return float(TEMPERATURES[int(np.argmax(found))])
 
 
 def _cross_fitted(
-    real: Tensor, labels: Tensor, classes: int, size: int, seed: int, prior_rows: float
+    real: Tensor, labels: Tensor, classes: int, prior_rows: float, seed: int = 0
 ) -> Tensor:
-    source = np.random.default_rng(seed)
-    fold = source.permutation(len(real)) % 5
     found = real.new_zeros(len(real), classes)
+    # Origin and scale are those of all real rows: they tell nothing of a label.
     origin = real.mean(0)
     scale = (real - origin).square().sum(1).mean() / real.shape[1]
-    for place in range(5):
-        inside = np.flatnonzero(fold == place)
-        outside = source.permutation(np.flatnonzero(fold != place))[:size]
+    for inside, outside in folds(len(real), np.random.default_rng(seed)):
         if len(inside) and len(outside):
-            # Origin and scale are those of all real rows: they tell nothing of a label.
             found[inside] = _logits(
                 real[outside], labels[outside], real[inside], classes, None, origin, scale,
                 prior_rows,
             )  # fmt: skip
     return found
+
+
+def folds(
+    count: int, source: np.random.Generator, size: int | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Places of each fifth of the rows, and of at most `size` of the others, to learn from."""
+    fold = source.permutation(count) % 5
+    for place in range(5):
+        yield (
+            np.flatnonzero(fold == place),
+            source.permutation(np.flatnonzero(fold != place))[:size],
+        )
+
+
+def row_scores(log_p: Tensor, target: Tensor) -> Tensor:
+    """Σ_c t(c | x) log p(c | x) of each real row, (m,): minus its log-loss in nats."""
+    return (target * log_p).sum(1)
 
 
 def consensus(

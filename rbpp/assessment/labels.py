@@ -56,7 +56,7 @@ def wrong_labels(
     if real is None or real_labels is None:
         if len(rows) < 10:
             raise ValueError(f"Expected at least 10 rows to learn labels from; got {len(rows)}")
-        log_p = label_score.learned_from_real(rows, labels, classes, len(rows), seed)
+        log_p = label_score.learned_from_rest(rows, labels, classes, seed)
     else:
         if len(real) < 10:
             raise ValueError(f"Expected at least 10 rows to learn labels from; got {len(real)}")

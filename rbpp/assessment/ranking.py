@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,17 +11,27 @@ import torch
 from torch import Tensor
 
 from rbpp import inference_data, validate
-from rbpp.assessment import density_score, label_score, output_score, ranking_checks
+from rbpp.assessment import label_score, ranking_checks
 from rbpp.assessment.ranking_checks import Consensus
 from rbpp.assessment.ranking_probabilities import (
+    OF_TEXTS,
     Discrepancy,
     pairwise,
     probability_best,
     probability_trained_best,
     row_difference_sd,
 )
-from rbpp.assessment.ranking_sources import Kind, Prepared, Source, learner, prepare
+from rbpp.assessment.ranking_sources import (
+    Kind,
+    Prepared,
+    Source,
+    copies_of,
+    learned,
+    learner,
+    prepare,
+)
 from rbpp.assessment.set_scores import SetScore, score_set, set_draws
+from rbpp.assessment.stored_ranking import Stored
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.randomness import spawn
@@ -78,10 +88,41 @@ class Ranking:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Drawing:
+    """How probabilities and intervals are drawn."""
+
+    draws: int
+    hdi_prob: float
+    equivalent: float
+    discrepancy: Discrepancy | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        validate.count("draws", self.draws, least=2)
+        validate.probability("hdi_prob", self.hdi_prob)
+        validate.number("equivalent", self.equivalent, least=0)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What judges the sets: weights of the real rows, and what stands for their labels.
+
+    `targets` are label probabilities for each set, whose own vote is left out, and `target` those
+    for all; None without labels.
+    """
+
+    weights: np.ndarray
+    targets: list[Tensor] | None = None
+    target: Tensor | None = None
+    consensus: Consensus | None = None
+
+
 def rank_sets(
     sets: Mapping[str, Source],
     real: Source,
     *,
+    stored: Stored | None = None,
     draws: int = 2000,
     hdi_prob: float = 0.94,
     equivalent: float = EQUIVALENT_NATS,
@@ -95,111 +136,101 @@ def rank_sets(
                   or log p_k(text)
 
     by what sets and real rows have: labels, outputs, or texts alone. Where real rows lack labels,
-    the mean prediction of the other sets stands in (`label_score.consensus`).
+    the mean prediction of the other sets stands in (`label_score.consensus`), or the consensus of
+    stored results, in which these sets have no vote.
 
     Args:
-        sets: at least two.
+        sets: at least two, or one beside stored results.
         real: real rows of the task.
+        stored: results of other sets by the same real rows, from `stored_ranking.read`.
         draws: of the Bayesian bootstrap over rows of sets and real rows.
         hdi_prob: probability of the intervals.
         equivalent: nats a row within which two scores make no difference in practice.
-        discrepancy: between the score and what training gives.
+        discrepancy: between the score and what training gives; by default that of the kind of
+            score.
         seed: of draws and subsets.
         compute: where it runs; one task per set.
 
     Raises:
         ValueError: naming the set, on rows that are no finite numbers, of other lengths or widths,
             fewer than two, and on labels that cannot be learned from (see
-            `label_score.encode_labels`).
+            `label_score.encode_labels`); on stored results of other real rows, another embedding,
+            setting or kind, or of sets with these names.
     """
-    validate.count("draws", draws, least=2)
-    validate.probability("hdi_prob", hdi_prob)
-    validate.number("equivalent", equivalent, least=0)
     compute = Compute.of(compute, seed)
-    prepared = prepare(sets, real)
-    targets, weights, all_target, agreed = _targets(prepared, compute)
-    sizes = [len(rows) for rows in prepared.rows]
-    size = min([n for n in sizes if n >= _LEAST_EQUAL_SIZE] or sizes)
+    drawing = _Drawing(draws, hdi_prob, equivalent, discrepancy, compute.seed)
+    if stored is None:
+        prepared = prepare(sets, real)
+        judged = _judged(prepared, compute)
+        large = [len(rows) for rows in prepared.rows if len(rows) >= _LEAST_EQUAL_SIZE]
+        size = min(large or map(len, prepared.rows))
+    else:
+        prepared = prepare(sets, real, least=1, label_names=stored.label_names)
+        stored.check(prepared.kind, sets, real)
+        size, target = stored.equal_size, stored.target
+        targets = None if target is None else [target] * len(sets)
+        judged = _Judged(stored.real_weights, targets, target, stored.consensus)
 
     def work(place: int) -> SetScore:
+        name = prepared.names[place] if stored else int(prepared.copies[place])
         return score_set(
-            learner(prepared, place, targets[place] if targets else None),
-            sizes[place],
+            learner(prepared, place, judged.targets[place] if judged.targets else None),
+            len(prepared.rows[place]),
             size,
-            weights,
+            judged.weights,
             prepared.units[place],
-            spawn(compute.seed, "set", int(prepared.copies[place])),
+            spawn(compute.seed, "set", name),
         )
 
-    found = list(compute.each(work, range(len(sizes)), "scoring sets"))
-    scores = dict(zip(prepared.names, found, strict=True))
-    ranking = summarise(
-        scores,
-        prepared.kind,
-        sizes,
-        weights,
-        prepared.real_units,
-        prepared.units,
-        prepared.copies,
-        draws=draws,
-        hdi_prob=hdi_prob,
-        equivalent=equivalent,
-        discrepancy=discrepancy or Discrepancy(),
-        seed=compute.seed,
-    )
-    beside_real_rows(ranking.lines, prepared, compute.seed)
-    return replace(
-        ranking,
-        checks=ranking_checks.checks(prepared, all_target, ranking.lines, agreed),
-        target=None if all_target is None else all_target.numpy(),
-        label_names=prepared.label_names,
-        digests=dict(zip(prepared.names, prepared.digests, strict=True)),
-        kept=dict(zip(prepared.names, prepared.kept, strict=True)),
-        consensus=agreed,
-    )
+    new = compute.each(work, range(len(sets)), "scoring sets")
+    scores = dict(zip(prepared.names, new, strict=True))
+    return _ranked(prepared, judged, scores, stored, drawing)
 
 
-def summarise(
-    scores: Mapping[str, SetScore],
-    kind: Kind,
-    sizes: list[int],
-    real_weights: np.ndarray,
-    real_units: np.ndarray | None,
-    units: Sequence[np.ndarray | None],
-    copies: np.ndarray,
-    *,
-    draws: int,
-    hdi_prob: float,
-    equivalent: float,
-    discrepancy: Discrepancy,
-    seed: int,
+def _ranked(
+    prepared: Prepared,
+    judged: _Judged,
+    scores: dict[str, SetScore],
+    stored: Stored | None,
+    drawing: _Drawing,
 ) -> Ranking:
-    """Draws, probabilities and the ranking of scores, without what needs the rows."""
-    names = list(scores)
-    source = np.random.default_rng(spawn(seed, "real rows"))
+    """The ranking of new sets, beside stored ones that come first."""
+    beside = {line["name"]: line for line in _beside_real_rows(prepared, drawing.seed)}
+    digests = dict(zip(prepared.names, prepared.digests, strict=True))
+    units = dict(zip(prepared.names, prepared.units, strict=True))
+    if stored is not None:
+        scores, beside = stored.scores | scores, stored.lines | beside
+        digests = stored.digests | digests
+    names, weights, copies = list(scores), judged.weights, copies_of(list(digests.values()))
+    source = np.random.default_rng(spawn(drawing.seed, "real rows"))
     values = np.stack([one.values for one in scores.values()])
     equal = np.stack([one.equal_values for one in scores.values()])
-    score, score_equal = values @ real_weights, equal @ real_weights
-    all_draws, equal_draws = _real_draws([values, equal], real_weights, real_units, draws, source)
+    score, score_equal = values @ weights, equal @ weights
+    all_draws, equal_draws = _real_draws(
+        [values, equal], weights, prepared.real_units, drawing.draws, source
+    )
     # Copies share the draws of the first of them: they tie in every draw.
     for copy in np.unique(copies):
         members = np.flatnonzero(copies == copy)
-        first = list(scores.values())[members[0]]
-        own = np.random.default_rng(spawn(seed, "bootstrap", int(copy)))
+        name = names[members[0]]
+        own = np.random.default_rng(spawn(drawing.seed, "bootstrap", int(copy)))
         # Rows in another order are summed in another one.
         score[members], score_equal[members] = score[members[0]], score_equal[members[0]]
-        all_draws[members] += set_draws(first, units[members[0]], draws, own)
-        equal_draws[members] += own.normal(size=draws) * first.equal_sd
+        all_draws[members] += set_draws(scores[name], units.get(name), drawing.draws, own)
+        equal_draws[members] += own.normal(size=drawing.draws) * scores[name].equal_sd
     distinct = np.unique(copies, return_index=True)[1]
+    discrepancy = drawing.discrepancy
+    if discrepancy is None:
+        discrepancy = OF_TEXTS if prepared.kind == "texts" else Discrepancy()
+    nothing = discrepancy.says_nothing
     between = discrepancy.variance(score[distinct], row_difference_sd(values[distinct]))
-    pairs = pairwise(score, all_draws, copies, between, equivalent)
     best = probability_best(all_draws, copies)
     best_equal = probability_best(equal_draws, copies)
-    trained = probability_trained_best(all_draws, copies, between, source)
+    trained = probability_trained_best(all_draws, copies, between, source, nothing)
     ranks = (-all_draws).argsort(0).argsort(0) + 1
     lines = []
     for place in np.argsort(-score, kind="stable"):
-        low, high = inference_data.highest_density_interval(all_draws[place], hdi_prob)
+        low, high = inference_data.highest_density_interval(all_draws[place], drawing.hdi_prob)
         lines.append(
             {
                 "name": names[place],
@@ -212,26 +243,32 @@ def summarise(
                 "score_equal_size": float(score_equal[place]),
                 "p_best_equal_size": float(best_equal[place]),
                 "p_trained_best": float(trained[place]),
-                "rows": sizes[place],
+                **beside[names[place]],
             }
         )
     return Ranking(
-        kind=kind,
+        kind=prepared.kind,
         names=names,
         lines=lines,
-        pairs=pairs,
-        checks=[],
-        scores=dict(scores),
+        pairs=pairwise(score, all_draws, copies, between, drawing.equivalent, nothing),
+        checks=ranking_checks.checks(prepared, judged.target, lines, judged.consensus),
+        scores=scores,
         draws=all_draws,
         equal_draws=equal_draws,
-        real_weights=real_weights,
+        real_weights=weights,
+        target=None if judged.target is None else judged.target.numpy(),
+        label_names=prepared.label_names,
+        digests=digests,
+        kept=dict(zip(prepared.names, prepared.kept, strict=True)),
+        consensus=judged.consensus,
         settings={
             "equal_size": max(one.size for one in scores.values()),
-            "draws": draws,
-            "hdi_prob": hdi_prob,
-            "equivalent": equivalent,
+            "draws": drawing.draws,
+            "hdi_prob": drawing.hdi_prob,
+            "equivalent": drawing.equivalent,
             "discrepancy_sd": float(np.sqrt(between)),
-            "seed": seed,
+            "score_says_nothing": nothing,
+            "seed": drawing.seed,
         },
     )
 
@@ -255,22 +292,22 @@ def _real_draws(
     return [np.concatenate(one, 1) for one in found]
 
 
-def _targets(
-    prepared: Prepared, compute: Compute
-) -> tuple[list[Tensor] | None, np.ndarray, Tensor | None, Consensus | None]:
-    """Label probabilities of the real rows for each set, weights of the real rows, and for all.
-
-    Last the consensus, where real rows lack labels.
-    """
+def _judged(prepared: Prepared, compute: Compute) -> _Judged:
+    """Labels of the real rows, or what the other sets agree on where real rows lack them."""
     count = len(prepared.real)
     weights = np.full(count, 1 / count)
     if prepared.kind != "labels":
-        return None, weights, None, None
+        return _Judged(weights)
     classes = len(prepared.label_names)
     known = prepared.real_second >= 0
     one_hot = torch.nn.functional.one_hot(prepared.real_second.clamp(min=0), classes).double()
     if bool(known.all()):
-        return [one_hot] * len(prepared.rows), weights, one_hot, None
+        return _Judged(weights, [one_hot] * len(prepared.rows), one_hot)
+    if len(set(prepared.copies)) < 2:
+        raise ValueError(
+            "Expected labels of real rows, or sets that differ and stand in for them; "
+            "got copies of one set"
+        )
 
     def predict(place: int) -> Tensor:
         log_p = label_score.log_probabilities(
@@ -283,90 +320,51 @@ def _targets(
         return log_p.float()  # 200 sets × thousands of rows × labels stay in memory
 
     predictions = list(compute.each(predict, range(len(prepared.rows)), "consensus"))
-    voters = _voters(prepared)
-    targets = []
-    for place in range(len(predictions)):
-        # A set and its copies have one vote, and none on themselves.
-        own = [k for k, copy in enumerate(prepared.copies) if copy == prepared.copies[place]]
-        others = [k for k in range(len(predictions)) if k not in own]
-        if not others:
-            raise ValueError(
-                "Expected labels of real rows, or sets that differ and stand in for them; "
-                "got copies of one set"
-            )
-        agreed = label_score.consensus(
-            [predictions[k] for k in others], [voters[k] for k in others]
-        )
-        targets.append(torch.where(known[:, None], one_hot, agreed.double()))
-    agreed = label_score.consensus(predictions, voters)
+    # A set casts its generator's vote; copies cast that of the first of them.
+    first = np.unique(prepared.copies, return_index=True)[1]
+    voters = [prepared.voters[first[copy]] for copy in prepared.copies]
+
+    def agreed(others: np.ndarray) -> Tensor:
+        found = label_score.consensus([predictions[k] for k in others], [voters[k] for k in others])
+        return torch.where(known[:, None], one_hot, found.double())
+
     labelled = known.numpy()
     if labelled.any():
         share = max(_LABELLED_SHARE, labelled.mean())
         weights = np.where(labelled, share / labelled.sum(), (1 - share) / (~labelled).sum())
-    target = torch.where(known[:, None], one_hot, agreed.double())
-    found = Consensus(
-        voters=len(set(voters)),
-        agreement=label_score.agreement(predictions, voters),
-        without_label=int((~labelled).sum()),
+    return _Judged(
+        weights,
+        # A set and its copies have one vote, and none on themselves.
+        [agreed(np.flatnonzero(prepared.copies != copy)) for copy in prepared.copies],
+        agreed(np.arange(len(predictions))),
+        Consensus(
+            voters=len(set(voters)),
+            agreement=label_score.agreement(predictions, voters),
+            without_label=int((~labelled).sum()),
+        ),
     )
-    return targets, weights, target, found
 
 
-def _voters(prepared: Prepared) -> list[str]:
-    """Whose vote a set casts: its generator's; copies cast that of the first of them."""
-    first = {copy: prepared.voters[k] for k, copy in reversed(list(enumerate(prepared.copies)))}
-    return [first[copy] for copy in prepared.copies]
-
-
-def beside_real_rows(lines: list[dict[str, Any]], prepared: Prepared, seed: int) -> None:
-    """Add what as many real rows as each set has would teach, cross-fitted."""
-    known = (
-        prepared.real_second >= 0
-        if prepared.kind == "labels"
-        else torch.ones(len(prepared.real), dtype=torch.bool)
-    )
+def _beside_real_rows(prepared: Prepared, seed: int) -> list[dict[str, Any]]:
+    """Rows of each set, and what as many real rows would teach, cross-fitted."""
+    labels = prepared.kind == "labels"
+    known = prepared.real_second >= 0 if labels else slice(None)
     real, second = prepared.real[known], prepared.real_second[known]
     most = len(real) - -(-len(real) // 5) if len(real) >= 10 else 0
-    done: dict[int, float] = {}
-    for line in lines:
-        size = min(line["rows"], most)
-        if size and size not in done:
-            done[size] = _cross_fitted(prepared, real, second, size, seed)
-        line["score_of_real_rows"] = done.get(size, float("nan"))
-        line["real_rows"] = size
-
-
-def _cross_fitted(prepared: Prepared, real: Tensor, second: Tensor, size: int, seed: int) -> float:
-    classes = len(prepared.label_names)
-    if prepared.kind == "labels":
-        log_p = label_score.learned_from_real(
-            real,
-            second,
-            classes,
-            size,
-            seed,
-            prior_rows=prepared.prior_rows,
-            temperature=prepared.temperature,
-        )
-        return float(log_p.gather(1, second[:, None]).mean())
-    source = np.random.default_rng(spawn(seed, "folds"))
-    fold = source.permutation(len(real)) % 5
-    found = np.empty(len(real))
-    for place in range(5):
-        inside = np.flatnonzero(fold == place)
-        outside = torch.as_tensor(source.permutation(np.flatnonzero(fold != place))[:size])
-        if prepared.kind == "outputs":
-            found[inside] = output_score.log_densities(
-                real[outside],
-                second[outside],
-                real[inside],
-                second[inside],
-                input_scale=output_score.total_variance(real),
-                output_scale=output_score.total_variance(second) / second.shape[1],
-            )
-        else:
-            scale = output_score.total_variance(real) / real.shape[1]
-            found[inside] = density_score.log_densities(
-                real[outside], real[inside], scale=scale, leave_nearest=prepared.leave_nearest
-            )
-    return float(found.mean())
+    taught = {0: float("nan")}
+    for size in {min(len(rows), most) for rows in prepared.rows} - {0}:
+        found = real.new_empty(len(real))
+        source = np.random.default_rng(seed if labels else spawn(seed, "folds"))
+        for inside, outside in label_score.folds(len(real), source, size):
+            log_p = learned(
+                prepared, real[outside], second[outside], (real[inside], second[inside]),
+                like=(real, second),
+            )  # fmt: skip
+            own = second[inside]
+            found[inside] = log_p.gather(1, own[:, None])[:, 0] if labels else log_p
+        taught[size] = float(found.mean())
+    sizes = [(len(rows), min(len(rows), most)) for rows in prepared.rows]
+    return [
+        {"name": name, "rows": rows, "score_of_real_rows": taught[size], "real_rows": size}
+        for name, (rows, size) in zip(prepared.names, sizes, strict=True)
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from rbpp.assessment.labels import wrong_labels
-from rbpp.assessment.ranking_sources import MOST_GIVEN, Prepared, row_digests
+from rbpp.assessment.ranking_sources import MOST_GIVEN, Prepared
 from rbpp.checks import Check, Verdict
 
 _FEW_ROWS, _FEW_REAL_ROWS, _FEW_OF_A_LABEL, _FEW_VOTERS = 20, 30, 5, 6
@@ -48,7 +48,7 @@ def checks(
         lines: of the ranking.
         agreed: what stands for labels that real rows lack.
     """
-    found = [_rows(prepared), _real_rows(prepared), *_repeats(prepared), _sizes(lines)]
+    found = [*_rows(prepared), *_repeats(prepared), _sizes(lines)]
     if prepared.kind == "labels" and target is not None:
         found += [*_labels(prepared, target), _disagreement(prepared, target)]
         if agreed is not None:
@@ -56,46 +56,56 @@ def checks(
     return found
 
 
-def _listed(names: Iterable[str]) -> str:
+def _listed(names: Iterable[str], between: str = ", ") -> str:
     names = list(names)
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return between.join(names[:5]) + more
 
 
-def _rows(prepared: Prepared) -> Check:
-    few = {
-        n: len(r) for n, r in zip(prepared.names, prepared.rows, strict=True) if len(r) < _FEW_ROWS
-    }
-    return Check(
-        "every set has enough rows to be ranked",
-        "violated" if few else "holds",
-        f"fewer than {_FEW_ROWS} rows: {_listed(few)}" if few else "",
-        {"rows": few} if few else {},
-    )
+def _unless(
+    statement: str,
+    bad: object,
+    message: str,
+    measured: Mapping[str, Any] | None = None,
+    verdict: Verdict = "violated",
+) -> Check:
+    """A check that holds unless there is something bad, of which the message tells."""
+    if not bad:
+        return Check(statement, "holds", measured=measured or {})
+    return Check(statement, verdict, message, measured or {})
 
 
-def _real_rows(prepared: Prepared) -> Check:
+def _rows(prepared: Prepared) -> list[Check]:
+    sizes = dict(zip(prepared.names, map(len, prepared.rows), strict=True))
+    few = {name: rows for name, rows in sizes.items() if rows < _FEW_ROWS}
     count = len(prepared.real)
-    enough = count >= _FEW_REAL_ROWS
-    message = "" if enough else f"{count} real rows say little: {_FEW_REAL_ROWS} or more are wanted"
-    return Check("there are enough real rows", "holds" if enough else "violated", message)
+    return [
+        _unless(
+            "every set has enough rows to be ranked",
+            few,
+            f"fewer than {_FEW_ROWS} rows: {_listed(few)}",
+            {"rows": few} if few else {},
+        ),
+        _unless(
+            "there are enough real rows",
+            count < _FEW_REAL_ROWS,
+            f"{count} real rows say little: {_FEW_REAL_ROWS} or more are wanted",
+        ),
+    ]
 
 
 def _sizes(lines: list[dict[str, Any]]) -> Check:
     best, equal = lines[0], max(lines, key=lambda line: line["score_equal_size"])
-    same = best["name"] == equal["name"]
-    message = (
-        ""
-        if same
-        else f"{best['name']} is best as it is ({best['rows']} rows), {equal['name']} at equal size"
-    )
-    return Check(
-        "the best set is the best at equal size too", "holds" if same else "undecided", message
+    return _unless(
+        "the best set is the best at equal size too",
+        best["name"] != equal["name"],
+        f"{best['name']} is best as it is ({best['rows']} rows), {equal['name']} at equal size",
+        verdict="undecided",
     )
 
 
 def _repeats(prepared: Prepared) -> list[Check]:
-    digests = [row_digests(r, r.new_zeros(len(r), 0)) for r in prepared.rows]
-    own = {n: 1 - len(set(d)) / len(d) for n, d in zip(prepared.names, digests, strict=True)}
+    own = dict(zip(prepared.names, prepared.repeated, strict=True))
     from_real = dict(zip(prepared.names, prepared.given, strict=True))
     groups = Counter(prepared.copies.tolist())
     copies = [n for n, c in zip(prepared.names, prepared.copies, strict=True) if groups[c] > 1]
@@ -104,23 +114,21 @@ def _repeats(prepared: Prepared) -> list[Check]:
     left_out = ": of every set, the row nearest to the real row that is predicted is left out"
     left_out = left_out if prepared.kind == "texts" else ""
     return [
-        Check(
+        _unless(
             "no rows of a set repeat",
-            "violated" if repeated else "holds",
-            f"more than a tenth of the rows repeat in {_listed(repeated)}" if repeated else "",
+            repeated,
+            f"more than a tenth of the rows repeat in {_listed(repeated)}",
             {"repeated_share": own},
         ),
-        Check(
+        _unless(
             "no two sets are copies of each other",
-            "violated" if copies else "holds",
-            f"{_listed(copies)} have the same rows as another: they tie" if copies else "",
+            copies,
+            f"{_listed(copies)} have the same rows as another: they tie",
         ),
-        Check(
+        _unless(
             "no set has rows of the real rows that judge it",
-            "violated" if taken else "holds",
-            f"{_listed(taken)} would be judged by rows that it was given{left_out}"
-            if taken
-            else "",
+            taken,
+            f"{_listed(taken)} would be judged by rows that it was given{left_out}",
             {"copied_share": from_real},
         ),
     ]
@@ -129,52 +137,53 @@ def _repeats(prepared: Prepared) -> list[Check]:
 def _labels(prepared: Prepared, target: Tensor) -> list[Check]:
     names = prepared.label_names
     shares = target.mean(0).numpy()
-    lacking: dict[str, list[str]] = {}
-    few: dict[str, list[str]] = {}
-    unlike: dict[str, float] = {}
-    for name, labels in zip(prepared.names, prepared.second, strict=True):
-        counts = np.bincount(labels.numpy(), minlength=len(names))
-        lost = [names[c] for c in np.flatnonzero((counts == 0) & (shares > 1e-3))]
-        short = [names[c] for c in np.flatnonzero((counts > 0) & (counts < _FEW_OF_A_LABEL))]
-        lacking |= {name: lost} if lost else {}
-        few |= {name: short} if short else {}
-        unlike[name] = float(0.5 * np.abs(counts / counts.sum() - shares).sum())
+    counts = {
+        name: np.bincount(labels.numpy(), minlength=len(names))
+        for name, labels in zip(prepared.names, prepared.second, strict=True)
+    }
+
+    def of_sets(holds: Callable[[np.ndarray], np.ndarray]) -> dict[str, list[str]]:
+        found = {n: [names[c] for c in np.flatnonzero(holds(own))] for n, own in counts.items()}
+        return {name: some for name, some in found.items() if some}
+
+    lacking = of_sets(lambda own: (own == 0) & (shares > 1e-3))
+    few = of_sets(lambda own: (own > 0) & (own < _FEW_OF_A_LABEL))
     missing = {n: m for n, m in zip(prepared.names, prepared.missing, strict=True) if m}
-    foreign = [
-        names[c]
-        for c in np.flatnonzero(shares <= 1e-12)
-        if any(int(c) in labels.tolist() for labels in prepared.second)
-    ]
+    everywhere = np.sum(list(counts.values()), 0)
+    foreign = [names[c] for c in np.flatnonzero((shares <= 1e-12) & (everywhere > 0))]
+    unlike = {n: float(0.5 * np.abs(own / own.sum() - shares).sum()) for n, own in counts.items()}
     skewed = [name for name, distance in unlike.items() if distance > 0.25]
     return [
-        Check(
+        _unless(
             "every set has the labels of the real rows",
-            "violated" if lacking else "holds",
-            "; ".join(f"{n} lacks {_listed(some)}" for n, some in list(lacking.items())[:5]),
+            lacking,
+            _listed((f"{n} lacks {_listed(some)}" for n, some in lacking.items()), "; "),
             {"lacking": lacking} if lacking else {},
         ),
-        Check(
+        _unless(
             "the real rows have the labels of the sets",
-            "violated" if foreign else "holds",
-            f"no real row has {_listed(foreign)}" if foreign else "",
+            foreign,
+            f"no real row has {_listed(foreign)}",
         ),
-        Check(
+        _unless(
             f"every label has {_FEW_OF_A_LABEL} rows or more",
-            "undecided" if few else "holds",
-            "; ".join(f"{n} has few of {_listed(some)}" for n, some in list(few.items())[:5]),
+            few,
+            _listed((f"{n} has few of {_listed(some)}" for n, some in few.items()), "; "),
             {"few": few} if few else {},
+            "undecided",
         ),
-        Check(
+        _unless(
             "every row has a label",
-            "violated" if missing else "holds",
-            "; ".join(f"{n}: {m} rows without are left out" for n, m in list(missing.items())[:5]),
+            missing,
+            _listed((f"{n}: {m} rows without are left out" for n, m in missing.items()), "; "),
             {"missing": missing} if missing else {},
         ),
-        Check(
+        _unless(
             "the labels are balanced as in the real rows",
-            "undecided" if skewed else "holds",
-            f"another balance in {_listed(skewed)}" if skewed else "",
+            skewed,
+            f"another balance in {_listed(skewed)}",
             {"balance_distance": unlike},
+            "undecided",
         ),
     ]
 
@@ -193,26 +202,24 @@ def _disagreement(prepared: Prepared, target: Tensor) -> Check:
         for name, rows, labels in zip(prepared.names, prepared.rows, prepared.second, strict=True)
     }
     many = [name for name, value in share.items() if value > 0.2]
-    return Check(
+    return _unless(
         statement,
-        "undecided" if many else "holds",
-        f"more than a fifth of the labels may be wrong in {_listed(many)}" if many else "",
+        many,
+        f"more than a fifth of the labels may be wrong in {_listed(many)}",
         {"disagreement": share},
+        "undecided",
     )
 
 
 def _consensus(agreed: Consensus) -> Check:
-    verdict: Verdict = "holds"
     messages = []
     if agreed.voters < _FEW_VOTERS:
         messages.append(f"{agreed.voters} voters, of which {_FEW_VOTERS} or more are wanted")
     if not agreed.agreement >= _FLAT:
         messages.append("the sets do not agree on labels of the real rows")
-    if messages:
-        verdict = "violated"
-    return Check(
+    return _unless(
         "the consensus of the sets stands for labels that the real rows lack",
-        verdict,
+        messages,
         "; ".join(messages),
         asdict(agreed),
     )

@@ -47,7 +47,7 @@ class Prepared:
     `digests` are of each set's rows in any order; sets with one digest have one number in `copies`.
     `kept` are the places of the rows of each set that are scored: those that have a label.
     `prior_rows` and `temperature` are of `label_score.log_probabilities`. `given` is the share of
-    each set's rows that are real rows.
+    each set's rows that are real rows, `repeated` of those that repeat others of the set.
     """
 
     kind: Kind
@@ -65,8 +65,9 @@ class Prepared:
     label_names: list[str]
     missing: list[int]
     given: list[float]
-    prior_rows: float = label_score.PRIOR_ROWS
-    temperature: float = 1.0
+    repeated: list[float]
+    prior_rows: float
+    temperature: float
 
     @property
     def leave_nearest(self) -> bool:
@@ -99,7 +100,8 @@ def prepare(
     names_of_labels: list[str] = []
     missing = [0] * len(sets)
     kept = [np.arange(len(one)) for one in rows[1:]]
-    second: list[Tensor]
+    second = [one.new_zeros(len(one), 0) for one in rows]
+    prior_rows, temperature = label_score.PRIOR_ROWS, 1.0
     if kind == "labels":
         for (who, source), x in zip(everything, rows, strict=True):
             if source.labels is not None or source is not real:
@@ -107,19 +109,19 @@ def prepare(
         coded, real_coded, names_of_labels = label_score.encode_labels(
             [s.labels for s in sources], real.labels, label_names or None
         )
-        missing = [int((codes < 0).sum()) for codes in coded]
         for place, codes in enumerate(coded):
-            keep = codes >= 0
-            if not keep.any():
+            kept[place] = known = np.flatnonzero(codes >= 0)
+            missing[place] = len(codes) - len(known)
+            if not len(known):
                 raise ValueError(f"Expected labels in set {names[place]!r}; got missing ones alone")
-            rows[place + 1] = rows[place + 1][torch.as_tensor(keep)]
-            kept[place] = np.flatnonzero(keep)
+            rows[place + 1] = rows[place + 1][torch.as_tensor(known)]
             own = units[place + 1]
-            units[place + 1] = None if own is None else np.unique(own[keep], return_inverse=True)[1]
-            coded[place] = codes[keep]
+            units[place + 1] = None if own is None else _numbered(own[known])
+            coded[place] = codes[known]
         if real_coded is None:
             real_coded = np.full(len(rows[0]), -1)
         second = [torch.as_tensor(codes) for codes in [real_coded, *coded]]
+        prior_rows, temperature = _sharpness(rows[0], second[0], len(names_of_labels))
     elif kind == "outputs":
         second = [
             _matrix(source.outputs, f"outputs of {who}", column=True) for who, source in everything
@@ -130,12 +132,9 @@ def prepare(
                     f"Expected outputs of {who} of shape ({len(one)}, {second[0].shape[1]}); "
                     f"got {tuple(two.shape)}"
                 )
-    else:
-        second = [one.new_zeros(len(one), 0) for one in rows]
-    digests = _digests(rows[1:], second[1:])
-    prior_rows, temperature = label_score.PRIOR_ROWS, 1.0
-    if kind == "labels":
-        prior_rows, temperature = _sharpness(rows[0], second[0], len(names_of_labels))
+    of_rows = [_row_digests(one) for one in rows]
+    digests = [_digest(*both) for both in zip(of_rows[1:], second[1:], strict=True)]
+    known_rows = set(of_rows[0])
     return Prepared(
         kind=kind,
         names=names,
@@ -151,7 +150,8 @@ def prepare(
         kept=kept,
         label_names=names_of_labels,
         missing=missing,
-        given=_given(rows[1:], rows[0]),
+        given=[float(np.mean([one in known_rows for one in own])) for own in of_rows[1:]],
+        repeated=[1 - len(set(own)) / len(own) for own in of_rows[1:]],
         prior_rows=prior_rows,
         temperature=temperature,
     )
@@ -173,45 +173,52 @@ def _sharpness(real: Tensor, labels: Tensor, classes: int) -> tuple[float, float
     return prior, found**0.5
 
 
+def learned(
+    prepared: Prepared,
+    rows: Tensor,
+    second: Tensor,
+    real: tuple[Tensor, Tensor],
+    weights: Tensor | None = None,
+    like: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """What rows, with weights, teach about real ones: log p of each label (m, K), or of each (m,).
+
+    `real` are rows and what belongs to them; `like` those whose origin and scale are taken, by
+    default `real`.
+    """
+    like_rows, like_second = like or real
+    scale = output_score.total_variance(like_rows)
+    width = rows.shape[1]
+    if prepared.kind == "labels":
+        return label_score.log_probabilities(
+            rows,
+            second,
+            real[0],
+            len(prepared.label_names),
+            weights,
+            like_rows.mean(0),
+            scale / width,
+            prior_rows=prepared.prior_rows,
+            temperature=prepared.temperature,
+        )
+    if prepared.kind == "outputs":
+        output_scale = output_score.total_variance(like_second) / like_second.shape[1]
+        return output_score.log_densities(rows, second, *real, weights, scale, output_scale)
+    return density_score.log_densities(
+        rows, real[0], weights, scale / width, leave_nearest=prepared.leave_nearest
+    )
+
+
 def learner(prepared: Prepared, place: int, target: Tensor | None) -> Learn:
     """What real rows score when rows of one set, with weights, are learned from."""
     rows, second = prepared.rows[place], prepared.second[place]
-    kind, real, real_second = prepared.kind, prepared.real, prepared.real_second
+    real = prepared.real, prepared.real_second
 
     def learn(index: Tensor, weights: Tensor) -> Tensor:
-        if kind == "labels":
-            log_p = label_score.log_probabilities(
-                rows[index],
-                second[index],
-                real,
-                len(prepared.label_names),
-                weights,
-                prior_rows=prepared.prior_rows,
-                temperature=prepared.temperature,
-            )
-            assert target is not None
-            return label_score.row_scores(log_p, target)
-        if kind == "outputs":
-            return output_score.log_densities(
-                rows[index], second[index], real, real_second, weights
-            )
-        return density_score.log_densities(
-            rows[index], real, weights, leave_nearest=prepared.leave_nearest
-        )
+        found = learned(prepared, rows[index], second[index], real, weights)
+        return found if target is None else label_score.row_scores(found, target)
 
     return learn
-
-
-def _given(sets: list[Tensor], real: Tensor) -> list[float]:
-    known = set(row_digests(real, real.new_zeros(len(real), 0)))
-    digests = [row_digests(rows, rows.new_zeros(len(rows), 0)) for rows in sets]
-    return [float(np.mean([one in known for one in rows])) for rows in digests]
-
-
-def row_digests(rows: Tensor, second: Tensor) -> list[bytes]:
-    """A digest of each row with its label or output; equal rows have equal ones."""
-    joined = np.concatenate([rows.numpy(), second.double().numpy().reshape(len(rows), -1)], 1)
-    return [hashlib.blake2b(row.tobytes(), digest_size=12).digest() for row in joined + 0.0]
 
 
 def _kind(sources: list[Source], real: Source) -> Kind:
@@ -250,7 +257,11 @@ def _units(units: Any, count: int, who: str) -> np.ndarray | None:
     if units is None:
         return None
     _same_length(units, count, who, "units")
-    return np.unique(np.asarray(units).astype(str), return_inverse=True)[1]
+    return _numbered(np.asarray(units).astype(str))
+
+
+def _numbered(units: np.ndarray) -> np.ndarray:
+    return np.unique(units, return_inverse=True)[1]
 
 
 def _same_length(values: Any, count: int, who: str, what: str) -> None:
@@ -259,12 +270,16 @@ def _same_length(values: Any, count: int, who: str, what: str) -> None:
         raise ValueError(f"Expected {count} {what} in {who}; got {got}")
 
 
-def _digests(rows: list[Tensor], second: list[Tensor]) -> list[str]:
-    """One digest of the rows of each set in any order."""
-    joined = [
-        b"".join(sorted(row_digests(one, two))) for one, two in zip(rows, second, strict=True)
-    ]
-    return [hashlib.blake2b(one, digest_size=16).hexdigest() for one in joined]
+def _row_digests(rows: Tensor) -> list[bytes]:
+    """A digest of each row; equal rows have equal ones."""
+    return [hashlib.blake2b(row.tobytes(), digest_size=12).digest() for row in rows.numpy() + 0.0]
+
+
+def _digest(of_rows: list[bytes], second: Tensor) -> str:
+    """One digest of the rows of a set, with their labels or outputs, in any order."""
+    beside = second.double().numpy().reshape(len(of_rows), -1) + 0.0
+    both = sorted(row + more.tobytes() for row, more in zip(of_rows, beside, strict=True))
+    return hashlib.blake2b(b"".join(both), digest_size=16).hexdigest()
 
 
 def copies_of(digests: Sequence[str]) -> np.ndarray:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from rbpp import validate
 from rbpp.assessment import density_score, label_score, output_score
-from rbpp.assessment.ranking import EQUIVALENT_NATS, Ranking, beside_real_rows, summarise
-from rbpp.assessment.ranking_checks import Consensus, checks
-from rbpp.assessment.ranking_probabilities import Discrepancy
-from rbpp.assessment.ranking_sources import Kind, Source, copies_of, learner, prepare
-from rbpp.assessment.set_scores import SetScore, score_set
-from rbpp.compute import Compute
-from rbpp.randomness import spawn
+from rbpp.assessment.ranking_checks import Consensus
+from rbpp.assessment.ranking_sources import Kind, Source
+from rbpp.assessment.set_scores import SetScore
 
-_VERSION = 3
+if TYPE_CHECKING:
+    from rbpp.assessment.ranking import Ranking
+
+_VERSION = 4
 
 
 def store(ranking: Ranking, real: Source, embedding: str) -> dict[str, Any]:
@@ -32,7 +31,7 @@ def store(ranking: Ranking, real: Source, embedding: str) -> dict[str, Any]:
     are in the order in which they were stored.
 
     Args:
-        ranking: what `rank_sets` or `rank_against` returned.
+        ranking: what `rank_sets` returned.
         real: the real rows that it was given.
         embedding: what made embeddings of texts, such as a model's name and version.
     """
@@ -61,100 +60,61 @@ def store(ranking: Ranking, real: Source, embedding: str) -> dict[str, Any]:
     }
 
 
-def rank_against(
-    record: Mapping[str, Any],
-    sets: Mapping[str, Source],
-    real: Source,
-    embedding: str,
-    *,
-    draws: int = 2000,
-    hdi_prob: float = 0.94,
-    equivalent: float = EQUIVALENT_NATS,
-    seed: int = 0,
-    compute: Compute | None = None,
-) -> Ranking:
-    """Rank new sets beside those of a record, which are not there.
+@dataclass(frozen=True)
+class Stored:
+    """Stored results, for `rank_sets`: those of the sets by name, and what judged them."""
 
-    Real rows without labels are judged by the consensus that the record holds, in which the new
-    sets have no vote.
+    kind: Kind
+    made_by: Mapping[str, str]
+    embedding: str
+    scores: dict[str, SetScore]
+    lines: dict[str, dict[str, Any]]
+    digests: dict[str, str]
+    label_names: list[str]
+    real_weights: np.ndarray
+    target: Tensor | None
+    consensus: Consensus | None
+    equal_size: int
 
-    Args:
-        record: from `store`.
-        sets: one or more, with names that the record lacks.
-        real, embedding: the same as in the record.
-        draws, hdi_prob, equivalent, seed, compute: as for `rank_sets`.
+    def check(self, kind: Kind, names: Iterable[str], real: Source) -> None:
+        """Whether sets of this kind and with these names can be ranked beside these."""
+        if kind != self.kind:
+            raise ValueError(f"Expected sets with {self.kind}; got {kind}")
+        for what, found in _digests(real, self.embedding, kind).items():
+            if self.made_by[what] != found:
+                raise ValueError(
+                    f"Expected the {what} of the stored results, with digest "
+                    f"{self.made_by[what][:12]}; got another, {found[:12]}"
+                )
+        if twice := sorted(set(names) & set(self.scores)):
+            raise ValueError(f"Expected names that the stored results lack; got {', '.join(twice)}")
+
+
+def read(record: Mapping[str, Any], embedding: str) -> Stored:
+    """The results of a record of `store`, which embeddings of this name have to be beside.
 
     Raises:
-        ValueError: if the record is none, or the real rows, the embedding, the settings or the kind
-            of score are others than the record's, or a name is in both.
+        ValueError: if it is none, or one of another version.
     """
-    validate.count("draws", draws, least=2)
-    validate.probability("hdi_prob", hdi_prob)
-    validate.number("equivalent", equivalent, least=0)
-    compute = Compute.of(compute, seed)
     if record.get("version") != _VERSION or "sets" not in record:
         raise ValueError(
             f"Expected stored results of version {_VERSION}; got {record.get('version')!r}"
         )
-    prepared = prepare(sets, real, least=1, label_names=record["label_names"])
-    if prepared.kind != record["kind"]:
-        raise ValueError(f"Expected sets with {record['kind']}; got {prepared.kind}")
-    for what, found in _digests(real, embedding, prepared.kind).items():
-        if record["digests"][what] != found:
-            raise ValueError(
-                f"Expected the {what} of the stored results, with digest "
-                f"{record['digests'][what][:12]}; got another, {found[:12]}"
-            )
-    if twice := sorted(set(sets) & set(record["sets"])):
-        raise ValueError(f"Expected names that the stored results lack; got {', '.join(twice)}")
-    target = None if record["target"] is None else torch.as_tensor(_unpacked(record["target"]))
+    sets, target, consensus = record["sets"], record["target"], record["consensus"]
     weights = _unpacked(record["real_weights"])
-    weights /= weights.sum()
-    old = record["sets"]
-
-    def work(place: int) -> SetScore:
-        return score_set(
-            learner(prepared, place, target),
-            len(prepared.rows[place]),
-            record["settings"]["equal_size"],
-            weights,
-            prepared.units[place],
-            spawn(compute.seed, "set", prepared.names[place]),
-        )
-
-    new_scores = compute.each(work, range(len(sets)), "scoring sets")
-    scores = {name: _score(one) for name, one in old.items()}
-    scores |= dict(zip(prepared.names, new_scores, strict=True))
-    sizes = [one["rows"] for one in old.values()] + [len(rows) for rows in prepared.rows]
-    digests = [one["digest"] for one in old.values()] + prepared.digests
-    ranking = summarise(
-        scores,
-        prepared.kind,
-        sizes,
-        weights,
-        prepared.real_units,
-        [*(None for _ in old), *prepared.units],
-        copies_of(digests),
-        draws=draws,
-        hdi_prob=hdi_prob,
-        equivalent=equivalent,
-        discrepancy=Discrepancy(),
-        seed=compute.seed,
-    )
-    agreed = None if record["consensus"] is None else Consensus(**record["consensus"])
-    new = [line for line in ranking.lines if line["name"] in sets]
-    beside_real_rows(new, prepared, compute.seed)
-    for line in ranking.lines:
-        if line["name"] in old:
-            line |= {key: old[line["name"]][key] for key in ("score_of_real_rows", "real_rows")}
-    return replace(
-        ranking,
-        checks=checks(prepared, target, ranking.lines, agreed),
-        target=None if target is None else target.numpy(),
+    kept = ("rows", "score_of_real_rows", "real_rows")
+    return Stored(
+        kind=record["kind"],
+        made_by=record["digests"],
+        embedding=embedding,
+        scores={name: _score(one) for name, one in sets.items()},
+        lines={name: {key: one[key] for key in kept} for name, one in sets.items()},
+        digests={name: one["digest"] for name, one in sets.items()},
         label_names=list(record["label_names"]),
-        digests=dict(zip(scores, digests, strict=True)),
-        kept=dict(zip(prepared.names, prepared.kept, strict=True)),
-        consensus=agreed,
+        real_weights=weights / weights.sum(),
+        target=None if target is None else torch.as_tensor(_unpacked(target)),
+        consensus=None if consensus is None else Consensus(**consensus),
+        equal_size=record["settings"]["equal_size"],
     )
 
 

@@ -263,6 +263,29 @@ def test_probability_of_training_is_the_normal_probability_of_the_difference() -
     pairs = pairwise(np.array([0.3, 0.0]), draws, copies, 0.25, 0.02)
     assert pairs["p_trained_better"][0, 1] == pytest.approx(expected, abs=1e-3)
     assert probability_best(draws, copies)[0] > found[0]
+    mixed = pairwise(np.array([0.3, 0.0]), draws, copies, 0.25, 0.02, 0.2)
+    expected = 0.8 * pairs["p_trained_better"] + 0.1
+    np.testing.assert_allclose(mixed["p_trained_better"], expected)
+    mixed_best = probability_trained_best(draws, copies, 0.25, source, 0.2)
+    assert mixed_best[0] == pytest.approx(0.8 * found[0] + 0.1, abs=0.005)
+
+
+def test_no_score_is_surer_of_training_than_tasks_have_shown() -> None:
+    """However far apart scores are: at most 0.9 of labels, and hardly more than half of texts."""
+    labels = {"good": Source(*classes(0, 300)), "bad": Source(*classes(1, 300, wrong=0.9))}
+    real = Source(*classes(9, 300))
+    sure = line(rank_sets(labels, real), "good")
+    assert sure["p_best"] == 1
+    assert 0.7 < sure["p_trained_best"] <= 0.9
+    free = rank_sets(labels, real, discrepancy=Discrepancy(between=0.1, row=0.0, says_nothing=0.0))
+    assert line(free, "good")["p_trained_best"] > 0.99
+    texts = {"good": Source(classes(0, 300)[0]), "far": Source(classes(1, 300)[0] + 3)}
+    found = rank_sets(texts, Source(real.rows))
+    assert line(found, "good")["p_best"] == 1
+    assert 0.5 < line(found, "good")["p_trained_best"] < 0.6
+    copies = {**labels, "copy": labels["good"]}
+    total = sum(one["p_trained_best"] for one in rank_sets(copies, real).lines)
+    assert total == pytest.approx(1)
 
 
 def test_discrepancy_of_few_sets_rests_on_its_prior() -> None:

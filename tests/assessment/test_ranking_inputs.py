@@ -10,7 +10,7 @@ from ranked_sets import classes, line, verdict
 
 from rbpp.assessment.ranking import rank_sets
 from rbpp.assessment.ranking_sources import Source
-from rbpp.assessment.stored_ranking import rank_against, store
+from rbpp.assessment.stored_ranking import read, store
 
 # ---- bad input ---------------------------------------------------------------------------------
 
@@ -133,7 +133,7 @@ def test_a_new_set_is_ranked_against_stored_results(labelled: bool) -> None:
     new = {"new": Source(*classes(50, 150, wrong=0.25))}
     real = REAL if labelled else Source(REAL.rows)
     record = json.loads(json.dumps(store(rank_sets(sets, real), real, "model 1")))
-    found = rank_against(record, new, real, "model 1")
+    found = rank_sets(new, real, stored=read(record, "model 1"))
     whole = rank_sets(sets | new, real)
     assert len(found.lines) == 8
     # With real labels it is the same number; the consensus is now without the new set's vote.
@@ -150,15 +150,15 @@ def test_other_references_embeddings_and_labels_are_refused() -> None:
     record = store(rank_sets(sets, REAL), REAL, "model 1")
     new = {"new": Source(*classes(2, 60))}
     with pytest.raises(ValueError, match="embedding of the stored"):
-        rank_against(record, new, REAL, "model 2")
+        rank_sets(new, REAL, stored=read(record, "model 2"))
     with pytest.raises(ValueError, match="reference of the stored"):
-        rank_against(record, new, Source(REAL.rows + 1, REAL.labels), "model 1")
+        rank_sets(new, Source(REAL.rows + 1, REAL.labels), stored=read(record, "model 1"))
     with pytest.raises(ValueError, match="names that the stored results lack"):
-        rank_against(record, {"a": GOOD}, REAL, "model 1")
+        rank_sets({"a": GOOD}, REAL, stored=read(record, "model 1"))
     with pytest.raises(ValueError, match="Expected the labels"):
-        rank_against(record, {"new": Source(GOOD.rows, GOOD.labels + 1)}, REAL, "model 1")
+        rank_sets({"new": Source(GOOD.rows, GOOD.labels + 1)}, REAL, stored=read(record, "model 1"))
     with pytest.raises(ValueError, match="version"):
-        rank_against({"version": 0}, new, REAL, "model 1")
+        read({"version": 0}, "model 1")
 
 
 def test_rows_made_from_the_reference_do_not_win_by_it():
