@@ -68,6 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--replications", type=int, default=200)
     parser.add_argument("--figure", type=Path)
+    parser.add_argument("--store", type=Path, help="folder in which a run that ends goes on")
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--quick", action="store_true", help="20 replications, 200 rows")
     parser.add_argument("--parts", nargs="*", default=["calibration", "time", "rows"])
@@ -81,30 +82,32 @@ def main() -> None:
 
 
 def calibration(arguments: argparse.Namespace) -> None:
-    """Ranks of functionals that no label changes."""
+    """Ranks of functionals that no label changes, the least uniform first."""
     replications = 20 if arguments.quick else arguments.replications
-    print(
-        f"Ranks among {DRAWS} draws in {replications} worlds.\n\n"
-        "| process | functional | uniform, p | 50 % covers | 94 % covers | engines | refused | s |"
-        "\n"
-        "|---|---|---|---|---|---|---|---|"
-    )
-    found = {}
+    if arguments.store is not None:
+        arguments.store.mkdir(parents=True, exist_ok=True)
+    found, rows = {}, []
     for name in arguments.cases:
         reference, knobs, observed = CASES[name]
-        start = time.perf_counter()
-        found[name] = world_ranks(
-            rbpp.load_process(reference, **knobs), observed, replications, seconds=20.0, seed=1
+        store = None if arguments.store is None else arguments.store / f"{name}.jsonl"
+        process = rbpp.load_process(reference, **knobs)
+        one = world_ranks(process, observed, replications, seconds=20.0, seed=1, store=store)
+        found[name] = one
+        half, most = one.coverage(0.5), one.coverage(0.94)
+        engines = ", ".join(f"{n} {count}" for n, count in one.engines.items())
+        for functional, p in one.p_values().items():
+            rows.append((p, name, functional, half, most, engines, one))
+    print(
+        f"Ranks among {DRAWS} draws.\n\n| process | functional | worlds | uniform, p | "
+        f"50 % covers | 94 % covers | engines | refused | CPU s |\n|{'---|' * 9}"
+    )
+    for p, name, functional, half, most, engines, one in sorted(rows, key=lambda row: row[0]):
+        print(
+            f"| {name} | {functional} | {len(one.ranks[functional])} | {p:.3f} | "
+            f"{half[functional]:.2f} | {most[functional]:.2f} | {engines} | {one.refused} | "
+            f"{one.seconds:.1f} |",
+            flush=True,
         )
-        seconds = (time.perf_counter() - start) / replications
-        half, most = found[name].coverage(0.5), found[name].coverage(0.94)
-        engines = ", ".join(f"{n} {count}" for n, count in found[name].engines.items())
-        for functional, p in sorted(found[name].p_values().items(), key=lambda item: item[1]):
-            print(
-                f"| {name} | {functional} | {p:.3f} | {half[functional]:.2f} | "
-                f"{most[functional]:.2f} | {engines} | {found[name].refused} | {seconds:.1f} |",
-                flush=True,
-            )
     if arguments.figure is not None:
         plot(found, arguments.figure)
 

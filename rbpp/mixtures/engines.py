@@ -49,15 +49,17 @@ class Gradient:
 
     Attributes:
         guide: name of an autoguide of `pyro.infer.autoguide`, such as `"AutoMultivariateNormal"`.
-        steps, learning_rate, particles: of the optimiser; the rate falls tenfold over the steps.
+        steps: most of them; a chain ends where its ELBO is level (`until_level`).
+        learning_rate: the first; it falls tenfold.
+        particles: draws of the guide at every step.
         batch_rows: rows per step; fewer than n are subsampled at every step.
         warm_start: False begins at k-means centres, with the scale factors at the identity.
     """
 
     guide: str = "AutoNormal"
-    steps: int = 2000
+    steps: int = 20_000
     learning_rate: float = 0.02
-    particles: int = 1
+    particles: int = 8
     batch_rows: int | None = None
     warm_start: bool = True
 
@@ -76,11 +78,11 @@ class Sampling:
 
 
 class Drawn(NamedTuple):
-    """Draws of an engine: leading dimensions (chain, draw); losses (chain, steps)."""
+    """Draws of an engine and their density (chain, draw); which chains have settled (chain,)."""
 
     draws: Draws
     log_q: Tensor | None
-    losses: Tensor | None
+    settled: Tensor | None
 
 
 def draw_by_pyro(
@@ -126,7 +128,7 @@ def draw_by_pyro(
     log_q = drawn.log_q
     if log_q is not None:
         log_q = log_q - units.log_jacobian(components)
-    return Drawn(units.draws_back(drawn.draws), log_q, drawn.losses)
+    return Drawn(units.draws_back(drawn.draws), log_q, drawn.settled)
 
 
 def _svi(
@@ -142,14 +144,14 @@ def _svi(
     if how.guide == "AutoLaplaceApproximation" and data.weights is None:
         # Its Hessian knows no enumeration: with row weights the model sums the components itself.
         data = replace(data, weights=data.rows.new_ones(len(data.rows)))
-    found, densities, losses = [], [], []
+    found, densities, settled = [], [], []
     for chain, first in enumerate(starts):
         with (
             pyro.get_param_store().scope(),
             seeded(spawn(seed, "svi", chain)),
             default_dtype(data.rows.dtype),
         ):
-            fitted, loss = fit_autoguide(
+            fitted, ascended = fit_autoguide(
                 mixture_model,
                 (data, prior, components, how.batch_rows),
                 guide=how.guide,
@@ -163,8 +165,8 @@ def _svi(
             values, log_q = draw_autoguide(fitted, (data, prior, components), LATENTS, draws)
         found.append(Draws(values["weights"], values["mean"], values["precision_cholesky"]))
         densities.append(log_q)
-        losses.append(loss)
-    return Drawn(_stacked(found), torch.stack(densities), torch.stack(losses))
+        settled.append(ascended.settled)
+    return Drawn(_stacked(found), torch.stack(densities), torch.tensor(settled))
 
 
 def _nuts(

@@ -26,14 +26,14 @@ from rbpp.mixtures.normal_wishart import Draws, draw, standardisation
 from rbpp.mixtures.sufficient import features
 from rbpp.randomness import generator, spawn
 
-_SWEEPS, _MOST_DRAWS, _POINTS = 20, 128, 256
+_SWEEPS, _POINTS = 20, 256
 _LARGEST_SHIFT, _LARGEST_SPREAD = 0.5, 1.25
 _MOST_ELEMENTS = 2**25  # (draw, row, component) triples of a sweep
 
 
 @dataclass(frozen=True)
 class Movement:
-    """What the sweeps did to entropy and mean log likelihood; the worse of the two.
+    """What the sweeps did to entropy, mean log likelihood and the mixture's mean; the worst.
 
     Attributes:
         shift: of the mean, in standard deviations after the sweeps.
@@ -57,7 +57,7 @@ class Movement:
 
 
 def gibbs_movement(
-    rows: Tensor, prior: MixturePrior, draws: Draws, *, seed: int = 0
+    rows: Tensor, prior: MixturePrior, draws: Draws, *, most_draws: int = 128, seed: int = 0
 ) -> Movement | None:
     """Move draws by Gibbs sweeps, and see what became of what does not depend on labels.
 
@@ -65,6 +65,7 @@ def gibbs_movement(
         rows: that the draws are given, (n, d), float64.
         prior: of the mixture.
         draws: of the approximate posterior, (chain, draw, …).
+        most_draws: so many of them are moved at most.
         seed: of the sweeps.
 
     Returns:
@@ -72,7 +73,7 @@ def gibbs_movement(
     """
     flat = Draws(*(value.flatten(0, 1).double() for value in draws))
     components = flat.means.shape[-2]
-    count = min(len(flat.weights), _MOST_DRAWS, _MOST_ELEMENTS // (len(rows) * components))
+    count = min(len(flat.weights), most_draws, _MOST_ELEMENTS // (len(rows) * components))
     if count < 2:
         return None
     chosen = torch.linspace(0, len(flat.weights) - 1, count).long().to(rows.device)
@@ -99,12 +100,16 @@ def gibbs_movement(
     sd = after.std(-1).clamp_min(torch.finfo(after.dtype).eps)
     shift = (before.mean(-1) - after.mean(-1)) / sd
     spread = (before.std(-1) / sd).clamp_min(torch.finfo(after.dtype).eps)
-    worst = int(torch.maximum(shift.abs(), spread.log().abs()).argmax())
+    # Of what moved, that which is farthest beyond its limit, or nearest to it.
+    beyond = torch.maximum(
+        shift.abs() / _LARGEST_SHIFT, spread.log().abs() / math.log(_LARGEST_SPREAD)
+    )
+    worst = int(beyond.argmax())
     return Movement(shift[worst].item(), spread[worst].item(), count)
 
 
 def _terms(draws: Draws, rows: Tensor, seed: int) -> Tensor:
-    """Entropy and mean log likelihood of every draw, (2, draws)."""
+    """Entropy, mean log likelihood and mean of every draw, (2 + d, draws)."""
     mixture = draws.mixture()
     found = entropy(mixture, draws=_POINTS, seed=spawn(seed, "gibbs entropy"))
-    return torch.stack([found.value, mixture.log_prob_rows(rows).mean(-1)])
+    return torch.stack([found.value, mixture.log_prob_rows(rows).mean(-1), *mixture.mean.mT])

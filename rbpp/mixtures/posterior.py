@@ -46,6 +46,7 @@ class MixturePosterior:
         prior: of the mixture.
         digest: SHA-256 of the rows.
         variational: the `VariationalMixture` per chain, for `cavi`.
+        settled: per chain (chain,), whether its ELBO was level in the end; None for `nuts`.
     """
 
     draws: Draws
@@ -57,6 +58,7 @@ class MixturePosterior:
     prior: MixturePrior
     digest: str
     variational: VariationalMixture | None = None
+    settled: Tensor | None = None
 
     @cached_property
     def mixture(self) -> GaussianMixture:
@@ -230,6 +232,7 @@ def mixture_posterior(
         prior=prior,
         digest=hashlib.sha256(np.ascontiguousarray(data.detach().cpu()).tobytes()).hexdigest(),
         variational=fits if how is None else None,
+        settled=drawn.settled,
     )
 
 
@@ -237,7 +240,7 @@ def draws_of(fits: VariationalMixture, count: int, seed: int) -> Drawn:
     """Draws (chain, count, …) of a variational posterior (chain,), and their log density."""
     found = fits.draw(count, generator(seed, fits.mean.device))
     draws = Draws(*(value.movedim(0, 1) for value in found))
-    return Drawn(draws, fits.log_prob(found).mT, None)
+    return Drawn(draws, fits.log_prob(found).mT, fits.converged)
 
 
 def as_rows(data: Any) -> Tensor:

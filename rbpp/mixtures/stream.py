@@ -122,6 +122,7 @@ def stream_posterior(
         prior=prior,
         digest=summary.digest,
         variational=fit,
+        settled=drawn.settled,
     )
     return posterior, summary
 

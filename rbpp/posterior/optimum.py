@@ -28,6 +28,8 @@ _NEWTON_STEPS, _DECREMENT = 30, 1e-4
 # In many coordinates curvature is dear, and what a few steps do not end is a ridge, no optimum: of
 # the highest point alone, in time that the climbs leave.
 _MANY, _FEW_NEWTON_STEPS, _RESERVED = 100, 4, 2.5
+# A ridge in many coordinates takes all iterations that it gets; sound optima took 6 to 32.
+_ITERATIONS, _FEW_ITERATIONS = 500, 200
 # A Hessian of more coordinates takes longer than chains do; then its diagonal from random probes.
 LARGEST_HESSIAN, _PROBES = 1000, 16
 # A Hessian whose eigenvalues differ by more has a direction without curvature: no optimum.
@@ -163,7 +165,11 @@ def _climb(density: ConditionedDensity, start: Tensor, out_of_time: Limit) -> tu
             start.double().cpu().numpy(),
             jac=True,
             method="L-BFGS-B",
-            options={"maxcor": 20, "gtol": 1e-4, "maxiter": 500},
+            options={
+                "maxcor": 20,
+                "gtol": 1e-4,
+                "maxiter": _ITERATIONS if density.size <= _MANY else _FEW_ITERATIONS,
+            },
         )
     return place, highest
 

@@ -7,7 +7,8 @@ posterior: Roeder, Wu and Duvenaud, Sticking the landing, NeurIPS 2017.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pyro
@@ -15,6 +16,7 @@ import torch
 from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor, nn
 
+from rbpp.mixtures.until_level import WINDOW, set_pyro_rate, until_level
 from rbpp.posterior.density import ConditionedDensity
 from rbpp.posterior.laplace import PROPOSED, Weighted, weighed
 from rbpp.posterior.limit import NEVER, Limit
@@ -24,8 +26,7 @@ from rbpp.randomness import seeded
 GUIDES = ("auto", "normal", "multivariate", "lowrank", "flow")
 # A guide's own site, for guides that users write.
 SITE = "whitened"
-_PARTICLES, _RATE, _WINDOW = 8, 0.02, 100
-_RATES = (1.0, 0.3, 0.1)  # of _RATE, one after the other
+_PARTICLES, _RATE = 8, 0.02
 _RANK, _COUPLINGS, _HIDDEN = 10, 6, 32
 _LARGEST_FLOW, _LARGEST_FULL = 10, 300
 
@@ -107,60 +108,28 @@ def _fit(
 ) -> str:
     """Adam until the ELBO of a window of steps is no higher than that of the one before."""
     optimiser = torch.optim.Adam(guide.parameters(), lr=_RATE)
-    history: list[float] = []
-    average = _Average()
-    for share in _RATES:
+
+    def set_rate(share: float) -> None:
         for group in optimiser.param_groups:
             group["lr"] = _RATE * share
-        since = len(history)
-        while not _level(history[since:]):
-            if out_of_time():
-                return f"time was up after {len(history)} steps, while the ELBO still rose"
-            points = guide.draw(_normals(_PARTICLES, guide.size, generator))
-            fixed = {name: value.detach() for name, value in guide.named_parameters()}
-            log_q = torch.func.functional_call(guide, fixed, (points,))
-            elbo = (target(points) - log_q).mean()
-            optimiser.zero_grad()
-            if elbo.isfinite():
-                (-elbo).backward()
-                optimiser.step()
-            history.append(float(elbo.detach()))
-            if share == _RATES[-1]:
-                average.add(guide.named_parameters())
-    if not any(map(math.isfinite, history[-_WINDOW:])):
+
+    def step() -> float:
+        points = guide.draw(_normals(_PARTICLES, guide.size, generator))
+        fixed = {name: value.detach() for name, value in guide.named_parameters()}
+        log_q = torch.func.functional_call(guide, fixed, (points,))
+        elbo = (target(points) - log_q).mean()
+        optimiser.zero_grad()
+        if elbo.isfinite():
+            (-elbo).backward()
+            optimiser.step()
+        return float(elbo.detach())
+
+    found = until_level(step, set_rate, guide.named_parameters, lambda done: out_of_time())
+    if not found.settled:
+        return f"time was up after {len(found.elbos)} steps, while the ELBO still rose"
+    if not any(map(math.isfinite, found.elbos[-WINDOW:])):
         raise ValueError("Expected a finite ELBO; got none in the last steps")
-    average.put(guide.named_parameters())
-    return f"{len(history)} steps, until the ELBO was level"
-
-
-def _level(history: list[float]) -> bool:
-    """Whether the last window's ELBO is no higher than the one before by two standard errors."""
-    if len(history) < 2 * _WINDOW or len(history) % _WINDOW:
-        return False
-    last = torch.tensor(history[-_WINDOW:], dtype=torch.float64)
-    before = torch.tensor(history[-2 * _WINDOW : -_WINDOW], dtype=torch.float64)
-    error = float((last.var() / _WINDOW + before.var() / _WINDOW).sqrt())
-    return not float(last.mean() - before.mean()) > 2 * error
-
-
-class _Average:
-    """Mean of the parameters over the steps at the last rate: without the noise of single steps."""
-
-    def __init__(self) -> None:
-        self.count, self.sums = 0, dict[str, Tensor]()
-
-    def add(self, parameters: Iterable[tuple[str, Tensor]]) -> None:
-        """Count one step."""
-        self.count += 1
-        for name, value in parameters:
-            self.sums[name] = self.sums.get(name, 0) + value.detach()
-
-    def put(self, parameters: Iterable[tuple[str, Tensor]]) -> None:
-        """Put the mean in the place of the parameters."""
-        with torch.no_grad():
-            for name, value in parameters:
-                if self.count:
-                    value.copy_(self.sums[name] / self.count)
+    return f"{len(found.elbos)} steps, until the ELBO was level"
 
 
 def _fit_of_user(
@@ -180,8 +149,6 @@ def _fit_of_user(
             own = target(point.reshape(1, size)).sum()
         pyro.factor("log_density", own - normal.log_prob(point))  # the site needs some prior
 
-    history: list[float] = []
-    average, ended = _Average(), "until the ELBO was level"
     with pyro.get_param_store().scope(), seeded(int(torch.randint(2**62, (), generator=generator))):
         first = pyro.poutine.trace(written).get_trace(size)
         sites = [name for name in first.stochastic_nodes if name != "_INPUT"]
@@ -190,27 +157,24 @@ def _fit_of_user(
                 f"Expected a guide with one site {SITE!r} of shape ({size},); got sites "
                 f"{', '.join(sites) or 'none'}"
             )
-        for share in _RATES:
-            optimiser = pyro.optim.ClippedAdam({"lr": _RATE * share})
-            inference = SVI(model, written, optimiser, Trace_ELBO(num_particles=4))
-            since = len(history)
-            while not _level(history[since:]):
-                history.append(-float(inference.step(size)))
-                if share == _RATES[-1]:
-                    average.add(pyro.get_param_store().named_parameters())
-                if out_of_time():
-                    ended = "time was up while the ELBO still rose"
-                    break
-        average.put(pyro.get_param_store().named_parameters())
-        if not math.isfinite(history[-1]):
-            raise ValueError(f"Expected a finite ELBO of {guide}; got {history[-1]}")
+        optimiser = pyro.optim.ClippedAdam({"lr": _RATE})
+        inference = SVI(model, written, optimiser, Trace_ELBO(num_particles=4))
+        found = until_level(
+            lambda: -float(inference.step(size)),
+            partial(set_pyro_rate, optimiser, _RATE),
+            pyro.get_param_store().named_parameters,
+            lambda done: out_of_time(),
+        )
+        if found.elbos and not math.isfinite(found.elbos[-1]):
+            raise ValueError(f"Expected a finite ELBO of {guide}; got {found.elbos[-1]}")
         points, densities = [], []
         with torch.no_grad():
             for _ in range(PROPOSED):
                 trace = pyro.poutine.trace(written).get_trace(size)
                 points.append(torch.as_tensor(trace.nodes[SITE]["value"]).double())
                 densities.append(torch.as_tensor(trace.log_prob_sum()).double())
-    return torch.stack(points), torch.stack(densities), f"{len(history)} steps, {ended}"
+    ended = "until the ELBO was level" if found.settled else "time was up while the ELBO still rose"
+    return torch.stack(points), torch.stack(densities), f"{len(found.elbos)} steps, {ended}"
 
 
 class _Guide(nn.Module):
