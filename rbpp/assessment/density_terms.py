@@ -30,6 +30,8 @@ Array = NDArray[np.float64]
 MOST_DIMENSIONS = 16
 # Of embeddings, whose axes mean nothing by themselves, fewer: half of the time of all terms.
 EMBEDDING_DIMENSIONS = 8
+# What `rbpp.data.embed` says of numbers that it leaves alone.
+AS_GIVEN = "embeddings as given"
 # Fewer independent rows have no log ratio.
 FEWEST_UNITS = 16
 
@@ -243,12 +245,13 @@ def _references(found: Densities, sources: Sources, seed: int, draws: int) -> No
 
 
 def _entropies(found: Densities, sources: Sources, seed: int, draws: int) -> None:
-    """Entropies of whole data sets in the units of the input, on axes of the task's rows alone.
+    """Entropies of whole data sets on axes of the task's rows alone.
 
-    The axes and their number do not depend on the synthetic rows: two runs with two synthetic files
-    compare.
+    Axes, their number and, where that can be, units do not depend on the synthetic rows: two runs
+    with two synthetic files compare.
     """
-    task = sources.vectors[sources.task]
+    vectors, unit, comparable = _task_units(sources)
+    task = vectors[sources.task]
     units = {name: int(sources.units(name).max()) + 1 for name in sources.names}
     real = [units[name] for name in ("anchor", "target") if units.get(name, 0) >= FEWEST_UNITS]
     if not real:
@@ -271,7 +274,7 @@ def _entropies(found: Densities, sources: Sources, seed: int, draws: int) -> Non
             )
             found.checks.append(Check(f"entropy of the {role} rows", "unknown", message))
             continue
-        rows = axes(sources.vectors[role]) * axes.scale
+        rows = axes(vectors[role]) * axes.scale
         try:
             one = entropy_of_sample(
                 rows,
@@ -293,10 +296,29 @@ def _entropies(found: Densities, sources: Sources, seed: int, draws: int) -> Non
         found.checks.append(
             Check(
                 "units of entropies",
-                "holds",
+                "holds" if comparable else "unknown",
                 f"nats of all rows, in {axes.dimension} principal components of the "
-                f"{sources.task} rows and the units of the input, whatever the synthetic rows are; "
-                f"extrapolated by, in nats a row: {', '.join(said)}",
+                f"{sources.task} rows and {unit}; extrapolated by, in nats a row: "
+                f"{', '.join(said)}",
                 {"dimension": axes.dimension},
             )
         )
+
+
+def _task_units(sources: Sources) -> tuple[dict[str, Array], str, bool]:
+    """Vectors, their units in words, and whether these are the same beside other synthetic rows."""
+    vectors = {name: np.asarray(rows, np.float64) for name, rows in sources.vectors.items()}
+    if sources.embedding.lexical:
+        return vectors, "weights of words among all rows, other beside other synthetic rows", False
+    if sources.rows[sources.task].categories:
+        return vectors, "quantiles among all rows, other beside other synthetic rows", False
+    if sources.embedding.text or sources.embedding.how == AS_GIVEN:
+        return vectors, "the units of the input, whatever the synthetic rows are", True
+    spread = vectors[sources.task].std(0)
+    spread = np.where(spread > 0, spread, 1.0)
+    unit = f"standard deviations of the columns of the {sources.task} rows"
+    return (
+        {name: rows / spread for name, rows in vectors.items()},
+        f"{unit}, whatever the synthetic rows are",
+        True,
+    )

@@ -36,7 +36,7 @@ class Divergence:
 
     Attributes:
         draws: (draws,), of the posterior; independent of each other.
-        estimate: their median.
+        estimate: their median, or `at_least` where that is larger.
         lower, upper: 94 % equal-tailed interval; `upper` is infinite where `flag` says why.
         at_least: lower bound with no model of either side; measured, it was above the truth in
             fewer than 1 of 100 samples. It does not exceed log n.
@@ -233,11 +233,11 @@ def _divergence(
     hidden = generator.exponential(ratio.resolution, draws)
     found = found + np.where(generator.random(draws) < UNSEEN_SHARE, hidden, 0)
     flag = _flag(ratio, direction, above[0], below[0])
-    lower, upper = _interval(found)
     least = _at_least(ratio, direction, above[0], below[0], first, second, generator)
+    lower, upper = _interval(found)
     return Divergence(
         draws=found,
-        estimate=float(np.median(found)),
+        estimate=max(float(np.median(found)), least),
         lower=least if flag else lower,
         upper=math.inf if flag else upper,
         at_least=least,
