@@ -20,7 +20,8 @@ from rbpp.mixtures.normal_wishart import (
     kl_divergence,
     log_normalizer,
 )
-from rbpp.mixtures.sufficient import Statistics, natural_parameters, triangle
+from rbpp.mixtures.sufficient import Statistics, natural_parameters
+from rbpp.mixtures.triangles import unpacked
 
 Gather = Callable[[Tensor, Tensor], Statistics]
 
@@ -49,7 +50,7 @@ def update(prior: Parameters, moments: Tensor) -> Parameters:
         prior.mean_precision[..., None, None] * prior.mean.unsqueeze(-1) * prior.mean.unsqueeze(-2)
     )
     new = mean_precision[..., None, None] * mean.unsqueeze(-1) * mean.unsqueeze(-2)
-    scale = prior.scale + _unpacked(packed, dimension) + own - new
+    scale = prior.scale + unpacked(packed, dimension) + own - new
     return Parameters(
         prior.concentration + count,
         mean,
@@ -221,9 +222,3 @@ def _assert_monotone(current: Tensor, gain: Tensor, rejected: Tensor, slack: Ten
             f"Expected an ELBO that is finite and never falls; got a change of {gain.min():g} nats "
             "(float32 passes need rows whose components are not extremely narrow: use float64)"
         )
-
-
-def _unpacked(packed: Tensor, dimension: int) -> Tensor:
-    """Symmetric matrices (…, d, d) from their upper triangles (…, d(d+1)/2)."""
-    place = triangle(dimension, packed.device).place
-    return packed.index_select(-1, place).unflatten(-1, (dimension, dimension))

@@ -23,7 +23,7 @@ from rbpp.mixtures.ascent import update
 from rbpp.mixtures.conjugate import MixturePrior
 from rbpp.mixtures.divergences import entropy
 from rbpp.mixtures.normal_wishart import Draws, draw, standardisation
-from rbpp.mixtures.sufficient import features
+from rbpp.mixtures.triangles import features
 from rbpp.randomness import generator, spawn
 
 _SWEEPS, _POINTS = 20, 256
