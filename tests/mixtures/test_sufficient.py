@@ -142,12 +142,12 @@ def test_autoguides_fit_any_model():
             pyro.sample("row", dist.Normal(centre, 1.0), obs=rows)
 
     with pyro.get_param_store().scope(), seeded(0):
-        guide, losses = fit_autoguide(
+        guide, ascended = fit_autoguide(
             model, (observed,), guide="AutoNormal", steps=600, max_plate_nesting=1
         )
         values, log_q = draw_autoguide(guide, (observed,), ["centre"], 400)
     variance = 1 / (1 / 4 + 3)
-    assert len(losses) == 600
+    assert len(ascended.elbos) == 600
     assert values["centre"].mean().item() == pytest.approx(7 * variance, abs=0.15)
     assert values["centre"].std().item() == pytest.approx(variance**0.5, rel=0.2)
     law = dist.Normal(values["centre"].mean(), values["centre"].std())
