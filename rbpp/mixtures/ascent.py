@@ -1,6 +1,7 @@
 """Closed-form coordinate ascent on sufficient statistics: update, bound, iteration.
 
-`update` and `elbo` are also those of the streaming and distributed engines: they need only the
+The ELBO is Σ_i log Σ_k exp E_q[log p(x_i, z_i = k)] − D_KL(q ‖ prior) at the best responsibilities.
+`update` and `ascend` are also those of the streaming and distributed engines: they need only the
 statistics of the rows, and statistics of row chunks add up.
 """
 
@@ -58,15 +59,6 @@ def update(prior: Parameters, moments: Tensor) -> Parameters:
         prior.degrees_of_freedom + count,
         scale,
     )
-
-
-def elbo(prior: Parameters, parameters: Parameters, evidence: Tensor) -> Tensor:
-    """Evidence lower bound (…) in nats at `parameters`, from `Statistics.evidence` taken at them.
-
-    With the best responsibilities for those parameters it is
-    Σ_i log Σ_k exp E_q[log p(x_i, z_i = k)] − D_KL(q ‖ prior).
-    """
-    return evidence - kl_divergence(parameters, prior)
 
 
 def ascend(

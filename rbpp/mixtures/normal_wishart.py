@@ -234,6 +234,14 @@ class Standardisation(NamedTuple):
         found = self.spread.log().sum(-1)
         return found if self.axes is None else found - torch.linalg.slogdet(self.axes)[1]
 
+    def draws(self, draws: Draws) -> Draws:
+        """Draws of mixtures of rows as mixtures of standardised rows, without `axes`."""
+        return Draws(
+            draws.weights,
+            (draws.means - self.centre) / self.spread,
+            draws.precision_cholesky * self.spread.unsqueeze(-1),
+        )
+
     def draws_back(self, draws: Draws) -> Draws:
         """Draws of standardised mixtures (…, K, d) as mixtures of the rows themselves."""
         return Draws(
