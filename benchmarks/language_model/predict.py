@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import network, smollm2_study, text
-from .generate import Arrays, load, save, say
+from . import smollm2_study, text
+from .generate import Arrays, load, say
 from .grid import SMOOTHING, Cell, Size
 
 Record = dict[str, Any]
@@ -133,26 +133,8 @@ def _quiet() -> None:
 
 def real_embeddings(work: Path, rows: Arrays) -> Arrays:
     """Embeddings of real rows on the axes of the synthetic rows' own, of both networks."""
-    path = work / "real.npz"
-    if not path.exists():
-        base = {key: torch.from_numpy(v) for key, v in load(work / "network_base.npz").items()}
-        made = load(next((work / "data").glob("*.npz")))
-        names = [key.removesuffix("/embedding") for key in made if key.endswith("/embedding")][:8]
-        states, placed = [], []
-        for name in names:
-            if not name.endswith("unprompted_embedding") and f"{name}/synthetic" in made:
-                own = torch.from_numpy(made[f"{name}/synthetic"])
-                states.append(network.embedding(base, own, 256))
-                placed.append(made[f"{name}/embedding"].astype(np.float64))
-        # The axes themselves were not kept; rows of both say what they are.
-        axes = np.linalg.lstsq(torch.cat(states).double(), np.concatenate(placed), rcond=None)[0]
-        found = {}
-        for part in ("anchor", "target"):
-            real = torch.from_numpy(rows[part])
-            found[part] = network.embedding(base, real, 256).double().numpy() @ axes
-        save(path, found)
-    found = load(path)
-    real = {part: found.get(part, found.get(f"{part}_embedding")) for part in ("anchor", "target")}
+    found = load(work / "real.npz")
+    real = {part: found[f"{part}_embedding"] for part in ("anchor", "target")}
     if (work / "smollm2_real.npz").exists():
         other = load(work / "smollm2_real.npz")
         real |= {f"smollm2_{p}": other[f"{p}_embedding"] for p in ("anchor", "target")}

@@ -247,7 +247,7 @@ def _refusal(data: LogProbabilities, found: Contrast, sides: list[float]) -> str
 
 
 def _notes(data: LogProbabilities, found: Contrast | None) -> tuple[str, ...]:
-    notes = list(data.notes)
+    notes = []
     if found is not None and data.others:
         which = (
             "all prompts" if data.columns is None else f"its own and {data.others} other prompts"

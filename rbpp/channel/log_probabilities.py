@@ -36,7 +36,6 @@ class LogProbabilities:
         rows: (n,) number of every output in the user's file, from 0.
         prompt_names, output_names: what the user's file calls them, for tables.
         impossible: rows that were left out, being impossible under their own prompt.
-        notes: what the reader decided, in words.
     """
 
     own: Tensor
@@ -52,7 +51,6 @@ class LogProbabilities:
     prompt_names: tuple[str, ...] | None = None
     output_names: tuple[str, ...] | None = None
     impossible: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.own)
@@ -75,7 +73,6 @@ def log_probabilities(
     leave_out_impossible: bool = False,
     prompt_names: tuple[str, ...] | None = None,
     output_names: tuple[str, ...] | None = None,
-    notes: tuple[str, ...] = (),
 ) -> LogProbabilities:
     """Check log-probabilities of outputs under prompts.
 
@@ -95,7 +92,6 @@ def log_probabilities(
         leave_out_impossible: leave out outputs of log-probability −∞ under their own prompt in
             place of refusing them.
         prompt_names, output_names: what to call them in tables.
-        notes: of the reader, kept with the data.
 
     Raises:
         ValueError: naming what and where: shapes that do not belong together, a log-probability
@@ -179,7 +175,6 @@ def log_probabilities(
         if output_names is None
         else tuple(name for name, there in zip(output_names, possible, strict=True) if there),
         impossible=tuple(impossible.tolist()),
-        notes=notes,
     )
 
 

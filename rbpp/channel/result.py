@@ -170,7 +170,7 @@ def headline(
     first = f"An output under its prompt (ΔI): {factor * float(surprise.mean()):.4g} {units}"
     if data.tokens is not None:
         each = factor * float(surprise.sum() / data.tokens.sum())
-        first += f", {each:.3g} of a token"
+        first += f", {each:.3g} a token"
     first += "."
     if bool(information.isnan().any()):
         return first, "Under no other prompt, nor without one: what prompts say is not known."

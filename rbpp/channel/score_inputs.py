@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,19 +117,24 @@ def _field(table: Table, name: str | None, usual: Sequence[str], option: str) ->
 
 
 def _prompts(table: Table, name: str | None) -> list[Any]:
-    values = list(_field(table, name, _PROMPT_FIELDS, "--text-field"))
-    for index, value in enumerate(values):
-        if not isinstance(value, str) and not chat.are_turns(value):
-            raise ValueError(
-                f"{table.place(index)}: Expected a prompt, text or chat messages; got "
-                f"{'nothing' if value is None else type(value).__name__}"
-            )
+    values = _field(table, name, _PROMPT_FIELDS, "--text-field")
+    wanted = lambda value: isinstance(value, str) or chat.are_turns(value)  # noqa: E731
+    _refuse_others(table, values, wanted, "a prompt, text or chat messages")
     return [
         value
         if isinstance(value, str)
         else [{"role": chat.role(turn), "content": chat.text_of(turn)} for turn in value]
         for value in values
     ]
+
+
+def _refuse_others(
+    table: Table, values: Sequence[Any], wanted: Callable[[Any], bool], what: str
+) -> None:
+    for index, value in enumerate(values):
+        if not wanted(value):
+            found = "nothing" if value is None else type(value).__name__
+            raise ValueError(f"{table.place(index)}: Expected {what}; got {found}")
 
 
 def _texts(table: Table, name: str | None) -> list[str | None]:
@@ -141,12 +146,7 @@ def _texts(table: Table, name: str | None) -> list[str | None]:
     ):
         return [None] * len(table)
     values = list(_field(table, name, _OUTPUT_FIELDS, "--output-field"))
-    for index, value in enumerate(values):
-        if not isinstance(value, str):
-            raise ValueError(
-                f"{table.place(index)}: Expected the text of an output; got "
-                f"{'nothing' if value is None else type(value).__name__}"
-            )
+    _refuse_others(table, values, lambda value: isinstance(value, str), "the text of an output")
     return values
 
 

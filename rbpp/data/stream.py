@@ -19,7 +19,7 @@ from torch import Tensor
 from rbpp.data import folders
 from rbpp.data.arrays import read_header
 from rbpp.data.column_kinds import refuse_no_measurements
-from rbpp.data.columnar import ARROW, saved_indices
+from rbpp.data.columnar import ARROW, PARQUET, saved_indices
 from rbpp.data.measurements import number_columns
 from rbpp.data.source_files import check_regular, guarded, refuse
 from rbpp.data.table import Table, refuse_repeated
@@ -174,6 +174,7 @@ class Columns(NamedTuple):
     def chunk(self, batch: Any, path: Path, start: int) -> Chunk:
         """A chunk from a record batch whose first row is row `start` of the file."""
         wanted, _ = self.of(batch.schema.names, path)
+        batch.validate(full=True)
         coordinates = [_matrix(batch.column(name), path, name, start) for name in wanted]
         weights = None
         if self.weight_field is not None:
@@ -184,14 +185,21 @@ class Columns(NamedTuple):
 
 def _columnar_parts(path: Path, columns: Columns, chunk_rows: int) -> list[Part]:
     """Parts of a Parquet, Feather or Arrow file; of Parquet one for every group of rows or more."""
-    with guarded(path, "a Parquet file" if path.suffix == ".parquet" else "an Arrow file"):
-        if _is_arrow_stream(path):
-            return _arrow_stream_parts(path, columns, chunk_rows)
-        fragment = _fragment(path)
-        schema = fragment.physical_schema
-        columns.of(schema.names, path)
+    with guarded(path, "a Parquet file" if _head(path) == PARQUET else "an Arrow file"):
+        stream = None if _head(path) in (PARQUET, ARROW) else _arrow_table(path)
+        fragment = _fragment(path) if stream is None else None
+        schema = fragment.physical_schema if stream is None else stream.schema
+        wanted, _ = columns.of(schema.names, path)
         if columns.field is None:
-            _refuse_no_measurements(fragment, columns, path)
+            first = (
+                fragment.head(_LOOKED_AT, columns=wanted, batch_readahead=0, use_threads=False)
+                if stream is None
+                else stream.select(wanted).slice(0, _LOOKED_AT)
+            )
+            _refuse_no_measurements(first, saved_indices(schema), path)
+        if stream is not None:
+            starts = range(0, stream.num_rows, chunk_rows)
+            return [partial(_of_arrow_stream, path, at, columns, chunk_rows) for at in starts]
         sizes = [group.num_rows for group in getattr(fragment, "row_groups", [])]
     if not sizes:
         return [partial(_of_fragment, path, None, 0, columns, chunk_rows)]
@@ -206,16 +214,21 @@ def _columnar_parts(path: Path, columns: Columns, chunk_rows: int) -> list[Part]
     return parts
 
 
-def _refuse_no_measurements(fragment: Any, columns: Columns, path: Path) -> None:
+def _refuse_no_measurements(first: Any, saved: tuple[str, ...], path: Path) -> None:
     """Refuse columns that are none by their names, or by the first rows, as in memory."""
-    wanted, _ = columns.of(fragment.physical_schema.names, path)
-    first = fragment.head(_LOOKED_AT, columns=wanted, batch_readahead=0, use_threads=False)
-    found = {name: first.column(name).to_pylist() for name in wanted}
+    first.validate(full=True)  # of damaged buffers Arrow reads what lies beside them
+    found = {name: first.column(name).to_pylist() for name in first.column_names}
     if any(isinstance(values[0], list) for values in found.values() if values):
         return
-    saved = saved_indices(fragment.physical_schema)
     table = Table(str(path), found, range(1, len(first) + 1), indices=saved)
-    number_columns(table, (), set(), named=False)
+    number_columns(table)
+
+
+def _head(path: Path) -> bytes:
+    """How a file begins: as Parquet, as Arrow's file format, or otherwise, as its streams do."""
+    with path.open("rb") as file:
+        found = file.read(len(ARROW))
+    return PARQUET if found.startswith(PARQUET) or path.suffix == ".parquet" else found
 
 
 def _fragment(path: Path, groups: list[int] | None = None) -> Any:
@@ -223,7 +236,7 @@ def _fragment(path: Path, groups: list[int] | None = None) -> Any:
     import pyarrow.fs
 
     here = pyarrow.fs.LocalFileSystem()
-    if path.suffix != ".parquet":
+    if _head(path) != PARQUET:
         return pyarrow.dataset.IpcFileFormat().make_fragment(str(path), here)
     kind = pyarrow.dataset.ParquetFileFormat(pre_buffer=False)
     return kind.make_fragment(str(path), here, row_groups=groups)
@@ -236,10 +249,8 @@ def _of_fragment(
     _, names = columns.of(fragment.physical_schema.names, path)
     with guarded(path, "a whole file"):
         # Read ahead, batches would be held that nobody has asked for yet.
-        batches = iter(
-            fragment.to_batches(
-                columns=names, batch_size=chunk_rows, batch_readahead=0, use_threads=False
-            )
+        batches = fragment.to_batches(
+            columns=names, batch_size=chunk_rows, batch_readahead=0, use_threads=False
         )
     while True:
         with guarded(path, "a whole file"):
@@ -251,30 +262,14 @@ def _of_fragment(
         start += batch.num_rows
 
 
-def _is_arrow_stream(path: Path) -> bool:
-    """Whether a file holds Arrow's stream format, which `datasets` writes, not its file format."""
-    if path.suffix == ".parquet":
-        return False
-    with path.open("rb") as file:
-        return file.read(6) != ARROW
-
-
-def _arrow_stream_parts(path: Path, columns: Columns, chunk_rows: int) -> list[Part]:
-    table = _arrow_table(path)
-    columns.of(table.schema.names, path)
-    return [
-        partial(_of_arrow_stream, path, start, columns, chunk_rows)
-        for start in range(0, table.num_rows, chunk_rows)
-    ]
-
-
 def _of_arrow_stream(path: Path, start: int, columns: Columns, chunk_rows: int) -> Iterator[Chunk]:
     table = _arrow_table(path)
     _, names = columns.of(table.schema.names, path)
-    part = table.select(names).slice(start, chunk_rows).combine_chunks()
-    for batch in part.to_batches():
-        yield columns.chunk(batch, path, start)
-        start += batch.num_rows
+    with guarded(path, "a whole file"):
+        part = table.select(names).slice(start, chunk_rows)
+        part.validate(full=True)
+        chunks = [columns.chunk(batch, path, start) for batch in part.combine_chunks().to_batches()]
+    yield from chunks
 
 
 def _arrow_table(path: Path) -> Any:

@@ -265,7 +265,7 @@ def test_parts_that_overlap_are_within_the_ends_of_measurements():
     from rbpp.assessment.sources import read_sources
 
     wider = []
-    for seed in range(4):
+    for seed in range(3):
         target, synthetic = parts(0.4, seed)
         sources = read_sources({"target": target, "synthetic": synthetic})
         assert sources.lifted
@@ -273,11 +273,9 @@ def test_parts_that_overlap_are_within_the_ends_of_measurements():
         found = off_task(first, second, numbers=True)
         assert found.at_least <= 0.4 <= found.at_most
         wider.append(found.at_most - off_task(first, second).at_most)
-        missed = uncovered(second, first, numbers=True)
-        assert missed.at_least <= 0.4 <= missed.at_most
-        wider.append(missed.at_most - uncovered(second, first).at_most)
-    assert min(wider) >= 0
-    assert np.mean(wider) > 0.02
+    assert min(wider) > 0.02
+    # The same rows exchanged: uncovered.
+    assert uncovered(second, first, numbers=True).at_most > uncovered(second, first).at_most
 
 
 @pytest.mark.parametrize(

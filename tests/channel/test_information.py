@@ -284,7 +284,7 @@ def test_units_are_per_data_set_row_and_token():
         assert text.startswith(f"Information in nats per {per}: 80 outputs of 40 prompts")
     assert "nats per token" in heads[2]
     of_token = found.surprise.sum() / tokens.sum()
-    assert f"nats, {of_token:.3g} of a token." in heads[0]
+    assert f"nats, {of_token:.3g} a token." in heads[0]
     assert "Information in bits" in found.text(units="bits")
 
 

@@ -4,10 +4,13 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from rbpp.data.embed import embed
 from rbpp.data.rows import Reading, read_rows
+from rbpp.data.stream import row_stream
 
 RANDOM = np.random.default_rng(0)
 ROWS = 120
@@ -207,3 +210,24 @@ def test_encodings_and_packed_arrays(tmp_path):
     np.save(file, NUMBERS)
     (tmp_path / "x.npy.gz").write_bytes(gzip.compress(file.getvalue()))
     np.testing.assert_array_equal(read_rows(tmp_path / "x.npy.gz", "anchor").embedding, NUMBERS)
+
+
+@pytest.mark.parametrize("kind", ["stream", "file", "parquet"])
+def test_chunks_are_of_the_columns_that_memory_reads(kind, tmp_path):
+    """Arrow as `datasets` writes it, as Feather is, and Parquet under another ending."""
+    path = tmp_path / "x.arrow"
+
+    def write(table):
+        if kind == "parquet":
+            pyarrow.parquet.write_table(table, path)
+            return
+        new = pyarrow.ipc.new_stream if kind == "stream" else pyarrow.ipc.new_file
+        with new(str(path), table.schema) as writer:
+            writer.write_table(table)
+
+    write(pyarrow.Table.from_pandas(TABLE.assign(n=PLACE), preserve_index=False))
+    with pytest.raises(ValueError, match="field 'n': Expected measurements"):
+        row_stream(path)
+    write(pyarrow.Table.from_pandas(TABLE, preserve_index=False))
+    chunks = [chunk.rows.numpy() for part in row_stream(path, chunk_rows=50) for chunk in part()]
+    np.testing.assert_array_equal(np.concatenate(chunks), read_rows(path, "anchor").embedding)
