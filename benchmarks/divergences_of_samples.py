@@ -348,17 +348,17 @@ def row(name: str, readings: list[Reading]) -> tuple[float, str]:
     held = np.array([one.lower - 1e-12 <= one.truth <= one.upper + 1e-12 for one in readings])
     certified = np.array([one.at_least <= one.truth + 1e-12 for one in readings])
     closed = np.array([one.flag == "" for one in readings])
-    floor = np.array([one.of_true_ratio - one.truth for one in readings])
+    floor = math.sqrt(np.square([one.of_true_ratio - one.truth for one in readings]).mean())
     width = np.array([one.upper - one.lower for one in readings])[closed]
     text = (
         f"| {name} | {len(error)} | "
         f"{error.mean():+.3f} ± {error.std() / math.sqrt(len(error)):.3f} | "
-        f"{math.sqrt(np.square(error).mean()):.3f} | {math.sqrt(np.square(floor).mean()):.3f} | "
+        f"{math.sqrt(np.square(error).mean()):.3f} | {floor:.3f} | "
         f"{np.median(np.abs(error)):.3f} | "
         f"{held.mean():.3f} | {certified.mean():.3f} | {1 - closed.mean():.2f} | "
         f"{np.median(width) if len(width) else math.nan:.2f} |"
     )
-    return float(held.mean()), text
+    return float(held.mean()), text.replace(" nan ", " – ")
 
 
 def table(readings: list[Reading]) -> str:

@@ -54,6 +54,7 @@ class Chains:
         vectors: (chain, draw, D).
         log_density: (chain, draw).
         rhat: largest split R-hat of a coordinate.
+        worst: the coordinate that has it; D where it is the log density.
         sample_size: smallest effective sample size of a coordinate.
         acceptance: mean acceptance probability.
         rounds: that were run.
@@ -67,6 +68,7 @@ class Chains:
     acceptance: float
     rounds: int
     leaps: int
+    worst: int
 
     @property
     def converged(self) -> bool:
@@ -292,14 +294,17 @@ def _judged(
 ) -> Chains:
     if arrange is not None:
         vectors = arrange(vectors.flatten(0, 1)).unflatten(0, vectors.shape[:2])
-    judged = vectors if reported is None else vectors[..., reported.to(vectors.device)]
-    judged = torch.cat([judged, values.unsqueeze(-1)], -1)
-    rhat, size = split_rhat(judged), effective_sample_size(judged)
+    size = vectors.shape[-1]
+    places = torch.arange(size) if reported is None else reported
+    places = torch.cat([places, torch.tensor([size])])
+    judged = torch.cat([vectors, values.unsqueeze(-1)], -1)[..., places.to(vectors.device)]
+    rhat = split_rhat(judged).nan_to_num(math.inf)
     return Chains(
         vectors=vectors,
         log_density=values,
-        rhat=float(rhat.nan_to_num(math.inf).max()),
-        sample_size=float(size.nan_to_num(0.0).min()),
+        rhat=float(rhat.max()),
+        worst=int(places[rhat.argmax().cpu()]),
+        sample_size=float(effective_sample_size(judged).nan_to_num(0.0).min()),
         acceptance=state.acceptance,
         rounds=number,
         leaps=state.leaps,
