@@ -65,7 +65,7 @@ docs-examples: $(INSTALLED) ## run every command of the pages, and write what it
 bench: $(INSTALLED) ## side by side with the peers; see benchmarks/README.md
 	$(BIN)/python benchmarks/run.py
 
-coverage: $(INSTALLED) ## how often intervals of bounds cover what is known: hours; writes docs/measurements/coverage.md
+coverage: $(INSTALLED) ## how often intervals of bounds cover what is known: half an hour of a core; writes docs/measurements/coverage.md
 	$(BIN)/python benchmarks/coverage.py
 
 dist: $(INSTALLED) ## the wheel and the source archive, in dist/

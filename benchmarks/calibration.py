@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rbpp.mixtures.calibration import Ranks, ranks
+from benchmarks.ranks import Ranks, ranks
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture
 from rbpp.mixtures.divergences import entropy

@@ -188,7 +188,10 @@ def page(cells: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], command: str)
     rows.sort(key=lambda one: (one[1]["covered"], -one[1]["z"]))
     low = [(cell, row) for cell, row in rows if row["covered"] < LEAST_COVER]
     unmarked = [(cell, row) for cell, row in low if not VARIABLES[row["term"]].stands_as]
-    counts = [f"{cell}: {max(row['worlds'] for row in table)}" for cell, table in cells]
+    counts = {cell: max(row["worlds"] for row in table) for cell, table in cells}
+    whole = f"{max(counts.values())} in every one"
+    if len(set(counts.values())) > 1:
+        whole = "; ".join(f"{cell}: {count}" for cell, count in counts.items())
     return "\n".join(
         [
             "# Coverage of the intervals of `rbpp bounds`",
@@ -206,8 +209,8 @@ def page(cells: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], command: str)
             "`prompting_factor`, is judged where it is finite. A bound that has the upper side of "
             "an information in it is compared with the bound by the information itself.",
             "",
-            "Cells are a process, and for `linear_gaussian` its dimension, noise and prompt "
-            f"noise. Worlds: {'; '.join(counts)}.",
+            f"{len(cells)} cells: a process, and for `linear_gaussian` its dimension, noise and "
+            f"prompt noise. Worlds: {whole}; a row has fewer where its truth is infinite in some.",
             "",
             f"{len(low)} of {len(rows)} rows are below {LEAST_COVER:.0%}, {len(unmarked)} of them "
             "of terms that stand as an interval in the outputs.",
@@ -222,7 +225,8 @@ def page(cells: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], command: str)
 
 def _line(cell: str, row: Mapping[str, Any]) -> str:
     sides = "" if math.isnan(row["between"]) else f"{row['between']:.0%}"
-    numbers = f"{row['bias']:.3f} | {row['mcse']:.3f} | {row['z']:.1f} | {row['covered']:.0%}"
+    z = "" if math.isnan(row["z"]) else f"{row['z']:.1f}"
+    numbers = f"{row['bias']:.3f} | {row['mcse']:.3f} | {z} | {row['covered']:.0%}"
     stands_as = VARIABLES[row["term"]].stands_as
     return f"| {cell} | {row['worlds']} | `{row['term']}` | {numbers} | {sides} | {stands_as} |"
 

@@ -392,7 +392,7 @@ def converged(settings: dict[str, Any]) -> dict[str, Any]:
         "draws": 50,
     }
     if settings["engine"] == "svi":
-        gradient = Gradient(steps=settings["steps"], warm_start=False)
+        gradient = Gradient(steps=settings["steps"], particles=1, warm_start=False)
         options |= {"engine": "svi", "gradient": gradient}
     mixture_posterior(data[:200], 2, chains=1, ascent=Ascent(starts=1), draws=10)
     fit, used = timed(lambda: mixture_posterior(data, 16, **options))

@@ -181,7 +181,8 @@ def by_consensus(
                 part = cooled.clamp(min=label_score.FLOOR).numpy()
             score = np.empty(len(one))
             for k in range(len(one)):
-                target = label_score.consensus(votes, task.generator, k).numpy()
+                others, voters = votes[:k] + votes[k + 1 :], np.delete(task.generator, k)
+                target = label_score.consensus(others, list(voters)).numpy()
                 rest = (target * part[k]).sum(1)[known:].mean() if known < len(index) else 0.0
                 if known:
                     share = max(1 / 3, known / len(index))

@@ -7,10 +7,13 @@ the prior among draws given its data is uniform.
 
 from __future__ import annotations
 
+import json
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,6 +29,7 @@ from rbpp.processes.process import Process
 from rbpp.processes.simulation import simulate_tensors
 
 DRAWS, _BINS = 99, 10
+REFUSED = "refused"
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,13 @@ class WorldRanks:
         ranks: name to ranks (replications,) in 0 … `DRAWS`; of functionals that no label changes.
         engines: name to how often each made the draws.
         refused: replications in which no draws could be trusted; they have no ranks.
+        seconds: of a processor for a replication, on average.
     """
 
     ranks: dict[str, np.ndarray]
     engines: dict[str, int]
     refused: int
+    seconds: float = 0.0
 
     def p_values(self) -> dict[str, float]:
         """Of a χ² test of ten equal bins."""
@@ -68,6 +74,7 @@ def world_ranks(
     engine: Engine = "auto",
     seconds: float = 10.0,
     seed: int = 0,
+    store: Path | None = None,
     compute: Compute | None = None,
 ) -> WorldRanks:
     """Ranks of true worlds among posterior draws given data simulated in them.
@@ -80,6 +87,8 @@ def world_ranks(
         replications: worlds.
         engine, seconds: as for `rbpp.infer`.
         seed: decides everything.
+        store: file of JSON lines that keeps every replication as it ends: a run that was cut off
+            goes on where it was.
         compute: workers.
     """
     validate.count("replications", replications)
@@ -87,18 +96,25 @@ def world_ranks(
     work = partial(
         _one, process=process, observed=tuple(observed), engine=engine, seconds=seconds, seed=seed
     )
+    known = [] if store is None or not store.exists() else store.read_text().splitlines()
+    found = [json.loads(line) for line in known][:replications]
+    for one in compute.each(work, range(len(found), replications), "calibration"):
+        found.append(one)
+        if store is not None:
+            with store.open("a") as file:
+                print(json.dumps(one), file=file)
     parts: dict[str, list[int]] = {}
     engines: dict[str, int] = {}
-    refused = 0
-    for found in compute.each(work, range(replications), "calibration"):
-        if found is None:
-            refused += 1
-            continue
-        made, ranks = found
+    for made, ranks, _ in found:
         engines[made] = engines.get(made, 0) + 1
         for name, rank in ranks.items():
             parts.setdefault(name, []).append(rank)
-    return WorldRanks({n: np.array(v) for n, v in parts.items()}, engines, refused)
+    return WorldRanks(
+        {name: np.array(ranks) for name, ranks in parts.items()},
+        engines,
+        engines.pop(REFUSED, 0),
+        float(np.mean([seconds for *_, seconds in found])),
+    )
 
 
 def _one(
@@ -109,7 +125,9 @@ def _one(
     engine: Engine,
     seconds: float,
     seed: int,
-) -> tuple[str, dict[str, int]] | None:
+) -> tuple[str, dict[str, int], float]:
+    """Which engine made the draws, the ranks by functional, and seconds of a processor."""
+    begin = time.process_time()
     compute = Compute(seed=seed).spawn("replication", number)
     truth = simulate_tensors(process, seed=compute.spawn("truth").seed)
     rows = on_random_sites(process, {name: truth.sites[name][0, 0] for name in observed})
@@ -123,7 +141,7 @@ def _one(
             compute=compute,
         )
     except ValueError:
-        return None
+        return REFUSED, {}, time.process_time() - begin
     flat = found.vectors.flatten(0, 1)
     values, _ = density.evaluate(flat[:DRAWS], compute.generator("letters"))
     ties = compute.generator("ties")
@@ -140,7 +158,7 @@ def _one(
             equal = int((others == own).sum())
             chosen = int(torch.randint(equal + 1, (), generator=ties))
             ranks[f"{name}, {label}"] = below + chosen
-    return found.engine, ranks
+    return found.engine, ranks, time.process_time() - begin
 
 
 def _functional(value: Tensor, power: int) -> Tensor:

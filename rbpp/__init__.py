@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from rbpp.fine_tuning.fine_tunes import fine_tune_bounds as fine_tune_bounds
     from rbpp.inference_data import read as read
     from rbpp.kl_gap_study import Study as Study
-    from rbpp.kl_gap_study import histogram_divergence as histogram_divergence
     from rbpp.kl_gap_study import sample_worlds as sample_worlds
     from rbpp.kl_gap_study import study as study
     from rbpp.kl_gap_study import world_posterior as world_posterior
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from rbpp.mixtures.fit import Fit as Fit
     from rbpp.mixtures.fit import fit_mixture as fit_mixture
     from rbpp.mixtures.fit import fit_mixture_stream as fit_mixture_stream
+    from rbpp.mixtures.histograms import histogram_divergence as histogram_divergence
     from rbpp.mixtures.mixture import GaussianMixture as GaussianMixture
     from rbpp.mixtures.posterior import MixturePosterior as MixturePosterior
     from rbpp.paired.mutual_information import mutual_information as mutual_information
@@ -90,7 +90,7 @@ _MODULES = {
     "fit_mixture": "rbpp.mixtures.fit",
     "fit_mixture_stream": "rbpp.mixtures.fit",
     "generator": "rbpp.randomness",
-    "histogram_divergence": "rbpp.kl_gap_study",
+    "histogram_divergence": "rbpp.mixtures.histograms",
     "infer": "rbpp.posterior.worlds",
     "jensen_shannon": "rbpp.mixtures.divergences",
     "kl_divergence": "rbpp.mixtures.divergences",

@@ -87,10 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if stop.code is None or isinstance(stop.code, int):
                 return stop.code or signals.DONE
             return _say("rbpp", str(stop.code), signals.INTERNAL_ERROR)
-        except KeyboardInterrupt:
-            return signals.say_interrupted()
-        except signals.Terminated:
-            return signals.say_terminated()
+        except (KeyboardInterrupt, signals.Terminated) as stop:
+            return signals.say_stopped(stop)
         except BrokenPipeError:  # the reader of our output has gone: nobody is left to tell
             signals.silence_output()
             return signals.BROKEN_PIPE
@@ -148,7 +146,8 @@ def _main(arguments: list[str]) -> int:
             if not refused:
                 kind = type(error).__name__
                 message = f"internal error: {kind}: {message} (--traceback shows more)"
-            return _say(parser.prog, message, _status(refused=refused))
+            status = signals.REFUSED if refused else signals.INTERNAL_ERROR
+            return _say(parser.prog, message, status)
 
 
 def _configured(parser: _Parser, name: str, words: list[str]) -> list[str]:
@@ -184,10 +183,6 @@ def _is_refusal(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and (
         "out of memory" in text or "not enough memory" in text
     )
-
-
-def _status(*, refused: bool) -> int:
-    return signals.REFUSED if refused else signals.INTERNAL_ERROR
 
 
 def _say(prog: str, message: str, status: int) -> int:

@@ -28,6 +28,7 @@ from rbpp.inference_data import InferenceData
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.divergences import expected_log_ratio, kl_divergence
+from rbpp.mixtures.histograms import histogram_divergence
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.processes.loading import PAPER_KNOBS, knob_name
 from rbpp.processes.process import draw, load_process
@@ -36,7 +37,6 @@ from rbpp.result import Result
 
 # The parts of the generator that K, J and L count.
 PARTS = ("anchor-sampled", "unsampled", "irrelevant")
-HISTOGRAM_BINS, HISTOGRAM_POINTS, HISTOGRAM_FLOOR = 50, 1000, 1e-10
 # Of two starts the better after three passes goes on, until a pass gains less than 3e-4 nats a
 # row. Eight starts to 1e-6 each take ten times as long; they moved medians over 100 worlds by 0.4
 # nats at K = 2 and 0.1 at K = 8 and 15, a small part of the spread between worlds.
@@ -164,15 +164,7 @@ def kl_gaps(
     """
     mixtures = (anchor, synthetic, truth)
     dtype = torch.float32 if _rounding(mixtures) < LARGEST_ROUNDING else torch.float64
-    own, theirs, task = (
-        GaussianMixture(
-            mixture.weights.to(device, dtype),
-            mixture.means.to(device, dtype),
-            precision_cholesky=mixture.precision_cholesky.to(device, dtype),
-            validate_args=False,
-        )
-        for mixture in mixtures
-    )
+    own, theirs, task = (one.map(lambda value: value.to(device, dtype)) for one in mixtures)
     towards, away = (
         kl_divergence(fit, task, draws=points, generator=generator(spawn(seed, "gap", name)))
         for name, fit in (("anchor", own), ("synthetic", theirs))
@@ -202,35 +194,6 @@ def _rounding(mixtures: Sequence[GaussianMixture]) -> float:
         away = (mixture.means - mixture.mean.unsqueeze(-2)).square().sum(-1).amax(-1)
         largest = max(largest, float((precision * away).max()))
     return largest * torch.finfo(torch.float32).eps
-
-
-def histogram_divergence(
-    p: GaussianMixture, q: GaussianMixture, *, redraws: int = 100, generator: torch.Generator
-) -> Estimate:
-    """The reference script's stand-in for D_KL(p ‖ q): two histograms on two grids.
-
-    It draws 1,000 points from each, bins the first two dimensions into 50 × 50 cells that span each
-    sample on its own, adds a floor to the densities, and compares cells of equal index. As those
-    are different regions, this is no divergence: of a distribution against itself it gives about
-    7 nats. It is here so that the published figure can be compared, and for nothing else.
-
-    Args:
-        p, q: mixtures of two or more dimensions whose batch shapes broadcast.
-        redraws: repetitions to average.
-        generator: source of the draws.
-    """
-    if p.dimension < 2:
-        raise ValueError(f"Expected rows of two or more dimensions; got {p.dimension}")
-    values = []
-    for _ in range(redraws):
-        histograms = [
-            _histogram(mixture.sample((HISTOGRAM_POINTS,), generator=generator)[..., :2])
-            for mixture in (p, q)
-        ]
-        values.append((histograms[0] * (histograms[0] / histograms[1]).log()).sum(-1))
-    stacked = torch.stack(values)
-    error = stacked.std(0) / redraws**0.5 if redraws > 1 else torch.full_like(stacked[0], torch.nan)
-    return Estimate(stacked.mean(0), error, redraws)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -470,16 +433,3 @@ def world_posterior(*, posterior_draws: int = 100, seed: int = 0, **knobs: Any) 
         constant_data=constant,
         dims=dims,
     )
-
-
-def _histogram(points: Tensor) -> Tensor:
-    """Normalised 50 × 50 histogram of (n, …, 2) over the range of each sample: (…, 2500)."""
-    rows = points.movedim(0, -2)
-    low, high = rows.amin(-2, keepdim=True), rows.amax(-2, keepdim=True)
-    cell = ((rows - low) / (high - low) * HISTOGRAM_BINS).long().clamp(0, HISTOGRAM_BINS - 1)
-    index = cell[..., 0] * HISTOGRAM_BINS + cell[..., 1]
-    counts = rows.new_zeros(*index.shape[:-1], HISTOGRAM_BINS**2)
-    counts.scatter_add_(-1, index, torch.ones_like(rows[..., 0]))
-    area = ((high - low) / HISTOGRAM_BINS).prod(-1)
-    density = counts / HISTOGRAM_POINTS / area + HISTOGRAM_FLOOR
-    return density / density.sum(-1, keepdim=True)

@@ -25,17 +25,23 @@ class Terminated(BaseException):
     """The process was asked to end (SIGTERM)."""
 
 
+# Signal to what it raises, what is said of it, and the status of the process.
+_STOPS: dict[int, tuple[type[BaseException], str, int]] = {
+    signal.SIGINT: (KeyboardInterrupt, "interrupted", INTERRUPTED),
+    signal.SIGTERM: (Terminated, "terminated", TERMINATED),
+}
+_arrived: list[int] = []
+
+
 def run_process(run: Callable[[], int]) -> NoReturn:
     """Run to the end of the process: signals end it in one line, wherever they arrive."""
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in _STOPS:
+        signal.signal(number, _stop)
     sys.unraisablehook = _unraisable  # what is raised while an object dies would be lost
     try:
         status = run()
-    except KeyboardInterrupt:
-        status = say_interrupted()
-    except Terminated:
-        status = say_terminated()
+    except (KeyboardInterrupt, Terminated) as stop:
+        status = say_stopped(stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left to interrupt
     try:
         sys.stdout.flush()
@@ -45,18 +51,14 @@ def run_process(run: Callable[[], int]) -> NoReturn:
     sys.exit(status)
 
 
-def say_interrupted() -> int:
-    """Print that the program was interrupted; its status."""
+def say_stopped(stop: BaseException) -> int:
+    """Print that the program was interrupted or terminated; its status."""
+    word, status = next(
+        (word, status) for kind, word, status in _STOPS.values() if isinstance(stop, kind)
+    )
     with contextlib.suppress(OSError):
-        print("rbpp: interrupted", file=sys.stderr, flush=True)
-    return INTERRUPTED
-
-
-def say_terminated() -> int:
-    """Print that the program was terminated; its status."""
-    with contextlib.suppress(OSError):
-        print("rbpp: terminated", file=sys.stderr, flush=True)
-    return TERMINATED
+        print(f"rbpp: {word}", file=sys.stderr, flush=True)
+    return status
 
 
 def silence_output() -> None:
@@ -74,38 +76,21 @@ def raise_if_stopped(error: BaseException) -> None:
         KeyboardInterrupt, Terminated: if such a signal has arrived.
     """
     if _arrived:
-        raise (Terminated if _arrived[-1] == signal.SIGTERM else KeyboardInterrupt) from error
+        raise _STOPS[_arrived[-1]][0] from error
 
 
-_arrived: list[int] = []
-
-
-def _interrupt(number: int, frame: Any) -> NoReturn:
+def _stop(number: int, frame: Any) -> NoReturn:
     _arrived.append(number)
-    if _is_loading(frame):
-        os._exit(say_interrupted())
-    raise KeyboardInterrupt
-
-
-def _terminate(number: int, frame: Any) -> NoReturn:
-    _arrived.append(number)
-    if _is_loading(frame):
-        os._exit(say_terminated())
-    raise Terminated
-
-
-def _is_loading(frame: Any) -> bool:
-    """Whether a module is being imported: compiled ones abort where Python raises in them."""
+    stop = _STOPS[number][0]()
     while frame is not None:
+        # Compiled modules abort where Python raises in them while they are imported.
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
+            os._exit(say_stopped(stop))
         frame = frame.f_back
-    return False
+    raise stop
 
 
 def _unraisable(found: Any) -> None:
-    if isinstance(found.exc_value, KeyboardInterrupt):
-        os._exit(say_interrupted())
-    if isinstance(found.exc_value, Terminated):
-        os._exit(say_terminated())
+    if isinstance(found.exc_value, KeyboardInterrupt | Terminated):
+        os._exit(say_stopped(found.exc_value))
     sys.__unraisablehook__(found)

@@ -26,6 +26,7 @@ import pyarrow.parquet
 
 from rbpp.data.read import read_tables
 from rbpp.data.rows import read_rows
+from rbpp.data.stream import SUFFIXES, row_stream
 
 FILES = 500
 LONGEST = 400
@@ -38,9 +39,13 @@ def contents() -> dict[str, bytes]:
     records = [{"text": f"row {place}", "v": row} for place, row in enumerate(values.tolist())]
     lines = "".join(json.dumps(record) + "\n" for record in records).encode()
     table = pyarrow.Table.from_pylist(records)
+    plain = pyarrow.Table.from_pandas(frame, preserve_index=False)
+    turns = [[{"role": "user", "content": f"ask {place}"}] for place in range(20)]
+    talks = "".join(json.dumps({"messages": said}) + "\n" for said in turns).encode()
     found = {
         "x.jsonl": lines,
         "x.json": json.dumps(records).encode(),
+        "talks.jsonl": talks,
         "x.csv": frame.to_csv(index=False).encode(),
         "x.tsv": frame.to_csv(index=False, sep="\t").encode(),
         "x.txt": frame.to_csv(index=False, header=False, sep=" ").encode(),
@@ -54,14 +59,17 @@ def contents() -> dict[str, bytes]:
         ("y.npz", lambda file: np.savez_compressed(file, v=values)),
         ("x.parquet", lambda file: pyarrow.parquet.write_table(table, file)),
         ("x.feather", lambda file: pyarrow.feather.write_feather(table, file)),
+        ("y.parquet", lambda file: pyarrow.parquet.write_table(plain, file)),
+        ("y.feather", lambda file: pyarrow.feather.write_feather(plain, file)),
     ):
         file = io.BytesIO()
         write(file)
         found[name] = file.getvalue()
-    stream = io.BytesIO()
-    with pyarrow.ipc.new_stream(stream, table.schema) as writer:
-        writer.write_table(table)
-    found["x.arrow"] = stream.getvalue()
+    for name, rows in (("x.arrow", table), ("y.arrow", plain)):
+        stream = io.BytesIO()
+        with pyarrow.ipc.new_stream(stream, rows.schema) as writer:
+            writer.write_table(rows)
+        found[name] = stream.getvalue()
     return found
 
 
@@ -86,25 +94,33 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
     return bytes(found)
 
 
+def in_chunks(path: Path) -> None:
+    """Read what can be read so."""
+    if path.suffix in SUFFIXES:
+        for part in row_stream(path, chunk_rows=8):
+            list(part())
+
+
 def faults(folder: Path, files: int, seed: int = 0) -> list[str]:
     """What was neither read nor refused in one line with the file's name."""
     rng = np.random.default_rng(seed)
+    readers = (read_tables, lambda path: read_rows(path, "anchor"), in_chunks)
     found = []
     for name, content in contents().items():
         path = folder / name
         for number in range(files):
             path.write_bytes(mutated(content, rng))
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    read_tables(path)
-                    read_rows(path, "anchor")
-            except ValueError as error:
-                message = str(error)
-                if name not in message or "\n" in message or len(message) > LONGEST:
-                    found.append(f"{name} {number}: {message[:200]!r}")
-            except Exception as error:
-                found.append(f"{name} {number}: {type(error).__name__}: {error}"[:300])
+            for reader in readers:
+                try:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")
+                        reader(path)
+                except ValueError as error:
+                    message = str(error)
+                    if name not in message or "\n" in message or len(message) > LONGEST:
+                        found.append(f"{name} {number}: {message[:200]!r}")
+                except Exception as error:
+                    found.append(f"{name} {number}: {type(error).__name__}: {error}"[:300])
     return found
 
 

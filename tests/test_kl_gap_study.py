@@ -8,6 +8,7 @@ from rbpp import kl_gap_study
 from rbpp.checkpoint import Checkpoint
 from rbpp.compute import Compute
 from rbpp.kl_gap_study import sample_worlds, study
+from rbpp.mixtures import histograms
 from rbpp.mixtures.divergences import kl_divergence
 from rbpp.randomness import generator
 
@@ -66,7 +67,7 @@ def test_fits_that_are_the_truth_have_no_gap(worlds):
 def test_the_histogram_is_no_divergence(worlds):
     """Of a distribution against itself the reference's estimator is far from zero."""
     source = generator(0)
-    own = kl_gap_study.histogram_divergence(worlds.truth, worlds.truth, redraws=4, generator=source)
+    own = histograms.histogram_divergence(worlds.truth, worlds.truth, redraws=4, generator=source)
     assert own.value.shape == (6,)
     assert (own.value > 1).all()
     assert (own.standard_error > 0).all()
@@ -78,7 +79,7 @@ def test_the_histogram_agrees_with_numpy(worlds):
         np.histogram2d(*rows[:, world].T.numpy(), bins=50, density=True)[0].ravel() + 1e-10
         for world in range(6)
     ]
-    ours = kl_gap_study._histogram(rows).numpy()
+    ours = histograms._histogram(rows).numpy()
     np.testing.assert_allclose(ours, [h / h.sum() for h in expected], rtol=1e-6, atol=1e-15)
 
 
@@ -141,7 +142,7 @@ def test_study_refuses_no_draws_and_a_knob_both_swept_and_set():
 def test_histogram_refuses_one_dimension():
     line = sample_worlds(1, dimension=1).truth
     with pytest.raises(ValueError, match="two or more dimensions; got 1"):
-        kl_gap_study.histogram_divergence(line, line, generator=generator(0))
+        histograms.histogram_divergence(line, line, generator=generator(0))
 
 
 def test_world_posterior_has_what_the_figures_need():

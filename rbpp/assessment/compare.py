@@ -122,24 +122,18 @@ def compare(
     kept = stored_ranking.store(ranking, real, str(read.embedding))
     for name, line in lines.items():
         kept["sets"][name]["beside"] = {k: _plain(v) for k, v in line.items() if k != "name"}
+    scored = {"reference": read.rows["target"], **{n: read.rows[key(n)] for n in named}}
     settings: dict[str, Any] = {
         "kind": ranking.kind,
         "embedding": str(read.embedding),
         "columns": next(iter(read.vectors.values())).shape[1],
-        "rows": {
-            "reference": read.rows["target"].size,
-            **{name: read.rows[key(name)].size for name in named},
-        },
+        "rows": {name: one.size for name, one in scored.items()},
         **ranking.settings,
         "draws": draws,
         "equivalent_share": equivalent_share,
     }
     if sampling is not None:
-        settings["sample_rows"] = {
-            "reference": len(read.rows["target"]),
-            **{name: len(read.rows[key(name)]) for name in named},
-        }
-    order = [line["name"] for line in ranked]
+        settings["sample_rows"] = {name: len(one) for name, one in scored.items()}
     return Comparison(
         idata=inference_data.make(
             inference_data.from_estimates(
@@ -152,11 +146,11 @@ def compare(
         checks=tuple(checks),
         settings=settings,
         headline=headline(ranking),
-        notes=notes(ranking, terms, diagnosed, len(read.rows["target"])),
+        notes=notes(ranking, terms, diagnosed, len(scored["reference"])),
         kind=ranking.kind,
         ranking=ranked,
         differences=differences,
-        diagnostics=[lines[name] for name in order],
+        diagnostics=[lines[line["name"]] for line in ranked],
         influence=_influence(read, ranking),
         record=kept,
         series=list(ranking.names) if record is not None else (),
@@ -167,54 +161,46 @@ def _terms(
     ranking: Ranking, diagnosed: Mapping[str, Diagnostics], draws: int
 ) -> dict[str, np.ndarray]:
     """Terms (chain, draw, version); nan of versions that are not there to be diagnosed."""
-
-    def shaped(values: np.ndarray) -> np.ndarray:
-        return values.T.reshape(_CHAINS, draws, -1)
-
-    terms = {"score": shaped(ranking.draws), "score_equal_size": shaped(ranking.equal_draws)}
+    terms = {"score": ranking.draws, "score_equal_size": ranking.equal_draws}
     nothing = np.full(_CHAINS * draws, np.nan)
     for term in next(iter(diagnosed.values())).terms if diagnosed else ():
-        terms[term] = shaped(
-            np.stack(
-                [
-                    diagnosed[name].terms[term] if name in diagnosed else nothing
-                    for name in ranking.names
-                ]
-            )
+        terms[term] = np.stack(
+            [diagnosed[n].terms[term] if n in diagnosed else nothing for n in ranking.names]
         )
-    return terms
+    return {name: values.T.reshape(_CHAINS, draws, -1) for name, values in terms.items()}
+
+
+# Columns beside the score that the ranking's checks measured.
+_OF_CHECKS = {
+    "repeated_share": "repeated_share",
+    "reference_copied_share": "copied_share",
+    "label_disagreement": "disagreement",
+    "label_balance_distance": "balance_distance",
+}
 
 
 def _diagnostics(
     ranking: Ranking, diagnosed: Mapping[str, Diagnostics], record: Mapping[str, Any] | None
 ) -> dict[str, dict[str, Any]]:
     """What stands beside the score of every version, in numbers."""
-    measured: dict[str, Mapping[str, float]] = {}
+    measured: dict[str, Any] = {}
     for check in ranking.checks:
-        measured |= {
-            name: value for name, value in check.measured.items() if isinstance(value, Mapping)
-        }
-    columns = {
-        "repeated_share": "repeated_share",
-        "reference_copied_share": "copied_share",
-        "label_disagreement": "disagreement",
-        "label_balance_distance": "balance_distance",
-    }
+        measured |= check.measured
+    old = {} if record is None else record["sets"]
     lines: dict[str, dict[str, Any]] = {}
     for name in ranking.names:
-        if record is not None and name in record["sets"]:
-            beside = record["sets"][name].get("beside", {})
-            lines[name] = {"name": name, **beside}
-            continue
         line: dict[str, Any] = {"name": name}
-        for column, found in columns.items():
-            if name in measured.get(found, {}):
+        lines[name] = line
+        if name in old:
+            line |= old[name].get("beside", {})
+            continue
+        for column, found in _OF_CHECKS.items():
+            if found in measured:
                 line[column] = float(measured[found][name])
         if name in diagnosed:
             one = diagnosed[name]
             line |= one.numbers
             line |= {term: float(value.mean()) for term, value in one.terms.items()}
-        lines[name] = line
     return lines
 
 
@@ -236,17 +222,15 @@ def _differences(
     names = [line["name"] for line in ranking.lines]
     found = []
     for term, values in terms.items():
-        if VARIABLES[term].larger_is == "neither":
+        variable = VARIABLES[term]
+        if variable.larger_is == "neither":
             continue
         most = _ALL_PAIRS if term in ("score", "score_equal_size") else _ALL_PAIRS_BESIDE
-        pairs = (
-            list(itertools.combinations(names, 2))
-            if len(names) <= most
-            else [(names[0], other) for other in names[1:]]
-        )
-        width = equivalent if VARIABLES[term].units == "nats" else equivalent_share
-        sign = 1 if VARIABLES[term].larger_is == "better" else -1
-        for one, two in pairs:
+        width = equivalent if variable.units == "nats" else equivalent_share
+        sign = 1 if variable.larger_is == "better" else -1
+        for one, two in itertools.combinations(names, 2):
+            if len(names) > most and one != names[0]:
+                break  # each with the best
             first, second = place[one], place[two]
             draws = (values[..., first] - values[..., second]).ravel()
             if np.isnan(draws).any():
@@ -266,8 +250,7 @@ def _differences(
                 "equivalent": width,
             }
             if term == "score":
-                own = {name: float(ranking.pairs[name][first, second]) for name in _OF_SCORES}
-                line |= own
+                line |= {name: float(ranking.pairs[name][first, second]) for name in _OF_SCORES}
             found.append(line)
     return found
 

@@ -32,29 +32,35 @@ _WHAT = {
 
 def ties(ranking: Ranking) -> list[str]:
     """Versions that tie with the first: copies, and those equivalent to it with `SURE`."""
-    names = [line["name"] for line in ranking.lines]
-    place = {name: index for index, name in enumerate(ranking.names)}
-    first = place[names[0]]
+    first, *others = (line["name"] for line in ranking.lines)
+    equal = dict(zip(ranking.names, _beside_first(ranking, "p_equivalent"), strict=True))
     return [
         name
-        for name in names[1:]
-        if ranking.pairs["p_equivalent"][first, place[name]] >= SURE
-        or ranking.digests[name] == ranking.digests[names[0]]
+        for name in others
+        if equal[name] >= SURE or ranking.digests[name] == ranking.digests[first]
     ]
+
+
+def _beside_first(ranking: Ranking, what: str) -> np.ndarray:
+    """What the best version is to each other one."""
+    return ranking.pairs[what][ranking.names.index(ranking.lines[0]["name"])]
+
+
+def _measured(ranking: Ranking, what: str) -> Mapping[str, float]:
+    """What a check measured of each version, or nothing."""
+    return next((c.measured[what] for c in ranking.checks if what in c.measured), {})
 
 
 def headline(ranking: Ranking) -> tuple[str, ...]:
     """The answer, or why there is none."""
     best = ranking.lines[0]
-    place = {name: index for index, name in enumerate(ranking.names)}
-    first = place[best["name"]]
+    larger = dict(zip(ranking.names, _beside_first(ranking, "p_larger"), strict=True))
     few = [c.message for c in ranking.checks if c.statement in _FEW and c.verdict != "holds"]
     equal = ties(ranking)
     open_ = [
         line["name"]
         for line in ranking.lines[1:]
-        if line["name"] not in equal
-        and ranking.pairs["p_larger"][first, place[line["name"]]] < SURE
+        if line["name"] not in equal and larger[line["name"]] < SURE
     ]
     chances = (
         f"its score is the largest with probability {chance(best['p_best'])}, and the model "
@@ -70,11 +76,8 @@ def headline(ranking: Ranking) -> tuple[str, ...]:
     lines = [told]
     if open_:
         lines.append(f"It is not told apart from {listed(open_)}.")
-    taken: Mapping[str, float] = next(
-        (c.measured["copied_share"] for c in ranking.checks if "copied_share" in c.measured), {}
-    )
-    given = {name: share for name, share in taken.items() if share > _TAKEN}
-    if given:
+    taken = _measured(ranking, "copied_share")
+    if given := {name: share for name, share in taken.items() if share > _TAKEN}:
         name, share = max(given.items(), key=lambda item: item[1])
         others = f" (and rows of {len(given) - 1} more)" if len(given) > 1 else ""
         lines.append(
@@ -146,9 +149,7 @@ def _contradicted(ranking: Ranking) -> list[str]:
     Log-loss punishes a set for being sure: where classes overlap, a set whose wrong labels make it
     less sure can score above a clean one.
     """
-    shares: Mapping[str, float] = next(
-        (c.measured["disagreement"] for c in ranking.checks if "disagreement" in c.measured), {}
-    )
+    shares = _measured(ranking, "disagreement")
     first = ranking.lines[0]["name"]
     fewest = min(shares, key=lambda name: shares[name], default=first)
     if first not in shares or shares[first] - shares[fewest] < _MORE_WRONG:

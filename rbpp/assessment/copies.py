@@ -195,6 +195,17 @@ def same_rows(first: Sequence[str] | np.ndarray, second: Sequence[str] | np.ndar
     return set(_keys(first)) == set(_keys(second))
 
 
+def index_of_equal(rows: Sequence[str] | np.ndarray) -> NDArray[np.int64]:
+    """The same number for equal rows (n,), from 0 in order of first appearance.
+
+    >>> index_of_equal(["b", "a", "b"])
+    array([0, 1, 0])
+    """
+    keys = _keys(rows)
+    place = {key: index for index, key in enumerate(dict.fromkeys(keys))}
+    return np.array([place[key] for key in keys], dtype=np.int64)
+
+
 def _keys(rows: Sequence[str] | np.ndarray) -> list[bytes]:
     if isinstance(rows, np.ndarray) and rows.dtype != object and rows.ndim == 2:
         # Minus zero and zero are one value.
@@ -206,9 +217,7 @@ def _exact_groups(rows: np.ndarray, texts: Sequence[str] | None) -> NDArray[np.i
     """An index per row, the same for equal texts, or for equal vectors without them."""
     if texts is not None and len(texts) != len(rows):
         raise ValueError(f"Expected {len(rows)} texts; got {len(texts)}")
-    keys = _keys(rows if texts is None else list(texts))
-    place = {key: index for index, key in enumerate(dict.fromkeys(keys))}
-    return np.array([place[key] for key in keys], dtype=np.int64)
+    return index_of_equal(rows if texts is None else list(texts))
 
 
 def _distinct(rows: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rbpp.assessment.divergence import (
     FEWEST_ROWS_PER_DIMENSION,
     Divergence,
+    DivergenceGap,
     TotalVariation,
     kl_divergence_of_samples,
     kl_gap_of_samples,
@@ -30,6 +31,8 @@ Array = NDArray[np.float64]
 MOST_DIMENSIONS = 16
 # Of embeddings, whose axes mean nothing by themselves, fewer: half of the time of all terms.
 EMBEDDING_DIMENSIONS = 8
+# What `rbpp.data.embed` says of numbers that it leaves alone.
+AS_GIVEN = "embeddings as given"
 # Fewer independent rows have no log ratio.
 FEWEST_UNITS = 16
 
@@ -73,12 +76,24 @@ class Densities:
     checks: list[Check] = field(default_factory=list)
 
     def keep(self, name: str, found: Divergence) -> None:
-        """Put a divergence beside the others: its draws, or its ends where one is open."""
+        """Put a divergence and its lower bound beside the others."""
         self.limits[f"{name}_lower"] = found.at_least
+        self.put(name, found)
+
+    def put(self, name: str, found: Divergence | DivergenceGap) -> None:
+        """The draws of a divergence or a gap, or its ends where one is open."""
         if found.flag:
             self.open[name] = Open(found.estimate, found.lower, found.upper, found.flag)
         else:
             self.draws[name] = found.draws
+
+    def ends(self, name: str) -> tuple[float, float, float]:
+        """Estimate and 94 % interval of a divergence, open or not."""
+        if name in self.open:
+            one = self.open[name]
+            return one.estimate, one.lower, one.upper
+        middle, low, high = np.quantile(self.draws[name], [0.5, 0.03, 0.97]).tolist()
+        return middle, low, high
 
 
 def find_densities(
@@ -129,14 +144,10 @@ def find_densities(
         _of_synthetic(found, sources, made, offset, same=same, draws=draws, seed=seed)
     anchor = None if task == "anchor" else ratio("anchor", task)
     if anchor is not None:
-        for name, direction in (("kl_anchor", "forward"), ("kl_anchor_coverage", "reverse")):
-            found.keep(name, kl_divergence_of_samples(anchor, direction, **options))  # type: ignore[arg-type]
+        for name, divergence in _both_ways("kl_anchor", anchor, draws, seed).items():
+            found.keep(name, divergence)
     if anchor is not None and made is not None:
-        gap = kl_gap_of_samples(anchor, made, **options)
-        if gap.flag:
-            found.open["kl_gap"] = Open(gap.estimate, gap.lower, gap.upper, gap.flag)
-        else:
-            found.draws["kl_gap"] = gap.draws
+        found.put("kl_gap", kl_gap_of_samples(anchor, made, **options))
         _difference(found, "kl_gap_coverage", "kl_anchor_coverage", "kl_synthetic_coverage")
     for name, pair in (
         ("task_divergence", (task, "unprompted")),
@@ -169,8 +180,8 @@ def _of_synthetic(
             found.draws[name], found.limits[f"{name}_lower"] = nothing, 0.0
         found.draws |= {"distinguishability": nothing, "total_divergence": nothing}
         return
-    for name, direction in (("kl_synthetic", "forward"), ("kl_synthetic_coverage", "reverse")):
-        found.keep(name, kl_divergence_of_samples(ratio, direction, draws=draws, seed=seed))  # type: ignore[arg-type]
+    for name, divergence in _both_ways("kl_synthetic", ratio, draws, seed).items():
+        found.keep(name, divergence)
     variation = total_variation_of_samples(ratio, draws=draws, seed=seed)
     found.total_variation = variation
     found.draws["distinguishability"] = variation.draws
@@ -206,22 +217,22 @@ def _ratio(
     )
 
 
+def _both_ways(name: str, ratio: LogRatio, draws: int, seed: int) -> dict[str, Divergence]:
+    """KL of the first sample from the second, and of the second from the first (coverage)."""
+    return {
+        name: kl_divergence_of_samples(ratio, "forward", draws=draws, seed=seed),
+        f"{name}_coverage": kl_divergence_of_samples(ratio, "reverse", draws=draws, seed=seed),
+    }
+
+
 def _difference(found: Densities, name: str, first: str, second: str) -> None:
     """`first` − `second`, draw by draw, or its ends where one of them has none."""
     if first in found.draws and second in found.draws:
         found.draws[name] = found.draws[first] - found.draws[second]
         return
-    ends = []
-    for one in (first, second):
-        if one in found.open:
-            ends.append((found.open[one].estimate, found.open[one].lower, found.open[one].upper))
-        else:
-            low, high = np.quantile(found.draws[one], [0.03, 0.97])
-            ends.append((float(np.median(found.draws[one])), float(low), float(high)))
     why = "; ".join(f"{one}: {found.open[one].why}" for one in (first, second) if one in found.open)
-    found.open[name] = Open(
-        ends[0][0] - ends[1][0], ends[0][1] - ends[1][2], ends[0][2] - ends[1][1], why
-    )
+    (middle, low, high), (other, least, most) = found.ends(first), found.ends(second)
+    found.open[name] = Open(middle - other, low - most, high - least, why)
 
 
 def _references(found: Densities, sources: Sources, seed: int, draws: int) -> None:
@@ -237,18 +248,18 @@ def _references(found: Densities, sources: Sources, seed: int, draws: int) -> No
     variation = total_variation_of_samples(ratio, draws=draws, seed=seed)
     for name in ("distinguishability", "total_divergence"):
         found.references[name] = float(variation.draws.mean())
-    for name, direction in (("kl_synthetic", "forward"), ("kl_synthetic_coverage", "reverse")):
-        one = kl_divergence_of_samples(ratio, direction, draws=draws, seed=seed)  # type: ignore[arg-type]
-        found.references[name] = float(one.draws.mean())
+    for name, divergence in _both_ways("kl_synthetic", ratio, draws, seed).items():
+        found.references[name] = float(divergence.draws.mean())
 
 
 def _entropies(found: Densities, sources: Sources, seed: int, draws: int) -> None:
-    """Entropies of whole data sets in the units of the input, on axes of the task's rows alone.
+    """Entropies of whole data sets on axes of the task's rows alone.
 
-    The axes and their number do not depend on the synthetic rows: two runs with two synthetic files
-    compare.
+    Axes, their number and, where that can be, units do not depend on the synthetic rows: two runs
+    with two synthetic files compare.
     """
-    task = sources.vectors[sources.task]
+    vectors, unit, comparable = _task_units(sources)
+    task = vectors[sources.task]
     units = {name: int(sources.units(name).max()) + 1 for name in sources.names}
     real = [units[name] for name in ("anchor", "target") if units.get(name, 0) >= FEWEST_UNITS]
     if not real:
@@ -271,7 +282,7 @@ def _entropies(found: Densities, sources: Sources, seed: int, draws: int) -> Non
             )
             found.checks.append(Check(f"entropy of the {role} rows", "unknown", message))
             continue
-        rows = axes(sources.vectors[role]) * axes.scale
+        rows = axes(vectors[role]) * axes.scale
         try:
             one = entropy_of_sample(
                 rows,
@@ -293,10 +304,29 @@ def _entropies(found: Densities, sources: Sources, seed: int, draws: int) -> Non
         found.checks.append(
             Check(
                 "units of entropies",
-                "holds",
+                "holds" if comparable else "unknown",
                 f"nats of all rows, in {axes.dimension} principal components of the "
-                f"{sources.task} rows and the units of the input, whatever the synthetic rows are; "
-                f"extrapolated by, in nats a row: {', '.join(said)}",
+                f"{sources.task} rows and {unit}; extrapolated by, in nats a row: "
+                f"{', '.join(said)}",
                 {"dimension": axes.dimension},
             )
         )
+
+
+def _task_units(sources: Sources) -> tuple[dict[str, Array], str, bool]:
+    """Vectors, their units in words, and whether these are the same beside other synthetic rows."""
+    vectors = {name: np.asarray(rows, np.float64) for name, rows in sources.vectors.items()}
+    if sources.embedding.lexical:
+        return vectors, "weights of words among all rows, other beside other synthetic rows", False
+    if sources.rows[sources.task].categories:
+        return vectors, "quantiles among all rows, other beside other synthetic rows", False
+    if sources.embedding.text or sources.embedding.how == AS_GIVEN:
+        return vectors, "the units of the input, whatever the synthetic rows are", True
+    spread = vectors[sources.task].std(0)
+    spread = np.where(spread > 0, spread, 1.0)
+    unit = f"standard deviations of the columns of the {sources.task} rows"
+    return (
+        {name: rows / spread for name, rows in vectors.items()},
+        f"{unit}, whatever the synthetic rows are",
+        True,
+    )

@@ -36,7 +36,7 @@ class Divergence:
 
     Attributes:
         draws: (draws,), of the posterior; independent of each other.
-        estimate: their median.
+        estimate: their median, or `at_least` where that is larger.
         lower, upper: 94 % equal-tailed interval; `upper` is infinite where `flag` says why.
         at_least: lower bound with no model of either side; measured, it was above the truth in
             fewer than 1 of 100 samples. It does not exceed log n.
@@ -118,13 +118,10 @@ def kl_divergence_of_samples(
     """
     validate.choice("direction", direction, ("forward", "reverse"))
     validate.count("draws", draws, least=100)
-    streams = [np.random.default_rng([seed, stream]) for stream in range(3)]
-    # A stream for each side, not for each role: both directions share their bootstrap.
-    first = ratio.first.bootstrap(draws, streams[0])
-    second = ratio.second.bootstrap(draws, streams[1])
-    return _divergence(
-        ratio, direction, first, second, streams[2].uniform(*RATES, draws), streams[2]
-    )
+    first, second = _bootstraps(ratio, draws, seed)
+    generator = np.random.default_rng([seed, 2])
+    rate = generator.uniform(*RATES, draws)
+    return _divergence(ratio, direction, first, second, rate, generator)
 
 
 def kl_gap_of_samples(
@@ -188,17 +185,16 @@ def total_variation_of_samples(
     validate.count("draws", draws, least=100)
     forward = kl_divergence_of_samples(ratio, "forward", draws=draws, seed=seed)
     reverse = kl_divergence_of_samples(ratio, "reverse", draws=draws, seed=seed)
-    streams = [np.random.default_rng([seed, stream]) for stream in range(3)]
-    first = ratio.first.bootstrap(draws, streams[0])
-    second = ratio.second.bootstrap(draws, streams[1])
+    first, second = _bootstraps(ratio, draws, seed)
+    generator = np.random.default_rng([seed, 2])
     witness = [np.clip(at / WITNESS, -1, 1) / 2 for at in (ratio.at_first, ratio.at_second)]
     seen = first @ witness[0].T - second @ witness[1].T
-    found = _extrapolated(seen, streams[2].uniform(*RATES, draws))
+    found = _extrapolated(seen, generator.uniform(*RATES, draws))
     # Pinsker, TV ≤ √(KL/2), draw by draw with the same bootstrap: of equal sides most draws are 0.
     found = np.minimum(found, np.sqrt(np.minimum(forward.draws, reverse.draws) / 2))
     # Likewise a divergence of ρ nats that no candidate shows is a total variation up to √(ρ/2).
-    hidden = streams[2].exponential(ratio.resolution, draws)
-    hidden = np.where(streams[2].random(draws) < UNSEEN_SHARE, np.sqrt(hidden / 2), 0)
+    hidden = generator.exponential(ratio.resolution, draws)
+    hidden = np.where(generator.random(draws) < UNSEEN_SHARE, np.sqrt(hidden / 2), 0)
     found = np.minimum(np.maximum(found, 0) + hidden, 1)
     certified = max(forward.at_least, reverse.at_least) > 0
     least = max(0.0, float(np.quantile(seen[:, 0], LOW))) if certified else 0.0
@@ -211,6 +207,12 @@ def total_variation_of_samples(
         bretagnolle_huber=huber,
         resolution=ratio.resolution,
     )
+
+
+def _bootstraps(ratio: LogRatio, draws: int, seed: int) -> tuple[Array, Array]:
+    """A stream for each side, not for each role: both directions share their bootstrap."""
+    first, second = (np.random.default_rng([seed, stream]) for stream in range(2))
+    return ratio.first.bootstrap(draws, first), ratio.second.bootstrap(draws, second)
 
 
 def _divergence(
@@ -233,11 +235,11 @@ def _divergence(
     hidden = generator.exponential(ratio.resolution, draws)
     found = found + np.where(generator.random(draws) < UNSEEN_SHARE, hidden, 0)
     flag = _flag(ratio, direction, above[0], below[0])
-    lower, upper = _interval(found)
     least = _at_least(ratio, direction, above[0], below[0], first, second, generator)
+    lower, upper = _interval(found)
     return Divergence(
         draws=found,
-        estimate=float(np.median(found)),
+        estimate=max(float(np.median(found)), least),
         lower=least if flag else lower,
         upper=math.inf if flag else upper,
         at_least=least,

@@ -10,7 +10,7 @@ overlap.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -176,9 +176,7 @@ def row_scores(log_p: Tensor, target: Tensor) -> Tensor:
     return (target * log_p).sum(1)
 
 
-def consensus(
-    predictions: Sequence[Tensor], voters: Sequence[Any], leave_out: int | None = None
-) -> Tensor:
+def consensus(predictions: Sequence[Tensor], voters: Sequence[Any]) -> Tensor:
     """The label of real rows that the sets agree on, (m, K).
 
     It is proportional to the fourth power of the voters' mean prediction; a voter's prediction is
@@ -187,12 +185,8 @@ def consensus(
     Args:
         predictions: log p(label | text) of each set, (m, K).
         voters: whose vote each set casts, such as its generator; sets of one voter share one vote.
-        leave_out: a set that must not vote on itself. Its voter's other sets still do.
-
-    Raises:
-        ValueError: if no set is left to vote.
     """
-    votes = _votes(predictions, voters, leave_out).mean(0) ** _SHARPNESS
+    votes = _votes(predictions, voters).mean(0) ** _SHARPNESS
     return votes / votes.sum(1, keepdim=True)
 
 
@@ -211,23 +205,18 @@ def agreement(predictions: Sequence[Tensor], voters: Sequence[Any]) -> float:
     return (seen - chance) / (1 - chance) if chance < 1 else math.nan
 
 
-def _votes(
-    predictions: Sequence[Tensor], voters: Sequence[Any], leave_out: int | None = None
-) -> Tensor:
+def _votes(predictions: Sequence[Tensor], voters: Sequence[Any]) -> Tensor:
     """Mean prediction of each voter, (voters, m, K)."""
     groups: dict[Any, list[Tensor]] = {}
-    for place, (log_p, voter) in enumerate(zip(predictions, voters, strict=True)):
-        if place != leave_out:
-            groups.setdefault(voter, []).append(log_p.exp())
-    if not groups:
-        raise ValueError("Expected another set whose predictions stand for labels; got none")
+    for log_p, voter in zip(predictions, voters, strict=True):
+        groups.setdefault(voter, []).append(log_p.exp())
     return torch.stack([torch.stack(group).mean(0) for group in groups.values()])
 
 
 def encode_labels(
-    sets: Sequence[Any], real: Any, known: Sequence[str] | None = None
+    sets: Mapping[str, Any], real: Any, known: Sequence[str] | None = None
 ) -> tuple[list[np.ndarray], np.ndarray | None, list[str]]:
-    """Labels as whole numbers, and their names; numbers and texts of one spelling are one label.
+    """Labels of sets by name as whole numbers, of the real rows too, and the labels' names.
 
     1, 1.0 and "1" are one label. A missing label (None, nan, "") is −1. `known` are all names that
     there may be, in their order; without it they are those that occur, sorted.
@@ -236,36 +225,32 @@ def encode_labels(
         ValueError: if there is one label only, no label is shared between the sets and the real
             rows, or there are so many labels that they must be an identifier.
     """
-    spelled = [_spelled(one) for one in sets]
-    real_spelled = None if real is None else _spelled(real)
-    everything = spelled if real_spelled is None else [*spelled, real_spelled]
-    occurring = {name for one in everything for name in one if name}
+    made = {f"set {name!r}": _spelled(one) for name, one in sets.items()}
+    everything = made if real is None else {**made, "the real rows": _spelled(real)}
+    labels = {who: [name for name in one if name] for who, one in everything.items()}
+    occurring = set().union(*labels.values())
     names = sorted(occurring) if known is None else list(known)
     if new := occurring - set(names):
         raise ValueError(f"Expected the labels {_some(set(names))}; got {_some(new)} too")
-    rows = sum(sum(1 for name in one if name) for one in everything)
-    if rows == 0:
+    if not occurring:
         raise ValueError("Expected labels; got none but missing ones")
     if len(names) < 2:
         raise ValueError(f"Expected at least two labels; got {names[0]!r} alone")
-    for who, one in zip([*range(len(sets)), "the real rows"], everything, strict=False):
-        some = [name for name in one if name]
+    for who, some in labels.items():
         if len(some) > 20 and len(set(some)) > _MOST_LABELS * len(some):
-            where = who if isinstance(who, str) else f"set {who}"
             raise ValueError(
                 f"Expected labels that repeat; got {len(set(some))} different ones in {len(some)} "
-                f"rows of {where}, which looks like an identifier"
+                f"rows of {who}, which looks like an identifier"
             )
-    if real_spelled is not None:
-        own = {name for name in real_spelled if name}
-        made = {name for one in spelled for name in one if name}
-        if own and not own & made:
-            raise ValueError(
-                f"Expected labels that sets and real rows share; got {_some(made)} in the sets and "
-                f"{_some(own)} in the real rows"
-            )
+    theirs = set().union(*(labels[who] for who in made))
+    own = set(labels.get("the real rows", ()))
+    if own and not own & theirs:
+        raise ValueError(
+            f"Expected labels that sets and real rows share; got {_some(theirs)} in the sets and "
+            f"{_some(own)} in the real rows"
+        )
     place = {name: index for index, name in enumerate(names)} | {"": -1}
-    coded = [np.array([place[name] for name in one], dtype=np.int64) for one in everything]
+    coded = [np.array([place[name] for name in one], dtype=np.int64) for one in everything.values()]
     return coded[: len(sets)], None if real is None else coded[-1], names
 
 

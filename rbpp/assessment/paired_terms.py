@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from rbpp.assessment.adaptation import FOLDS
+from rbpp.assessment.copies import index_of_equal
 from rbpp.assessment.entropy import entropy_of_sample
 from rbpp.assessment.weighted_rows import Array, Index
 from rbpp.checks import Check
@@ -67,7 +68,7 @@ def paired_terms(
     shape = (chains, draws)
     sizes = {"pairs": len(rows)}
     try:
-        prompt = _index(rows.paired["prompt"])
+        prompt = index_of_equal(rows.paired["prompt"])
         sizes["prompts"] = int(prompt.max()) + 1
         found, said = _terms(values, prompt, shape, compute)
     except ValueError as error:
@@ -165,16 +166,6 @@ def _entropy(
     draws = max(100, count)
     found = entropy_of_sample(values, unit=unit, weight=weight, draws=draws, seed=seed).draws
     return exactly(torch.as_tensor(found[:count]).reshape(shape))
-
-
-def _index(part: Any) -> Index:
-    """(n,): the same number for equal prompts, from 0 in order of first appearance."""
-    if isinstance(part, np.ndarray) and part.ndim == 2:
-        keys: list[Any] = [row.tobytes() for row in np.ascontiguousarray(part) + 0.0]
-    else:
-        keys = list(part)
-    place = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    return np.array([place[key] for key in keys], dtype=np.int64)
 
 
 def _about_means(outputs: Array, prompt: Index) -> tuple[Array, Array]:

@@ -62,7 +62,7 @@ def _listed(names: Iterable[str], between: str = ", ") -> str:
     return between.join(names[:5]) + more
 
 
-def _unless(
+def unless(
     statement: str,
     bad: object,
     message: str,
@@ -80,13 +80,13 @@ def _rows(prepared: Prepared) -> list[Check]:
     few = {name: rows for name, rows in sizes.items() if rows < _FEW_ROWS}
     count = len(prepared.real)
     return [
-        _unless(
+        unless(
             "every set has enough rows to be ranked",
             few,
             f"fewer than {_FEW_ROWS} rows: {_listed(few)}",
             {"rows": few} if few else {},
         ),
-        _unless(
+        unless(
             "there are enough real rows",
             count < _FEW_REAL_ROWS,
             f"{count} real rows say little: {_FEW_REAL_ROWS} or more are wanted",
@@ -96,7 +96,7 @@ def _rows(prepared: Prepared) -> list[Check]:
 
 def _sizes(lines: list[dict[str, Any]]) -> Check:
     best, equal = lines[0], max(lines, key=lambda line: line["score_equal_size"])
-    return _unless(
+    return unless(
         "the best set is the best at equal size too",
         best["name"] != equal["name"],
         f"{best['name']} is best as it is ({best['rows']} rows), {equal['name']} at equal size",
@@ -114,18 +114,18 @@ def _repeats(prepared: Prepared) -> list[Check]:
     left_out = ": of every set, the row nearest to the real row that is predicted is left out"
     left_out = left_out if prepared.kind == "texts" else ""
     return [
-        _unless(
+        unless(
             "no rows of a set repeat",
             repeated,
             f"more than a tenth of the rows repeat in {_listed(repeated)}",
             {"repeated_share": own},
         ),
-        _unless(
+        unless(
             "no two sets are copies of each other",
             copies,
             f"{_listed(copies)} have the same rows as another: they tie",
         ),
-        _unless(
+        unless(
             "no set has rows of the real rows that judge it",
             taken,
             f"{_listed(taken)} would be judged by rows that it was given{left_out}",
@@ -154,31 +154,31 @@ def _labels(prepared: Prepared, target: Tensor) -> list[Check]:
     unlike = {n: float(0.5 * np.abs(own / own.sum() - shares).sum()) for n, own in counts.items()}
     skewed = [name for name, distance in unlike.items() if distance > 0.25]
     return [
-        _unless(
+        unless(
             "every set has the labels of the real rows",
             lacking,
             _listed((f"{n} lacks {_listed(some)}" for n, some in lacking.items()), "; "),
             {"lacking": lacking} if lacking else {},
         ),
-        _unless(
+        unless(
             "the real rows have the labels of the sets",
             foreign,
             f"no real row has {_listed(foreign)}",
         ),
-        _unless(
+        unless(
             f"every label has {_FEW_OF_A_LABEL} rows or more",
             few,
             _listed((f"{n} has few of {_listed(some)}" for n, some in few.items()), "; "),
             {"few": few} if few else {},
             "undecided",
         ),
-        _unless(
+        unless(
             "every row has a label",
             missing,
             _listed((f"{n}: {m} rows without are left out" for n, m in missing.items()), "; "),
             {"missing": missing} if missing else {},
         ),
-        _unless(
+        unless(
             "the labels are balanced as in the real rows",
             skewed,
             f"another balance in {_listed(skewed)}",
@@ -202,7 +202,7 @@ def _disagreement(prepared: Prepared, target: Tensor) -> Check:
         for name, rows, labels in zip(prepared.names, prepared.rows, prepared.second, strict=True)
     }
     many = [name for name, value in share.items() if value > 0.2]
-    return _unless(
+    return unless(
         statement,
         many,
         f"more than a fifth of the labels may be wrong in {_listed(many)}",
@@ -217,7 +217,7 @@ def _consensus(agreed: Consensus) -> Check:
         messages.append(f"{agreed.voters} voters, of which {_FEW_VOTERS} or more are wanted")
     if not agreed.agreement >= _FLAT:
         messages.append("the sets do not agree on labels of the real rows")
-    return _unless(
+    return unless(
         "the consensus of the sets stands for labels that the real rows lack",
         messages,
         "; ".join(messages),

@@ -107,7 +107,7 @@ def prepare(
             if source.labels is not None or source is not real:
                 _same_length(source.labels, len(x), who, "labels")
         coded, real_coded, names_of_labels = label_score.encode_labels(
-            [s.labels for s in sources], real.labels, label_names or None
+            {name: s.labels for name, s in sets.items()}, real.labels, label_names or None
         )
         for place, codes in enumerate(coded):
             kept[place] = known = np.flatnonzero(codes >= 0)

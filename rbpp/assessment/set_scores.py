@@ -64,29 +64,22 @@ def score_set(
     """
     average = torch.as_tensor(real_weights)
     values, influence = _influence(learn, torch.arange(count), average)
-    size = min(size, count)
     spread = _spread(influence, units)
-    if size == count:
-        return SetScore(
-            values=values,
-            influence=influence,
-            equal_values=values,
-            equal_sd=float(np.sqrt(2.0) * spread),
-            size=size,
-            sd=spread,
-        )
-    source = np.random.default_rng(spawn(seed, "subsets"))
-    found, variance = [], []
-    for _ in range(_SUBSETS):
-        index = np.sort(source.choice(count, size, replace=False))
-        part, part_influence = _influence(learn, torch.as_tensor(index), average)
-        found.append(part)
-        variance.append(_spread(part_influence, None if units is None else units[index]) ** 2)
+    size = min(size, count)
+    found, variance, few = [values], [spread**2], 0.0
+    if size < count:
+        found, variance, few = [], [], 1 / _SUBSETS
+        source = np.random.default_rng(spawn(seed, "subsets"))
+        for _ in range(_SUBSETS):
+            index = np.sort(source.choice(count, size, replace=False))
+            part, part_influence = _influence(learn, torch.as_tensor(index), average)
+            found.append(part)
+            variance.append(_spread(part_influence, None if units is None else units[index]) ** 2)
     return SetScore(
         values=values,
         influence=influence,
         equal_values=np.mean(found, 0),
-        equal_sd=float(np.sqrt(np.mean(variance) * (1 + size / count + 1 / _SUBSETS))),
+        equal_sd=float(np.sqrt(np.mean(variance) * (1 + size / count + few))),
         size=size,
         sd=spread,
     )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rbpp.assessment.copies import same_rows
+from rbpp.assessment.ranking_checks import unless
 from rbpp.assessment.ranking_sources import Source
 from rbpp.assessment.sources import (
     Fields,
@@ -19,7 +20,7 @@ from rbpp.assessment.sources import (
     Sources,
     read_sources,
 )
-from rbpp.checks import Check, verdict_of
+from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.data.embed import Embedding, embed
 from rbpp.data.reduce import moment_components, principal_components
@@ -95,12 +96,10 @@ class Versions:
         if "anchor" in self.rows:
             same = same_rows(*(_content(self.rows[name]) for name in ("anchor", "target")))
             found.append(
-                Check(
+                unless(
                     "the anchors are other rows than the reference",
-                    "violated" if same else "holds",
-                    "both hold the same rows: copies of anchors score as if they were learned"
-                    if same
-                    else "",
+                    same,
+                    "both hold the same rows: copies of anchors score as if they were learned",
                 )
             )
         if sizes := {n: (len(r), r.size) for n, r in self.rows.items() if len(r) < r.size}:
@@ -126,18 +125,17 @@ class Versions:
         )
 
     def _read(self) -> Check:
-        unread = dict(zip(self.rows, self.embedding.unread, strict=False))
-        cut = dict(zip(self.rows, self.embedding.cut, strict=False))
-        lost = [f"{n} rows of {name}" for name, n in unread.items() if n]
-        short = [f"{n} rows of {name}" for name, n in cut.items() if n]
-        message = "; ".join(
-            [f"without a word it knows: {', '.join(lost)}"] * bool(lost)
-            + [f"cut: {', '.join(short)}"] * bool(short)
-        )
-        return Check(
+        said = []
+        for what, counts in (
+            ("without a word it knows", self.embedding.unread),
+            ("cut", self.embedding.cut),
+        ):
+            some = [f"{n} rows of {name}" for name, n in zip(self.rows, counts, strict=False) if n]
+            said += [f"{what}: {', '.join(some)}"] if some else []
+        return unless(
             "the embedding reads every row",
-            verdict_of(not lost and not short),
-            message,
+            said,
+            "; ".join(said),
             {"embedding": str(self.embedding)},
         )
 
@@ -150,13 +148,12 @@ class Versions:
                 distinct = len(np.unique(np.asarray(prompts), axis=0))
                 repeated[name] = 1 - distinct / len(prompts)
         many = [name for name, share in repeated.items() if share > 0.1]
-        return Check(
+        return unless(
             "the rows of a version are independent",
-            "undecided" if many else "holds",
-            f"prompts repeat in {', '.join(many[:5])}: name their group with --group-field"
-            if many
-            else "",
+            many,
+            f"prompts repeat in {', '.join(many[:5])}: name their group with --group-field",
             {"repeated_prompts": repeated},
+            "undecided",
         )
 
 

@@ -80,7 +80,6 @@ def read_columns(file: SourceFile) -> Table:
         else:
             content = _arrow_content(source, stream=not file.head.startswith(ARROW))
     with guarded(file.name, "a whole file"):
-        content.validate(full=True)
         return _from_arrow(content, file.name)
 
 
@@ -130,6 +129,7 @@ def read_partitions(folder: Path, shards: Sequence[Path]) -> list[Table]:
 
 
 def _from_arrow(content: Any, origin: str) -> Table:
+    content.validate(full=True)  # of damaged buffers Arrow reads what lies beside them
     refuse_repeated(content.column_names, f"{origin}: Expected distinct fields")
     check_room(origin, content.nbytes + _CELL_BYTES * content.num_rows * content.num_columns)
     columns = {

@@ -181,11 +181,10 @@ def _parsed(
             place = f"{file.name}, line {reader.line_num + skipped}"
             if not header:
                 header = row
-            elif not rows and len(row) == len(header) + 1 and _named_row(row, delimiter):
+                continue
+            if not rows and len(row) == len(header) + 1 and _named_row(row, delimiter):
                 header = ["", *header]
-                rows.append(row)
-                numbers.append(reader.line_num + skipped)
-            elif len(row) == len(header):
+            if len(row) == len(header):
                 rows.append(row)
                 numbers.append(reader.line_num + skipped)
             elif row:

@@ -302,34 +302,28 @@ def _choose(folder: Path, names: Sequence[str]) -> str:
 
 def _inner(folder: Path, inner: Sequence[Path], split: str | None) -> Found:
     """A folder without data files of its own: a repository, or the steps of a pipeline."""
+    shown = [path for path in inner if path.name[0] not in "._"]
+    saved = [
+        path.name
+        for path in shown
+        if (path / "dataset_dict.json").exists() or (path / "state.json").exists()
+    ]
     holding = [
         path.name
-        for path in inner
-        if path.name[0] not in "._"
-        and (
-            (path / "dataset_dict.json").exists()
-            or (path / "state.json").exists()
-            or any(entry.suffix.lower() not in _NOT_SHARDS for entry in path.iterdir())
-        )
-    ]
-    saved = [
-        name
-        for name in holding
-        if (folder / name / "dataset_dict.json").exists() or (folder / name / "state.json").exists()
+        for path in shown
+        if path.name in saved
+        or any(entry.suffix.lower() not in _NOT_SHARDS for entry in path.iterdir())
     ]
     if split is not None and split in holding:
         return of_folder(folder / split)
-    if len(saved) == 1 == len(holding) or (len(saved) == 1 and set(holding) - {*saved} <= _BESIDE):
+    if len(saved) == 1 and set(holding) - {*saved} <= _BESIDE:
         place = folder / saved[0]
         if place.resolve() != folder.resolve():
             return of_folder(place, split)
     if holding:
         which = "the folder" if len(holding) == 1 else "the folders"
-        refuse(
-            folder,
-            "a folder with data files",
-            f"{which} {', '.join(holding[:6])}: give {folder.name}/{holding[0]}",
-        )
+        got = f"{which} {', '.join(holding[:6])}: give {folder.name}/{holding[0]}"
+        refuse(folder, "a folder with data files", got)
     refuse(folder, "a folder with data files", "none")
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, NoReturn
 
 import numpy as np
 
 from rbpp.data import column_kinds
 from rbpp.data.delimited import as_numbers
+from rbpp.data.source_files import refuse
 from rbpp.data.table import Table
 
 Standardise = Literal["auto", "yes", "no"]
@@ -26,15 +27,15 @@ _LEAST_OTHERS, _FAR_MARK = 8, 5.0
 
 
 def number_columns(
-    table: Table, chosen: Sequence[str], labels: set[str | None], *, named: bool
+    table: Table, chosen: Sequence[str] = (), labels: Collection[str | None] = ()
 ) -> tuple[list[str], list[np.ndarray], dict[str, list[str]]]:
     """Names and values (n,) of the columns of numbers, and the columns of categories.
 
     Args:
         table: of named columns.
-        chosen: the columns to read, all others but labels being left out; empty for all.
+        chosen: the columns to read, which the user says are measurements; empty for all, of which
+            each is looked at for being none.
         labels: columns that are ids or groups.
-        named: the user has said which columns are measurements: none is looked at for being none.
 
     Raises:
         ValueError: naming a column that is no measurement (an index, ids, a label), or the row
@@ -46,7 +47,7 @@ def number_columns(
         values = table.columns[name]
         found = as_numbers(values)
         if isinstance(found, np.ndarray):
-            if not named and len(table.columns) > 1:
+            if not chosen and len(table.columns) > 1:
                 index = name in table.indices
                 what = column_kinds.other_than_measured(name, found, values, index=index)
                 if what is not None:
@@ -56,28 +57,22 @@ def number_columns(
         elif column_kinds.are_categories(values):
             categories[name] = ["" if value is None else str(value) for value in values]
         else:
-            raise ValueError(
-                f"{table.place(found)}, field {name!r}: Expected a number; "
-                f"got {str(values[found])[:40]!r} (--ignore {name} leaves the column out)"
-            )
-    if not named and not categories:
-        _refuse_label(table, names, numbers)
+            got = f"{str(values[found])[:40]!r} (--ignore {name} leaves the column out)"
+            refuse(table.place(found, name), "a number", got)
+    if not chosen and not categories:
+        whole = [place for place, one in enumerate(numbers) if (one == np.round(one)).all()]
+        if len(whole) == 1 < len(numbers) and (what := column_kinds.classes(numbers[whole[0]])):
+            _refuse_column(table, names[whole[0]], what)
     return names, numbers, categories
-
-
-def _refuse_label(table: Table, names: Sequence[str], numbers: Sequence[np.ndarray]) -> None:
-    """Refuse the only column of whole numbers if they are those of a label."""
-    whole = [place for place, one in enumerate(numbers) if (one == np.round(one)).all()]
-    if len(whole) == 1 < len(numbers) and (what := column_kinds.classes(numbers[whole[0]])):
-        _refuse_column(table, names[whole[0]], what)
 
 
 def _refuse_column(table: Table, name: str, what: str) -> NoReturn:
     others = [other for other in table.columns if other != name]
-    raise ValueError(
-        f"{table.origin}, field {name!r}: Expected measurements; got {what} (--ignore {name} "
-        f"leaves it out, --columns {','.join(others[:3])}{',…' if len(others) > 3 else ''} "
-        "names what to read)"
+    refuse(
+        f"{table.origin}, field {name!r}",
+        "measurements",
+        f"{what} (--ignore {name} leaves it out, --columns {','.join(others[:3])}"
+        f"{',…' if len(others) > 3 else ''} names what to read)",
     )
 
 

@@ -1,4 +1,4 @@
-"""Vectors to the mixture's coordinates: principal components and the contrast of two sources.
+"""Vectors to the mixture's coordinates: principal components of the rows of all sources.
 
 Whatever is computed from a projection is a statement about the projection: by the data processing
 inequality its informations and divergences are lower bounds of those of the full rows.
@@ -16,10 +16,6 @@ import numpy as np
 # source has rows, within these. On 32 synthetic sets of headlines the rank correlation of the KL
 # gap with what training on a set gave was 0.69, 0.73, 0.75, 0.75, 0.75 at 8, 16, 24, 32, 48.
 LEAST_DIMENSION, LARGEST_DIMENSION = 2, 32
-# The contrast is the mean of those in d, 2 d and 4 d principal components: directions that few rows
-# take are among the later ones. Area under the ROC curve for general tasks among 300 code tasks a
-# side, 5 % and 20 % of them: 0.67 and 0.94 in 32 components, 0.73 and 0.96 in the mean.
-DEPTHS = (1, 2, 4)
 
 
 @dataclass(frozen=True)
@@ -27,7 +23,7 @@ class Projection:
     """Principal components of a pool of rows.
 
     Attributes:
-        mean: (D,); axes: (D, up to 4 d), orthonormal columns, the first explaining most.
+        mean: (D,); axes: (D, d), orthonormal columns, the first explaining most.
         scale: one number by which all coordinates are divided, so that the first has variance 1.
         explained: (d,), share of the pool's variance by axis.
     """
@@ -44,10 +40,6 @@ class Projection:
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
         """Coordinates (n, d) of vectors (n, D), in float64."""
-        return self.deep(vectors)[:, : self.dimension]
-
-    def deep(self, vectors: np.ndarray) -> np.ndarray:
-        """All coordinates (n, up to 4 d) there are, for the contrast."""
         return (np.asarray(vectors, np.float64) - self.mean) @ self.axes / self.scale
 
 
@@ -147,61 +139,7 @@ def _projection(
         chosen = dimension
     return Projection(
         mean,
-        axes[: min(DEPTHS[-1] * chosen, available)].T,
+        axes[:chosen].T,
         float(singular[0] / np.sqrt(np.sum(counts))),
         variance[:chosen] / variance.sum(),
     )
-
-
-class Contrast:
-    """How much the neighbourhood of a row belongs to source 1 rather than source 0, in [0, 1].
-
-    Off-task rows are few, and the principal components of a pool describe the many. This
-    coordinate finds what sets two sources apart wherever it is: the share of source 1 among a
-    row's neighbours and among theirs, both sources given equal mass. A row's own label is left
-    out, so that for two sources of one distribution it is the same noise in both.
-
-    Args:
-        vectors: rows (n, D) of the two sources.
-        label: (n,), 0 or 1.
-
-    Attributes:
-        own: of the rows themselves, (n,).
-    """
-
-    def __init__(self, vectors: np.ndarray, label: np.ndarray) -> None:
-        from scipy import sparse
-        from sklearn.neighbors import NearestNeighbors
-
-        count = len(vectors)
-        # Half the square root of n: large enough to average, small against a tenth of the rows.
-        near = int(np.clip(round(np.sqrt(count) / 2), 3, 30))
-        near = min(near, count - 1)
-        self._mass = np.where(label == 1, 0.5 / (label == 1).mean(), 0.5 / (label == 0).mean())
-        self._search = NearestNeighbors(n_neighbors=near).fit(vectors)
-        # Called without rows, the search leaves every row out of its own neighbourhood.
-        index = self._search.kneighbors(return_distance=False)
-        links = sparse.csr_matrix(
-            (self._mass[index.ravel()], index.ravel(), np.arange(0, count * near + 1, near)),
-            shape=(count, count),
-        )
-        step = sparse.diags(1 / np.asarray(links.sum(1)).ravel()) @ links
-        two = step @ step
-        itself = two.diagonal()
-        self._first = step @ label.astype(float)
-        self.own = (two @ label - itself * label) / np.maximum(1 - itself, 1e-12)
-
-    def __call__(self, others: np.ndarray) -> np.ndarray:
-        """Of rows (m, D) of further sources, placed by their neighbours: (m,)."""
-        away = self._search.kneighbors(others, return_distance=False)
-        weight = self._mass[away]
-        return (weight * self._first[away]).sum(1) / weight.sum(1)
-
-
-def contrast(
-    vectors: np.ndarray, label: np.ndarray, *, others: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The `Contrast` of `vectors` (n,) and of `others` (m,), none if there are none."""
-    found = Contrast(vectors, label)
-    placed = found(others) if others is not None and len(others) else np.empty(0)
-    return found.own, placed

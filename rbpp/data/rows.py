@@ -283,9 +283,7 @@ def _of_columns(
         missing = [name for name in reading.columns if name not in table.columns]
         if missing:
             fields.column(table, missing[0])  # says which is the closest
-        found, numbers, kinds = measurements.number_columns(
-            table, reading.columns, labels, named=bool(reading.columns)
-        )
+        found, numbers, kinds = measurements.number_columns(table, reading.columns, labels)
         if kinds and reading.numbers_only:
             name, values = next(iter(kinds.items()))
             way = f"(--ignore {name} leaves it out, --columns {','.join(found[:3])} names columns)"

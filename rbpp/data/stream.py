@@ -174,6 +174,7 @@ class Columns(NamedTuple):
     def chunk(self, batch: Any, path: Path, start: int) -> Chunk:
         """A chunk from a record batch whose first row is row `start` of the file."""
         wanted, _ = self.of(batch.schema.names, path)
+        batch.validate(full=True)
         coordinates = [_matrix(batch.column(name), path, name, start) for name in wanted]
         weights = None
         if self.weight_field is not None:
@@ -215,11 +216,12 @@ def _columnar_parts(path: Path, columns: Columns, chunk_rows: int) -> list[Part]
 
 def _refuse_no_measurements(first: Any, saved: tuple[str, ...], path: Path) -> None:
     """Refuse columns that are none by their names, or by the first rows, as in memory."""
+    first.validate(full=True)  # of damaged buffers Arrow reads what lies beside them
     found = {name: first.column(name).to_pylist() for name in first.column_names}
     if any(isinstance(values[0], list) for values in found.values() if values):
         return
     table = Table(str(path), found, range(1, len(first) + 1), indices=saved)
-    number_columns(table, (), set(), named=False)
+    number_columns(table)
 
 
 def _head(path: Path) -> bytes:
@@ -263,10 +265,11 @@ def _of_fragment(
 def _of_arrow_stream(path: Path, start: int, columns: Columns, chunk_rows: int) -> Iterator[Chunk]:
     table = _arrow_table(path)
     _, names = columns.of(table.schema.names, path)
-    part = table.select(names).slice(start, chunk_rows).combine_chunks()
-    for batch in part.to_batches():
-        yield columns.chunk(batch, path, start)
-        start += batch.num_rows
+    with guarded(path, "a whole file"):
+        part = table.select(names).slice(start, chunk_rows)
+        part.validate(full=True)
+        chunks = [columns.chunk(batch, path, start) for batch in part.combine_chunks().to_batches()]
+    yield from chunks
 
 
 def _arrow_table(path: Path) -> Any:

@@ -168,7 +168,18 @@ def fine_tune_bounds(
         ),
         checks=_checks(data, posterior["generalization_gap"], rows_gap, none),
         settings=settings,
+        notes=_few_fine_tunes(len(data.masks) / 2),
         comparison=comparison,
+    )
+
+
+def _few_fine_tunes(per_mask: float) -> tuple[str, ...]:
+    """What a reader of the bounds must know where these lean on their prior."""
+    if per_mask >= _LEAST_PER_MASK:
+        return ()
+    return (
+        f"Of {per_mask:g} fine-tunes for either mask of a pair, bounds of single rows "
+        f"({', '.join(CONDITIONAL_BOUNDS)}) may be below the gap: they need {_LEAST_PER_MASK}.",
     )
 
 

@@ -1,6 +1,7 @@
 """Closed-form coordinate ascent on sufficient statistics: update, bound, iteration.
 
-`update` and `elbo` are also those of the streaming and distributed engines: they need only the
+The ELBO is Σ_i log Σ_k exp E_q[log p(x_i, z_i = k)] − D_KL(q ‖ prior) at the best responsibilities.
+`update` and `ascend` are also those of the streaming and distributed engines: they need only the
 statistics of the rows, and statistics of row chunks add up.
 """
 
@@ -20,7 +21,8 @@ from rbpp.mixtures.normal_wishart import (
     kl_divergence,
     log_normalizer,
 )
-from rbpp.mixtures.sufficient import Statistics, natural_parameters, triangle
+from rbpp.mixtures.sufficient import Statistics, natural_parameters
+from rbpp.mixtures.triangles import unpacked
 
 Gather = Callable[[Tensor, Tensor], Statistics]
 
@@ -49,7 +51,7 @@ def update(prior: Parameters, moments: Tensor) -> Parameters:
         prior.mean_precision[..., None, None] * prior.mean.unsqueeze(-1) * prior.mean.unsqueeze(-2)
     )
     new = mean_precision[..., None, None] * mean.unsqueeze(-1) * mean.unsqueeze(-2)
-    scale = prior.scale + _unpacked(packed, dimension) + own - new
+    scale = prior.scale + unpacked(packed, dimension) + own - new
     return Parameters(
         prior.concentration + count,
         mean,
@@ -57,15 +59,6 @@ def update(prior: Parameters, moments: Tensor) -> Parameters:
         prior.degrees_of_freedom + count,
         scale,
     )
-
-
-def elbo(prior: Parameters, parameters: Parameters, evidence: Tensor) -> Tensor:
-    """Evidence lower bound (…) in nats at `parameters`, from `Statistics.evidence` taken at them.
-
-    With the best responsibilities for those parameters it is
-    Σ_i log Σ_k exp E_q[log p(x_i, z_i = k)] − D_KL(q ‖ prior).
-    """
-    return evidence - kl_divergence(parameters, prior)
 
 
 def ascend(
@@ -221,9 +214,3 @@ def _assert_monotone(current: Tensor, gain: Tensor, rejected: Tensor, slack: Ten
             f"Expected an ELBO that is finite and never falls; got a change of {gain.min():g} nats "
             "(float32 passes need rows whose components are not extremely narrow: use float64)"
         )
-
-
-def _unpacked(packed: Tensor, dimension: int) -> Tensor:
-    """Symmetric matrices (…, d, d) from their upper triangles (…, d(d+1)/2)."""
-    place = triangle(dimension, packed.device).place
-    return packed.index_select(-1, place).unflatten(-1, (dimension, dimension))

@@ -80,8 +80,8 @@ def fit_autoguide(
         lambda: -float(inference.step(*arguments)),
         partial(set_pyro_rate, optimiser, learning_rate),
         made.named_parameters,
-        lambda done: done >= steps,
-        _WINDOW,
+        most=steps,
+        window=_WINDOW,
     )
     if ascended.elbos and not math.isfinite(ascended.elbos[-1]):
         raise ValueError(

@@ -19,7 +19,6 @@ from rbpp.mixtures.normal_wishart import (
     Parameters,
     Standardisation,
     draw,
-    kl_divergence,
     log_prob,
     normalized,
     wishart_factor,
@@ -313,10 +312,6 @@ class VariationalMixture:
     def log_prob(self, draws: Draws) -> Tensor:
         """Log density (nats) of labelled draws, not up to component order: (count, …)."""
         return log_prob(self.parameters, draws)
-
-    def kl(self, other: VariationalMixture) -> Tensor:
-        """Closed-form D_KL(self ‖ other) in nats, components matched by index."""
-        return kl_divergence(self.parameters, other.parameters)
 
     def expected(self) -> GaussianMixture:
         """The plug-in mixture at expected weights, means and precisions."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from rbpp.mixtures.autoguide import default_dtype, draw_autoguide, fit_autoguide
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture
 from rbpp.mixtures.mixture_model import LATENTS, MAX_PLATE_NESTING, MixtureData, mixture_model
-from rbpp.mixtures.normal_wishart import Draws, normalized, standardisation
+from rbpp.mixtures.normal_wishart import Draws, standardisation
 from rbpp.randomness import seeded, spawn
 
 
@@ -113,13 +113,15 @@ def draw_by_pyro(
     starts = []
     for chain in range(fits.batch_shape[0]):
         expected = fits.select(chain)
-        weights, mixture = normalized(expected.concentration), expected.expected()
-        means = (mixture.means - units.centre) / units.spread
-        factor = mixture.precision_cholesky * units.spread.unsqueeze(-1)
+        mixture = expected.expected()
+        first = units.draws(Draws(mixture.weights, mixture.means, mixture.precision_cholesky))
         if not how.warm_start:
-            weights = torch.full_like(weights, 1 / components)
-            factor = torch.eye(means.shape[-1]).to(factor).expand_as(factor).contiguous()
-        starts.append(Draws(weights, means, factor))
+            identity = torch.eye(len(units.spread)).to(first.means)
+            first = first._replace(
+                weights=torch.full_like(first.weights, 1 / components),
+                precision_cholesky=identity.expand_as(first.precision_cholesky).clone(),
+            )
+        starts.append(first)
     model = (inside, prior.standardised(units), components)
     if isinstance(how, Gradient):
         drawn = _svi(how, *model, starts, draws, seed)

@@ -23,7 +23,7 @@ from rbpp.mixtures.ascent import update
 from rbpp.mixtures.conjugate import MixturePrior
 from rbpp.mixtures.divergences import entropy
 from rbpp.mixtures.normal_wishart import Draws, draw, standardisation
-from rbpp.mixtures.sufficient import features
+from rbpp.mixtures.triangles import features
 from rbpp.randomness import generator, spawn
 
 _SWEEPS, _POINTS = 20, 256
@@ -79,11 +79,7 @@ def gibbs_movement(
     chosen = torch.linspace(0, len(flat.weights) - 1, count).long().to(rows.device)
     units = standardisation(rows)
     standard = units.rows(rows)
-    start = Draws(
-        flat.weights[chosen],
-        (flat.means[chosen] - units.centre) / units.spread,
-        flat.precision_cholesky[chosen] * units.spread.unsqueeze(-1),
-    )
+    start = units.draws(Draws(*(value[chosen] for value in flat)))
     own = prior.standardised(units).parameters(components)
     columns = features(standard.mT)
     source = generator(spawn(seed, "gibbs"), rows.device)

@@ -7,7 +7,7 @@ not a triangular solve per component: the posterior has thousands of draws and t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from rbpp.elementwise import exp_
+from rbpp.mixtures.triangles import features, inverse_factor, log_det, quadratic_coefficients
 
 # Rows are evaluated in chunks of about this many (row, component) pairs per batch member: the
 # intermediate then stays in cache, and memory does not grow with the data.
@@ -65,7 +66,12 @@ class GaussianMixture(Distribution):
         if precision_cholesky is None:
             if validate_args is not False:
                 _check_symmetric(matrices)
-            precision_cholesky = _precision_cholesky(matrices)
+            precision_cholesky, failed = inverse_factor(matrices)
+            if bool(failed.any()):
+                where = tuple(failed.nonzero()[0].tolist())
+                raise ValueError(
+                    f"Expected positive definite covariances; got a violation at index {where}"
+                )
         self.precision_cholesky = precision_cholesky.expand(
             *batch_shape, components, dimension, dimension
         )
@@ -143,10 +149,10 @@ class GaussianMixture(Distribution):
         if shared:
             centre = centre.reshape(-1, self.dimension).mean(0)
         parameters = self._natural_parameters(centre)
-        features = _features(columns - centre.unsqueeze(-1))
+        products = features(columns - centre.unsqueeze(-1))
         if not shared:
-            return parameters @ features
-        return (parameters.flatten(0, -2) @ features).unflatten(
+            return parameters @ products
+        return (parameters.flatten(0, -2) @ products).unflatten(
             0, (*self.batch_shape, self.components)
         )
 
@@ -217,14 +223,18 @@ class GaussianMixture(Distribution):
             self.weights, self.means.index_select(-1, index), covariances, validate_args=False
         )
 
-    def select(self, index: Any) -> GaussianMixture:
-        """The members of the batch at `index` (anything that indexes the leading dimensions)."""
+    def map(self, function: Callable[[Tensor], Tensor]) -> GaussianMixture:
+        """The mixture of what a function makes of weights, means and precision factors."""
         return GaussianMixture(
-            self.weights[index],
-            self.means[index],
-            precision_cholesky=self.precision_cholesky[index],
+            function(self.weights),
+            function(self.means),
+            precision_cholesky=function(self.precision_cholesky),
             validate_args=False,
         )
+
+    def select(self, index: Any) -> GaussianMixture:
+        """The members of the batch at `index` (anything that indexes the leading dimensions)."""
+        return self.map(lambda value: value[index])
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> GaussianMixture:
         """The same mixture with a larger, broadcast batch shape."""
@@ -252,15 +262,12 @@ class GaussianMixture(Distribution):
         linear = (cholesky @ projected.unsqueeze(-1)).squeeze(-1)
         constant = (
             self.weights.log()
-            + cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+            + log_det(cholesky)
             - 0.5 * projected.square().sum(-1)
             - 0.5 * self.dimension * math.log(2 * math.pi)
         )
-        precision = cholesky @ cholesky.mT
-        row, column = torch.triu_indices(self.dimension, self.dimension, device=means.device)
-        # Each off-diagonal product stands once among the features, and twice in the form.
-        factor = torch.where(row == column, -0.5, -1.0).to(precision.dtype)
-        return torch.cat([precision[..., row, column] * factor, linear, constant[..., None]], -1)
+        quadratic = quadratic_coefficients(cholesky @ cholesky.mT)
+        return torch.cat([quadratic, linear, constant[..., None]], -1)
 
     def _check_rows(self, rows: Tensor) -> None:
         if rows.dim() == 0 or rows.shape[-1] != self.dimension:
@@ -275,42 +282,6 @@ def _log_sum_exp_(logits: Tensor) -> Tensor:
     # Below, terms are subnormal: nothing beside the largest, and slow to add on some processors.
     least = 0.9 * math.log(torch.finfo(logits.dtype).tiny)
     return exp_(logits.sub_(top).clamp_min_(least)).sum(-2).log_().add_(top.squeeze(-2))
-
-
-def _features(columns: Tensor) -> Tensor:
-    """[x xᵀ (upper triangle), x, 1] of every column: (…, d(d+1)/2 + d + 1, n)."""
-    dimension = columns.shape[-2]
-    if columns.requires_grad:  # what follows writes in place
-        row, column = torch.triu_indices(dimension, dimension, device=columns.device)
-        products = columns[..., row, :] * columns[..., column, :]
-        return torch.cat([products, columns, torch.ones_like(columns[..., :1, :])], -2)
-    count = dimension * (dimension + 1) // 2
-    features = columns.new_empty(*columns.shape[:-2], count + dimension + 1, columns.shape[-1])
-    start = 0
-    for row in range(dimension):
-        stop = start + dimension - row
-        torch.mul(
-            columns[..., row : row + 1, :], columns[..., row:, :], out=features[..., start:stop, :]
-        )
-        start = stop
-    features[..., count:-1, :] = columns
-    features[..., -1, :] = 1
-    return features
-
-
-def _precision_cholesky(covariances: Tensor) -> Tensor:
-    """Lower triangular L with L Lᵀ = Σ⁻¹."""
-    # With P the reversal, chol(P Σ P) = C gives Σ = U Uᵀ with U = P C P upper triangular, and then
-    # Σ⁻¹ = U⁻ᵀ U⁻¹ with U⁻ᵀ lower triangular: no explicit inverse of Σ, so no loss of accuracy.
-    factor, failed = torch.linalg.cholesky_ex(covariances.flip(-1, -2))
-    if bool(failed.any()):
-        where = tuple(failed.nonzero()[0].tolist())
-        raise ValueError(
-            f"Expected positive definite covariances; got a violation at index {where}"
-        )
-    upper = factor.flip(-1, -2)
-    identity = torch.eye(upper.shape[-1], dtype=upper.dtype, device=upper.device)
-    return torch.linalg.solve_triangular(upper.mT, identity.expand_as(upper), upper=False)
 
 
 def _check_shapes(weights: Tensor, means: Tensor, matrices: Tensor) -> tuple[int, int]:

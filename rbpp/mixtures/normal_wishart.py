@@ -19,6 +19,7 @@ from torch.distributions import Dirichlet
 
 from rbpp.internals import standard_gamma
 from rbpp.mixtures.mixture import GaussianMixture
+from rbpp.mixtures.triangles import inverse_factor
 from rbpp.mixtures.wishart import PrecisionNormal, WishartCholesky
 
 
@@ -173,10 +174,10 @@ def log_normalizer(parameters: Parameters, log_det: Tensor | None = None) -> Ten
 
 def wishart_factor(scale: Tensor) -> Tensor:
     """Lower C with C Cᵀ = Ψ⁻¹."""
-    # chol of the reversed Ψ is, reversed back, upper U with Ψ = U Uᵀ; C is then U⁻ᵀ, lower.
-    upper = torch.linalg.cholesky(scale.flip(-1, -2)).flip(-1, -2)
-    identity = torch.eye(scale.shape[-1], dtype=scale.dtype, device=scale.device)
-    return torch.linalg.solve_triangular(upper.mT, identity.expand_as(upper), upper=False)
+    factor, failed = inverse_factor(scale)
+    if bool(failed.any()):
+        raise torch.linalg.LinAlgError("Expected a positive definite scale; got another")
+    return factor
 
 
 def _inverse(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -232,6 +233,14 @@ class Standardisation(NamedTuple):
         """Log of the factor (…) by which the inverse map stretches volume."""
         found = self.spread.log().sum(-1)
         return found if self.axes is None else found - torch.linalg.slogdet(self.axes)[1]
+
+    def draws(self, draws: Draws) -> Draws:
+        """Draws of mixtures of rows as mixtures of standardised rows, without `axes`."""
+        return Draws(
+            draws.weights,
+            (draws.means - self.centre) / self.spread,
+            draws.precision_cholesky * self.spread.unsqueeze(-1),
+        )
 
     def draws_back(self, draws: Draws) -> Draws:
         """Draws of standardised mixtures (…, K, d) as mixtures of the rows themselves."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from rbpp.elementwise import exp_
 from rbpp.mixtures.normal_wishart import Expectations, Parameters
+from rbpp.mixtures.triangles import features, quadratic_coefficients
 from rbpp.threads import Map, block_elements
 
 # Elements of the largest intermediate of a block: it should stay in the second-level cache.
@@ -138,48 +138,6 @@ class Rows:
         return features(self.columns[sets, :, rows])
 
 
-def features(columns: Tensor) -> Tensor:
-    """[x xᵀ (upper triangle), x, 1] of every column: (…, P, n)."""
-    dimension, count = columns.shape[-2:]
-    squares = dimension * (dimension + 1) // 2
-    result = columns.new_empty(*columns.shape[:-2], squares + dimension + 1, count)
-    start = 0
-    for row in range(dimension):
-        stop = start + dimension - row
-        torch.mul(
-            columns[..., row : row + 1, :], columns[..., row:, :], out=result[..., start:stop, :]
-        )
-        start = stop
-    result[..., squares:-1, :] = columns
-    result[..., -1, :] = 1
-    return result
-
-
-class Triangle(NamedTuple):
-    """How the upper triangles of d × d matrices lie among the features.
-
-    Attributes:
-        upper: places (d(d+1)/2,) of the triangle in a flat matrix.
-        place: for every place of the flat matrix (d²,) that in the triangle.
-        factor: what the entries count in −½ xᵀ A x: each product off the diagonal stands once among
-            the features, and twice in the form.
-    """
-
-    upper: Tensor
-    place: Tensor
-    factor: Tensor
-
-
-@lru_cache(maxsize=64)
-def triangle(dimension: int, device: torch.device) -> Triangle:
-    """The `Triangle` of a dimension, made once: small problems would spend their time on it."""
-    row, column = torch.triu_indices(dimension, dimension, device=device)
-    place = torch.empty(dimension, dimension, dtype=torch.long, device=device)
-    place[row, column] = place[column, row] = torch.arange(len(row), device=device)
-    factor = torch.where(row == column, -0.5, -1.0).double()
-    return Triangle(row * dimension + column, place.flatten(), factor)
-
-
 def natural_parameters(parameters: Parameters, expected: Expectations) -> Tensor:
     """Coefficients (…, K, P) of the features in the expected log density of a row."""
     dimension = parameters.mean.shape[-1]
@@ -191,8 +149,7 @@ def natural_parameters(parameters: Parameters, expected: Expectations) -> Tensor
         - dimension / parameters.mean_precision
         - (linear * parameters.mean).sum(-1)
     )
-    packing = triangle(dimension, precision.device)
-    quadratic = precision.flatten(-2).index_select(-1, packing.upper) * packing.factor.to(precision)
+    quadratic = quadratic_coefficients(precision)
     constant = constant + expected.log_weights
     return torch.cat([quadratic, linear, constant.unsqueeze(-1)], -1)
 

@@ -24,7 +24,9 @@ def until_level(
     step: Callable[[], float],
     set_rate: Callable[[float], None],
     parameters: Callable[[], Parameters],
-    is_over: Callable[[int], bool] = lambda steps: False,
+    *,
+    most: int | None = None,
+    out_of_time: Callable[[], bool] = lambda: False,
     window: int = WINDOW,
 ) -> Ascended:
     """Step until the ELBO of a window of steps is no higher than that of the one before.
@@ -36,27 +38,31 @@ def until_level(
         step: makes a step, and returns the ELBO before it.
         set_rate: takes the share of the first learning rate.
         parameters: names and values.
-        is_over: of the number of steps, whether to end unsettled.
+        most: steps, of which every rate may take its part; what is not level then is unsettled.
+        out_of_time: asked before every step, whether to end unsettled where the parameters are.
         window: steps whose ELBOs are compared; the more, the slower a rise is still seen.
     """
     elbos: list[float] = []
     sums: dict[str, Tensor] = {}
-    count = 0
-    for share in RATES:
+    count, settled = 0, True
+    for place, share in enumerate(RATES, 1):
         set_rate(share)
         since = len(elbos)
         while not _level(elbos[since:], window):
-            if is_over(len(elbos)):
+            if out_of_time():
                 return Ascended(elbos, settled=False)
+            if most is not None and len(elbos) * len(RATES) >= most * place:
+                settled = False
+                break
             elbos.append(step())
-            if share == RATES[-1]:
+            if place == len(RATES):
                 count += 1
                 for name, value in parameters():
                     sums[name] = sums.get(name, 0) + value.detach()
     with torch.no_grad():
-        for name, value in parameters():
+        for name, value in parameters() if count else ():
             value.copy_(sums[name] / count)
-    return Ascended(elbos, settled=True)
+    return Ascended(elbos, settled)
 
 
 def set_pyro_rate(optimiser: Any, first: float, share: float) -> None:

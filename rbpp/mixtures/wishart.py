@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.distributions import Transform, biject_to, constraints, transform_to
 
 from rbpp.internals import standard_gamma
+from rbpp.mixtures.triangles import log_det
 
 _LARGEST_LOG = 300.0  # a leap of a sampler must not overflow to infinity
 
@@ -241,8 +242,3 @@ class PrecisionNormal(TorchDistribution):
 
 def _triangle_side(entries: int) -> int:
     return (math.isqrt(1 + 8 * entries) - 1) // 2
-
-
-def log_det(factor: Tensor) -> Tensor:
-    """Log determinant of a triangular matrix with a positive diagonal."""
-    return factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)

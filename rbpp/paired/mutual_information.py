@@ -77,9 +77,9 @@ class MutualInformation(Result):
     """
 
     idata: InferenceData
-    held_out_log_density: Estimate | None
-    neighbour_log_density: Estimate | None
-    models: tuple[PairModel, ...]
+    held_out_log_density: Estimate | None = None
+    neighbour_log_density: Estimate | None = None
+    models: tuple[PairModel, ...] = ()
 
     @property
     def draws(self) -> Tensor:
@@ -192,6 +192,8 @@ def mutual_information(
     True
     """
     compute = Compute.of(compute, seed)
+    for option, value in (("draws", draws), ("chains", chains), ("components", components)):
+        validate.count(option, value)
     if is_labels(x) and is_labels(y):
         return _of_labels(x, y, draws, chains, compute)
     if is_classes(x) or is_classes(y):
@@ -201,8 +203,6 @@ def mutual_information(
         )
     rows, dim_x = paired_rows(x, y)
     rows = rows.to(compute.device)
-    for name, value in (("draws", draws), ("chains", chains), ("components", components)):
-        validate.count(name, value)
     validate.count("block", block)
     if len(rows) < _LEAST_BLOCKS * block:
         raise ValueError(
@@ -263,8 +263,6 @@ def mutual_information(
 
 def _of_labels(x: Any, y: Any, draws: int, chains: int, compute: Compute) -> MutualInformation:
     """Of two columns of labels: no density, and so no models."""
-    for name, value in (("draws", draws), ("chains", chains)):
-        validate.count(name, value)
     first, second = labels_of(x), labels_of(y)
     if len(first) != len(second):
         raise ValueError(f"Expected as many rows of x as of y; got {len(first)} and {len(second)}")
@@ -280,18 +278,7 @@ def _of_labels(x: Any, y: Any, draws: int, chains: int, compute: Compute) -> Mut
         "classes_y": len(np.unique(second)),
         "seed": compute.seed,
     }
-    estimate = Estimate(found, torch.zeros_like(found), len(first))
-    return MutualInformation(
-        idata=inference_data.make(
-            inference_data.from_estimates({"mutual_information": estimate}),
-            constant_data=settings,
-        ),
-        checks=(),
-        settings=settings,
-        held_out_log_density=None,
-        neighbour_log_density=None,
-        models=(),
-    )
+    return _beside_labels(Estimate(found, torch.zeros_like(found), len(first)), settings)
 
 
 def _of_classes(
@@ -305,8 +292,6 @@ def _of_classes(
     compute: Compute,
 ) -> MutualInformation:
     """Of measurements, argument `name`, and a label: a mixture in each class."""
-    for option, value in (("draws", draws), ("chains", chains), ("components", components)):
-        validate.count(option, value)
     rows, names = measured_rows(name, values), labels_of(label)
     if len(rows) != len(names):
         raise ValueError(f"Expected a label of every row; got {len(names)} for {len(rows)} rows")
@@ -330,16 +315,17 @@ def _of_classes(
         "classes": len(share),
         "seed": compute.seed,
     }
-    return MutualInformation(
-        idata=inference_data.make(
-            inference_data.from_estimates({"mutual_information": drawn}), constant_data=settings
-        ),
-        checks=(),
-        settings=settings,
-        held_out_log_density=None,
-        neighbour_log_density=None,
-        models=found[0].models,
+    return _beside_labels(drawn, settings, found[0].models)
+
+
+def _beside_labels(
+    drawn: Estimate, settings: dict[str, int], models: tuple[PairModel, ...] = ()
+) -> MutualInformation:
+    """What has no joint density that neighbours could judge."""
+    idata = inference_data.make(
+        inference_data.from_estimates({"mutual_information": drawn}), constant_data=settings
     )
+    return MutualInformation(idata=idata, settings=settings, models=models)
 
 
 def _weights(models: Sequence[PairModel], name: str) -> dict[Any, float]:

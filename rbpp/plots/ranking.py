@@ -85,8 +85,9 @@ def plot_score_by_rows(ranking: Sequence[Mapping[str, Any]], axis: Axes | None =
         axis.legend(frameon=False, fontsize=8, **_ABOVE)
     axis.margins(x=0.2)  # for the names
     ticks: list[int] = []
-    for size in sorted(seen):
-        ticks += [size] if not ticks or size > 1.3 * ticks[-1] else []
+    for size in [*sorted(seen), *(size for size, _ in real)]:
+        if all(max(size, one) > 1.3 * min(size, one) for one in ticks):  # numbers side by side
+            ticks.append(size)
     axis.set(xscale="log", xlabel="rows, log scale", ylabel="score, nats a row")
     axis.set_xticks(ticks, [f"{size:,}" for size in ticks])
     axis.set_xticks([], minor=True)

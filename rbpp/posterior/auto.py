@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rbpp import validate
 from rbpp.compute import Compute
-from rbpp.posterior.density import ConditionedDensity
+from rbpp.posterior.density import ConditionedDensity, Prepared
 from rbpp.posterior.hmc import (
     APPROXIMATE_RHAT,
     LARGEST_RHAT,
@@ -210,7 +210,7 @@ class _Search:
             arrange=self._ordered if self.symmetries else None,
             out_of_time=self.late,
         )
-        self.story.append(_said_of_chains(found))
+        self.story.append(_said_of_chains(found, self.density.prepared))
         if found is None or (found.rhat > APPROXIMATE_RHAT and not self.accept):
             raise self._refusal("; ".join(self.story[-3:]))
         return self._of_chains(found)
@@ -370,10 +370,13 @@ def _said_of(optima: list[Optimum]) -> str:
     return f"{len(optima)} {word} at log density {values}{without}"
 
 
-def _said_of_chains(chains: Chains | None) -> str:
+def _said_of_chains(chains: Chains | None, prepared: Prepared) -> str:
     if chains is None:
         return "Hamiltonian Monte Carlo: fewer than 20 draws a chain within the time"
+    sites = [one.name for one in prepared.latents if one.start <= chains.worst < one.stop]
+    worst = f" (of {sites[0] if sites else 'the log density'})"
     return (
         f"Hamiltonian Monte Carlo: {len(chains.vectors)} chains of {chains.vectors.shape[1]} "
-        f"draws, R-hat {chains.rhat:.3f}, effective sample size {chains.sample_size:.0f}"
+        f"draws, R-hat {chains.rhat:.3f}{'' if chains.converged else worst}, effective sample size "
+        f"{chains.sample_size:.0f}"
     )

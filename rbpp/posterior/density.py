@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pyro
@@ -25,14 +26,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from rbpp.posterior.evaluation import Evaluation
+from rbpp.posterior.evaluation import Enough, Evaluation
 from rbpp.posterior.limit import NEVER, Limit
+from rbpp.posterior.normals import block_length
 from rbpp.processes.handlers import running
 from rbpp.processes.process import Process
 
 # Numbers in one run of the model: more vectors at once save Python time, and cost page faults where
 # rows meet components.
 _RUN_ELEMENTS = 2**22
+# Draws of the prior that show what is the same in every world.
+_LOOKS = 3
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,31 @@ class ConditionedDensity:
         self.data_sets = next(iter(self.observed.values())).shape[1]
         elements = sum(value.numel() for value in self.observed.values()) + self.prepared.size
         self.at_once = max(1, _RUN_ELEMENTS // (32 * max(1, elements)))
+        # Found by looking: rows in succession that have one covariance, observed sites whose
+        # density is the same in every world, and its value.
+        self.blocks: dict[str, int] = {}
+        self.fixed: frozenset[str] = frozenset()
+        self.fixed_part = 0.0
+        if self.size:
+            self._look(seed)
+
+    def _look(self, seed: int) -> None:
+        """What is the same in every world: blocks of rows with one covariance, whole densities."""
+        vectors = self.prior_vectors(_LOOKS, seed)
+        with torch.no_grad():
+            try:
+                run = self._run(vectors, all_rows=True)
+            except (ValueError, RuntimeError):  # nothing is known of a world without a density
+                return
+        lengths = {name: block_length(one) for name, one in run.distributions.items()}
+        self.blocks = {name: length for name, length in lengths.items() if length > 1}
+        if not self.prepared.enumerated:
+            self.fixed = frozenset(
+                name
+                for name, found in run.likelihood.items()
+                if bool(found.isfinite().all()) and bool((found == found[:1]).all())
+            )
+            self.fixed_part = sum(float(run.likelihood[name][0].sum()) for name in self.fixed)
 
     @property
     def size(self) -> int:
@@ -168,9 +197,9 @@ class ConditionedDensity:
         likelihood: dict[str, list[Tensor]] = {}
         with torch.no_grad():
             for part in vectors.split(self.at_once):
-                run = self._run(part)
+                run = self._run(part, all_rows=True)
                 if self.prepared.enumerated:
-                    run = self._run(part, run.drawn(generator))
+                    run = self._run(part, run.drawn(generator), all_rows=True)
                 for name in (*self.prepared.names, *self.prepared.enumerated):
                     values.setdefault(name, []).append(self._plain(run, name))
                 for name, found in run.likelihood.items():
@@ -178,16 +207,6 @@ class ConditionedDensity:
                     likelihood.setdefault(name, []).append(found.expand(shape).flatten(-2))
         joined = ({n: torch.cat(v) for n, v in group.items()} for group in (values, likelihood))
         return next(joined), next(joined)
-
-    def constrained(self, vectors: Tensor) -> dict[str, Tensor]:
-        """Values of the continuous latent sites: (B, data sets or 1, *shape of a plain run)."""
-        parts: dict[str, list[Tensor]] = {name: [] for name in self.prepared.names}
-        with torch.no_grad():
-            for part in vectors.split(self.at_once):
-                run = self._run(part)
-                for name, found in parts.items():
-                    found.append(self._plain(run, name))
-        return {name: torch.cat(found) for name, found in parts.items()}
 
     def _plain(self, run: Evaluation, name: str) -> Tensor:
         site = self.process.sites[name]
@@ -279,8 +298,10 @@ class ConditionedDensity:
         vectors: Tensor,
         discrete: Mapping[str, Tensor] | None = None,
         rows: Mapping[str, Tensor] | None = None,
+        *,
+        all_rows: bool = False,
     ) -> Evaluation:
-        run = Evaluation(self, vectors, discrete, rows)
-        with running(0, self.device), pyro.validation_enabled(False), run:
+        run = Evaluation(self, vectors, discrete, rows, all_rows)
+        with running(0, self.device), pyro.validation_enabled(False), suppress(Enough), run:
             self.process()
         return run

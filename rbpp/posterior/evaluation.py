@@ -11,14 +11,12 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import (
-    Independent,
     MixtureSameFamily,
-    MultivariateNormal,
-    Normal,
     biject_to,
 )
 
 from rbpp.internals import site_is_subsample
+from rbpp.posterior.normals import log_density, normal_of, unstandardised
 from rbpp.processes.convolution import convolved
 from rbpp.processes.handlers import CHAIN_SITES, is_deterministic
 
@@ -30,11 +28,16 @@ _REPLICATES, _PLATES = -3, (-1, -2)
 _FIRST_ENUMERATED = -5
 
 
+class Enough(Exception):  # noqa: N818 (no error)
+    """The last site that counts has been met: what the model does after it is of no use."""
+
+
 class Evaluation(Messenger):
     """One run of the process at a batch of vectors, whose log densities it collects.
 
     Values of discrete sites may be given, (B, data sets or 1, plates) + event: they are then not
-    summed out. Of a plate some rows may be taken: their log densities count for all of them.
+    summed out. Of a plate some rows may be taken: their log densities count for all of them. Rows
+    whose density is the same in every world are looked at on request (`all_rows`).
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Evaluation(Messenger):
         vectors: Tensor,
         discrete: Mapping[str, Tensor] | None = None,
         rows: Mapping[str, Tensor] | None = None,
+        all_rows: bool = False,
     ) -> None:
         super().__init__()
         self.density, self.vectors, self.batch = density, vectors, len(vectors)
@@ -54,7 +58,11 @@ class Evaluation(Messenger):
         self.plates: dict[int, str] = {}  # of the site that is being run
         self.output: Any = None  # distribution of a collapsed output
         self.enumerated: list[_Enumerated] = []
-        self.discrete, self.rows = discrete or {}, rows or {}
+        self.discrete, self.rows, self.all_rows = discrete or {}, rows or {}, all_rows
+        self.distributions: dict[str, Any] = {}  # of observed and latent sites
+        self.missing = {*self.latents, *self.prepared.enumerated, *density.observed}
+        if not all_rows:
+            self.missing -= density.fixed
 
     def _pyro_sample(self, msg: Any) -> None:
         name = msg["name"]
@@ -68,7 +76,8 @@ class Evaluation(Messenger):
         if name in self.density.observed:
             value = self._taken(name, self.density.observed[name])
             value = value.expand(self.batch, *value.shape[1:])
-            self._observe(name, msg["fn"], value)
+            if self.all_rows or name not in self.density.fixed:
+                self._observe(name, msg["fn"], value)
         elif name in self.latents:
             value = self._transform(self.latents[name], msg["fn"])
         elif name in self.prepared.enumerated:
@@ -81,12 +90,16 @@ class Evaluation(Messenger):
             value = self.density.constant[name]
         self.values[name] = value
         msg["value"], msg["is_observed"], msg["done"] = value, True, True
+        self.missing.discard(name)
+        if not self.missing:
+            raise Enough
 
     def _observe(self, name: str, distribution: Any, value: Tensor) -> None:
         if name == "synthetic" and self.output is not None:
             shift = self.values[self.prepared.collapsed]
             distribution = convolved(self.output, distribution, shift)
-        found = distribution.log_prob(value)
+        self.distributions[name] = distribution
+        found = log_density(distribution, value, self.density.blocks.get(name, 1))
         self.likelihood[name] = found
         plate = next(iter(self.density.process.sites[name].plates), "")
         if plate in self.rows:
@@ -106,8 +119,10 @@ class Evaluation(Messenger):
         sets = self.density.data_sets if latent.per_data_set else 1
         flat = self.vectors[:, latent.start : latent.stop]
         free = flat.reshape(self.batch, sets, *latent.shape)
+        self.distributions[latent.name] = distribution
         if latent.non_centred:
-            value = unstandardised(normal_of(distribution), free)
+            block = self.density.blocks.get(latent.name, 1)
+            value = unstandardised(normal_of(distribution), free, block)
             each = -0.5 * free.square() - 0.5 * math.log(2 * math.pi)
             event = len(distribution.event_shape)
             self._factor(each.sum(tuple(range(-event, 0))) if event else each)
@@ -115,7 +130,8 @@ class Evaluation(Messenger):
         transform = biject_to(support_of(distribution))
         value = transform(free)
         jacobian = transform.log_abs_det_jacobian(free, value)
-        self._factor(distribution.log_prob(value) + jacobian)
+        block = self.density.blocks.get(latent.name, 1)
+        self._factor(log_density(distribution, value, block) + jacobian)
         return value
 
     def _enumerate(self, msg: Any) -> Tensor:
@@ -153,7 +169,8 @@ class Evaluation(Messenger):
 
     def total(self) -> Tensor:
         """The sum of all log densities with discrete sites summed out: (B,)."""
-        total = self.vectors.new_zeros(self.batch)
+        fixed = 0.0 if self.all_rows else self.density.fixed_part
+        total = self.vectors.new_full((self.batch,), fixed)
         for factor in self.eliminated()[0]:
             inner = min(3, factor.value.dim())
             summed = factor.value.sum(tuple(range(-inner, 0))) if inner else factor.value
@@ -222,28 +239,6 @@ def support_values(distribution: Any) -> Tensor:
         return letters
     words = torch.cartesian_prod(*[letters] * math.prod(event))
     return words.reshape(-1, *event)
-
-
-def normal_of(distribution: Any) -> Any:
-    """What an `Independent` distribution is made of."""
-    while isinstance(distribution, Independent):
-        distribution = distribution.base_dist
-    return distribution
-
-
-def standardised(normal: Normal | MultivariateNormal, value: Tensor) -> Tensor:
-    """What a standard normal has to be for the value."""
-    if isinstance(normal, Normal):
-        return (value - normal.loc) / normal.scale
-    difference = (value - normal.loc).unsqueeze(-1)
-    return torch.linalg.solve_triangular(normal.scale_tril, difference, upper=False).squeeze(-1)
-
-
-def unstandardised(normal: Normal | MultivariateNormal, free: Tensor) -> Tensor:
-    """The value of a normal for a standard normal one."""
-    if isinstance(normal, Normal):
-        return normal.loc + normal.scale * free
-    return normal.loc + (normal.scale_tril @ free.unsqueeze(-1)).squeeze(-1)
 
 
 def support_of(distribution: Any) -> Any:

@@ -226,10 +226,9 @@ def _classes(
             for known in classes:
                 if known[0] < len(symmetry.carried) <= member:  # one has rows, the other none
                     continue
-                order = torch.arange(size, device=vectors.device).repeat(len(vectors), 1)
-                order[:, member], order[:, known[0]] = known[0], member
-                after = density(symmetry.permuted(vectors, order))
-                if torch.allclose(after, before, rtol=_TOLERANCE, atol=_TOLERANCE):
+                order = torch.arange(size)
+                order[member], order[known[0]] = known[0], member
+                if _is_unmoved(density, symmetry, order, vectors, before):
                     known.append(member)
                     break
             else:

@@ -28,6 +28,8 @@ _NEWTON_STEPS, _DECREMENT = 30, 1e-4
 # In many coordinates curvature is dear, and what a few steps do not end is a ridge, no optimum: of
 # the highest point alone, in time that the climbs leave.
 _MANY, _FEW_NEWTON_STEPS, _RESERVED = 100, 4, 2.5
+# A ridge in many coordinates takes all iterations that it gets; sound optima took 6 to 32.
+_ITERATIONS, _FEW_ITERATIONS = 500, 200
 # A Hessian of more coordinates takes longer than chains do; then its diagonal from random probes.
 LARGEST_HESSIAN, _PROBES = 1000, 16
 # A Hessian whose eigenvalues differ by more has a direction without curvature: no optimum.
@@ -163,7 +165,11 @@ def _climb(density: ConditionedDensity, start: Tensor, out_of_time: Limit) -> tu
             start.double().cpu().numpy(),
             jac=True,
             method="L-BFGS-B",
-            options={"maxcor": 20, "gtol": 1e-4, "maxiter": 500},
+            options={
+                "maxcor": 20,
+                "gtol": 1e-4,
+                "maxiter": _ITERATIONS if density.size <= _MANY else _FEW_ITERATIONS,
+            },
         )
     return place, highest
 
@@ -171,10 +177,7 @@ def _climb(density: ConditionedDensity, start: Tensor, out_of_time: Limit) -> tu
 def _screened(
     density: ConditionedDensity, seed: int, out_of_time: Limit
 ) -> list[tuple[Tensor, float]]:
-    points = density.prior_vectors(SCREENED, seed)
-    with torch.no_grad():
-        values = density(points).nan_to_num(-math.inf, -math.inf, -math.inf)
-    points = points[values.argsort(descending=True)[:KEPT]].clone()
+    points = _highest(density, density.prior_vectors(SCREENED, seed), KEPT)
     for steps, kept in _HALVINGS:
         points, values = _adam(density, points, steps, out_of_time)
         points = points[values.argsort(descending=True)[:kept]].clone()
@@ -184,11 +187,18 @@ def _screened(
 
 def climbed(density: ConditionedDensity, points: Tensor, kept: int, out_of_time: Limit) -> Tensor:
     """The highest (kept, D) of some points, each after a few steps uphill, the best first."""
-    with torch.no_grad():
-        values = density(points).nan_to_num(-math.inf, -math.inf, -math.inf)
-    points = points[values.argsort(descending=True)[:kept]].clone()
-    points, values = _adam(density, points, _FEW_STEPS, out_of_time)
+    points, values = _adam(density, _highest(density, points, kept), _FEW_STEPS, out_of_time)
     return points[values.argsort(descending=True)]
+
+
+def values_of(density: ConditionedDensity, points: Tensor) -> Tensor:
+    """Log densities (N,), −∞ where they are no numbers."""
+    with torch.no_grad():
+        return density(points).nan_to_num(-math.inf, -math.inf, -math.inf)
+
+
+def _highest(density: ConditionedDensity, points: Tensor, kept: int) -> Tensor:
+    return points[values_of(density, points).argsort(descending=True)[:kept]].clone()
 
 
 def _adam(
@@ -225,8 +235,7 @@ def _polished(density: ConditionedDensity, point: Tensor, out_of_time: Limit) ->
         last = decrement < _DECREMENT  # the curvature is that of the end, up to its square
         sizes = 0.5 ** torch.arange(8, dtype=point.dtype, device=point.device)
         tried = point + sizes.unsqueeze(-1) * step
-        with torch.no_grad():
-            reached = density(tried).nan_to_num(-math.inf, -math.inf, -math.inf)
+        reached = values_of(density, tried)
         best = int(reached.argmax())
         higher = float(reached[best]) > float(value)
         if higher:

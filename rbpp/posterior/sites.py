@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.distributions import (
-    Independent,
-    MixtureSameFamily,
-    MultivariateNormal,
-    Normal,
-    biject_to,
-)
+from torch.distributions import MultivariateNormal, Normal, biject_to
 
 from rbpp.posterior.density import Latent, Prepared
-from rbpp.posterior.evaluation import normal_of, standardised, support_of
+from rbpp.posterior.evaluation import support_of
+from rbpp.posterior.normals import normal_of, standardised
+from rbpp.processes.convolution import convolved, is_independent_noise
 from rbpp.processes.handlers import CHAIN_SITES, Run
 from rbpp.processes.interventions import plain_run
 from rbpp.processes.process import Process, draw
@@ -27,7 +23,6 @@ if TYPE_CHECKING:
     from rbpp.posterior.density import ConditionedDensity
 
 _LOOKS = 3  # draws by which additive noise and latent scales are recognised
-_TOLERANCE = 1e-6
 _MOST_VALUES = 64  # of an enumerated site
 
 
@@ -217,8 +212,6 @@ def _raw(process: Process, name: str, value: Tensor) -> Tensor:
             f"{process.name} has it with these knobs; got {shape}"
         )
     sets = 1 if shape == plain else shape[0]
-    if not site.plates and sets == 1 and value.dim() == len(plain):
-        return value.reshape(1, 1, *(1,) * site.padding, *plain)
     return value.reshape(1, sets, *(1,) * site.padding, *plain)
 
 
@@ -275,43 +268,23 @@ def _values_of(process: Process, run: Run, name: str, needed: set[str]) -> int:
 
 def _is_additive(process: Process, run: Run, latent: Sequence[str], seed: int) -> bool:
     """Whether synthetic = output + c + normal noise, with an output of (mixtures of) normals."""
-    children = {
+    output, value = run.distributions["output"], run.values["output"]
+    below = {
         child
         for child, parents in process.parents.items()
         if "output" in parents and (child in latent or child == "synthetic")
     }
-    output, noise = run.distributions["output"], run.distributions["synthetic"]
-    if children - {"synthetic"} or not _is_normal_vector(output) or not _is_diagonal(noise):
+    noise = run.distributions["synthetic"]
+    if below != {"synthetic"} or convolved(output, noise, value) is None:
         return False
-    value = run.values["output"]
     source = torch.Generator().manual_seed(spawn(seed, "shift") % 2**63)
     for _ in range(_LOOKS):
         moved = value + torch.randn(value.shape, generator=source, dtype=value.dtype).to(value)
-        held = {**run.values, "output": moved}
-        held = {n: v for n, v in held.items() if n not in run.deterministic}
-        other = plain_run(process, 0, held).distributions["synthetic"]
-        if not _is_diagonal(other):
-            return False
-        shift = other.base_dist.loc - noise.base_dist.loc
-        if not torch.allclose(shift, moved - value, atol=_TOLERANCE) or not torch.allclose(
-            other.base_dist.scale, noise.base_dist.scale, atol=_TOLERANCE
-        ):
+        held = {n: v for n, v in run.values.items() if n not in run.deterministic}
+        other = plain_run(process, 0, {**held, "output": moved}).distributions["synthetic"]
+        if not is_independent_noise(noise, other, (value, moved)):
             return False
     return True
-
-
-def _is_normal_vector(distribution: Any) -> bool:
-    if isinstance(distribution, MixtureSameFamily):
-        distribution = distribution.component_distribution
-    return isinstance(distribution, MultivariateNormal) or _is_diagonal(distribution)
-
-
-def _is_diagonal(distribution: Any) -> bool:
-    return (
-        isinstance(distribution, Independent)
-        and isinstance(distribution.base_dist, Normal)
-        and len(distribution.event_shape) == 1
-    )
 
 
 def _latent_scales(

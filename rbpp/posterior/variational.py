@@ -124,7 +124,7 @@ def _fit(
             optimiser.step()
         return float(elbo.detach())
 
-    found = until_level(step, set_rate, guide.named_parameters, lambda done: out_of_time())
+    found = until_level(step, set_rate, guide.named_parameters, out_of_time=out_of_time)
     if not found.settled:
         return f"time was up after {len(found.elbos)} steps, while the ELBO still rose"
     if not any(map(math.isfinite, found.elbos[-WINDOW:])):
@@ -163,7 +163,7 @@ def _fit_of_user(
             lambda: -float(inference.step(size)),
             partial(set_pyro_rate, optimiser, _RATE),
             pyro.get_param_store().named_parameters,
-            lambda done: out_of_time(),
+            out_of_time=out_of_time,
         )
         if found.elbos and not math.isfinite(found.elbos[-1]):
             raise ValueError(f"Expected a finite ELBO of {guide}; got {found.elbos[-1]}")

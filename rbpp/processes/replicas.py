@@ -190,38 +190,37 @@ class Replicas:
         """
         count = next(iter(swapped.values())).shape[1]
         own = {key: value.unsqueeze(0) for key, value in values.items() if key not in swapped}
-        size = self.worlds * values[name].shape[1]
         rows = values[name]
 
-        def others(start: int, step: int) -> Values:
+        def given(start: int, step: int) -> Values:
             chosen = slice(start, start + step)
-            return {key: v[:, chosen].movedim(1, 0).unsqueeze(2) for key, v in swapped.items()}
+            others = {key: v[:, chosen].movedim(1, 0).unsqueeze(2) for key, v in swapped.items()}
+            return {**own, **others}
 
-        def distribution(start: int, step: int) -> Any:
+        def normal(start: int, step: int) -> Any:
             with torch.no_grad():
-                return self._distribution({**own, **others(start, step)}, name, integrate_output)
+                return self._distribution(given(start, step), name, integrate_output)
 
-        layout = rows.dim() == 5 and rows.shape[2] == 1 and self._has_normal_rows(name)
         moments = None
-        if not per_row and layout:
-            moments = moments_of_normal_rows(distribution(0, 1), rows.dim() + 1)
+        if not per_row and self._has_normal_rows(name) and rows.dim() == 5 and rows.shape[2] == 1:
+            moments = moments_of_normal_rows(normal(0, 1), rows.dim() + 1)
+        numbers = rows.numel()  # of a pass, for each of the others
         if moments is not None:
             # A covariance that data sets share costs nothing for each of them.
-            shared = moments[1].shape[-3] == 1
-            step = max(1, _PASS_ELEMENTS // (size * rows.shape[-1] ** (1 if shared else 2)))
-            parts = []
-            for start in range(0, count, step):
-                found = density_of_normal_rows(distribution(start, step), rows.unsqueeze(0))
-                shape = (min(step, count - start), self.worlds, rows.shape[1])
-                parts.append(found.expand(shape))
-            return torch.cat(parts).movedim(0, 2)
-        step = max(1, _PASS_ELEMENTS // max(1, rows.numel()))
+            power = 1 if moments[1].shape[-3] == 1 else 2
+            numbers = rows.shape[0] * rows.shape[1] * rows.shape[-1] ** power
+        step = max(1, _PASS_ELEMENTS // max(1, numbers))
         parts = []
         for start in range(0, count, step):
-            given = {**own, **others(start, step)}
-            found = self.row_log_density(given, name, integrate_output=integrate_output)
-            found = found.expand(min(step, count - start), self.worlds, rows.shape[1], -1)
-            parts.append(found if per_row else found.sum(-1))
+            if moments is not None:
+                found = density_of_normal_rows(normal(start, step), rows.unsqueeze(0))
+            else:
+                found = self.row_log_density(
+                    given(start, step), name, integrate_output=integrate_output
+                )
+                found = found if per_row else found.sum(-1)
+            outer = (min(step, count - start), self.worlds, rows.shape[1])
+            parts.append(found.expand(*outer, *found.shape[3:]))
         return torch.cat(parts).movedim(0, 2)
 
     def _has_normal_rows(self, name: str) -> bool:

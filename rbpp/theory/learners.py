@@ -170,18 +170,9 @@ class _PreparedMixtureLearner:
                 for value in self.start.parameters
             )
         )
-        prior = MixturePrior(
-            self.prior.concentration,
-            *(
-                value.unsqueeze(1)
-                for value in (
-                    self.prior.mean,
-                    self.prior.mean_precision,
-                    self.prior.degrees_of_freedom,
-                    self.prior.scale,
-                )
-            ),
-        )
+        own = self.prior
+        of_rows = (own.mean, own.mean_precision, own.degrees_of_freedom, own.scale)
+        prior = MixturePrior(own.concentration, *(value.unsqueeze(1) for value in of_rows))
         fit = cavi(
             data,
             prior,

@@ -396,6 +396,10 @@ def test_the_figures_show_ranking_pairs_and_rows(found: Any) -> None:
     assert f"P(best) {found.ranking[0]['p_best']:.2f}" in {text.get_text() for text in axis.texts}
     axis = plots.plot_score_by_rows(found.ranking)
     assert {text.get_text() for text in axis.texts} == set(VERSIONS)
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["400"]  # beside 320 real rows
+    few = [{**line, "real_rows": 100} for line in found.ranking]
+    ticks = plots.plot_score_by_rows(few).get_xticklabels()
+    assert {tick.get_text() for tick in ticks} == {"400", "100"}
     axis = plots.plot_pairs(found.ranking, found.differences)
     table = np.asarray(axis.images[0].get_array())
     line, _ = difference(found, "score", "good", "off")

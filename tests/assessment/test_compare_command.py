@@ -46,6 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "wrong": rows(200, 3, wrong=0.4),
         "third": rows(200, 4),
         "two": rows(2, 5),
+        "lone": rows(1, 6),
         "real": rows(150, 9),
     }
     made["bare"] = [{"x": row["x"]} for row in made["real"]]
@@ -199,6 +200,8 @@ BAD = {
     "good good --reference real": "versions of different names",
     "good absent --reference real": "absent",
     "good short --reference real": "dimension",
+    "good lone --reference real": "at least 2 rows",
+    "good off --reference lone": "at least 2 rows",
     "elsewhere elsewhere2 --reference real": "Expected a file",
     "good unlabelled --reference real": "missing ones alone",
     "good off --reference real --against absent.json": "absent.json",
@@ -227,7 +230,11 @@ def test_bad_input_ends_with_one_line(line: str, run: Any) -> None:
     ("line", "fields", "message"),
     [
         ("good off --reference real", "--embedding-field x --label-field z", "a field 'z'"),
-        ("good off --reference real", "--embedding-field x --label-field name", "an identifier"),
+        (
+            "good off --reference real",
+            "--embedding-field x --label-field name",
+            "set 'good', which looks like an identifier",
+        ),
         ("good bare --reference real", "--embedding-field x --label-field y", "every set or in"),
         ("good off --reference bare", "--embedding-field z", "a field 'z'"),
     ],

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from rbpp.assessment import divergence
 from rbpp.assessment.divergence import (
     kl_divergence_of_samples,
     kl_gap_of_samples,
@@ -76,6 +77,14 @@ def test_parts_apart_have_a_lower_end_only() -> None:
     assert found.upper == math.inf
     assert 2 < found.at_least < math.log(300) < far**2 / 2
     assert found.lower == found.at_least
+
+
+def test_no_estimate_is_below_what_is_certified(
+    shifted: LogRatio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kl_divergence_of_samples(shifted).estimate < 1
+    monkeypatch.setattr(divergence, "_at_least", lambda *_: 1.5)
+    assert kl_divergence_of_samples(shifted).estimate == 1.5
 
 
 def test_labels_exchanged_exchange_the_directions(shifted: LogRatio) -> None:

@@ -38,9 +38,19 @@ REAL = Source(*classes(9, 60))
         (
             {"a": GOOD, "b": Source(GOOD.rows, [f"id{k}" for k in range(60)])},
             REAL,
-            "looks like an identifier",
+            "60 rows of set 'b', which looks like an identifier",
+        ),
+        (
+            {"a": GOOD, "b": Source(*classes(1, 60))},
+            Source(REAL.rows, [f"id{k}" for k in range(60)]),
+            "60 rows of the real rows, which looks like an identifier",
         ),
         ({"a": GOOD, "b": Source(GOOD.rows, [None] * 60)}, REAL, "missing ones alone"),
+        (
+            {"a": Source(GOOD.rows, [None] * 60), "b": Source(GOOD.rows, [""] * 60)},
+            Source(REAL.rows),
+            "none but missing ones",
+        ),
         ({"a": GOOD, "b": GOOD}, Source(REAL.rows), "copies of one set"),
         ({"a": GOOD, "b": GOOD}, Source(np.ones((60, 8)), REAL.labels), "copies of one row"),
         (

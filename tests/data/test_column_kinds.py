@@ -231,3 +231,20 @@ def test_chunks_are_of_the_columns_that_memory_reads(kind, tmp_path):
     write(pyarrow.Table.from_pandas(TABLE, preserve_index=False))
     chunks = [chunk.rows.numpy() for part in row_stream(path, chunk_rows=50) for chunk in part()]
     np.testing.assert_array_equal(np.concatenate(chunks), read_rows(path, "anchor").embedding)
+
+
+@pytest.mark.parametrize("new", [pyarrow.ipc.new_file, pyarrow.ipc.new_stream])
+def test_offsets_that_lead_out_of_a_file_are_refused_and_not_followed(new, tmp_path):
+    """Arrow would read what lies there in memory, or end the process."""
+    path = tmp_path / "x.arrow"
+    table = pyarrow.table({"text": ["abcde"] * 20})
+    with new(str(path), table.schema) as writer:
+        writer.write_table(table)
+    offsets = np.arange(0, 105, 5, dtype=np.int32)
+    damaged = np.where(np.arange(21) == 10, 2**30, offsets).astype(np.int32)
+    content = path.read_bytes()
+    assert content.count(offsets.tobytes()) == 1
+    path.write_bytes(content.replace(offsets.tobytes(), damaged.tobytes()))
+    for read in (row_stream, lambda path: read_rows(path, "anchor")):
+        with pytest.raises(ValueError, match=r"x\.arrow: Expected"):
+            read(path)

@@ -390,6 +390,7 @@ def test_all_is_reported(found, memorised):
     few = next(check for check in found.checks if check.statement.startswith("ten fine-tunes"))
     assert (few.verdict, few.measured["fine_tunes_per_mask"]) == ("undecided", 8)
     assert "may be below the gap" in few.message
+    assert "Of 8 fine-tunes for either mask" in found.text()
     assert next(v for k, v in verdicts.items() if "interpolation" in k) == "holds"
 
 

@@ -10,7 +10,8 @@ import pyro.distributions as dist
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture
 from rbpp.mixtures.mixture_model import MixtureData, batch, sample_globals
 from rbpp.mixtures.normal_wishart import expectations
-from rbpp.mixtures.sufficient import features, natural_parameters
+from rbpp.mixtures.sufficient import natural_parameters
+from rbpp.mixtures.triangles import features
 
 
 def conjugate_guide(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.calibration import FUNCTIONALS, simulate_ranks
-from rbpp.mixtures.calibration import Ranks
+from benchmarks.ranks import Ranks
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import MixturePrior
 from rbpp.randomness import generator

@@ -46,10 +46,19 @@ def test_a_larger_window_sees_a_slower_rise():
 
 def test_a_limit_leaves_it_unsettled():
     step, parameter = rising(10_000)
-    found = until_level(step, lambda share: None, lambda: [("n", parameter)], lambda n: n >= 250)
+    found = until_level(step, lambda _: None, lambda: [("count", parameter)], most=300)
     assert not found.settled
-    assert len(found.elbos) == 250
-    assert float(parameter) == 250  # where it was
+    assert len(found.elbos) == 300  # a third at every rate
+    assert float(parameter) == 250.5  # the mean of the last hundred
+
+
+def test_time_that_is_up_leaves_the_parameters_where_they_are():
+    step, parameter = rising(10_000)
+    found = until_level(
+        step, lambda _: None, lambda: [("count", parameter)], out_of_time=lambda: parameter >= 250
+    )
+    assert not found.settled
+    assert len(found.elbos) == float(parameter) == 250
 
 
 def correlated_rows(count=200, correlation=0.95):

@@ -99,7 +99,7 @@ def test_an_output_of_mixtures_is_integrated_out_as_the_average_over_its_draws(m
     )
     assert density.prepared.collapsed == "output"
     vector = density.prior_vectors(1, 0)
-    world = {name: value[0, 0] for name, value in density.constrained(vector).items()}
+    world = {name: value[0, 0] for name, value in density.evaluate(vector, generator(0))[0].items()}
     draws = pyro_outputs(process, {**world, "anchor": values["anchor"]}, 20000)
     each = Normal(draws, 0.5).log_prob(values["synthetic"]).sum(-1).exp()
     found = density.evaluate(vector, torch.Generator())[1]["synthetic"].exp().item()
@@ -154,7 +154,7 @@ def test_letters_of_a_chain_are_summed_over_all_their_words():
     density = ConditionedDensity(process, {"synthetic": rows})
     assert set(density.prepared.enumerated) == {"answers", "anchor", "output"}
     vectors = density.prior_vectors(2, 0)
-    world = density.constrained(vectors)
+    world = density.evaluate(vectors, generator(0))[0]
     for index in range(2):
         task, model, other = (
             world[name][index, 0] for name in ("task", "generator", "replacement")
@@ -240,7 +240,7 @@ def test_prior_vectors_are_draws_of_the_prior(name, margin):
     process = load_process(name, **({} if name == "linear_gaussian" else {"noise": 0.1}))
     rows = simulate_tensors(process, seed=3).sites["synthetic"][0, 0]
     density = ConditionedDensity(process, {"synthetic": rows})
-    drawn = density.constrained(density.prior_vectors(400, 6))
+    drawn = density.evaluate(density.prior_vectors(400, 6), generator(0))[0]
     simulated = simulate_tensors(process, worlds=400, seed=7)
     for latent in density.prepared.latents:
         mine = drawn[latent.name].flatten(1)

@@ -1,0 +1,66 @@
+"""Chains in more coordinates than a window has draws: slopes whiten, trajectories grow."""
+
+from dataclasses import replace
+
+import torch
+
+from rbpp.posterior import hmc
+from rbpp.posterior.auto import _said_of_chains
+from rbpp.posterior.density import Latent, Prepared
+from rbpp.randomness import generator
+
+_SIZE, _CHAINS = 150, 4
+
+
+class Ridge:
+    """A normal whose standard deviations go from 0.01 to 1, in turned coordinates."""
+
+    size, at_once = _SIZE, _CHAINS
+
+    def __init__(self) -> None:
+        square = torch.randn(_SIZE, _SIZE, generator=generator(0), dtype=torch.float64)
+        self.axes = torch.linalg.qr(square).Q
+        self.deviations = torch.logspace(-2, 0, _SIZE, dtype=torch.float64)
+        self.calls = 0
+
+    def gradient(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.calls += 1
+        along = vectors @ self.axes
+        slope = -(along / self.deviations.square()) @ self.axes.mT
+        return -0.5 * (along / self.deviations).square().sum(-1), slope
+
+
+def test_a_normal_in_many_coordinates_has_its_spread(margin):
+    density = Ridge()
+    starts = 0.1 * torch.randn(_CHAINS, _SIZE, generator=generator(1), dtype=torch.float64)
+    found = hmc.sample(density, starts, torch.eye(_SIZE).double(), generator(2))
+    assert found.converged
+    along = found.vectors @ density.axes / density.deviations
+    # Of the draws' mean squares each has a standard error of about sqrt(2 / effective draws).
+    spread = along.square().mean((0, 1))
+    margin(5 * (2 / found.sample_size) ** 0.5 - float((spread - 1).abs().max()))
+    assert found.vectors.shape[1] > 50  # rounds are put together
+
+
+class TwoPlaces:
+    """Three normals, the second of them in two places far apart."""
+
+    size, at_once = 3, 4
+
+    def gradient(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        near = vectors.clone()
+        near[:, 1] -= 20 * vectors[:, 1].sign()
+        return -0.5 * near.square().sum(-1), -near
+
+
+def test_the_coordinate_that_chains_disagree_on_is_named(monkeypatch):
+    monkeypatch.setattr(hmc, "MOST_ROUNDS", 1)
+    starts = torch.randn(4, 3, generator=generator(1), dtype=torch.float64)
+    starts[:, 1] += torch.tensor([-20.0, 20.0, -20.0, 20.0])
+    found = hmc.sample(TwoPlaces(), starts, torch.eye(3).double(), generator(2))
+    assert found.rhat > 2
+    assert found.worst == 1
+    latents = [Latent(name, (1,), (1,), False, n, n + 1) for n, name in enumerate("abc")]
+    assert "(of b)" in _said_of_chains(found, Prepared(tuple(latents), ()))
+    other = replace(found, worst=3)
+    assert "(of the log density)" in _said_of_chains(other, Prepared(tuple(latents), ()))
