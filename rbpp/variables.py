@@ -223,10 +223,7 @@ _VARIABLES = {
         "TV of real and synthetic rows, style included", "1", "Lemma 3.1 (sharp)", "worse"
     ),
     "bound_synthetic_sharp_bretagnolle_huber": Variable(
-        "the same, with Bretagnolle and Huber's bound of TV",
-        "loss",
-        "Theorem 4.7 (sharp)",
-        "worse",
+        "the same, with Bretagnolle and Huber's bound of TV", "loss", "Theorem 4.7 (sharp)", "worse"
     ),
     "wrong_label_share": Variable(
         "share of the synthetic labels that are wrong", "1", "Section 3.1", "worse"

@@ -186,21 +186,21 @@ class Columns(NamedTuple):
 def _columnar_parts(path: Path, columns: Columns, chunk_rows: int) -> list[Part]:
     """Parts of a Parquet, Feather or Arrow file; of Parquet one for every group of rows or more."""
     with guarded(path, "a Parquet file" if _head(path) == PARQUET else "an Arrow file"):
-        stream = None if _head(path) in (PARQUET, ARROW) else _arrow_table(path)
-        fragment = _fragment(path) if stream is None else None
-        schema = fragment.physical_schema if stream is None else stream.schema
+        whole = _head(path) not in (PARQUET, ARROW)
+        source: Any = _arrow_table(path) if whole else _fragment(path)
+        schema = source.schema if whole else source.physical_schema
         wanted, _ = columns.of(schema.names, path)
         if columns.field is None:
             first = (
-                fragment.head(_LOOKED_AT, columns=wanted, batch_readahead=0, use_threads=False)
-                if stream is None
-                else stream.select(wanted).slice(0, _LOOKED_AT)
+                source.select(wanted).slice(0, _LOOKED_AT)
+                if whole
+                else source.head(_LOOKED_AT, columns=wanted, batch_readahead=0, use_threads=False)
             )
             _refuse_no_measurements(first, saved_indices(schema), path)
-        if stream is not None:
-            starts = range(0, stream.num_rows, chunk_rows)
+        if whole:
+            starts = range(0, source.num_rows, chunk_rows)
             return [partial(_of_arrow_stream, path, at, columns, chunk_rows) for at in starts]
-        sizes = [group.num_rows for group in getattr(fragment, "row_groups", [])]
+        sizes = [group.num_rows for group in getattr(source, "row_groups", [])]
     if not sizes:
         return [partial(_of_fragment, path, None, 0, columns, chunk_rows)]
     parts: list[Part] = []

@@ -51,7 +51,7 @@ def independence_check(x: np.ndarray, y: np.ndarray, block: int) -> Check:
             "rows or more (--block), differences of the series, or a row in so many"
         )
     return Check(
-        "rows are independent of each other, or their blocks are",
+        "rows, or their blocks, are independent of each other",
         "holds" if holds else "violated",
         message,
         {"effective_rows": found, "rows": len(x), "block": block},
