@@ -164,15 +164,7 @@ def kl_gaps(
     """
     mixtures = (anchor, synthetic, truth)
     dtype = torch.float32 if _rounding(mixtures) < LARGEST_ROUNDING else torch.float64
-    own, theirs, task = (
-        GaussianMixture(
-            mixture.weights.to(device, dtype),
-            mixture.means.to(device, dtype),
-            precision_cholesky=mixture.precision_cholesky.to(device, dtype),
-            validate_args=False,
-        )
-        for mixture in mixtures
-    )
+    own, theirs, task = (one.map(lambda value: value.to(device, dtype)) for one in mixtures)
     towards, away = (
         kl_divergence(fit, task, draws=points, generator=generator(spawn(seed, "gap", name)))
         for name, fit in (("anchor", own), ("synthetic", theirs))

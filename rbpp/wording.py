@@ -97,6 +97,8 @@ def quantity(
     ('33 % (22 to 44)', '0.3 % (0.0 to 0.9)')
     >>> quantity(20.91, 4.23, 21.34), quantity(-1914.96, -1988.4, -1834.8), quantity(0.82, 0.271)
     ('20.9 (4.2 to 21.3)', '-1915 (-1988 to -1835)', '0.820 (0.271 or more)')
+    >>> quantity(-10.0, -10.0000000001, -10.0)  # an interval without a width
+    '-10.0'
     """
     known = [_finite(one) for one in (value, low, high)]
     scale, unit = (100.0, " %") if share else (1.0, "")
@@ -104,7 +106,7 @@ def quantity(
     if number is None:
         return "–"
     ends = [one for one in (first, last) if one is not None]
-    if ends and set(ends) == {number}:
+    if all(math.isclose(one, number, rel_tol=1e-9) for one in ends):
         ends = []
     digits = _digits([number, *ends], share=share)
     texts = [f"{_round(one, digits):,.{digits}f}" for one in ends]

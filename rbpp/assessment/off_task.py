@@ -38,7 +38,6 @@ from rbpp.assessment.excess import (
     UNCOVERED,
     UNCOVERED_NUMBERS,
     Excess,
-    Tail,
     beyond,
 )
 from rbpp.assessment.grid import at_share, grid_posterior
@@ -141,20 +140,15 @@ def off_task(
     reference, _, mass = distinct(target, np.ones(len(target)))
     moved = without_style(reference, rows)
     found = score_rows(reference, moved, weights=(np.ones(len(mass)), weights))
-    refusal = _refusal(found, lexical, apart=apart)
-    if refusal:
-        return _spread(refused(found.rows, refusal), place)
-    design = design_effect(found.rows, of_distinct(units, place))
     tail = OFF_TASK_NUMBERS if numbers else OFF_TASK
-    result = share_of(
-        found, tail, weights=weights, design=design, num_samples=num_samples, seed=seed
-    )
-    result = _spread(result, place)
-    if labels is None:
+    design = design_effect(found.rows, of_distinct(units, place))
+    refusal = _refusal(found, lexical, apart=apart)
+    judged = Excess(found, tail, weights, design)
+    result = _judged(judged, refusal, place, num_samples, seed)
+    if labels is None or refusal:
         return result
     seen = visibility(target, labels, seed=seed)
-    difference = Excess(found, tail, weights, design).difference
-    with_classes = 1.0 if seen <= 0 else min(1.0, difference / seen)
+    with_classes = 1.0 if seen <= 0 else min(1.0, judged.difference / seen)
     return replace(
         result,
         at_most_with_classes=max(result.at_most, with_classes),
@@ -193,15 +187,10 @@ def uncovered(
     moved = without_style(rows, source)
     rank = matched_rank(moved, rows, neighbour(len(source)))
     found = score_rows(moved, rows, rank, weights=(np.ones(len(mass)), weights))
-    refusal = _refusal(found, lexical)
-    if refusal:
-        return _spread(refused(found.rows, refusal), place)
-    design = design_effect(found.rows, of_distinct(units, place))
     tail = UNCOVERED_NUMBERS if numbers else UNCOVERED
-    result = share_of(
-        found, tail, weights=weights, design=design, num_samples=num_samples, seed=seed
-    )
-    return _spread(result, place)
+    design = design_effect(found.rows, of_distinct(units, place))
+    judged = Excess(found, tail, weights, design)
+    return _judged(judged, _refusal(found, lexical), place, num_samples, seed)
 
 
 def novel(
@@ -305,43 +294,32 @@ def visibility(
     return float(np.mean(seen)) if seen else 0.0
 
 
-def share_of(
-    scores: Scores,
-    tail: Tail = OFF_TASK,
-    *,
-    weights: np.ndarray | None = None,
-    design: float = 1.0,
-    num_samples: int = 1000,
-    seed: int = 0,
-) -> OffTask:
-    """Posterior of the share of foreign rows from scores, with its two ends.
+def share_of(excess: Excess, num_samples: int = 1000, seed: int = 0) -> OffTask:
+    """Posterior of the share of foreign rows from their scores, with its two ends.
 
     Args:
-        scores: of both sources.
-        tail: what a full style may do to the tail of rows that are not foreign.
-        weights: of the rows (n,), 1 by default.
-        design: rows that tell as much as one independent one.
+        excess: of the rows beyond the reference's tail.
         num_samples: draws of the share.
         seed: of the draws.
     """
-    weights = checked_weights(weights, len(scores.rows))
+    scores, weights = excess.scores, excess.weights
     random = np.random.default_rng([seed, 1])
     grid = grid_posterior(
         scores.rows,
-        weights / (DESIGN_EFFECT * design),
+        weights / (DESIGN_EFFECT * excess.design),
         target_rows=len(scores.reference),
         style=scores.style,
     )
     normal = round(_NORMAL_PART * (1 - scores.style) * num_samples)
-    excess = Excess(scores, tail, weights, design)
     draws = np.concatenate([grid.draw(normal, random), excess.draws(num_samples - normal, random)])
     share = float(draws.mean())
+    margin = excess.tail.margin * scores.style
     return OffTask(
         draws=random.permutation(draws),
         probability=at_share(grid.probability(scores.rows), share, weights),
         score=scores.rows,
         at_least=excess.at_least,
-        at_most=min(1.0, max(excess.at_most, share) + tail.margin * scores.style),
+        at_most=min(1.0, max(excess.at_most, share) + margin),
     )
 
 
@@ -375,6 +353,10 @@ def refused(score: Array, refusal: str) -> OffTask:
     )
 
 
-def _spread(result: OffTask, place: NDArray[np.int64]) -> OffTask:
-    """The result for all rows of one for the distinct ones."""
-    return replace(result, probability=result.probability[place], score=result.score[place])
+def _judged(
+    excess: Excess, refusal: str, place: NDArray[np.int64], num_samples: int, seed: int
+) -> OffTask:
+    """The share, or why there is none; what is found of distinct rows is said of all."""
+    rows = excess.scores.rows
+    found = refused(rows, refusal) if refusal else share_of(excess, num_samples, seed)
+    return replace(found, probability=found.probability[place], score=found.score[place])

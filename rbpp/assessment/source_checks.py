@@ -12,10 +12,9 @@ from rbpp.assessment.share_terms import Shares
 from rbpp.assessment.sources import GENERATED, Sources
 from rbpp.checks import Check, verdict_of
 from rbpp.mixtures.continuous import one_scale
+from rbpp.mixtures.row_order import row_order
 
 FEW_ROWS = 30
-# Standard errors beyond which neighbours in a file are alike.
-_ALIKE = 4.0
 # Share of rows that repeat another from which a source has collapsed.
 _MANY_COPIES = 0.05
 
@@ -75,33 +74,12 @@ def projected(dimension: int, explained: float) -> Check:
 
 
 def independent(sources: Sources, name: str) -> Check:
-    """Whether rows that follow each other in a file are alike, by lag-one correlations.
-
-    Of independent rows the correlation of a principal component with the next row's has a standard
-    error of 1/√n.
-    """
-    statement = f"rows of {name} do not depend on their neighbours"
-    unit = sources.units(name)
-    first = np.sort(np.unique(unit, return_index=True)[1])  # copies are reported apart
-    rows = sources.coordinates[name][first, :3]
-    if len(rows) < FEW_ROWS:
-        return Check(statement, "unknown", f"{len(rows)} distinct rows are too few to tell")
-    centred = rows - rows.mean(0)
-    scale = np.maximum(np.square(centred).sum(0), 1e-300)
-    lags = (centred[1:] * centred[:-1]).sum(0) / scale
-    worst = float(np.abs(lags).max())
-    alike = worst * math.sqrt(len(rows)) > _ALIKE
-    return Check(
-        statement,
-        "undecided" if alike else "holds",
-        f"a row and the next correlate by {worst:.2f} at most"
-        + (
-            ": the file is sorted, or one prompt or document gave several rows. If so, name it "
-            "(--group-field): intervals that count rows are too narrow"
-            if alike
-            else ", which chance explains"
-        ),
-        {"correlation": worst},
+    """Whether rows that follow each other in a file are alike, in three principal components."""
+    first = np.sort(np.unique(sources.units(name), return_index=True)[1])  # copies: reported apart
+    return row_order(
+        sources.coordinates[name][first, :3],
+        f"rows of {name} do not depend on their neighbours",
+        "name it (--group-field)",
     )
 
 

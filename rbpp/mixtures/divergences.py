@@ -141,7 +141,11 @@ def _expectation(
         raise ValueError(f"Expected at least {2 * SCRAMBLINGS} draws; got {draws}")
     uniform, normal = _points(p, draws, generator)
     batch = math.prod(p.batch_shape)
-    flat = [_flattened(mixture, batch) for mixture in (p, *densities)]
+    depth = len(p.batch_shape)
+    flat = [
+        mixture.map(lambda value: value.reshape(batch, *value.shape[depth:]))
+        for mixture in (p, *densities)
+    ]
     widest = max(mixture.components for mixture in flat)
     chunk = block_elements(_CHUNK_ELEMENTS, uniform.device)
     step = max(1, chunk // (widest * len(uniform)))
@@ -176,17 +180,6 @@ def _points(p: GaussianMixture, draws: int, generator: torch.Generator) -> tuple
     tiny = torch.finfo(points.dtype).eps
     points = points.clamp(tiny, 1 - tiny)
     return points[:, 0], torch.special.ndtri(points[:, 1:]).T.contiguous()
-
-
-def _flattened(mixture: GaussianMixture, batch: int) -> GaussianMixture:
-    return GaussianMixture(
-        mixture.weights.reshape(batch, mixture.components),
-        mixture.means.reshape(batch, mixture.components, mixture.dimension),
-        precision_cholesky=mixture.precision_cholesky.reshape(
-            batch, mixture.components, mixture.dimension, mixture.dimension
-        ),
-        validate_args=False,
-    )
 
 
 def _random(seed: int, generator: torch.Generator | None) -> torch.Generator:

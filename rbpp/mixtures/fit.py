@@ -25,6 +25,7 @@ from rbpp.mixtures.gibbs import gibbs_movement
 from rbpp.mixtures.goodness_of_fit import goodness_check, goodness_of_fit
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.mixtures.posterior import Engine, MixturePosterior, as_rows, mixture_posterior
+from rbpp.mixtures.row_order import row_order
 from rbpp.mixtures.stream import Passes, stream_posterior
 from rbpp.randomness import spawn
 from rbpp.result import Result
@@ -163,6 +164,13 @@ def fit_mixture(
         posterior = mixture_posterior(rows, components, **settings)
     unweighted = rows if sample_weights is None else None
     judged = [*looked_at, _approximation(posterior, unweighted, seed)]
+    judged.append(
+        row_order(
+            rows.double().cpu().numpy(),
+            "rows do not depend on their neighbours",
+            "give one row of each, or of a series its differences",
+        )
+    )
     if unweighted is not None:
         found = goodness_of_fit(
             rows, posterior.components, concentration=concentration, seed=spawn(seed, "fit")

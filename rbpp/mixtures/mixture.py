@@ -7,7 +7,7 @@ not a triangular solve per component: the posterior has thousands of draws and t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -223,14 +223,18 @@ class GaussianMixture(Distribution):
             self.weights, self.means.index_select(-1, index), covariances, validate_args=False
         )
 
-    def select(self, index: Any) -> GaussianMixture:
-        """The members of the batch at `index` (anything that indexes the leading dimensions)."""
+    def map(self, function: Callable[[Tensor], Tensor]) -> GaussianMixture:
+        """The mixture of what a function makes of weights, means and precision factors."""
         return GaussianMixture(
-            self.weights[index],
-            self.means[index],
-            precision_cholesky=self.precision_cholesky[index],
+            function(self.weights),
+            function(self.means),
+            precision_cholesky=function(self.precision_cholesky),
             validate_args=False,
         )
+
+    def select(self, index: Any) -> GaussianMixture:
+        """The members of the batch at `index` (anything that indexes the leading dimensions)."""
+        return self.map(lambda value: value[index])
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> GaussianMixture:
         """The same mixture with a larger, broadcast batch shape."""

@@ -434,7 +434,9 @@ def test_an_embedding_that_sees_style_alone_gives_no_share():
     """
     random = np.random.default_rng(0)
     task = np.eye(3)[random.integers(0, 3, 400)] + 0.1 * random.normal(size=(400, 3))
-    wrote = np.repeat([0.0, 2.0], 200) * random.choice([-1, 1], 400)
+    wrote = np.repeat([0.0, 2.0], 200) * random.choice([-1, 1], 400) + 0.01 * random.normal(
+        size=400
+    )
     rows = np.concatenate([task, wrote[:, None]], 1)
     found = assess(None, rows[200:], target=rows[:200], **OPTIONS)
     said = {answer["question"]: answer for answer in found.answers}
