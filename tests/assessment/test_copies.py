@@ -58,7 +58,8 @@ def test_copies_of_anchors_are_found_and_paraphrases_are_called_that(margin):
     assert sum(map(bool, kinds[:200])) <= 10
     assert np.array_equal(found.source[200:240], [*range(20, 40), *range(20)])
     assert found.exact_share == pytest.approx(20 / 240)
-    margin(found.copied_share - found.reference_share - 0.1)
+    # A sixth is planted; over 20 seeds the excess is 0.147 with a deviation of 0.028.
+    margin(found.copied_share - found.reference_share - 0.05)
     assert found.reference_exact == 0
 
 
