@@ -160,5 +160,6 @@ def refuse_no_measurements(origin: str, matrix: np.ndarray) -> None:
         if what is not None:
             raise ValueError(
                 f"{origin}, column {place + 1}: Expected measurements; got {what} "
-                f"(--ignore 'column {place + 1}' leaves it out, --columns names what to read)"
+                f"(--ignore 'column {place + 1}' leaves it out, --columns 'column 1,column 2' "
+                "reads those two)"
             )
