@@ -63,10 +63,7 @@ _VARIABLES = {
         "ΔI = H(M(p) | h(e_p)), information gain", "nats", "Definition 4.2", "better", "synthetic"
     ),
     "information_prompt_output": Variable(
-        "I(e_p; M(p)), information of the prompt in the outputs",
-        "nats",
-        "Lemma 4.5",
-        rows="synthetic",
+        "I(e_p; M(p)), information of the prompt in outputs", "nats", "Lemma 4.5", rows="synthetic"
     ),
     "entropy_model_factor": Variable(
         "H(e_M), entropy of the model's factor", "nats", "Lemma 4.5", rows="synthetic"
@@ -79,11 +76,7 @@ _VARIABLES = {
         "synthetic",
     ),
     "efficiency": Variable(
-        "δ_{ε,p}, loss of efficiency in curation and prompting",
-        "nats",
-        "Lemma 4.5",
-        "worse",
-        "synthetic",
+        "δ_{ε,p}, what curation and prompting lose", "nats", "Lemma 4.5", "worse", "synthetic"
     ),
     "information_synthetic_learner": Variable(
         "I(S_gen; W), information of the learner about the synthetic data",
@@ -126,7 +119,7 @@ _VARIABLES = {
         "bound of the generalization error after synthetic data", "loss", "Theorem 4.7", "worse"
     ),
     "bound_synthetic_sharp": Variable(
-        "sharp bound of the same error, with the mixture model's upper side of TV(D, D_gen)",
+        "sharp bound of the same error, with TV(D, D_gen) (of samples: a mixture's upper side)",
         "loss",
         "Theorem 4.7 (sharp)",
         "worse",
@@ -229,10 +222,7 @@ _VARIABLES = {
         "share of the synthetic labels that are wrong", "1", "Section 3.1", "worse"
     ),
     "novel_share": Variable(
-        "share of the synthetic data on the task and beyond the anchors",
-        "1",
-        "Section 3.1",
-        "better",
+        "share of the synthetic data on the task, beyond the anchors", "1", "Section 3.1", "better"
     ),
     "effective_components": Variable(
         "exp of the entropy of the weights, effective components", "1", "Section 3.1"
@@ -286,11 +276,7 @@ _VARIABLES = {
         rows="synthetic",
     ),
     "curation_leak": Variable(
-        "δ_ε = I(S_gen; W) − I(M(p); W), what curation leaks",
-        "nats",
-        "Lemma 4.5",
-        "worse",
-        "synthetic",
+        "δ_ε = I(S_gen; W) − I(M(p); W), curation's leak", "nats", "Lemma 4.5", "worse", "synthetic"
     ),
     "prompting_inefficiency": Variable(
         "δ_p = λ I(e_p; M(p)) − I(h(e_p); M(p))", "nats", "Lemma 4.5", "worse", "synthetic"
@@ -348,10 +334,10 @@ _VARIABLES = {
         "ΔI of the outputs that a filter dropped", "nats", "Definition 4.2", rows="synthetic"
     ),
     "information_prompt_output_kept": Variable(
-        "information of the prompt in the outputs kept", "nats", "Lemma 4.5", rows="synthetic"
+        "information of the prompt in outputs kept", "nats", "Lemma 4.5", rows="synthetic"
     ),
     "information_prompt_output_dropped": Variable(
-        "information of the prompt in the outputs dropped", "nats", "Lemma 4.5", rows="synthetic"
+        "information of the prompt in outputs dropped", "nats", "Lemma 4.5", rows="synthetic"
     ),
     "kept_share": Variable("share of the outputs that a filter kept", "1", "Section 3.1"),
     "prompt_ignored_share": Variable(
@@ -395,10 +381,7 @@ _VARIABLES = {
         "worse",
     ),
     "bound_cmi_binary_kl": Variable(
-        "bound of the gap by binary KL and samplewise CMI",
-        "loss",
-        "Hellström & Durisi 2022",
-        "worse",
+        "bound of the gap by binary KL, samplewise CMI", "loss", "Hellström & Durisi 2022", "worse"
     ),
     "bound_cmi_loss_difference_conditional": Variable(
         "bound of the gap by the CMI of loss differences", "loss", "Wang & Mao 2023", "worse"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,7 +37,8 @@ def read_sites(given: Iterable[str]) -> dict[str, np.ndarray]:
 def read_site(path: Path, site: str) -> np.ndarray:
     """Rows (n, d), or data sets (R, n, d) of an array with three dimensions or of a folder.
 
-    Letters and counts (a whole-number type) stay whole numbers.
+    Letters and counts (a whole-number type) stay whole numbers. The columns of an array are taken
+    as they are; those of a table have to be measurements.
 
     Raises:
         ValueError: as `read_sites`.
@@ -55,9 +57,13 @@ def read_site(path: Path, site: str) -> np.ndarray:
         return np.stack(sets)
     if path.suffix == ".npy":
         array = load(path)["embedding"]
-        if array.dtype.kind in "iub" or (array.ndim == 3 and array.dtype.kind == "f"):
+        if array.dtype.kind in "iubf":
             return _checked(array, path)
-    rows = read_rows(path, site)
+    try:
+        rows = read_rows(path, site)
+    except ValueError as error:  # programs of processes have no options for columns
+        way = "(the columns of an array, .npy, are taken as they are)"
+        raise ValueError(re.sub(r"\(--ignore .*\)$", way, str(error))) from error
     if rows.embedding is None:
         raise ValueError(f"Expected numbers in {path}; got text: embed it first")
     return _checked(np.asarray(rows.embedding), path)
