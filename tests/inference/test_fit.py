@@ -226,7 +226,7 @@ def test_table_names_components_and_audit(rows, capsys, tmp_path):
         (["ROWS", "--components", "3..2"], "distinct values"),
         (["ROWS", "--components", "2,2"], "distinct values"),
         (["ROWS", "--components", "2..x"], "1 or more"),
-        (["ROWS", "--components", "2", "--draws", "0"], "1 or more"),
+        (["ROWS", "--components", "2", "--draws", "0"], "2 or more"),
         (["ROWS", "--components", "2", "--concentration", "0"], "above 0"),
         (["ROWS", "--components", "2", "--concentration", "inf"], "above 0"),
         (["ROWS", "--components", "2", "--engine", "em"], "em"),

@@ -77,7 +77,7 @@ def rows_without_density():
         "points": (np.repeat(random.normal(size=(5, 4)), 80, 0), "5 distinct rows of 400"),
         "inflated": (inflated, "got 0 in 30% of the rows of column 2"),
         "far": (far, "1e\\+08 in row 400, column"),
-        "sentinel": (sentinel, "-9999 in row 0, column"),
+        "sentinel": (sentinel, "-9999 in 4 of 400 rows of column 0, the first row 0"),
         "one": (one, "1e\\+06 in row 299, column 0"),
     }
 
