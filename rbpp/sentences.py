@@ -21,7 +21,7 @@ _SMALL_INFORMATION = 0.01
 
 def trust(checks: Sequence[Check]) -> str:
     """Whether a check speaks against a result."""
-    against = [check.statement for check in violations(checks)]
+    against = [f"“{check.statement}”" for check in violations(checks)]
     if not against:
         undecided = sum(check.verdict == "undecided" for check in checks)
         rest = f", and {undecided} of {len(checks)} do not decide" if undecided else ""
