@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rbpp.data import columnar
@@ -253,7 +254,7 @@ def of_split(tables: Sequence[Table], split: str | None) -> list[Table]:
             tables[0].origin,
             "one data set",
             f"the splits {', '.join(found)} in the field {name!r}: choose one with --split "
-            f"{found[0]}, or read all with --ignore {name}",
+            f"{found[0]}, or read all with --ignore {quote(name)}",
         )
     if split is not None and split not in found:
         refuse(tables[0].origin, f"one of the splits {', '.join(found)}", split)

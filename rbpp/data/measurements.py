@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from shlex import quote
 from typing import Literal, NamedTuple, NoReturn
 
 import numpy as np
@@ -57,7 +58,7 @@ def number_columns(
         elif column_kinds.are_categories(values):
             categories[name] = ["" if value is None else str(value) for value in values]
         else:
-            got = f"{str(values[found])[:40]!r} (--ignore {name} leaves the column out)"
+            got = f"{str(values[found])[:40]!r} (--ignore {quote(name)} leaves the column out)"
             refuse(table.place(found, name), "a number", got)
     if not chosen and not categories:
         whole = [place for place, one in enumerate(numbers) if (one == np.round(one)).all()]
@@ -71,7 +72,7 @@ def _refuse_column(table: Table, name: str, what: str) -> NoReturn:
     refuse(
         f"{table.origin}, field {name!r}",
         "measurements",
-        f"{what} (--ignore {name} leaves it out, --columns {','.join(others[:3])}"
+        f"{what} (--ignore {quote(name)} leaves it out, --columns {','.join(others[:3])}"
         f"{',…' if len(others) > 3 else ''} names what to read)",
     )
 
@@ -209,7 +210,7 @@ def units(
         name = names[constant[0]]
         raise ValueError(
             f"Expected columns that vary; got {name!r} with the same number in every row "
-            f"(--ignore {name} leaves it out)"
+            f"(--ignore {quote(name)} leaves it out)"
         )
     varying = np.delete(spread, constant)
     ratio = varying.max() / varying.min() if len(varying) else 1.0
@@ -253,7 +254,7 @@ def encoded(
         if len(values) < 2:
             raise ValueError(
                 f"Expected columns that vary; got {name!r} with the same word in every row "
-                f"(--ignore {name} leaves it out)"
+                f"(--ignore {quote(name)} leaves it out)"
             )
         one_hot = np.eye(len(values))[index] - share
         blocks.append(one_hot / np.sqrt(1 - np.square(share).sum()))

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -254,7 +255,7 @@ def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | 
     kinds = [name for name in others if column_kinds.are_categories(columns[name])]
     for name in words:
         if name in table.indices:
-            got = f"a saved index (--ignore {name} leaves it out)"
+            got = f"a saved index (--ignore {quote(name)} leaves it out)"
             refuse(f"{table.origin}, field {name!r}", "text or measurements", got)
     if numbers and not vectors and not talks and others == kinds:
         return [], None
@@ -286,7 +287,8 @@ def _of_columns(
         found, numbers, kinds = measurements.number_columns(table, reading.columns, labels)
         if kinds and reading.numbers_only:
             name, values = next(iter(kinds.items()))
-            way = f"(--ignore {name} leaves it out, --columns {','.join(found[:3])} names columns)"
+            others = ",".join(found[:3])
+            way = f"(--ignore {quote(name)} leaves it out, --columns {others} names columns)"
             got = f"{values[0][:40]!r} {way}"
             refuse(table.place(0, name), "a number", got)
         if not parts:
