@@ -71,7 +71,9 @@ def test_posterior_of_the_readme_is_the_closed_form(margin):
     assert centre.std() == pytest.approx(sd, rel=4 / math.sqrt(2000))
 
 
-@pytest.mark.parametrize("engine", ["auto", "hmc", "nuts", "svi"])
+@pytest.mark.parametrize(
+    "engine", ["auto", "hmc", pytest.param("nuts", marks=pytest.mark.slow), "svi"]
+)
 def test_letters_have_their_exact_posterior(engine):
     """P(kind | rows) with all normals integrated out by hand."""
     rows = torch.full((5, 1), 1.2, dtype=torch.float64)
