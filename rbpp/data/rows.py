@@ -227,9 +227,9 @@ def is_text_field(data: Any, name: str) -> bool:
 
 def _split_array(table: Table, reading: Reading) -> Table:
     """The columns of an array by their places, `column 1` and on, where some are chosen."""
-    *others, array = table.columns.values()
     named = any(_PLACE.fullmatch(name) for name in (*reading.columns, *reading.ignore))
-    if not named or others or not isinstance(array, np.ndarray) or array.ndim != 2:
+    array = next(iter(table.columns.values()), None)
+    if not named or len(table.columns) > 1 or not isinstance(array, np.ndarray) or array.ndim != 2:
         return table
     return replace(table, columns={f"column {n}": column for n, column in enumerate(array.T, 1)})
 
