@@ -516,8 +516,7 @@ def test_splits_must_be_chosen(tmp_path):
 def test_rows_without_a_column_are_refused_by_the_file(tmp_path):
     rows = pyarrow.table({"a": [1.0, 2.0]}).select([])
     path = tmp_path / "none.arrow"
-    with pyarrow.OSFile(str(path), "wb") as sink:
-        with pyarrow.ipc.new_file(sink, rows.schema) as writer:
-            writer.write_table(rows)
+    with pyarrow.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_file(sink, rows.schema) as file:
+        file.write_table(rows)
     with pytest.raises(ValueError, match=r"none\.arrow: Expected .* got none"):
         read_rows(path, "anchor")
