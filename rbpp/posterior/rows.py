@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rbpp.data.arrays import load
-from rbpp.data.rows import read_rows
+from rbpp.data.rows import Reading, read_rows
 
 # One data set per file, of these endings, in a folder of several.
 _ENDINGS = (".npy", ".npz", ".csv", ".parquet", ".json", ".jsonl")
@@ -55,12 +55,16 @@ def read_site(path: Path, site: str) -> np.ndarray:
                 f"Expected data sets of {site} of one shape (rows, columns); got {listed}"
             )
         return np.stack(sets)
+    reading = None
     if path.suffix == ".npy":
         array = load(path)["embedding"]
-        if array.dtype.kind in "iubf":
+        if array.dtype.kind in "iub" or (array.ndim == 3 and array.dtype.kind == "f"):
             return _checked(array, path)
+        if array.ndim == 2:
+            names = tuple(f"column {place}" for place in range(1, array.shape[1] + 1))
+            reading = Reading(columns=names)
     try:
-        rows = read_rows(path, site)
+        rows = read_rows(path, site, reading=reading)
     except ValueError as error:  # programs of processes have no options for columns
         way = "(the columns of an array, .npy, are taken as they are)"
         raise ValueError(re.sub(r"\(--ignore .*\)$", way, str(error))) from error
