@@ -140,33 +140,21 @@ def train(
     generator: torch.Generator,
 ) -> Weights:
     """All weights trained on texts (N, T) of tokens, by Adam with a rate that falls to zero."""
-    with torch.random.fork_rng():
-        torch.manual_seed(generator.initial_seed())  # dropout takes no generator
-        return _train(weights, texts, steps, batch, rate, dropout, generator)
-
-
-def _train(
-    weights: Weights,
-    texts: Tensor,
-    steps: int,
-    batch: int,
-    rate: float,
-    dropout: float,
-    generator: torch.Generator,
-) -> Weights:
     weights = {name: value.clone().requires_grad_() for name, value in weights.items()}
     optimizer = torch.optim.AdamW(weights.values(), lr=rate, weight_decay=0.05, betas=(0.9, 0.98))
-    for step in range(steps):
-        chosen = torch.randint(len(texts), (batch,), generator=generator).to(texts.device)
-        rows = texts[chosen].long()
-        for group in optimizer.param_groups:
-            group["lr"] = rate * _schedule(step, steps)
-        found = logits(weights, rows[:, :-1], dropout=dropout)
-        loss = functional.cross_entropy(found.flatten(0, 1), rows[:, 1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
-        optimizer.step()
+    with torch.random.fork_rng():
+        torch.manual_seed(generator.initial_seed())  # dropout takes no generator
+        for step in range(steps):
+            chosen = torch.randint(len(texts), (batch,), generator=generator).to(texts.device)
+            rows = texts[chosen].long()
+            for group in optimizer.param_groups:
+                group["lr"] = rate * _schedule(step, steps)
+            found = logits(weights, rows[:, :-1], dropout=dropout)
+            loss = functional.cross_entropy(found.flatten(0, 1), rows[:, 1:].flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
+            optimizer.step()
     return {name: value.detach() for name, value in weights.items()}
 
 
