@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from rbpp.processes.process import load_process
-from rbpp.processes.row_density import row_mixture
 from rbpp.processes.simulation import simulate
+from tests.processes.row_density import row_mixture
 
 
 def test_parts_are_named_and_in_order():

@@ -8,8 +8,8 @@ import torch
 from rbpp.processes.density import log_density
 from rbpp.processes.loading import find_model
 from rbpp.processes.process import load_process
-from rbpp.processes.row_density import row_mixture
 from rbpp.processes.simulation import simulate
+from tests.processes.row_density import row_mixture
 
 
 def grid(low, high, count):

@@ -18,8 +18,8 @@ from rbpp.processes.density import log_density
 from rbpp.processes.handlers import CHAIN_SITES, running
 from rbpp.processes.interventions import evidence, plain_run
 from rbpp.processes.process import load_process
-from rbpp.processes.row_density import row_mixture
 from rbpp.processes.simulation import simulate
+from tests.processes.row_density import row_mixture
 
 SHIPPED = [
     "gaussian_mixture",

@@ -1,4 +1,4 @@
-"""The distribution of one row in closed form, where a process has one: mixtures of Gaussians."""
+"""The distribution of one row in closed form, which the log densities of processes are held to."""
 
 from __future__ import annotations
 
