@@ -7,9 +7,9 @@ from torch.distributions import Normal
 
 from rbpp.processes.process import load_process
 from rbpp.processes.replicas import Replicas
-from rbpp.processes.row_density import row_mixture
 from rbpp.theory.total_variation import between_free_and_curated_rows, total_variation
 from tests import processes_by_users as processes
+from tests.processes.row_density import row_mixture
 
 WORLDS = 4
 ERRORS = 4.0
