@@ -119,7 +119,7 @@ _VARIABLES = {
         "bound of the generalization error after synthetic data", "loss", "Theorem 4.7", "worse"
     ),
     "bound_synthetic_sharp": Variable(
-        "sharp bound of the same error, with TV(D, D_gen) (of samples: a mixture's upper side)",
+        "sharp bound of the same error, with TV(D, D_gen), of samples under a mixture model",
         "loss",
         "Theorem 4.7 (sharp)",
         "worse",
