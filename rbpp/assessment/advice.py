@@ -67,7 +67,8 @@ def missed_in_words(assessment: Assessment) -> str:
         whole = "spread thinly: no component as a whole"
     else:
         return "Nothing of the task is missed."
-    return f"{share} of the task is missed, at most {quantity(most, share=True)}, {whole}."
+    upper = f"at most {quantity(most, share=True)} if that is unlike the synthetic rows"
+    return f"{share} of the task is missed, {upper}, {whole}."
 
 
 def _drop(assessment: Assessment, verdict: str) -> str:
@@ -85,8 +86,9 @@ def _drop(assessment: Assessment, verdict: str) -> str:
     if verdict == "unclear" and least is not None and most is not None:
         ends = f"{quantity(least.value, share=True)} and {quantity(most.value, share=True)}"
         return (
-            f"Mark twenty rows before you drop any: between {ends} are off the task, and {rows} "
-            "look so. --ask FILE.csv writes them, rbpp mark FILE.csv asks, --marks FILE.csv counts."
+            f"Mark twenty rows before you drop any: the share has ends of {ends}, and {rows} look "
+            "off the task. --ask FILE.csv writes them, rbpp mark FILE.csv asks, --marks FILE.csv "
+            "counts."
         )
     if verdict == "unclear":
         return "Give more rows of the task, or an embedding of what rows are about: see the checks."
@@ -108,7 +110,10 @@ def _generate(assessment: Assessment, verdict: str) -> str:
         )
     if verdict == "unclear" and "uncovered_share_at_most" in assessment.numbers:
         most = quantity(assessment.numbers["uncovered_share_at_most"].value, share=True)
-        return f"Up to {most} of the task may be missed: more rows of the task would tell."
+        return (
+            f"Up to {most} of the task may be missed if that is unlike the synthetic rows: "
+            "more rows of the task would tell."
+        )
     return ""
 
 

@@ -117,9 +117,8 @@ def _off_task(
         f": at least {_percent(least)} whatever the style, and at most {_percent(most)} if "
         f"what is off the {task} is unlike it"
     )
-    classes = shares.limits.get(f"{name}_at_most_with_classes")
-    if classes is not None:
-        sentence += f" ({_percent(classes)} if another class of the task counts too)"
+    other = f"another class of the {task}"
+    sentence += _classes(name, shares, other) or f" ({other} is not counted: --label-field does)"
     more = "; twenty marked rows settle it (--ask FILE)" if most - least > WIDE else ""
     return _told(question, sentence, draws[name], ends, more)
 
@@ -133,9 +132,16 @@ def _missed(
     least, most = ends = _ends(name, shares)
     sentence = (
         f"{_share(draws[name])} of the {task}{_halves(name, references, task)}: at least "
-        f"{_percent(least)} and at most {_percent(most)}"
+        f"{_percent(least)}, and at most {_percent(most)} if what it misses is unlike it"
     )
+    sentence += _classes(name, shares, "a class that it leaves out")
     return _told(question, sentence, draws[name], ends)
+
+
+def _classes(name: str, shares: Shares, other: str) -> str:
+    """The upper end that counts classes too, in brackets; empty without classes."""
+    most = shares.limits.get(f"{name}_at_most_with_classes")
+    return "" if most is None else f" ({_percent(most)} if {other} counts too)"
 
 
 def _told(
