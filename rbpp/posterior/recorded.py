@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,7 +88,7 @@ def folded(graph: GraphModule) -> GraphModule:
     Args:
         graph: pure: nothing in it is written in place.
     """
-    known: dict[Node, object] = {}
+    known: dict[Node, Any] = {}
     seen: dict[tuple[object, str], Node] = {}
     for node in list(graph.graph.nodes):
         if node.op == "get_attr":
