@@ -21,8 +21,8 @@ from torch.fx.node import map_arg
 from rbpp.internals import operations
 
 Pair = tuple[Tensor, Tensor]
-# Calls at one shape after which a recording pays for itself: it takes as long as about 200.
-_WORTH = 200
+# Calls at one shape after which a recording pays for itself: the first takes as long as about 300.
+_WORTH = 300
 # Values that are handed on as they are, once nothing is written in place.
 _SAME = {
     torch.ops.aten.detach.default,
