@@ -151,9 +151,9 @@ def run(arguments: argparse.Namespace) -> command.Done:
     if arguments.store is not None:
         files[arguments.store] = result.store
     if arguments.report is not None:
-        from rbpp.assessment.comparison_report import write_comparison
+        from rbpp.assessment.report import write_report
 
-        files[arguments.report] = lambda path: write_comparison(
+        files[arguments.report] = lambda path: write_report(
             result, path, hdi_prob=arguments.hdi_prob
         )
     if arguments.markdown is not None:

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from rbpp import inference_data, validate
-from rbpp.assessment.answers import answers
-from rbpp.assessment.assessment import Assessment, Number, headline
+from rbpp.assessment.answers import answers, headline
+from rbpp.assessment.assessment import Assessment, Number
 from rbpp.assessment.density_terms import Densities, find_densities
 from rbpp.assessment.learned_terms import Learned, Variation, learned_terms
 from rbpp.assessment.marks import read_marks

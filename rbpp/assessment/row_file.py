@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rbpp.assessment.answers import Likely, task_name, which_rows
-from rbpp.assessment.assessment import Assessment, headline
+from rbpp.assessment.answers import Likely, headline, task_name, which_rows
+from rbpp.assessment.assessment import Assessment
 from rbpp.assessment.sources import Sources
 from rbpp.assessment.tables import place_rows
 from rbpp.compute import Compute
