@@ -155,7 +155,6 @@ def _assessed(arguments: argparse.Namespace) -> tuple[Assessment, list[str]]:
             fields,
             representation,
             sampling=sampling,
-            seed=arguments.seed,
             compute=compute,
         )
         result = assess_sources(
@@ -165,7 +164,6 @@ def _assessed(arguments: argparse.Namespace) -> tuple[Assessment, list[str]]:
             components=arguments.components,
             chains=arguments.chains,
             draws=arguments.draws,
-            seed=arguments.seed,
             compute=compute,
         )
         failures = []

@@ -238,13 +238,8 @@ def _vectors(arguments: argparse.Namespace) -> tuple[np.ndarray, dict[str, Any]]
         embedding_field=arguments.embedding_field,
         reading=reading(arguments, numbers_only=True),
     )
-    (vectors,), made = embed(
-        [source],
-        model=arguments.embedding_model,
-        device=arguments.device,
-        seed=arguments.seed,
-        quiet=arguments.quiet,
-    )
+    with options.open_compute(arguments) as compute:
+        (vectors,), made = embed([source], model=arguments.embedding_model, compute=compute)
     if source.text is None and arguments.dimension is None:
         return vectors, {"embedding": str(made)}
     projection = principal_components([vectors], arguments.dimension)

@@ -31,7 +31,6 @@ class LogRatio:
             fits on 3/7 of those, for the learning curve.
         at_second: (J, n2), log p/q at rows of Q.
         occupancy: (2, K), rows of each sample in each component of the pooled mixture.
-        coefficients: (C,), of the candidate log ratios, mean over folds.
     """
 
     first: WeightedRows
@@ -39,7 +38,6 @@ class LogRatio:
     at_first: Array
     at_second: Array
     occupancy: Array
-    coefficients: Array
 
     @property
     def dimension(self) -> int:
@@ -58,16 +56,7 @@ class LogRatio:
         return min(1.0, self.dimension * components * rate / 2)
 
 
-def log_ratio(
-    first: Any,
-    second: Any,
-    *,
-    first_unit: Any = None,
-    second_unit: Any = None,
-    first_weight: Any = None,
-    second_weight: Any = None,
-    seed: int = 0,
-) -> LogRatio:
+def log_ratio(first: Any, second: Any, *, seed: int = 0) -> LogRatio:
     """Fit log p/q of two samples of rows.
 
     One mixture is fitted to the pooled rows without labels and adapted to each sample in closed
@@ -76,12 +65,7 @@ def log_ratio(
     values are out of fold, by folds of whole units.
 
     Args:
-        first: (n1, d), rows of P.
-        second: (n2, d), rows of Q.
-        first_unit, second_unit: labels of the independent units of rows, such as the prompt that a
-            row comes from; by default each row is one.
-        first_weight, second_weight: what each row counts; by default 1. Copies of one row may share
-            a weight of 1.
+        first, second: rows (n1, d) of P and (n2, d) of Q; each an array or a `Sample`.
         seed: of folds and of the pooled mixture's start.
 
     Raises:
@@ -92,8 +76,7 @@ def log_ratio(
     >>> bool(abs(ratio.at_first[0].mean()) < 0.05)
     True
     """
-    one = weighted_rows("first", first, first_unit, first_weight)
-    other = weighted_rows("second", second, second_unit, second_weight)
+    one, other = weighted_rows("first", first), weighted_rows("second", second)
     if one.rows.shape[1] != other.rows.shape[1]:
         raise ValueError(
             "Expected two samples of one dimension; got "
@@ -139,7 +122,6 @@ def log_ratio(
         at_first=values[:, source == 0],
         at_second=values[:, source == 1],
         occupancy=occupancy,
-        coefficients=beta[0].mean(0),
     )
 
 

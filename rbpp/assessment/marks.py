@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from rbpp import validate
 from rbpp.assessment.mark_sheet import Sheet
+from rbpp.assessment.weighted_rows import DRAWS, Array, Draws
 from rbpp.files import written_whole
-
-Array = NDArray[np.float64]
 
 COLUMNS = ("row", "id", "text", "off_task", "digest")
 ROWS = 20
@@ -167,10 +166,8 @@ def read_marks(
 def share_from_marks(
     score: np.ndarray,
     marks: Mapping[int, bool],
-    *,
+    draws: Draws = DRAWS,
     weights: np.ndarray | None = None,
-    num_samples: int = 1000,
-    seed: int = 0,
 ) -> MarkedShare:
     """Posterior of the share off task given marks, P(yᵢ = 1) = σ(a + b (zᵢ − m)).
 
@@ -180,9 +177,8 @@ def share_from_marks(
     Args:
         score: z of every row (n,).
         marks: row to whether it is off the task, one or more.
+        draws: of the share.
         weights: of the rows (n,), such as 1 / copies of each; 1 by default.
-        num_samples: draws of the share.
-        seed: of the draws.
 
     Raises:
         ValueError: if there are no marks, one is out of range, or a score is not finite.
@@ -195,10 +191,10 @@ def share_from_marks(
     weights = np.ones(len(score)) if weights is None else np.asarray(weights, dtype=float)
     if weights.shape != score.shape or (weights <= 0).any():
         raise ValueError(f"Expected weights above 0 of {len(score)} rows; got {weights.shape}")
-    random = np.random.default_rng([seed, 4])
-    draws, probability = _posterior(score, marks, 0.0, weights, num_samples, random)
-    wrong, _ = _posterior(score, marks, ONE_IN_TWENTY, weights, num_samples, random)
-    return MarkedShare(draws, probability, wrong)
+    random = np.random.default_rng([draws.seed, 4])
+    shares, probability = _posterior(score, marks, 0.0, weights, draws.count, random)
+    wrong, _ = _posterior(score, marks, ONE_IN_TWENTY, weights, draws.count, random)
+    return MarkedShare(shares, probability, wrong)
 
 
 def _posterior(

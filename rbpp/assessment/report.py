@@ -159,7 +159,7 @@ def _term(name: str, table: Mapping[str, Term], references: Mapping[str, float])
     number, _, interval = term_quantity(name, table).partition(" (")
     reference = quantity(references[name], share=share) if name in references else ""
     units = "" if known is None or known.units == "1" else known.units
-    meaning = name if known is None else known.long_name
+    meaning = name if known is None else known.meaning
     return [name, number, interval.removesuffix(")"), reference, units, meaning]
 
 

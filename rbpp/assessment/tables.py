@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from rbpp.assessment.labels import wrong_labels
@@ -18,8 +17,7 @@ from rbpp.assessment.neighbours import nearest
 from rbpp.assessment.pooled_mixture import fit_mixture
 from rbpp.assessment.share_terms import Shares
 from rbpp.assessment.sources import Sources
-
-Array = NDArray[np.float64]
+from rbpp.assessment.weighted_rows import Array, Draws
 
 # Principal components of the mixture that the map shows.
 _DIMENSION = 8
@@ -64,9 +62,7 @@ def default_components(rows: int) -> int:
     return min(20, max(4, rows // 40))
 
 
-def find_components(
-    sources: Sources, count: int | None, *, num_samples: int, seed: int
-) -> Components:
+def find_components(sources: Sources, count: int | None, drawn: Draws) -> Components:
     """Fit a mixture to the rows of all sources, and draw the weights that each gives it.
 
     A source's weights have a Dirichlet posterior, of a sparse prior and its independent rows.
@@ -81,20 +77,20 @@ def find_components(
         count = min(default_components(most), most)
     if not isinstance(count, int | np.integer) or not 1 <= count <= most:
         raise ValueError(f"Expected components from 1 to the {most} rows; got {count}")
-    random = np.random.default_rng([seed, 7])
+    random = np.random.default_rng([drawn.seed, 7])
     table = whitened(rows, weight)
     mixture = fit_mixture(table, weight, int(count), random)
     joint = mixture.log_joint(np.square(mixture.standardized(table)).sum(-1))
     member = np.exp(joint - logsumexp(joint, axis=0)).T
     ends = np.cumsum([len(sources.rows[name]) for name in sources.names])[:-1]
     members = dict(zip(sources.names, np.split(member, ends), strict=True))
-    drawn = []
+    weights = []
     for name, own in members.items():
         mass = own.T @ sources.weights(name)
         units = int(sources.units(name).max()) + 1
         mass = mass * min(1.0, units / mass.sum())
-        drawn.append(random.dirichlet(mass + 0.5 / len(mass), num_samples))
-    return Components(members, np.stack(drawn, 1))
+        weights.append(random.dirichlet(mass + 0.5 / len(mass), drawn.count))
+    return Components(members, np.stack(weights, 1))
 
 
 def row_table(sources: Sources, shares: Shares, components: Components) -> pd.DataFrame:
@@ -183,9 +179,7 @@ def component_table(sources: Sources, components: Components, rows: pd.DataFrame
     return pd.DataFrame(lines).set_index("component")
 
 
-def label_table(
-    sources: Sources, *, num_samples: int, seed: int
-) -> tuple[pd.DataFrame | None, dict[str, Any], str]:
+def label_table(sources: Sources, drawn: Draws) -> tuple[pd.DataFrame | None, dict[str, Any], str]:
     """Labels that are wrong, missing or too few among the synthetic rows.
 
     Returns:
@@ -208,7 +202,7 @@ def label_table(
         real_rows = torch.as_tensor(sources.content(sources.task)[known]).double()
         real_labels = torch.tensor([number[real[i]] for i in known])
     try:
-        found = wrong_labels(vectors, labels, len(names), real_rows, real_labels, seed)
+        found = wrong_labels(vectors, labels, len(names), real_rows, real_labels, drawn.seed)
     except ValueError as error:
         return None, {}, str(error)
     wrong = np.full(len(made), np.nan)
@@ -217,15 +211,15 @@ def label_table(
     for row, guess in zip(place, found.suggested, strict=True):
         suggested[row] = names[int(guess)]
     counts = np.bincount(labels.numpy(), minlength=len(names))
-    random = np.random.default_rng([seed, 8])
-    own = random.dirichlet(counts + 0.5, num_samples)
+    random = np.random.default_rng([drawn.seed, 8])
+    own = random.dirichlet(counts + 0.5, drawn.count)
     table = pd.DataFrame({"label": names, "rows": counts, "share": counts / counts.sum()})
     if real_labels is not None:
         task = np.bincount(real_labels.numpy(), minlength=len(names))
-        drawn = random.dirichlet(task + 0.5, num_samples)
+        wanted = random.dirichlet(task + 0.5, drawn.count)
         table["task_share"] = task / task.sum()
-        table["p_missing"] = (own < MISSING * drawn).mean(0)
-        table["p_too_few"] = (own < RARE * drawn).mean(0)
+        table["p_missing"] = (own < MISSING * wanted).mean(0)
+        table["p_too_few"] = (own < RARE * wanted).mean(0)
     columns = {
         "wrong_label": wrong,
         "suggested_label": suggested,

@@ -112,26 +112,27 @@ def channel_information(
         "draws": draws,
         "seed": compute.seed,
     }
+    idata = inference_data.make(
+        inference_data.from_estimates(terms),
+        observed_data={"surprise": -data.own, "prompt_information": information},
+        constant_data=settings,
+        dims={"surprise": ["row"], "prompt_information": ["row", "side"]},
+        coords={"side": ["lower", "upper"]},
+    )
+    row_counts = {"synthetic": len(data)} | {
+        f"{name}_{rows}{side}": int((weights > 0).sum())
+        for name in ("information_gain", "information_prompt_output")
+        for rows, weights in sets.items()
+        if rows != ALL
+        for side in ("", "_lower", "_upper", "_mcse", "_lower_mcse", "_upper_mcse")
+    }
     return ChannelInformation(
-        idata=inference_data.make(
-            inference_data.from_estimates(terms),
-            observed_data={"surprise": -data.own, "prompt_information": information},
-            constant_data=settings,
-            dims={"surprise": ["row"], "prompt_information": ["row", "side"]},
-            coords={"side": ["lower", "upper"]},
-        ),
+        idata=idata,
         checks=channel_checks(data, found, information, refused),
         settings=settings,
-        headline=headline(data, information, refused),
+        headline=headline(idata, data, information, row_counts, refused),
         notes=_notes(data, found),
-        row_counts={"synthetic": len(data)}
-        | {
-            f"{name}_{rows}{side}": int((weights > 0).sum())
-            for name in ("information_gain", "information_prompt_output")
-            for rows, weights in sets.items()
-            if rows != ALL
-            for side in ("", "_lower", "_upper", "_mcse", "_lower_mcse", "_upper_mcse")
-        },
+        row_counts=row_counts,
         data=data,
         prompt_information=information,
         refused=refused,

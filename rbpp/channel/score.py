@@ -202,7 +202,7 @@ class _Scoring:
         where = "without a prompt" if prompt < 0 else f"under {prompts[prompt]}"
         raise ValueError(
             f"{outputs[output]}: Expected numbers from the model; got nan or infinity for this "
-            f"output {where} (--dtype float32 has a wider range)"
+            f"output {where} (dtype='float32' has a wider range)"
         )
 
     def batches(self, pairs: np.ndarray) -> list[list[int]]:

@@ -18,6 +18,7 @@ from rbpp.assessment.learned_information import (
     resampled,
 )
 from rbpp.assessment.sources import Fields, read_sources
+from rbpp.assessment.weighted_rows import Draws
 from rbpp.estimate import exactly
 from rbpp.processes.process import load_process
 from rbpp.processes.simulation import simulate
@@ -42,7 +43,7 @@ def ratio_to_truth(count, seed, skew=False):
     """I(S; W) by the bootstrap of one data set against that of 64 fresh ones: z and ratio."""
     source = generator(seed)
     learner = prepare(rows_of((count,), source, skew=skew), None, source)
-    drawn = information(learner, chains=2, draws=400, random=source)
+    drawn = information(learner, (2, 400), source)
     value, error = drawn.value, drawn.standard_error
     fresh = learner.prepared.fit(rows_of((1, 64, len(learner.rows)), source, skew=skew))
     truth = learner_information(fresh, 64, source, pairs=8)
@@ -70,7 +71,7 @@ def test_the_value_lies_in_the_sandwich_where_that_is_not_cut(margin):
     source = generator(0)
     learner = prepare(torch.randn(300, 1, generator=source, dtype=torch.float64), None, source)
     assert learner.prepared.start.components == 1
-    drawn = information(learner, chains=4, draws=200, random=source)
+    drawn = information(learner, (4, 200), source)
     value, error = drawn.value, drawn.standard_error
     fresh = learner.prepared.fit(
         torch.randn(1, 64, len(learner.rows), 1, generator=source, dtype=torch.float64)
@@ -90,7 +91,7 @@ def test_of_many_rows_half_a_log_2_is_known_per_parameter(margin):
     expected = (4 * (1 + 3 + 6) - 1) / 2 * math.log(2)
     for count in (500, 900):
         part = replace(learner, rows=learner.rows[:count], unit=learner.unit[:count])
-        drawn = information(part, chains=2, draws=200, random=source)
+        drawn = information(part, (2, 200), source)
         value, error = drawn.value, drawn.standard_error
         noise = math.hypot(value.std(), error.mean())
         # The spread is that of 12 draws: |t| with 11 degrees of freedom exceeds 4.5 once in 1,100.
@@ -128,7 +129,7 @@ def terms_of(scene, divergence=0.2, *, chains=2, draws=60, seed=0, at_least=None
     }
     variation = learned_terms.Variation(divergence, min(1.0, 2 * divergence), at_least or {})
     return learned_terms.learned_terms(
-        scene, divergences, variation, chains=chains, draws=draws, seed=seed
+        scene, divergences, variation, Draws(chains * draws, seed, chains)
     )
 
 
