@@ -28,7 +28,7 @@ from rbpp.checks import Verdict
 from rbpp.display import Terms, View, versions
 from rbpp.files import written_whole
 from rbpp.inference_data import terms_of
-from rbpp.plots.inline import inline_svg
+from rbpp.plots.style import inline_svg
 from rbpp.wording import GROUPS, is_main, is_share
 
 _FOLDER = Path(__file__).parent

@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn.linear_model import Ridge
 
 from rbpp.assessment import density_score, label_score, output_score
-from rbpp.assessment.labels import wrong_labels
+from rbpp.assessment.label_score import wrong_labels
 from rbpp.assessment.ranking import Decision, rank_sets
 from rbpp.assessment.ranking_probabilities import (
     Discrepancy,
