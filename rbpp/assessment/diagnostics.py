@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from rbpp.assessment.divergence import kl_divergence_of_samples, kl_gap_of_sampl
 from rbpp.assessment.log_ratio import LogRatio, log_ratio
 from rbpp.assessment.off_task import VectorKind, off_task, uncovered
 from rbpp.assessment.scores import LEAST_ROWS
-from rbpp.assessment.sources import SAMPLE_ROWS, Sources
+from rbpp.assessment.sources import Sources, random_places
 from rbpp.assessment.weighted_rows import Array, Draws, Sample
 from rbpp.compute import Compute
 
@@ -41,7 +41,8 @@ def diagnose(sources: Sources, draws: int, compute: Compute) -> dict[str, Diagno
         draws: of every term.
         compute: one task per version.
     """
-    sources = _sampled(sources, compute)
+    # Neighbours are sought among all pairs of rows.
+    sources = sources.select(random_places(sources, "diagnosed rows", compute))
     names = [name for name in sources.names if sources.roles[name] == "synthetic"]
     _ = sources.lifted and sources.content(names[0])  # cached once, and not in every task
     anchor = None
@@ -99,16 +100,3 @@ def _ratio(sources: Sources, name: str, seed: int) -> LogRatio:
 
 def _units(sources: Sources, *names: str) -> int:
     return min(len(np.unique(sources.units(name))) for name in names)
-
-
-def _sampled(sources: Sources, compute: Compute) -> Sources:
-    """At most `SAMPLE_ROWS` rows of each source: neighbours are sought among all pairs."""
-    rows, vectors = dict(sources.rows), dict(sources.vectors)
-    coordinates = dict(sources.coordinates)
-    for name, own in sources.vectors.items():
-        if len(own) > SAMPLE_ROWS:
-            random = np.random.default_rng([compute.spawn("diagnosed rows", name).seed])
-            place = np.sort(random.choice(len(own), SAMPLE_ROWS, replace=False))
-            rows[name] = rows[name].select(place)
-            vectors[name], coordinates[name] = own[place], coordinates[name][place]
-    return replace(sources, rows=rows, vectors=vectors, coordinates=coordinates)
