@@ -27,6 +27,7 @@ import numpy as np
 
 from rbpp.assessment.off_task import OffTask, off_task, uncovered
 from rbpp.assessment.style import auc
+from rbpp.assessment.weighted_rows import Draws
 from rbpp.data.rows import read_rows
 from rbpp.data.static_embedding import static_embedding
 
@@ -82,9 +83,9 @@ def planted(
     mixed = np.concatenate([clean[order[:kept]], foreign[random.permutation(len(foreign))[:extra]]])
     pure = clean[order[kept : kept + min(size, len(clean) - kept)]]
     found = (
-        off_task(pure, mixed, seed=seed)
+        off_task(pure, mixed, Draws(seed=seed))
         if part == "irrelevant"
-        else uncovered(mixed, pure, seed=seed)
+        else uncovered(mixed, pure, Draws(seed=seed))
     )
     area = auc(found.probability[:kept], found.probability[kept:]) if extra else float("nan")
     return Run(len(mixed), extra / len(mixed), found, area)

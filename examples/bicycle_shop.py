@@ -174,7 +174,7 @@ def vectors(texts: list[str]) -> np.ndarray:
     from rbpp.data.rows import read_rows
 
     rows = read_rows([{"text": text} for text in texts], "rows", text_fields=["text"])
-    found, _ = embed([rows], quiet=True)
+    found, _ = embed([rows])
     return np.asarray(found[0], dtype=np.float32)
 
 

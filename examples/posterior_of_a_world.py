@@ -25,7 +25,7 @@ def main(
     sources = [
         read_rows(records[role], role, text_fields=["text"]) for role in ("anchor", "synthetic")
     ]
-    vectors, _ = embed(sources, quiet=True)
+    vectors, _ = embed(sources)
     reduced = principal_components(vectors, 8)
     chosen = np.random.default_rng(0)
     anchor, synthetic = (

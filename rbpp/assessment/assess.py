@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from rbpp import inference_data, validate
-from rbpp.assessment.answers import answers
-from rbpp.assessment.assessment import Assessment, Number, headline
+from rbpp.assessment.answers import answers, headline
+from rbpp.assessment.assessment import Assessment, Number
 from rbpp.assessment.density_terms import Densities, find_densities
 from rbpp.assessment.learned_terms import Learned, Variation, learned_terms
 from rbpp.assessment.marks import read_marks
@@ -44,13 +43,12 @@ from rbpp.assessment.tables import (
     label_table,
     row_table,
 )
+from rbpp.assessment.weighted_rows import Draws
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.estimate import exactly
 
 __all__ = ["Assessment", "assess", "assess_sources"]
-
-Array = NDArray[np.float64]
 
 
 def assess(
@@ -103,7 +101,7 @@ def assess(
         "synthetic": synthetic,
     }
     sources = read_sources(
-        checked_roles(given), fields, representation, sampling=sampling, seed=seed, compute=compute
+        checked_roles(given), fields, representation, sampling=sampling, compute=compute
     )
     return assess_sources(
         sources,
@@ -112,7 +110,6 @@ def assess(
         components=components,
         chains=chains,
         draws=draws,
-        seed=compute.seed,
         compute=compute,
     )
 
@@ -125,7 +122,6 @@ def assess_sources(
     components: int | None = None,
     chains: int = 4,
     draws: int = 250,
-    seed: int = 0,
     compute: Compute | None = None,
 ) -> Assessment:
     """As `assess`, of sources that are read.
@@ -135,26 +131,22 @@ def assess_sources(
         representation: that the sources were read with: a number of principal components that the
             user gave is kept for divergences however few rows there are, and prompts and outputs
             are embedded in the same way.
-        marks, components, chains, draws, seed, compute: as for `assess`.
+        marks, components, chains, draws: as for `assess`.
+        compute: as for `assess`, with the seed.
     """
-    compute, representation = Compute.of(compute, seed), representation or Representation()
+    compute, representation = Compute.of(compute), representation or Representation()
     validate.count("chains", chains)
     validate.count("draws", draws, least=2)
-    count = chains * draws
+    drawn_by = Draws(chains * draws, compute.seed, chains)
     made = sources.rows["synthetic"]
     if isinstance(marks, Path | str):
         if "synthetic" in sources.places:
             raise ValueError("Expected sources that are read whole beside marks; got samples")
         marks = read_marks(marks, made.text if made.text is not None else made.ids, made.ids)
-    mixture = find_components(sources, components, num_samples=count, seed=compute.seed)
-    shares = find_shares(sources, marks=marks, num_samples=count, seed=compute.seed)
-    densities = find_densities(
-        sources,
-        offset=shares.style.offset,
-        given=representation.dimension is not None,
-        num_samples=count,
-        seed=compute.seed,
-    )
+    mixture = find_components(sources, components, drawn_by)
+    shares = find_shares(sources, drawn_by, marks)
+    given = representation.dimension is not None
+    densities = find_densities(sources, drawn_by, offset=shares.style.offset, given=given)
     drawn = {**shares.draws, **densities.draws, "effective_components": mixture.effective}
     # No total variation is below a share that one source has and the other lacks.
     least = {
@@ -163,9 +155,9 @@ def assess_sources(
     }
     for name in {"total_divergence", "distinguishability"} & set(drawn):
         drawn[name] = np.maximum(drawn[name], max(least.values()))
-    table, labels, why = label_table(sources, num_samples=count, seed=compute.seed)
+    table, labels, why = label_table(sources, drawn_by)
     terms = {
-        name: exactly(torch.as_tensor(value[:count]).reshape(chains, draws))
+        name: exactly(torch.as_tensor(value[: drawn_by.count]).reshape(drawn_by.shape))
         for name, value in drawn.items()
     }
     found, variation = densities.total_variation, None
@@ -174,20 +166,11 @@ def assess_sources(
         variation = Variation(upper, huber, least)
     elif shares.same:
         variation = Variation(0.0, 0.0, least)
-    learned = learned_terms(
-        sources, terms, variation, chains=chains, draws=draws, seed=compute.seed
-    )
+    learned = learned_terms(sources, terms, variation, drawn_by)
     terms |= learned.terms
     checks: list[Check] = []
     for rows in (one for one in sources.rows.values() if one.paired):
-        paired, check = paired_terms(
-            rows,
-            chains=chains,
-            draws=draws,
-            compute=compute.spawn("pairs"),
-            model=representation.model,
-            cache=representation.cache,
-        )
+        paired, check = paired_terms(rows, drawn_by, representation, compute.spawn("pairs"))
         terms |= paired
         checks.append(check)
     references = {**shares.references, **densities.references}
@@ -215,7 +198,7 @@ def assess_sources(
     ]
     if made.labels is not None:
         checks.append(_label_check(table, numbers, why))
-    weights = mixture.weights[:count].reshape(chains, draws, *mixture.weights.shape[1:])
+    weights = mixture.weights.reshape(*drawn_by.shape, *mixture.weights.shape[1:])
     idata = inference_data.make(
         {**inference_data.from_estimates(terms), "source_weights": weights},
         constant_data={

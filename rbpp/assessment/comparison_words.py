@@ -6,12 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from rbpp.assessment.comparison_rows import SURE
 from rbpp.assessment.diagnostics import Diagnostics
 from rbpp.assessment.ranking import Ranking
 from rbpp.wording import chance, listed
 
-# A difference is told with this probability, and a tie is called one.
-SURE = 0.95
 _FEW = ("every set has enough rows to be ranked", "there are enough real rows")
 # Share of a version's rows that are the reference's, beyond which its score is not one.
 _TAKEN = 0.01

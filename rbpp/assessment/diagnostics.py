@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rbpp.assessment.copies import copied_rows
 from rbpp.assessment.divergence import kl_divergence_of_samples, kl_gap_of_samples
 from rbpp.assessment.log_ratio import LogRatio, log_ratio
-from rbpp.assessment.off_task import off_task, uncovered
+from rbpp.assessment.off_task import VectorKind, off_task, uncovered
 from rbpp.assessment.scores import LEAST_ROWS
 from rbpp.assessment.sources import SAMPLE_ROWS, Sources
+from rbpp.assessment.weighted_rows import Array, Draws, Sample
 from rbpp.compute import Compute
 
-Array = NDArray[np.float64]
 _LEAST_UNITS, _LEAST_DRAWS = 16, 100
 
 
@@ -49,56 +47,43 @@ def diagnose(sources: Sources, draws: int, compute: Compute) -> dict[str, Diagno
     anchor = None
     if "anchor" in sources.names and _units(sources, "anchor", "target") >= _LEAST_UNITS:
         anchor = _ratio(sources, "anchor", compute.seed)
-    work = partial(_of, sources=sources, anchor=anchor, draws=draws, seed=compute.seed)
+    drawn = Draws(draws, compute.seed)
+
+    def work(name: str) -> Diagnostics:
+        return _of(name, sources, anchor, drawn)
+
     return dict(zip(names, compute.each(work, names, "diagnostics"), strict=True))
 
 
-def _of(
-    name: str, *, sources: Sources, anchor: LogRatio | None, draws: int, seed: int
-) -> Diagnostics:
+def _of(name: str, sources: Sources, anchor: LogRatio | None, drawn: Draws) -> Diagnostics:
     target, made = sources.content("target"), sources.content(name)
-    nothing = np.full(draws, np.nan)
+    nothing = np.full(drawn.count, np.nan)
     terms: dict[str, Array] = {"irrelevant_share": nothing, "uncovered_share": nothing}
     terms |= {"kl_synthetic": nothing, "kl_synthetic_coverage": nothing}
     numbers: dict[str, float] = {}
     refusals = []
-    lexical = sources.embedding.lexical
+    kind = VectorKind(lexical=sources.embedding.lexical)
     if min(len(target), len(made)) < LEAST_ROWS:
         refusals.append(f"shares need {LEAST_ROWS} rows on both sides")
     else:
-        off = off_task(
-            target,
-            made,
-            weights=sources.weights(name),
-            units=sources.units(name),
-            lexical=lexical,
-            num_samples=draws,
-            seed=seed,
-        )
-        missed = uncovered(
-            target,
-            made,
-            units=sources.units("target"),
-            lexical=lexical,
-            num_samples=draws,
-            seed=seed,
-        )
-        for term, found in (("irrelevant_share", off), ("uncovered_share", missed)):
-            if found.refusal:
-                refusals.append(found.refusal)
+        off = off_task(target, sources.sample(name), drawn, kind)
+        missed = uncovered(sources.sample("target"), made, drawn, kind)
+        for term, share in (("irrelevant_share", off), ("uncovered_share", missed)):
+            if share.refusal:
+                refusals.append(share.refusal)
             else:
-                terms[term] = found.draws
+                terms[term] = share.draws
     if _units(sources, name, "target") < _LEAST_UNITS:
         refusals.append(f"divergences need {_LEAST_UNITS} independent rows on both sides")
     else:
-        ratio = _ratio(sources, name, seed)
-        count = max(draws, _LEAST_DRAWS)
-        for term, direction in (("kl_synthetic", "forward"), ("kl_synthetic_coverage", "reverse")):
-            divergence = kl_divergence_of_samples(ratio, direction, draws=count, seed=seed)  # type: ignore[arg-type]
-            terms[term] = divergence.draws[:draws]
+        ratio, enough = _ratio(sources, name, drawn.seed), drawn.at_least(_LEAST_DRAWS)
+        found = {
+            "kl_synthetic": kl_divergence_of_samples(ratio, "forward", enough).draws,
+            "kl_synthetic_coverage": kl_divergence_of_samples(ratio, "reverse", enough).draws,
+        }
         if anchor is not None:
-            gap = kl_gap_of_samples(anchor, ratio, draws=count, seed=seed)
-            terms["kl_gap"] = gap.draws[:draws]
+            found["kl_gap"] = kl_gap_of_samples(anchor, ratio, enough).draws
+        terms |= {term: values[: drawn.count] for term, values in found.items()}
     if "anchor" in sources.names and len(sources.content("anchor")) >= 3:
         copied = copied_rows(made, sources.content("anchor"), target)
         numbers["copied_share"] = copied.copied_share
@@ -106,13 +91,10 @@ def _of(
 
 
 def _ratio(sources: Sources, name: str, seed: int) -> LogRatio:
-    return log_ratio(
-        sources.coordinates[name],
-        sources.coordinates["target"],
-        first_unit=sources.units(name),
-        second_unit=sources.units("target"),
-        seed=seed,
+    one, other = (
+        Sample(sources.coordinates[role], sources.units(role)) for role in (name, "target")
     )
+    return log_ratio(one, other, seed=seed)
 
 
 def _units(sources: Sources, *names: str) -> int:

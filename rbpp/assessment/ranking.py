@@ -32,6 +32,7 @@ from rbpp.assessment.ranking_sources import (
 )
 from rbpp.assessment.set_scores import SetScore, score_set, set_draws
 from rbpp.assessment.stored_ranking import Stored
+from rbpp.assessment.weighted_rows import Draws
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.randomness import spawn
@@ -41,7 +42,6 @@ from rbpp.randomness import spawn
 _LABELLED_SHARE = 1 / 3
 # Sets of fewer rows do not set the equal size: all the others would be cut to nothing.
 _LEAST_EQUAL_SIZE = 50
-EQUIVALENT_NATS = 0.02
 
 
 @dataclass(frozen=True)
@@ -89,19 +89,29 @@ class Ranking:
 
 
 @dataclass(frozen=True)
-class _Drawing:
-    """How probabilities and intervals are drawn."""
+class Decision:
+    """How it is decided which set is better.
 
-    draws: int
-    hdi_prob: float
-    equivalent: float
-    discrepancy: Discrepancy | None
-    seed: int
+    Attributes:
+        hdi_prob: probability of the intervals.
+        equivalent: nats a row within which two scores make no difference in practice.
+        equivalent_share: the same for shares.
+        discrepancy: between the score and what training gives; by default that of the kind of
+            score.
+
+    Raises:
+        ValueError: if one of them is out of range.
+    """
+
+    hdi_prob: float = 0.94
+    equivalent: float = 0.02
+    equivalent_share: float = 0.02
+    discrepancy: Discrepancy | None = None
 
     def __post_init__(self) -> None:
-        validate.count("draws", self.draws, least=2)
         validate.probability("hdi_prob", self.hdi_prob)
         validate.number("equivalent", self.equivalent, least=0)
+        validate.number("equivalent_share", self.equivalent_share, least=0)
 
 
 @dataclass(frozen=True)
@@ -121,13 +131,10 @@ class _Judged:
 def rank_sets(
     sets: Mapping[str, Source],
     real: Source,
+    decision: Decision | None = None,
     *,
     stored: Stored | None = None,
     draws: int = 2000,
-    hdi_prob: float = 0.94,
-    equivalent: float = EQUIVALENT_NATS,
-    discrepancy: Discrepancy | None = None,
-    seed: int = 0,
     compute: Compute | None = None,
 ) -> Ranking:
     """Rank sets by what is learned from them about real rows, nats a row; larger is better.
@@ -142,14 +149,10 @@ def rank_sets(
     Args:
         sets: at least two, or one beside stored results.
         real: real rows of the task.
+        decision: probability of the intervals, and differences that make none in practice.
         stored: results of other sets by the same real rows, from `stored_ranking.read`.
         draws: of the Bayesian bootstrap over rows of sets and real rows.
-        hdi_prob: probability of the intervals.
-        equivalent: nats a row within which two scores make no difference in practice.
-        discrepancy: between the score and what training gives; by default that of the kind of
-            score.
-        seed: of draws and subsets.
-        compute: where it runs; one task per set.
+        compute: where it runs, one task per set, and the seed of draws and subsets.
 
     Raises:
         ValueError: naming the set, on rows that are no finite numbers, of other lengths or widths,
@@ -157,8 +160,8 @@ def rank_sets(
             `label_score.encode_labels`); on stored results of other real rows, another embedding,
             setting or kind, or of sets with these names.
     """
-    compute = Compute.of(compute, seed)
-    drawing = _Drawing(draws, hdi_prob, equivalent, discrepancy, compute.seed)
+    compute, decision = Compute.of(compute), decision or Decision()
+    drawn = Draws(validate.count("draws", draws, least=2), compute.seed)
     if stored is None:
         prepared = prepare(sets, real)
         judged = _judged(prepared, compute)
@@ -184,7 +187,7 @@ def rank_sets(
 
     new = compute.each(work, range(len(sets)), "scoring sets")
     scores = dict(zip(prepared.names, new, strict=True))
-    return _ranked(prepared, judged, scores, stored, drawing)
+    return _ranked(prepared, judged, scores, stored, decision, drawn)
 
 
 def _ranked(
@@ -192,34 +195,36 @@ def _ranked(
     judged: _Judged,
     scores: dict[str, SetScore],
     stored: Stored | None,
-    drawing: _Drawing,
+    decision: Decision,
+    drawn: Draws,
 ) -> Ranking:
     """The ranking of new sets, beside stored ones that come first."""
-    beside = {line["name"]: line for line in _beside_real_rows(prepared, drawing.seed)}
+    draws, seed = drawn.count, drawn.seed
+    beside = {line["name"]: line for line in _beside_real_rows(prepared, seed)}
     digests = dict(zip(prepared.names, prepared.digests, strict=True))
     units = dict(zip(prepared.names, prepared.units, strict=True))
     if stored is not None:
         scores, beside = stored.scores | scores, stored.lines | beside
         digests = stored.digests | digests
     names, weights, copies = list(scores), judged.weights, copies_of(list(digests.values()))
-    source = np.random.default_rng(spawn(drawing.seed, "real rows"))
+    source = np.random.default_rng(spawn(seed, "real rows"))
     values = np.stack([one.values for one in scores.values()])
     equal = np.stack([one.equal_values for one in scores.values()])
     score, score_equal = values @ weights, equal @ weights
     all_draws, equal_draws = _real_draws(
-        [values, equal], weights, prepared.real_units, drawing.draws, source
+        [values, equal], weights, prepared.real_units, draws, source
     )
     # Copies share the draws of the first of them: they tie in every draw.
     for copy in np.unique(copies):
         members = np.flatnonzero(copies == copy)
         name = names[members[0]]
-        own = np.random.default_rng(spawn(drawing.seed, "bootstrap", int(copy)))
+        own = np.random.default_rng(spawn(seed, "bootstrap", int(copy)))
         # Rows in another order are summed in another one.
         score[members], score_equal[members] = score[members[0]], score_equal[members[0]]
-        all_draws[members] += set_draws(scores[name], units.get(name), drawing.draws, own)
-        equal_draws[members] += own.normal(size=drawing.draws) * scores[name].equal_sd
+        all_draws[members] += set_draws(scores[name], units.get(name), draws, own)
+        equal_draws[members] += own.normal(size=draws) * scores[name].equal_sd
     distinct = np.unique(copies, return_index=True)[1]
-    discrepancy = drawing.discrepancy
+    discrepancy = decision.discrepancy
     if discrepancy is None:
         discrepancy = OF_TEXTS if prepared.kind == "texts" else Discrepancy()
     nothing = discrepancy.says_nothing
@@ -230,7 +235,7 @@ def _ranked(
     ranks = (-all_draws).argsort(0).argsort(0) + 1
     lines = []
     for place in np.argsort(-score, kind="stable"):
-        low, high = inference_data.highest_density_interval(all_draws[place], drawing.hdi_prob)
+        low, high = inference_data.highest_density_interval(all_draws[place], decision.hdi_prob)
         lines.append(
             {
                 "name": names[place],
@@ -250,7 +255,7 @@ def _ranked(
         kind=prepared.kind,
         names=names,
         lines=lines,
-        pairs=pairwise(score, all_draws, copies, between, drawing.equivalent, nothing),
+        pairs=pairwise(score, all_draws, copies, between, decision.equivalent, nothing),
         checks=ranking_checks.checks(prepared, judged.target, lines, judged.consensus),
         scores=scores,
         draws=all_draws,
@@ -263,12 +268,12 @@ def _ranked(
         consensus=judged.consensus,
         settings={
             "equal_size": max(one.size for one in scores.values()),
-            "draws": drawing.draws,
-            "hdi_prob": drawing.hdi_prob,
-            "equivalent": drawing.equivalent,
+            "draws": draws,
+            "hdi_prob": decision.hdi_prob,
+            "equivalent": decision.equivalent,
             "discrepancy_sd": float(np.sqrt(between)),
             "score_says_nothing": nothing,
-            "seed": drawing.seed,
+            "seed": seed,
         },
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from rbpp.assessment.labels import wrong_labels
+from rbpp.assessment.label_score import wrong_labels
 from rbpp.assessment.ranking_sources import MOST_GIVEN, Prepared
 from rbpp.checks import Check, Verdict
 

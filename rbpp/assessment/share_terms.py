@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +11,11 @@ from numpy.typing import NDArray
 from rbpp.assessment.copies import CopiedRows, copied_rows, same_rows
 from rbpp.assessment.marks import MarkedShare, share_from_marks
 from rbpp.assessment.neighbours import kth_distance
-from rbpp.assessment.off_task import OffTask, novel, off_task, refused, uncovered
+from rbpp.assessment.off_task import OffTask, VectorKind, novel, off_task, refused, uncovered
 from rbpp.assessment.scores import LEAST_ROWS
 from rbpp.assessment.sources import Sources
 from rbpp.assessment.style import Style, style_of
-
-Array = NDArray[np.float64]
+from rbpp.assessment.weighted_rows import DRAWS, Array, Draws
 
 # Rows of all first halves together, over which the shares of two halves are averaged.
 _REFERENCE_ROWS = 500
@@ -60,48 +58,37 @@ class Shares:
 
 
 def find_shares(
-    sources: Sources,
-    *,
-    marks: Mapping[int, bool] | None = None,
-    num_samples: int = 1000,
-    seed: int = 0,
+    sources: Sources, drawn: Draws = DRAWS, marks: Mapping[int, bool] | None = None
 ) -> Shares:
     """Shares of the synthetic source against the task.
 
     Args:
         sources: with `synthetic` and a task.
+        drawn: draws of each share.
         marks: synthetic row to whether it is off the task.
-        num_samples: draws of each share.
-        seed: of the draws.
 
     Raises:
         ValueError: if the task or the synthetic source has fewer than 10 rows.
     """
-    options: dict[str, Any] = {"num_samples": num_samples, "seed": seed}
-    kind: dict[str, Any] = {"lexical": sources.embedding.lexical, "numbers": sources.lifted}
-    task, made = sources.task, "synthetic"
-    target, rows = sources.content(task), sources.content(made)
-    same = is_same(sources, task, made)
-    of_made: dict[str, Any] = {"weights": sources.weights(made), "units": sources.units(made)}
+    kind = VectorKind(sources.embedding.lexical, sources.lifted)
+    task, made = sources.task, sources.sample("synthetic")
+    target, rows = sources.content(task), made.rows
+    same = is_same(sources, task, "synthetic")
     added, copied, marked, output = None, None, None, None
     if same:
-        irrelevant, missed = _none(len(rows), num_samples), _none(len(target), num_samples)
+        irrelevant, missed = _none(len(rows), drawn.count), _none(len(target), drawn.count)
     else:
         labels = classes_of(sources, task)
         classes = None if labels is None else np.array([label or "" for label in labels])
-        irrelevant = off_task(target, rows, labels=classes, **of_made, **kind, **options)
-        missed = _missed(sources, kind | options)
+        irrelevant = off_task(target, made, drawn, kind, labels=classes)
+        missed = _missed(sources, drawn, kind)
         if irrelevant.refusal:  # style is in the way of the other direction too
             missed = refused(missed.score, missed.refusal or irrelevant.refusal)
     if "output" in sources.names and len(sources.rows["output"]) >= LEAST_ROWS:
-        of_output: dict[str, Any] = {
-            "weights": sources.weights("output"),
-            "units": sources.units("output"),
-        }
-        output = off_task(target, sources.content("output"), **of_output, **kind, **options)
+        output = off_task(target, sources.sample("output"), drawn, kind)
     anchors = sources.content("anchor") if "anchor" in sources.names else None
     if anchors is not None and task != "anchor" and len(anchors) >= LEAST_ROWS:
-        added = novel(anchors, irrelevant, rows, **of_made, **kind, **options)
+        added = novel(anchors, irrelevant, made, drawn, kind)
     named = {"irrelevant_share": irrelevant, "uncovered_share": missed, "novel_share": added}
     found = {n: one for n, one in named.items() if one is not None and not one.refusal}
     draws = {name: one.draws for name, one in found.items()}
@@ -116,8 +103,7 @@ def find_shares(
             most = missed.at_most / max(irrelevant.visibility, 1e-9)
             limits["uncovered_share_at_most_with_classes"] = min(1.0, most)
     if marks:
-        weights = of_made["weights"]
-        marked = share_from_marks(irrelevant.score, marks, weights=weights, **options)
+        marked = share_from_marks(irrelevant.score, marks, drawn, made.weight)
         draws["irrelevant_share"] = marked.draws
         low, high = np.quantile(marked.draws, [0.03, 0.97])
         limits |= {"irrelevant_share_at_least": float(low), "irrelevant_share_at_most": float(high)}
@@ -128,7 +114,7 @@ def find_shares(
     style = style_of(target.astype(np.float32), rows.astype(np.float32))
     if not same:
         limits |= _numbers_of(style)
-    references = _references(sources, options)
+    references = _references(sources, drawn)
     if copied is not None and np.isfinite(copied.reference_share):
         references["copied_share"] = copied.reference_share
     return Shares(
@@ -146,21 +132,22 @@ def find_shares(
     )
 
 
-def _missed(sources: Sources, options: Mapping[str, Any]) -> OffTask:
+def _missed(sources: Sources, drawn: Draws, kind: VectorKind) -> OffTask:
     """The task's rows that the synthetic ones do not account for.
 
     So few distinct rows have no distances of their own to compare with: a row of the task is then
     covered if one of them is nearer to it than its fifth neighbour (Naeem and others, Reliable
     fidelity and diversity metrics for generative models, ICML 2020).
     """
-    target, rows = sources.content(sources.task), sources.content("synthetic")
+    asked, rows = sources.sample(sources.task), sources.content("synthetic")
     if sources.copies["synthetic"].distinct >= LEAST_ROWS:
-        return uncovered(target, rows, units=sources.units(sources.task), **options)
+        return uncovered(asked, rows, drawn, kind)
+    target = asked.rows
     near = kth_distance(target, target, min(5, len(target) - 1), own=True)
     away = kth_distance(target, rows, 1)
     apart = (away > near).astype(float)
-    random = np.random.default_rng([options["seed"], 9])
-    weights = random.standard_exponential((options["num_samples"], len(target)))
+    random = np.random.default_rng([drawn.seed, 9])
+    weights = random.standard_exponential((drawn.count, len(target)))
     return OffTask(
         draws=weights @ apart / weights.sum(1),
         probability=apart,
@@ -207,7 +194,7 @@ def halves(
     )
 
 
-def _references(sources: Sources, options: Mapping[str, Any]) -> dict[str, float]:
+def _references(sources: Sources, drawn: Draws) -> dict[str, float]:
     """Shares of one half of the task against the other, and its style.
 
     One split of a few rows may read anything from 0 to 9 %: shares are means over several.
@@ -222,7 +209,7 @@ def _references(sources: Sources, options: Mapping[str, Any]) -> dict[str, float
         if min(len(one), len(other)) < LEAST_ROWS:
             continue
         for name, compare in (("irrelevant_share", off_task), ("uncovered_share", uncovered)):
-            shares = compare(one, other, numbers=sources.lifted, **options)
+            shares = compare(one, other, drawn, VectorKind(numbers=sources.lifted))
             found[name] += [] if shares.refusal else [shares.share]
     style = style_of(target[first].astype(np.float32), target[second].astype(np.float32))
     means = {name: float(np.mean(values)) for name, values in found.items() if values}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rbpp import validate
 from rbpp.assessment.copies import Copies, copies_within
+from rbpp.assessment.weighted_rows import Array, Sample
 from rbpp.compute import Compute
 from rbpp.data import measurements
 from rbpp.data.embed import Embedding, embed
@@ -32,8 +33,6 @@ from rbpp.data.stream import (
     shard_files,
     tensor_stream,
 )
-
-Array = NDArray[np.float64]
 
 ROLES = ("anchor", "target", "output", "unprompted", "synthetic")
 GENERATED = ("synthetic", "output", "unprompted")
@@ -208,6 +207,11 @@ class Sources:
             return self.copies[name].group
         return exact_copies(self.vectors[name]).group
 
+    def sample(self, name: str, rows: np.ndarray | None = None) -> Sample:
+        """Rows of a source, by default `content`, with their units and what each counts."""
+        content = self.content(name) if rows is None else rows
+        return Sample(content, self.units(name), self.weights(name))
+
     def chunks(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
         """Number of the first row, and vectors, of every part of all rows of a source."""
         if name not in self.streams:
@@ -248,7 +252,6 @@ def read_sources(
     *,
     roles: Mapping[str, str] | None = None,
     sampling: Sampling | None = None,
-    seed: int = 0,
     compute: Compute | None = None,
 ) -> Sources:
     """Read, embed and project sources.
@@ -259,8 +262,7 @@ def read_sources(
         representation: how rows become numbers.
         roles: of the names; by default every name is a role itself.
         sampling: read files of numbers in chunks, and keep samples of them.
-        seed: decides every random number.
-        compute: device of the embedding model, workers, progress.
+        compute: device of the embedding model, workers, progress, seed.
 
     Raises:
         ValueError: naming the source, file, row and field of bad input.
@@ -270,7 +272,7 @@ def read_sources(
     >>> found.names, found.coordinates["target"].shape
     (['target', 'synthetic'], (30, 3))
     """
-    compute = Compute.of(compute, seed)
+    compute = Compute.of(compute)
     fields, representation = fields or Fields(), representation or Representation()
     present = {name: data for name, data in given.items() if data is not None}
     roles = {name: name for name in present} if roles is None else dict(roles)
@@ -290,11 +292,8 @@ def read_sources(
     vectors, embedding = embed(
         list(rows.values()),
         model=representation.model,
-        device=compute.device,
         cache=representation.cache,
-        seed=compute.seed,
-        mapper=compute.workers,
-        quiet=not compute.progress,
+        compute=compute,
     )
     projection = principal_components(vectors, representation.dimension)
     return _limited(

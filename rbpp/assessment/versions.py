@@ -262,14 +262,9 @@ def _read(data: Any, name: str, fields: Fields) -> Rows:
 def _embedded(
     rows: Mapping[str, Rows], representation: Representation, compute: Compute
 ) -> tuple[dict[str, np.ndarray], Embedding]:
+    model = representation.model if next(iter(rows.values())).text is not None else None
     vectors, embedding = embed(
-        list(rows.values()),
-        model=representation.model if next(iter(rows.values())).text is not None else None,
-        device=compute.device,
-        cache=representation.cache,
-        seed=compute.seed,
-        mapper=compute.workers,
-        quiet=not compute.progress,
+        list(rows.values()), model=model, cache=representation.cache, compute=compute
     )
     return dict(zip(rows, vectors, strict=True)), embedding
 

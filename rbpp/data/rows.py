@@ -6,45 +6,21 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from shlex import quote
 from typing import Any
 
 import numpy as np
 
-from rbpp import validate
 from rbpp.data import chat, column_kinds, fields, folders, measurements
 from rbpp.data.delimited import as_numbers
-from rbpp.data.measurements import Standardise
 from rbpp.data.read import Table, read_tables
 from rbpp.data.source_files import refuse
+from rbpp.data.table import Reading as Reading
+from rbpp.data.table import Standardise
 
 # Covariances are sums of squares.
 _LARGEST = 1e150
 _LOOKED_AT = 200
 _PLACE = re.compile(r"column [1-9]\d*")
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What of a table is read, and which of several.
-
-    Attributes:
-        columns: the columns that are coordinates; without them all but those that cannot be.
-        ignore: columns that are left out.
-        split: which of several splits of a folder or a `DatasetDict`.
-        numbers_only: refuse columns of categories, for which a density has no place.
-        standardise: columns over their standard deviation in all sources: `"auto"`, where the
-            largest is above ten times the smallest; or `"yes"`, `"no"`.
-    """
-
-    columns: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    split: str | None = None
-    numbers_only: bool = False
-    standardise: Standardise = "auto"
-
-    def __post_init__(self) -> None:
-        validate.choice("standardise", self.standardise, ("auto", "yes", "no"))
 
 
 @dataclass(frozen=True)
@@ -181,7 +157,7 @@ def read_rows(
         )
     excluded = {id_field or "id", group_field, label_field, *(paired_fields or {}).values()}
     if not named:
-        text_fields, embedding_field = _only_field(tables[0], excluded)
+        text_fields, embedding_field = _only_field(tables[0], excluded, reading)
     ids, groups = fields.labels(tables, id_field, group_field)
     rows = Rows(source, origin, ids, groups=groups)
     if text_fields:
@@ -189,7 +165,7 @@ def read_rows(
         rows = replace(rows, text=texts, roles=fields.roles(tables[0], text_fields))
     elif embedding_field is not None:
         matrix = _joined(tables, [_vectors(t, *fields.column(t, embedding_field)) for t in tables])
-        column_kinds.refuse_no_measurements(origin, matrix)
+        column_kinds.refuse_no_measurements(origin, matrix, reading)
         rows = replace(rows, embedding=matrix)
     else:
         rows = _of_columns(rows, tables, {id_field or "id", group_field, label_field}, reading)
@@ -234,7 +210,9 @@ def _split_array(table: Table, reading: Reading) -> Table:
     return replace(table, columns={f"column {n}": column for n, column in enumerate(array.T, 1)})
 
 
-def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | None]:
+def _only_field(
+    table: Table, named: set[str | None], reading: Reading
+) -> tuple[list[str], str | None]:
     """The field to read where the user named none and only one can be meant."""
     columns = {name: values for name, values in table.columns.items() if name not in named}
     first = {
@@ -255,7 +233,7 @@ def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | 
     kinds = [name for name in others if column_kinds.are_categories(columns[name])]
     for name in words:
         if name in table.indices:
-            got = f"a saved index (--ignore {quote(name)} leaves it out)"
+            got = f"a saved index {reading.way_out(name)}"
             refuse(f"{table.origin}, field {name!r}", "text or measurements", got)
     if numbers and not vectors and not talks and others == kinds:
         return [], None
@@ -268,7 +246,7 @@ def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | 
         return [*words, *talks], None
     refuse(
         table.origin,
-        "the name of a text field (--text-field), vectors (--embedding-field) or --columns",
+        "the name of a text field (text_field=…), vectors (embedding_field=…) or columns=…",
         f"none, and the file has {fields.listed(table.columns)}",
     )
 
@@ -284,12 +262,10 @@ def _of_columns(
         missing = [name for name in reading.columns if name not in table.columns]
         if missing:
             fields.column(table, missing[0])  # says which is the closest
-        found, numbers, kinds = measurements.number_columns(table, reading.columns, labels)
+        found, numbers, kinds = measurements.number_columns(table, reading, labels)
         if kinds and reading.numbers_only:
             name, values = next(iter(kinds.items()))
-            others = ",".join(found[:3])
-            way = f"(--ignore {quote(name)} leaves it out, --columns {others} names columns)"
-            got = f"{values[0][:40]!r} {way}"
+            got = f"{values[0][:40]!r} {reading.way_out(name, found[:3])}"
             refuse(table.place(0, name), "a number", got)
         if not parts:
             names, categories = found, {name: [] for name in kinds}

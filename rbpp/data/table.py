@@ -1,12 +1,57 @@
-"""A table of named columns, which every format is read to."""
+"""A table of named columns, which every format is read to, and what of it is read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+
+from rbpp import validate
+
+Standardise = Literal["auto", "yes", "no"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What of a table is read, and which of several.
+
+    Attributes:
+        columns: the columns that are coordinates; without them all but those that cannot be.
+        ignore: columns that are left out.
+        split: which of several splits of a folder or a `DatasetDict`.
+        numbers_only: refuse columns of categories, for which a density has no place.
+        standardise: columns over their standard deviation in all sources: `"auto"`, where the
+            largest is above ten times the smallest; or `"yes"`, `"no"`.
+        instead: what a reader who cannot choose columns does about one that is no measurement.
+    """
+
+    columns: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    split: str | None = None
+    numbers_only: bool = False
+    standardise: Standardise = "auto"
+    instead: str = ""
+
+    def __post_init__(self) -> None:
+        validate.choice("standardise", self.standardise, ("auto", "yes", "no"))
+
+    def way_out(self, name: str, others: Sequence[str] = ()) -> str:
+        """What to do about a column that is no measurement, in brackets.
+
+        Arguments are written as `rbpp.options.name_option` finds them: a command names its options.
+
+        >>> Reading().way_out("id", ["height", "weight"])
+        "(ignore='id' leaves it out, columns='height,weight' names what to read)"
+        """
+        if self.instead:
+            return f"({self.instead})"
+        named = f", columns={','.join(others)!r} names what to read" if others else ""
+        return f"(ignore={name!r} leaves it out{named})"
+
+
+ANY = Reading()
 
 
 @dataclass(frozen=True)
