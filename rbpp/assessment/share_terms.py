@@ -87,6 +87,12 @@ class Shares:
         return found if self.same else found | _numbers_of(self.style)
 
     @property
+    def least(self) -> dict[str, float]:
+        """Shares that either source has and the other lacks, at least."""
+        names = ("irrelevant_share", "uncovered_share")
+        return {name: self.limits.get(f"{name}_at_least", 0.0) for name in names}
+
+    @property
     def _told(self) -> dict[str, OffTask]:
         named = {
             "irrelevant_share": self.irrelevant,
