@@ -62,7 +62,7 @@ class Assessment(Result):
             `p_unsampled`, `share_SOURCE` per source (posterior mean), `nearest` (list of up to
             three texts or ids), `keywords` (list; empty where there is no text), and on the map its
             mean `x`, `y` and covariance `xx`, `xy`, `yy`.
-        labels: one line per label, or None; see `rbpp.assessment.tables.label_table`.
+        labels: one line per label, or None; see `rbpp.assessment.tables.Labels`.
         answers: mappings with `question`, `sentence`, `probability` (that the sentence's claim
             holds; nan where it is none), `verdict` (`"good"`, `"bad"` or `"unclear"`).
         score: of every synthetic row (n,), how far off the task it looks: the covariate of marks.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rbpp import inference_data
-from rbpp.assessment.comparison_rows import difference_table, ranking_table
+from rbpp.assessment.comparison_words import difference_table, ranking_table
 from rbpp.assessment.conditions import answer, check_condition
 from rbpp.display import DEFAULT_VIEW, Part, Table, View
 from rbpp.files import written_whole

@@ -24,6 +24,7 @@ from rbpp.assessment.ranking_probabilities import (
 from rbpp.assessment.ranking_sources import (
     Kind,
     Prepared,
+    PreparedSet,
     Source,
     copies_of,
     learned,
@@ -165,8 +166,8 @@ def rank_sets(
     if stored is None:
         prepared = prepare(sets, real)
         judged = _judged(prepared, compute)
-        large = [len(rows) for rows in prepared.rows if len(rows) >= _LEAST_EQUAL_SIZE]
-        size = min(large or map(len, prepared.rows))
+        sizes = [len(one.rows) for one in prepared.sets]
+        size = min([one for one in sizes if one >= _LEAST_EQUAL_SIZE] or sizes)
     else:
         prepared = prepare(sets, real, least=1, label_names=stored.label_names)
         stored.check(prepared.kind, sets, real)
@@ -175,14 +176,14 @@ def rank_sets(
         judged = _Judged(stored.real_weights, targets, target, stored.consensus)
 
     def work(place: int) -> SetScore:
-        name = prepared.names[place] if stored else int(prepared.copies[place])
+        own = prepared.sets[place]
         return score_set(
             learner(prepared, place, judged.targets[place] if judged.targets else None),
-            len(prepared.rows[place]),
+            len(own.rows),
             size,
             judged.weights,
-            prepared.units[place],
-            spawn(compute.seed, "set", name),
+            own.units,
+            spawn(compute.seed, "set", own.name if stored else int(prepared.copies[place])),
         )
 
     new = compute.each(work, range(len(sets)), "scoring sets")
@@ -200,9 +201,9 @@ def _ranked(
 ) -> Ranking:
     """The ranking of new sets, beside stored ones that come first."""
     draws, seed = drawn.count, drawn.seed
-    beside = {line["name"]: line for line in _beside_real_rows(prepared, seed)}
-    digests = dict(zip(prepared.names, prepared.digests, strict=True))
-    units = dict(zip(prepared.names, prepared.units, strict=True))
+    beside = _beside_real_rows(prepared, seed)
+    digests = {one.name: one.digest for one in prepared.sets}
+    units = {one.name: one.units for one in prepared.sets}
     if stored is not None:
         scores, beside = stored.scores | scores, stored.lines | beside
         digests = stored.digests | digests
@@ -264,7 +265,7 @@ def _ranked(
         target=None if judged.target is None else judged.target.numpy(),
         label_names=prepared.label_names,
         digests=digests,
-        kept=dict(zip(prepared.names, prepared.kept, strict=True)),
+        kept={one.name: one.kept for one in prepared.sets},
         consensus=judged.consensus,
         settings={
             "equal_size": max(one.size for one in scores.values()),
@@ -307,27 +308,27 @@ def _judged(prepared: Prepared, compute: Compute) -> _Judged:
     known = prepared.real_second >= 0
     one_hot = torch.nn.functional.one_hot(prepared.real_second.clamp(min=0), classes).double()
     if bool(known.all()):
-        return _Judged(weights, [one_hot] * len(prepared.rows), one_hot)
+        return _Judged(weights, [one_hot] * len(prepared.sets), one_hot)
     if len(set(prepared.copies)) < 2:
         raise ValueError(
             "Expected labels of real rows, or sets that differ and stand in for them; "
             "got copies of one set"
         )
 
-    def predict(place: int) -> Tensor:
+    def predict(one: PreparedSet) -> Tensor:
         log_p = label_score.log_probabilities(
-            prepared.rows[place],
-            prepared.second[place],
+            one.rows,
+            one.second,
             prepared.real,
             classes,
             prior_rows=prepared.prior_rows,
         )
         return log_p.float()  # 200 sets × thousands of rows × labels stay in memory
 
-    predictions = list(compute.each(predict, range(len(prepared.rows)), "consensus"))
+    predictions = list(compute.each(predict, prepared.sets, "consensus"))
     # A set casts its generator's vote; copies cast that of the first of them.
     first = np.unique(prepared.copies, return_index=True)[1]
-    voters = [prepared.voters[first[copy]] for copy in prepared.copies]
+    voters = [prepared.sets[first[copy]].voter for copy in prepared.copies]
 
     def agreed(others: np.ndarray) -> Tensor:
         found = label_score.consensus([predictions[k] for k in others], [voters[k] for k in others])
@@ -350,14 +351,15 @@ def _judged(prepared: Prepared, compute: Compute) -> _Judged:
     )
 
 
-def _beside_real_rows(prepared: Prepared, seed: int) -> list[dict[str, Any]]:
+def _beside_real_rows(prepared: Prepared, seed: int) -> dict[str, dict[str, Any]]:
     """Rows of each set, and what as many real rows would teach, cross-fitted."""
     labels = prepared.kind == "labels"
     known = prepared.real_second >= 0 if labels else slice(None)
     real, second = prepared.real[known], prepared.real_second[known]
     most = len(real) - -(-len(real) // 5) if len(real) >= 10 else 0
     taught = {0: float("nan")}
-    for size in {min(len(rows), most) for rows in prepared.rows} - {0}:
+    sizes = {one.name: len(one.rows) for one in prepared.sets}
+    for size in {min(rows, most) for rows in sizes.values()} - {0}:
         found = real.new_empty(len(real))
         source = np.random.default_rng(seed if labels else spawn(seed, "folds"))
         for inside, outside in label_score.folds(len(real), source, size):
@@ -368,8 +370,8 @@ def _beside_real_rows(prepared: Prepared, seed: int) -> list[dict[str, Any]]:
             own = second[inside]
             found[inside] = log_p.gather(1, own[:, None])[:, 0] if labels else log_p
         taught[size] = float(found.mean())
-    sizes = [(len(rows), min(len(rows), most)) for rows in prepared.rows]
-    return [
-        {"name": name, "rows": rows, "score_of_real_rows": taught[size], "real_rows": size}
-        for name, (rows, size) in zip(prepared.names, sizes, strict=True)
-    ]
+    real_rows = {name: min(rows, most) for name, rows in sizes.items()}
+    return {
+        name: {"rows": sizes[name], "score_of_real_rows": taught[size], "real_rows": size}
+        for name, size in real_rows.items()
+    }

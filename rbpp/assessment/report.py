@@ -19,7 +19,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from rbpp import plots, validate
-from rbpp.assessment import comparison_rows, report_rows
+from rbpp.assessment import comparison_words, report_rows
 from rbpp.assessment.answers import SIGNS, VERDICTS, advice, sentence
 from rbpp.assessment.assessment import Assessment
 from rbpp.assessment.comparison import Comparison
@@ -115,20 +115,20 @@ def _of_comparison(comparison: Comparison, hdi_prob: float) -> dict[str, Any]:
     ranking, series = comparison.ranking, None
     if comparison.series:
         series = inline_svg(plots.plot_series(ranking, comparison.series))
-    sure = ranking[0]["p_best"] >= comparison_rows.SURE
+    sure = ranking[0]["p_best"] >= comparison_words.SURE
     return {
         "colour": "good" if sure else "unclear",
-        "scored": comparison_rows.SCORED[comparison.kind],
+        "scored": comparison_words.SCORED[comparison.kind],
         "headline": comparison.headline,
         "notes": comparison.notes,
-        "ranking": comparison_rows.ranking_rows(ranking),
+        "ranking": comparison_words.ranking_rows(ranking),
         "ranking_figure": inline_svg(plots.plot_ranking(ranking)),
         "rows_figure": inline_svg(plots.plot_score_by_rows(ranking)),
         "pairs_figure": inline_svg(plots.plot_pairs(ranking, comparison.differences)),
-        "pairs": comparison_rows.pair_rows(comparison.differences),
+        "pairs": comparison_words.pair_rows(comparison.differences),
         "series": series,
-        "diagnostics": comparison_rows.diagnostic_rows(comparison.diagnostics),
-        "deciding": comparison_rows.deciding_rows(ranking, comparison.influence),
+        "diagnostics": comparison_words.diagnostic_rows(comparison.diagnostics),
+        "deciding": comparison_words.deciding_rows(ranking, comparison.influence),
         "fail_if": [
             (condition, ", ".join(names) or "no version")
             for condition, names in comparison.fail_if.items()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rbpp.assessment.pooled_mixture import fit_mixture
 from rbpp.assessment.share_terms import Shares
 from rbpp.assessment.sources import Sources
 from rbpp.assessment.weighted_rows import Array, Draws
+from rbpp.checks import Check, Verdict
 from rbpp.compute import Compute
 from rbpp.files import written_whole
 
@@ -34,6 +36,8 @@ _EXAMPLES, _KEYWORDS = 3, 6
 # A label of the task is missing from the synthetic rows below the first of these parts of its share
 # in the task, and too rare below the second.
 MISSING, RARE = 0.1, 0.5
+# More wrong labels than this share speak against the labels.
+_MOST_WRONG = 0.05
 _NEIGHBOURS = 5
 AXES = ("first principal component", "second principal component")
 # What a row that is not in the sample takes from its neighbours in it.
@@ -99,7 +103,41 @@ def find_components(sources: Sources, count: int | None, drawn: Draws) -> Compon
     return Components(members, np.stack(weights, 1))
 
 
-def row_table(sources: Sources, shares: Shares, components: Components) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Labels:
+    """Labels that are wrong, missing or too few among the synthetic rows.
+
+    Attributes:
+        table: one line per label: `rows`, `share`, and where the task has labels `task_share`,
+            `p_missing`, `p_too_few`; None where labels are not looked at.
+        columns: `wrong_label` and `suggested_label` of the synthetic rows, by name.
+        share_wrong: share of the labels that are wrong.
+        why: labels are not looked at.
+    """
+
+    table: pd.DataFrame | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    share_wrong: float = math.nan
+    why: str = ""
+
+    def check(self) -> Check:
+        """Whether labels are right, and none lacks or is rare."""
+        if self.table is None:
+            return Check("labels", "unknown", f"not looked at: {self.why}")
+        said = [f"{self.share_wrong:.1%} of the synthetic labels are wrong"]
+        bad = self.share_wrong > _MOST_WRONG
+        for column, word in (("p_missing", "missing"), ("p_too_few", "too few")):
+            if column in self.table:
+                names = list(self.table.loc[self.table[column] > 0.9, "label"])
+                said += [f"{word}: {', '.join(names)}"] if names else []
+                bad = bad or bool(names)
+        verdict: Verdict = "violated" if bad else "holds"
+        return Check("labels are right and all there", verdict, "; ".join(said))
+
+
+def row_table(
+    sources: Sources, shares: Shares, components: Components, labels: Labels
+) -> pd.DataFrame:
     """One line per row; see `rbpp.assessment.assessment.Assessment`."""
     parts = []
     for name in sources.names:
@@ -136,7 +174,11 @@ def row_table(sources: Sources, shares: Shares, components: Components) -> pd.Da
         parts.append(pd.DataFrame(part))
     table = pd.concat([part.astype(object) for part in parts], ignore_index=True)
     numbers = [*("off_task", "novel", "uncovered", "redundancy", "component_probability", "x", "y")]
-    return table.astype(dict.fromkeys(numbers, float) | {"component": int})
+    table = table.astype(dict.fromkeys(numbers, float) | {"component": int})
+    for name, column in labels.columns.items():
+        table[name] = None if name.startswith("suggested") else np.nan
+        table.loc[table["source"] == "synthetic", name] = column
+    return table
 
 
 def redundancy(sources: Sources, name: str) -> Array:
@@ -185,17 +227,11 @@ def component_table(sources: Sources, components: Components, rows: pd.DataFrame
     return pd.DataFrame(lines).set_index("component")
 
 
-def label_table(sources: Sources, drawn: Draws) -> tuple[pd.DataFrame | None, dict[str, Any], str]:
-    """Labels that are wrong, missing or too few among the synthetic rows.
-
-    Returns:
-        One line per label: `rows`, `share`, `task_share`, `p_missing`, `p_too_few`, the latter nan
-        without labels of the task; columns `wrong_label` and `suggested_label` of the synthetic
-        rows, and the share of wrong labels; and why there is none.
-    """
+def find_labels(sources: Sources, drawn: Draws) -> Labels:
+    """Labels of the synthetic rows, beside those of the task where it has some."""
     made = sources.rows["synthetic"].labels
     if made is None or len({label for label in made if label is not None}) < 2:
-        return None, {}, "no labels of two kinds among the synthetic rows"
+        return Labels(why="no labels of two kinds among the synthetic rows")
     real = sources.rows[sources.task].labels
     names = sorted({label for label in [*made, *(real or [])] if label is not None})
     number = {name: index for index, name in enumerate(names)}
@@ -210,7 +246,7 @@ def label_table(sources: Sources, drawn: Draws) -> tuple[pd.DataFrame | None, di
     try:
         found = wrong_labels(vectors, labels, len(names), real_rows, real_labels, drawn.seed)
     except ValueError as error:
-        return None, {}, str(error)
+        return Labels(why=str(error))
     wrong = np.full(len(made), np.nan)
     suggested: list[str | None] = [None] * len(made)
     wrong[place] = found.probability_wrong
@@ -226,12 +262,8 @@ def label_table(sources: Sources, drawn: Draws) -> tuple[pd.DataFrame | None, di
         table["task_share"] = task / task.sum()
         table["p_missing"] = (own < MISSING * wanted).mean(0)
         table["p_too_few"] = (own < RARE * wanted).mean(0)
-    columns = {
-        "wrong_label": wrong,
-        "suggested_label": suggested,
-        "share_wrong": found.share_wrong,
-    }
-    return table, columns, ""
+    columns = {"wrong_label": wrong, "suggested_label": suggested}
+    return Labels(table, columns, float(found.share_wrong))
 
 
 def place_rows(
