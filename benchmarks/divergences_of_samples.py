@@ -25,6 +25,7 @@ from rbpp.assessment.divergence import (
     total_variation_of_samples,
 )
 from rbpp.assessment.log_ratio import log_ratio
+from rbpp.assessment.weighted_rows import Draws
 from rbpp.progress import progress
 
 Array = NDArray[np.float64]
@@ -224,9 +225,10 @@ def read(
     truth = np.zeros(3) if case == "one law" else truths(one, other, TRUTH_ROWS, generator)
     begun = time.process_time()
     ratio = log_ratio(first, second, seed=seed)
-    forward = kl_divergence_of_samples(ratio, "forward", seed=seed)
-    reverse = kl_divergence_of_samples(ratio, "reverse", seed=seed)
-    variation = total_variation_of_samples(ratio, seed=seed)
+    draws = Draws(seed=seed)
+    forward = kl_divergence_of_samples(ratio, "forward", draws)
+    reverse = kl_divergence_of_samples(ratio, "reverse", draws)
+    variation = total_variation_of_samples(ratio, draws)
     taken = time.process_time() - begun
     where = (case, family, change, first.shape[1], sizes)
     # The law that lacks a component is in the second place: its direction is the hard one.
@@ -263,7 +265,7 @@ def read_gap(
     truth = [0.0 if same else truths(one, target, TRUTH_ROWS, generator)[0] for one in laws]
     begun = time.process_time()
     ratios = [log_ratio(sample, samples[2], seed=seed) for sample in samples[:2]]
-    gap = kl_gap_of_samples(*ratios, seed=seed)
+    gap = kl_gap_of_samples(*ratios, Draws(seed=seed))
     return Reading(
         "one law" if same else "gap", family, "missing" if change == "missing" else change,
         dimension, (rows, rows), "KL gap", truth[0] - truth[1], gap.estimate, gap.lower, gap.upper,

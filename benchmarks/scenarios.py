@@ -28,6 +28,7 @@ from scenario_peers import PEERS, Reading, prdc_coverage
 
 from rbpp.assessment import marks, off_task, style
 from rbpp.assessment.copies import copied_rows, copies_within
+from rbpp.assessment.weighted_rows import Sample
 from rbpp.data.static_embedding import POTION, potion_folder, static_embedding
 
 OURS, OURS_CLASSES, OURS_MARKS = "rbpp", "rbpp, classes counted", "rbpp, 20 marks"
@@ -88,7 +89,9 @@ def ours(
 ) -> Iterator[Found]:
     """What rbpp finds, without and with classes, and with twenty marks."""
     began = time.perf_counter()
-    found = off_task.off_task(target, synthetic, labels=scenario.labels, lexical=lexical)
+    found = off_task.off_task(
+        target, synthetic, kind=off_task.VectorKind(lexical), labels=scenario.labels
+    )
     seconds = time.perf_counter() - began
     area = _area(scenario, found.score)
     ends = found.at_least, found.at_most
@@ -229,7 +232,7 @@ def copies(texts: Texts, args: argparse.Namespace) -> Iterator[str]:
         five = np.repeat(synthetic, 5, axis=0)
         once = off_task.off_task(target, synthetic).share
         again = copies_within(five, target)
-        often = off_task.off_task(target, five, weights=again.weights).share
+        often = off_task.off_task(target, Sample(five, weight=again.weights)).share
         anchors, held_out = target[:150], target[150:]
         mixed = np.concatenate([synthetic, anchors[: len(synthetic) // 10]])
         copied = copied_rows(mixed, anchors, held_out).false_discovery_rate < 0.1

@@ -270,9 +270,8 @@ def test_shards_of_text_are_embedded_by_the_workers(ray, tmp_path):
         return mapped
 
     with open_workers("ray") as mapper:
-        (vectors,), _ = embed(
-            [rows], model=str(folder), cache=tmp_path, mapper=with_package(mapper), quiet=True
-        )
+        compute = Compute(workers=with_package(mapper))
+        (vectors,), _ = embed([rows], model=str(folder), cache=tmp_path, compute=compute)
     assert vectors[:, 0].tolist() == [len(text) for text in texts]
     assert os.getpid() not in set(vectors[:, 1].astype(int))
 

@@ -9,18 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rbpp.compute import Compute
 from rbpp.data import embedding_model, measurements
 from rbpp.data.rows import Rows, refuse_absent
 from rbpp.data.source_files import refuse
 from rbpp.data.static_embedding import DEFAULT, POTION, static_embedding
-from rbpp.progress import progress
-
-if TYPE_CHECKING:
-    from rbpp.threads import Map
 
 # Latent semantic dimensions kept of TF-IDF: neighbourhoods are sharper in 100 than in 30 (1,000
 # code tasks with 5 % role-play among them against 1,000 without: area under the ROC curve of the
@@ -70,11 +66,8 @@ def embed(
     sources: Sequence[Rows],
     *,
     model: str | None = None,
-    device: str = "cpu",
     cache: Path | str | None = None,
-    seed: int = 0,
-    mapper: Map = map,
-    quiet: bool = False,
+    compute: Compute | None = None,
 ) -> tuple[list[np.ndarray], Embedding]:
     """Vectors (n, D) of the rows of every source, and how they were made.
 
@@ -84,12 +77,10 @@ def embed(
             model (see `rbpp.data.static_embedding`); `"tfidf"`, TF-IDF and truncated SVD, fitted on
             the rows of all sources together; or a sentence-transformers model, a folder or the name
             of one on the hub.
-        device: where the model runs.
         cache: folder of the model's embeddings, keyed by text and model; by default
             `$XDG_CACHE_HOME/rbpp/embeddings`.
-        seed: of the randomised SVD.
-        mapper: over shards of text that a model embeds, such as that of a cluster.
-        quiet: no progress bar.
+        compute: where the model runs, workers over shards of text, progress, and the seed of the
+            randomised SVD.
 
     Raises:
         ValueError: if some sources have text and some embeddings, embeddings differ in dimension,
@@ -130,13 +121,13 @@ def embed(
         vectors, embedding = _static(texts, model)
         return vectors, replace(embedding, how=embedding.how + notes)
     if model == LEXICAL:
-        vectors, how = _latent_semantics(texts, seed)
+        vectors, how = _latent_semantics(texts, Compute.of(compute).seed)
         for rows, part in zip(sources, vectors, strict=True):
             if np.abs(part - part[0]).max() < 1e-9:
                 got = f"{len(rows)} that cannot be told apart by theirs"
                 refuse(f"{rows.origin} ({rows.source})", "rows that share words with others", got)
         return vectors, Embedding(how + notes, text=True, lexical=True)
-    found = _by_model(texts, model, device, cache, mapper, quiet=quiet)
+    found = _by_model(texts, model, cache, Compute.of(compute))
     how = f"sentence-transformers {model}"
     for rows, (_, cut) in zip(sources, found, strict=True):
         if cut.any():
@@ -186,21 +177,15 @@ def _static(
 
 
 def _by_model(
-    texts: Sequence[list[str]],
-    model: str,
-    device: str,
-    cache: Path | str | None,
-    mapper: Map,
-    *,
-    quiet: bool,
+    texts: Sequence[list[str]], model: str, cache: Path | str | None, compute: Compute
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Vectors of every source, and which of its rows are cut."""
     mark = embedding_model.fingerprint(model)
-    work = partial(embedding_model.encode, model=model, mark=mark, device=device)
+    work = partial(embedding_model.encode, model=model, mark=mark, device=compute.device)
 
     def encode(distinct: list[str]) -> np.ndarray:
         shards = [distinct[first : first + _SHARD] for first in range(0, len(distinct), _SHARD)]
-        return np.concatenate(list(progress(mapper(work, shards), len(shards), "embedding", quiet)))
+        return np.concatenate(list(compute.each(work, shards, "embedding")))
 
     try:
         return [embedding_model.cached(text, mark, cache, encode) for text in texts]

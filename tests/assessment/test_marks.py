@@ -16,6 +16,7 @@ from rbpp.assessment.marks import (
     share_from_marks,
     write_sheet,
 )
+from rbpp.assessment.weighted_rows import Draws
 
 TEXTS = ["=SUM(A1)", "two, with a comma", 'three "quoted"\nover two lines', "vier – äöü", "五"]
 
@@ -125,7 +126,7 @@ def test_intervals_hold_the_share(share, shift, margin):
         foreign = random.random(300) < share
         score = random.normal(size=300) + shift * foreign
         marks = {int(row): bool(foreign[row]) for row in rows_to_ask(score)}
-        found = share_from_marks(score, marks, num_samples=400, seed=seed)
+        found = share_from_marks(score, marks, Draws(400, seed))
         low, high = np.quantile(found.draws, [0.03, 0.97])
         held += low - 1e-9 <= foreign.mean() <= high + 1e-9
         errors.append(abs(found.share - foreign.mean()))

@@ -12,6 +12,7 @@ from rbpp.assessment.excess import OFF_TASK, THRESHOLDS, Excess
 from rbpp.assessment.grid import grid_posterior, off_task_model
 from rbpp.assessment.neighbours import unit_length
 from rbpp.assessment.off_task import (
+    VectorKind,
     novel,
     off_task,
     share_of,
@@ -20,6 +21,7 @@ from rbpp.assessment.off_task import (
 )
 from rbpp.assessment.scores import Scores, off_task_scores
 from rbpp.assessment.style import auc
+from rbpp.assessment.weighted_rows import Draws, Sample
 
 DIMENSION = 32
 CENTRES = np.random.default_rng(100).normal(size=(12, DIMENSION)) / np.sqrt(DIMENSION)
@@ -88,7 +90,7 @@ def test_copies_count_once_with_their_weights():
     weights = np.ones(600)
     weights[299:] = 1 / 301
     once = off_task(target, synthetic).share
-    found = off_task(target, repeated, weights=weights)
+    found = off_task(target, Sample(repeated, weight=weights))
     assert found.share == pytest.approx(once, abs=0.01)
     assert len(found.probability) == 600
     assert np.ptp(found.probability[299:]) == 0
@@ -98,7 +100,7 @@ def test_copies_count_once_with_their_weights():
 def test_five_tasks_forty_times_each_are_on_the_task():
     target = unit_length(rows(150, 0, TASK))
     five = np.repeat(unit_length(rows(5, 1, TASK)), 40, axis=0)
-    found = off_task(target, five, weights=np.full(200, 1 / 40))
+    found = off_task(target, Sample(five, weight=np.full(200, 1 / 40)))
     # Five rows tell next to nothing of a share; forty copies of each must not tell more.
     assert found.at_least == 0
     assert np.quantile(found.draws, 0.03) < 0.05
@@ -152,12 +154,12 @@ def test_counts_of_words_are_refused_where_there_is_a_style():
     far = synthetic.copy()
     # A style that moves half of the rows cannot be one offset.
     far[::2] += 1.5 * np.eye(DIMENSION)[1]
-    found = off_task(target, far, lexical=True)
+    found = off_task(target, far, kind=VectorKind(lexical=True))
     assert np.isnan(found.share)
     assert (found.at_least, found.at_most) == (0, 1)
     assert "--embedding-model" in found.refusal
     assert "--ask" in found.refusal
-    assert not off_task(*planted(0.2, 0)[:2], lexical=True).refusal
+    assert not off_task(*planted(0.2, 0)[:2], kind=VectorKind(lexical=True)).refusal
 
 
 def test_the_grid_is_the_posterior_of_nuts():
@@ -216,9 +218,9 @@ def test_style_alone_is_refused_unless_the_rows_are_known_to_be_apart():
 
 def test_draws_are_repeatable_and_follow_their_options():
     target, synthetic, _ = planted(0.2, 0)
-    one, again = off_task(target, synthetic, seed=1), off_task(target, synthetic, seed=1)
+    one, again = (off_task(target, synthetic, Draws(seed=1)) for _ in range(2))
     assert np.array_equal(one.draws, again.draws)
-    other = off_task(target, synthetic, seed=2, num_samples=50)
+    other = off_task(target, synthetic, Draws(50, 2))
     assert len(other.draws) == 50
     assert not np.array_equal(other.draws, one.draws[:50])
 
@@ -231,7 +233,7 @@ def test_scores_of_one_law_are_no_claim(style):
         random = np.random.default_rng(seed)
         scores = Scores(random.normal(size=300), random.normal(size=300), style)
         excess = Excess(scores, OFF_TASK, np.ones(300))
-        found.append(share_of(excess, num_samples=200, seed=seed))
+        found.append(share_of(excess, Draws(200, seed)))
     assert not any(one.claims(0.05) for one in found)
     assert np.mean([one.share for one in found]) < 0.03
     assert np.mean([one.at_most < 0.02 for one in found]) < 0.1
@@ -271,12 +273,13 @@ def test_parts_that_overlap_are_within_the_ends_of_measurements():
         sources = read_sources({"target": target, "synthetic": synthetic})
         assert sources.lifted
         first, second = sources.content("target"), sources.content("synthetic")
-        found = off_task(first, second, numbers=True)
+        found = off_task(first, second, kind=VectorKind(numbers=True))
         assert found.at_least <= 0.4 <= found.at_most
         wider.append(found.at_most - off_task(first, second).at_most)
     assert min(wider) > 0.02
     # The same rows exchanged: uncovered.
-    assert uncovered(second, first, numbers=True).at_most > uncovered(second, first).at_most
+    wide = uncovered(second, first, kind=VectorKind(numbers=True))
+    assert wide.at_most > uncovered(second, first).at_most
 
 
 @pytest.mark.parametrize(
@@ -295,7 +298,7 @@ def test_refusals(target, synthetic, message):
 def test_refusals_of_weights_labels_and_other_rows():
     target, synthetic, _ = planted(0.0, 0)
     with pytest.raises(ValueError, match="Expected 300 finite weights above 0"):
-        off_task(target, synthetic, weights=np.zeros(300))
+        off_task(target, Sample(synthetic, weight=np.zeros(300)))
     with pytest.raises(ValueError, match=r"Expected labels \(300,\)"):
         off_task(target, synthetic, labels=np.zeros(4))
     with pytest.raises(ValueError, match="Expected two classes of 10 rows or more; got 1"):

@@ -6,6 +6,7 @@ import torch
 from rbpp.assessment.assess import assess
 from rbpp.assessment.share_terms import find_shares
 from rbpp.assessment.sources import read_sources
+from rbpp.assessment.weighted_rows import Draws
 from rbpp.inference_data import term_table
 from rbpp.processes.process import load_process
 from rbpp.processes.simulation import simulate
@@ -98,8 +99,8 @@ def test_shares_of_many_worlds_are_covered(count, least):
         if worlds == count:
             break
         worlds += 1
-        sources = read_sources({s: rows[s] for s in ("target", "synthetic")}, seed=world)
-        limits = find_shares(sources, num_samples=200, seed=world).limits
+        sources = read_sources({s: rows[s] for s in ("target", "synthetic")})
+        limits = find_shares(sources, Draws(200, world)).limits
         truths = {
             "irrelevant_share": made[task < ABSENT].sum(),
             "uncovered_share": task[made < ABSENT].sum(),
