@@ -263,11 +263,11 @@ def parts(share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return rows[0], rows[1]
 
 
-def test_parts_that_overlap_are_within_the_ends_of_measurements():
+def test_parts_that_overlap_are_within_the_ends_of_measurements(margin):
     """Three standard deviations apart, as `Sources.content` places them, 40 % of one part."""
     from rbpp.assessment.sources import read_sources
 
-    wider = []
+    wider, exchanged = [], []
     for seed in range(3):
         target, synthetic = parts(0.4, seed)
         sources = read_sources({"target": target, "synthetic": synthetic})
@@ -276,10 +276,11 @@ def test_parts_that_overlap_are_within_the_ends_of_measurements():
         found = off_task(first, second, kind=VectorKind(numbers=True))
         assert found.at_least <= 0.4 <= found.at_most
         wider.append(found.at_most - off_task(first, second).at_most)
-    assert min(wider) > 0.02
-    # The same rows exchanged: uncovered.
-    wide = uncovered(second, first, kind=VectorKind(numbers=True))
-    assert wide.at_most > uncovered(second, first).at_most
+        wide = uncovered(second, first, kind=VectorKind(numbers=True))
+        exchanged.append(wide.at_most - uncovered(second, first).at_most)
+    margin(np.array(wider) - 0.02)
+    # The same rows exchanged, uncovered: no narrower, and wider where the other end is not above.
+    assert min(exchanged) >= 0 < max(exchanged)
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_rows_of_a_batch_estimate_the_density_without_bias(margin):
     vector = density.prior_vectors(1, 0)
     source = torch.Generator().manual_seed(0)
     values = torch.stack([density.of_rows(vector, 3, source)[0] for _ in range(400)])
-    margin(float(4 * values.std() / 20 - abs(values.mean() - density(vector)[0])))
+    margin(4 - float(abs(values.mean() - density(vector)[0]) / (values.std() / 20)))
 
 
 @pytest.fixture(scope="module")
