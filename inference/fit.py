@@ -151,8 +151,7 @@ def _of_memory(arguments: argparse.Namespace) -> Fit:
 
 def _of_stream(arguments: argparse.Namespace) -> Fit:
     """The fit of rows that are read in chunks, here or by the workers of a cluster."""
-    from rbpp.data.digest import data_digest
-    from rbpp.data.stream import CHUNK_ROWS, row_stream, shard_files
+    from rbpp.data.stream import CHUNK_ROWS, data_digest, row_stream, shard_files
     from rbpp.mixtures.fit import fit_mixture_stream
     from rbpp.mixtures.stream import Passes
 

@@ -199,6 +199,7 @@ def _run(
     parsed: argparse.Namespace,
 ) -> int:
     parsed.device = options.resolve_device(parsed.device)
+    signals.loaded()
     outputs.check_outputs(parser, parsed)
     if [value for value in vars(parsed).values() if value == "-"][1:]:
         raise ValueError("Expected one input from standard input (-); got several")

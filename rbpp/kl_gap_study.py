@@ -187,12 +187,17 @@ def kl_gaps(
 
 
 def _rounding(mixtures: Sequence[GaussianMixture]) -> float:
-    """What a log density of one of them may be off in float32: unit × precision × distance²."""
+    """What a log density of one of them may be off in float32: unit × precision × distance².
+
+    The distance is that from the mean of any of them: divergences are taken about one of these.
+    """
+    centres = [mixture.mean.unsqueeze(-2) for mixture in mixtures]
     largest = 0.0
     for mixture in mixtures:
         precision = mixture.precision_cholesky.square().sum((-2, -1)).amax(-1)
-        away = (mixture.means - mixture.mean.unsqueeze(-2)).square().sum(-1).amax(-1)
-        largest = max(largest, float((precision * away).max()))
+        for centre in centres:
+            away = (mixture.means - centre).square().sum(-1).amax(-1)
+            largest = max(largest, float((precision * away).max()))
     return largest * torch.finfo(torch.float32).eps
 
 

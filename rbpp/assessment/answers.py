@@ -1,28 +1,50 @@
-"""The questions of whoever made the data, answered in plain words."""
+"""What an assessment says: answers to whoever made the data, a verdict, and what to do."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from rbpp import wording
 from rbpp.assessment.share_terms import Shares
 from rbpp.assessment.sources import Sources
+from rbpp.assessment.weighted_rows import Array
 from rbpp.inference_data import highest_density_interval
+from rbpp.wording import chance, count, listed, quantity
 
-Array = NDArray[np.float64]
+if TYPE_CHECKING:
+    from rbpp.assessment.assessment import Assessment
 
+VERDICTS = {
+    "bad": "Change it before you train on it.",
+    "unclear": "Not settled: these steps settle it.",
+    "good": "Nothing speaks against training on it.",
+}
+# Of a verdict: a sign, and what a reader does.
+SIGNS = {"good": ("✓", "fine"), "bad": ("!", "act"), "unclear": ("?", "open")}
+QUESTIONS = (
+    "Is any of it off-task?",
+    "What does it miss?",
+    "How faithful is it?",
+    "How much does it add?",
+    "Is it in another style?",
+    "Does it repeat itself?",
+    "Which rows should go?",
+    "What to do?",
+)
+OFF_TASK, MISSED, FAITHFUL, ADDED, STYLE, REPEATED, ROWS, ADVICE = QUESTIONS
 # Shares and divergences below these make no difference that anyone would act on.
 SMALL_SHARE, SMALL_DIVERGENCE = 0.05, 0.1
 # A probability beyond which a sentence is said without "perhaps".
 SURE = 0.9
 # Ends this far apart are worth twenty marks.
 WIDE = 0.15
+# Redundancy is a log ratio of distances: beyond log 3, a row is a third as far as is typical.
+REDUNDANT = math.log(3)
+_MOST_COMPONENTS = 3
 
 
 def answers(
@@ -87,7 +109,7 @@ def task_name(sources: Sources) -> str:
 
 def which_rows(task: str, likely: Likely, *, settled: bool) -> dict[str, Any]:
     """The last answer; `settled` is whether it is, how much is off the task."""
-    question = "Which rows should go?"
+    question = ROWS
     if math.isnan(likely.total):
         sentence = f"no row is known to be off the {task}, or on it, as no share is"
         return _line(question, sentence, math.nan, "unclear")
@@ -104,7 +126,7 @@ def which_rows(task: str, likely: Likely, *, settled: bool) -> dict[str, Any]:
 def _off_task(
     shares: Shares, draws: Mapping[str, Array], references: Mapping[str, float], task: str
 ) -> dict[str, Any]:
-    question, name = "Is any of it off-task?", "irrelevant_share"
+    question, name = OFF_TASK, "irrelevant_share"
     if shares.same:
         return _line(question, f"none: the synthetic rows are the rows of the {task}", 1.0, "good")
     if name not in draws:
@@ -127,7 +149,7 @@ def _off_task(
 def _missed(
     shares: Shares, draws: Mapping[str, Array], references: Mapping[str, float], task: str
 ) -> dict[str, Any]:
-    question, name = "What does it miss?", "uncovered_share"
+    question, name = MISSED, "uncovered_share"
     if name not in draws:
         return _line(question, shares.uncovered.refusal, math.nan, "unclear")
     least, most = ends = _ends(name, shares)
@@ -158,22 +180,22 @@ def _ends(name: str, shares: Shares) -> tuple[float, float]:
 def _faithful(
     draws: Mapping[str, Array], references: Mapping[str, float], task: str
 ) -> dict[str, Any]:
-    question, name = "How faithful is it?", "total_divergence"
+    question, name = FAITHFUL, "total_divergence"
     if name not in draws:
         return _line(question, "too few rows for a total variation", math.nan, "unclear")
     value = draws[name]
     above = float((value > SMALL_DIVERGENCE).mean())
-    chance = max(above, 1 - above)
+    sure = max(above, 1 - above)
     sentence = (
         f"it differs from the {task} by a total variation of {_share(value)}"
         f"{_halves(name, references, task)}, style taken away; {_side(above, SMALL_DIVERGENCE)}"
     )
-    verdict = "unclear" if chance < SURE else "bad" if above >= 0.5 else "good"
-    return _line(question, sentence, chance, verdict)
+    verdict = "unclear" if sure < SURE else "bad" if above >= 0.5 else "good"
+    return _line(question, sentence, sure, verdict)
 
 
 def _added(shares: Shares, draws: Mapping[str, Array]) -> dict[str, Any]:
-    question, name = "How much does it add?", "novel_share"
+    question, name = ADDED, "novel_share"
     if shares.novel is None:
         sentence = (
             "without both target rows and ten anchors, what is novel cannot be told from what is "
@@ -182,16 +204,16 @@ def _added(shares: Shares, draws: Mapping[str, Array]) -> dict[str, Any]:
         return _line(question, sentence, math.nan, "unclear")
     if name not in draws:
         return _line(question, shares.novel.refusal, math.nan, "unclear")
-    chance = float((draws[name] > SMALL_SHARE).mean())
+    above = float((draws[name] > SMALL_SHARE).mean())
     sentence = (
         f"{_share(draws[name])} of the synthetic data is on the task and beyond the anchors; "
-        f"{_side(chance, SMALL_SHARE)}"
+        f"{_side(above, SMALL_SHARE)}"
     )
-    return _line(question, sentence, chance, "good" if chance > SURE else "unclear")
+    return _line(question, sentence, above, "good" if above > SURE else "unclear")
 
 
 def _style(shares: Shares) -> dict[str, Any]:
-    question, style = "Is it in another style?", shares.style
+    question, style = STYLE, shares.style
     if shares.same:
         return _line(question, "no: the rows are the same", 1.0, "good")
     away = style.separation_before - 0.5 > 2 * style.separation_error
@@ -209,10 +231,10 @@ def _style(shares: Shares) -> dict[str, Any]:
 
 
 def _repeated(sources: Sources, shares: Shares) -> dict[str, Any]:
-    question, own = "Does it repeat itself?", sources.copies["synthetic"]
-    count = len(own.group)
-    sentence = f"{count - own.distinct} of {count} synthetic rows repeat another"
-    if own.distinct < count:
+    question, own = REPEATED, sources.copies["synthetic"]
+    rows = len(own.group)
+    sentence = f"{rows - own.distinct} of {rows} synthetic rows repeat another"
+    if own.distinct < rows:
         times = "twice" if own.largest == 2 else f"{own.largest} times"
         sentence += f", {own.distinct} are distinct, and one stands there {times}"
     copied = shares.copied
@@ -235,11 +257,11 @@ def _line(question: str, sentence: str, probability: float, verdict: str) -> dic
 
 def _share(value: Array) -> str:
     low, high = highest_density_interval(np.asarray(value), 0.94)
-    return wording.quantity(float(np.mean(value)), low, high, share=True)
+    return quantity(float(np.mean(value)), low, high, share=True)
 
 
 def _percent(value: float) -> str:
-    return wording.quantity(value, share=True)
+    return quantity(value, share=True)
 
 
 def _halves(name: str, references: Mapping[str, float], task: str) -> str:
@@ -252,6 +274,113 @@ def _halves(name: str, references: Mapping[str, float], task: str) -> str:
 def _side(above: float, limit: float) -> str:
     """The likelier side of a limit and its probability."""
     side = "more than" if above >= 0.5 else "at most"
-    return f"{side} {limit:.0%} with probability {wording.chance(max(above, 1 - above))}".replace(
-        "%", " %"
+    return f"{side} {limit:.0%} with probability {chance(max(above, 1 - above))}".replace("%", " %")
+
+
+def sentence(answer: Mapping[str, Any]) -> str:
+    """An answer as a sentence of its own."""
+    said: str = answer["sentence"]
+    return f"{said[:1].upper()}{said[1:]}."
+
+
+def headline(answers: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The answers as lines, the questions in a column."""
+    width = max(map(len, QUESTIONS))
+    return tuple(f"{line['question']:<{width}}  {line['sentence']}." for line in answers)
+
+
+def advice(assessment: Assessment) -> tuple[str, list[str]]:
+    """The verdict, a key of `VERDICTS`, and what to do, a sentence each.
+
+    The verdict is the worst of what is off the task, what is missed and what repeats; style and
+    divergence alone ask for no change.
+    """
+    verdicts = {line["question"]: line["verdict"] for line in assessment.answers}
+    off, missed = verdicts[OFF_TASK], verdicts[MISSED]
+    repeated = verdicts[REPEATED]
+    steps = [_drop(assessment, off), _generate(assessment, missed)]
+    if repeated == "bad":
+        twice = int((assessment.synthetic["redundancy"] > REDUNDANT).sum())
+        steps.append(f"Thin out {count(twice, 'row')} that nearly say what another row says.")
+    if verdicts[FAITHFUL] == "bad" and "bad" not in (off, missed):
+        steps.append(
+            "Its proportions differ from the task's although hardly a row is sure to be off it: "
+            "compare the shares of the components, and weight or add rows where they are apart."
+        )
+    worst = next((one for one in ("bad", "unclear") if one in (off, missed, repeated)), "good")
+    return worst, [step for step in steps if step]
+
+
+def missing_components(assessment: Assessment) -> pd.DataFrame:
+    """Components of the task that the synthetic data lacks, the heaviest first."""
+    components = assessment.components
+    missing = components[components["part"] == "uncovered"]
+    share = "share_target" if "share_target" in components else "share_anchor"
+    return missing.sort_values(share, ascending=False) if share in components else missing[:0]
+
+
+def missed_in_words(assessment: Assessment) -> str:
+    """What of the task is missed, in a sentence that agrees with the share and with the parts."""
+    table, name = assessment.table(), "uncovered_share"
+    if name not in table:
+        return next(line["sentence"] for line in assessment.answers if line["question"] == MISSED)
+    share, most = _term(assessment, name), assessment.numbers[f"{name}_at_most"].value
+    missing = len(missing_components(assessment))
+    if missing:
+        whole = f"of which {count(missing, 'component')} of the task {_is(missing)} the most"
+    elif most > 0:
+        whole = "spread thinly: no component as a whole"
+    else:
+        return "Nothing of the task is missed."
+    return f"{share} of the task is missed, at most {quantity(most, share=True)}, {whole}."
+
+
+def _drop(assessment: Assessment, verdict: str) -> str:
+    synthetic = assessment.synthetic
+    likely = int((synthetic["off_task"] > 0.5).sum())
+    rows = f"{likely:,} of {len(synthetic):,} synthetic rows"
+    least, most = (
+        assessment.numbers.get(f"irrelevant_share_at_{end}") for end in ("least", "most")
     )
+    if verdict == "bad":
+        return (
+            f"Drop the {rows} that are more likely off the task than on it: --rows FILE.parquet "
+            "has the probability of every row, in the column off_task."
+        )
+    if verdict == "unclear" and least is not None and most is not None:
+        ends = f"{quantity(least.value, share=True)} and {quantity(most.value, share=True)}"
+        return (
+            f"Mark twenty rows before you drop any: between {ends} are off the task, and {rows} "
+            "look so. --ask FILE.csv writes them, rbpp mark FILE.csv asks, --marks FILE.csv counts."
+        )
+    if verdict == "unclear":
+        return "Give more rows of the task, or an embedding of what rows are about: see the checks."
+    return f"Look at {rows} that may be off the task; the rest can stay." if likely else ""
+
+
+def _generate(assessment: Assessment, verdict: str) -> str:
+    missing = missing_components(assessment).head(_MOST_COMPONENTS)
+    if len(missing):
+        named = [
+            f"component {number}"
+            + (f" ({', '.join(map(str, line['keywords'][:3]))})" if line["keywords"] else "")
+            for number, line in missing.iterrows()
+        ]
+        return f"Generate more like the real rows of {listed(named)}."
+    if verdict == "bad":
+        return (
+            f"Generate more of what is missed: {_term(assessment, 'uncovered_share')} of the task."
+        )
+    if verdict == "unclear" and "uncovered_share_at_most" in assessment.numbers:
+        most = quantity(assessment.numbers["uncovered_share_at_most"].value, share=True)
+        return f"Up to {most} of the task may be missed: more rows of the task would tell."
+    return ""
+
+
+def _term(assessment: Assessment, name: str) -> str:
+    term: Any = assessment.table()[name]
+    return quantity(term["mean"], term["hdi_low"], term["hdi_high"], share=True)
+
+
+def _is(number: int) -> str:
+    return "is" if number == 1 else "are"

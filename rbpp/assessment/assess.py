@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from rbpp import inference_data, validate
-from rbpp.assessment.answers import answers
-from rbpp.assessment.assessment import Assessment, Number, headline
+from rbpp.assessment.answers import answers, headline
+from rbpp.assessment.assessment import Assessment, Number
 from rbpp.assessment.density_terms import Densities, find_densities
 from rbpp.assessment.learned_terms import Learned, Variation, learned_terms
 from rbpp.assessment.marks import read_marks
@@ -38,9 +38,10 @@ from rbpp.assessment.sources import (
 )
 from rbpp.assessment.tables import (
     AXES,
+    Labels,
     component_table,
     find_components,
-    label_table,
+    find_labels,
     row_table,
 )
 from rbpp.assessment.weighted_rows import Draws
@@ -138,49 +139,31 @@ def assess_sources(
     validate.count("chains", chains)
     validate.count("draws", draws, least=2)
     drawn_by = Draws(chains * draws, compute.seed, chains)
-    made = sources.rows["synthetic"]
     if isinstance(marks, Path | str):
-        if "synthetic" in sources.places:
-            raise ValueError("Expected sources that are read whole beside marks; got samples")
-        marks = read_marks(marks, made.text if made.text is not None else made.ids, made.ids)
+        marks = _marks(sources, marks)
     mixture = find_components(sources, components, drawn_by)
     shares = find_shares(sources, drawn_by, marks)
     given = representation.dimension is not None
     densities = find_densities(sources, drawn_by, offset=shares.style.offset, given=given)
     drawn = {**shares.draws, **densities.draws, "effective_components": mixture.effective}
     # No total variation is below a share that one source has and the other lacks.
-    least = {
-        name: shares.limits.get(f"{name}_at_least", 0.0)
-        for name in ("irrelevant_share", "uncovered_share")
-    }
     for name in {"total_divergence", "distinguishability"} & set(drawn):
-        drawn[name] = np.maximum(drawn[name], max(least.values()))
-    table, labels, why = label_table(sources, drawn_by)
+        drawn[name] = np.maximum(drawn[name], max(shares.least.values()))
+    labels = find_labels(sources, drawn_by)
     terms = {
         name: exactly(torch.as_tensor(value[: drawn_by.count]).reshape(drawn_by.shape))
         for name, value in drawn.items()
     }
-    found, variation = densities.total_variation, None
-    if found is not None:
-        upper, huber = (max(end, *least.values()) for end in (found.upper, found.bretagnolle_huber))
-        variation = Variation(upper, huber, least)
-    elif shares.same:
-        variation = Variation(0.0, 0.0, least)
-    learned = learned_terms(sources, terms, variation, drawn_by)
+    learned = learned_terms(sources, terms, _variation(shares, densities), drawn_by)
     terms |= learned.terms
-    checks: list[Check] = []
+    paired_checks: list[Check] = []
     for rows in (one for one in sources.rows.values() if one.paired):
         paired, check = paired_terms(rows, drawn_by, representation, compute.spawn("pairs"))
         terms |= paired
-        checks.append(check)
+        paired_checks.append(check)
     references = {**shares.references, **densities.references}
-    numbers = _numbers(shares, densities)
-    if table is not None:
-        numbers["wrong_label_share"] = Number(float(labels.pop("share_wrong")))
-    lines = row_table(sources, shares, mixture)
-    for name, column in labels.items():
-        lines[name] = None if name.startswith("suggested") else np.nan
-        lines.loc[lines["source"] == "synthetic", name] = column
+    numbers = _numbers(shares, densities, labels)
+    lines = row_table(sources, shares, mixture, labels)
     said = answers(sources, shares, drawn, references, lines)
     values = {name: float(value.mean()) for name, value in drawn.items()}
     values |= {name: one.value for name, one in numbers.items()}
@@ -193,11 +176,11 @@ def assess_sources(
         *share_checks(sources, shares),
         reference_check(values, references),
         *density_checks(densities),
-        *checks,
+        *paired_checks,
         *learned.checks,
     ]
-    if made.labels is not None:
-        checks.append(_label_check(table, numbers, why))
+    if sources.rows["synthetic"].labels is not None:
+        checks.append(labels.check())
     weights = mixture.weights.reshape(*drawn_by.shape, *mixture.weights.shape[1:])
     idata = inference_data.make(
         {**inference_data.from_estimates(terms), "source_weights": weights},
@@ -228,7 +211,7 @@ def assess_sources(
         references=references,
         rows=lines,
         components=component_table(sources, mixture, lines),
-        labels=table,
+        labels=labels.table,
         answers=said,
         score=shares.irrelevant.score,
         axes=AXES,
@@ -245,11 +228,30 @@ def checked_roles(given: Mapping[str, Any]) -> dict[str, Any]:
     return present
 
 
-def _numbers(shares: Shares, densities: Densities) -> dict[str, Number]:
+def _marks(sources: Sources, path: Path | str) -> dict[int, bool]:
+    """The marks of a filled sheet of the synthetic rows."""
+    if "synthetic" in sources.places:
+        raise ValueError("Expected sources that are read whole beside marks; got samples")
+    made = sources.rows["synthetic"]
+    return read_marks(path, made.text if made.text is not None else made.ids, made.ids)
+
+
+def _variation(shares: Shares, densities: Densities) -> Variation | None:
+    """What is known of the total variation of task and synthetic rows."""
+    found, least = densities.total_variation, shares.least
+    if found is None:
+        return Variation(0.0, 0.0, least) if shares.same else None
+    upper, huber = (max(end, *least.values()) for end in (found.upper, found.bretagnolle_huber))
+    return Variation(upper, huber, least)
+
+
+def _numbers(shares: Shares, densities: Densities, labels: Labels) -> dict[str, Number]:
     found = {name: Number(value) for name, value in shares.limits.items()}
     found |= {name: Number(value) for name, value in densities.limits.items()}
     for name, one in densities.open.items():
         found[name] = Number(one.estimate, one.lower, one.upper)
+    if labels.table is not None:
+        found["wrong_label_share"] = Number(labels.share_wrong)
     return found
 
 
@@ -270,16 +272,3 @@ def _settings(
     if sources.places:
         found["sample_rows"] = {name: len(rows) for name, rows in sources.rows.items()}
     return found
-
-
-def _label_check(table: Any, numbers: Mapping[str, Number], why: str) -> Check:
-    if table is None:
-        return Check("labels", "unknown", f"not looked at: {why}")
-    said = [f"{numbers['wrong_label_share'].value:.1%} of the synthetic labels are wrong"]
-    bad = numbers["wrong_label_share"].value > 0.05
-    for column, word in (("p_missing", "missing"), ("p_too_few", "too few")):
-        if column in table:
-            names = list(table.loc[table[column] > 0.9, "label"])
-            said += [f"{word}: {', '.join(names)}"] if names else []
-            bad = bad or bool(names)
-    return Check("labels are right and all there", "violated" if bad else "holds", "; ".join(said))

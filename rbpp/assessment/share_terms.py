@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,35 +27,79 @@ class Shares:
     """What is off the task, uncovered, novel and copied.
 
     Attributes:
-        draws: of every share that can be told (num_samples,), by name.
-        limits: single numbers: `NAME_at_least`, `NAME_at_most`, `copied_share`, `style_…`.
-        references: what the same numbers are for two halves of the task.
         irrelevant: of the synthetic rows.
         uncovered: of the task's rows.
+        style: of the synthetic rows.
+        same: whether the synthetic rows are the task's.
         output: of the rows before curation, or None.
         novel: of the synthetic rows, or None.
         copied: synthetic rows that repeat anchors, or None.
-        style: of the synthetic rows.
         marked: what marks say, or None.
-        same: whether the synthetic rows are the task's.
+        references: what the same numbers are for two halves of the task.
     """
 
-    draws: Mapping[str, Array]
-    limits: Mapping[str, float]
-    references: Mapping[str, float]
     irrelevant: OffTask
     uncovered: OffTask
-    output: OffTask | None
-    novel: OffTask | None
-    copied: CopiedRows | None
     style: Style
-    marked: MarkedShare | None
     same: bool
+    output: OffTask | None = None
+    novel: OffTask | None = None
+    copied: CopiedRows | None = None
+    marked: MarkedShare | None = None
+    references: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def probability(self) -> Array:
         """Of every synthetic row to be off the task (n,); nan where nothing can be said."""
         return self.irrelevant.probability if self.marked is None else self.marked.probability
+
+    @cached_property
+    def draws(self) -> dict[str, Array]:
+        """Of every share that can be told (num_samples,), by name."""
+        found = {name: one.draws for name, one in self._told.items()}
+        if self.output is not None and not self.output.refusal:
+            found["irrelevant_share_output"] = self.output.draws
+        if self.marked is not None:
+            found["irrelevant_share"] = self.marked.draws
+        return found
+
+    @cached_property
+    def limits(self) -> dict[str, float]:
+        """Single numbers: `NAME_at_least`, `NAME_at_most`, `copied_share`, `style_…`."""
+        found: dict[str, float] = {}
+        for name, one in self._told.items():
+            found |= {f"{name}_at_least": one.at_least, f"{name}_at_most": one.at_most}
+        seen, most = self.irrelevant.visibility, self.irrelevant.at_most_with_classes
+        if seen is not None and most is not None and self.marked is None:
+            found["irrelevant_share_at_most_with_classes"] = most
+        if seen is not None and most is not None and not self.uncovered.refusal:
+            divided = self.uncovered.at_most / max(seen, 1e-9)
+            found["uncovered_share_at_most_with_classes"] = min(1.0, divided)
+        if self.marked is not None:
+            low, high = np.quantile(self.marked.draws, [0.03, 0.97])
+            ends = {
+                "irrelevant_share_at_least": float(low),
+                "irrelevant_share_at_most": float(high),
+            }
+            found |= ends
+        if self.copied is not None:
+            found["copied_share"] = self.copied.copied_share
+        return found if self.same else found | _numbers_of(self.style)
+
+    @property
+    def least(self) -> dict[str, float]:
+        """Shares that either source has and the other lacks, at least."""
+        names = ("irrelevant_share", "uncovered_share")
+        return {name: self.limits.get(f"{name}_at_least", 0.0) for name in names}
+
+    @property
+    def _told(self) -> dict[str, OffTask]:
+        named = {
+            "irrelevant_share": self.irrelevant,
+            "uncovered_share": self.uncovered,
+            "novel_share": self.novel,
+        }
+        return {n: one for n, one in named.items() if one is not None and not one.refusal}
 
 
 def find_shares(
@@ -89,47 +134,15 @@ def find_shares(
     anchors = sources.content("anchor") if "anchor" in sources.names else None
     if anchors is not None and task != "anchor" and len(anchors) >= LEAST_ROWS:
         added = novel(anchors, irrelevant, made, drawn, kind)
-    named = {"irrelevant_share": irrelevant, "uncovered_share": missed, "novel_share": added}
-    found = {n: one for n, one in named.items() if one is not None and not one.refusal}
-    draws = {name: one.draws for name, one in found.items()}
-    if output is not None and not output.refusal:
-        draws["irrelevant_share_output"] = output.draws
-    limits: dict[str, float] = {}
-    for name, one in found.items():
-        limits |= {f"{name}_at_least": one.at_least, f"{name}_at_most": one.at_most}
-    if irrelevant.visibility is not None and irrelevant.at_most_with_classes is not None:
-        limits["irrelevant_share_at_most_with_classes"] = irrelevant.at_most_with_classes
-        if not missed.refusal:
-            most = missed.at_most / max(irrelevant.visibility, 1e-9)
-            limits["uncovered_share_at_most_with_classes"] = min(1.0, most)
     if marks:
         marked = share_from_marks(irrelevant.score, marks, drawn, made.weight)
-        draws["irrelevant_share"] = marked.draws
-        low, high = np.quantile(marked.draws, [0.03, 0.97])
-        limits |= {"irrelevant_share_at_least": float(low), "irrelevant_share_at_most": float(high)}
-        limits.pop("irrelevant_share_at_most_with_classes", None)
+    references = _references(sources, drawn)
     if anchors is not None and len(np.unique(sources.vectors["anchor"], axis=0)) >= 3:
         copied = _copied(sources, None if task == "anchor" else target)
-        limits["copied_share"] = copied.copied_share
+        if np.isfinite(copied.reference_share):
+            references["copied_share"] = copied.reference_share
     style = style_of(target.astype(np.float32), rows.astype(np.float32))
-    if not same:
-        limits |= _numbers_of(style)
-    references = _references(sources, drawn)
-    if copied is not None and np.isfinite(copied.reference_share):
-        references["copied_share"] = copied.reference_share
-    return Shares(
-        draws=draws,
-        limits=limits,
-        references=references,
-        irrelevant=irrelevant,
-        uncovered=missed,
-        output=output,
-        novel=added,
-        copied=copied,
-        style=style,
-        marked=marked,
-        same=same,
-    )
+    return Shares(irrelevant, missed, style, same, output, added, copied, marked, references)
 
 
 def _missed(sources: Sources, drawn: Draws, kind: VectorKind) -> OffTask:
@@ -232,7 +245,7 @@ def _copied(sources: Sources, held_out: np.ndarray | None) -> CopiedRows:
     known = {row.tobytes() for row in sources.vectors["anchor"].astype(np.float64)}
     rows = sources.vectors["synthetic"].astype(np.float64)
     exact = np.array([row.tobytes() in known for row in rows])
-    return replace(found, exact=exact, exact_share=float(exact.mean()))
+    return replace(found, exact=exact)
 
 
 def _none(rows: int, num_samples: int) -> OffTask:

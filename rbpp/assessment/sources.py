@@ -137,6 +137,29 @@ class Sources:
     streams: Mapping[str, Stream] = field(default_factory=dict)
     places: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls,
+        rows: Mapping[str, Rows],
+        roles: Mapping[str, str],
+        vectors: Mapping[str, np.ndarray],
+        projection: Projection,
+        embedding: Embedding,
+    ) -> Sources:
+        """Sources whose coordinates are the principal components of their vectors."""
+        coordinates = {name: projection(one) for name, one in vectors.items()}
+        return cls(rows, roles, vectors, coordinates, projection, embedding)
+
+    def select(self, places: Mapping[str, NDArray[np.int64]]) -> Sources:
+        """The same with the rows at these places, counted from 0, of the sources that are named."""
+        rows, vectors = dict(self.rows), dict(self.vectors)
+        coordinates = dict(self.coordinates)
+        for name, place in places.items():
+            rows[name] = rows[name].select(place)
+            vectors[name] = vectors[name][place]
+            coordinates[name] = coordinates[name][place]
+        return replace(self, rows=rows, vectors=vectors, coordinates=coordinates)
+
     @property
     def names(self) -> list[str]:
         """Names of the sources, real ones first."""
@@ -296,17 +319,8 @@ def read_sources(
         compute=compute,
     )
     projection = principal_components(vectors, representation.dimension)
-    return _limited(
-        Sources(
-            rows=rows,
-            roles=roles,
-            vectors=dict(zip(names, vectors, strict=True)),
-            coordinates={n: projection(v) for n, v in zip(names, vectors, strict=True)},
-            projection=projection,
-            embedding=embedding,
-        ),
-        compute,
-    )
+    named = dict(zip(names, vectors, strict=True))
+    return _limited(Sources.of(rows, roles, named, projection, embedding), compute)
 
 
 def _read(data: Any, name: str, role: str, fields: Fields, paired: bool) -> Rows:
@@ -327,25 +341,22 @@ def _read(data: Any, name: str, role: str, fields: Fields, paired: bool) -> Rows
 
 def _limited(sources: Sources, compute: Compute) -> Sources:
     """Sources with samples in place of those that have more rows than numbers are of."""
-    rows, vectors, coordinates = (
-        dict(sources.rows),
-        dict(sources.vectors),
-        dict(sources.coordinates),
-    )
-    streams, places = {}, {}
-    for name, own in sources.rows.items():
-        if len(own) <= SAMPLE_ROWS:
-            continue
-        import torch
+    import torch
 
-        random = np.random.default_rng([compute.spawn("rows", name).seed])
-        place = np.sort(random.choice(len(own), SAMPLE_ROWS, replace=False))
-        streams[name] = tensor_stream(torch.as_tensor(vectors[name]), CHUNK_ROWS)
-        places[name], rows[name] = place, own.select(place)
-        vectors[name], coordinates[name] = vectors[name][place], coordinates[name][place]
-    return replace(
-        sources, rows=rows, vectors=vectors, coordinates=coordinates, streams=streams, places=places
-    )
+    places = random_places(sources, "rows", compute)
+    whole = {name: torch.as_tensor(sources.vectors[name]) for name in places}
+    streams = {name: tensor_stream(rows, CHUNK_ROWS) for name, rows in whole.items()}
+    return replace(sources.select(places), streams=streams, places=places)
+
+
+def random_places(sources: Sources, label: str, compute: Compute) -> dict[str, NDArray[np.int64]]:
+    """Places of `SAMPLE_ROWS` rows of every source that has more, in order."""
+    places = {}
+    for name, own in sources.vectors.items():
+        if len(own) > SAMPLE_ROWS:
+            random = np.random.default_rng([compute.spawn(label, name).seed])
+            places[name] = np.sort(random.choice(len(own), SAMPLE_ROWS, replace=False))
+    return places
 
 
 def _sampled(
@@ -398,13 +409,8 @@ def _sampled(
         means = [(mean - centre) / divisor for mean in means]
         covariances = [one / np.outer(divisor, divisor) for one in covariances]
     projection = moment_components(counts, means, covariances, representation.dimension)
-    return Sources(
-        rows=rows,
-        roles=roles,
-        vectors=samples,
-        coordinates={name: projection(part) for name, part in samples.items()},
-        projection=projection,
-        embedding=Embedding(how or "embeddings as given"),
+    return replace(
+        Sources.of(rows, roles, samples, projection, Embedding(how or "embeddings as given")),
         streams={n: s for n, s in streams.items() if summaries[n].count > len(rows[n])},
         places={n: s.place.numpy() for n, s in summaries.items() if s.count > len(rows[n])},
     )

@@ -79,14 +79,7 @@ class Versions:
             dimension,
         )
         roles = {name: name if name in ("target", "anchor") else "synthetic" for name in self.rows}
-        return Sources(
-            rows=self.rows,
-            roles=roles,
-            vectors=self.vectors,
-            coordinates={name: projection(one) for name, one in self.vectors.items()},
-            projection=projection,
-            embedding=self.embedding,
-        )
+        return Sources.of(self.rows, roles, self.vectors, projection, self.embedding)
 
     def checks(self, fields: Fields) -> list[Check]:
         """What may mislead before anything is computed."""

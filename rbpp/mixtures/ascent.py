@@ -79,7 +79,8 @@ def ascend(
             fit (F,) to `Statistics`. In memory it is `sufficient.statistics`; a stream or a
             cluster adds up that of its chunks.
         members: data set of every fit (F,), ascending.
-        prior, parameters: of every fit, and where to start.
+        prior: of every fit; what its components share may stand once, (F, 1, …).
+        parameters: where to start.
         tolerance, max_iterations, history: as for `rbpp.mixtures.cavi`.
         rounding: unit of rounding of the rows' precision.
 

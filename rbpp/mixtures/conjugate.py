@@ -13,6 +13,7 @@ from pyro.distributions import MultivariateStudentT
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily
 
+from rbpp.internals import broadcast_shapes
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.mixtures.normal_wishart import (
     Draws,
@@ -92,7 +93,7 @@ class MixturePrior:
 
     def parameters(self, components: int) -> Parameters:
         """The prior as parameters of K components, by broadcasting."""
-        batch = torch.broadcast_shapes(
+        batch = broadcast_shapes(
             self.mean.shape[:-1],
             self.mean_precision.shape,
             self.degrees_of_freedom.shape,
@@ -300,10 +301,9 @@ class VariationalMixture:
         if self.elbo is None:
             raise ValueError("Expected a fitted posterior with its ELBO; got one without")
         choice = self.elbo.unflatten(0, (-1, starts)).argmax(1)
-        groups = torch.arange(len(choice), device=choice.device)
-        choice += starts * groups.reshape(-1, *[1] * (choice.dim() - 1))
-        grid = torch.arange(choice.numel(), device=choice.device).reshape(choice.shape)
-        return self.select((choice, *torch.unravel_index(grid, choice.shape)[1:]))
+        sizes = (torch.arange(size, device=choice.device) for size in choice.shape)
+        group, *batch = torch.meshgrid(*sizes, indexing="ij")
+        return self.select((choice + starts * group, *batch))
 
     def draw(self, count: int, generator: torch.Generator) -> Draws:
         """Independent draws, with leading dimensions (count, …)."""

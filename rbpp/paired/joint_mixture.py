@@ -92,7 +92,7 @@ def growing_mixtures(
         largest: number of components not to exceed.
         generator: of the starts.
     """
-    masks = torch.cat([torch.ones_like(fold, dtype=torch.bool).unsqueeze(0), fold_masks(fold)])
+    masks = fit_masks(fold)
     data = rows.expand(len(masks), *rows.shape)
     places = _places(fold)
     dimension = rows.shape[-1]
@@ -247,6 +247,11 @@ def random_folds(count: int, folds: int, generator: torch.Generator, block: int 
 def fold_masks(fold: Tensor) -> Tensor:
     """(folds, n): which rows the fit of each fold sees."""
     return fold != torch.arange(int(fold.max()) + 1, device=fold.device).unsqueeze(-1)
+
+
+def fit_masks(fold: Tensor) -> Tensor:
+    """(1 + folds, n): which rows are seen by the fit of all rows, and by that of each fold."""
+    return torch.cat([torch.ones_like(fold, dtype=torch.bool).unsqueeze(0), fold_masks(fold)])
 
 
 def of_own_fold(values: Tensor, fold: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from rbpp import command
-from rbpp.assessment.advice import advice
+from rbpp.assessment.answers import advice
 from rbpp.assessment.assess import assess
 from rbpp.assessment.sources import Fields, Representation
 from rbpp.inference_data import group_datasets, term_table

@@ -12,8 +12,8 @@ from scipy import stats
 from sklearn.linear_model import Ridge
 
 from rbpp.assessment import density_score, label_score, output_score
-from rbpp.assessment.labels import wrong_labels
-from rbpp.assessment.ranking import rank_sets
+from rbpp.assessment.label_score import wrong_labels
+from rbpp.assessment.ranking import Decision, rank_sets
 from rbpp.assessment.ranking_probabilities import (
     Discrepancy,
     pairwise,
@@ -283,7 +283,8 @@ def test_no_score_is_surer_of_training_than_tasks_have_shown() -> None:
     sure = line(rank_sets(labels, real), "good")
     assert sure["p_best"] == 1
     assert 0.7 < sure["p_trained_best"] <= 0.9
-    free = rank_sets(labels, real, discrepancy=Discrepancy(between=0.1, row=0.0, says_nothing=0.0))
+    near = Discrepancy(between=0.1, row=0.0, says_nothing=0.0)
+    free = rank_sets(labels, real, Decision(discrepancy=near))
     assert line(free, "good")["p_trained_best"] > 0.99
     texts = {"good": Source(classes(0, 300)[0]), "far": Source(classes(1, 300)[0] + 3)}
     found = rank_sets(texts, Source(real.rows))

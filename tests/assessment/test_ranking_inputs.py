@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from ranked_sets import classes, line, verdict
 
-from rbpp.assessment.ranking import rank_sets
+from rbpp.assessment.ranking import Decision, rank_sets
 from rbpp.assessment.ranking_sources import Source
 from rbpp.assessment.stored_ranking import read, store
+from rbpp.compute import Compute
 
 # ---- bad input ---------------------------------------------------------------------------------
 
@@ -126,10 +127,10 @@ def test_seed_draws_and_width_change_the_intervals() -> None:
     sets = {"a": GOOD, "b": Source(*classes(1, 60))}
     base = line(rank_sets(sets, REAL), "a")
     assert line(rank_sets(sets, REAL), "a") == base
-    assert line(rank_sets(sets, REAL, seed=1), "a")["sd"] != base["sd"]
+    assert line(rank_sets(sets, REAL, compute=Compute(seed=1)), "a")["sd"] != base["sd"]
     assert line(rank_sets(sets, REAL, draws=100), "a")["sd"] != base["sd"]
-    assert line(rank_sets(sets, REAL, hdi_prob=0.5), "a")["hdi_low"] > base["hdi_low"]
-    wide = rank_sets(sets, REAL, equivalent=10.0)
+    assert line(rank_sets(sets, REAL, Decision(0.5)), "a")["hdi_low"] > base["hdi_low"]
+    wide = rank_sets(sets, REAL, Decision(equivalent=10.0))
     assert wide.pairs["p_equivalent"][0, 1] == 1
 
 

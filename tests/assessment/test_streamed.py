@@ -10,8 +10,8 @@ import pytest
 
 from rbpp import command
 from rbpp.assessment.assess import assess, assess_sources
-from rbpp.assessment.row_file import write_rows
 from rbpp.assessment.sources import Fields, Representation, Sampling, read_sources
+from rbpp.assessment.tables import write_rows
 from rbpp.inference_data import group_datasets
 
 OPTIONS = {"chains": 2, "draws": 60}
@@ -183,7 +183,7 @@ def test_a_table_that_is_cut_off_leaves_no_file(files, sampled, tmp_path, monkey
     def cut_off(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rbpp.assessment.row_file.place_rows", cut_off)
+    monkeypatch.setattr("rbpp.assessment.tables.place_rows", cut_off)
     with pytest.raises(KeyboardInterrupt):
         write_rows(tmp_path / "rows.parquet", sources, sampled[0])
     assert not list(tmp_path.iterdir())

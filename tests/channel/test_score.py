@@ -12,9 +12,8 @@ import torch
 
 import rbpp
 from rbpp import command
-from rbpp.channel.distribution import token_log_prob
 from rbpp.channel.language_model import LanguageModel, load_language_model
-from rbpp.channel.score import score_rows
+from rbpp.channel.score import score_rows, token_log_prob
 from rbpp.channel.score_settings import Sampler, ScoreSettings
 from rbpp.checkpoint import Checkpoint
 from rbpp.compute import Compute
