@@ -60,7 +60,11 @@ def test_sides_of_every_learner_enclose_each_other(name, margin):
     lower, upper = contrastive_bounds(low)[0], variational_upper_bound(across)
     allowed = lower.standard_error + upper.standard_error
     margin(ERRORS + (upper.value - lower.value) / allowed)
-    assert bool((within.mean(-1) <= across.mean(-1) + 1e-9).all())
+    more = across - within
+    if name == "guide":  # whose divergences are averages over draws
+        margin(ERRORS + more.mean(-1) / (more.std(-1) / math.sqrt(24)))
+    else:
+        assert bool((more.mean(-1) >= -1e-9).all())
     part = learned.select(slice(0, 5))
     assert part.divergence(part).shape == (2, 5)
 
