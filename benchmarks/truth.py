@@ -28,7 +28,7 @@ import numpy as np
 from rbpp.assessment.off_task import OffTask, off_task, uncovered
 from rbpp.assessment.style import auc
 from rbpp.assessment.weighted_rows import Draws
-from rbpp.data.rows import read_rows
+from rbpp.data.rows import Fields, read_rows
 from rbpp.data.static_embedding import static_embedding
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -66,7 +66,7 @@ class Run:
 
 def vectors(path: Path, field: str) -> np.ndarray:
     """Embeddings of the distinct texts of a file, in its order."""
-    found = read_rows(path, path.stem, text_fields=field.split(","))
+    found = read_rows(path, path.stem, Fields(text=field.split(",")))
     assert found.text is not None
     return static_embedding(list(dict.fromkeys(found.text))).vectors
 
@@ -142,7 +142,9 @@ def main() -> None:
     code = np.unique(np.concatenate(both), axis=0)
     role_play = vectors(data / "gpt4_roleplay.json", field)
     names = ("self_instruct_seed_tasks", "user_oriented_instructions")
-    found = [read_rows(data / f"{n}.jsonl", n, text_fields=general_field.split(",")) for n in names]
+    found = [
+        read_rows(data / f"{n}.jsonl", n, Fields(text=general_field.split(","))) for n in names
+    ]
     texts = [text for one in found for text in one.text or ()]
     general = static_embedding(texts).vectors
     plain = general[[not CODE.search(text) for text in texts]]

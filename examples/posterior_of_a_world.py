@@ -13,7 +13,7 @@ import rbpp
 from rbpp.data.demo_corpus import demo_corpus
 from rbpp.data.embed import embed
 from rbpp.data.reduce import principal_components
-from rbpp.data.rows import read_rows
+from rbpp.data.rows import Fields, read_rows
 from rbpp.theory.settings import SampleSizes
 
 
@@ -27,7 +27,7 @@ def main(
     """Embed, infer, bound: some of the rows are enough for this question."""
     records = demo_corpus().sources
     sources = [
-        read_rows(records[role], role, text_fields=["text"]) for role in ("anchor", "synthetic")
+        read_rows(records[role], role, Fields(text=["text"])) for role in ("anchor", "synthetic")
     ]
     vectors, _ = embed(sources)
     reduced = principal_components(vectors, dimension)

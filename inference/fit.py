@@ -228,14 +228,16 @@ def _vectors(arguments: argparse.Namespace) -> tuple[np.ndarray, dict[str, Any]]
     """Rows (n, d) of the file, and how they were made."""
     from rbpp.data.embed import embed
     from rbpp.data.reduce import principal_components
-    from rbpp.data.rows import read_rows
+    from rbpp.data.rows import Fields, read_rows
 
     source = read_rows(
         arguments.data,
         "data",
-        text_fields=arguments.text_field,
-        embedding_field=arguments.embedding_field,
-        reading=reading(arguments, numbers_only=True),
+        Fields(
+            text=arguments.text_field,
+            embedding=arguments.embedding_field,
+            reading=reading(arguments, numbers_only=True),
+        ),
     )
     with options.open_compute(arguments) as compute:
         (vectors,), made = embed([source], model=arguments.embedding_model, compute=compute)

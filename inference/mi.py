@@ -101,17 +101,17 @@ def _read(arguments: argparse.Namespace) -> list[np.ndarray]:
 
 
 def _numbers(arguments: argparse.Namespace, name: str) -> Rows:
-    from rbpp.data.rows import Reading, read_rows
+    from rbpp.data.rows import Fields, Reading, read_rows
 
     path, field = (getattr(arguments, f"{name.lower()}{end}") for end in ("", "_field"))
     reading = Reading(
         columns=tuple(arguments.columns), ignore=tuple(arguments.ignore), numbers_only=True
     )
     try:
-        rows = read_rows(path, name, embedding_field=field, reading=reading)
+        rows = read_rows(path, name, Fields(embedding=field, reading=reading))
     except ValueError as error:
         option, known = f"--{name.lower()}-field", str(error).rpartition("the file has ")[2]
-        if "embedding_field=" not in str(error):  # an option of other programs
+        if "embedding=" not in str(error):  # an option of other programs
             raise
         raise ValueError(
             f"{path}: Expected rows of numbers, or the name of the field with the vectors of "

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 Fields = TypeVar("Fields")
 Number = TypeVar("Number", int, float)
-# An argument in a message of the library, such as ignore='id' or text_field=….
+# An argument in a message of the library, such as ignore='id' or text=…, which a command may call
+# a field.
 _ARGUMENT = re.compile(r"""\b([a-z_]+)=('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|True\b|…)""")
 
 
@@ -308,7 +309,8 @@ def name_option(parser: argparse.ArgumentParser, message: str) -> str:
     }
 
     def with_option(found: re.Match[str]) -> str:
-        if (option := options.get(found[1])) is None:
+        option = options.get(found[1], options.get(f"{found[1]}_field"))
+        if option is None:
             return found[0]
         return option if found[2] in ("…", "True") else f"{option} {quote(literal_eval(found[2]))}"
 

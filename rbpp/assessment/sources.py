@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,8 @@ from rbpp.data.reduce import (
     pooled_moments,
     principal_components,
 )
-from rbpp.data.rows import Reading, Rows, read_rows
+from rbpp.data.rows import Fields as Fields
+from rbpp.data.rows import Rows, read_rows
 from rbpp.data.stream import (
     CHUNK_ROWS,
     Stream,
@@ -42,43 +43,6 @@ SAMPLE_ROWS = 4_000
 _UNIT = 0.01
 # Rows at this many times their spread from a further axis lie on a sphere nearly as they lay.
 _LIFT = 3.0
-
-
-@dataclass(frozen=True)
-class Fields:
-    """Which fields of the files are read; see `rbpp.data.rows.read_rows`.
-
-    Attributes:
-        text: fields whose texts are joined.
-        embedding: field with a vector per row.
-        id: distinct ids.
-        group: generated rows with equal values are not independent.
-        label: a class of every row; files that lack it have none.
-        prompt, output: fields of generated rows whose pairs carry ΔI and I(p; M(p)); in a
-            comparison also of the reference.
-        generator: what made the rows; in a comparison, sets of one generator share one vote.
-        reading: which columns of tables, and which of several splits.
-    """
-
-    text: Sequence[str] = ()
-    embedding: str | None = None
-    id: str | None = None
-    group: str | None = None
-    label: str | None = None
-    prompt: str | None = None
-    output: str | None = None
-    generator: str | None = None
-    reading: Reading | None = None
-
-    def __post_init__(self) -> None:
-        if (self.prompt is None) != (self.output is None):
-            raise ValueError("Expected a prompt field and an output field; got one of them")
-
-    @property
-    def pairs(self) -> dict[str, str]:
-        """Fields of paired rows by name; empty where there are none."""
-        named = {"prompt": self.prompt, "output": self.output}
-        return {name: one for name, one in named.items() if one is not None}
 
 
 @dataclass(frozen=True)
@@ -326,17 +290,10 @@ def read_sources(
 def _read(data: Any, name: str, role: str, fields: Fields, paired: bool) -> Rows:
     if isinstance(data, Rows):
         return data
-    return read_rows(
-        data,
-        role if name == role else f"version {name}",
-        text_fields=fields.text,
-        embedding_field=fields.embedding,
-        id_field=fields.id,
-        group_field=fields.group if role in GENERATED else None,
-        paired_fields=fields.pairs if paired else None,
-        label_field=fields.label,
-        reading=fields.reading,
-    )
+    if role not in GENERATED:
+        fields = replace(fields, group=None)
+    called = role if name == role else f"version {name}"
+    return read_rows(data, called, fields, paired=fields.pairs if paired else None)
 
 
 def _limited(sources: Sources, compute: Compute) -> Sources:
@@ -401,7 +358,7 @@ def _sampled(
     means = [one.mean.numpy() for one in parts]
     covariances = [one.covariance.numpy() for one in parts]
     centre, spread = pooled_moments(counts, means, covariances)
-    divisor, how = measurements.units(spread, None, (fields.reading or Reading()).standardise)
+    divisor, how = measurements.units(spread, None, fields.reading.standardise)
     samples = {name: one.sample.numpy() for name, one in summaries.items()}
     if how:
         streams = {n: scaled_stream(part, centre, divisor) for n, part in streams.items()}

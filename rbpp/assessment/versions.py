@@ -239,17 +239,14 @@ def _read(data: Any, name: str, fields: Fields) -> Rows:
             embedding = fields.prompt
     if is_version and fields.generator is not None:
         paired = {**paired, "generator": fields.generator}
-    return read_rows(
-        data,
-        name,
-        text_fields=text,
-        embedding_field=embedding,
-        id_field=fields.id,
-        group_field=fields.group if is_version else None,
-        paired_fields=paired,
-        label_field=fields.label if name != "anchor" else None,
-        reading=fields.reading,
+    read = replace(
+        fields,
+        text=text,
+        embedding=embedding,
+        group=fields.group if is_version else None,
+        label=fields.label if name != "anchor" else None,
     )
+    return read_rows(data, name, read, paired=paired)
 
 
 def _embedded(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from rbpp.data import chat, column_kinds, fields, folders, measurements
 from rbpp.data.delimited import as_numbers
 from rbpp.data.read import Table, read_tables
 from rbpp.data.source_files import refuse
+from rbpp.data.table import Fields as Fields
 from rbpp.data.table import Reading as Reading
 from rbpp.data.table import Standardise
 
@@ -91,33 +92,15 @@ class Rows:
 
 
 def read_rows(
-    data: Any,
-    source: str,
-    *,
-    text_fields: Sequence[str] = (),
-    embedding_field: str | None = None,
-    id_field: str | None = None,
-    group_field: str | None = None,
-    paired_fields: dict[str, str] | None = None,
-    label_field: str | None = None,
-    reading: Reading | None = None,
+    data: Any, source: str, asked: Fields | None = None, *, paired: Mapping[str, str] | None = None
 ) -> Rows:
     """Rows of one source from a file, a folder or a Python object (see `read_tables`).
 
     Args:
         data: what to read.
         source: the role of these rows.
-        text_fields: fields whose texts are joined in this order, one below the other. A name may
-            be a path into nested records, `instances.0.input`, may give alternatives,
-            `output|response`, of which the first that the file has is taken, and may name a role
-            of chat records, `messages.user`; `messages` is all that user and model say. With
-            neither text nor embedding named, the file's only text field or its numbers are taken.
-        embedding_field: the field that holds a vector per row.
-        id_field: the field that holds distinct ids; without it `id` where every row has one.
-        group_field: the field whose equal values mark rows that are not independent.
-        paired_fields: further fields to read, by the name under which they are returned.
-        label_field: the field with a class of every row; rows may lack it.
-        reading: which columns of a table, and which of several splits.
+        asked: which fields are read.
+        paired: further fields to read, by the name under which they are returned.
 
     Raises:
         ValueError: naming file, row and field: no rows, all rows identical, a missing field (with
@@ -127,9 +110,10 @@ def read_rows(
     >>> read_rows([{"id": "a", "text": "one"}, {"id": "b", "text": "two"}], "anchor").ids
     ['a', 'b']
     """
-    if isinstance(text_fields, str):  # one name is a sequence of names, of a letter each
-        text_fields = [text_fields]
-    reading = reading or Reading()
+    asked = asked or Fields()
+    # One name is a sequence of names, of a letter each.
+    text_fields: Sequence[str] = [asked.text] if isinstance(asked.text, str) else asked.text
+    embedding_field, reading = asked.embedding, asked.reading
     found = read_tables(data, split=reading.split, array=embedding_field)
     whole = [_split_array(table, reading) for table in found if len(table)]
     absent = frozenset(reading.ignore).difference(*(table.columns for table in whole))
@@ -155,10 +139,11 @@ def read_rows(
             "Expected text fields or an embedding field or columns; got both "
             f"{named[0]} and {named[1]}"
         )
-    excluded = {id_field or "id", group_field, label_field, *(paired_fields or {}).values()}
+    labels = {asked.id or "id", asked.group, asked.label}
     if not named:
+        excluded = {*labels, *(paired or {}).values()}
         text_fields, embedding_field = _only_field(tables[0], excluded, reading)
-    ids, groups = fields.labels(tables, id_field, group_field)
+    ids, groups = fields.labels(tables, asked.id, asked.group)
     rows = Rows(source, origin, ids, groups=groups)
     if text_fields:
         texts = [value for table in tables for value in fields.texts(table, text_fields)]
@@ -168,13 +153,14 @@ def read_rows(
         column_kinds.refuse_no_measurements(origin, matrix, reading)
         rows = replace(rows, embedding=matrix)
     else:
-        rows = _of_columns(rows, tables, {id_field or "id", group_field, label_field}, reading)
-    if label_field is not None:
-        rows = replace(rows, labels=fields.classes(tables, label_field))
+        rows = _of_columns(rows, tables, labels, reading)
+    if asked.label is not None:
+        rows = replace(rows, labels=fields.classes(tables, asked.label))
     _refuse_identical(rows, f"{origin} ({source})")
-    paired = {name: _paired(tables, path) for name, path in (paired_fields or {}).items()}
+    beside = {name: _paired(tables, path) for name, path in (paired or {}).items()}
     notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
-    return replace(rows, paired=paired, notes=notes, standardise=reading.standardise, absent=absent)
+    how = reading.standardise
+    return replace(rows, paired=beside, notes=notes, standardise=how, absent=absent)
 
 
 def refuse_absent(sources: Sequence[Rows]) -> None:
@@ -246,7 +232,7 @@ def _only_field(
         return [*words, *talks], None
     refuse(
         table.origin,
-        "the name of a text field (text_field=…), vectors (embedding_field=…) or columns=…",
+        "the name of a text field (text=…), vectors (embedding=…) or columns=…",
         f"none, and the file has {fields.listed(table.columns)}",
     )
 

@@ -55,6 +55,47 @@ ANY = Reading()
 
 
 @dataclass(frozen=True)
+class Fields:
+    """Which fields of the files are read; see `rbpp.data.rows.read_rows`.
+
+    Attributes:
+        text: fields whose texts are joined in this order, one below the other. A name may be a path
+            into nested records, `instances.0.input`, may give alternatives, `output|response`, of
+            which the first that the file has is taken, and may name a role of chat records,
+            `messages.user`; `messages` is all that user and model say. With neither text nor
+            embedding named, the file's only text field or its numbers are taken.
+        embedding: field with a vector per row.
+        id: distinct ids; without it `id` where every row has one.
+        group: generated rows with equal values are not independent.
+        label: a class of every row; files that lack it have none.
+        prompt, output: fields of generated rows whose pairs carry ΔI and I(p; M(p)); in a
+            comparison also of the reference.
+        generator: what made the rows; in a comparison, sets of one generator share one vote.
+        reading: which columns of tables, and which of several splits.
+    """
+
+    text: Sequence[str] = ()
+    embedding: str | None = None
+    id: str | None = None
+    group: str | None = None
+    label: str | None = None
+    prompt: str | None = None
+    output: str | None = None
+    generator: str | None = None
+    reading: Reading = ANY
+
+    def __post_init__(self) -> None:
+        if (self.prompt is None) != (self.output is None):
+            raise ValueError("Expected a prompt field and an output field; got one of them")
+
+    @property
+    def pairs(self) -> dict[str, str]:
+        """Fields of paired rows by name; empty where there are none."""
+        named = {"prompt": self.prompt, "output": self.output}
+        return {name: one for name, one in named.items() if one is not None}
+
+
+@dataclass(frozen=True)
 class Table:
     """Columns of equal length, with the place every row came from.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rbpp.data.arrays import load
-from rbpp.data.rows import Reading, read_rows
+from rbpp.data.rows import Fields, Reading, read_rows
 
 # One data set per file, of these endings, in a folder of several.
 _ENDINGS = (".npy", ".npz", ".csv", ".parquet", ".json", ".jsonl")
@@ -64,7 +64,7 @@ def read_site(path: Path, site: str) -> np.ndarray:
         if array.ndim == 2:
             names = tuple(f"column {place}" for place in range(1, array.shape[1] + 1))
             reading = replace(reading, columns=names)
-    rows = read_rows(path, site, reading=reading)
+    rows = read_rows(path, site, Fields(reading=reading))
     if rows.embedding is None:
         raise ValueError(f"Expected numbers in {path}; got text: embed it first")
     return _checked(np.asarray(rows.embedding), path)

@@ -122,7 +122,7 @@ def test_chats_go_through_the_template(folder, tmp_path):
         assert "chat template" in found.text()
     plain = score_rows(chat, PROMPTS, rows(OUTPUTS), settings=ScoreSettings(chat="no"))
     assert plain.arrays["log_prob"][0, 0] != pytest.approx(expected[0, 0], abs=1e-3)
-    with pytest.raises(ValueError, match="chat template for --chat yes"):
+    with pytest.raises(ValueError, match="chat template for chat='yes'"):
         load_language_model(folder, chat="yes")
 
 
@@ -272,7 +272,7 @@ BAD = {
         "its number from 0 to 1 in <list>; got 'three'",
     ),
     "no output": ({"outputs": [{"output": "a"}, {"output": None}]}, "row 2: Expected the text"),
-    "no field": ({"outputs": [{"x": "a"}, {"x": "b"}]}, "--output-field"),
+    "no field": ({"outputs": [{"x": "a"}, {"x": "b"}]}, "output_field="),
     "no prompt": ({"prompts": [{"prompt": "a"}, {"prompt": 3}]}, "row 2: Expected a prompt"),
     "vocabulary": (
         {"outputs": [{"token_ids": [3]}, {"token_ids": [900]}]},

@@ -13,6 +13,7 @@ from torch.distributions import Normal
 
 import rbpp
 from rbpp import inference_data
+from rbpp.posterior import auto
 from rbpp.posterior.density import ConditionedDensity
 from rbpp.posterior.labels import symmetries
 from rbpp.processes.simulation import simulate_tensors
@@ -267,18 +268,32 @@ def test_components_without_an_order_are_found_and_ordered():
     torch.testing.assert_close(one.relabelled(swapped[:1], vectors[0]), vectors[:1])
 
 
-def test_chains_have_the_draws_that_were_asked_for():
+class Patience:
+    """A limit that passes after so many questions, whatever the machine's speed."""
+
+    def __init__(self, questions: int) -> None:
+        self.left = questions
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+    def before(self, seconds: float) -> "Patience":
+        return self
+
+    def allows(self, seconds: float) -> bool:
+        return self.left > 0
+
+
+def test_chains_have_the_draws_that_were_asked_for(monkeypatch):
     rows = rows_of(readme)
     posterior = rbpp.infer(readme, {"synthetic": rows}, engine="hmc", draws=900, seconds=600)
     group = inference_data.group_datasets(posterior.idata)["posterior"]
     assert (group.sizes["chain"], group.sizes["draw"]) == (4, 900)
     assert posterior.settings["draws"] == 900
     assert len(np.unique(group["centre"].values)) > 3000  # the others are rejected moves
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # whether the chains agree by then is the machine's speed
-        few = rbpp.infer(
-            readme, {"synthetic": rows}, engine="hmc", draws=10**5, seconds=3, accept=True
-        )
+    monkeypatch.setattr(auto.Limit, "after", lambda _: Patience(2000))
+    few = rbpp.infer(readme, {"synthetic": rows}, engine="hmc", draws=10**5, accept=True)
     drawn = inference_data.group_datasets(few.idata)["posterior"].sizes["draw"]
     assert f"{drawn} draws a chain instead of the 100000 asked for" in few.story[-1]
 
