@@ -5,7 +5,7 @@ Each has a reason. Where a release changes one, this file is the only one to cha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -63,3 +63,15 @@ def ray_on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def operations(function: Callable[[Tensor], object], example: Tensor) -> torch.fx.GraphModule:
+    """What torch does in one run of a function, none of it in place, at tensors of that shape.
+
+    Raises:
+        RuntimeError: if the run turns a number of a tensor into one of Python, as a branch does.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    once = make_fx(lambda value: function(value))(example)  # a method would count its self
+    return make_fx(torch.func.functionalize(once, remove="mutations"))(example)

@@ -21,7 +21,7 @@ from rbpp.assessment.weighted_rows import (
 )
 
 COMPONENTS = (1, 3, 8)
-STEPS = 12
+STEPS, _STACKING_STEPS = 12, 50
 # Parametric, or nearly so: a slower rate overcorrects where fits on fewer rows merge components.
 RATES = (0.7, 1.2)
 PROBABILITY = 0.94
@@ -135,12 +135,12 @@ def _held_out(table: Array, weight: Array, fold: Index, generator: np.random.Gen
     return found
 
 
-def _stacked(log_density: Array, weight: Array, fold: Index, steps: int = 50) -> Array:
+def _stacked(log_density: Array, weight: Array, fold: Index) -> Array:
     """(n,): log Σ_c a_c p_c(x), with a that maximizes the likelihood of the other folds' rows."""
     count = len(log_density)
     others = (fold != np.arange(FOLDS)[:, None]) * weight
     share = np.full((FOLDS, count), 1 / count)
-    for _ in range(steps):
+    for _ in range(_STACKING_STEPS):
         joint = np.log(share)[:, :, None] + log_density
         member = np.exp(joint - log_sum_exp(joint, 1)[:, None])
         share = np.einsum("fcn,fn->fc", member, others) + 1.0

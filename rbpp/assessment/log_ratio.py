@@ -20,6 +20,8 @@ LIMIT = 30.0
 # Of the logistic regressions: the largest coefficient, and the penalty of squares.
 LARGEST = 1.5
 RIDGE = 1.0
+# Newton steps at most, and sweeps over the coefficients in each.
+_STEPS, _SWEEPS = 12, 25
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ def normal_scores(rows: Array, weight: Array) -> Array:
     return found
 
 
-def stack(features: Array, label: Array, weight: Array, offset: float, steps: int = 12) -> Array:
+def stack(features: Array, label: Array, weight: Array, offset: float) -> Array:
     """Coefficients in [0, 1.5] of penalized logistic regressions without an intercept.
 
     min Σ_i w_i log(1 + exp(−y_i (o + x_iᵀβ))) + |β|²/2 by projected Newton steps. A coefficient
@@ -172,7 +174,6 @@ def stack(features: Array, label: Array, weight: Array, offset: float, steps: in
         label: (n,), 1 or −1.
         weight: (B, n), a problem for each row of it.
         offset: log odds of label 1 where all features are 0.
-        steps: Newton steps at most.
 
     Returns:
         (J, B, C).
@@ -181,7 +182,7 @@ def stack(features: Array, label: Array, weight: Array, offset: float, steps: in
     problems = len(weight)
     beta = np.zeros((parts, problems, count))
     loss = _loss(features, label, weight, offset, beta)
-    for _ in range(steps):
+    for _ in range(_STEPS):
         log_odds = offset + beta @ features.transpose(0, 2, 1)
         miss = weight / (1 + np.exp(np.clip(label * log_odds, -500, 500)))
         gradient = RIDGE * beta - (miss * label) @ features
@@ -216,12 +217,12 @@ def _loss(features: Array, label: Array, weight: Array, offset: float, beta: Arr
     return (np.logaddexp(0, -log_odds) * weight).sum(-1) + RIDGE / 2 * np.square(beta).sum(-1)
 
 
-def _box_step(hessian: Array, gradient: Array, beta: Array, sweeps: int = 25) -> Array:
+def _box_step(hessian: Array, gradient: Array, beta: Array) -> Array:
     """The step to the minimum of the quadratic model inside the box, by coordinate descent."""
     step = np.zeros_like(beta)
     slope = gradient.copy()
     diagonal = np.diagonal(hessian, axis1=-2, axis2=-1)
-    for _ in range(sweeps):
+    for _ in range(_SWEEPS):
         largest = 0.0
         for index in range(beta.shape[-1]):
             here = beta[..., index] + step[..., index]

@@ -11,7 +11,7 @@ import csv
 import hashlib
 import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -363,18 +363,16 @@ class Sheet:
         return sheet
 
 
-def mark(sheet: Sheet, *, again: bool = False, ask: Callable[[str], str] | None = None) -> Sheet:
-    """Ask for every row that has no mark, and write each answer at once.
+def mark(sheet: Sheet, *, again: bool = False) -> Sheet:
+    """Ask on the terminal for every row that has no mark, and write each answer at once.
 
     Args:
         sheet: to fill.
         again: ask also for rows that are marked.
-        ask: shows its argument and returns what was answered; by default on the terminal.
 
     Returns:
         The sheet as far as it was filled.
     """
-    ask = ask or _terminal
     asked = [i for i, line in enumerate(sheet.lines) if again or not line["off_task"].strip()]
     step = 0
     while step < len(asked):
@@ -382,7 +380,7 @@ def mark(sheet: Sheet, *, again: bool = False, ask: Callable[[str], str] | None 
         shown = line.get("text") or line.get("id") or f"row {line['row']}"
         number = f"{step + 1} of {len(asked)}"
         try:
-            answer = ask(f"\n[{number}]\n{shown}\n\noff the task? y/n, s skip, b back, q stop: ")
+            answer = _asked(f"\n[{number}]\n{shown}\n\noff the task? y/n, s skip, b back, q stop: ")
         except EOFError:
             break
         answer = answer.strip().lower()
@@ -397,7 +395,7 @@ def mark(sheet: Sheet, *, again: bool = False, ask: Callable[[str], str] | None 
     return sheet
 
 
-def _terminal(question: str) -> str:
+def _asked(question: str) -> str:
     """Ask on standard error: standard output is for the result."""
     print(question, end="", file=sys.stderr, flush=True)
     answer = sys.stdin.readline()

@@ -63,6 +63,8 @@ _NORMAL_PART = 0.4
 # finest one tells apart this well may be style alone. Of 66 runs of 16 pairs of authors none was
 # above .84 and .91; four random projections of word counts gave .99 and over by the finest.
 _SATURATED, _STYLE_ALONE = 0.9, 0.97
+# Classes that are left out in turn, the commonest ones, and halves of each.
+_MOST_CLASSES, _HALVES = 8, 2
 
 
 @dataclass(frozen=True)
@@ -236,19 +238,15 @@ def novel(
     )
 
 
-def visibility(
-    target: np.ndarray, labels: np.ndarray, *, draws: int = 2, most: int = 8, seed: int = 0
-) -> float:
+def visibility(target: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> float:
     """How much of a class of the task would be seen if it were foreign, v between 0 and 1.
 
     One half of the target lacks class l; the other has 20 % of it. v_l = max_t P(z > t | l) −
-    P(z > t | other classes), and v is the mean over classes and draws.
+    P(z > t | other classes), and v is the mean over classes and halves.
 
     Args:
         target: (m, D).
         labels: (m,).
-        draws: halves per class.
-        most: classes, the commonest ones.
         seed: of the halves.
 
     Raises:
@@ -259,14 +257,14 @@ def visibility(
         raise ValueError(f"Expected labels ({len(target)},); got shape {labels.shape}")
     names, counts = np.unique(labels, return_counts=True)
     order = names[np.argsort(-counts, kind="stable")]
-    common = [name for name in order[:most] if (labels == name).sum() >= LEAST_ROWS]
+    common = [name for name in order[:_MOST_CLASSES] if (labels == name).sum() >= LEAST_ROWS]
     if len(common) < 2:
         raise ValueError(f"Expected two classes of {LEAST_ROWS} rows or more; got {len(common)}")
     random = np.random.default_rng([seed, 3])
     seen = []
     for name in common:
         own, others = np.flatnonzero(labels == name), np.flatnonzero(labels != name)
-        for _ in range(draws):
+        for _ in range(_HALVES):
             others = random.permutation(others)
             half = len(others) // 2
             planted = random.permutation(own)[: max(1, half // 4)]

@@ -88,13 +88,11 @@ def to_generate(assessment: Assessment) -> dict[str, Any]:
     }
 
 
-def _examples(
-    rows: pd.DataFrame, say: Callable[[Any], str], most: int = _EXAMPLES
-) -> list[tuple[str, str]]:
+def _examples(rows: pd.DataFrame, say: Callable[[Any], str]) -> list[tuple[str, str]]:
     """Texts, each with what is said of it."""
     return [
         (_text(line.text, line.id), f"{line.id}: {say(line)}")
-        for line in rows.head(most).itertuples()
+        for line in rows.head(_EXAMPLES).itertuples()
     ]
 
 

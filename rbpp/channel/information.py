@@ -27,7 +27,6 @@ from rbpp.channel.result import (
     headline,
     ignores_prompt,
 )
-from rbpp.compute import Compute
 from rbpp.estimate import SATURATION_MARGIN, Estimate, exactly
 from rbpp.randomness import spawn
 from rbpp.theory.lemmas import prompting_factor, prompting_inefficiency
@@ -48,7 +47,6 @@ def channel_information(
     per_token: bool = False,
     draws: int = 1000,
     seed: int = 0,
-    compute: Compute | None = None,
 ) -> ChannelInformation:
     """ΔI, I(p; M(p)) from both sides and H(M(p)) of a model's log-probabilities.
 
@@ -73,7 +71,6 @@ def channel_information(
         per_token: show information per token; needs `tokens`.
         draws: posterior draws.
         seed: decides every random number.
-        compute: in place of `seed`.
 
     Returns:
         Terms `information_gain`, `information_prompt_output` and `entropy_output` with their
@@ -89,7 +86,6 @@ def channel_information(
     >>> round(found.terms["information_gain"].value.mean().item(), 1)
     0.4
     """
-    compute = Compute.of(compute, seed)
     validate.count("draws", draws, 2)
     data = log_prob if isinstance(log_prob, LogProbabilities) else log_probabilities(log_prob)
     if per_token and data.tokens is None:
@@ -100,7 +96,7 @@ def channel_information(
     information = torch.full((len(data), 2), math.nan).double()
     if found is not None:
         information = torch.stack([data.own - found.joint, data.own - found.marginal], -1)
-    generator = np.random.default_rng(spawn(compute.seed, "prompts"))
+    generator = np.random.default_rng(spawn(seed, "prompts"))
     statistics = _statistics(data, sets, found, information)
     means = bootstrap_means(statistics, data.prompt, draws, generator)
     place = torch.as_tensor(generator.uniform(size=(1, draws)))
@@ -113,7 +109,7 @@ def channel_information(
         "unprompted_share": None if found is None else found.mixed,
         "limit": None if found is None else found.limit,
         "draws": draws,
-        "seed": compute.seed,
+        "seed": seed,
     }
     idata = inference_data.make(
         inference_data.from_estimates(terms),

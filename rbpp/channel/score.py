@@ -77,7 +77,7 @@ def score_rows(
             cut and has no end; `kept`, whether a filter kept it.
         settings: what is scored.
         seed: decides which prompts are the others.
-        compute: in place of `seed`; device, progress, and a checkpoint to go on from.
+        compute: device, progress, and a checkpoint to go on from.
 
     Raises:
         ImportError: naming the extra to install.
