@@ -122,20 +122,3 @@ def test_bits_of_programs_are_nats_over_log_two(name, folder, capsys, monkeypatc
         for units in ("nats", "bits")
     )
     assert bits == pytest.approx(nats / math.log(2), rel=1e-6)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_per_row_of_the_bounds_keeps_their_slack_in_proportion(folder, capsys, monkeypatch):
-    monkeypatch.chdir(folder)
-    whole, row = (
-        json.loads(run("bounds", capsys, "--json", *option).out) for option in ([], ["--per-row"])
-    )
-    entry, scaled = (
-        next(a for a in found["audit"] if a["by"] == "bound_chain_rule") for found in (whole, row)
-    )
-    outputs = whole["settings"]["knobs"]["outputs"]
-    assert outputs > 1
-    for key in ("left", "right", "slack"):
-        assert scaled[key] == pytest.approx(entry[key] / outputs, rel=1e-6)
-    assert scaled["left"] == pytest.approx(row["terms"][entry["bounds"]]["mean"])
-    assert scaled["verdict"] == entry["verdict"]
