@@ -139,9 +139,8 @@ def _off_task(
         f": at least {_percent(least)} whatever the style, and at most {_percent(most)} if "
         f"what is off the {task} is unlike it"
     )
-    classes = shares.limits.get(f"{name}_at_most_with_classes")
-    if classes is not None:
-        sentence += f" ({_percent(classes)} if another class of the task counts too)"
+    other = f"another class of the {task}"
+    sentence += _classes(name, shares, other) or f" ({other} is not counted: --label-field does)"
     more = "; twenty marked rows settle it (--ask FILE)" if most - least > WIDE else ""
     return _told(question, sentence, draws[name], ends, more)
 
@@ -155,9 +154,16 @@ def _missed(
     least, most = ends = _ends(name, shares)
     sentence = (
         f"{_share(draws[name])} of the {task}{_halves(name, references, task)}: at least "
-        f"{_percent(least)} and at most {_percent(most)}"
+        f"{_percent(least)}, and at most {_percent(most)} if what it misses is unlike it"
     )
+    sentence += _classes(name, shares, "a class that it leaves out")
     return _told(question, sentence, draws[name], ends)
+
+
+def _classes(name: str, shares: Shares, other: str) -> str:
+    """The upper end that counts classes too, in brackets; empty without classes."""
+    most = shares.limits.get(f"{name}_at_most_with_classes")
+    return "" if most is None else f" ({_percent(most)} if {other} counts too)"
 
 
 def _told(
@@ -332,7 +338,8 @@ def missed_in_words(assessment: Assessment) -> str:
         whole = "spread thinly: no component as a whole"
     else:
         return "Nothing of the task is missed."
-    return f"{share} of the task is missed, at most {quantity(most, share=True)}, {whole}."
+    upper = f"at most {quantity(most, share=True)} if that is unlike the synthetic rows"
+    return f"{share} of the task is missed, {upper}, {whole}."
 
 
 def _drop(assessment: Assessment, verdict: str) -> str:
@@ -350,8 +357,9 @@ def _drop(assessment: Assessment, verdict: str) -> str:
     if verdict == "unclear" and least is not None and most is not None:
         ends = f"{quantity(least.value, share=True)} and {quantity(most.value, share=True)}"
         return (
-            f"Mark twenty rows before you drop any: between {ends} are off the task, and {rows} "
-            "look so. --ask FILE.csv writes them, rbpp mark FILE.csv asks, --marks FILE.csv counts."
+            f"Mark twenty rows before you drop any: the share has ends of {ends}, and {rows} look "
+            "off the task. --ask FILE.csv writes them, rbpp mark FILE.csv asks, --marks FILE.csv "
+            "counts."
         )
     if verdict == "unclear":
         return "Give more rows of the task, or an embedding of what rows are about: see the checks."
@@ -373,7 +381,10 @@ def _generate(assessment: Assessment, verdict: str) -> str:
         )
     if verdict == "unclear" and "uncovered_share_at_most" in assessment.numbers:
         most = quantity(assessment.numbers["uncovered_share_at_most"].value, share=True)
-        return f"Up to {most} of the task may be missed: more rows of the task would tell."
+        return (
+            f"Up to {most} of the task may be missed if that is unlike the synthetic rows: "
+            "more rows of the task would tell."
+        )
     return ""
 
 

@@ -186,7 +186,7 @@ def conditional_information(
     idle = ["target", "unprompted", *(["anchor"] if "prompt" in names else [])]
     given |= {name: values[name][:, :1] for name in idle if name in values and name not in given}
     if shifted and "output" not in names:
-        fresh = replicas.draw(outer * inner, f"{label}, prompts", given=given)
+        fresh = replicas.draw(outer * inner, f"{label}, prompts", given)
         factor = values["model_factor"][:, :outer].repeat_interleave(inner, 1)
         output = output_with_factor(replicas, fresh, factor)
         if output is None:
@@ -194,7 +194,7 @@ def conditional_information(
         prompts = ("anchor", "prompt", "prompt_factor")
         given |= {name: fresh[name] for name in prompts if name in fresh}
         given["output"] = output
-    drawn = replicas.draw(outer * inner, label, given=given)
+    drawn = replicas.draw(outer * inner, label, given)
     learned = trained.prepared.fit(replicas.rows(drawn, "synthetic")).grouped(outer)
     each = learner_information(learned, inner, generator, pairs=_INNER_CONTRASTIVE_SAMPLES)
     found = _over_outer_samples(each)

@@ -15,6 +15,7 @@ from rbpp.processes.replicas import Replicas
 from rbpp.theory import statements, terms
 from rbpp.theory.bounds import bounds, estimate_worlds, worlds_in_memory
 from rbpp.theory.chain_information import chain_information
+from rbpp.theory.estimate_terms import Estimation
 from rbpp.theory.learner_information import Trained
 from rbpp.theory.learners import mixture_learner, point_learner
 from rbpp.theory.model_factor import factor_kind, is_additive
@@ -385,12 +386,14 @@ def test_the_proof_step_is_not_judged_where_e_m_is_only_bounded():
 def test_anchors_of_the_task_are_compared_by_the_same_learners():
     """The difference of two risks of one learner: its error is that of the differences."""
     found = estimate_worlds(
-        load_process("linear_gaussian"),
-        sizes=SampleSizes(**SMALL),
-        constants=LemmaConstants(),
-        learner=point_learner(0.3),
-        anchor_learner=point_learner(0.3),
-        compute=Compute(),
+        Estimation(
+            load_process("linear_gaussian"),
+            SampleSizes(**SMALL),
+            LemmaConstants(),
+            point_learner(0.3),
+            point_learner(0.3),
+            Compute(),
+        )
     )
     error = found.terms["generalization_error_anchor"]
     gap = found.terms["estimation_gap_anchor"]
@@ -516,16 +519,10 @@ def test_posterior_worlds_of_many_rows_are_worked_on_in_turn_too(monkeypatch):
         for name, site in process.sites.items()
         if site.shared and not site.deterministic
     }
-    options = {
-        "sizes": SampleSizes(**SMALL),
-        "constants": LemmaConstants(),
-        "learner": point_learner(0.3),
-        "anchor_learner": None,
-        "compute": Compute(),
-        "world": world,
-    }
+    sizes, learner = SampleSizes(**SMALL), point_learner(0.3)
+    estimation = Estimation(process, sizes, LemmaConstants(), learner, None, Compute())
     monkeypatch.setattr("rbpp.theory.bounds._NUMBERS_IN_MEMORY", 1)
-    found = estimate_worlds(process, **options)
+    found = estimate_worlds(estimation, world)
     for name, value in world.items():
         assert torch.equal(found.world[name].reshape(value.shape), value)
 
