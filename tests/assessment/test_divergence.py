@@ -70,6 +70,27 @@ def test_a_shift_reads_its_closed_form(
     assert not found.flag
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_narrow_component_that_moves_is_seen_among_wide_ones(seed: int) -> None:
+    """A sixth of the rows moves by 2.5 of its deviations: KL is 2.5²/12 if no parts overlap."""
+    random = np.random.default_rng(seed)
+    centres = 1.8 * random.normal(size=(6, 16))
+    scale = np.array([0.3, 0.4, 0.7, 1.2, 2, 3])
+
+    def rows(moved: float) -> np.ndarray:
+        part = random.integers(6, size=400)
+        found = centres[part] + scale[part][:, None] * random.normal(size=(400, 16))
+        found[part == 0, 0] += moved * scale[0]
+        return found
+
+    ratio = log_ratio(rows(0), rows(2.5))
+    truth = 2.5**2 / 12
+    for direction in ("forward", "reverse"):
+        found = kl_divergence_of_samples(ratio, direction)
+        assert truth / 2 < found.estimate < 2 * truth
+        assert found.lower < truth < found.upper
+
+
 def test_total_variation_of_a_shift(shifted: LogRatio, margin: Callable[..., None]) -> None:
     found = total_variation_of_samples(shifted)
     margin(3 * math.sqrt(0.5 / 500) - abs(found.estimate - TV))
