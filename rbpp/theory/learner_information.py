@@ -154,9 +154,7 @@ def learner_information(
         torch.where(usable, best.value, (lower.value + upper.value) / 2),
         torch.where(usable, best.standard_error, upper.standard_error),
         count,
-        lower=lower,
-        upper=upper,
-    )
+    ).between(lower, upper)
 
 
 def conditional_information(
@@ -321,7 +319,7 @@ def _kept(value: Estimate, lower: Estimate, upper: Estimate) -> Estimate:
         torch.maximum(value.value, lower.value - _CLEAR * lower.standard_error),
         upper.value + _CLEAR * upper.standard_error.nan_to_num(0.0, posinf=0.0),
     )
-    return Estimate(inside, value.standard_error, value.count, lower=lower, upper=upper)
+    return Estimate(inside, value.standard_error, value.count).between(lower, upper)
 
 
 def _smaller(first: Estimate, second: Estimate) -> Estimate:

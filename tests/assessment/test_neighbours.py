@@ -76,8 +76,8 @@ def test_a_rank_is_matched_to_paraphrases_of_few_seeds(margin):
     seeds = rows(30, 0, 16)
     paraphrases = unit_length(np.repeat(seeds, 10, 0) + 0.02 * random.normal(size=(300, 16)))
     margin(8 - matched_rank(rows(300, 1, 16), rows(300, 2, 16)))
-    # Beyond the nine others of its own seed.
-    margin(matched_rank(paraphrases, rows(300, 2, 16)) - 9.5)
+    # Beyond the nine others of its own seed, whatever the draws.
+    assert matched_rank(paraphrases, rows(300, 2, 16)) > 9
 
 
 def test_refusals():

@@ -182,12 +182,12 @@ def test_counts_of_words_are_refused_where_there_is_a_style(margin):
     assert (found.at_least, found.at_most) == (0, 1)
     assert "--embedding-model" in found.refusal
     assert "--ask" in found.refusal
-    # One author: style is seen by chance in some data sets, not in most.
+    # One author: noise counts as a style in a third of the data sets, and not in most.
     refused = [
         bool(off_task(*planted(0.2, seed)[:2], kind=VectorKind(lexical=True)).refusal)
-        for seed in range(5)
+        for seed in range(30)
     ]
-    margin(2.5 - sum(refused))
+    margin(18 - sum(refused))
 
 
 def test_the_grid_is_the_posterior_of_nuts():
