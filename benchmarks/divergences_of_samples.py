@@ -288,8 +288,8 @@ class Run:
         return sum(self.sizes) * (8 + self.dimension), self.dimension, self.sizes, self.case
 
 
-def runs(quick: bool, seed: int) -> Iterator[Run]:
-    """Every run, each with a generator of its own."""
+def runs(quick: bool, seed: int, replications: int) -> Iterator[Run]:
+    """Every run, each with a generator of its own; so many of each cell of one law."""
     number = 0
     families = KNOWN + NEW
 
@@ -316,7 +316,7 @@ def runs(quick: bool, seed: int) -> Iterator[Run]:
             lambda: [read_gap(family, dimension, rows, same, generator, own)],
         )  # fmt: skip
 
-    for replication in range(1 if quick else 50):
+    for replication in range(1 if quick else replications):
         cells = [(sizes, dimension) for sizes in SIZES for dimension in (2, 8, 16, 32)]
         for cell, (sizes, dimension) in enumerate(cells):
             number += 1
@@ -418,6 +418,7 @@ def main() -> None:
     parser.add_argument(
         "--case", choices=("one law", "moderate", "apart", "gap"), help="only runs of this case"
     )
+    parser.add_argument("--replications", type=int, default=50, help="of each cell of one law")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--minutes",
@@ -427,9 +428,8 @@ def main() -> None:
         "first, and a cell that is not whole is left out",
     )
     arguments = parser.parse_args()
-    jobs = [
-        job for job in runs(arguments.quick, arguments.seed) if arguments.case in (None, job.case)
-    ]
+    every = runs(arguments.quick, arguments.seed, arguments.replications)
+    jobs = [job for job in every if arguments.case in (None, job.case)]
     if arguments.case == "one law":
         jobs = sorted(jobs, key=lambda job: job.cell)
     else:

@@ -96,7 +96,9 @@ def same(rows: np.ndarray, size: int, seed: int) -> bool:
     order = np.random.default_rng([seed, size]).permutation(len(rows))
     half = min(size, len(rows) // 2)
     first, second = rows[order[:half]], rows[order[half : 2 * half]]
-    return any(compare(first, second, seed=seed).claims(0.05) for compare in (off_task, uncovered))
+    return any(
+        compare(first, second, Draws(seed=seed)).claims(0.05) for compare in (off_task, uncovered)
+    )
 
 
 def table(runs: list[Run]) -> list[str]:

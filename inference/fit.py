@@ -226,7 +226,7 @@ def _streams(arguments: argparse.Namespace) -> bool:
 
 def _vectors(arguments: argparse.Namespace) -> tuple[np.ndarray, dict[str, Any]]:
     """Rows (n, d) of the file, and how they were made."""
-    from rbpp.data.embed import embed
+    from rbpp.data.embed import Representation, embed
     from rbpp.data.reduce import principal_components
     from rbpp.data.rows import Fields, read_rows
 
@@ -240,7 +240,9 @@ def _vectors(arguments: argparse.Namespace) -> tuple[np.ndarray, dict[str, Any]]
         ),
     )
     with options.open_compute(arguments) as compute:
-        (vectors,), made = embed([source], model=arguments.embedding_model, compute=compute)
+        (vectors,), made = embed(
+            [source], Representation(model=arguments.embedding_model), compute=compute
+        )
     if source.text is None and arguments.dimension is None:
         return vectors, {"embedding": str(made)}
     projection = principal_components([vectors], arguments.dimension)

@@ -5,15 +5,12 @@ raise `argparse.ArgumentTypeError`, which names the option for them.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, fields
 from functools import partial
 from pathlib import Path
-from shlex import quote
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -24,9 +21,6 @@ if TYPE_CHECKING:
 
 Fields = TypeVar("Fields")
 Number = TypeVar("Number", int, float)
-# An argument in a message of the library, such as ignore='id' or text=…, which a command may call
-# a field.
-_ARGUMENT = re.compile(r"""\b([a-z_]+)=('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|True\b|…)""")
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -284,45 +278,6 @@ def resolve_device(requested: str) -> str:
     if requested == "cuda":
         raise ValueError("Expected a CUDA device for --device cuda; got none on this machine")
     return "cpu"
-
-
-def name_option(parser: argparse.ArgumentParser, message: str) -> str:
-    """A message of the library that names arguments, with options in their place.
-
-    The library refuses `draws`, the user wrote `--draws`. Of what a message begins with only the
-    wordings of `rbpp.validate` count: in "Expected rows that vary" the rows are no argument.
-    Options that name files are none of the library's numbers. Elsewhere an argument has a value,
-    or … in its place.
-
-    >>> parser = argparse.ArgumentParser()
-    >>> _ = parser.add_argument("--draws", type=int)
-    >>> name_option(parser, "Expected draws to be a whole number of 1 or more; got 0")
-    'Expected --draws to be a whole number of 1 or more; got 0'
-    >>> _ = parser.add_argument("--ignore")
-    >>> name_option(parser, "got ids (ignore='row id' leaves it out)")
-    "got ids (--ignore 'row id' leaves it out)"
-    """
-    options = {
-        action.dest: max(action.option_strings, key=len)
-        for action in parser._actions
-        if action.option_strings
-    }
-
-    def with_option(found: re.Match[str]) -> str:
-        option = options.get(found[1], options.get(f"{found[1]}_field"))
-        if option is None:
-            return found[0]
-        return option if found[2] in ("…", "True") else f"{option} {quote(literal_eval(found[2]))}"
-
-    message = _ARGUMENT.sub(with_option, message)
-    found = re.match(r"Expected (\w+) (?=to be|between|above|below|from)", message)
-    if found is None:
-        return message
-    for action in parser._actions:
-        if action.dest == found[1] and action.type not in (Path, *FILES_TO_WRITE):
-            shown = max(action.option_strings, key=len, default=action.metavar or action.dest)
-            return f"Expected {shown} {message[found.end() :]}"
-    return message
 
 
 def add_fields_of(

@@ -188,7 +188,10 @@ _VARIABLES = {
         "share of the task that is missed, at least", "1", "Section 3.1", "worse"
     ),
     "uncovered_share_at_most": Variable(
-        "share of the task that is missed, at most", "1", "Section 3.1", "worse"
+        "missed at most, if what is missed is unlike the synthetic data",
+        "1",
+        "Section 3.1",
+        "worse",
     ),
     "uncovered_share_at_most_with_classes": Variable(
         "missed at most, if a class of the task that is left out counts too",

@@ -63,18 +63,56 @@ def answers(
         references: of two halves of the task.
         rows: the table of rows.
     """
-    task = task_name(sources)
-    found = [
-        _off_task(shares, draws, references, task),
-        _missed(shares, draws, references, task),
-        _faithful(draws, references, task),
-        _added(shares, draws),
+    found = _Found(shares, draws, references, task_name(sources))
+    said = [
+        *(say(found) for say in (_off_task, _missed, _faithful, _added)),
         _style(shares),
         _repeated(sources, shares),
     ]
     likely = rows.loc[rows["source"] == "synthetic", "off_task"].to_numpy(float)
-    settled = found[0]["verdict"] != "unclear"
-    return [*found, which_rows(task, Likely.of(likely), settled=settled)]
+    return [*said, which_rows(found.task, Likely.of(likely), said[0]["verdict"])]
+
+
+class _Found(NamedTuple):
+    """What answers are read off, and what stands for the task in them."""
+
+    shares: Shares
+    draws: Mapping[str, Array]
+    references: Mapping[str, float]
+    task: str
+
+    def share(self, name: str) -> str:
+        """A share with its interval."""
+        low, high = highest_density_interval(np.asarray(self.draws[name]), 0.94)
+        return quantity(float(np.mean(self.draws[name])), low, high, share=True)
+
+    def above(self, name: str, limit: float) -> float:
+        """The probability that a share is above a limit."""
+        return float((self.draws[name] > limit).mean())
+
+    def halves(self, name: str) -> str:
+        """The same number for two halves of the task, in brackets; empty where there is none."""
+        if name not in self.references:
+            return ""
+        return f" [two halves of the {self.task}: {_percent(self.references[name])}]"
+
+    def ends(self, name: str) -> tuple[float, float]:
+        """At least and at most."""
+        return self.shares.limits[f"{name}_at_least"], self.shares.limits[f"{name}_at_most"]
+
+    def classes(self, name: str, other: str) -> str:
+        """The upper end that counts classes too, in brackets; empty without classes."""
+        most = self.shares.limits.get(f"{name}_at_most_with_classes")
+        return "" if most is None else f" ({_percent(most)} if {other} counts too)"
+
+    def told(self, question: str, name: str, sentence: str, more: str = "") -> dict[str, Any]:
+        """What is said of a share: bad by its lower end alone, good by its upper or its draws."""
+        (least, most), above = self.ends(name), self.above(name, SMALL_SHARE)
+        sentence = f"{sentence}; {_side(above, SMALL_SHARE)}{more}"
+        if least > SMALL_SHARE:
+            return _line(question, sentence, max(above, 1 - above), "bad")
+        good = most <= SMALL_SHARE or above < 1 - SURE
+        return _line(question, sentence, 1 - above, "good" if good else "unclear")
 
 
 class Likely(NamedTuple):
@@ -107,8 +145,8 @@ def task_name(sources: Sources) -> str:
     return "task" if sources.roles[sources.task] == "target" else "anchor set"
 
 
-def which_rows(task: str, likely: Likely, *, settled: bool) -> dict[str, Any]:
-    """The last answer; `settled` is whether it is, how much is off the task."""
+def which_rows(task: str, likely: Likely, verdict: str) -> dict[str, Any]:
+    """The last answer; `verdict` is that of how much is off the task."""
     question = ROWS
     if math.isnan(likely.total):
         sentence = f"no row is known to be off the {task}, or on it, as no share is"
@@ -120,93 +158,74 @@ def which_rows(task: str, likely: Likely, *, settled: bool) -> dict[str, Any]:
         + (f", {each} with probability {expected:.2f} on average" if likely.drop else "")
     )
     few = likely.drop <= SMALL_SHARE * likely.rows
-    return _line(question, sentence, expected, "good" if few else "bad" if settled else "unclear")
+    return _line(
+        question,
+        sentence,
+        expected,
+        "good" if few else "unclear" if verdict == "unclear" else "bad",
+    )
 
 
-def _off_task(
-    shares: Shares, draws: Mapping[str, Array], references: Mapping[str, float], task: str
-) -> dict[str, Any]:
-    question, name = OFF_TASK, "irrelevant_share"
+def _off_task(found: _Found) -> dict[str, Any]:
+    question, name, shares, task = OFF_TASK, "irrelevant_share", found.shares, found.task
     if shares.same:
         return _line(question, f"none: the synthetic rows are the rows of the {task}", 1.0, "good")
-    if name not in draws:
+    if name not in found.draws:
         return _line(question, shares.irrelevant.refusal, math.nan, "unclear")
-    sentence = f"{_share(draws[name])} of the synthetic rows{_halves(name, references, task)}"
-    least, most = ends = _ends(name, shares)
+    sentence = f"{found.share(name)} of the synthetic rows{found.halves(name)}"
+    least, most = found.ends(name)
     if shares.marked is not None:
-        return _told(question, f"{sentence} are off the {task}, from the marks", draws[name], ends)
+        return found.told(question, name, f"{sentence} are off the {task}, from the marks")
     sentence += (
         f": at least {_percent(least)} whatever the style, and at most {_percent(most)} if "
         f"what is off the {task} is unlike it"
     )
-    classes = shares.limits.get(f"{name}_at_most_with_classes")
-    if classes is not None:
-        sentence += f" ({_percent(classes)} if another class of the task counts too)"
+    other = f"another class of the {task}"
+    sentence += found.classes(name, other) or f" ({other} is not counted: --label-field does)"
     more = "; twenty marked rows settle it (--ask FILE)" if most - least > WIDE else ""
-    return _told(question, sentence, draws[name], ends, more)
+    return found.told(question, name, sentence, more)
 
 
-def _missed(
-    shares: Shares, draws: Mapping[str, Array], references: Mapping[str, float], task: str
-) -> dict[str, Any]:
+def _missed(found: _Found) -> dict[str, Any]:
     question, name = MISSED, "uncovered_share"
-    if name not in draws:
-        return _line(question, shares.uncovered.refusal, math.nan, "unclear")
-    least, most = ends = _ends(name, shares)
+    if name not in found.draws:
+        return _line(question, found.shares.uncovered.refusal, math.nan, "unclear")
+    least, most = found.ends(name)
     sentence = (
-        f"{_share(draws[name])} of the {task}{_halves(name, references, task)}: at least "
-        f"{_percent(least)} and at most {_percent(most)}"
+        f"{found.share(name)} of the {found.task}{found.halves(name)}: at least "
+        f"{_percent(least)}, and at most {_percent(most)} if what it misses is unlike it"
     )
-    return _told(question, sentence, draws[name], ends)
+    sentence += found.classes(name, "a class that it leaves out")
+    return found.told(question, name, sentence)
 
 
-def _told(
-    question: str, sentence: str, value: Array, ends: tuple[float, float], more: str = ""
-) -> dict[str, Any]:
-    """What is said of a share: bad by its lower end alone, good by its upper end or its draws."""
-    least, most = ends
-    above = float((value > SMALL_SHARE).mean())
-    sentence = f"{sentence}; {_side(above, SMALL_SHARE)}{more}"
-    if least > SMALL_SHARE:
-        return _line(question, sentence, max(above, 1 - above), "bad")
-    good = most <= SMALL_SHARE or above < 1 - SURE
-    return _line(question, sentence, 1 - above, "good" if good else "unclear")
-
-
-def _ends(name: str, shares: Shares) -> tuple[float, float]:
-    return shares.limits[f"{name}_at_least"], shares.limits[f"{name}_at_most"]
-
-
-def _faithful(
-    draws: Mapping[str, Array], references: Mapping[str, float], task: str
-) -> dict[str, Any]:
+def _faithful(found: _Found) -> dict[str, Any]:
     question, name = FAITHFUL, "total_divergence"
-    if name not in draws:
+    if name not in found.draws:
         return _line(question, "too few rows for a total variation", math.nan, "unclear")
-    value = draws[name]
-    above = float((value > SMALL_DIVERGENCE).mean())
+    above = found.above(name, SMALL_DIVERGENCE)
     sure = max(above, 1 - above)
     sentence = (
-        f"it differs from the {task} by a total variation of {_share(value)}"
-        f"{_halves(name, references, task)}, style taken away; {_side(above, SMALL_DIVERGENCE)}"
+        f"it differs from the {found.task} by a total variation of {found.share(name)}"
+        f"{found.halves(name)}, style taken away; {_side(above, SMALL_DIVERGENCE)}"
     )
     verdict = "unclear" if sure < SURE else "bad" if above >= 0.5 else "good"
     return _line(question, sentence, sure, verdict)
 
 
-def _added(shares: Shares, draws: Mapping[str, Array]) -> dict[str, Any]:
-    question, name = ADDED, "novel_share"
-    if shares.novel is None:
+def _added(found: _Found) -> dict[str, Any]:
+    question, name, novel = ADDED, "novel_share", found.shares.novel
+    if novel is None:
         sentence = (
             "without both target rows and ten anchors, what is novel cannot be told from what is "
             "irrelevant"
         )
         return _line(question, sentence, math.nan, "unclear")
-    if name not in draws:
-        return _line(question, shares.novel.refusal, math.nan, "unclear")
-    above = float((draws[name] > SMALL_SHARE).mean())
+    if name not in found.draws:
+        return _line(question, novel.refusal, math.nan, "unclear")
+    above = found.above(name, SMALL_SHARE)
     sentence = (
-        f"{_share(draws[name])} of the synthetic data is on the task and beyond the anchors; "
+        f"{found.share(name)} of the synthetic data is on the task and beyond the anchors; "
         f"{_side(above, SMALL_SHARE)}"
     )
     return _line(question, sentence, above, "good" if above > SURE else "unclear")
@@ -255,20 +274,8 @@ def _line(question: str, sentence: str, probability: float, verdict: str) -> dic
     }
 
 
-def _share(value: Array) -> str:
-    low, high = highest_density_interval(np.asarray(value), 0.94)
-    return quantity(float(np.mean(value)), low, high, share=True)
-
-
 def _percent(value: float) -> str:
     return quantity(value, share=True)
-
-
-def _halves(name: str, references: Mapping[str, float], task: str) -> str:
-    """The same number for two halves of the task, in brackets."""
-    if name not in references:
-        return ""
-    return f" [two halves of the {task}: {_percent(references[name])}]"
 
 
 def _side(above: float, limit: float) -> str:
@@ -332,7 +339,8 @@ def missed_in_words(assessment: Assessment) -> str:
         whole = "spread thinly: no component as a whole"
     else:
         return "Nothing of the task is missed."
-    return f"{share} of the task is missed, at most {quantity(most, share=True)}, {whole}."
+    upper = f"at most {quantity(most, share=True)} if that is unlike the synthetic rows"
+    return f"{share} of the task is missed, {upper}, {whole}."
 
 
 def _drop(assessment: Assessment, verdict: str) -> str:
@@ -350,8 +358,9 @@ def _drop(assessment: Assessment, verdict: str) -> str:
     if verdict == "unclear" and least is not None and most is not None:
         ends = f"{quantity(least.value, share=True)} and {quantity(most.value, share=True)}"
         return (
-            f"Mark twenty rows before you drop any: between {ends} are off the task, and {rows} "
-            "look so. --ask FILE.csv writes them, rbpp mark FILE.csv asks, --marks FILE.csv counts."
+            f"Mark twenty rows before you drop any: the share has ends of {ends}, and {rows} look "
+            "off the task. --ask FILE.csv writes them, rbpp mark FILE.csv asks, --marks FILE.csv "
+            "counts."
         )
     if verdict == "unclear":
         return "Give more rows of the task, or an embedding of what rows are about: see the checks."
@@ -373,7 +382,10 @@ def _generate(assessment: Assessment, verdict: str) -> str:
         )
     if verdict == "unclear" and "uncovered_share_at_most" in assessment.numbers:
         most = quantity(assessment.numbers["uncovered_share_at_most"].value, share=True)
-        return f"Up to {most} of the task may be missed: more rows of the task would tell."
+        return (
+            f"Up to {most} of the task may be missed if that is unlike the synthetic rows: "
+            "more rows of the task would tell."
+        )
     return ""
 
 

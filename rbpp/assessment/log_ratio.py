@@ -109,7 +109,7 @@ def log_ratio(first: Any, second: Any, *, seed: int = 0) -> LogRatio:
     found = []
     for index, (view, most) in enumerate(views):
         for size in sorted({1, most}):
-            mixture = fit_mixture(view, weight, size, generator)
+            mixture = fit_mixture(view, weight, size, generator, greedy=True)
             values, mass = candidates(mixture, view, source, fold, weight)
             found.append(values)
             if index == 0:

@@ -86,9 +86,7 @@ class _Coordinates:
         else:
             one = Rows(self.rows.source, origin, self.rows.ids, text=part)
         model = self.representation.model if one.text is not None else None
-        (vectors,), _ = embed(
-            [one], model=model, cache=self.representation.cache, compute=self.compute
-        )
+        (vectors,), _ = embed([one], replace(self.representation, model=model), self.compute)
         axes = principal_components([vectors])
         return (axes(vectors) * axes.scale)[:, :DIMENSION]
 

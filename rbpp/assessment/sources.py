@@ -17,6 +17,7 @@ from rbpp.assessment.weighted_rows import Array, Sample
 from rbpp.compute import Compute
 from rbpp.data import measurements
 from rbpp.data.embed import Embedding, embed
+from rbpp.data.embed import Representation as Representation
 from rbpp.data.moments import StreamSummary, summarise
 from rbpp.data.reduce import (
     Projection,
@@ -43,21 +44,6 @@ SAMPLE_ROWS = 4_000
 _UNIT = 0.01
 # Rows at this many times their spread from a further axis lie on a sphere nearly as they lay.
 _LIFT = 3.0
-
-
-@dataclass(frozen=True)
-class Representation:
-    """How rows become numbers.
-
-    Attributes:
-        model: of text; see `rbpp.data.embed.embed`.
-        dimension: principal components d; `rbpp.data.reduce.dimension_rule` by default.
-        cache: folder of embeddings of a sentence-transformers model.
-    """
-
-    model: str | None = None
-    dimension: int | None = None
-    cache: Path | str | None = None
 
 
 @dataclass(frozen=True)
@@ -276,12 +262,7 @@ def read_sources(
         name: _read(present[name], name, roles[name], fields, roles[name] == pair_role)
         for name in names
     }
-    vectors, embedding = embed(
-        list(rows.values()),
-        model=representation.model,
-        cache=representation.cache,
-        compute=compute,
-    )
+    vectors, embedding = embed(list(rows.values()), representation, compute)
     projection = principal_components(vectors, representation.dimension)
     named = dict(zip(names, vectors, strict=True))
     return _limited(Sources.of(rows, roles, named, projection, embedding), compute)

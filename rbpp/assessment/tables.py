@@ -388,8 +388,7 @@ def write_rows(
                     likely = likely.with_more(Likely.of(part["off_task"].to_numpy(float)))
     if "synthetic" not in sources.places:
         return found
-    settled = found.answers[0]["verdict"] != "unclear"
-    last = which_rows(task_name(sources), likely, settled=settled)
+    last = which_rows(task_name(sources), likely, found.answers[0]["verdict"])
     answers = [*found.answers[:-1], last]
     return replace(found, answers=answers, headline=headline(answers))
 

@@ -252,10 +252,9 @@ def _read(data: Any, name: str, fields: Fields) -> Rows:
 def _embedded(
     rows: Mapping[str, Rows], representation: Representation, compute: Compute
 ) -> tuple[dict[str, np.ndarray], Embedding]:
-    model = representation.model if next(iter(rows.values())).text is not None else None
-    vectors, embedding = embed(
-        list(rows.values()), model=model, cache=representation.cache, compute=compute
-    )
+    if next(iter(rows.values())).text is None:
+        representation = replace(representation, model=None)
+    vectors, embedding = embed(list(rows.values()), representation, compute)
     return dict(zip(rows, vectors, strict=True)), embedding
 
 

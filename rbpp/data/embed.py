@@ -41,6 +41,25 @@ _LOOKED_AT, _LEAST_ROWS, _IN_ALL, _TEMPLATE = 300, 40, 0.8, 0.7
 
 
 @dataclass(frozen=True)
+class Representation:
+    """How rows become numbers.
+
+    Attributes:
+        model: of text: `"wordllama"`, the default, `"potion-base-8M"` or a folder of a model2vec
+            model (see `rbpp.data.static_embedding`); `"tfidf"`, TF-IDF and truncated SVD, fitted on
+            the rows of all sources together; or a sentence-transformers model, a folder or the name
+            of one on the hub.
+        dimension: principal components d; `rbpp.data.reduce.dimension_rule` by default.
+        cache: folder of embeddings of a sentence-transformers model, keyed by text and model; by
+            default `$XDG_CACHE_HOME/rbpp/embeddings`.
+    """
+
+    model: str | None = None
+    dimension: int | None = None
+    cache: Path | str | None = None
+
+
+@dataclass(frozen=True)
 class Embedding:
     """How rows became vectors.
 
@@ -64,21 +83,14 @@ class Embedding:
 
 def embed(
     sources: Sequence[Rows],
-    *,
-    model: str | None = None,
-    cache: Path | str | None = None,
+    representation: Representation | None = None,
     compute: Compute | None = None,
 ) -> tuple[list[np.ndarray], Embedding]:
     """Vectors (n, D) of the rows of every source, and how they were made.
 
     Args:
         sources: all with text, or all with embeddings.
-        model: of text: `"wordllama"`, the default, `"potion-base-8M"` or a folder of a model2vec
-            model (see `rbpp.data.static_embedding`); `"tfidf"`, TF-IDF and truncated SVD, fitted on
-            the rows of all sources together; or a sentence-transformers model, a folder or the name
-            of one on the hub.
-        cache: folder of the model's embeddings, keyed by text and model; by default
-            `$XDG_CACHE_HOME/rbpp/embeddings`.
+        representation: the model of text and its cache; principal components come later.
         compute: where the model runs, workers over shards of text, progress, and the seed of the
             randomised SVD.
 
@@ -91,6 +103,8 @@ def embed(
         UserWarning: if rows are longer than the model reads, or are mostly one template, which
             TF-IDF then reads in place of the default.
     """
+    representation = representation or Representation()
+    model = representation.model
     refuse_absent(sources)
     notes = "".join(f"; {note}" for rows in sources for note in rows.notes)
     with_text = [rows for rows in sources if rows.text is not None]
@@ -127,7 +141,7 @@ def embed(
                 got = f"{len(rows)} that cannot be told apart by theirs"
                 refuse(f"{rows.origin} ({rows.source})", "rows that share words with others", got)
         return vectors, Embedding(how + notes, text=True, lexical=True)
-    found = _by_model(texts, model, cache, Compute.of(compute))
+    found = _by_model(texts, model, representation.cache, Compute.of(compute))
     how = f"sentence-transformers {model}"
     for rows, (_, cut) in zip(sources, found, strict=True):
         if cut.any():

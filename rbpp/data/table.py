@@ -40,7 +40,7 @@ class Reading:
     def way_out(self, name: str, others: Sequence[str] = ()) -> str:
         """What to do about a column that is no measurement, in brackets.
 
-        Arguments are written as `rbpp.options.name_option` finds them: a command names its options.
+        Arguments are written as `rbpp.run_options.name_option` finds them, which names options.
 
         >>> Reading().way_out("id", ["height", "weight"])
         "(ignore='id' leaves it out, columns='height,weight' names what to read)"

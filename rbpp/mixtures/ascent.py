@@ -132,13 +132,8 @@ def ascend(
             rate, rejected, normalizer = rate[staying], rejected[staying], normalizer[staying]
         rate = torch.where(rejected, 1.0, (rate * _RATE_GROWTH).clamp_max(_LARGEST_RATE))
         moments, parameters, expected = _relaxed(prior, accepted, rate)
-    return VariationalMixture(
-        **result._asdict(),
-        elbo=final,
-        converged=converged,
-        iterations=iterations,
-        elbo_history=torch.stack(trace) if history else None,
-    )
+    elbos = torch.stack(trace) if history else None
+    return VariationalMixture(*result, final, converged, iterations, elbos)
 
 
 class _Point(NamedTuple):

@@ -134,11 +134,11 @@ def cavi(
     assert fit.converged is not None
     assert fit.iterations is not None
     return VariationalMixture(
-        **parameters.map(lambda value: shaped(value).to(data.dtype))._asdict(),
-        elbo=shaped(fit.elbo + jacobian),
-        converged=shaped(fit.converged),
-        iterations=shaped(fit.iterations),
-        elbo_history=trace,
+        *parameters.map(lambda value: shaped(value).to(data.dtype)),
+        shaped(fit.elbo + jacobian),
+        shaped(fit.converged),
+        shaped(fit.iterations),
+        trace,
     )
 
 

@@ -237,13 +237,7 @@ class VariationalMixture:
     @property
     def parameters(self) -> Parameters:
         """The five parameters as one tuple."""
-        return Parameters(
-            self.concentration,
-            self.mean,
-            self.mean_precision,
-            self.degrees_of_freedom,
-            self.scale,
-        )
+        return Parameters(*(getattr(self, name) for name in Parameters._fields))
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -276,20 +270,20 @@ class VariationalMixture:
 
     def select(self, index: Any) -> VariationalMixture:
         """The members of the batch at `index` (anything that indexes the leading dimensions)."""
-        elbo, converged, iterations = (
-            None if value is None else value[index]
-            for value in (self.elbo, self.converged, self.iterations)
-        )
+
+        def part(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value[index]
+
         history = self.elbo_history
         if history is not None:
             places = torch.arange(self.batch_shape.numel()).reshape(self.batch_shape)[index]
             history = history.flatten(1)[:, places]
         return VariationalMixture(
-            **{name: value[index] for name, value in self.parameters._asdict().items()},
-            elbo=elbo,
-            converged=converged,
-            iterations=iterations,
-            elbo_history=history,
+            *self.parameters.map(lambda value: value[index]),
+            part(self.elbo),
+            part(self.converged),
+            part(self.iterations),
+            history,
         )
 
     def best(self) -> VariationalMixture:

@@ -23,6 +23,7 @@ from rbpp.mixtures.triangles import (
     quadratic_coefficients,
     short_sum,
 )
+from rbpp.randomness import normals, uniforms
 
 # Rows are evaluated in chunks of about this many (row, component) pairs per batch member: the
 # intermediate then stays in cache, and memory does not grow with the data.
@@ -188,11 +189,8 @@ class GaussianMixture(Distribution):
         """Independent draws, shape `sample_shape` + batch shape + (d,)."""
         shape = torch.Size(sample_shape)
         count = shape.numel()
-        options: dict[str, Any] = {"dtype": self.means.dtype, "device": self.means.device}
-        uniform = torch.rand(*self.batch_shape, count, generator=generator, **options)
-        normal = torch.randn(
-            *self.batch_shape, self.dimension, count, generator=generator, **options
-        )
+        uniform = uniforms((*self.batch_shape, count), generator, self.means)
+        normal = normals((*self.batch_shape, self.dimension, count), generator, self.means)
         columns = self.columns_from_uniform(uniform, normal)
         return columns.movedim(-1, 0).reshape((*shape, *self.batch_shape, self.dimension))
 

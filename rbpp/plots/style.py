@@ -20,6 +20,9 @@ BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
 # Drawn in a colour that stands nowhere else, then replaced by the page's ink.
 _INK = "#010203"
 
+# Where a legend lies over no point.
+ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0)}
+
 ANCHOR_COLOUR, SYNTHETIC_COLOUR = BLUE, ORANGE
 # The parts of a generating process.
 PART_COLOURS = {"anchor-sampled": BLUE, "unsampled": GREEN, "irrelevant": VERMILION}

@@ -110,6 +110,9 @@ def test_answers_and_audit_are_complete(found):
     for line in found.answers:
         assert set(line) == {"question", "sentence", "probability", "verdict"}
         assert line["verdict"] in ("good", "bad", "unclear")
+    # Without classes both upper ends say what they do not count.
+    assert "another class of the task is not counted" in found.answers[0]["sentence"]
+    assert "if what it misses is unlike it" in found.answers[1]["sentence"]
     assert {"enough rows", "projection", "beyond two halves of the task"} <= {
         line.statement for line in found.checks
     }
@@ -491,6 +494,8 @@ def test_labels_that_are_wrong_or_missing_are_found():
     assert "missing: class 3" in check.message
     most = found.numbers["irrelevant_share_at_most_with_classes"].value
     assert most >= found.numbers["irrelevant_share_at_most"].value
+    assert "if another class of the task counts too" in found.answers[0]["sentence"]
+    assert "if a class that it leaves out counts too" in found.answers[1]["sentence"]
 
 
 def test_entropies_do_not_depend_on_the_synthetic_rows(found):

