@@ -109,6 +109,6 @@ def test_shipped_processes_are_calibrated(name):
     """A hundred worlds each; of a dozen functionals one in a thousand may be below 1e-4."""
     process, knobs, observed = CASES[name]
     found = world_ranks(load_process(process, **knobs), observed, 100, seconds=20.0, seed=1)
-    assert found.refused < 10
+    assert found.refused < 20
     for functional, p_value in found.p_values().items():
         assert p_value > 1e-4, functional
