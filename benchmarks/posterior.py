@@ -25,7 +25,10 @@ sys.path.insert(0, str(ROOT))
 import rbpp  # noqa: E402
 from benchmarks.world_cover import cover_cases, table_of, world_cover  # noqa: E402
 from benchmarks.world_ranks import DRAWS, WorldRanks, world_ranks  # noqa: E402
+from rbpp.posterior.auto import infer_vectors  # noqa: E402
+from rbpp.posterior.density import ConditionedDensity  # noqa: E402
 from rbpp.posterior.hmc import effective_sample_size  # noqa: E402
+from rbpp.posterior.nuts import nuts  # noqa: E402
 from rbpp.posterior.sites import on_random_sites  # noqa: E402
 from rbpp.posterior.worlds import WorldPosterior  # noqa: E402
 from rbpp.processes.process import Process  # noqa: E402
@@ -235,9 +238,7 @@ def beside_nuts(arguments: argparse.Namespace) -> None:
         if BESIDE_NUTS[name]:
             other = nuts_draws(process, rows)
         else:
-            other = world_draws(
-                rbpp.infer(process, rows, engine="nuts", draws=150, seconds=600.0, accept=True)
-            )
+            other = whitened_draws(process, rows, arguments.seconds)
         nuts_seconds = time.process_time() - start
         own = world_draws(posterior)
         spread = other.flatten(0, 1).std(0)
@@ -257,6 +258,20 @@ def world_draws(posterior: WorldPosterior) -> Tensor:
     drawn = posterior.idata["posterior"]
     sites = [torch.as_tensor(drawn[site].values) for site in world_sites(posterior.process)]
     return torch.cat([site.reshape(*site.shape[:2], -1) for site in sites], -1)
+
+
+def whitened_draws(process: Process, rows: Mapping[str, Tensor], seconds: float) -> Tensor:
+    """As `world_draws`, from rbpp's density in coordinates whitened by draws of `auto`.
+
+    For worlds of normal sites alone, whose values are their unconstrained coordinates.
+    """
+    density = ConditionedDensity(process, rows)
+    found = infer_vectors(density, seconds=seconds, accept=True).vectors.flatten(0, 1)
+    scale = torch.linalg.cholesky(torch.cov(found.mT))
+    run = nuts(density, found[:2], scale, draws=200, warmup=100)
+    assert run is not None
+    places = {one.name: torch.arange(one.start, one.stop) for one in density.prepared.latents}
+    return run[0][..., torch.cat([places[name] for name in world_sites(process)])]
 
 
 def world_sites(process: Process) -> list[str]:
