@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import random
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,15 @@ MARGINS_FILE = os.environ.get("RBPP_MARGINS")
 def shift_seeds(shift: int) -> None:
     """Add `shift` to every seed that tests and library give to NumPy and torch."""
     numpy_generator = np.random.default_rng
-    np.random.default_rng = lambda seed=None: numpy_generator(
-        seed + shift if isinstance(seed, int) else seed
-    )
+
+    def shifted(seed: Any = None) -> np.random.Generator:
+        if isinstance(seed, int):
+            seed += shift
+        elif isinstance(seed, list):
+            seed = [*seed, shift]
+        return numpy_generator(seed)
+
+    np.random.default_rng = shifted
     if not HAS_TORCH:
         return
     import torch
@@ -142,12 +149,36 @@ def untouched_global_state(request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.fail(f"changed global state: {', '.join(changed)}", pytrace=False)
 
 
+_CONTRACTS: dict[Any, Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def contracts_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`bounds` holds a process to the contract by a second of interventions: once in a session.
+
+    Of models at the top of a file, whose code, knobs and seed decide everything.
+    """
+    module = sys.modules.get("rbpp.theory.bounds")
+    if module is None:
+        return
+    require = module.require
+
+    def once(process: Any, *, seed: int = 0) -> Any:
+        model = process.model
+        if model.__closure__ or "<locals>" in model.__qualname__:
+            return require(process, seed=seed)
+        key = (model.__code__.co_filename, model.__code__, repr(process.knobs), seed)
+        if key not in _CONTRACTS:
+            _CONTRACTS[key] = require(process, seed=seed)
+        return _CONTRACTS[key]
+
+    monkeypatch.setattr(module, "require", once)
+
+
 @pytest.fixture(autouse=True)
 def closed_figures() -> Iterator[None]:
     """No figure outlives its test."""
     yield
-    import sys
-
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
 

@@ -43,6 +43,7 @@ from rbpp.compute import Compute  # noqa: E402
 from rbpp.estimate import Estimate  # noqa: E402
 from rbpp.processes.process import load_process  # noqa: E402
 from rbpp.theory.bounds import estimate_worlds  # noqa: E402
+from rbpp.theory.estimate_terms import Estimation  # noqa: E402
 from rbpp.theory.finite_learner import finite_learner  # noqa: E402
 from rbpp.theory.learners import Learner, point_learner  # noqa: E402
 from rbpp.theory.settings import LemmaConstants, SampleSizes  # noqa: E402
@@ -98,13 +99,9 @@ def estimated(
     case = CASES[name]
     process = load_process(case.process, **knobs)
     learner = case.learner(process.knobs)
+    constants = LemmaConstants(resolution=RESOLUTION, loss_bound=LOSS_BOUND)
     found = estimate_worlds(
-        process,
-        sizes=sizes,
-        constants=LemmaConstants(resolution=RESOLUTION, loss_bound=LOSS_BOUND),
-        learner=learner,
-        anchor_learner=learner,
-        compute=Compute(seed=seed),
+        Estimation(process, sizes, constants, learner, learner, Compute(seed=seed))
     )
     setting = LemmaSetting(rows=found.facts.rows, loss_bound=LOSS_BOUND, sub_gaussian=SUB_GAUSSIAN)
     worlds = worlds_of(found.world, sizes.worlds)

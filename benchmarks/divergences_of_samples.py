@@ -25,6 +25,7 @@ from rbpp.assessment.divergence import (
     total_variation_of_samples,
 )
 from rbpp.assessment.log_ratio import log_ratio
+from rbpp.assessment.weighted_rows import Draws
 from rbpp.progress import progress
 
 Array = NDArray[np.float64]
@@ -224,9 +225,10 @@ def read(
     truth = np.zeros(3) if case == "one law" else truths(one, other, TRUTH_ROWS, generator)
     begun = time.process_time()
     ratio = log_ratio(first, second, seed=seed)
-    forward = kl_divergence_of_samples(ratio, "forward", seed=seed)
-    reverse = kl_divergence_of_samples(ratio, "reverse", seed=seed)
-    variation = total_variation_of_samples(ratio, seed=seed)
+    draws = Draws(seed=seed)
+    forward = kl_divergence_of_samples(ratio, "forward", draws)
+    reverse = kl_divergence_of_samples(ratio, "reverse", draws)
+    variation = total_variation_of_samples(ratio, draws)
     taken = time.process_time() - begun
     where = (case, family, change, first.shape[1], sizes)
     # The law that lacks a component is in the second place: its direction is the hard one.
@@ -263,7 +265,7 @@ def read_gap(
     truth = [0.0 if same else truths(one, target, TRUTH_ROWS, generator)[0] for one in laws]
     begun = time.process_time()
     ratios = [log_ratio(sample, samples[2], seed=seed) for sample in samples[:2]]
-    gap = kl_gap_of_samples(*ratios, seed=seed)
+    gap = kl_gap_of_samples(*ratios, Draws(seed=seed))
     return Reading(
         "one law" if same else "gap", family, "missing" if change == "missing" else change,
         dimension, (rows, rows), "KL gap", truth[0] - truth[1], gap.estimate, gap.lower, gap.upper,
@@ -286,8 +288,8 @@ class Run:
         return sum(self.sizes) * (8 + self.dimension), self.dimension, self.sizes, self.case
 
 
-def runs(quick: bool, seed: int) -> Iterator[Run]:
-    """Every run, each with a generator of its own."""
+def runs(quick: bool, seed: int, replications: int) -> Iterator[Run]:
+    """Every run, each with a generator of its own; so many of each cell of one law."""
     number = 0
     families = KNOWN + NEW
 
@@ -314,7 +316,7 @@ def runs(quick: bool, seed: int) -> Iterator[Run]:
             lambda: [read_gap(family, dimension, rows, same, generator, own)],
         )  # fmt: skip
 
-    for replication in range(1 if quick else 50):
+    for replication in range(1 if quick else replications):
         cells = [(sizes, dimension) for sizes in SIZES for dimension in (2, 8, 16, 32)]
         for cell, (sizes, dimension) in enumerate(cells):
             number += 1
@@ -416,6 +418,7 @@ def main() -> None:
     parser.add_argument(
         "--case", choices=("one law", "moderate", "apart", "gap"), help="only runs of this case"
     )
+    parser.add_argument("--replications", type=int, default=50, help="of each cell of one law")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--minutes",
@@ -425,9 +428,8 @@ def main() -> None:
         "first, and a cell that is not whole is left out",
     )
     arguments = parser.parse_args()
-    jobs = [
-        job for job in runs(arguments.quick, arguments.seed) if arguments.case in (None, job.case)
-    ]
+    every = runs(arguments.quick, arguments.seed, arguments.replications)
+    jobs = [job for job in every if arguments.case in (None, job.case)]
     if arguments.case == "one law":
         jobs = sorted(jobs, key=lambda job: job.cell)
     else:

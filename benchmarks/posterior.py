@@ -17,6 +17,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.infer import MCMC, NUTS
+from pyro.infer.autoguide.initialization import init_to_value
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,7 +28,7 @@ from benchmarks.world_cover import cover_cases, table_of, world_cover  # noqa: E
 from benchmarks.world_ranks import DRAWS, WorldRanks, world_ranks  # noqa: E402
 from rbpp.posterior.auto import infer_vectors  # noqa: E402
 from rbpp.posterior.density import ConditionedDensity  # noqa: E402
-from rbpp.posterior.hmc import effective_sample_size  # noqa: E402
+from rbpp.posterior.hmc import effective_sample_size, split_rhat  # noqa: E402
 from rbpp.posterior.nuts import nuts  # noqa: E402
 from rbpp.posterior.sites import on_random_sites  # noqa: E402
 from rbpp.posterior.worlds import WorldPosterior  # noqa: E402
@@ -104,7 +105,7 @@ MIXTURE = {
 
 
 _COLUMNS = 3  # of the figure
-PARTS = ["calibration", "cover", "time", "rows"]
+PARTS = ["calibration", "cover", "spread", "time", "rows"]
 
 
 def main() -> None:
@@ -117,6 +118,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="of the wall, for a world")
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--quick", action="store_true", help="20 replications, 200 rows")
+    parser.add_argument("--nuts", type=int, nargs=2, default=(100, 100), help="warm-up and draws")
     parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS)
     arguments = parser.parse_args()
     if arguments.store is not None:
@@ -126,7 +128,9 @@ def main() -> None:
     if "cover" in arguments.parts:
         cover(arguments)
     if "time" in arguments.parts:
-        beside_nuts(arguments)
+        beside_nuts(*arguments.nuts)
+    if "spread" in arguments.parts:
+        spreads(arguments)
     if "rows" in arguments.parts:
         by_rows((100, 200) if arguments.quick else (250, 500, 1000))
 
@@ -208,7 +212,7 @@ def plot(found: dict[str, WorldRanks], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def beside_nuts(arguments: argparse.Namespace) -> None:
+def spreads(arguments: argparse.Namespace) -> None:
     """Standard deviations, means and time beside Pyro's NUTS on the model as it is written.
 
     The data are the first of a few whose posterior comes without a warning.
@@ -308,6 +312,84 @@ def nuts_draws(
     finally:
         torch.set_default_dtype(torch.float32)
     return torch.stack(found)
+
+
+def beside_nuts(warmup: int, count: int) -> None:
+    """Seconds per effective draw of the worst functional, NUTS from a draw of rbpp's."""
+    print(
+        "\n| process | engine | CPU s | R-hat | effective draws of the worst functional | "
+        f"CPU s per effective draw |\n|{'---|' * 6}"
+    )
+    process = rbpp.load_process(readme)
+    rows = {"synthetic": simulate_tensors(process, seed=1).sites["synthetic"][0, 0]}
+    _beside("README", process, rows, process, rows, lambda sites: sites["centre"], warmup, count)
+    mixture = rbpp.load_process("gaussian_mixture", outputs=1000, **MIXTURE)
+    sites = simulate_tensors(mixture, seed=1).sites
+    data = {name: sites[name][0, 0] for name in ("anchor", "synthetic")}
+    # All that the rows depend on is given, so that Pyro is spared them: a latent output with a
+    # mixture for its density it refuses.
+    short = rbpp.load_process(
+        "gaussian_mixture", outputs=1, targets=1, unprompted_outputs=1, **MIXTURE
+    )
+    anchors = {"anchor": data["anchor"]}
+    _beside("mixture", mixture, data, short, anchors, of_mixture, warmup, count)
+
+
+def of_mixture(sites: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Means and entries of A Aᵀ (chain, draw, …), which no order of columns changes."""
+    factors = sites["factors"]
+    return torch.cat([sites["means"].flatten(2), (factors @ factors.mT).flatten(2)], -1)
+
+
+def _beside(
+    name: str,
+    process: Any,
+    data: dict[str, torch.Tensor],
+    plain: Any,
+    observed: dict[str, torch.Tensor],
+    functionals: Any,
+    warmup: int,
+    count: int,
+) -> None:
+    def row(engine: str, values: torch.Tensor) -> None:
+        seconds = time.process_time() - start
+        size = float(effective_sample_size(values).min())
+        print(
+            f"| {name} | {engine} | {seconds:.1f} | {float(split_rhat(values).max()):.3f} | "
+            f"{size:.0f} | {seconds / size:.4f} |",
+            flush=True,
+        )
+
+    start = time.process_time()
+    posterior = rbpp.infer(process, data, seconds=60.0)
+    group = posterior.idata["posterior"]
+    found = {site: torch.as_tensor(group[site].values) for site in group.data_vars}
+    row(f"rbpp, {posterior.engine}", functionals(found))
+
+    def model() -> None:
+        with pyro.condition(data=observed):
+            plain()
+
+    latent = [site for site in found if not site.startswith("part")]
+    start = time.process_time()
+    with seeded(0), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.set_default_dtype(torch.float64)
+        try:
+            sampler = MCMC(
+                NUTS(
+                    pyro.poutine.block(model, expose=[*latent, *observed]),
+                    init_strategy=init_to_value(values={n: found[n][0, -1] for n in latent}),
+                ),
+                num_samples=count,
+                warmup_steps=warmup,
+                disable_progbar=True,
+            )
+            sampler.run()
+            draws = sampler.get_samples(group_by_chain=True)
+        finally:
+            torch.set_default_dtype(torch.float32)
+    row(f"Pyro NUTS, {warmup} + {count}", functionals(draws))
 
 
 def by_rows(counts: tuple[int, ...]) -> None:

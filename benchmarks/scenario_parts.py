@@ -14,8 +14,9 @@ import argparse
 
 import numpy as np
 
-from rbpp.assessment.off_task import OffTask, novel, off_task, uncovered
+from rbpp.assessment.off_task import OffTask, VectorKind, novel, off_task, uncovered
 from rbpp.assessment.sources import read_sources
+from rbpp.assessment.weighted_rows import Draws
 
 SHARES, SIZES = (0.0, 0.05, 0.2, 0.4), (300, 1000)
 COMMON = np.array([0.4, 0.3, 0.3])
@@ -46,11 +47,12 @@ def shares(rows: dict[str, np.ndarray]) -> dict[str, OffTask]:
     """What is irrelevant, uncovered and novel."""
     sources = read_sources(rows)
     target, synthetic, anchor = map(sources.content, ("target", "synthetic", "anchor"))
-    irrelevant = off_task(target, synthetic, numbers=sources.lifted, num_samples=400)
+    how = Draws(400), VectorKind(numbers=sources.lifted)
+    irrelevant = off_task(target, synthetic, *how)
     return {
         "irrelevant": irrelevant,
-        "uncovered": uncovered(target, synthetic, numbers=sources.lifted, num_samples=400),
-        "novel": novel(anchor, irrelevant, synthetic, numbers=sources.lifted, num_samples=400),
+        "uncovered": uncovered(target, synthetic, *how),
+        "novel": novel(anchor, irrelevant, synthetic, *how),
     }
 
 

@@ -84,8 +84,8 @@ def assessed(folder: str, sample_rows: int) -> dict[str, Any]:
     import pyarrow.parquet
 
     from rbpp.assessment.assess import assess_sources
-    from rbpp.assessment.row_file import write_rows
     from rbpp.assessment.sources import Sampling, read_sources
+    from rbpp.assessment.tables import write_rows
 
     files = {role: Path(folder) / f"{role}.npy" for role in SHARES}
     table = Path(folder) / "rows.parquet"

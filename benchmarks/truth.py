@@ -27,7 +27,8 @@ import numpy as np
 
 from rbpp.assessment.off_task import OffTask, off_task, uncovered
 from rbpp.assessment.style import auc
-from rbpp.data.rows import read_rows
+from rbpp.assessment.weighted_rows import Draws
+from rbpp.data.rows import Fields, read_rows
 from rbpp.data.static_embedding import static_embedding
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -65,7 +66,7 @@ class Run:
 
 def vectors(path: Path, field: str) -> np.ndarray:
     """Embeddings of the distinct texts of a file, in its order."""
-    found = read_rows(path, path.stem, text_fields=field.split(","))
+    found = read_rows(path, path.stem, Fields(text=field.split(",")))
     assert found.text is not None
     return static_embedding(list(dict.fromkeys(found.text))).vectors
 
@@ -82,9 +83,9 @@ def planted(
     mixed = np.concatenate([clean[order[:kept]], foreign[random.permutation(len(foreign))[:extra]]])
     pure = clean[order[kept : kept + min(size, len(clean) - kept)]]
     found = (
-        off_task(pure, mixed, seed=seed)
+        off_task(pure, mixed, Draws(seed=seed))
         if part == "irrelevant"
-        else uncovered(mixed, pure, seed=seed)
+        else uncovered(mixed, pure, Draws(seed=seed))
     )
     area = auc(found.probability[:kept], found.probability[kept:]) if extra else float("nan")
     return Run(len(mixed), extra / len(mixed), found, area)
@@ -95,7 +96,9 @@ def same(rows: np.ndarray, size: int, seed: int) -> bool:
     order = np.random.default_rng([seed, size]).permutation(len(rows))
     half = min(size, len(rows) // 2)
     first, second = rows[order[:half]], rows[order[half : 2 * half]]
-    return any(compare(first, second, seed=seed).claims(0.05) for compare in (off_task, uncovered))
+    return any(
+        compare(first, second, Draws(seed=seed)).claims(0.05) for compare in (off_task, uncovered)
+    )
 
 
 def table(runs: list[Run]) -> list[str]:
@@ -141,7 +144,9 @@ def main() -> None:
     code = np.unique(np.concatenate(both), axis=0)
     role_play = vectors(data / "gpt4_roleplay.json", field)
     names = ("self_instruct_seed_tasks", "user_oriented_instructions")
-    found = [read_rows(data / f"{n}.jsonl", n, text_fields=general_field.split(",")) for n in names]
+    found = [
+        read_rows(data / f"{n}.jsonl", n, Fields(text=general_field.split(","))) for n in names
+    ]
     texts = [text for one in found for text in one.text or ()]
     general = static_embedding(texts).vectors
     plain = general[[not CODE.search(text) for text in texts]]

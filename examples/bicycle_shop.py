@@ -171,10 +171,10 @@ def as_chat(row: dict[str, str]) -> dict[str, object]:
 def vectors(texts: list[str]) -> np.ndarray:
     """Rows as vectors, by the model that rbpp embeds text with: in place of an encoder of yours."""
     from rbpp.data.embed import embed
-    from rbpp.data.rows import read_rows
+    from rbpp.data.rows import Fields, read_rows
 
-    rows = read_rows([{"text": text} for text in texts], "rows", text_fields=["text"])
-    found, _ = embed([rows], quiet=True)
+    rows = read_rows([{"text": text} for text in texts], "rows", Fields(text=["text"]))
+    found, _ = embed([rows])
     return np.asarray(found[0], dtype=np.float32)
 
 

@@ -13,20 +13,24 @@ import rbpp
 from rbpp.data.demo_corpus import demo_corpus
 from rbpp.data.embed import embed
 from rbpp.data.reduce import principal_components
-from rbpp.data.rows import read_rows
+from rbpp.data.rows import Fields, read_rows
 from rbpp.theory.settings import SampleSizes
 
 
 def main(
-    anchors: int = 40, rows: int = 120, seconds: float = 120.0, worlds: int = 4
+    anchors: int = 40,
+    rows: int = 120,
+    dimension: int = 8,
+    seconds: float = 120.0,
+    worlds: int = 4,
 ) -> tuple[rbpp.WorldPosterior, rbpp.Bounds]:
     """Embed, infer, bound: some of the rows are enough for this question."""
     records = demo_corpus().sources
     sources = [
-        read_rows(records[role], role, text_fields=["text"]) for role in ("anchor", "synthetic")
+        read_rows(records[role], role, Fields(text=["text"])) for role in ("anchor", "synthetic")
     ]
-    vectors, _ = embed(sources, quiet=True)
-    reduced = principal_components(vectors, 8)
+    vectors, _ = embed(sources)
+    reduced = principal_components(vectors, dimension)
     chosen = np.random.default_rng(0)
     anchor, synthetic = (
         chosen.permutation(reduced(one))[:count]
@@ -34,7 +38,7 @@ def main(
     )
     extent = float(np.std(anchor, axis=0).max())
 
-    process = rbpp.load_process("style_shift", extent=extent)
+    process = rbpp.load_process("style_shift", extent=extent, dimension=dimension)
     posterior = rbpp.infer(process, {"anchor": anchor, "synthetic": synthetic}, seconds=seconds)
     print(posterior.summary().loc[["shift_length", "prompt_share", "faithfulness"]])
     for check in posterior.checks:

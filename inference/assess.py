@@ -137,8 +137,8 @@ def run(arguments: argparse.Namespace) -> command.Done:
 def _assessed(arguments: argparse.Namespace) -> tuple[Assessment, list[str]]:
     """The assessment, with the table of all rows written where it was asked for, or why not."""
     from rbpp.assessment.assess import assess_sources, checked_roles
-    from rbpp.assessment.row_file import write_rows
     from rbpp.assessment.sources import read_sources
+    from rbpp.assessment.tables import write_rows
 
     corpus = None
     if arguments.demo:
@@ -155,7 +155,6 @@ def _assessed(arguments: argparse.Namespace) -> tuple[Assessment, list[str]]:
             fields,
             representation,
             sampling=sampling,
-            seed=arguments.seed,
             compute=compute,
         )
         result = assess_sources(
@@ -165,7 +164,6 @@ def _assessed(arguments: argparse.Namespace) -> tuple[Assessment, list[str]]:
             components=arguments.components,
             chains=arguments.chains,
             draws=arguments.draws,
-            seed=arguments.seed,
             compute=compute,
         )
         failures = []

@@ -114,6 +114,7 @@ _FIELDS = {
 def run(arguments: argparse.Namespace) -> command.Done:
     """Read, compare, write what was asked for, and decide the exit status."""
     from rbpp.assessment.compare import compare
+    from rbpp.assessment.ranking import Decision
     from rbpp.assessment.versions import name_versions, read_record
 
     record = None if arguments.against is None else read_record(arguments.against)
@@ -126,6 +127,7 @@ def run(arguments: argparse.Namespace) -> command.Done:
     old = [] if record is None else list(record["sets"])
     for condition in arguments.fail_if:  # before the work and not after it
         check_condition(condition, [*old, *names], known)
+    decision = Decision(arguments.hdi_prob, arguments.equivalent_nats, arguments.equivalent_share)
     paths = [arguments.reference, arguments.anchor, *arguments.versions]
     streamed = streams(arguments, [path for path in paths if path is not None])
     fields, representation, sampling = read_groups(arguments, streamed=streamed)
@@ -139,10 +141,8 @@ def run(arguments: argparse.Namespace) -> command.Done:
             sampling=sampling,
             against=record,
             shares=not arguments.no_shares,
+            decision=decision,
             draws=arguments.draws,
-            hdi_prob=arguments.hdi_prob,
-            equivalent=arguments.equivalent_nats,
-            equivalent_share=arguments.equivalent_share,
             seed=arguments.seed,
             compute=compute,
         )
@@ -151,9 +151,9 @@ def run(arguments: argparse.Namespace) -> command.Done:
     if arguments.store is not None:
         files[arguments.store] = result.store
     if arguments.report is not None:
-        from rbpp.assessment.comparison_report import write_comparison
+        from rbpp.assessment.report import write_report
 
-        files[arguments.report] = lambda path: write_comparison(
+        files[arguments.report] = lambda path: write_report(
             result, path, hdi_prob=arguments.hdi_prob
         )
     if arguments.markdown is not None:

@@ -151,8 +151,7 @@ def _of_memory(arguments: argparse.Namespace) -> Fit:
 
 def _of_stream(arguments: argparse.Namespace) -> Fit:
     """The fit of rows that are read in chunks, here or by the workers of a cluster."""
-    from rbpp.data.digest import data_digest
-    from rbpp.data.stream import CHUNK_ROWS, row_stream, shard_files
+    from rbpp.data.stream import CHUNK_ROWS, data_digest, row_stream, shard_files
     from rbpp.mixtures.fit import fit_mixture_stream
     from rbpp.mixtures.stream import Passes
 
@@ -227,24 +226,23 @@ def _streams(arguments: argparse.Namespace) -> bool:
 
 def _vectors(arguments: argparse.Namespace) -> tuple[np.ndarray, dict[str, Any]]:
     """Rows (n, d) of the file, and how they were made."""
-    from rbpp.data.embed import embed
+    from rbpp.data.embed import Representation, embed
     from rbpp.data.reduce import principal_components
-    from rbpp.data.rows import read_rows
+    from rbpp.data.rows import Fields, read_rows
 
     source = read_rows(
         arguments.data,
         "data",
-        text_fields=arguments.text_field,
-        embedding_field=arguments.embedding_field,
-        reading=reading(arguments, numbers_only=True),
+        Fields(
+            text=arguments.text_field,
+            embedding=arguments.embedding_field,
+            reading=reading(arguments, numbers_only=True),
+        ),
     )
-    (vectors,), made = embed(
-        [source],
-        model=arguments.embedding_model,
-        device=arguments.device,
-        seed=arguments.seed,
-        quiet=arguments.quiet,
-    )
+    with options.open_compute(arguments) as compute:
+        (vectors,), made = embed(
+            [source], Representation(model=arguments.embedding_model), compute=compute
+        )
     if source.text is None and arguments.dimension is None:
         return vectors, {"embedding": str(made)}
     projection = principal_components([vectors], arguments.dimension)

@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> command.Done:
     """Ask for every row, and keep the answers."""
-    from rbpp.assessment.mark_sheet import Sheet, mark
+    from rbpp.assessment.marks import Sheet, mark
     from rbpp.sentences import of_marks
 
     sheet = Sheet.read(arguments.sheet)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rbpp import command, options
-from rbpp.assessment.source_options import names
+from rbpp.assessment.source_options import add_columns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,22 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--y-field", metavar="F", help="the field of Y with a vector per row")
     parser.add_argument("--x-label", metavar="F", help="the field of X with a label per row")
     parser.add_argument("--y-label", metavar="F", help="the field of Y with a label per row")
-    parser.add_argument(
-        "--columns",
-        metavar="A,B",
-        type=names,
-        action="extend",
-        default=[],
-        help="the columns of tables that are measurements",
-    )
-    parser.add_argument(
-        "--ignore",
-        metavar="A,B",
-        type=names,
-        action="extend",
-        default=[],
-        help="columns that are left out, such as an index or ids",
-    )
+    add_columns(parser)
     options.add_draws(parser)
     parser.add_argument(
         "--chains",
@@ -116,17 +101,17 @@ def _read(arguments: argparse.Namespace) -> list[np.ndarray]:
 
 
 def _numbers(arguments: argparse.Namespace, name: str) -> Rows:
-    from rbpp.data.rows import Reading, read_rows
+    from rbpp.data.rows import Fields, Reading, read_rows
 
     path, field = (getattr(arguments, f"{name.lower()}{end}") for end in ("", "_field"))
     reading = Reading(
         columns=tuple(arguments.columns), ignore=tuple(arguments.ignore), numbers_only=True
     )
     try:
-        rows = read_rows(path, name, embedding_field=field, reading=reading)
+        rows = read_rows(path, name, Fields(embedding=field, reading=reading))
     except ValueError as error:
         option, known = f"--{name.lower()}-field", str(error).rpartition("the file has ")[2]
-        if "--embedding-field" not in str(error):  # an option of other programs
+        if "embedding=" not in str(error):  # an option of other programs
             raise
         raise ValueError(
             f"{path}: Expected rows of numbers, or the name of the field with the vectors of "

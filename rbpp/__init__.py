@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rbpp import plots as plots
     from rbpp.assessment.assess import assess as assess
     from rbpp.assessment.compare import compare as compare
+    from rbpp.assessment.ranking import Decision as Decision
     from rbpp.assessment.sources import Fields as Fields
     from rbpp.assessment.sources import Representation as Representation
     from rbpp.assessment.sources import Sampling as Sampling
@@ -65,6 +66,7 @@ _MODULES = {
     "Bounds": "rbpp.theory.bounds",
     "Check": "rbpp.checks",
     "Compute": "rbpp.compute",
+    "Decision": "rbpp.assessment.ranking",
     "Estimate": "rbpp.estimate",
     "Fields": "rbpp.assessment.sources",
     "Fit": "rbpp.mixtures.fit",

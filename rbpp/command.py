@@ -142,7 +142,7 @@ def _main(arguments: list[str]) -> int:
             if parsed.traceback:
                 traceback.print_exc()
             refused = _is_refusal(error)
-            message = options.name_option(parser, str(error)) or type(error).__name__
+            message = run_options.name_option(parser, str(error)) or type(error).__name__
             if not refused:
                 kind = type(error).__name__
                 message = f"internal error: {kind}: {message} (--traceback shows more)"
@@ -199,6 +199,7 @@ def _run(
     parsed: argparse.Namespace,
 ) -> int:
     parsed.device = options.resolve_device(parsed.device)
+    signals.loaded()
     outputs.check_outputs(parser, parsed)
     if [value for value in vars(parsed).values() if value == "-"][1:]:
         raise ValueError("Expected one input from standard input (-); got several")

@@ -134,7 +134,7 @@ def group_terms(
             value += f" ± {100 * error:.2g} %" if share else f" ± {error:.2g}"
         if name in references:
             value += f" [{wording.quantity(references[name], share=share)}]"
-        parts[wording.group(name)].append([name, value, described.long_name if described else ""])
+        parts[wording.group(name)].append([name, value, described.meaning if described else ""])
     known = any(wording.base_name(name) in VARIABLES for name in names)
     groups = {title if known else "": part for title, part in parts.items() if part}
     notes = [

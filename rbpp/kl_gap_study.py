@@ -187,12 +187,17 @@ def kl_gaps(
 
 
 def _rounding(mixtures: Sequence[GaussianMixture]) -> float:
-    """What a log density of one of them may be off in float32: unit × precision × distance²."""
+    """What a log density of one of them may be off in float32: unit × precision × distance².
+
+    The distance is that from the mean of any of them: divergences are taken about one of these.
+    """
+    centres = [mixture.mean.unsqueeze(-2) for mixture in mixtures]
     largest = 0.0
     for mixture in mixtures:
         precision = mixture.precision_cholesky.square().sum((-2, -1)).amax(-1)
-        away = (mixture.means - mixture.mean.unsqueeze(-2)).square().sum(-1).amax(-1)
-        largest = max(largest, float((precision * away).max()))
+        for centre in centres:
+            away = (mixture.means - centre).square().sum(-1).amax(-1)
+            largest = max(largest, float((precision * away).max()))
     return largest * torch.finfo(torch.float32).eps
 
 
@@ -317,21 +322,16 @@ def study(
     compute = Compute.of(compute, seed)
     if not values or len(set(values)) != len(values):
         raise ValueError(f"Expected distinct values of {vary}; got {list(values)}")
-    validate.count("worlds", worlds)
-    validate.count("posterior_draws", posterior_draws)
-    validate.count("points", points)
-    validate.count("histogram_redraws", histogram_redraws, 0)
+    amounts = {
+        "posterior_draws": posterior_draws,
+        "points": points,
+        "histogram_redraws": histogram_redraws,
+    }
+    for name, amount in {"worlds": worlds, **amounts}.items():
+        validate.count(name, amount, 0 if name == "histogram_redraws" else 1)
     if both := {name for name in knobs if knob_name(name) == knob_name(vary)}:
         raise ValueError(f"Expected {vary} either varied or set; got {both.pop()} set as well")
-    work = partial(
-        _one_batch,
-        knob=vary,
-        posterior_draws=posterior_draws,
-        points=points,
-        histogram_redraws=histogram_redraws,
-        compute=compute.task(),
-        knobs=knobs,
-    )
+    work = partial(_one_batch, vary, knobs, amounts, compute.task())
     sizes = [min(WORLDS_AT_ONCE, worlds - done) for done in range(0, worlds, WORLDS_AT_ONCE)]
     batches = [_Batch(value, *part) for value in values for part in enumerate(sizes)]
     by_batch = list(
@@ -350,14 +350,7 @@ def study(
         )
         for name in by_batch[0]
     }
-    settings = {
-        "worlds": worlds,
-        "posterior_draws": posterior_draws,
-        "points": points,
-        "histogram_redraws": histogram_redraws,
-        "seed": compute.seed,
-        **knobs,
-    }
+    settings = {"worlds": worlds, **amounts, "seed": compute.seed, **knobs}
     return Study(vary=vary, values=tuple(values), gaps=gaps, settings=settings)
 
 
@@ -370,28 +363,20 @@ class _Batch(NamedTuple):
 
 
 def _one_batch(
-    batch: _Batch,
-    *,
     knob: str,
-    posterior_draws: int,
-    points: int,
-    histogram_redraws: int,
-    compute: Compute,
     knobs: Mapping[str, Any],
+    amounts: Mapping[str, int],
+    compute: Compute,
+    batch: _Batch,
 ) -> dict[str, np.ndarray]:
     """Gaps of some worlds, (draw, world) by variable name, and their Monte Carlo errors."""
     later = [batch.number] if batch.number else []
     own = compute.spawn(knob, str(batch.value), *later)
     drawn = sample_worlds(batch.worlds, seed=own.seed, **{**knobs, knob: batch.value})
-    fits = fit_worlds(drawn, posterior_draws=posterior_draws, seed=own.seed, device=own.device)
-    gaps = kl_gaps(
-        *fits,
-        drawn.truth,
-        points=points,
-        histogram_redraws=histogram_redraws,
-        seed=own.seed,
-        device=own.device,
-    )
+    where: Any = {"seed": own.seed, "device": own.device}
+    fits = fit_worlds(drawn, posterior_draws=amounts["posterior_draws"], **where)
+    sizes: Any = {name: amounts[name] for name in ("points", "histogram_redraws")}
+    gaps = kl_gaps(fits[0], fits[1], drawn.truth, **sizes, **where)
     return {name: value.numpy() for name, value in inference_data.from_estimates(gaps).items()}
 
 

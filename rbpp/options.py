@@ -5,7 +5,6 @@ raise `argparse.ArgumentTypeError`, which names the option for them.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -279,28 +278,6 @@ def resolve_device(requested: str) -> str:
     if requested == "cuda":
         raise ValueError("Expected a CUDA device for --device cuda; got none on this machine")
     return "cpu"
-
-
-def name_option(parser: argparse.ArgumentParser, message: str) -> str:
-    """A message of the library that begins with an argument, with the option in its place.
-
-    The library refuses `draws`, the user wrote `--draws`. Only the wordings of `rbpp.validate`
-    count: in "Expected rows that vary" the rows are no argument. Options that name files are none
-    of the library's numbers.
-
-    >>> parser = argparse.ArgumentParser()
-    >>> _ = parser.add_argument("--draws", type=int)
-    >>> name_option(parser, "Expected draws to be a whole number of 1 or more; got 0")
-    'Expected --draws to be a whole number of 1 or more; got 0'
-    """
-    found = re.match(r"Expected (\w+) (?=to be|between|above|below|from)", message)
-    if found is None:
-        return message
-    for action in parser._actions:
-        if action.dest == found[1] and action.type not in (Path, *FILES_TO_WRITE):
-            shown = max(action.option_strings, key=len, default=action.metavar or action.dest)
-            return f"Expected {shown} {message[found.end() :]}"
-    return message
 
 
 def add_fields_of(

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator on `device`, seeded with `seed`."""
     return torch.Generator(device=device).manual_seed(seed)
+
+
+def normals(shape: Sequence[int], source: torch.Generator | None, like: Tensor) -> Tensor:
+    """Standard normal numbers, of the precision and on the device of a tensor."""
+    return torch.randn(*shape, generator=source, dtype=like.dtype, device=like.device)
+
+
+def uniforms(shape: Sequence[int], source: torch.Generator | None, like: Tensor) -> Tensor:
+    """Numbers between 0 and 1, of the precision and on the device of a tensor."""
+    return torch.rand(*shape, generator=source, dtype=like.dtype, device=like.device)
 
 
 def spawn(seed: int, *labels: int | str) -> int:

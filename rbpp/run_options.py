@@ -7,6 +7,7 @@
 
 Keys are long names of options, and of positional arguments as the help has them. What the command
 line gives takes the place of what the file says. File names are relative to the current folder.
+What the library says of its arguments is said of options here (`name_option`).
 """
 
 from __future__ import annotations
@@ -14,13 +15,21 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import re
 import tomllib
+from ast import literal_eval
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
+
+from rbpp import options
 
 # What a run shows, and where it reads its options from, is no part of what is repeated.
 _NOT_KEPT = {"json", "quiet", "traceback", "config", "help", "all", "open"}
+# An argument in a message of the library, such as ignore='id' or text=…, which a command may call
+# a field.
+_ARGUMENT = re.compile(r"""\b([a-z_]+)=('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|True\b|…)""")
 _HEADER = "# Options of a run of rbpp: rbpp {program} --config FILE repeats it."
 
 
@@ -133,6 +142,45 @@ def to_toml(
     if "seed" not in given:
         lines.append("seed = 0")
     return "\n".join(lines) + "\n"
+
+
+def name_option(parser: argparse.ArgumentParser, message: str) -> str:
+    """A message of the library that names arguments, with options in their place.
+
+    The library refuses `draws`, the user wrote `--draws`. Of what a message begins with only the
+    wordings of `rbpp.validate` count: in "Expected rows that vary" the rows are no argument.
+    Options that name files are none of the library's numbers. Elsewhere an argument has a value,
+    or … in its place.
+
+    >>> parser = argparse.ArgumentParser()
+    >>> _ = parser.add_argument("--draws", type=int)
+    >>> name_option(parser, "Expected draws to be a whole number of 1 or more; got 0")
+    'Expected --draws to be a whole number of 1 or more; got 0'
+    >>> _ = parser.add_argument("--ignore")
+    >>> name_option(parser, "got ids (ignore='row id' leaves it out)")
+    "got ids (--ignore 'row id' leaves it out)"
+    """
+    named = {
+        action.dest: max(action.option_strings, key=len)
+        for action in parser._actions
+        if action.option_strings
+    }
+
+    def with_option(found: re.Match[str]) -> str:
+        option = named.get(found[1], named.get(f"{found[1]}_field"))
+        if option is None:
+            return found[0]
+        return option if found[2] in ("…", "True") else f"{option} {quote(literal_eval(found[2]))}"
+
+    message = _ARGUMENT.sub(with_option, message)
+    found = re.match(r"Expected (\w+) (?=to be|between|above|below|from)", message)
+    if found is None:
+        return message
+    for action in parser._actions:
+        if action.dest == found[1] and action.type not in (Path, *options.FILES_TO_WRITE):
+            shown = max(action.option_strings, key=len, default=action.metavar or action.dest)
+            return f"Expected {shown} {message[found.end() :]}"
+    return message
 
 
 def is_ours(path: Path) -> bool:

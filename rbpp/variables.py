@@ -23,7 +23,7 @@ class Variable:
             `None` where the quantity already is that of one row.
         stands_as: what the number is where its interval does not hold the quantity as often as it
             says (docs/measurements/coverage.md): `"estimate"`, or `"upper side"` of the quantity.
-            `long_name` ends with it, and so says every output.
+            Every output says so: `meaning` ends with it.
     """
 
     long_name: str
@@ -33,16 +33,15 @@ class Variable:
     rows: Literal["anchor", "synthetic"] | None = None
     stands_as: Literal["", "estimate", "upper side"] = ""
 
-    def __post_init__(self) -> None:
-        said = {"estimate": "; an estimate", "upper side": "; an upper side"}
-        ending = said.get(self.stands_as, "")
-        if not self.long_name.endswith(ending):
-            object.__setattr__(self, "long_name", self.long_name + ending)
+    @property
+    def meaning(self) -> str:
+        """The phrase, and what the number stands as: what outputs print."""
+        return f"{self.long_name}; an {self.stands_as}" if self.stands_as else self.long_name
 
     @property
     def attrs(self) -> dict[str, str]:
         """The attributes that the variable carries in InferenceData."""
-        attrs = {"long_name": self.long_name, "units": self.units, "equation": self.equation}
+        attrs = {"long_name": self.meaning, "units": self.units, "equation": self.equation}
         return {**attrs, "stands_as": self.stands_as} if self.stands_as else attrs
 
 
@@ -189,7 +188,10 @@ _VARIABLES = {
         "share of the task that is missed, at least", "1", "Section 3.1", "worse"
     ),
     "uncovered_share_at_most": Variable(
-        "share of the task that is missed, at most", "1", "Section 3.1", "worse"
+        "missed at most, if what is missed is unlike the synthetic data",
+        "1",
+        "Section 3.1",
+        "worse",
     ),
     "uncovered_share_at_most_with_classes": Variable(
         "missed at most, if a class of the task that is left out counts too",
@@ -429,13 +431,13 @@ def describe(name: str, variable: Variable, *, bounds: bool = False) -> None:
     if variable.units == "nats":
         for side in ("lower", "upper"):
             described[f"{name}_{side}"] = replace(
-                variable, long_name=f"{variable.long_name}: {side} estimate", stands_as=""
+                variable, long_name=f"{variable.meaning}: {side} estimate", stands_as=""
             )
     for key, one in described.items():
         VARIABLES[key] = one
         VARIABLES[f"{key}_mcse"] = replace(
             one,
-            long_name=f"{one.long_name}: Monte Carlo standard error",
+            long_name=f"{one.meaning}: Monte Carlo standard error",
             larger_is="neither",
             stands_as="",
         )

@@ -178,6 +178,16 @@ def listed(names: list[str], most: int = 4) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def shortened(text: str, most: int) -> str:
+    """A text on one line, cut where it is longer than so many characters.
+
+    >>> shortened("one\\ntwo three", 8)
+    'one two…'
+    """
+    one = " ".join(text.split())
+    return one if len(one) <= most else one[: most - 1] + "…"
+
+
 def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 

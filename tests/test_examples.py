@@ -95,7 +95,7 @@ def compare_labelled(module, folder):
 
 
 def posterior_of_a_world(module, folder):
-    posterior, bounds = module.main(seconds=600.0, worlds=2)
+    posterior, bounds = module.main(dimension=3, seconds=600.0, worlds=2)
     terms = posterior.summary()
     assert 0 < terms.loc["shift_length", "hdi_low"] < terms.loc["shift_length", "mean"]
     assert 0 < terms.loc["prompt_share", "mean"] < 1

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from rbpp import options, validate
+from rbpp import options, run_options, validate
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def test_help_has_defaults_and_no_option_without_help():
 def test_what_the_dataclass_refuses_names_the_option():
     with pytest.raises(ValueError) as refused:
         read("--components", "1")
-    message = options.name_option(parser(), str(refused.value))
+    message = run_options.name_option(parser(), str(refused.value))
     assert message == "Expected --components to be a whole number of 2 or more; got 1"
 
 
@@ -134,4 +134,4 @@ def test_fields_need_a_default_and_a_type_that_an_option_has():
 def test_messages_name_options_where_the_library_named_arguments(message, expected):
     made = parser()
     made.add_argument("process", metavar="PROCESS")
-    assert options.name_option(made, message) == expected
+    assert run_options.name_option(made, message) == expected

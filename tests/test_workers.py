@@ -17,7 +17,7 @@ from rbpp import command
 from rbpp import workers as workers_module
 from rbpp.checkpoint import Checkpoint
 from rbpp.compute import Compute
-from rbpp.data.embed import embed
+from rbpp.data.embed import Representation, embed
 from rbpp.data.rows import Rows
 from rbpp.data.stream import row_stream
 from rbpp.kl_gap_study import study
@@ -270,8 +270,9 @@ def test_shards_of_text_are_embedded_by_the_workers(ray, tmp_path):
         return mapped
 
     with open_workers("ray") as mapper:
+        compute = Compute(workers=with_package(mapper))
         (vectors,), _ = embed(
-            [rows], model=str(folder), cache=tmp_path, mapper=with_package(mapper), quiet=True
+            [rows], Representation(model=str(folder), cache=tmp_path), compute=compute
         )
     assert vectors[:, 0].tolist() == [len(text) for text in texts]
     assert os.getpid() not in set(vectors[:, 1].astype(int))

@@ -215,7 +215,7 @@ def _rule(units: str) -> str:
 
 def _variable(name: str, one: variables.Variable) -> str:
     larger = "" if one.larger_is == "neither" else one.larger_is
-    cells = [f"`{name}`{{#{name}}}", _escaped(one.long_name), _escaped(one.equation), larger]
+    cells = [f"`{name}`{{#{name}}}", _escaped(one.meaning), _escaped(one.equation), larger]
     if one.units == "nats":
         cells.append(_ROWS[one.rows])
     return f"| {' | '.join(cells)} |"
@@ -263,7 +263,7 @@ def _variable_link(name: str) -> str:
 
 
 def _meaning(name: str) -> str:
-    return _escaped(variables.VARIABLES[name].long_name)
+    return _escaped(variables.VARIABLES[name].meaning)
 
 
 def _assumptions(statement: Statement) -> Sequence[str]:

@@ -13,8 +13,8 @@ FOLDS = 8
 # What a fit for the rows of fold f sees, as fold numbers after f: all others, and two parts of
 # three. 3/7 of the training rows in two ways give the learning curve its second point.
 TRAINING = (range(1, 8), range(1, 4), range(4, 7))
-# Prior weight, in rows, of the pooled value of a mean; two, since shifts are small or large.
-WEAK, STRONG = 5.0, 40.0
+# Prior weight, in rows, of the pooled value of a mean.
+WEAK = 5.0
 PRIOR_WEIGHT = 2.0
 PRIOR_SCALE = 10.0
 
@@ -149,7 +149,7 @@ def _sums(
 
 
 def _adaptations(mixture: Mixture, statistics: Statistics) -> list[_Adapted]:
-    """From the stiffest adaptation to the most flexible."""
+    """Of each component apart, and of all together where there are several."""
     dimension = mixture.means.shape[1]
     mass, pulled, first, second = (
         statistics.mass,
@@ -169,12 +169,12 @@ def _adaptations(mixture: Mixture, statistics: Statistics) -> list[_Adapted]:
         return 0.5 * np.log((around / dimension + PRIOR_SCALE) / (counted + PRIOR_SCALE))
 
     weak = first / (pulled + WEAK)[..., None]
-    strong = first / (pulled + STRONG)[..., None]
+    apart = _shift_where_apart(statistics)
     weak_scale = log_scale(scatter(weak), mass)
     cholesky, log_volume = _full(statistics, weak, weak_scale)
     own: Array | None = log_weights if mixture.components > 1 else None
     found = [
-        _Adapted(own, strong),
+        _Adapted(own, apart, log_scale(scatter(apart), mass)),
         _Adapted(own, weak),
         _Adapted(own, weak, weak_scale),
         _Adapted(own, weak, None, cholesky, log_volume),
@@ -190,6 +190,24 @@ def _adaptations(mixture: Mixture, statistics: Statistics) -> list[_Adapted]:
             _Adapted(own, common, one_scale),
         ]
     return found
+
+
+def _shift_where_apart(statistics: Statistics) -> Array:
+    """Shifts of the components' means, as far as the two sources' are apart beyond noise.
+
+    Their difference shrinks by 1 − d (1/n₁ + 1/n₂) / |difference|², at least 0, as James and Stein
+    do: where one component of many has moved the others add no noise.
+    """
+    counted = statistics.pulled + 1e-3
+    total = counted.sum(2)
+    mean = statistics.first / counted[..., None]
+    common = statistics.first.sum(2) / (total + WEAK)[..., None]
+    difference = mean[:, :, 1] - mean[:, :, 0]
+    noise = mean.shape[-1] * (1 / counted).sum(2)
+    kept = np.maximum(0, 1 - noise / np.maximum(np.square(difference).sum(-1), 1e-12))
+    moved = kept[..., None] * difference
+    share = (counted / total[:, :, None])[..., None]
+    return np.stack([common - share[:, :, 1] * moved, common + share[:, :, 0] * moved], 2)
 
 
 def _full(statistics: Statistics, shift: Array, log_scale: Array) -> tuple[Array, Array]:

@@ -1,28 +1,50 @@
-"""The questions of whoever made the data, answered in plain words."""
+"""What an assessment says: answers to whoever made the data, a verdict, and what to do."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from rbpp import wording
 from rbpp.assessment.share_terms import Shares
 from rbpp.assessment.sources import Sources
+from rbpp.assessment.weighted_rows import Array
 from rbpp.inference_data import highest_density_interval
+from rbpp.wording import chance, count, listed, quantity
 
-Array = NDArray[np.float64]
+if TYPE_CHECKING:
+    from rbpp.assessment.assessment import Assessment
 
+VERDICTS = {
+    "bad": "Change it before you train on it.",
+    "unclear": "Not settled: these steps settle it.",
+    "good": "Nothing speaks against training on it.",
+}
+# Of a verdict: a sign, and what a reader does.
+SIGNS = {"good": ("✓", "fine"), "bad": ("!", "act"), "unclear": ("?", "open")}
+QUESTIONS = (
+    "Is any of it off-task?",
+    "What does it miss?",
+    "How faithful is it?",
+    "How much does it add?",
+    "Is it in another style?",
+    "Does it repeat itself?",
+    "Which rows should go?",
+    "What to do?",
+)
+OFF_TASK, MISSED, FAITHFUL, ADDED, STYLE, REPEATED, ROWS, ADVICE = QUESTIONS
 # Shares and divergences below these make no difference that anyone would act on.
 SMALL_SHARE, SMALL_DIVERGENCE = 0.05, 0.1
 # A probability beyond which a sentence is said without "perhaps".
 SURE = 0.9
 # Ends this far apart are worth twenty marks.
 WIDE = 0.15
+# Redundancy is a log ratio of distances: beyond log 3, a row is a third as far as is typical.
+REDUNDANT = math.log(3)
+_MOST_COMPONENTS = 3
 
 
 def answers(
@@ -41,18 +63,56 @@ def answers(
         references: of two halves of the task.
         rows: the table of rows.
     """
-    task = task_name(sources)
-    found = [
-        _off_task(shares, draws, references, task),
-        _missed(shares, draws, references, task),
-        _faithful(draws, references, task),
-        _added(shares, draws),
+    found = _Found(shares, draws, references, task_name(sources))
+    said = [
+        *(say(found) for say in (_off_task, _missed, _faithful, _added)),
         _style(shares),
         _repeated(sources, shares),
     ]
     likely = rows.loc[rows["source"] == "synthetic", "off_task"].to_numpy(float)
-    settled = found[0]["verdict"] != "unclear"
-    return [*found, which_rows(task, Likely.of(likely), settled=settled)]
+    return [*said, which_rows(found.task, Likely.of(likely), said[0]["verdict"])]
+
+
+class _Found(NamedTuple):
+    """What answers are read off, and what stands for the task in them."""
+
+    shares: Shares
+    draws: Mapping[str, Array]
+    references: Mapping[str, float]
+    task: str
+
+    def share(self, name: str) -> str:
+        """A share with its interval."""
+        low, high = highest_density_interval(np.asarray(self.draws[name]), 0.94)
+        return quantity(float(np.mean(self.draws[name])), low, high, share=True)
+
+    def above(self, name: str, limit: float) -> float:
+        """The probability that a share is above a limit."""
+        return float((self.draws[name] > limit).mean())
+
+    def halves(self, name: str) -> str:
+        """The same number for two halves of the task, in brackets; empty where there is none."""
+        if name not in self.references:
+            return ""
+        return f" [two halves of the {self.task}: {_percent(self.references[name])}]"
+
+    def ends(self, name: str) -> tuple[float, float]:
+        """At least and at most."""
+        return self.shares.limits[f"{name}_at_least"], self.shares.limits[f"{name}_at_most"]
+
+    def classes(self, name: str, other: str) -> str:
+        """The upper end that counts classes too, in brackets; empty without classes."""
+        most = self.shares.limits.get(f"{name}_at_most_with_classes")
+        return "" if most is None else f" ({_percent(most)} if {other} counts too)"
+
+    def told(self, question: str, name: str, sentence: str, more: str = "") -> dict[str, Any]:
+        """What is said of a share: bad by its lower end alone, good by its upper or its draws."""
+        (least, most), above = self.ends(name), self.above(name, SMALL_SHARE)
+        sentence = f"{sentence}; {_side(above, SMALL_SHARE)}{more}"
+        if least > SMALL_SHARE:
+            return _line(question, sentence, max(above, 1 - above), "bad")
+        good = most <= SMALL_SHARE or above < 1 - SURE
+        return _line(question, sentence, 1 - above, "good" if good else "unclear")
 
 
 class Likely(NamedTuple):
@@ -85,9 +145,9 @@ def task_name(sources: Sources) -> str:
     return "task" if sources.roles[sources.task] == "target" else "anchor set"
 
 
-def which_rows(task: str, likely: Likely, *, settled: bool) -> dict[str, Any]:
-    """The last answer; `settled` is whether it is, how much is off the task."""
-    question = "Which rows should go?"
+def which_rows(task: str, likely: Likely, verdict: str) -> dict[str, Any]:
+    """The last answer; `verdict` is that of how much is off the task."""
+    question = ROWS
     if math.isnan(likely.total):
         sentence = f"no row is known to be off the {task}, or on it, as no share is"
         return _line(question, sentence, math.nan, "unclear")
@@ -98,100 +158,81 @@ def which_rows(task: str, likely: Likely, *, settled: bool) -> dict[str, Any]:
         + (f", {each} with probability {expected:.2f} on average" if likely.drop else "")
     )
     few = likely.drop <= SMALL_SHARE * likely.rows
-    return _line(question, sentence, expected, "good" if few else "bad" if settled else "unclear")
+    return _line(
+        question,
+        sentence,
+        expected,
+        "good" if few else "unclear" if verdict == "unclear" else "bad",
+    )
 
 
-def _off_task(
-    shares: Shares, draws: Mapping[str, Array], references: Mapping[str, float], task: str
-) -> dict[str, Any]:
-    question, name = "Is any of it off-task?", "irrelevant_share"
+def _off_task(found: _Found) -> dict[str, Any]:
+    question, name, shares, task = OFF_TASK, "irrelevant_share", found.shares, found.task
     if shares.same:
         return _line(question, f"none: the synthetic rows are the rows of the {task}", 1.0, "good")
-    if name not in draws:
+    if name not in found.draws:
         return _line(question, shares.irrelevant.refusal, math.nan, "unclear")
-    sentence = f"{_share(draws[name])} of the synthetic rows{_halves(name, references, task)}"
-    least, most = ends = _ends(name, shares)
+    sentence = f"{found.share(name)} of the synthetic rows{found.halves(name)}"
+    least, most = found.ends(name)
     if shares.marked is not None:
-        return _told(question, f"{sentence} are off the {task}, from the marks", draws[name], ends)
+        return found.told(question, name, f"{sentence} are off the {task}, from the marks")
     sentence += (
         f": at least {_percent(least)} whatever the style, and at most {_percent(most)} if "
         f"what is off the {task} is unlike it"
     )
-    classes = shares.limits.get(f"{name}_at_most_with_classes")
-    if classes is not None:
-        sentence += f" ({_percent(classes)} if another class of the task counts too)"
+    other = f"another class of the {task}"
+    sentence += found.classes(name, other) or f" ({other} is not counted: --label-field does)"
     more = "; twenty marked rows settle it (--ask FILE)" if most - least > WIDE else ""
-    return _told(question, sentence, draws[name], ends, more)
+    return found.told(question, name, sentence, more)
 
 
-def _missed(
-    shares: Shares, draws: Mapping[str, Array], references: Mapping[str, float], task: str
-) -> dict[str, Any]:
-    question, name = "What does it miss?", "uncovered_share"
-    if name not in draws:
-        return _line(question, shares.uncovered.refusal, math.nan, "unclear")
-    least, most = ends = _ends(name, shares)
+def _missed(found: _Found) -> dict[str, Any]:
+    question, name = MISSED, "uncovered_share"
+    if name not in found.draws:
+        return _line(question, found.shares.uncovered.refusal, math.nan, "unclear")
+    least, most = found.ends(name)
     sentence = (
-        f"{_share(draws[name])} of the {task}{_halves(name, references, task)}: at least "
-        f"{_percent(least)} and at most {_percent(most)}"
+        f"{found.share(name)} of the {found.task}{found.halves(name)}: at least "
+        f"{_percent(least)}, and at most {_percent(most)} if what it misses is unlike it"
     )
-    return _told(question, sentence, draws[name], ends)
+    sentence += found.classes(name, "a class that it leaves out")
+    return found.told(question, name, sentence)
 
 
-def _told(
-    question: str, sentence: str, value: Array, ends: tuple[float, float], more: str = ""
-) -> dict[str, Any]:
-    """What is said of a share: bad by its lower end alone, good by its upper end or its draws."""
-    least, most = ends
-    above = float((value > SMALL_SHARE).mean())
-    sentence = f"{sentence}; {_side(above, SMALL_SHARE)}{more}"
-    if least > SMALL_SHARE:
-        return _line(question, sentence, max(above, 1 - above), "bad")
-    good = most <= SMALL_SHARE or above < 1 - SURE
-    return _line(question, sentence, 1 - above, "good" if good else "unclear")
-
-
-def _ends(name: str, shares: Shares) -> tuple[float, float]:
-    return shares.limits[f"{name}_at_least"], shares.limits[f"{name}_at_most"]
-
-
-def _faithful(
-    draws: Mapping[str, Array], references: Mapping[str, float], task: str
-) -> dict[str, Any]:
-    question, name = "How faithful is it?", "total_divergence"
-    if name not in draws:
+def _faithful(found: _Found) -> dict[str, Any]:
+    question, name = FAITHFUL, "total_divergence"
+    if name not in found.draws:
         return _line(question, "too few rows for a total variation", math.nan, "unclear")
-    value = draws[name]
-    above = float((value > SMALL_DIVERGENCE).mean())
-    chance = max(above, 1 - above)
+    above = found.above(name, SMALL_DIVERGENCE)
+    sure = max(above, 1 - above)
     sentence = (
-        f"it differs from the {task} by a total variation of {_share(value)}"
-        f"{_halves(name, references, task)}, style taken away; {_side(above, SMALL_DIVERGENCE)}"
+        f"it differs from the {found.task} by a total variation of {found.share(name)}"
+        f"{found.halves(name)}, style taken away; {_side(above, SMALL_DIVERGENCE)}"
     )
-    verdict = "unclear" if chance < SURE else "bad" if above >= 0.5 else "good"
-    return _line(question, sentence, chance, verdict)
+    verdict = "unclear" if sure < SURE else "bad" if above >= 0.5 else "good"
+    return _line(question, sentence, sure, verdict)
 
 
-def _added(shares: Shares, draws: Mapping[str, Array]) -> dict[str, Any]:
-    question, name = "How much does it add?", "novel_share"
-    if shares.novel is None:
+def _added(found: _Found) -> dict[str, Any]:
+    question, name, novel = ADDED, "novel_share", found.shares.novel
+    if novel is None:
         sentence = (
             "without both target rows and ten anchors, what is novel cannot be told from what is "
             "irrelevant"
         )
         return _line(question, sentence, math.nan, "unclear")
-    if name not in draws:
-        return _line(question, shares.novel.refusal, math.nan, "unclear")
-    chance = float((draws[name] > SMALL_SHARE).mean())
+    if name not in found.draws:
+        return _line(question, novel.refusal, math.nan, "unclear")
+    above = found.above(name, SMALL_SHARE)
     sentence = (
-        f"{_share(draws[name])} of the synthetic data is on the task and beyond the anchors; "
-        f"{_side(chance, SMALL_SHARE)}"
+        f"{found.share(name)} of the synthetic data is on the task and beyond the anchors; "
+        f"{_side(above, SMALL_SHARE)}"
     )
-    return _line(question, sentence, chance, "good" if chance > SURE else "unclear")
+    return _line(question, sentence, above, "good" if above > SURE else "unclear")
 
 
 def _style(shares: Shares) -> dict[str, Any]:
-    question, style = "Is it in another style?", shares.style
+    question, style = STYLE, shares.style
     if shares.same:
         return _line(question, "no: the rows are the same", 1.0, "good")
     away = style.separation_before - 0.5 > 2 * style.separation_error
@@ -209,10 +250,10 @@ def _style(shares: Shares) -> dict[str, Any]:
 
 
 def _repeated(sources: Sources, shares: Shares) -> dict[str, Any]:
-    question, own = "Does it repeat itself?", sources.copies["synthetic"]
-    count = len(own.group)
-    sentence = f"{count - own.distinct} of {count} synthetic rows repeat another"
-    if own.distinct < count:
+    question, own = REPEATED, sources.copies["synthetic"]
+    rows = len(own.group)
+    sentence = f"{rows - own.distinct} of {rows} synthetic rows repeat another"
+    if own.distinct < rows:
         times = "twice" if own.largest == 2 else f"{own.largest} times"
         sentence += f", {own.distinct} are distinct, and one stands there {times}"
     copied = shares.copied
@@ -233,25 +274,125 @@ def _line(question: str, sentence: str, probability: float, verdict: str) -> dic
     }
 
 
-def _share(value: Array) -> str:
-    low, high = highest_density_interval(np.asarray(value), 0.94)
-    return wording.quantity(float(np.mean(value)), low, high, share=True)
-
-
 def _percent(value: float) -> str:
-    return wording.quantity(value, share=True)
-
-
-def _halves(name: str, references: Mapping[str, float], task: str) -> str:
-    """The same number for two halves of the task, in brackets."""
-    if name not in references:
-        return ""
-    return f" [two halves of the {task}: {_percent(references[name])}]"
+    return quantity(value, share=True)
 
 
 def _side(above: float, limit: float) -> str:
     """The likelier side of a limit and its probability."""
     side = "more than" if above >= 0.5 else "at most"
-    return f"{side} {limit:.0%} with probability {wording.chance(max(above, 1 - above))}".replace(
-        "%", " %"
+    return f"{side} {limit:.0%} with probability {chance(max(above, 1 - above))}".replace("%", " %")
+
+
+def sentence(answer: Mapping[str, Any]) -> str:
+    """An answer as a sentence of its own."""
+    said: str = answer["sentence"]
+    return f"{said[:1].upper()}{said[1:]}."
+
+
+def headline(answers: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The answers as lines, the questions in a column."""
+    width = max(map(len, QUESTIONS))
+    return tuple(f"{line['question']:<{width}}  {line['sentence']}." for line in answers)
+
+
+def advice(assessment: Assessment) -> tuple[str, list[str]]:
+    """The verdict, a key of `VERDICTS`, and what to do, a sentence each.
+
+    The verdict is the worst of what is off the task, what is missed and what repeats; style and
+    divergence alone ask for no change.
+    """
+    verdicts = {line["question"]: line["verdict"] for line in assessment.answers}
+    off, missed = verdicts[OFF_TASK], verdicts[MISSED]
+    repeated = verdicts[REPEATED]
+    steps = [_drop(assessment, off), _generate(assessment, missed)]
+    if repeated == "bad":
+        twice = int((assessment.synthetic["redundancy"] > REDUNDANT).sum())
+        steps.append(f"Thin out {count(twice, 'row')} that nearly say what another row says.")
+    if verdicts[FAITHFUL] == "bad" and "bad" not in (off, missed):
+        steps.append(
+            "Its proportions differ from the task's although hardly a row is sure to be off it: "
+            "compare the shares of the components, and weight or add rows where they are apart."
+        )
+    worst = next((one for one in ("bad", "unclear") if one in (off, missed, repeated)), "good")
+    return worst, [step for step in steps if step]
+
+
+def missing_components(assessment: Assessment) -> pd.DataFrame:
+    """Components of the task that the synthetic data lacks, the heaviest first."""
+    components = assessment.components
+    missing = components[components["part"] == "uncovered"]
+    share = "share_target" if "share_target" in components else "share_anchor"
+    return missing.sort_values(share, ascending=False) if share in components else missing[:0]
+
+
+def missed_in_words(assessment: Assessment) -> str:
+    """What of the task is missed, in a sentence that agrees with the share and with the parts."""
+    table, name = assessment.table(), "uncovered_share"
+    if name not in table:
+        return next(line["sentence"] for line in assessment.answers if line["question"] == MISSED)
+    share, most = _term(assessment, name), assessment.numbers[f"{name}_at_most"].value
+    missing = len(missing_components(assessment))
+    if missing:
+        whole = f"of which {count(missing, 'component')} of the task {_is(missing)} the most"
+    elif most > 0:
+        whole = "spread thinly: no component as a whole"
+    else:
+        return "Nothing of the task is missed."
+    upper = f"at most {quantity(most, share=True)} if that is unlike the synthetic rows"
+    return f"{share} of the task is missed, {upper}, {whole}."
+
+
+def _drop(assessment: Assessment, verdict: str) -> str:
+    synthetic = assessment.synthetic
+    likely = int((synthetic["off_task"] > 0.5).sum())
+    rows = f"{likely:,} of {len(synthetic):,} synthetic rows"
+    least, most = (
+        assessment.numbers.get(f"irrelevant_share_at_{end}") for end in ("least", "most")
     )
+    if verdict == "bad":
+        return (
+            f"Drop the {rows} that are more likely off the task than on it: --rows FILE.parquet "
+            "has the probability of every row, in the column off_task."
+        )
+    if verdict == "unclear" and least is not None and most is not None:
+        ends = f"{quantity(least.value, share=True)} and {quantity(most.value, share=True)}"
+        return (
+            f"Mark twenty rows before you drop any: the share has ends of {ends}, and {rows} look "
+            "off the task. --ask FILE.csv writes them, rbpp mark FILE.csv asks, --marks FILE.csv "
+            "counts."
+        )
+    if verdict == "unclear":
+        return "Give more rows of the task, or an embedding of what rows are about: see the checks."
+    return f"Look at {rows} that may be off the task; the rest can stay." if likely else ""
+
+
+def _generate(assessment: Assessment, verdict: str) -> str:
+    missing = missing_components(assessment).head(_MOST_COMPONENTS)
+    if len(missing):
+        named = [
+            f"component {number}"
+            + (f" ({', '.join(map(str, line['keywords'][:3]))})" if line["keywords"] else "")
+            for number, line in missing.iterrows()
+        ]
+        return f"Generate more like the real rows of {listed(named)}."
+    if verdict == "bad":
+        return (
+            f"Generate more of what is missed: {_term(assessment, 'uncovered_share')} of the task."
+        )
+    if verdict == "unclear" and "uncovered_share_at_most" in assessment.numbers:
+        most = quantity(assessment.numbers["uncovered_share_at_most"].value, share=True)
+        return (
+            f"Up to {most} of the task may be missed if that is unlike the synthetic rows: "
+            "more rows of the task would tell."
+        )
+    return ""
+
+
+def _term(assessment: Assessment, name: str) -> str:
+    term: Any = assessment.table()[name]
+    return quantity(term["mean"], term["hdi_low"], term["hdi_high"], share=True)
+
+
+def _is(number: int) -> str:
+    return "is" if number == 1 else "are"

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from rbpp import inference_data, validate
-from rbpp.assessment.answers import answers
-from rbpp.assessment.assessment import Assessment, Number, headline
+from rbpp.assessment.answers import answers, headline
+from rbpp.assessment.assessment import Assessment, Number
 from rbpp.assessment.density_terms import Densities, find_densities
 from rbpp.assessment.learned_terms import Learned, Variation, learned_terms
 from rbpp.assessment.marks import read_marks
@@ -39,18 +38,18 @@ from rbpp.assessment.sources import (
 )
 from rbpp.assessment.tables import (
     AXES,
+    Labels,
     component_table,
     find_components,
-    label_table,
+    find_labels,
     row_table,
 )
+from rbpp.assessment.weighted_rows import Draws
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.estimate import exactly
 
 __all__ = ["Assessment", "assess", "assess_sources"]
-
-Array = NDArray[np.float64]
 
 
 def assess(
@@ -103,7 +102,7 @@ def assess(
         "synthetic": synthetic,
     }
     sources = read_sources(
-        checked_roles(given), fields, representation, sampling=sampling, seed=seed, compute=compute
+        checked_roles(given), fields, representation, sampling=sampling, compute=compute
     )
     return assess_sources(
         sources,
@@ -112,7 +111,6 @@ def assess(
         components=components,
         chains=chains,
         draws=draws,
-        seed=compute.seed,
         compute=compute,
     )
 
@@ -125,7 +123,6 @@ def assess_sources(
     components: int | None = None,
     chains: int = 4,
     draws: int = 250,
-    seed: int = 0,
     compute: Compute | None = None,
 ) -> Assessment:
     """As `assess`, of sources that are read.
@@ -135,69 +132,38 @@ def assess_sources(
         representation: that the sources were read with: a number of principal components that the
             user gave is kept for divergences however few rows there are, and prompts and outputs
             are embedded in the same way.
-        marks, components, chains, draws, seed, compute: as for `assess`.
+        marks, components, chains, draws: as for `assess`.
+        compute: as for `assess`, with the seed.
     """
-    compute, representation = Compute.of(compute, seed), representation or Representation()
+    compute, representation = Compute.of(compute), representation or Representation()
     validate.count("chains", chains)
     validate.count("draws", draws, least=2)
-    count = chains * draws
-    made = sources.rows["synthetic"]
+    drawn_by = Draws(chains * draws, compute.seed, chains)
     if isinstance(marks, Path | str):
-        if "synthetic" in sources.places:
-            raise ValueError("Expected sources that are read whole beside marks; got samples")
-        marks = read_marks(marks, made.text if made.text is not None else made.ids, made.ids)
-    mixture = find_components(sources, components, num_samples=count, seed=compute.seed)
-    shares = find_shares(sources, marks=marks, num_samples=count, seed=compute.seed)
-    densities = find_densities(
-        sources,
-        offset=shares.style.offset,
-        given=representation.dimension is not None,
-        num_samples=count,
-        seed=compute.seed,
-    )
+        marks = _marks(sources, marks)
+    mixture = find_components(sources, components, drawn_by)
+    shares = find_shares(sources, drawn_by, marks)
+    given = representation.dimension is not None
+    densities = find_densities(sources, drawn_by, offset=shares.style.offset, given=given)
     drawn = {**shares.draws, **densities.draws, "effective_components": mixture.effective}
     # No total variation is below a share that one source has and the other lacks.
-    least = {
-        name: shares.limits.get(f"{name}_at_least", 0.0)
-        for name in ("irrelevant_share", "uncovered_share")
-    }
     for name in {"total_divergence", "distinguishability"} & set(drawn):
-        drawn[name] = np.maximum(drawn[name], max(least.values()))
-    table, labels, why = label_table(sources, num_samples=count, seed=compute.seed)
+        drawn[name] = np.maximum(drawn[name], max(shares.least.values()))
+    labels = find_labels(sources, drawn_by)
     terms = {
-        name: exactly(torch.as_tensor(value[:count]).reshape(chains, draws))
+        name: exactly(torch.as_tensor(value[: drawn_by.count]).reshape(drawn_by.shape))
         for name, value in drawn.items()
     }
-    found, variation = densities.total_variation, None
-    if found is not None:
-        upper, huber = (max(end, *least.values()) for end in (found.upper, found.bretagnolle_huber))
-        variation = Variation(upper, huber, least)
-    elif shares.same:
-        variation = Variation(0.0, 0.0, least)
-    learned = learned_terms(
-        sources, terms, variation, chains=chains, draws=draws, seed=compute.seed
-    )
+    learned = learned_terms(sources, terms, _variation(shares, densities), drawn_by)
     terms |= learned.terms
-    checks: list[Check] = []
+    paired_checks: list[Check] = []
     for rows in (one for one in sources.rows.values() if one.paired):
-        paired, check = paired_terms(
-            rows,
-            chains=chains,
-            draws=draws,
-            compute=compute.spawn("pairs"),
-            model=representation.model,
-            cache=representation.cache,
-        )
+        paired, check = paired_terms(rows, drawn_by, representation, compute.spawn("pairs"))
         terms |= paired
-        checks.append(check)
+        paired_checks.append(check)
     references = {**shares.references, **densities.references}
-    numbers = _numbers(shares, densities)
-    if table is not None:
-        numbers["wrong_label_share"] = Number(float(labels.pop("share_wrong")))
-    lines = row_table(sources, shares, mixture)
-    for name, column in labels.items():
-        lines[name] = None if name.startswith("suggested") else np.nan
-        lines.loc[lines["source"] == "synthetic", name] = column
+    numbers = _numbers(shares, densities, labels)
+    lines = row_table(sources, shares, mixture, labels)
     said = answers(sources, shares, drawn, references, lines)
     values = {name: float(value.mean()) for name, value in drawn.items()}
     values |= {name: one.value for name, one in numbers.items()}
@@ -210,12 +176,12 @@ def assess_sources(
         *share_checks(sources, shares),
         reference_check(values, references),
         *density_checks(densities),
-        *checks,
+        *paired_checks,
         *learned.checks,
     ]
-    if made.labels is not None:
-        checks.append(_label_check(table, numbers, why))
-    weights = mixture.weights[:count].reshape(chains, draws, *mixture.weights.shape[1:])
+    if sources.rows["synthetic"].labels is not None:
+        checks.append(labels.check())
+    weights = mixture.weights.reshape(*drawn_by.shape, *mixture.weights.shape[1:])
     idata = inference_data.make(
         {**inference_data.from_estimates(terms), "source_weights": weights},
         constant_data={
@@ -245,7 +211,7 @@ def assess_sources(
         references=references,
         rows=lines,
         components=component_table(sources, mixture, lines),
-        labels=table,
+        labels=labels.table,
         answers=said,
         score=shares.irrelevant.score,
         axes=AXES,
@@ -262,11 +228,30 @@ def checked_roles(given: Mapping[str, Any]) -> dict[str, Any]:
     return present
 
 
-def _numbers(shares: Shares, densities: Densities) -> dict[str, Number]:
+def _marks(sources: Sources, path: Path | str) -> dict[int, bool]:
+    """The marks of a filled sheet of the synthetic rows."""
+    if "synthetic" in sources.places:
+        raise ValueError("Expected sources that are read whole beside marks; got samples")
+    made = sources.rows["synthetic"]
+    return read_marks(path, made.text if made.text is not None else made.ids, made.ids)
+
+
+def _variation(shares: Shares, densities: Densities) -> Variation | None:
+    """What is known of the total variation of task and synthetic rows."""
+    found, least = densities.total_variation, shares.least
+    if found is None:
+        return Variation(0.0, 0.0, least) if shares.same else None
+    upper, huber = (max(end, *least.values()) for end in (found.upper, found.bretagnolle_huber))
+    return Variation(upper, huber, least)
+
+
+def _numbers(shares: Shares, densities: Densities, labels: Labels) -> dict[str, Number]:
     found = {name: Number(value) for name, value in shares.limits.items()}
     found |= {name: Number(value) for name, value in densities.limits.items()}
     for name, one in densities.open.items():
         found[name] = Number(one.estimate, one.lower, one.upper)
+    if labels.table is not None:
+        found["wrong_label_share"] = Number(labels.share_wrong)
     return found
 
 
@@ -287,16 +272,3 @@ def _settings(
     if sources.places:
         found["sample_rows"] = {name: len(rows) for name, rows in sources.rows.items()}
     return found
-
-
-def _label_check(table: Any, numbers: Mapping[str, Number], why: str) -> Check:
-    if table is None:
-        return Check("labels", "unknown", f"not looked at: {why}")
-    said = [f"{numbers['wrong_label_share'].value:.1%} of the synthetic labels are wrong"]
-    bad = numbers["wrong_label_share"].value > 0.05
-    for column, word in (("p_missing", "missing"), ("p_too_few", "too few")):
-        if column in table:
-            names = list(table.loc[table[column] > 0.9, "label"])
-            said += [f"{word}: {', '.join(names)}"] if names else []
-            bad = bad or bool(names)
-    return Check("labels are right and all there", "violated" if bad else "holds", "; ".join(said))

@@ -16,9 +16,6 @@ from rbpp.inference_data import InferenceData, Term
 from rbpp.result import Result
 from rbpp.variables import VARIABLES
 
-# Of the longest question.
-_WIDTH = len("Is it in another style?")
-
 
 @dataclass(frozen=True)
 class Number:
@@ -65,7 +62,7 @@ class Assessment(Result):
             `p_unsampled`, `share_SOURCE` per source (posterior mean), `nearest` (list of up to
             three texts or ids), `keywords` (list; empty where there is no text), and on the map its
             mean `x`, `y` and covariance `xx`, `xy`, `yy`.
-        labels: one line per label, or None; see `rbpp.assessment.tables.label_table`.
+        labels: one line per label, or None; see `rbpp.assessment.tables.Labels`.
         answers: mappings with `question`, `sentence`, `probability` (that the sentence's claim
             holds; nan where it is none), `verdict` (`"good"`, `"bad"` or `"unclear"`).
         score: of every synthetic row (n,), how far off the task it looks: the covariate of marks.
@@ -149,11 +146,11 @@ class Assessment(Result):
 
     def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """The answers, and last what to do."""
-        from rbpp.assessment.advice import VERDICTS, advice
+        from rbpp.assessment.answers import ADVICE, VERDICTS, advice, headline
 
         verdict, steps = advice(self)
         following = " ".join([VERDICTS[verdict], *steps[:2]]).removesuffix(".")
-        return (*self.headline, *headline([{"question": "What to do?", "sentence": following}]))
+        return (*self.headline, *headline([{"question": ADVICE, "sentence": following}]))
 
     def _units(self, view: View) -> dict[str, str]:
         found = super()._units(view)
@@ -163,8 +160,3 @@ class Assessment(Result):
 
     def _references(self) -> Mapping[str, float]:
         return self.references
-
-
-def headline(answers: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The answers as lines, the questions in a column."""
-    return tuple(f"{line['question']:<{_WIDTH}}  {line['sentence']}." for line in answers)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,22 +21,26 @@ from rbpp import inference_data, validate
 from rbpp.assessment import stored_ranking
 from rbpp.assessment.comparison import Comparison
 from rbpp.assessment.comparison_words import headline, notes
-from rbpp.assessment.diagnostics import Diagnostics, diagnose
-from rbpp.assessment.ranking import EQUIVALENT_NATS, Ranking, rank_sets
+from rbpp.assessment.copies import copied_rows
+from rbpp.assessment.divergence import kl_divergence_of_samples, kl_gap_of_samples
+from rbpp.assessment.log_ratio import LogRatio, log_ratio
+from rbpp.assessment.off_task import VectorKind, off_task, uncovered
+from rbpp.assessment.ranking import Decision, Ranking, rank_sets
+from rbpp.assessment.scores import LEAST_ROWS
 from rbpp.assessment.source_checks import independent
-from rbpp.assessment.sources import Fields, Representation, Sampling
+from rbpp.assessment.sources import Fields, Representation, Sampling, Sources, random_places
 from rbpp.assessment.versions import Versions, key, name_versions, read_record, read_versions
+from rbpp.assessment.weighted_rows import Array, Draws, Sample
 from rbpp.compute import Compute
 from rbpp.estimate import exactly
 from rbpp.mixtures.continuous import one_scale
 from rbpp.variables import VARIABLES
 
-# Differences of shares within this make none in practice.
-EQUIVALENT_SHARE = 0.02
 _CHAINS = 4
 # Each pair of so many versions is compared in the score, and in what stands beside it; of more
 # versions each is compared with the best.
 _ALL_PAIRS, _ALL_PAIRS_BESIDE = 20, 5
+_LEAST_UNITS, _LEAST_DRAWS = 16, 100
 
 
 def compare(
@@ -48,10 +53,8 @@ def compare(
     sampling: Sampling | None = None,
     against: Any = None,
     shares: bool = True,
+    decision: Decision | None = None,
     draws: int = 500,
-    hdi_prob: float = 0.94,
-    equivalent: float = EQUIVALENT_NATS,
-    equivalent_share: float = EQUIVALENT_SHARE,
     seed: int = 0,
     compute: Compute | None = None,
 ) -> Comparison:
@@ -74,10 +77,8 @@ def compare(
         against: stored results, a file of `Comparison.store` or its `record`: the versions are
             ranked beside those, and one version is enough.
         shares: also shares off the task and missed, and divergences, which stand beside the score.
+        decision: probability of the intervals, and differences that make none in practice.
         draws: of each of four chains of independent draws.
-        hdi_prob: probability of the intervals.
-        equivalent: nats a row within which two scores make no difference in practice.
-        equivalent_share: the same for shares.
         seed: decides every random number.
         compute: where it runs; a task per version.
 
@@ -92,20 +93,15 @@ def compare(
     >>> [line["name"] for line in compare(made, real, shares=False).ranking]
     ['near', 'far']
     """
-    compute = Compute.of(compute, seed)
+    compute, decision = Compute.of(compute, seed), decision or Decision()
     validate.count("draws", draws, least=2)
-    validate.probability("hdi_prob", hdi_prob)
-    validate.number("equivalent", equivalent, least=0)
-    validate.number("equivalent_share", equivalent_share, least=0)
     fields, representation = fields or Fields(), representation or Representation()
     named = name_versions(versions, least=2 if against is None else 1)
     record = None if against is None else read_record(against)
     read = read_versions(named, reference, anchor, fields, representation, sampling, compute)
     sets, real = read.scored()
-    drawn: dict[str, Any] = {"draws": _CHAINS * draws, "hdi_prob": hdi_prob}
-    drawn |= {"equivalent": equivalent, "seed": compute.seed, "compute": compute}
     stored = None if record is None else stored_ranking.read(record, str(read.embedding))
-    ranking = rank_sets(sets, real, stored=stored, **drawn)
+    ranking = rank_sets(sets, real, decision, stored=stored, draws=_CHAINS * draws, compute=compute)
     checks = [*ranking.checks, *read.checks(fields)]
     diagnosed: dict[str, Diagnostics] = {}
     if shares:
@@ -115,10 +111,10 @@ def compare(
         if not sources.embedding.text:
             checks += [one_scale(rows, name) for name, rows in sources.vectors.items()]
         diagnosed = {name: beside[key(name)] for name in named}
-    terms = _terms(ranking, diagnosed, draws)
+    terms = _terms(ranking, diagnosed)
     lines = _diagnostics(ranking, diagnosed, record)
     ranked = [_shares(line, lines[line["name"]]) for line in ranking.lines]
-    differences = _differences(ranking, terms, equivalent, equivalent_share, hdi_prob)
+    differences = _differences(ranking, terms, decision)
     kept = stored_ranking.store(ranking, real, str(read.embedding))
     for name, line in lines.items():
         kept["sets"][name]["beside"] = {k: _plain(v) for k, v in line.items() if k != "name"}
@@ -130,7 +126,7 @@ def compare(
         "rows": {name: one.size for name, one in scored.items()},
         **ranking.settings,
         "draws": draws,
-        "equivalent_share": equivalent_share,
+        "equivalent_share": decision.equivalent_share,
     }
     if sampling is not None:
         settings["sample_rows"] = {name: len(one) for name, one in scored.items()}
@@ -157,17 +153,16 @@ def compare(
     )
 
 
-def _terms(
-    ranking: Ranking, diagnosed: Mapping[str, Diagnostics], draws: int
-) -> dict[str, np.ndarray]:
+def _terms(ranking: Ranking, diagnosed: Mapping[str, Diagnostics]) -> dict[str, np.ndarray]:
     """Terms (chain, draw, version); nan of versions that are not there to be diagnosed."""
     terms = {"score": ranking.draws, "score_equal_size": ranking.equal_draws}
-    nothing = np.full(_CHAINS * draws, np.nan)
+    nothing = np.full(ranking.draws.shape[1], np.nan)
     for term in next(iter(diagnosed.values())).terms if diagnosed else ():
         terms[term] = np.stack(
             [diagnosed[n].terms[term] if n in diagnosed else nothing for n in ranking.names]
         )
-    return {name: values.T.reshape(_CHAINS, draws, -1) for name, values in terms.items()}
+    shape = (_CHAINS, -1, len(ranking.names))
+    return {name: values.T.reshape(shape) for name, values in terms.items()}
 
 
 # Columns beside the score that the ranking's checks measured.
@@ -212,11 +207,7 @@ def _shares(line: Mapping[str, Any], beside: Mapping[str, Any]) -> dict[str, Any
 
 
 def _differences(
-    ranking: Ranking,
-    terms: Mapping[str, np.ndarray],
-    equivalent: float,
-    equivalent_share: float,
-    hdi_prob: float,
+    ranking: Ranking, terms: Mapping[str, np.ndarray], decision: Decision
 ) -> list[dict[str, Any]]:
     place = {name: index for index, name in enumerate(ranking.names)}
     names = [line["name"] for line in ranking.lines]
@@ -226,7 +217,8 @@ def _differences(
         if variable.larger_is == "neither":
             continue
         most = _ALL_PAIRS if term in ("score", "score_equal_size") else _ALL_PAIRS_BESIDE
-        width = equivalent if variable.units == "nats" else equivalent_share
+        nats = variable.units == "nats"
+        width = decision.equivalent if nats else decision.equivalent_share
         sign = 1 if variable.larger_is == "better" else -1
         for one, two in itertools.combinations(names, 2):
             if len(names) > most and one != names[0]:
@@ -235,7 +227,7 @@ def _differences(
             draws = (values[..., first] - values[..., second]).ravel()
             if np.isnan(draws).any():
                 continue
-            low, high = inference_data.highest_density_interval(draws, hdi_prob)
+            low, high = inference_data.highest_density_interval(draws, decision.hdi_prob)
             line = {
                 "term": term,
                 "first": one,
@@ -276,3 +268,87 @@ def _influence(read: Versions, ranking: Ranking) -> pd.DataFrame:
 
 def _plain(value: float) -> float | None:
     return None if np.isnan(value) else value
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Of one version.
+
+    Attributes:
+        terms: draws by name, (draws,); nan where nothing can be said.
+        numbers: by name.
+        refusals: why nothing can be said.
+    """
+
+    terms: dict[str, Array]
+    numbers: dict[str, float]
+    refusals: tuple[str, ...]
+
+
+def diagnose(sources: Sources, draws: int, compute: Compute) -> dict[str, Diagnostics]:
+    """Shares, divergences and copies of every synthetic source.
+
+    Args:
+        sources: the target, anchors if there are any, and the versions.
+        draws: of every term.
+        compute: one task per version.
+    """
+    # Neighbours are sought among all pairs of rows.
+    sources = sources.select(random_places(sources, "diagnosed rows", compute))
+    names = [name for name in sources.names if sources.roles[name] == "synthetic"]
+    _ = sources.lifted and sources.content(names[0])  # cached once, and not in every task
+    anchor = None
+    if "anchor" in sources.names and _units(sources, "anchor", "target") >= _LEAST_UNITS:
+        anchor = _ratio(sources, "anchor", compute.seed)
+    drawn = Draws(draws, compute.seed)
+
+    def work(name: str) -> Diagnostics:
+        return _of(name, sources, anchor, drawn)
+
+    return dict(zip(names, compute.each(work, names, "diagnostics"), strict=True))
+
+
+def _of(name: str, sources: Sources, anchor: LogRatio | None, drawn: Draws) -> Diagnostics:
+    target, made = sources.content("target"), sources.content(name)
+    nothing = np.full(drawn.count, np.nan)
+    terms: dict[str, Array] = {"irrelevant_share": nothing, "uncovered_share": nothing}
+    terms |= {"kl_synthetic": nothing, "kl_synthetic_coverage": nothing}
+    numbers: dict[str, float] = {}
+    refusals = []
+    kind = VectorKind(lexical=sources.embedding.lexical)
+    if min(len(target), len(made)) < LEAST_ROWS:
+        refusals.append(f"shares need {LEAST_ROWS} rows on both sides")
+    else:
+        off = off_task(target, sources.sample(name), drawn, kind)
+        missed = uncovered(sources.sample("target"), made, drawn, kind)
+        for term, share in (("irrelevant_share", off), ("uncovered_share", missed)):
+            if share.refusal:
+                refusals.append(share.refusal)
+            else:
+                terms[term] = share.draws
+    if _units(sources, name, "target") < _LEAST_UNITS:
+        refusals.append(f"divergences need {_LEAST_UNITS} independent rows on both sides")
+    else:
+        ratio, enough = _ratio(sources, name, drawn.seed), drawn.at_least(_LEAST_DRAWS)
+        found = {
+            "kl_synthetic": kl_divergence_of_samples(ratio, "forward", enough).draws,
+            "kl_synthetic_coverage": kl_divergence_of_samples(ratio, "reverse", enough).draws,
+        }
+        if anchor is not None:
+            found["kl_gap"] = kl_gap_of_samples(anchor, ratio, enough).draws
+        terms |= {term: values[: drawn.count] for term, values in found.items()}
+    if "anchor" in sources.names and len(sources.content("anchor")) >= 3:
+        copied = copied_rows(made, sources.content("anchor"), target)
+        numbers["copied_share"] = copied.copied_share
+    return Diagnostics(terms, numbers, tuple(dict.fromkeys(refusals)))
+
+
+def _ratio(sources: Sources, name: str, seed: int) -> LogRatio:
+    one, other = (
+        Sample(sources.coordinates[role], sources.units(role)) for role in (name, "target")
+    )
+    return log_ratio(one, other, seed=seed)
+
+
+def _units(sources: Sources, *names: str) -> int:
+    return min(len(np.unique(sources.units(name))) for name in names)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rbpp import inference_data, wording
+from rbpp import inference_data
+from rbpp.assessment.comparison_words import difference_table, ranking_table
 from rbpp.assessment.conditions import answer, check_condition
 from rbpp.display import DEFAULT_VIEW, Part, Table, View
 from rbpp.files import written_whole
@@ -19,10 +20,6 @@ from rbpp.result import Result
 
 if TYPE_CHECKING:
     import pandas as pd
-
-# More lines than this of differences are in the JSON object alone.
-_MOST_DIFFERENCES = 12
-_FULL = ("score", "score_equal_size")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -140,41 +137,5 @@ class Comparison(Result):
 
     def _body(self, view: View) -> list[Part]:
         """Ranking and differences, in place of the terms of every version."""
-        header = ["version", "score", "P(best)", "P(trained best)", "equal size: score", "P(best)"]
-        shares = any(_known(line["precision"]) for line in self.ranking)
-        header += ["precision", "coverage"] if shares else []
-        lines = [header]
-        for line in self.ranking:
-            cells = [f"{line['name']} ({wording.count(line['rows'], 'row')})"]
-            cells += [_interval(line, "score")]
-            cells += [wording.chance(line[key]) for key in ("p_best", "p_trained_best")]
-            cells += [wording.quantity(line["score_equal_size"])]
-            cells += [wording.chance(line["p_best_equal_size"])]
-            if shares:
-                cells += [
-                    wording.quantity(line[key], share=True) for key in ("precision", "coverage")
-                ]
-            lines.append(cells)
-        differences = [["term", "first − second", "difference", "P(better)", "P(equal)"]]
-        best = self.ranking[0]["name"]
-        shown = [one for one in self.differences if best in (one["first"], one["second"])]
-        shown = sorted(shown, key=lambda one: one["term"] not in _FULL)[:_MOST_DIFFERENCES]
-        for one in shown:
-            differences.append(
-                [
-                    one["term"],
-                    f"{one['first']} − {one['second']}",
-                    _interval(one, "mean", share=wording.is_share(one["term"])),
-                    wording.chance(one["p_better"]),
-                    wording.chance(one["p_equivalent"]),
-                ]
-            )
-        return [Table(lines), Table(differences)]
-
-
-def _interval(line: Mapping[str, Any], key: str, *, share: bool = False) -> str:
-    return wording.quantity(line[key], line["hdi_low"], line["hdi_high"], share=share)
-
-
-def _known(value: float | None) -> bool:
-    return value is not None and bool(np.isfinite(value))
+        ranking = ranking_table(self.ranking)
+        return [Table(ranking), Table(difference_table(self.ranking, self.differences))]

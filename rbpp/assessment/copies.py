@@ -63,9 +63,7 @@ class CopiedRows:
         p_value: share of real rows that are as near to another (n,).
         false_discovery_rate: Benjamini–Hochberg q of every row (n,).
         copied_share: of the synthetic rows, nearer to an anchor than 95 % of real rows are.
-        exact_share: of the synthetic rows that are the same as an anchor.
         reference_share: `copied_share` of held-out real rows; nan without them.
-        reference_exact: `exact_share` of held-out real rows; nan without them.
     """
 
     distance: Array
@@ -74,9 +72,7 @@ class CopiedRows:
     p_value: Array
     false_discovery_rate: Array
     copied_share: float
-    exact_share: float
     reference_share: float
-    reference_exact: float
 
     def kind(self, rate: float = 0.1) -> list[str]:
         """What every row is at this false-discovery rate: "copy", "paraphrase" or ""."""
@@ -148,28 +144,24 @@ def copied_rows(
         raise ValueError(f"Expected 3 anchors or more; got {len(anchors)}")
     near, index = nearest(synthetic, anchors, 1)
     distance, source = near[:, 0].astype(float), index[:, 0]
-    exact = distance < _SAME
     # Repeated anchors are no measure of how near two tasks come.
     own = _distinct(anchors)
     among = nearest(own, own, 1, own=True)[0][:, 0] if len(own) > 1 else np.array([np.inf])
-    reference_share = reference_exact = float("nan")
+    reference_share = float("nan")
     real = among
     if held_out is not None and len(held_out):
         real = nearest(unit_length(held_out), anchors, 1)[0][:, 0]
-        reference_exact = float((real < _SAME).mean())
         reference_share = float((real < np.quantile(among, 0.05)).mean())
     ordered = np.sort(real)
     p_value = (1 + np.searchsorted(ordered, distance, side="right")) / (1 + len(ordered))
     return CopiedRows(
-        distance=distance,
-        source=source.astype(np.int64),
-        exact=exact,
-        p_value=p_value,
-        false_discovery_rate=benjamini_hochberg(p_value),
-        copied_share=float((distance < np.quantile(among, 0.05)).mean()),
-        exact_share=float(exact.mean()),
-        reference_share=reference_share,
-        reference_exact=reference_exact,
+        distance,
+        source.astype(np.int64),
+        distance < _SAME,
+        p_value,
+        benjamini_hochberg(p_value),
+        float((distance < np.quantile(among, 0.05)).mean()),
+        reference_share,
     )
 
 

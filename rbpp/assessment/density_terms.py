@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rbpp.assessment.divergence import (
     FEWEST_ROWS_PER_DIMENSION,
@@ -20,10 +19,9 @@ from rbpp.assessment.entropy import entropy_of_sample
 from rbpp.assessment.log_ratio import LogRatio, log_ratio
 from rbpp.assessment.share_terms import halves, is_same
 from rbpp.assessment.sources import Sources
+from rbpp.assessment.weighted_rows import Array, Draws, Sample
 from rbpp.checks import Check
 from rbpp.data.reduce import principal_components
-
-Array = NDArray[np.float64]
 
 # Principal components of divergences and entropies at most: those of
 # docs/measurements/divergences.md, and in
@@ -97,21 +95,15 @@ class Densities:
 
 
 def find_densities(
-    sources: Sources,
-    *,
-    offset: Array,
-    given: bool = False,
-    num_samples: int = 1000,
-    seed: int = 0,
+    sources: Sources, drawn: Draws, *, offset: Array, given: bool = False
 ) -> Densities:
     """Divergences of the synthetic source and the anchors from the task, and entropies.
 
     Args:
         sources: with `synthetic` and a task.
+        drawn: draws of each number; their seed is also that of folds.
         offset: δ of the synthetic rows' style, taken away for `total_divergence`.
         given: the dimension is the user's and is kept; else there are ten rows for each.
-        num_samples: draws of each number.
-        seed: of folds and draws.
     """
     units = [int(sources.units(name).max()) + 1 for name in sources.names]
     d = sources.projection.dimension
@@ -129,25 +121,23 @@ def find_densities(
                 {"few": few},
             )
         )
-    draws = max(100, num_samples)
-    options = {"draws": draws, "seed": seed}
-    task = sources.task
+    draws, task = drawn.at_least(100), sources.task
 
     def ratio(first: str, second: str) -> LogRatio | None:
         if {first, second} & set(few) or not {first, second} <= set(sources.names):
             return None
-        return _ratio(sources, first, second, d, seed)
+        return _ratio(sources, first, second, d, draws.seed)
 
     made = ratio("synthetic", task)
     same = is_same(sources, task, "synthetic")
     if made is not None:
-        _of_synthetic(found, sources, made, offset, same=same, draws=draws, seed=seed)
+        _of_synthetic(found, sources, made, offset, draws, same=same)
     anchor = None if task == "anchor" else ratio("anchor", task)
     if anchor is not None:
-        for name, divergence in _both_ways("kl_anchor", anchor, draws, seed).items():
+        for name, divergence in _both_ways("kl_anchor", anchor, draws).items():
             found.keep(name, divergence)
     if anchor is not None and made is not None:
-        found.put("kl_gap", kl_gap_of_samples(anchor, made, **options))
+        found.put("kl_gap", kl_gap_of_samples(anchor, made, draws))
         _difference(found, "kl_gap_coverage", "kl_anchor_coverage", "kl_synthetic_coverage")
     for name, pair in (
         ("task_divergence", (task, "unprompted")),
@@ -156,10 +146,10 @@ def find_densities(
     ):
         other = ratio(*pair)
         if other is not None:
-            found.draws[name] = total_variation_of_samples(other, **options).draws
-    _references(found, sources, seed, draws)
-    _entropies(found, sources, seed, draws)
-    found.draws = {name: value[:num_samples] for name, value in found.draws.items()}
+            found.draws[name] = total_variation_of_samples(other, draws).draws
+    _references(found, sources, draws)
+    _entropies(found, sources, draws)
+    found.draws = {name: value[: drawn.count] for name, value in found.draws.items()}
     return found
 
 
@@ -168,21 +158,20 @@ def _of_synthetic(
     sources: Sources,
     ratio: LogRatio,
     offset: Array,
+    draws: Draws,
     *,
     same: bool,
-    draws: int,
-    seed: int,
 ) -> None:
     """KL both ways, and total variation with style and without."""
     if same:
-        nothing = np.zeros(draws)
+        nothing = np.zeros(draws.count)
         for name in ("kl_synthetic", "kl_synthetic_coverage"):
             found.draws[name], found.limits[f"{name}_lower"] = nothing, 0.0
         found.draws |= {"distinguishability": nothing, "total_divergence": nothing}
         return
-    for name, divergence in _both_ways("kl_synthetic", ratio, draws, seed).items():
+    for name, divergence in _both_ways("kl_synthetic", ratio, draws).items():
         found.keep(name, divergence)
-    variation = total_variation_of_samples(ratio, draws=draws, seed=seed)
+    variation = total_variation_of_samples(ratio, draws)
     found.total_variation = variation
     found.draws["distinguishability"] = variation.draws
     found.draws["total_divergence"] = variation.draws
@@ -191,8 +180,8 @@ def _of_synthetic(
     content = sources.content("synthetic")
     length = np.linalg.norm(sources.vectors["synthetic"], axis=1, keepdims=True)
     moved = sources.projection((content - offset) * length)[:, : found.dimension]
-    plain = _ratio(sources, "synthetic", sources.task, found.dimension, seed, moved)
-    free = total_variation_of_samples(plain, draws=draws, seed=seed)
+    plain = _ratio(sources, "synthetic", sources.task, found.dimension, draws.seed, moved)
+    free = total_variation_of_samples(plain, draws)
     # Style only ever adds: what is left without it is at most what can be told apart with it.
     found.draws["total_divergence"] = np.minimum(free.draws, variation.draws)
 
@@ -205,23 +194,16 @@ def _ratio(
     seed: int,
     rows: Array | None = None,
 ) -> LogRatio:
-    coordinates = {name: sources.coordinates[name][:, :dimension] for name in (first, second)}
-    return log_ratio(
-        coordinates[first] if rows is None else rows,
-        coordinates[second],
-        first_unit=sources.units(first),
-        second_unit=sources.units(second),
-        first_weight=sources.weights(first),
-        second_weight=sources.weights(second),
-        seed=seed,
-    )
+    rows = sources.coordinates[first][:, :dimension] if rows is None else rows
+    other = sources.sample(second, sources.coordinates[second][:, :dimension])
+    return log_ratio(sources.sample(first, rows), other, seed=seed)
 
 
-def _both_ways(name: str, ratio: LogRatio, draws: int, seed: int) -> dict[str, Divergence]:
+def _both_ways(name: str, ratio: LogRatio, draws: Draws) -> dict[str, Divergence]:
     """KL of the first sample from the second, and of the second from the first (coverage)."""
     return {
-        name: kl_divergence_of_samples(ratio, "forward", draws=draws, seed=seed),
-        f"{name}_coverage": kl_divergence_of_samples(ratio, "reverse", draws=draws, seed=seed),
+        name: kl_divergence_of_samples(ratio, "forward", draws),
+        f"{name}_coverage": kl_divergence_of_samples(ratio, "reverse", draws),
     }
 
 
@@ -235,24 +217,23 @@ def _difference(found: Densities, name: str, first: str, second: str) -> None:
     found.open[name] = Open(middle - other, low - most, high - least, why)
 
 
-def _references(found: Densities, sources: Sources, seed: int, draws: int) -> None:
+def _references(found: Densities, sources: Sources, draws: Draws) -> None:
     """The same numbers of one half of the task against the other."""
     first, second = halves(sources, len(sources.rows["synthetic"]))
     unit = sources.units(sources.task)
     if min(len(set(unit[half].tolist())) for half in (first, second)) < FEWEST_UNITS:
         return
     rows = sources.coordinates[sources.task][:, : found.dimension]
-    ratio = log_ratio(
-        rows[first], rows[second], first_unit=unit[first], second_unit=unit[second], seed=seed
-    )
-    variation = total_variation_of_samples(ratio, draws=draws, seed=seed)
+    one, other = (Sample(rows[half], unit[half]) for half in (first, second))
+    ratio = log_ratio(one, other, seed=draws.seed)
+    variation = total_variation_of_samples(ratio, draws)
     for name in ("distinguishability", "total_divergence"):
         found.references[name] = float(variation.draws.mean())
-    for name, divergence in _both_ways("kl_synthetic", ratio, draws, seed).items():
+    for name, divergence in _both_ways("kl_synthetic", ratio, draws).items():
         found.references[name] = float(divergence.draws.mean())
 
 
-def _entropies(found: Densities, sources: Sources, seed: int, draws: int) -> None:
+def _entropies(found: Densities, sources: Sources, draws: Draws) -> None:
     """Entropies of whole data sets on axes of the task's rows alone.
 
     Axes, their number and, where that can be, units do not depend on the synthetic rows: two runs
@@ -284,13 +265,7 @@ def _entropies(found: Densities, sources: Sources, seed: int, draws: int) -> Non
             continue
         rows = axes(vectors[role]) * axes.scale
         try:
-            one = entropy_of_sample(
-                rows,
-                unit=sources.units(role),
-                weight=sources.weights(role),
-                draws=draws,
-                seed=seed,
-            )
+            one = entropy_of_sample(sources.sample(role, rows), draws)
         except ValueError as error:
             found.checks.append(Check(f"entropy of the {role} rows", "unknown", str(error)))
             continue

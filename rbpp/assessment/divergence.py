@@ -10,7 +10,7 @@ import numpy as np
 
 from rbpp import validate
 from rbpp.assessment.log_ratio import LogRatio
-from rbpp.assessment.weighted_rows import Array
+from rbpp.assessment.weighted_rows import DRAWS, Array, Draws
 
 Direction = Literal["forward", "reverse"]
 
@@ -98,7 +98,7 @@ class TotalVariation:
 
 
 def kl_divergence_of_samples(
-    ratio: LogRatio, direction: Direction = "forward", *, draws: int = 1000, seed: int = 0
+    ratio: LogRatio, direction: Direction = "forward", draws: Draws = DRAWS
 ) -> Divergence:
     """KL(P ‖ Q) (forward) or KL(Q ‖ P) (reverse) in nats, from Donsker and Varadhan's
 
@@ -110,49 +110,45 @@ def kl_divergence_of_samples(
     Args:
         ratio: of the two samples, `log_ratio`.
         direction: `"forward"` is KL(first ‖ second).
-        draws: number of posterior draws.
-        seed: of the draws.
+        draws: of the posterior.
 
     Raises:
         ValueError: for an unknown direction or no draws.
     """
     validate.choice("direction", direction, ("forward", "reverse"))
-    validate.count("draws", draws, least=100)
-    first, second = _bootstraps(ratio, draws, seed)
-    generator = np.random.default_rng([seed, 2])
-    rate = generator.uniform(*RATES, draws)
+    validate.count("draws", draws.count, least=100)
+    first, second = _bootstraps(ratio, draws)
+    generator = np.random.default_rng([draws.seed, 2])
+    rate = generator.uniform(*RATES, draws.count)
     return _divergence(ratio, direction, first, second, rate, generator)
 
 
-def kl_gap_of_samples(
-    anchor: LogRatio, synthetic: LogRatio, *, draws: int = 1000, seed: int = 0
-) -> DivergenceGap:
+def kl_gap_of_samples(anchor: LogRatio, synthetic: LogRatio, draws: Draws = DRAWS) -> DivergenceGap:
     """KL(anchor ‖ target) − KL(synthetic ‖ target) in nats, by draws that share the target's.
 
     Args:
         anchor: `log_ratio(anchor, target)`.
         synthetic: `log_ratio(synthetic, target)`, with the same rows of the target.
-        draws: number of posterior draws.
-        seed: of the draws.
+        draws: of the posterior.
 
     Raises:
         ValueError: if the two ratios have not the same target.
     """
-    validate.count("draws", draws, least=100)
+    validate.count("draws", draws.count, least=100)
     same = anchor.second.rows.shape == synthetic.second.rows.shape
     if not same or not (anchor.second.rows == synthetic.second.rows).all():
         raise ValueError(
             "Expected two log ratios to the same rows of the target; got "
             f"{len(anchor.second.rows)} rows and {len(synthetic.second.rows)} rows that differ"
         )
-    streams = [np.random.default_rng([seed, stream]) for stream in range(5)]
-    target = anchor.second.bootstrap(draws, streams[0])
-    rate = streams[1].uniform(*RATES, draws)
-    of_anchor = _divergence(
-        anchor, "forward", anchor.first.bootstrap(draws, streams[2]), target, rate, streams[4]
-    )
-    of_synthetic = _divergence(
-        synthetic, "forward", synthetic.first.bootstrap(draws, streams[3]), target, rate, streams[4]
+    streams = [np.random.default_rng([draws.seed, stream]) for stream in range(5)]
+    target = anchor.second.bootstrap(draws.count, streams[0])
+    rate = streams[1].uniform(*RATES, draws.count)
+    of_anchor, of_synthetic = (
+        _divergence(
+            ratio, "forward", ratio.first.bootstrap(draws.count, stream), target, rate, streams[4]
+        )
+        for ratio, stream in ((anchor, streams[2]), (synthetic, streams[3]))
     )
     gap = of_anchor.draws - of_synthetic.draws
     lower, upper = _interval(gap)
@@ -172,29 +168,25 @@ def kl_gap_of_samples(
     )
 
 
-def total_variation_of_samples(
-    ratio: LogRatio, *, draws: int = 1000, seed: int = 0
-) -> TotalVariation:
+def total_variation_of_samples(ratio: LogRatio, draws: Draws = DRAWS) -> TotalVariation:
     """TV(P, Q) = sup_h E_P h − E_Q h over |h| ≤ ½, with h = ½ clip(4 r, −1, 1) of the log ratio r.
 
     Args:
         ratio: of the two samples, `log_ratio`.
-        draws: number of posterior draws.
-        seed: of the draws.
+        draws: of the posterior.
     """
-    validate.count("draws", draws, least=100)
-    forward = kl_divergence_of_samples(ratio, "forward", draws=draws, seed=seed)
-    reverse = kl_divergence_of_samples(ratio, "reverse", draws=draws, seed=seed)
-    first, second = _bootstraps(ratio, draws, seed)
-    generator = np.random.default_rng([seed, 2])
+    forward = kl_divergence_of_samples(ratio, "forward", draws)
+    reverse = kl_divergence_of_samples(ratio, "reverse", draws)
+    first, second = _bootstraps(ratio, draws)
+    generator = np.random.default_rng([draws.seed, 2])
     witness = [np.clip(at / WITNESS, -1, 1) / 2 for at in (ratio.at_first, ratio.at_second)]
     seen = first @ witness[0].T - second @ witness[1].T
-    found = _extrapolated(seen, generator.uniform(*RATES, draws))
+    found = _extrapolated(seen, generator.uniform(*RATES, draws.count))
     # Pinsker, TV ≤ √(KL/2), draw by draw with the same bootstrap: of equal sides most draws are 0.
     found = np.minimum(found, np.sqrt(np.minimum(forward.draws, reverse.draws) / 2))
     # Likewise a divergence of ρ nats that no candidate shows is a total variation up to √(ρ/2).
-    hidden = generator.exponential(ratio.resolution, draws)
-    hidden = np.where(generator.random(draws) < UNSEEN_SHARE, np.sqrt(hidden / 2), 0)
+    hidden = generator.exponential(ratio.resolution, draws.count)
+    hidden = np.where(generator.random(draws.count) < UNSEEN_SHARE, np.sqrt(hidden / 2), 0)
     found = np.minimum(np.maximum(found, 0) + hidden, 1)
     certified = max(forward.at_least, reverse.at_least) > 0
     least = max(0.0, float(np.quantile(seen[:, 0], LOW))) if certified else 0.0
@@ -209,10 +201,10 @@ def total_variation_of_samples(
     )
 
 
-def _bootstraps(ratio: LogRatio, draws: int, seed: int) -> tuple[Array, Array]:
+def _bootstraps(ratio: LogRatio, draws: Draws) -> tuple[Array, Array]:
     """A stream for each side, not for each role: both directions share their bootstrap."""
-    first, second = (np.random.default_rng([seed, stream]) for stream in range(2))
-    return ratio.first.bootstrap(draws, first), ratio.second.bootstrap(draws, second)
+    first, second = (np.random.default_rng([draws.seed, stream]) for stream in range(2))
+    return ratio.first.bootstrap(draws.count, first), ratio.second.bootstrap(draws.count, second)
 
 
 def _divergence(

@@ -11,10 +11,17 @@ from rbpp import validate
 from rbpp.assessment.adaptation import FOLDS, TRAINING
 from rbpp.assessment.log_ratio import whitened_with_volume
 from rbpp.assessment.pooled_mixture import fit_mixture, log_sum_exp
-from rbpp.assessment.weighted_rows import Array, Index, WeightedRows, weighted_rows
+from rbpp.assessment.weighted_rows import (
+    DRAWS,
+    Array,
+    Draws,
+    Index,
+    WeightedRows,
+    weighted_rows,
+)
 
 COMPONENTS = (1, 3, 8)
-STEPS = 12
+STEPS, _STACKING_STEPS = 12, 50
 # Parametric, or nearly so: a slower rate overcorrects where fits on fewer rows merge components.
 RATES = (0.7, 1.2)
 PROBABILITY = 0.94
@@ -43,9 +50,7 @@ class Entropy:
     resolution: float
 
 
-def entropy_of_sample(
-    rows: Any, *, unit: Any = None, weight: Any = None, draws: int = 1000, seed: int = 0
-) -> Entropy:
+def entropy_of_sample(rows: Any, draws: Draws = DRAWS) -> Entropy:
     """Differential entropy h = −E log p(x) of one row, in nats.
 
     Mixtures of 1, 3 and 8 components are fitted without the rows of one fold, averaged with the
@@ -54,11 +59,8 @@ def entropy_of_sample(
     second term away. Draws are of the Bayesian bootstrap over units times the curve's rate.
 
     Args:
-        rows: (n, d).
-        unit: labels of independent units of rows; by default each row is one.
-        weight: what each row counts; by default 1.
-        draws: number of posterior draws.
-        seed: of folds, fits and draws.
+        rows: (n, d), an array or a `Sample`.
+        draws: of the posterior; their seed is also that of folds and fits.
 
     Raises:
         ValueError: for equal rows of two units, or rows in a subspace: one with atoms, or on a
@@ -69,20 +71,20 @@ def entropy_of_sample(
     >>> bool(abs(found.estimate - 0.5 * np.log(2 * np.pi * np.e)) < 0.05)
     True
     """
-    validate.count("draws", draws, least=100)
-    sample = weighted_rows("rows", rows, unit, weight)
+    validate.count("draws", draws.count, least=100)
+    sample = weighted_rows("rows", rows)
     if sample.units < 2 * FOLDS:
         raise ValueError(
             f"Expected {2 * FOLDS} or more independent units in rows; got {sample.units}"
         )
     table, log_volume = _with_density(sample)
-    generators = [np.random.default_rng([seed, stream]) for stream in range(3)]
+    generators = [np.random.default_rng([draws.seed, stream]) for stream in range(3)]
     fold = sample.folds(FOLDS, generators[0])
     densities = _held_out(table, sample.weight, fold, generators[1])
     log_density = np.stack([_stacked(each, sample.weight, fold) for each in densities])
-    seen = -sample.bootstrap(draws, generators[2]) @ log_density.T + log_volume
+    seen = -sample.bootstrap(draws.count, generators[2]) @ log_density.T + log_volume
     growth = np.maximum(seen[:, 1:].mean(1) - seen[:, 0], 0)
-    found = seen[:, 0] - growth / ((7 / 3) ** generators[2].uniform(*RATES, draws) - 1)
+    found = seen[:, 0] - growth / ((7 / 3) ** generators[2].uniform(*RATES, draws.count) - 1)
     lower, upper = np.quantile(found, [(1 - PROBABILITY) / 2, (1 + PROBABILITY) / 2])
     held_out = log_volume - float(log_density[0] @ sample.weight / sample.weight.sum())
     estimate = float(np.median(found))
@@ -133,12 +135,12 @@ def _held_out(table: Array, weight: Array, fold: Index, generator: np.random.Gen
     return found
 
 
-def _stacked(log_density: Array, weight: Array, fold: Index, steps: int = 50) -> Array:
+def _stacked(log_density: Array, weight: Array, fold: Index) -> Array:
     """(n,): log Σ_c a_c p_c(x), with a that maximizes the likelihood of the other folds' rows."""
     count = len(log_density)
     others = (fold != np.arange(FOLDS)[:, None]) * weight
     share = np.full((FOLDS, count), 1 / count)
-    for _ in range(steps):
+    for _ in range(_STACKING_STEPS):
         joint = np.log(share)[:, :, None] + log_density
         member = np.exp(joint - log_sum_exp(joint, 1)[:, None])
         share = np.einsum("fcn,fn->fc", member, others) + 1.0

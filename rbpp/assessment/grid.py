@@ -88,7 +88,6 @@ def grid_posterior(
     cells = torch.meshgrid(
         *[torch.as_tensor(axis, dtype=torch.float32) for axis in axes.values()], indexing="ij"
     )
-    # Bins are evaluated in float32, which halves the time; sums over rows are not.
     values = {name: cell.reshape(-1, 1) for name, cell in zip(axes, cells, strict=True)}
     full = counts > 0
     seen = torch.as_tensor(points[full], dtype=torch.float32), torch.as_tensor(counts[full])
@@ -99,7 +98,15 @@ def grid_posterior(
     # Densities become masses by the widths of the cells: of the share's own prior exactly, since it
     # has no finite density at 0; of the log-normal ones by their own axis, on which they are even.
     sites: dict[str, Any] = dict(trace.nodes.items())
-    log_joint = sites["score"]["fn"].log_prob(seen[0]).double() @ seen[1]
+    # The normals are the same at every share: their densities are evaluated at one of them, in
+    # float64, in which the two of a cell never vanish together.
+    mixture = sites["score"]["fn"]
+    groups, normals = mixture.mixture_distribution, mixture.component_distribution
+    shares = len(_EDGES) - 1
+    own, foreign = _normals(normals, slice(None, None, shares), seen[0]).exp().unbind(-1)
+    mass_own, mass_foreign = groups.probs[:shares, 0].double().unsqueeze(1).unbind(-1)
+    density = mass_own * own.unsqueeze(1) + mass_foreign * foreign.unsqueeze(1)
+    log_joint = (density.log() @ seen[1]).flatten()
     for name in ("shift", "scale", "width"):
         log_joint = log_joint + sites[name]["fn"].log_prob(values[name]).squeeze(-1)
         if name != "shift":
@@ -109,15 +116,20 @@ def grid_posterior(
     joint = log_joint.flatten().softmax(0)
     share = joint.reshape(-1, len(mass)).sum(0)
     kept = joint > 1e-7
-    # The mixture is the same for every bin; what it says of all of them is read from the first.
-    mixture = sites["score"]["fn"]
-    groups, normals = mixture.mixture_distribution, mixture.component_distribution
-    first = torch.distributions.Normal(normals.loc[kept, :1], normals.scale[kept, :1])
-    parts = first.log_prob(torch.as_tensor(points).unsqueeze(-1)) + groups.logits[kept, :1]
+    parts = _normals(normals, kept, torch.as_tensor(points)) + groups.probs[kept, :1].log()
     foreign = joint[kept] @ parts.softmax(-1)[..., 1] / joint[kept].sum()
     # A row further out than another is no less foreign, however wide the foreign group is.
     ordered = np.maximum.accumulate(foreign.numpy())
     return GridPosterior(_EDGES, share.numpy(), points, ordered)
+
+
+def _normals(normals: Any, cells: Any, points: torch.Tensor) -> torch.Tensor:
+    """Log densities of both groups in some cells of the grid (cells, points, 2).
+
+    The normals are the same for every bin; what they say of all is read from the first.
+    """
+    loc, scale = (value[cells, :1].double() for value in (normals.loc, normals.scale))
+    return torch.distributions.Normal(loc, scale).log_prob(points.double().unsqueeze(-1))
 
 
 def _prior_mass(prior: Any) -> torch.Tensor:

@@ -89,7 +89,7 @@ def prepare(rows: Tensor, group: Tensor | None, random: torch.Generator) -> Lear
     return Learner(prepared, pilot, learnt, unit, len(rows))
 
 
-def information(learner: Learner, *, chains: int, draws: int, random: torch.Generator) -> Estimate:
+def information(learner: Learner, shape: tuple[int, int], random: torch.Generator) -> Estimate:
     """Posterior draws (chain, draw) of I(S; W) in nats, with its lower and upper side.
 
     S are as many rows of the source's distribution as the learner has. Î is the information under
@@ -103,9 +103,10 @@ def information(learner: Learner, *, chains: int, draws: int, random: torch.Gene
 
     Args:
         learner: of `prepare`.
-        chains, draws: shape of the draws.
+        shape: of the draws, (chains, draws).
         random: source of all randomness.
     """
+    chains, _ = shape
     sampled = max(2, -(-DISTRIBUTIONS // chains))
     centres, ratios = [], []
     for _ in range(chains):
@@ -125,7 +126,7 @@ def information(learner: Learner, *, chains: int, draws: int, random: torch.Gene
         logs = whole.value.squeeze(0).clamp_min(_LEAST).log()
         ratios.append(logs[1:] - logs[0])
     ratio = torch.stack(ratios)
-    noise = torch.randn(chains, draws, generator=random, dtype=torch.float64)
+    noise = torch.randn(shape, generator=random, dtype=torch.float64)
     factor = torch.exp(ratio.std() * noise - ratio.mean())
     off = (ratio.std() / ratio.numel() ** 0.5).item()  # relative error of the mean ratio
 
@@ -133,7 +134,7 @@ def information(learner: Learner, *, chains: int, draws: int, random: torch.Gene
 
     def times_drawn(estimates: Sequence[Estimate]) -> Estimate:
         """Draws of one side from its estimate in every chain."""
-        centre = stack(estimates).map(lambda value: value.expand(chains, draws))
+        centre = stack(estimates).map(lambda value: value.expand(shape))
         found = delta_method(
             lambda term: {"product": term["centre"] * term["drawn"]},
             {"centre": centre, "drawn": drawn},

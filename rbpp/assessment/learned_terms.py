@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rbpp.assessment import learned_audit
@@ -25,6 +23,7 @@ from rbpp.assessment.learned_information import (
     prepare,
 )
 from rbpp.assessment.sources import Sources
+from rbpp.assessment.weighted_rows import Array, Draws
 from rbpp.checks import Check
 from rbpp.estimate import Estimate, delta_method, mean_estimate, stack
 from rbpp.randomness import generator as new_generator
@@ -41,7 +40,6 @@ _NAMES = {"synthetic": "information_synthetic_learner", "anchor": "information_a
 _ERRORS = {"synthetic": "generalization_error", "anchor": "generalization_error_anchor"}
 
 Terms = Mapping[str, Estimate]
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -88,10 +86,7 @@ def learned_terms(
     sources: Sources,
     divergences: Terms,
     variation: Variation | None,
-    *,
-    chains: int,
-    draws: int,
-    seed: int,
+    draws: Draws,
 ) -> Learned:
     """Informations of learners, measured errors, and bounds of them, from the sources' rows.
 
@@ -107,18 +102,17 @@ def learned_terms(
         divergences: `task_divergence` and `generation_divergence` where they are known, each
             (chain, draw).
         variation: of task and synthetic rows; None where it is not known.
-        chains, draws: shape of the terms.
-        seed: decides every random number.
+        draws: of the terms; their seed decides every random number.
     """
     checks: list[Check] = []
+    seed = draws.seed
     learners = _learners(sources, seed, checks)
     terms: dict[str, Estimate] = {}
-    shape = {"chains": chains, "draws": draws}
     for role, learner in learners.items():
         random = new_generator(spawn(seed, "learner", role, "draws"))
-        terms[_NAMES[role]] = information(learner, **shape, random=random)
+        terms[_NAMES[role]] = information(learner, draws.shape, random)
         task = _some_rows(sources.coordinates[sources.task], learner, random)
-        error, losses = _error(learner, task, **shape, random=random)
+        error, losses = _error(learner, task, draws.shape, random)
         checks.append(learned_audit.learner(role, learner, losses))
         if role == "synthetic":
             checks.append(learned_audit.goodness(learner, spawn(seed, "learner", role, "fit")))
@@ -191,7 +185,7 @@ def _some_rows(coordinates: Array, learner: Learner, random: torch.Generator) ->
 
 
 def _error(
-    learner: Learner, task: Tensor, *, chains: int, draws: int, random: torch.Generator
+    learner: Learner, task: Tensor, shape: tuple[int, int], random: torch.Generator
 ) -> tuple[Estimate, dict[str, float]]:
     """R_D(W) − R̂_S(W): draws (chain, draw) over rows by the Bayesian bootstrap, mean over W.
 
@@ -199,6 +193,7 @@ def _error(
     """
     found = []
     low, high, sub_gaussian = 1.0, 0.0, 0.0
+    chains, draws = shape
     for _ in range(chains):
         on_task, on_rows = _losses(learner, (task, learner.rows), random)
         of_task = bootstrap_weights(torch.arange(len(task)), draws, random) / len(task)

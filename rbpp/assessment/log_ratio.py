@@ -11,13 +11,17 @@ from scipy.special import ndtri
 
 from rbpp.assessment.adaptation import FOLDS, candidates
 from rbpp.assessment.pooled_mixture import fit_mixture
-from rbpp.assessment.stacking import stack
 from rbpp.assessment.weighted_rows import Array, WeightedRows, weighted_rows
 
 MOST_COMPONENTS = 8
 ROWS_PER_COMPONENT = 3
 # Beyond this a candidate says nothing more: the lower bound stops at log n long before it.
 LIMIT = 30.0
+# Of the logistic regressions: the largest coefficient, and the penalty of squares.
+LARGEST = 1.5
+RIDGE = 1.0
+# Newton steps at most, and sweeps over the coefficients in each.
+_STEPS, _SWEEPS = 12, 25
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,6 @@ class LogRatio:
             fits on 3/7 of those, for the learning curve.
         at_second: (J, n2), log p/q at rows of Q.
         occupancy: (2, K), rows of each sample in each component of the pooled mixture.
-        coefficients: (C,), of the candidate log ratios, mean over folds.
     """
 
     first: WeightedRows
@@ -39,7 +42,6 @@ class LogRatio:
     at_first: Array
     at_second: Array
     occupancy: Array
-    coefficients: Array
 
     @property
     def dimension(self) -> int:
@@ -58,16 +60,7 @@ class LogRatio:
         return min(1.0, self.dimension * components * rate / 2)
 
 
-def log_ratio(
-    first: Any,
-    second: Any,
-    *,
-    first_unit: Any = None,
-    second_unit: Any = None,
-    first_weight: Any = None,
-    second_weight: Any = None,
-    seed: int = 0,
-) -> LogRatio:
+def log_ratio(first: Any, second: Any, *, seed: int = 0) -> LogRatio:
     """Fit log p/q of two samples of rows.
 
     One mixture is fitted to the pooled rows without labels and adapted to each sample in closed
@@ -76,12 +69,7 @@ def log_ratio(
     values are out of fold, by folds of whole units.
 
     Args:
-        first: (n1, d), rows of P.
-        second: (n2, d), rows of Q.
-        first_unit, second_unit: labels of the independent units of rows, such as the prompt that a
-            row comes from; by default each row is one.
-        first_weight, second_weight: what each row counts; by default 1. Copies of one row may share
-            a weight of 1.
+        first, second: rows (n1, d) of P and (n2, d) of Q; each an array or a `Sample`.
         seed: of folds and of the pooled mixture's start.
 
     Raises:
@@ -92,8 +80,7 @@ def log_ratio(
     >>> bool(abs(ratio.at_first[0].mean()) < 0.05)
     True
     """
-    one = weighted_rows("first", first, first_unit, first_weight)
-    other = weighted_rows("second", second, second_unit, second_weight)
+    one, other = weighted_rows("first", first), weighted_rows("second", second)
     if one.rows.shape[1] != other.rows.shape[1]:
         raise ValueError(
             "Expected two samples of one dimension; got "
@@ -122,7 +109,7 @@ def log_ratio(
     found = []
     for index, (view, most) in enumerate(views):
         for size in sorted({1, most}):
-            mixture = fit_mixture(view, weight, size, generator)
+            mixture = fit_mixture(view, weight, size, generator, greedy=True)
             values, mass = candidates(mixture, view, source, fold, weight)
             found.append(values)
             if index == 0:
@@ -139,7 +126,6 @@ def log_ratio(
         at_first=values[:, source == 0],
         at_second=values[:, source == 1],
         occupancy=occupancy,
-        coefficients=beta[0].mean(0),
     )
 
 
@@ -175,3 +161,75 @@ def normal_scores(rows: Array, weight: Array) -> Array:
         middle = np.cumsum(mass) - mass / 2
         found[:, axis] = ndtri(middle / mass.sum())[inverse.reshape(-1)]
     return found
+
+
+def stack(features: Array, label: Array, weight: Array, offset: float) -> Array:
+    """Coefficients in [0, 1.5] of penalized logistic regressions without an intercept.
+
+    min Σ_i w_i log(1 + exp(−y_i (o + x_iᵀβ))) + |β|²/2 by projected Newton steps. A coefficient
+    below 0 would say that a log ratio misleads out of fold: then it has no part.
+
+    Args:
+        features: (J, n, C).
+        label: (n,), 1 or −1.
+        weight: (B, n), a problem for each row of it.
+        offset: log odds of label 1 where all features are 0.
+
+    Returns:
+        (J, B, C).
+    """
+    parts, _, count = features.shape
+    problems = len(weight)
+    beta = np.zeros((parts, problems, count))
+    loss = _loss(features, label, weight, offset, beta)
+    for _ in range(_STEPS):
+        log_odds = offset + beta @ features.transpose(0, 2, 1)
+        miss = weight / (1 + np.exp(np.clip(label * log_odds, -500, 500)))
+        gradient = RIDGE * beta - (miss * label) @ features
+        curvature = miss * (1 - miss / np.where(weight > 0, weight, 1))
+        hessian = np.stack(
+            [
+                [features[j].T @ (features[j] * curvature[j, b][:, None]) for b in range(problems)]
+                for j in range(parts)
+            ]
+        )
+        hessian = hessian + RIDGE * np.eye(count)
+        step = _box_step(hessian, gradient, beta)
+        size = np.ones((parts, problems))
+        moved = np.clip(beta + step, 0, LARGEST)
+        for _ in range(6):
+            trial = np.clip(beta + size[..., None] * step, 0, LARGEST)
+            tried = _loss(features, label, weight, offset, trial)
+            worse = tried > loss + 1e-9
+            if not worse.any():
+                break
+            size = np.where(worse, size / 3, size)
+        moved = np.where(worse[..., None], beta, trial)
+        gain = float((loss - np.where(worse, loss, tried)).max())
+        beta, loss = moved, np.where(worse, loss, tried)
+        if gain < 1e-4:
+            break
+    return beta
+
+
+def _loss(features: Array, label: Array, weight: Array, offset: float, beta: Array) -> Array:
+    log_odds = label * (offset + beta @ features.transpose(0, 2, 1))
+    return (np.logaddexp(0, -log_odds) * weight).sum(-1) + RIDGE / 2 * np.square(beta).sum(-1)
+
+
+def _box_step(hessian: Array, gradient: Array, beta: Array) -> Array:
+    """The step to the minimum of the quadratic model inside the box, by coordinate descent."""
+    step = np.zeros_like(beta)
+    slope = gradient.copy()
+    diagonal = np.diagonal(hessian, axis1=-2, axis2=-1)
+    for _ in range(_SWEEPS):
+        largest = 0.0
+        for index in range(beta.shape[-1]):
+            here = beta[..., index] + step[..., index]
+            moved = np.clip(here - slope[..., index] / diagonal[..., index], 0, LARGEST) - here
+            step[..., index] += moved
+            slope += hessian[..., index] * moved[..., None]
+            largest = max(largest, float(np.abs(moved).max()))
+        if largest < 1e-3:
+            break
+    return step

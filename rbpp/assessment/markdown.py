@@ -9,10 +9,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from rbpp.assessment.advice import VERDICTS, advice, missed_in_words
+from rbpp.assessment.answers import SIGNS, VERDICTS, advice, missed_in_words
 from rbpp.assessment.assessment import Assessment
 from rbpp.assessment.comparison import Comparison
-from rbpp.assessment.report import SIGNS, _to_drop
+from rbpp.assessment.report import rows_said
+from rbpp.assessment.report_rows import to_drop
 from rbpp.checks import Check
 from rbpp.display import Lines, Part, Table, Terms, View, versions
 from rbpp.wording import count
@@ -28,12 +29,11 @@ _START, _END = "<!-- rbpp: start -->", "<!-- rbpp: end -->"
 def of_assessment(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
     """The report of an assessment: verdict, steps, answers, numbers, rows and checks."""
     verdict, steps = advice(assessment)
-    drop = _to_drop(assessment)["off_task"]
-    rows = [[f"{count:,} {name}"] for name, count in assessment.settings.get("rows", {}).items()]
+    drop = to_drop(assessment)["off_task"]
     lines = [
         "## Synthetic data, assessed",
         "",
-        f"Rows: {', '.join(cell for (cell,) in rows)}",
+        f"Rows: {rows_said(assessment.settings)}",
         "",
         f"**{SIGNS[verdict][0]} {VERDICTS[verdict]}**",
         "",
@@ -91,7 +91,6 @@ def data_card(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
     """
     verdict, _ = advice(assessment)
     settings = assessment.settings
-    rows = ", ".join(f"{count:,} {name}" for name, count in settings.get("rows", {}).items())
     violated = [check.statement for check in assessment.checks if check.verdict == "violated"]
     sure = f"{count(len(assessment.checks), 'check')}, {len(violated)} violated"
     lines = [
@@ -99,7 +98,8 @@ def data_card(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
         "## How this synthetic data was assessed",
         "",
         f"{VERDICTS[verdict]} Measured with [rbpp](https://arxiv.org/abs/2410.01720) "
-        f"{versions()['rbpp']} on {rows} rows, embedded by {escaped(str(settings['embedding']))}; "
+        f"{versions()['rbpp']} on {rows_said(settings)} rows, embedded by "
+        f"{escaped(str(settings['embedding']))}; "
         f"{100 * hdi_prob:g} % intervals in round brackets, two halves of the real rows in square "
         f"ones; {sure}{': ' + escaped('; '.join(violated)) if violated else ''}.",
         "",

@@ -10,18 +10,17 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rbpp import validate
-from rbpp.assessment.mark_sheet import Sheet
+from rbpp.assessment.weighted_rows import DRAWS, Array, Draws
 from rbpp.files import written_whole
-
-Array = NDArray[np.float64]
 
 COLUMNS = ("row", "id", "text", "off_task", "digest")
 ROWS = 20
@@ -29,6 +28,8 @@ ROWS = 20
 ONE_IN_TWENTY = 0.05
 # Prior: the share at the median score is a few per cent to a half, and odds rise with the score.
 _CENTRE, _CENTRE_SPREAD, _SLOPE_SPREAD = -1.5, 2.0, 2.0
+# What may be answered in a terminal.
+_ANSWERS = {"y": "1", "yes": "1", "1": "1", "n": "0", "no": "0", "0": "0", "s": "", "skip": ""}
 _YES, _NO = {"1", "y", "yes", "true"}, {"0", "n", "no", "false"}
 # Draws at once, so that a thousand draws of a million rows fit in memory.
 _CHUNK = 50
@@ -167,10 +168,8 @@ def read_marks(
 def share_from_marks(
     score: np.ndarray,
     marks: Mapping[int, bool],
-    *,
+    draws: Draws = DRAWS,
     weights: np.ndarray | None = None,
-    num_samples: int = 1000,
-    seed: int = 0,
 ) -> MarkedShare:
     """Posterior of the share off task given marks, P(yᵢ = 1) = σ(a + b (zᵢ − m)).
 
@@ -180,9 +179,8 @@ def share_from_marks(
     Args:
         score: z of every row (n,).
         marks: row to whether it is off the task, one or more.
+        draws: of the share.
         weights: of the rows (n,), such as 1 / copies of each; 1 by default.
-        num_samples: draws of the share.
-        seed: of the draws.
 
     Raises:
         ValueError: if there are no marks, one is out of range, or a score is not finite.
@@ -195,10 +193,10 @@ def share_from_marks(
     weights = np.ones(len(score)) if weights is None else np.asarray(weights, dtype=float)
     if weights.shape != score.shape or (weights <= 0).any():
         raise ValueError(f"Expected weights above 0 of {len(score)} rows; got {weights.shape}")
-    random = np.random.default_rng([seed, 4])
-    draws, probability = _posterior(score, marks, 0.0, weights, num_samples, random)
-    wrong, _ = _posterior(score, marks, ONE_IN_TWENTY, weights, num_samples, random)
-    return MarkedShare(draws, probability, wrong)
+    random = np.random.default_rng([draws.seed, 4])
+    shares, probability = _posterior(score, marks, 0.0, weights, draws.count, random)
+    wrong, _ = _posterior(score, marks, ONE_IN_TWENTY, weights, draws.count, random)
+    return MarkedShare(shares, probability, wrong)
 
 
 def _posterior(
@@ -300,3 +298,107 @@ def _compare(what: str, cell: str | None, own: str, where: str, row: int) -> Non
 def _safe(text: str) -> str:
     """A cell that no spreadsheet takes for a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A sheet of rows to mark, as `rbpp.assessment.marks.write_sheet` wrote it.
+
+    Attributes:
+        path: of the file.
+        columns: in their order.
+        lines: by column.
+        delimiter: between cells.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    lines: tuple[dict[str, str], ...]
+    delimiter: str = ","
+
+    @classmethod
+    def read(cls, path: str | Path) -> Sheet:
+        """The sheet in a file.
+
+        Raises:
+            ValueError: if the file is no such sheet.
+            OSError: if it cannot be read.
+        """
+        name = Path(path).name
+        try:
+            content = Path(path).read_bytes().decode("utf-8-sig")
+            # Where commas are decimal signs, spreadsheets write semicolons.
+            delimiter = max(",;\t", key=content.split("\n", 1)[0].count)
+            reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter)
+            lines = tuple({key: cell or "" for key, cell in line.items() if key} for line in reader)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{name}: Expected a CSV file in UTF-8; got {error}") from None
+        columns = tuple(reader.fieldnames or ())
+        if not lines or not {"row", "off_task"} <= set(columns):
+            got = ", ".join(columns) if lines else "no rows"
+            raise ValueError(f"{name}: Expected columns row and off_task; got {got}")
+        return cls(Path(path), columns, lines, delimiter)
+
+    @property
+    def count(self) -> int:
+        """Rows that are marked."""
+        return sum(bool(line["off_task"].strip()) for line in self.lines)
+
+    @property
+    def off_task(self) -> int:
+        """Rows that are marked as off the task."""
+        return sum(line["off_task"].strip() == "1" for line in self.lines)
+
+    def marked(self, place: int, value: str) -> Sheet:
+        """The sheet with the mark of one line, written to its file."""
+        lines = list(self.lines)
+        lines[place] = {**lines[place], "off_task": value}
+        sheet = replace(self, lines=tuple(lines))
+        out = io.StringIO(newline="")
+        writer = csv.DictWriter(out, self.columns, delimiter=self.delimiter)
+        writer.writeheader()
+        writer.writerows(sheet.lines)
+        with written_whole(self.path) as aside:
+            aside.write_text(out.getvalue(), encoding="utf-8-sig", newline="")
+        return sheet
+
+
+def mark(sheet: Sheet, *, again: bool = False) -> Sheet:
+    """Ask on the terminal for every row that has no mark, and write each answer at once.
+
+    Args:
+        sheet: to fill.
+        again: ask also for rows that are marked.
+
+    Returns:
+        The sheet as far as it was filled.
+    """
+    asked = [i for i, line in enumerate(sheet.lines) if again or not line["off_task"].strip()]
+    step = 0
+    while step < len(asked):
+        line = sheet.lines[asked[step]]
+        shown = line.get("text") or line.get("id") or f"row {line['row']}"
+        number = f"{step + 1} of {len(asked)}"
+        try:
+            answer = _asked(f"\n[{number}]\n{shown}\n\noff the task? y/n, s skip, b back, q stop: ")
+        except EOFError:
+            break
+        answer = answer.strip().lower()
+        if answer in ("q", "quit"):
+            break
+        if answer in ("b", "back"):
+            step = max(0, step - 1)
+        elif answer in _ANSWERS:
+            if _ANSWERS[answer]:
+                sheet = sheet.marked(asked[step], _ANSWERS[answer])
+            step += 1
+    return sheet
+
+
+def _asked(question: str) -> str:
+    """Ask on standard error: standard output is for the result."""
+    print(question, end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        raise EOFError
+    return answer

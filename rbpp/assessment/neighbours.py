@@ -8,6 +8,8 @@ import numpy as np
 
 # Rows of a block: its distances to 10,000 rows take 20 MB.
 _BLOCK = 512
+# The quantile of distances at which two sources are matched: of rows that are covered if any are.
+_MATCHED = 0.25
 
 
 def unit_length(rows: np.ndarray) -> np.ndarray:
@@ -162,7 +164,7 @@ def _parts(
     return found
 
 
-def matched_rank(own: np.ndarray, other: np.ndarray, k: int = 5, quantile: float = 0.25) -> int:
+def matched_rank(own: np.ndarray, other: np.ndarray, k: int = 5) -> int:
     """The neighbour at which a source knows its own rows as well as another knows them at its k-th.
 
     Rows that are paraphrases of few seeds lie closer together than any two tasks do. The rank r is
@@ -173,16 +175,15 @@ def matched_rank(own: np.ndarray, other: np.ndarray, k: int = 5, quantile: float
         own: (n, D), rows whose leave-one-out distances are to serve as a null.
         other: (m, D), rows that are measured by their distance to the k-th neighbour in `own`.
         k: of the other's rows.
-        quantile: at which the two are matched; the rows that are covered if anything is.
 
     Returns:
         The rank, at least k and at most half of the rows.
     """
     k = min(k, len(own) - 1)
-    goal = float(np.quantile(kth_distance(other, own, k), quantile))
+    goal = float(np.quantile(kth_distance(other, own, k), _MATCHED))
     most = max(k, len(own) // 2)
     near = np.concatenate([np.sort(block, 1)[:, :most] for _, block in _blocks(own, own, own=True)])
-    levels = np.quantile(near, quantile, axis=0)
+    levels = np.quantile(near, _MATCHED, axis=0)
     return int(np.clip(1 + np.searchsorted(levels, goal), k, most))
 
 

@@ -55,8 +55,7 @@ from rbpp.assessment.scores import (
     score_rows,
     without_style,
 )
-
-Array = NDArray[np.float64]
+from rbpp.assessment.weighted_rows import DRAWS, Array, Draws, Sample
 
 # Part of the draws that comes from the two groups where there is no style.
 _NORMAL_PART = 0.4
@@ -64,6 +63,25 @@ _NORMAL_PART = 0.4
 # finest one tells apart this well may be style alone. Of 66 runs of 16 pairs of authors none was
 # above .84 and .91; four random projections of word counts gave .99 and over by the finest.
 _SATURATED, _STYLE_ALONE = 0.9, 0.97
+# Classes that are left out in turn, the commonest ones, and halves of each.
+_MOST_CLASSES, _HALVES = 8, 2
+
+
+@dataclass(frozen=True)
+class VectorKind:
+    """What rows are vectors of.
+
+    Attributes:
+        lexical: counts of words, as of TF-IDF, which mix style with content; no share is given
+            where the sources differ in style.
+        numbers: measurements, whose parts may overlap; *at most* is wider.
+    """
+
+    lexical: bool = False
+    numbers: bool = False
+
+
+CONTENT = VectorKind()
 
 
 @dataclass(frozen=True)
@@ -103,51 +121,43 @@ class OffTask:
 
 def off_task(
     target: np.ndarray,
-    synthetic: np.ndarray,
+    synthetic: np.ndarray | Sample,
+    draws: Draws = DRAWS,
+    kind: VectorKind = CONTENT,
     *,
     labels: np.ndarray | None = None,
-    weights: np.ndarray | None = None,
-    units: np.ndarray | None = None,
-    lexical: bool = False,
-    numbers: bool = False,
     apart: bool = False,
-    num_samples: int = 1000,
-    seed: int = 0,
 ) -> OffTask:
     """The share π of synthetic rows off the task, D_gen = (1 − π) D_style + π F.
 
     Args:
         target: rows on the task (m, D), in a representation of what they are about.
-        synthetic: rows in question (n, D).
+        synthetic: rows in question (n, D). The share is that of their weights, such as 1 / copies
+            of each; exact copies are never each other's neighbours. Rows of a unit that are alike
+            widen every interval.
+        draws: of the share; their seed is also that of the classes that are left out.
+        kind: of the rows.
         labels: classes of the target's rows (m,), for `at_most_with_classes`.
-        weights: of the synthetic rows (n,), such as 1 / copies of each; 1 by default. The share is
-            that of the weights. Exact copies are never each other's neighbours.
-        units: index of the independent unit of every synthetic row (n,), such as its prompt; by
-            default each row is one. Rows of a unit that are alike widen every interval.
-        lexical: the representation counts words, as TF-IDF does, and mixes style with content; no
-            share is given where the sources differ in style.
-        numbers: the rows are measurements, whose parts may overlap; *at most* is wider.
         apart: a share is given even where nearly no synthetic row lies among target rows, since it
             is known otherwise that the representation does not see style alone.
-        num_samples: draws of the share.
-        seed: of the draws, and of the classes that are left out.
 
     Raises:
         ValueError: if rows are not finite, of different dimensions, or fewer than 10 a source.
     """
-    target, synthetic = checked_rows(target, synthetic)
-    rows, place, weights = distinct(synthetic, checked_weights(weights, len(synthetic)))
+    made = Sample.of(synthetic)
+    target, synthetic = checked_rows(target, made.rows)
+    rows, place, weights = distinct(synthetic, checked_weights(made.weight, len(synthetic)))
     reference, _, mass = distinct(target, np.ones(len(target)))
     moved = without_style(reference, rows)
     found = score_rows(reference, moved, weights=(np.ones(len(mass)), weights))
-    tail = OFF_TASK_NUMBERS if numbers else OFF_TASK
-    design = design_effect(found.rows, of_distinct(units, place))
-    refusal = _refusal(found, lexical, apart=apart)
+    tail = OFF_TASK_NUMBERS if kind.numbers else OFF_TASK
+    design = design_effect(found.rows, of_distinct(made.unit, place))
+    refusal = _refusal(found, kind, apart)
     judged = Excess(found, tail, weights, design)
-    result = _judged(judged, refusal, place, num_samples, seed)
+    result = _judged(judged, refusal, place, draws)
     if labels is None or refusal:
         return result
-    seen = visibility(target, labels, seed=seed)
+    seen = visibility(target, labels, seed=draws.seed)
     with_classes = 1.0 if seen <= 0 else min(1.0, judged.difference / seen)
     return replace(
         result,
@@ -157,15 +167,10 @@ def off_task(
 
 
 def uncovered(
-    target: np.ndarray,
+    target: np.ndarray | Sample,
     synthetic: np.ndarray,
-    *,
-    weights: np.ndarray | None = None,
-    units: np.ndarray | None = None,
-    lexical: bool = False,
-    numbers: bool = False,
-    num_samples: int = 1000,
-    seed: int = 0,
+    draws: Draws = DRAWS,
+    kind: VectorKind = CONTENT,
 ) -> OffTask:
     """The share of target rows that the synthetic rows do not account for; rows are the target's.
 
@@ -173,37 +178,31 @@ def uncovered(
     of few seeds lie closer together than they cover.
 
     Args:
-        target: (m, D).
+        target: rows in question (m, D).
         synthetic: (n, D).
-        weights, units: of the target's rows (m,); as of `off_task`.
-        lexical, numbers, num_samples, seed: as of `off_task`.
+        draws, kind: as of `off_task`.
 
     Raises:
         ValueError: as `off_task`.
     """
-    target, synthetic = checked_rows(target, synthetic)
-    rows, place, weights = distinct(target, checked_weights(weights, len(target)))
+    asked = Sample.of(target)
+    target, synthetic = checked_rows(asked.rows, synthetic)
+    rows, place, weights = distinct(target, checked_weights(asked.weight, len(target)))
     source, _, mass = distinct(synthetic, np.ones(len(synthetic)))
     moved = without_style(rows, source)
     rank = matched_rank(moved, rows, neighbour(len(source)))
     found = score_rows(moved, rows, rank, weights=(np.ones(len(mass)), weights))
-    tail = UNCOVERED_NUMBERS if numbers else UNCOVERED
-    design = design_effect(found.rows, of_distinct(units, place))
-    judged = Excess(found, tail, weights, design)
-    return _judged(judged, _refusal(found, lexical), place, num_samples, seed)
+    tail = UNCOVERED_NUMBERS if kind.numbers else UNCOVERED
+    design = design_effect(found.rows, of_distinct(asked.unit, place))
+    return _judged(Excess(found, tail, weights, design), _refusal(found, kind), place, draws)
 
 
 def novel(
     anchors: np.ndarray,
     irrelevant: OffTask,
-    synthetic: np.ndarray,
-    *,
-    weights: np.ndarray | None = None,
-    units: np.ndarray | None = None,
-    lexical: bool = False,
-    numbers: bool = False,
-    num_samples: int = 1000,
-    seed: int = 0,
+    synthetic: np.ndarray | Sample,
+    draws: Draws = DRAWS,
+    kind: VectorKind = CONTENT,
 ) -> OffTask:
     """The share of synthetic rows on the task where the anchors have nothing.
 
@@ -214,32 +213,21 @@ def novel(
     Args:
         anchors: (a, D).
         irrelevant: of the same synthetic rows, from `off_task` with the target.
-        synthetic: (n, D).
-        weights, units, lexical, numbers, num_samples, seed: as of `off_task`.
+        synthetic, draws, kind: as of `off_task`.
 
     Raises:
         ValueError: as `off_task`; or if `irrelevant` is of other rows.
     """
-    if len(irrelevant.probability) != len(synthetic):
+    if len(irrelevant.probability) != (count := len(Sample.of(synthetic).rows)):
         raise ValueError(
-            f"Expected off-task probabilities of {len(synthetic)} synthetic rows; "
+            f"Expected off-task probabilities of {count} synthetic rows; "
             f"got {len(irrelevant.probability)}"
         )
-    foreign = off_task(
-        anchors,
-        synthetic,
-        weights=weights,
-        units=units,
-        lexical=lexical,
-        numbers=numbers,
-        # The target's comparison has told style from content.
-        apart=not irrelevant.refusal,
-        num_samples=num_samples,
-        seed=seed,
-    )
+    # The target's comparison has told style from content.
+    foreign = off_task(anchors, synthetic, draws, kind, apart=not irrelevant.refusal)
     if foreign.refusal or irrelevant.refusal:
         return refused(foreign.score, foreign.refusal or irrelevant.refusal)
-    random = np.random.default_rng([seed, 2])
+    random = np.random.default_rng([draws.seed, 2])
     off = random.choice(irrelevant.draws, len(foreign.draws))
     return OffTask(
         draws=np.maximum(0.0, foreign.draws - off),
@@ -250,19 +238,15 @@ def novel(
     )
 
 
-def visibility(
-    target: np.ndarray, labels: np.ndarray, *, draws: int = 2, most: int = 8, seed: int = 0
-) -> float:
+def visibility(target: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> float:
     """How much of a class of the task would be seen if it were foreign, v between 0 and 1.
 
     One half of the target lacks class l; the other has 20 % of it. v_l = max_t P(z > t | l) −
-    P(z > t | other classes), and v is the mean over classes and draws.
+    P(z > t | other classes), and v is the mean over classes and halves.
 
     Args:
         target: (m, D).
         labels: (m,).
-        draws: halves per class.
-        most: classes, the commonest ones.
         seed: of the halves.
 
     Raises:
@@ -273,14 +257,14 @@ def visibility(
         raise ValueError(f"Expected labels ({len(target)},); got shape {labels.shape}")
     names, counts = np.unique(labels, return_counts=True)
     order = names[np.argsort(-counts, kind="stable")]
-    common = [name for name in order[:most] if (labels == name).sum() >= LEAST_ROWS]
+    common = [name for name in order[:_MOST_CLASSES] if (labels == name).sum() >= LEAST_ROWS]
     if len(common) < 2:
         raise ValueError(f"Expected two classes of {LEAST_ROWS} rows or more; got {len(common)}")
     random = np.random.default_rng([seed, 3])
     seen = []
     for name in common:
         own, others = np.flatnonzero(labels == name), np.flatnonzero(labels != name)
-        for _ in range(draws):
+        for _ in range(_HALVES):
             others = random.permutation(others)
             half = len(others) // 2
             planted = random.permutation(own)[: max(1, half // 4)]
@@ -294,28 +278,28 @@ def visibility(
     return float(np.mean(seen)) if seen else 0.0
 
 
-def share_of(excess: Excess, num_samples: int = 1000, seed: int = 0) -> OffTask:
+def share_of(excess: Excess, draws: Draws = DRAWS) -> OffTask:
     """Posterior of the share of foreign rows from their scores, with its two ends.
 
     Args:
         excess: of the rows beyond the reference's tail.
-        num_samples: draws of the share.
-        seed: of the draws.
+        draws: of the share.
     """
     scores, weights = excess.scores, excess.weights
-    random = np.random.default_rng([seed, 1])
+    random = np.random.default_rng([draws.seed, 1])
     grid = grid_posterior(
         scores.rows,
         weights / (DESIGN_EFFECT * excess.design),
         target_rows=len(scores.reference),
         style=scores.style,
     )
-    normal = round(_NORMAL_PART * (1 - scores.style) * num_samples)
-    draws = np.concatenate([grid.draw(normal, random), excess.draws(num_samples - normal, random)])
-    share = float(draws.mean())
+    normal = round(_NORMAL_PART * (1 - scores.style) * draws.count)
+    drawn = [grid.draw(normal, random), excess.draws(draws.count - normal, random)]
+    shares = np.concatenate(drawn)
+    share = float(shares.mean())
     margin = excess.tail.margin * scores.style
     return OffTask(
-        draws=random.permutation(draws),
+        draws=random.permutation(shares),
         probability=at_share(grid.probability(scores.rows), share, weights),
         score=scores.rows,
         at_least=excess.at_least,
@@ -323,12 +307,12 @@ def share_of(excess: Excess, num_samples: int = 1000, seed: int = 0) -> OffTask:
     )
 
 
-def _refusal(scores: Scores, lexical: bool, *, apart: bool = False) -> str:
+def _refusal(scores: Scores, kind: VectorKind, apart: bool = False) -> str:
     """Why shares cannot be told from style, and what to do; empty if they can."""
     advice = (
         "use an embedding of what rows are about (--embedding-model), or mark twenty rows (--ask)"
     )
-    if lexical and scores.style > 0:
+    if kind.lexical and scores.style > 0:
         return (
             "The sources differ in style, and counts of words cannot tell style from content: "
             f"{advice}"
@@ -353,10 +337,8 @@ def refused(score: Array, refusal: str) -> OffTask:
     )
 
 
-def _judged(
-    excess: Excess, refusal: str, place: NDArray[np.int64], num_samples: int, seed: int
-) -> OffTask:
+def _judged(excess: Excess, refusal: str, place: NDArray[np.int64], draws: Draws) -> OffTask:
     """The share, or why there is none; what is found of distinct rows is said of all."""
     rows = excess.scores.rows
-    found = refused(rows, refusal) if refusal else share_of(excess, num_samples, seed)
+    found = refused(rows, refusal) if refusal else share_of(excess, draws)
     return replace(found, probability=found.probability[place], score=found.score[place])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import torch
 from rbpp.assessment.adaptation import FOLDS
 from rbpp.assessment.copies import index_of_equal
 from rbpp.assessment.entropy import entropy_of_sample
-from rbpp.assessment.weighted_rows import Array, Index
+from rbpp.assessment.sources import Representation
+from rbpp.assessment.weighted_rows import Array, Draws, Index, Sample
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.data.embed import embed
@@ -30,13 +31,7 @@ MOST_CLASSES = 16
 
 
 def paired_terms(
-    rows: Rows,
-    *,
-    chains: int,
-    draws: int,
-    compute: Compute,
-    model: str | None = None,
-    cache: Any = None,
+    rows: Rows, draws: Draws, representation: Representation, compute: Compute
 ) -> tuple[dict[str, Estimate], Check]:
     """Information of the prompt in the output, and the information gain, of a whole data set.
 
@@ -53,9 +48,9 @@ def paired_terms(
 
     Args:
         rows: with `prompt` and `output` among their paired fields.
-        chains, draws: shape of the terms.
+        draws: of the terms, whose seed is that of `compute`.
+        representation: of text.
         compute: device of the embedding model and the fits, workers, progress, seed.
-        model, cache: as for `rbpp.data.embed.embed`.
 
     Returns:
         `information_prompt_output` and `information_gain` (chain, draw) in nats, and a check; no
@@ -63,14 +58,12 @@ def paired_terms(
 
     Lieb, Proof of an entropy conjecture of Wehrl, Comm. Math. Phys. 62 (1978).
     """
-
-    values = _Coordinates(rows, compute, model, cache)
-    shape = (chains, draws)
+    values = _Coordinates(rows, representation, compute)
     sizes = {"pairs": len(rows)}
     try:
         prompt = index_of_equal(rows.paired["prompt"])
         sizes["prompts"] = int(prompt.max()) + 1
-        found, said = _terms(values, prompt, shape, compute)
+        found, said = _terms(values, prompt, draws, compute)
     except ValueError as error:
         found, said = {}, f"no ΔI and no I(p; M(p)): {error}"
     return {name: one * len(rows) for name, one in found.items()}, Check(
@@ -83,9 +76,8 @@ class _Coordinates:
     """Principal components of a paired field (n, d), in the units of the field."""
 
     rows: Rows
+    representation: Representation
     compute: Compute
-    model: str | None
-    cache: Any
 
     def __call__(self, name: str) -> Array:
         part, origin = self.rows.paired[name], f"{self.rows.origin}, {name}"
@@ -93,34 +85,28 @@ class _Coordinates:
             one = Rows(self.rows.source, origin, self.rows.ids, embedding=part)
         else:
             one = Rows(self.rows.source, origin, self.rows.ids, text=part)
-        (vectors,), _ = embed(
-            [one],
-            model=self.model if one.text is not None else None,
-            device=self.compute.device,
-            cache=self.cache,
-            seed=self.compute.seed,
-            quiet=not self.compute.progress,
-        )
+        model = self.representation.model if one.text is not None else None
+        (vectors,), _ = embed([one], replace(self.representation, model=model), self.compute)
         axes = principal_components([vectors])
         return (axes(vectors) * axes.scale)[:, :DIMENSION]
 
 
 def _terms(
-    coordinates: _Coordinates, prompt: Index, shape: tuple[int, int], compute: Compute
+    coordinates: _Coordinates, prompt: Index, draws: Draws, compute: Compute
 ) -> tuple[dict[str, Estimate], str]:
     """Per row, by what the repeats of prompts allow, and in words what that was."""
     outputs = coordinates("output")
     size = np.bincount(prompt)
     of = f"of {outputs.shape[1]} principal components of the outputs and"
-    seed = compute.spawn("pairs").seed
+    draws = replace(draws, seed=compute.spawn("pairs").seed)
     if 2 <= len(size) <= MOST_CLASSES and size.min() >= LEAST_PER_CLASS:
         said = f"{of} {len(size)} prompts, each a class"
-        return _of_given(prompt.astype(str), outputs, shape, compute, said)
+        return _of_given(prompt.astype(str), outputs, draws, compute, said)
     shared = size[prompt] > 1
     if shared.mean() >= 0.5 and (size > 1).sum() >= 2 * FOLDS:
         within, weight = _about_means(outputs, prompt)
-        gain = _entropy(within[shared], shape, seed, prompt[shared], weight[shared])
-        information = (_entropy(outputs, shape, seed, prompt) - gain).map(
+        gain = _entropy(Sample(within[shared], prompt[shared], weight[shared]), draws)
+        information = (_entropy(Sample(outputs, prompt), draws) - gain).map(
             lambda value: value.clamp_min(0)
         )
         return {"information_gain": gain, "information_prompt_output": information}, (
@@ -137,35 +123,28 @@ def _terms(
     first = np.sort(np.unique(prompt, return_index=True)[1])
     given = coordinates("prompt")[first]
     said = f"{of} {given.shape[1]} of {len(first)} distinct prompts"
-    return _of_given(given, outputs[first], shape, compute, said)
+    return _of_given(given, outputs[first], draws, compute, said)
 
 
 def _of_given(
-    given: Any, outputs: Array, shape: tuple[int, int], compute: Compute, said: str
+    given: Any, outputs: Array, draws: Draws, compute: Compute, said: str
 ) -> tuple[dict[str, Estimate], str]:
     """I(p; M(p)) of labels or coordinates of prompts, and what H(M(p)) leaves beyond it."""
+    chains, each = draws.shape
     information = mutual_information(
-        given, outputs, chains=shape[0], draws=shape[1], seed=compute.seed, compute=compute
+        given, outputs, chains=chains, draws=each, seed=compute.seed, compute=compute
     ).terms["mutual_information"]
     found = {"information_prompt_output": information}
     try:
-        entropy = _entropy(outputs, shape, compute.spawn("pairs").seed)
+        entropy = _entropy(outputs, draws)
     except ValueError as error:
         return found, f"{said}; no ΔI: {error}"
     return found | {"information_gain": entropy - information}, said
 
 
-def _entropy(
-    values: Array,
-    shape: tuple[int, int],
-    seed: int,
-    unit: Index | None = None,
-    weight: Array | None = None,
-) -> Estimate:
-    count = shape[0] * shape[1]
-    draws = max(100, count)
-    found = entropy_of_sample(values, unit=unit, weight=weight, draws=draws, seed=seed).draws
-    return exactly(torch.as_tensor(found[:count]).reshape(shape))
+def _entropy(rows: Array | Sample, draws: Draws) -> Estimate:
+    found = entropy_of_sample(rows, draws.at_least(100)).draws
+    return exactly(torch.as_tensor(found[: draws.count]).reshape(draws.shape))
 
 
 def _about_means(outputs: Array, prompt: Index) -> tuple[Array, Array]:

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln
 
+from rbpp.assessment.greedy_start import greedy_start
 from rbpp.assessment.weighted_rows import Array
 
 DEGREES_OF_FREEDOM = (np.inf, 15.0, 5.0)
+# Steps of EM after which one of two starts goes on.
+TRIAL_STEPS = 6
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def fit_mixture(
     components: int,
     generator: np.random.Generator,
     steps: int = 20,
+    greedy: bool = False,
 ) -> Mixture:
     """Fit a mixture to weighted rows by EM from k-means; ν is chosen by likelihood in each step.
 
@@ -91,15 +95,39 @@ def fit_mixture(
         components: K.
         generator: of the starting centres.
         steps: of EM.
+        greedy: from `greedy_start` too; the start that is likelier after a few steps goes on.
     """
-    dimension = rows.shape[1]
-    total = weight.sum()
-    member = _start(rows, weight, components, generator)
-    factor = np.ones_like(member)
-    nu = 15.0
-    for step in range(steps + 1):
-        mass = (member * weight).sum(1)
-        pulled = member * factor * weight
+    starts = [_start(rows, weight, components, generator)]
+    if greedy and components > 1:
+        starts.append(greedy_start(rows, weight, components, generator))
+    fits = [_Fit(rows, weight, member) for member in starts]
+    if len(fits) > 1:
+        for fit in fits:
+            for _ in range(TRIAL_STEPS):
+                fit.step()
+        steps -= TRIAL_STEPS
+    best = max(fits, key=lambda fit: fit.likelihood)
+    for _ in range(steps):
+        best.step()
+    return best.mixture()
+
+
+class _Fit:
+    """EM of one start, a step at a time."""
+
+    def __init__(self, rows: Array, weight: Array, member: Array) -> None:
+        self.rows, self.weight, self.member = rows, weight, member
+        self.factor = np.ones_like(member)
+        self.degrees_of_freedom = 15.0
+        self.likelihood = -np.inf
+
+    def mixture(self) -> Mixture:
+        """The likeliest mixture, given the memberships."""
+        rows, weight = self.rows, self.weight
+        components, dimension = len(self.member), rows.shape[1]
+        total = weight.sum()
+        mass = (self.member * weight).sum(1)
+        pulled = self.member * self.factor * weight
         means = (pulled @ rows) / np.maximum(pulled.sum(1), 1e-9)[:, None]
         centred = rows[None] - means[:, None]
         scatter = (centred * pulled[:, :, None]).transpose(0, 2, 1) @ centred
@@ -110,27 +138,28 @@ def fit_mixture(
         target = size_of[:, None, None] * within
         scales = (scatter + prior * target) / (mass + prior)[:, None, None]
         cholesky = np.linalg.cholesky(scales)
-        found = Mixture(
+        return Mixture(
             np.log((mass + 1.0) / (total + components)),
             means,
             np.linalg.inv(cholesky),
             np.log(np.diagonal(cholesky, axis1=1, axis2=2)).sum(1),
-            nu,
+            self.degrees_of_freedom,
         )
-        if step == steps:
-            break
-        squares = np.square(found.standardized(rows)).sum(-1)
+
+    def step(self) -> None:
+        """New memberships, ν and the likelihood."""
+        found, dimension = self.mixture(), self.rows.shape[1]
+        squares = np.square(found.standardized(self.rows)).sum(-1)
         shift = (found.log_weights - found.log_volume)[:, None]
-        best = -np.inf
+        self.likelihood = -np.inf
         for tried in DEGREES_OF_FREEDOM:
             joint = shift + log_kernel(squares, tried, dimension)
             marginal = log_sum_exp(joint, 0)
-            likelihood = float(weight @ marginal)
-            if likelihood > best:
-                best, nu = likelihood, tried
-                member = np.exp(joint - marginal)
-        factor = pull(squares, nu, dimension)
-    return found
+            likelihood = float(self.weight @ marginal)
+            if likelihood > self.likelihood:
+                self.likelihood, self.degrees_of_freedom = likelihood, tried
+                self.member = np.exp(joint - marginal)
+        self.factor = pull(squares, self.degrees_of_freedom, dimension)
 
 
 def _start(rows: Array, weight: Array, components: int, generator: np.random.Generator) -> Array:

@@ -24,6 +24,7 @@ from rbpp.assessment.ranking_probabilities import (
 from rbpp.assessment.ranking_sources import (
     Kind,
     Prepared,
+    PreparedSet,
     Source,
     copies_of,
     learned,
@@ -32,6 +33,7 @@ from rbpp.assessment.ranking_sources import (
 )
 from rbpp.assessment.set_scores import SetScore, score_set, set_draws
 from rbpp.assessment.stored_ranking import Stored
+from rbpp.assessment.weighted_rows import Draws
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.randomness import spawn
@@ -41,7 +43,6 @@ from rbpp.randomness import spawn
 _LABELLED_SHARE = 1 / 3
 # Sets of fewer rows do not set the equal size: all the others would be cut to nothing.
 _LEAST_EQUAL_SIZE = 50
-EQUIVALENT_NATS = 0.02
 
 
 @dataclass(frozen=True)
@@ -89,19 +90,29 @@ class Ranking:
 
 
 @dataclass(frozen=True)
-class _Drawing:
-    """How probabilities and intervals are drawn."""
+class Decision:
+    """How it is decided which set is better.
 
-    draws: int
-    hdi_prob: float
-    equivalent: float
-    discrepancy: Discrepancy | None
-    seed: int
+    Attributes:
+        hdi_prob: probability of the intervals.
+        equivalent: nats a row within which two scores make no difference in practice.
+        equivalent_share: the same for shares.
+        discrepancy: between the score and what training gives; by default that of the kind of
+            score.
+
+    Raises:
+        ValueError: if one of them is out of range.
+    """
+
+    hdi_prob: float = 0.94
+    equivalent: float = 0.02
+    equivalent_share: float = 0.02
+    discrepancy: Discrepancy | None = None
 
     def __post_init__(self) -> None:
-        validate.count("draws", self.draws, least=2)
         validate.probability("hdi_prob", self.hdi_prob)
         validate.number("equivalent", self.equivalent, least=0)
+        validate.number("equivalent_share", self.equivalent_share, least=0)
 
 
 @dataclass(frozen=True)
@@ -121,13 +132,10 @@ class _Judged:
 def rank_sets(
     sets: Mapping[str, Source],
     real: Source,
+    decision: Decision | None = None,
     *,
     stored: Stored | None = None,
     draws: int = 2000,
-    hdi_prob: float = 0.94,
-    equivalent: float = EQUIVALENT_NATS,
-    discrepancy: Discrepancy | None = None,
-    seed: int = 0,
     compute: Compute | None = None,
 ) -> Ranking:
     """Rank sets by what is learned from them about real rows, nats a row; larger is better.
@@ -142,14 +150,10 @@ def rank_sets(
     Args:
         sets: at least two, or one beside stored results.
         real: real rows of the task.
+        decision: probability of the intervals, and differences that make none in practice.
         stored: results of other sets by the same real rows, from `stored_ranking.read`.
         draws: of the Bayesian bootstrap over rows of sets and real rows.
-        hdi_prob: probability of the intervals.
-        equivalent: nats a row within which two scores make no difference in practice.
-        discrepancy: between the score and what training gives; by default that of the kind of
-            score.
-        seed: of draws and subsets.
-        compute: where it runs; one task per set.
+        compute: where it runs, one task per set, and the seed of draws and subsets.
 
     Raises:
         ValueError: naming the set, on rows that are no finite numbers, of other lengths or widths,
@@ -157,13 +161,13 @@ def rank_sets(
             `label_score.encode_labels`); on stored results of other real rows, another embedding,
             setting or kind, or of sets with these names.
     """
-    compute = Compute.of(compute, seed)
-    drawing = _Drawing(draws, hdi_prob, equivalent, discrepancy, compute.seed)
+    compute, decision = Compute.of(compute), decision or Decision()
+    drawn = Draws(validate.count("draws", draws, least=2), compute.seed)
     if stored is None:
         prepared = prepare(sets, real)
         judged = _judged(prepared, compute)
-        large = [len(rows) for rows in prepared.rows if len(rows) >= _LEAST_EQUAL_SIZE]
-        size = min(large or map(len, prepared.rows))
+        sizes = [len(one.rows) for one in prepared.sets]
+        size = min([one for one in sizes if one >= _LEAST_EQUAL_SIZE] or sizes)
     else:
         prepared = prepare(sets, real, least=1, label_names=stored.label_names)
         stored.check(prepared.kind, sets, real)
@@ -172,19 +176,19 @@ def rank_sets(
         judged = _Judged(stored.real_weights, targets, target, stored.consensus)
 
     def work(place: int) -> SetScore:
-        name = prepared.names[place] if stored else int(prepared.copies[place])
+        own = prepared.sets[place]
         return score_set(
             learner(prepared, place, judged.targets[place] if judged.targets else None),
-            len(prepared.rows[place]),
+            len(own.rows),
             size,
             judged.weights,
-            prepared.units[place],
-            spawn(compute.seed, "set", name),
+            own.units,
+            spawn(compute.seed, "set", own.name if stored else int(prepared.copies[place])),
         )
 
     new = compute.each(work, range(len(sets)), "scoring sets")
     scores = dict(zip(prepared.names, new, strict=True))
-    return _ranked(prepared, judged, scores, stored, drawing)
+    return _ranked(prepared, judged, scores, stored, decision, drawn)
 
 
 def _ranked(
@@ -192,34 +196,36 @@ def _ranked(
     judged: _Judged,
     scores: dict[str, SetScore],
     stored: Stored | None,
-    drawing: _Drawing,
+    decision: Decision,
+    drawn: Draws,
 ) -> Ranking:
     """The ranking of new sets, beside stored ones that come first."""
-    beside = {line["name"]: line for line in _beside_real_rows(prepared, drawing.seed)}
-    digests = dict(zip(prepared.names, prepared.digests, strict=True))
-    units = dict(zip(prepared.names, prepared.units, strict=True))
+    draws, seed = drawn.count, drawn.seed
+    beside = _beside_real_rows(prepared, seed)
+    digests = {one.name: one.digest for one in prepared.sets}
+    units = {one.name: one.units for one in prepared.sets}
     if stored is not None:
         scores, beside = stored.scores | scores, stored.lines | beside
         digests = stored.digests | digests
     names, weights, copies = list(scores), judged.weights, copies_of(list(digests.values()))
-    source = np.random.default_rng(spawn(drawing.seed, "real rows"))
+    source = np.random.default_rng(spawn(seed, "real rows"))
     values = np.stack([one.values for one in scores.values()])
     equal = np.stack([one.equal_values for one in scores.values()])
     score, score_equal = values @ weights, equal @ weights
     all_draws, equal_draws = _real_draws(
-        [values, equal], weights, prepared.real_units, drawing.draws, source
+        [values, equal], weights, prepared.real_units, draws, source
     )
     # Copies share the draws of the first of them: they tie in every draw.
     for copy in np.unique(copies):
         members = np.flatnonzero(copies == copy)
         name = names[members[0]]
-        own = np.random.default_rng(spawn(drawing.seed, "bootstrap", int(copy)))
+        own = np.random.default_rng(spawn(seed, "bootstrap", int(copy)))
         # Rows in another order are summed in another one.
         score[members], score_equal[members] = score[members[0]], score_equal[members[0]]
-        all_draws[members] += set_draws(scores[name], units.get(name), drawing.draws, own)
-        equal_draws[members] += own.normal(size=drawing.draws) * scores[name].equal_sd
+        all_draws[members] += set_draws(scores[name], units.get(name), draws, own)
+        equal_draws[members] += own.normal(size=draws) * scores[name].equal_sd
     distinct = np.unique(copies, return_index=True)[1]
-    discrepancy = drawing.discrepancy
+    discrepancy = decision.discrepancy
     if discrepancy is None:
         discrepancy = OF_TEXTS if prepared.kind == "texts" else Discrepancy()
     nothing = discrepancy.says_nothing
@@ -230,7 +236,7 @@ def _ranked(
     ranks = (-all_draws).argsort(0).argsort(0) + 1
     lines = []
     for place in np.argsort(-score, kind="stable"):
-        low, high = inference_data.highest_density_interval(all_draws[place], drawing.hdi_prob)
+        low, high = inference_data.highest_density_interval(all_draws[place], decision.hdi_prob)
         lines.append(
             {
                 "name": names[place],
@@ -250,7 +256,7 @@ def _ranked(
         kind=prepared.kind,
         names=names,
         lines=lines,
-        pairs=pairwise(score, all_draws, copies, between, drawing.equivalent, nothing),
+        pairs=pairwise(score, all_draws, copies, between, decision.equivalent, nothing),
         checks=ranking_checks.checks(prepared, judged.target, lines, judged.consensus),
         scores=scores,
         draws=all_draws,
@@ -259,16 +265,16 @@ def _ranked(
         target=None if judged.target is None else judged.target.numpy(),
         label_names=prepared.label_names,
         digests=digests,
-        kept=dict(zip(prepared.names, prepared.kept, strict=True)),
+        kept={one.name: one.kept for one in prepared.sets},
         consensus=judged.consensus,
         settings={
             "equal_size": max(one.size for one in scores.values()),
-            "draws": drawing.draws,
-            "hdi_prob": drawing.hdi_prob,
-            "equivalent": drawing.equivalent,
+            "draws": draws,
+            "hdi_prob": decision.hdi_prob,
+            "equivalent": decision.equivalent,
             "discrepancy_sd": float(np.sqrt(between)),
             "score_says_nothing": nothing,
-            "seed": drawing.seed,
+            "seed": seed,
         },
     )
 
@@ -302,27 +308,27 @@ def _judged(prepared: Prepared, compute: Compute) -> _Judged:
     known = prepared.real_second >= 0
     one_hot = torch.nn.functional.one_hot(prepared.real_second.clamp(min=0), classes).double()
     if bool(known.all()):
-        return _Judged(weights, [one_hot] * len(prepared.rows), one_hot)
+        return _Judged(weights, [one_hot] * len(prepared.sets), one_hot)
     if len(set(prepared.copies)) < 2:
         raise ValueError(
             "Expected labels of real rows, or sets that differ and stand in for them; "
             "got copies of one set"
         )
 
-    def predict(place: int) -> Tensor:
+    def predict(one: PreparedSet) -> Tensor:
         log_p = label_score.log_probabilities(
-            prepared.rows[place],
-            prepared.second[place],
+            one.rows,
+            one.second,
             prepared.real,
             classes,
             prior_rows=prepared.prior_rows,
         )
         return log_p.float()  # 200 sets × thousands of rows × labels stay in memory
 
-    predictions = list(compute.each(predict, range(len(prepared.rows)), "consensus"))
+    predictions = list(compute.each(predict, prepared.sets, "consensus"))
     # A set casts its generator's vote; copies cast that of the first of them.
     first = np.unique(prepared.copies, return_index=True)[1]
-    voters = [prepared.voters[first[copy]] for copy in prepared.copies]
+    voters = [prepared.sets[first[copy]].voter for copy in prepared.copies]
 
     def agreed(others: np.ndarray) -> Tensor:
         found = label_score.consensus([predictions[k] for k in others], [voters[k] for k in others])
@@ -345,14 +351,15 @@ def _judged(prepared: Prepared, compute: Compute) -> _Judged:
     )
 
 
-def _beside_real_rows(prepared: Prepared, seed: int) -> list[dict[str, Any]]:
+def _beside_real_rows(prepared: Prepared, seed: int) -> dict[str, dict[str, Any]]:
     """Rows of each set, and what as many real rows would teach, cross-fitted."""
     labels = prepared.kind == "labels"
     known = prepared.real_second >= 0 if labels else slice(None)
     real, second = prepared.real[known], prepared.real_second[known]
     most = len(real) - -(-len(real) // 5) if len(real) >= 10 else 0
     taught = {0: float("nan")}
-    for size in {min(len(rows), most) for rows in prepared.rows} - {0}:
+    sizes = {one.name: len(one.rows) for one in prepared.sets}
+    for size in {min(rows, most) for rows in sizes.values()} - {0}:
         found = real.new_empty(len(real))
         source = np.random.default_rng(seed if labels else spawn(seed, "folds"))
         for inside, outside in label_score.folds(len(real), source, size):
@@ -363,8 +370,8 @@ def _beside_real_rows(prepared: Prepared, seed: int) -> list[dict[str, Any]]:
             own = second[inside]
             found[inside] = log_p.gather(1, own[:, None])[:, 0] if labels else log_p
         taught[size] = float(found.mean())
-    sizes = [(len(rows), min(len(rows), most)) for rows in prepared.rows]
-    return [
-        {"name": name, "rows": rows, "score_of_real_rows": taught[size], "real_rows": size}
-        for name, (rows, size) in zip(prepared.names, sizes, strict=True)
-    ]
+    real_rows = {name: min(rows, most) for name, rows in sizes.items()}
+    return {
+        name: {"rows": sizes[name], "score_of_real_rows": taught[size], "real_rows": size}
+        for name, size in real_rows.items()
+    }

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from rbpp.assessment.labels import wrong_labels
+from rbpp.assessment.label_score import wrong_labels
 from rbpp.assessment.ranking_sources import MOST_GIVEN, Prepared
 from rbpp.checks import Check, Verdict
 
@@ -76,8 +76,7 @@ def unless(
 
 
 def _rows(prepared: Prepared) -> list[Check]:
-    sizes = dict(zip(prepared.names, map(len, prepared.rows), strict=True))
-    few = {name: rows for name, rows in sizes.items() if rows < _FEW_ROWS}
+    few = {one.name: len(one.rows) for one in prepared.sets if len(one.rows) < _FEW_ROWS}
     count = len(prepared.real)
     return [
         unless(
@@ -105,8 +104,8 @@ def _sizes(lines: list[dict[str, Any]]) -> Check:
 
 
 def _repeats(prepared: Prepared) -> list[Check]:
-    own = dict(zip(prepared.names, prepared.repeated, strict=True))
-    from_real = dict(zip(prepared.names, prepared.given, strict=True))
+    own = {one.name: one.repeated for one in prepared.sets}
+    from_real = {one.name: one.given for one in prepared.sets}
     groups = Counter(prepared.copies.tolist())
     copies = [n for n, c in zip(prepared.names, prepared.copies, strict=True) if groups[c] > 1]
     repeated = [n for n, share in own.items() if share > 0.1]
@@ -138,8 +137,7 @@ def _labels(prepared: Prepared, target: Tensor) -> list[Check]:
     names = prepared.label_names
     shares = target.mean(0).numpy()
     counts = {
-        name: np.bincount(labels.numpy(), minlength=len(names))
-        for name, labels in zip(prepared.names, prepared.second, strict=True)
+        one.name: np.bincount(one.second.numpy(), minlength=len(names)) for one in prepared.sets
     }
 
     def of_sets(holds: Callable[[np.ndarray], np.ndarray]) -> dict[str, list[str]]:
@@ -148,7 +146,7 @@ def _labels(prepared: Prepared, target: Tensor) -> list[Check]:
 
     lacking = of_sets(lambda own: (own == 0) & (shares > 1e-3))
     few = of_sets(lambda own: (own > 0) & (own < _FEW_OF_A_LABEL))
-    missing = {n: m for n, m in zip(prepared.names, prepared.missing, strict=True) if m}
+    missing = {one.name: one.missing for one in prepared.sets if one.missing}
     everywhere = np.sum(list(counts.values()), 0)
     foreign = [names[c] for c in np.flatnonzero((shares <= 1e-12) & (everywhere > 0))]
     unlike = {n: float(0.5 * np.abs(own / own.sum() - shares).sum()) for n, own in counts.items()}
@@ -193,14 +191,11 @@ def _disagreement(prepared: Prepared, target: Tensor) -> Check:
     statement = "the real rows do not contradict the labels"
     if len(prepared.real) < 10:
         return Check(statement, "unknown", "fewer than 10 real rows")
-    share = {
-        name: float(
-            wrong_labels(
-                rows, labels, len(prepared.label_names), prepared.real, target
-            ).probability_wrong.mean()
-        )
-        for name, rows, labels in zip(prepared.names, prepared.rows, prepared.second, strict=True)
-    }
+    classes = len(prepared.label_names)
+    share = {}
+    for one in prepared.sets:
+        found = wrong_labels(one.rows, one.second, classes, prepared.real, target)
+        share[one.name] = float(found.probability_wrong.mean())
     many = [name for name, value in share.items() if value > 0.2]
     return unless(
         statement,

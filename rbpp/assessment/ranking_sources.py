@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -41,38 +42,64 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Sources as tensors of one kind of score.
+class PreparedSet:
+    """One set: the rows of it that are scored, and what belongs to them.
 
-    `digests` are of each set's rows in any order; sets with one digest have one number in `copies`.
-    `kept` are the places of the rows of each set that are scored: those that have a label.
-    `prior_rows` and `temperature` are of `label_score.log_probabilities`. `given` is the share of
-    each set's rows that are real rows, `repeated` of those that repeat others of the set.
+    Attributes:
+        name: of the set.
+        rows: (n, d).
+        second: labels as whole numbers (n,), outputs (n, q), or nothing (n, 0).
+        units: (n,) from 0, or None.
+        voter: who casts its vote in a consensus.
+        digest: of rows, with their labels or outputs, in any order.
+        kept: places of these rows in the source: of those that have a label.
+        missing: rows without a label, which are left out.
+        given: share of these rows that are real rows.
+        repeated: share of these rows that repeat others of the set.
+    """
+
+    name: str
+    rows: Tensor
+    second: Tensor
+    units: np.ndarray | None
+    voter: str
+    digest: str
+    kept: np.ndarray
+    missing: int
+    given: float
+    repeated: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Sets and real rows as tensors of one kind of score.
+
+    `prior_rows` and `temperature` are of `label_score.log_probabilities`.
     """
 
     kind: Kind
-    names: list[str]
-    rows: list[Tensor]
-    second: list[Tensor]  # labels as whole numbers, outputs, or nothing
+    sets: list[PreparedSet]
     real: Tensor
     real_second: Tensor
-    units: list[np.ndarray | None]
     real_units: np.ndarray | None
-    voters: list[str]
-    digests: list[str]
-    copies: np.ndarray
-    kept: list[np.ndarray]
     label_names: list[str]
-    missing: list[int]
-    given: list[float]
-    repeated: list[float]
     prior_rows: float
     temperature: float
 
     @property
+    def names(self) -> list[str]:
+        """Of the sets, in the order given."""
+        return [one.name for one in self.sets]
+
+    @cached_property
+    def copies(self) -> np.ndarray:
+        """One number for all sets of one digest, (K,)."""
+        return copies_of([one.digest for one in self.sets])
+
+    @property
     def leave_nearest(self) -> bool:
         """Whether sets hold real rows, of which others may be made: for `density_score`."""
-        return max(self.given) > MOST_GIVEN
+        return max(one.given for one in self.sets) > MOST_GIVEN
 
 
 def prepare(
@@ -84,7 +111,6 @@ def prepare(
     """
     if len(sets) < least:
         raise ValueError(f"Expected {least} sets or more to rank; got {len(sets)}")
-    names, sources = list(sets), list(sets.values())
     everything = [("the real rows", real), *((f"set {n!r}", s) for n, s in sets.items())]
     rows = [_matrix(source.rows, who) for who, source in everything]
     width = rows[0].shape[1]
@@ -96,12 +122,11 @@ def prepare(
     if float((rows[0] - rows[0].mean(0)).square().sum()) == 0:
         raise ValueError("Expected real rows that differ; got copies of one row")
     units = [_units(s.units, len(x), who) for (who, s), x in zip(everything, rows, strict=True)]
-    kind = _kind(sources, real)
+    kind = _kind(list(sets.values()), real)
     names_of_labels: list[str] = []
-    missing = [0] * len(sets)
-    kept = [np.arange(len(one)) for one in rows[1:]]
+    kept = [np.arange(len(one)) for one in rows]
     second = [one.new_zeros(len(one), 0) for one in rows]
-    prior_rows, temperature = label_score.PRIOR_ROWS, 1.0
+    sharpness = label_score.PRIOR_ROWS, 1.0
     if kind == "labels":
         for (who, source), x in zip(everything, rows, strict=True):
             if source.labels is not None or source is not real:
@@ -109,19 +134,13 @@ def prepare(
         coded, real_coded, names_of_labels = label_score.encode_labels(
             {name: s.labels for name, s in sets.items()}, real.labels, label_names or None
         )
-        for place, codes in enumerate(coded):
-            kept[place] = known = np.flatnonzero(codes >= 0)
-            missing[place] = len(codes) - len(known)
+        codes = [np.full(len(rows[0]), -1) if real_coded is None else real_coded, *coded]
+        kept[1:] = [np.flatnonzero(one >= 0) for one in coded]
+        for name, known in zip(sets, kept[1:], strict=True):
             if not len(known):
-                raise ValueError(f"Expected labels in set {names[place]!r}; got missing ones alone")
-            rows[place + 1] = rows[place + 1][torch.as_tensor(known)]
-            own = units[place + 1]
-            units[place + 1] = None if own is None else _numbered(own[known])
-            coded[place] = codes[known]
-        if real_coded is None:
-            real_coded = np.full(len(rows[0]), -1)
-        second = [torch.as_tensor(codes) for codes in [real_coded, *coded]]
-        prior_rows, temperature = _sharpness(rows[0], second[0], len(names_of_labels))
+                raise ValueError(f"Expected labels in set {name!r}; got missing ones alone")
+        second = [torch.as_tensor(one[own]) for one, own in zip(codes, kept, strict=True)]
+        sharpness = _sharpness(rows[0], second[0], len(names_of_labels))
     elif kind == "outputs":
         second = [
             _matrix(source.outputs, f"outputs of {who}", column=True) for who, source in everything
@@ -132,29 +151,27 @@ def prepare(
                     f"Expected outputs of {who} of shape ({len(one)}, {second[0].shape[1]}); "
                     f"got {tuple(two.shape)}"
                 )
-    of_rows = [_row_digests(one) for one in rows]
-    digests = [_digest(*both) for both in zip(of_rows[1:], second[1:], strict=True)]
-    known_rows = set(of_rows[0])
-    return Prepared(
-        kind=kind,
-        names=names,
-        rows=rows[1:],
-        second=second[1:],
-        real=rows[0],
-        real_second=second[0],
-        units=units[1:],
-        real_units=units[0],
-        voters=[s.generator or f"set {n}" for n, s in sets.items()],
-        digests=digests,
-        copies=copies_of(digests),
-        kept=kept,
-        label_names=names_of_labels,
-        missing=missing,
-        given=[float(np.mean([one in known_rows for one in own])) for own in of_rows[1:]],
-        repeated=[1 - len(set(own)) / len(own) for own in of_rows[1:]],
-        prior_rows=prior_rows,
-        temperature=temperature,
-    )
+    real_digests = set(_row_digests(rows[0]))
+    made = []
+    for place, (name, source) in enumerate(sets.items(), 1):
+        known, unit = kept[place], units[place]
+        own = rows[place][torch.as_tensor(known)]
+        digests = _row_digests(own)
+        made.append(
+            PreparedSet(
+                name,
+                own,
+                second[place],
+                None if unit is None else _numbered(unit[known]),
+                source.generator or f"set {name}",
+                _digest(digests, second[place]),
+                known,
+                len(rows[place]) - len(known),
+                float(np.mean([one in real_digests for one in digests])),
+                1 - len(set(digests)) / len(digests),
+            )
+        )
+    return Prepared(kind, made, rows[0], second[0], units[0], names_of_labels, *sharpness)
 
 
 def _sharpness(real: Tensor, labels: Tensor, classes: int) -> tuple[float, float]:
@@ -211,11 +228,10 @@ def learned(
 
 def learner(prepared: Prepared, place: int, target: Tensor | None) -> Learn:
     """What real rows score when rows of one set, with weights, are learned from."""
-    rows, second = prepared.rows[place], prepared.second[place]
-    real = prepared.real, prepared.real_second
+    own, real = prepared.sets[place], (prepared.real, prepared.real_second)
 
     def learn(index: Tensor, weights: Tensor) -> Tensor:
-        found = learned(prepared, rows[index], second[index], real, weights)
+        found = learned(prepared, own.rows[index], own.second[index], real, weights)
         return found if target is None else label_score.row_scores(found, target)
 
     return learn

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from rbpp.assessment.copies import CopiedRows, copied_rows, same_rows
 from rbpp.assessment.marks import MarkedShare, share_from_marks
 from rbpp.assessment.neighbours import kth_distance
-from rbpp.assessment.off_task import OffTask, novel, off_task, refused, uncovered
+from rbpp.assessment.off_task import OffTask, VectorKind, novel, off_task, refused, uncovered
 from rbpp.assessment.scores import LEAST_ROWS
 from rbpp.assessment.sources import Sources
 from rbpp.assessment.style import Style, style_of
-
-Array = NDArray[np.float64]
+from rbpp.assessment.weighted_rows import DRAWS, Array, Draws
 
 # Rows of all first halves together, over which the shares of two halves are averaged.
 _REFERENCE_ROWS = 500
@@ -28,139 +27,140 @@ class Shares:
     """What is off the task, uncovered, novel and copied.
 
     Attributes:
-        draws: of every share that can be told (num_samples,), by name.
-        limits: single numbers: `NAME_at_least`, `NAME_at_most`, `copied_share`, `style_…`.
-        references: what the same numbers are for two halves of the task.
         irrelevant: of the synthetic rows.
         uncovered: of the task's rows.
+        style: of the synthetic rows.
+        same: whether the synthetic rows are the task's.
         output: of the rows before curation, or None.
         novel: of the synthetic rows, or None.
         copied: synthetic rows that repeat anchors, or None.
-        style: of the synthetic rows.
         marked: what marks say, or None.
-        same: whether the synthetic rows are the task's.
+        references: what the same numbers are for two halves of the task.
     """
 
-    draws: Mapping[str, Array]
-    limits: Mapping[str, float]
-    references: Mapping[str, float]
     irrelevant: OffTask
     uncovered: OffTask
-    output: OffTask | None
-    novel: OffTask | None
-    copied: CopiedRows | None
     style: Style
-    marked: MarkedShare | None
     same: bool
+    output: OffTask | None = None
+    novel: OffTask | None = None
+    copied: CopiedRows | None = None
+    marked: MarkedShare | None = None
+    references: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def probability(self) -> Array:
         """Of every synthetic row to be off the task (n,); nan where nothing can be said."""
         return self.irrelevant.probability if self.marked is None else self.marked.probability
 
+    @cached_property
+    def draws(self) -> dict[str, Array]:
+        """Of every share that can be told (num_samples,), by name."""
+        found = {name: one.draws for name, one in self._told.items()}
+        if self.output is not None and not self.output.refusal:
+            found["irrelevant_share_output"] = self.output.draws
+        if self.marked is not None:
+            found["irrelevant_share"] = self.marked.draws
+        return found
+
+    @cached_property
+    def limits(self) -> dict[str, float]:
+        """Single numbers: `NAME_at_least`, `NAME_at_most`, `copied_share`, `style_…`."""
+        found: dict[str, float] = {}
+        for name, one in self._told.items():
+            found |= {f"{name}_at_least": one.at_least, f"{name}_at_most": one.at_most}
+        seen, most = self.irrelevant.visibility, self.irrelevant.at_most_with_classes
+        if seen is not None and most is not None and self.marked is None:
+            found["irrelevant_share_at_most_with_classes"] = most
+        if seen is not None and most is not None and not self.uncovered.refusal:
+            divided = self.uncovered.at_most / max(seen, 1e-9)
+            found["uncovered_share_at_most_with_classes"] = min(1.0, divided)
+        if self.marked is not None:
+            low, high = np.quantile(self.marked.draws, [0.03, 0.97])
+            ends = {
+                "irrelevant_share_at_least": float(low),
+                "irrelevant_share_at_most": float(high),
+            }
+            found |= ends
+        if self.copied is not None:
+            found["copied_share"] = self.copied.copied_share
+        return found if self.same else found | _numbers_of(self.style)
+
+    @property
+    def least(self) -> dict[str, float]:
+        """Shares that either source has and the other lacks, at least."""
+        names = ("irrelevant_share", "uncovered_share")
+        return {name: self.limits.get(f"{name}_at_least", 0.0) for name in names}
+
+    @property
+    def _told(self) -> dict[str, OffTask]:
+        named = {
+            "irrelevant_share": self.irrelevant,
+            "uncovered_share": self.uncovered,
+            "novel_share": self.novel,
+        }
+        return {n: one for n, one in named.items() if one is not None and not one.refusal}
+
 
 def find_shares(
-    sources: Sources,
-    *,
-    marks: Mapping[int, bool] | None = None,
-    num_samples: int = 1000,
-    seed: int = 0,
+    sources: Sources, drawn: Draws = DRAWS, marks: Mapping[int, bool] | None = None
 ) -> Shares:
     """Shares of the synthetic source against the task.
 
     Args:
         sources: with `synthetic` and a task.
+        drawn: draws of each share.
         marks: synthetic row to whether it is off the task.
-        num_samples: draws of each share.
-        seed: of the draws.
 
     Raises:
         ValueError: if the task or the synthetic source has fewer than 10 rows.
     """
-    options: dict[str, Any] = {"num_samples": num_samples, "seed": seed}
-    kind: dict[str, Any] = {"lexical": sources.embedding.lexical, "numbers": sources.lifted}
-    task, made = sources.task, "synthetic"
-    target, rows = sources.content(task), sources.content(made)
-    same = is_same(sources, task, made)
-    of_made: dict[str, Any] = {"weights": sources.weights(made), "units": sources.units(made)}
+    kind = VectorKind(sources.embedding.lexical, sources.lifted)
+    task, made = sources.task, sources.sample("synthetic")
+    target, rows = sources.content(task), made.rows
+    same = is_same(sources, task, "synthetic")
     added, copied, marked, output = None, None, None, None
     if same:
-        irrelevant, missed = _none(len(rows), num_samples), _none(len(target), num_samples)
+        irrelevant, missed = _none(len(rows), drawn.count), _none(len(target), drawn.count)
     else:
         labels = classes_of(sources, task)
         classes = None if labels is None else np.array([label or "" for label in labels])
-        irrelevant = off_task(target, rows, labels=classes, **of_made, **kind, **options)
-        missed = _missed(sources, kind | options)
+        irrelevant = off_task(target, made, drawn, kind, labels=classes)
+        missed = _missed(sources, drawn, kind)
         if irrelevant.refusal:  # style is in the way of the other direction too
             missed = refused(missed.score, missed.refusal or irrelevant.refusal)
     if "output" in sources.names and len(sources.rows["output"]) >= LEAST_ROWS:
-        of_output: dict[str, Any] = {
-            "weights": sources.weights("output"),
-            "units": sources.units("output"),
-        }
-        output = off_task(target, sources.content("output"), **of_output, **kind, **options)
+        output = off_task(target, sources.sample("output"), drawn, kind)
     anchors = sources.content("anchor") if "anchor" in sources.names else None
     if anchors is not None and task != "anchor" and len(anchors) >= LEAST_ROWS:
-        added = novel(anchors, irrelevant, rows, **of_made, **kind, **options)
-    named = {"irrelevant_share": irrelevant, "uncovered_share": missed, "novel_share": added}
-    found = {n: one for n, one in named.items() if one is not None and not one.refusal}
-    draws = {name: one.draws for name, one in found.items()}
-    if output is not None and not output.refusal:
-        draws["irrelevant_share_output"] = output.draws
-    limits: dict[str, float] = {}
-    for name, one in found.items():
-        limits |= {f"{name}_at_least": one.at_least, f"{name}_at_most": one.at_most}
-    if irrelevant.visibility is not None and irrelevant.at_most_with_classes is not None:
-        limits["irrelevant_share_at_most_with_classes"] = irrelevant.at_most_with_classes
-        if not missed.refusal:
-            most = missed.at_most / max(irrelevant.visibility, 1e-9)
-            limits["uncovered_share_at_most_with_classes"] = min(1.0, most)
+        added = novel(anchors, irrelevant, made, drawn, kind)
     if marks:
-        weights = of_made["weights"]
-        marked = share_from_marks(irrelevant.score, marks, weights=weights, **options)
-        draws["irrelevant_share"] = marked.draws
-        low, high = np.quantile(marked.draws, [0.03, 0.97])
-        limits |= {"irrelevant_share_at_least": float(low), "irrelevant_share_at_most": float(high)}
-        limits.pop("irrelevant_share_at_most_with_classes", None)
+        marked = share_from_marks(irrelevant.score, marks, drawn, made.weight)
+    references = _references(sources, drawn)
     if anchors is not None and len(np.unique(sources.vectors["anchor"], axis=0)) >= 3:
         copied = _copied(sources, None if task == "anchor" else target)
-        limits["copied_share"] = copied.copied_share
+        if np.isfinite(copied.reference_share):
+            references["copied_share"] = copied.reference_share
     style = style_of(target.astype(np.float32), rows.astype(np.float32))
-    if not same:
-        limits |= _numbers_of(style)
-    references = _references(sources, options)
-    if copied is not None and np.isfinite(copied.reference_share):
-        references["copied_share"] = copied.reference_share
-    return Shares(
-        draws=draws,
-        limits=limits,
-        references=references,
-        irrelevant=irrelevant,
-        uncovered=missed,
-        output=output,
-        novel=added,
-        copied=copied,
-        style=style,
-        marked=marked,
-        same=same,
-    )
+    return Shares(irrelevant, missed, style, same, output, added, copied, marked, references)
 
 
-def _missed(sources: Sources, options: Mapping[str, Any]) -> OffTask:
+def _missed(sources: Sources, drawn: Draws, kind: VectorKind) -> OffTask:
     """The task's rows that the synthetic ones do not account for.
 
     So few distinct rows have no distances of their own to compare with: a row of the task is then
     covered if one of them is nearer to it than its fifth neighbour (Naeem and others, Reliable
     fidelity and diversity metrics for generative models, ICML 2020).
     """
-    target, rows = sources.content(sources.task), sources.content("synthetic")
+    asked, rows = sources.sample(sources.task), sources.content("synthetic")
     if sources.copies["synthetic"].distinct >= LEAST_ROWS:
-        return uncovered(target, rows, units=sources.units(sources.task), **options)
+        return uncovered(asked, rows, drawn, kind)
+    target = asked.rows
     near = kth_distance(target, target, min(5, len(target) - 1), own=True)
     away = kth_distance(target, rows, 1)
     apart = (away > near).astype(float)
-    random = np.random.default_rng([options["seed"], 9])
-    weights = random.standard_exponential((options["num_samples"], len(target)))
+    random = np.random.default_rng([drawn.seed, 9])
+    weights = random.standard_exponential((drawn.count, len(target)))
     return OffTask(
         draws=weights @ apart / weights.sum(1),
         probability=apart,
@@ -207,7 +207,7 @@ def halves(
     )
 
 
-def _references(sources: Sources, options: Mapping[str, Any]) -> dict[str, float]:
+def _references(sources: Sources, drawn: Draws) -> dict[str, float]:
     """Shares of one half of the task against the other, and its style.
 
     One split of a few rows may read anything from 0 to 9 %: shares are means over several.
@@ -222,7 +222,7 @@ def _references(sources: Sources, options: Mapping[str, Any]) -> dict[str, float
         if min(len(one), len(other)) < LEAST_ROWS:
             continue
         for name, compare in (("irrelevant_share", off_task), ("uncovered_share", uncovered)):
-            shares = compare(one, other, numbers=sources.lifted, **options)
+            shares = compare(one, other, drawn, VectorKind(numbers=sources.lifted))
             found[name] += [] if shares.refusal else [shares.share]
     style = style_of(target[first].astype(np.float32), target[second].astype(np.float32))
     means = {name: float(np.mean(values)) for name, values in found.items() if values}
@@ -245,7 +245,7 @@ def _copied(sources: Sources, held_out: np.ndarray | None) -> CopiedRows:
     known = {row.tobytes() for row in sources.vectors["anchor"].astype(np.float64)}
     rows = sources.vectors["synthetic"].astype(np.float64)
     exact = np.array([row.tobytes() in known for row in rows])
-    return replace(found, exact=exact, exact_share=float(exact.mean()))
+    return replace(found, exact=exact)
 
 
 def _none(rows: int, num_samples: int) -> OffTask:

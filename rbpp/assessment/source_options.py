@@ -46,6 +46,19 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
 
 def add_reading(parser: argparse._ActionsContainer, standardise: str = "auto") -> None:
     """Which columns of a table, and which split: a `rbpp.data.rows.Reading`."""
+    add_columns(parser)
+    parser.add_argument("--split", metavar="NAME", help="which of several splits of a data set")
+    parser.add_argument(
+        "--standardise",
+        choices=["auto", "yes", "no"],
+        default=standardise,
+        help="columns of a table over their standard deviation; auto: where the largest is above "
+        f"ten times the smallest ({standardise})",
+    )
+
+
+def add_columns(parser: argparse._ActionsContainer) -> None:
+    """Which columns of a table."""
     parser.add_argument(
         "--columns",
         metavar="A,B",
@@ -61,14 +74,6 @@ def add_reading(parser: argparse._ActionsContainer, standardise: str = "auto") -
         action="extend",
         default=[],
         help="columns that are left out, such as an index, ids or a label",
-    )
-    parser.add_argument("--split", metavar="NAME", help="which of several splits of a data set")
-    parser.add_argument(
-        "--standardise",
-        choices=["auto", "yes", "no"],
-        default=standardise,
-        help="columns of a table over their standard deviation; auto: where the largest is above "
-        f"ten times the smallest ({standardise})",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from rbpp import validate
 from rbpp.assessment.copies import Copies, copies_within
+from rbpp.assessment.weighted_rows import Array, Sample
 from rbpp.compute import Compute
 from rbpp.data import measurements
 from rbpp.data.embed import Embedding, embed
+from rbpp.data.embed import Representation as Representation
 from rbpp.data.moments import StreamSummary, summarise
 from rbpp.data.reduce import (
     Projection,
@@ -23,7 +25,8 @@ from rbpp.data.reduce import (
     pooled_moments,
     principal_components,
 )
-from rbpp.data.rows import Reading, Rows, read_rows
+from rbpp.data.rows import Fields as Fields
+from rbpp.data.rows import Rows, read_rows
 from rbpp.data.stream import (
     CHUNK_ROWS,
     Stream,
@@ -33,8 +36,6 @@ from rbpp.data.stream import (
     tensor_stream,
 )
 
-Array = NDArray[np.float64]
-
 ROLES = ("anchor", "target", "output", "unprompted", "synthetic")
 GENERATED = ("synthetic", "output", "unprompted")
 # Rows of each source that numbers are of: neighbours are sought among all pairs of rows.
@@ -43,58 +44,6 @@ SAMPLE_ROWS = 4_000
 _UNIT = 0.01
 # Rows at this many times their spread from a further axis lie on a sphere nearly as they lay.
 _LIFT = 3.0
-
-
-@dataclass(frozen=True)
-class Fields:
-    """Which fields of the files are read; see `rbpp.data.rows.read_rows`.
-
-    Attributes:
-        text: fields whose texts are joined.
-        embedding: field with a vector per row.
-        id: distinct ids.
-        group: generated rows with equal values are not independent.
-        label: a class of every row; files that lack it have none.
-        prompt, output: fields of generated rows whose pairs carry ΔI and I(p; M(p)); in a
-            comparison also of the reference.
-        generator: what made the rows; in a comparison, sets of one generator share one vote.
-        reading: which columns of tables, and which of several splits.
-    """
-
-    text: Sequence[str] = ()
-    embedding: str | None = None
-    id: str | None = None
-    group: str | None = None
-    label: str | None = None
-    prompt: str | None = None
-    output: str | None = None
-    generator: str | None = None
-    reading: Reading | None = None
-
-    def __post_init__(self) -> None:
-        if (self.prompt is None) != (self.output is None):
-            raise ValueError("Expected a prompt field and an output field; got one of them")
-
-    @property
-    def pairs(self) -> dict[str, str]:
-        """Fields of paired rows by name; empty where there are none."""
-        named = {"prompt": self.prompt, "output": self.output}
-        return {name: one for name, one in named.items() if one is not None}
-
-
-@dataclass(frozen=True)
-class Representation:
-    """How rows become numbers.
-
-    Attributes:
-        model: of text; see `rbpp.data.embed.embed`.
-        dimension: principal components d; `rbpp.data.reduce.dimension_rule` by default.
-        cache: folder of embeddings of a sentence-transformers model.
-    """
-
-    model: str | None = None
-    dimension: int | None = None
-    cache: Path | str | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +86,29 @@ class Sources:
     embedding: Embedding
     streams: Mapping[str, Stream] = field(default_factory=dict)
     places: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        rows: Mapping[str, Rows],
+        roles: Mapping[str, str],
+        vectors: Mapping[str, np.ndarray],
+        projection: Projection,
+        embedding: Embedding,
+    ) -> Sources:
+        """Sources whose coordinates are the principal components of their vectors."""
+        coordinates = {name: projection(one) for name, one in vectors.items()}
+        return cls(rows, roles, vectors, coordinates, projection, embedding)
+
+    def select(self, places: Mapping[str, NDArray[np.int64]]) -> Sources:
+        """The same with the rows at these places, counted from 0, of the sources that are named."""
+        rows, vectors = dict(self.rows), dict(self.vectors)
+        coordinates = dict(self.coordinates)
+        for name, place in places.items():
+            rows[name] = rows[name].select(place)
+            vectors[name] = vectors[name][place]
+            coordinates[name] = coordinates[name][place]
+        return replace(self, rows=rows, vectors=vectors, coordinates=coordinates)
 
     @property
     def names(self) -> list[str]:
@@ -208,6 +180,11 @@ class Sources:
             return self.copies[name].group
         return exact_copies(self.vectors[name]).group
 
+    def sample(self, name: str, rows: np.ndarray | None = None) -> Sample:
+        """Rows of a source, by default `content`, with their units and what each counts."""
+        content = self.content(name) if rows is None else rows
+        return Sample(content, self.units(name), self.weights(name))
+
     def chunks(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
         """Number of the first row, and vectors, of every part of all rows of a source."""
         if name not in self.streams:
@@ -248,7 +225,6 @@ def read_sources(
     *,
     roles: Mapping[str, str] | None = None,
     sampling: Sampling | None = None,
-    seed: int = 0,
     compute: Compute | None = None,
 ) -> Sources:
     """Read, embed and project sources.
@@ -259,8 +235,7 @@ def read_sources(
         representation: how rows become numbers.
         roles: of the names; by default every name is a role itself.
         sampling: read files of numbers in chunks, and keep samples of them.
-        seed: decides every random number.
-        compute: device of the embedding model, workers, progress.
+        compute: device of the embedding model, workers, progress, seed.
 
     Raises:
         ValueError: naming the source, file, row and field of bad input.
@@ -270,7 +245,7 @@ def read_sources(
     >>> found.names, found.coordinates["target"].shape
     (['target', 'synthetic'], (30, 3))
     """
-    compute = Compute.of(compute, seed)
+    compute = Compute.of(compute)
     fields, representation = fields or Fields(), representation or Representation()
     present = {name: data for name, data in given.items() if data is not None}
     roles = {name: name for name in present} if roles is None else dict(roles)
@@ -287,66 +262,39 @@ def read_sources(
         name: _read(present[name], name, roles[name], fields, roles[name] == pair_role)
         for name in names
     }
-    vectors, embedding = embed(
-        list(rows.values()),
-        model=representation.model,
-        device=compute.device,
-        cache=representation.cache,
-        seed=compute.seed,
-        mapper=compute.workers,
-        quiet=not compute.progress,
-    )
+    vectors, embedding = embed(list(rows.values()), representation, compute)
     projection = principal_components(vectors, representation.dimension)
-    return _limited(
-        Sources(
-            rows=rows,
-            roles=roles,
-            vectors=dict(zip(names, vectors, strict=True)),
-            coordinates={n: projection(v) for n, v in zip(names, vectors, strict=True)},
-            projection=projection,
-            embedding=embedding,
-        ),
-        compute,
-    )
+    named = dict(zip(names, vectors, strict=True))
+    return _limited(Sources.of(rows, roles, named, projection, embedding), compute)
 
 
 def _read(data: Any, name: str, role: str, fields: Fields, paired: bool) -> Rows:
     if isinstance(data, Rows):
         return data
-    return read_rows(
-        data,
-        role if name == role else f"version {name}",
-        text_fields=fields.text,
-        embedding_field=fields.embedding,
-        id_field=fields.id,
-        group_field=fields.group if role in GENERATED else None,
-        paired_fields=fields.pairs if paired else None,
-        label_field=fields.label,
-        reading=fields.reading,
-    )
+    if role not in GENERATED:
+        fields = replace(fields, group=None)
+    called = role if name == role else f"version {name}"
+    return read_rows(data, called, fields, paired=fields.pairs if paired else None)
 
 
 def _limited(sources: Sources, compute: Compute) -> Sources:
     """Sources with samples in place of those that have more rows than numbers are of."""
-    rows, vectors, coordinates = (
-        dict(sources.rows),
-        dict(sources.vectors),
-        dict(sources.coordinates),
-    )
-    streams, places = {}, {}
-    for name, own in sources.rows.items():
-        if len(own) <= SAMPLE_ROWS:
-            continue
-        import torch
+    import torch
 
-        random = np.random.default_rng([compute.spawn("rows", name).seed])
-        place = np.sort(random.choice(len(own), SAMPLE_ROWS, replace=False))
-        streams[name] = tensor_stream(torch.as_tensor(vectors[name]), CHUNK_ROWS)
-        places[name], rows[name] = place, own.select(place)
-        vectors[name], coordinates[name] = vectors[name][place], coordinates[name][place]
-    return replace(
-        sources, rows=rows, vectors=vectors, coordinates=coordinates, streams=streams, places=places
-    )
+    places = random_places(sources, "rows", compute)
+    whole = {name: torch.as_tensor(sources.vectors[name]) for name in places}
+    streams = {name: tensor_stream(rows, CHUNK_ROWS) for name, rows in whole.items()}
+    return replace(sources.select(places), streams=streams, places=places)
+
+
+def random_places(sources: Sources, label: str, compute: Compute) -> dict[str, NDArray[np.int64]]:
+    """Places of `SAMPLE_ROWS` rows of every source that has more, in order."""
+    places = {}
+    for name, own in sources.vectors.items():
+        if len(own) > SAMPLE_ROWS:
+            random = np.random.default_rng([compute.spawn(label, name).seed])
+            places[name] = np.sort(random.choice(len(own), SAMPLE_ROWS, replace=False))
+    return places
 
 
 def _sampled(
@@ -391,7 +339,7 @@ def _sampled(
     means = [one.mean.numpy() for one in parts]
     covariances = [one.covariance.numpy() for one in parts]
     centre, spread = pooled_moments(counts, means, covariances)
-    divisor, how = measurements.units(spread, None, (fields.reading or Reading()).standardise)
+    divisor, how = measurements.units(spread, None, fields.reading.standardise)
     samples = {name: one.sample.numpy() for name, one in summaries.items()}
     if how:
         streams = {n: scaled_stream(part, centre, divisor) for n, part in streams.items()}
@@ -399,13 +347,8 @@ def _sampled(
         means = [(mean - centre) / divisor for mean in means]
         covariances = [one / np.outer(divisor, divisor) for one in covariances]
     projection = moment_components(counts, means, covariances, representation.dimension)
-    return Sources(
-        rows=rows,
-        roles=roles,
-        vectors=samples,
-        coordinates={name: projection(part) for name, part in samples.items()},
-        projection=projection,
-        embedding=Embedding(how or "embeddings as given"),
+    return replace(
+        Sources.of(rows, roles, samples, projection, Embedding(how or "embeddings as given")),
         streams={n: s for n, s in streams.items() if summaries[n].count > len(rows[n])},
         places={n: s.place.numpy() for n, s in summaries.items() if s.count > len(rows[n])},
     )

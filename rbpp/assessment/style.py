@@ -107,9 +107,7 @@ def style_of(target: np.ndarray, synthetic: np.ndarray) -> Style:
     )
 
 
-def style_separation(
-    target: np.ndarray, synthetic: np.ndarray, scale: float = FINE
-) -> tuple[float, float]:
+def style_separation(target: np.ndarray, synthetic: np.ndarray) -> tuple[float, float]:
     """How well the fine contrast tells the near halves of two sources apart, AUC and its error.
 
     Foreign rows are not in the near half of the synthetic rows, as long as they are fewer than
@@ -118,9 +116,8 @@ def style_separation(
     Args:
         target: (m, D).
         synthetic: (n, D), after an offset or not.
-        scale: part of the pool that the contrast looks at.
     """
-    (of_target,), (of_synthetic,) = neighbour_shares(target, synthetic, (scale,))
+    (of_target,), (of_synthetic,) = neighbour_shares(target, synthetic, (FINE,))
     return near_separation(target, synthetic, of_target, of_synthetic)
 
 

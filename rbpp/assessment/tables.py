@@ -1,25 +1,31 @@
-"""An assessment as tables: by row, by component of a mixture of all rows, and by label."""
+"""An assessment as tables, by row, component and label; that of all rows also as a file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from rbpp.assessment.labels import wrong_labels
+from rbpp.assessment.answers import Likely, headline, task_name, which_rows
+from rbpp.assessment.assessment import Assessment
+from rbpp.assessment.label_score import wrong_labels
 from rbpp.assessment.log_ratio import whitened
 from rbpp.assessment.neighbours import nearest
 from rbpp.assessment.pooled_mixture import fit_mixture
 from rbpp.assessment.share_terms import Shares
 from rbpp.assessment.sources import Sources
-
-Array = NDArray[np.float64]
+from rbpp.assessment.weighted_rows import Array, Draws
+from rbpp.checks import Check, Verdict
+from rbpp.compute import Compute
+from rbpp.files import written_whole
 
 # Principal components of the mixture that the map shows.
 _DIMENSION = 8
@@ -30,6 +36,8 @@ _EXAMPLES, _KEYWORDS = 3, 6
 # A label of the task is missing from the synthetic rows below the first of these parts of its share
 # in the task, and too rare below the second.
 MISSING, RARE = 0.1, 0.5
+# More wrong labels than this share speak against the labels.
+_MOST_WRONG = 0.05
 _NEIGHBOURS = 5
 AXES = ("first principal component", "second principal component")
 # What a row that is not in the sample takes from its neighbours in it.
@@ -64,9 +72,7 @@ def default_components(rows: int) -> int:
     return min(20, max(4, rows // 40))
 
 
-def find_components(
-    sources: Sources, count: int | None, *, num_samples: int, seed: int
-) -> Components:
+def find_components(sources: Sources, count: int | None, drawn: Draws) -> Components:
     """Fit a mixture to the rows of all sources, and draw the weights that each gives it.
 
     A source's weights have a Dirichlet posterior, of a sparse prior and its independent rows.
@@ -81,23 +87,57 @@ def find_components(
         count = min(default_components(most), most)
     if not isinstance(count, int | np.integer) or not 1 <= count <= most:
         raise ValueError(f"Expected components from 1 to the {most} rows; got {count}")
-    random = np.random.default_rng([seed, 7])
+    random = np.random.default_rng([drawn.seed, 7])
     table = whitened(rows, weight)
     mixture = fit_mixture(table, weight, int(count), random)
     joint = mixture.log_joint(np.square(mixture.standardized(table)).sum(-1))
     member = np.exp(joint - logsumexp(joint, axis=0)).T
     ends = np.cumsum([len(sources.rows[name]) for name in sources.names])[:-1]
     members = dict(zip(sources.names, np.split(member, ends), strict=True))
-    drawn = []
+    weights = []
     for name, own in members.items():
         mass = own.T @ sources.weights(name)
         units = int(sources.units(name).max()) + 1
         mass = mass * min(1.0, units / mass.sum())
-        drawn.append(random.dirichlet(mass + 0.5 / len(mass), num_samples))
-    return Components(members, np.stack(drawn, 1))
+        weights.append(random.dirichlet(mass + 0.5 / len(mass), drawn.count))
+    return Components(members, np.stack(weights, 1))
 
 
-def row_table(sources: Sources, shares: Shares, components: Components) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Labels:
+    """Labels that are wrong, missing or too few among the synthetic rows.
+
+    Attributes:
+        table: one line per label: `rows`, `share`, and where the task has labels `task_share`,
+            `p_missing`, `p_too_few`; None where labels are not looked at.
+        columns: `wrong_label` and `suggested_label` of the synthetic rows, by name.
+        share_wrong: share of the labels that are wrong.
+        why: labels are not looked at.
+    """
+
+    table: pd.DataFrame | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    share_wrong: float = math.nan
+    why: str = ""
+
+    def check(self) -> Check:
+        """Whether labels are right, and none lacks or is rare."""
+        if self.table is None:
+            return Check("labels", "unknown", f"not looked at: {self.why}")
+        said = [f"{self.share_wrong:.1%} of the synthetic labels are wrong"]
+        bad = self.share_wrong > _MOST_WRONG
+        for column, word in (("p_missing", "missing"), ("p_too_few", "too few")):
+            if column in self.table:
+                names = list(self.table.loc[self.table[column] > 0.9, "label"])
+                said += [f"{word}: {', '.join(names)}"] if names else []
+                bad = bad or bool(names)
+        verdict: Verdict = "violated" if bad else "holds"
+        return Check("labels are right and all there", verdict, "; ".join(said))
+
+
+def row_table(
+    sources: Sources, shares: Shares, components: Components, labels: Labels
+) -> pd.DataFrame:
     """One line per row; see `rbpp.assessment.assessment.Assessment`."""
     parts = []
     for name in sources.names:
@@ -134,7 +174,11 @@ def row_table(sources: Sources, shares: Shares, components: Components) -> pd.Da
         parts.append(pd.DataFrame(part))
     table = pd.concat([part.astype(object) for part in parts], ignore_index=True)
     numbers = [*("off_task", "novel", "uncovered", "redundancy", "component_probability", "x", "y")]
-    return table.astype(dict.fromkeys(numbers, float) | {"component": int})
+    table = table.astype(dict.fromkeys(numbers, float) | {"component": int})
+    for name, column in labels.columns.items():
+        table[name] = None if name.startswith("suggested") else np.nan
+        table.loc[table["source"] == "synthetic", name] = column
+    return table
 
 
 def redundancy(sources: Sources, name: str) -> Array:
@@ -183,19 +227,11 @@ def component_table(sources: Sources, components: Components, rows: pd.DataFrame
     return pd.DataFrame(lines).set_index("component")
 
 
-def label_table(
-    sources: Sources, *, num_samples: int, seed: int
-) -> tuple[pd.DataFrame | None, dict[str, Any], str]:
-    """Labels that are wrong, missing or too few among the synthetic rows.
-
-    Returns:
-        One line per label: `rows`, `share`, `task_share`, `p_missing`, `p_too_few`, the latter nan
-        without labels of the task; columns `wrong_label` and `suggested_label` of the synthetic
-        rows, and the share of wrong labels; and why there is none.
-    """
+def find_labels(sources: Sources, drawn: Draws) -> Labels:
+    """Labels of the synthetic rows, beside those of the task where it has some."""
     made = sources.rows["synthetic"].labels
     if made is None or len({label for label in made if label is not None}) < 2:
-        return None, {}, "no labels of two kinds among the synthetic rows"
+        return Labels(why="no labels of two kinds among the synthetic rows")
     real = sources.rows[sources.task].labels
     names = sorted({label for label in [*made, *(real or [])] if label is not None})
     number = {name: index for index, name in enumerate(names)}
@@ -208,30 +244,26 @@ def label_table(
         real_rows = torch.as_tensor(sources.content(sources.task)[known]).double()
         real_labels = torch.tensor([number[real[i]] for i in known])
     try:
-        found = wrong_labels(vectors, labels, len(names), real_rows, real_labels, seed)
+        found = wrong_labels(vectors, labels, len(names), real_rows, real_labels, drawn.seed)
     except ValueError as error:
-        return None, {}, str(error)
+        return Labels(why=str(error))
     wrong = np.full(len(made), np.nan)
     suggested: list[str | None] = [None] * len(made)
     wrong[place] = found.probability_wrong
     for row, guess in zip(place, found.suggested, strict=True):
         suggested[row] = names[int(guess)]
     counts = np.bincount(labels.numpy(), minlength=len(names))
-    random = np.random.default_rng([seed, 8])
-    own = random.dirichlet(counts + 0.5, num_samples)
+    random = np.random.default_rng([drawn.seed, 8])
+    own = random.dirichlet(counts + 0.5, drawn.count)
     table = pd.DataFrame({"label": names, "rows": counts, "share": counts / counts.sum()})
     if real_labels is not None:
         task = np.bincount(real_labels.numpy(), minlength=len(names))
-        drawn = random.dirichlet(task + 0.5, num_samples)
+        wanted = random.dirichlet(task + 0.5, drawn.count)
         table["task_share"] = task / task.sum()
-        table["p_missing"] = (own < MISSING * drawn).mean(0)
-        table["p_too_few"] = (own < RARE * drawn).mean(0)
-    columns = {
-        "wrong_label": wrong,
-        "suggested_label": suggested,
-        "share_wrong": found.share_wrong,
-    }
-    return table, columns, ""
+        table["p_missing"] = (own < MISSING * wanted).mean(0)
+        table["p_too_few"] = (own < RARE * wanted).mean(0)
+    columns = {"wrong_label": wrong, "suggested_label": suggested}
+    return Labels(table, columns, float(found.share_wrong))
 
 
 def place_rows(
@@ -320,3 +352,77 @@ def _keywords(sources: Sources, components: Components) -> list[list[str]]:
         excess = (words.T @ column) / total - overall
         result.append([str(names[place]) for place in np.argsort(-excess)[:_KEYWORDS]])
     return result
+
+
+def write_rows(
+    path: Path | str, sources: Sources, found: Assessment, *, compute: Compute | None = None
+) -> Assessment:
+    """Write the table of all rows, whole or not at all.
+
+    A second reading gives every row outside of the samples what its neighbours in the sample have.
+
+    Args:
+        path: of the file.
+        sources: that were assessed.
+        found: their assessment.
+        compute: progress.
+
+    Returns:
+        The assessment, whose last answer counts all rows.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    compute = Compute.of(compute)
+    likely = Likely()
+    with written_whole(path) as aside, ExitStack() as stack:
+        writer = None
+        for name in compute.shown(sources.names, len(sources.names), "rows"):
+            for part in _parts(sources, found.rows, name):
+                table = pyarrow.Table.from_pandas(_typed(part), preserve_index=False)
+                writer = writer or stack.enter_context(
+                    pyarrow.parquet.ParquetWriter(aside, table.schema)
+                )
+                writer.write_table(table.cast(writer.schema))
+                if name == "synthetic":
+                    likely = likely.with_more(Likely.of(part["off_task"].to_numpy(float)))
+    if "synthetic" not in sources.places:
+        return found
+    last = which_rows(task_name(sources), likely, found.answers[0]["verdict"])
+    answers = [*found.answers[:-1], last]
+    return replace(found, answers=answers, headline=headline(answers))
+
+
+def _parts(sources: Sources, rows: pd.DataFrame, name: str) -> Iterator[pd.DataFrame]:
+    """Lines of all rows of a source, in order."""
+    sample = rows[rows["source"] == name].reset_index(drop=True)
+    if name not in sources.places:
+        yield sample
+        return
+    place = sources.places[name]
+    for start, vectors in sources.chunks(name):
+        low, high = np.searchsorted(place, [start, start + len(vectors)])
+        columns: dict[str, Any] = place_rows(sources, name, vectors, sample)
+        numbers = np.arange(start + 1, start + len(vectors) + 1).astype(str)
+        part = pd.DataFrame(
+            {column: columns.get(column) for column in sample.columns},
+            index=range(len(vectors)),
+        )
+        part["source"], part["id"] = name, numbers
+        inside = place[low:high] - start
+        own = sample.iloc[low:high]
+        for column in sample.columns:
+            # Neighbours in a sample are further than those among all rows.
+            if column != "redundancy":
+                values = np.array(part[column], dtype=object)
+                values[inside] = own[column].to_numpy(object)
+                part[column] = values
+        yield part
+
+
+def _typed(rows: pd.DataFrame) -> pd.DataFrame:
+    words = {"source", "id", "group", "copy", "copy_of", "suggested_label", "text"}
+    kinds: dict[str, Any] = {
+        name: "string" if name in words else float for name in rows.columns if name != "component"
+    }
+    return rows.astype({**kinds, "component": int})

@@ -79,14 +79,7 @@ class Versions:
             dimension,
         )
         roles = {name: name if name in ("target", "anchor") else "synthetic" for name in self.rows}
-        return Sources(
-            rows=self.rows,
-            roles=roles,
-            vectors=self.vectors,
-            coordinates={name: projection(one) for name, one in self.vectors.items()},
-            projection=projection,
-            embedding=self.embedding,
-        )
+        return Sources.of(self.rows, roles, self.vectors, projection, self.embedding)
 
     def checks(self, fields: Fields) -> list[Check]:
         """What may mislead before anything is computed."""
@@ -246,31 +239,22 @@ def _read(data: Any, name: str, fields: Fields) -> Rows:
             embedding = fields.prompt
     if is_version and fields.generator is not None:
         paired = {**paired, "generator": fields.generator}
-    return read_rows(
-        data,
-        name,
-        text_fields=text,
-        embedding_field=embedding,
-        id_field=fields.id,
-        group_field=fields.group if is_version else None,
-        paired_fields=paired,
-        label_field=fields.label if name != "anchor" else None,
-        reading=fields.reading,
+    read = replace(
+        fields,
+        text=text,
+        embedding=embedding,
+        group=fields.group if is_version else None,
+        label=fields.label if name != "anchor" else None,
     )
+    return read_rows(data, name, read, paired=paired)
 
 
 def _embedded(
     rows: Mapping[str, Rows], representation: Representation, compute: Compute
 ) -> tuple[dict[str, np.ndarray], Embedding]:
-    vectors, embedding = embed(
-        list(rows.values()),
-        model=representation.model if next(iter(rows.values())).text is not None else None,
-        device=compute.device,
-        cache=representation.cache,
-        seed=compute.seed,
-        mapper=compute.workers,
-        quiet=not compute.progress,
-    )
+    if next(iter(rows.values())).text is None:
+        representation = replace(representation, model=None)
+    vectors, embedding = embed(list(rows.values()), representation, compute)
     return dict(zip(rows, vectors, strict=True)), embedding
 
 

@@ -1,8 +1,8 @@
-"""Rows with weights and independent units, checked once: what every estimator here begins with."""
+"""Rows with weights and independent units, and draws: what every estimator here begins with."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,49 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows as they are given, and what is known of them; `weighted_rows` checks it.
+
+    Attributes:
+        rows: (n, d).
+        unit: labels (n,) of independent units, such as the prompt that a row comes from; None
+            where each row is one.
+        weight: what each row counts (n,); None where each counts 1. Copies of one row may share a
+            weight of 1.
+    """
+
+    rows: Any
+    unit: Any = None
+    weight: Any = None
+
+    @classmethod
+    def of(cls, rows: Any) -> Sample:
+        """The sample, or that of an array."""
+        return rows if isinstance(rows, cls) else cls(rows)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Independent draws of every number: how many of all chains, and what decides them."""
+
+    count: int = 1000
+    seed: int = 0
+    chains: int = 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(chain, draw)."""
+        return self.chains, self.count // self.chains
+
+    def at_least(self, count: int) -> Draws:
+        """The same, no fewer than so many."""
+        return replace(self, count=max(count, self.count))
+
+
+DRAWS = Draws()
 
 
 @dataclass(frozen=True)
@@ -48,8 +91,8 @@ class WeightedRows:
         return found / found.sum(1, keepdims=True)
 
 
-def weighted_rows(name: str, rows: Any, unit: Any = None, weight: Any = None) -> WeightedRows:
-    """Check rows, and drop those of weight 0.
+def weighted_rows(name: str, sample: Any) -> WeightedRows:
+    """Check a `Sample` or an array, and drop rows of weight 0.
 
     Raises:
         ValueError: naming the argument that is not what it has to be.
@@ -58,15 +101,19 @@ def weighted_rows(name: str, rows: Any, unit: Any = None, weight: Any = None) ->
     Traceback (most recent call last):
     ValueError: Expected first of finite numbers; got 1 that are not
     """
-    found = np.asarray(rows, dtype=np.float64)
+    sample = Sample.of(sample)
+    found = np.asarray(sample.rows, dtype=np.float64)
     if found.ndim != 2 or found.shape[1] < 1:
         raise ValueError(f"Expected {name} of shape (rows, dimensions); got shape {found.shape}")
     bad = int((~np.isfinite(found)).sum())
     if bad:
         raise ValueError(f"Expected {name} of finite numbers; got {bad} that are not")
     size = len(found)
-    weights = np.ones(size) if weight is None else np.asarray(weight, dtype=np.float64)
-    labels = np.arange(size) if unit is None else np.asarray(unit)
+    weights, labels = np.ones(size), np.arange(size)
+    if sample.weight is not None:
+        weights = np.asarray(sample.weight, dtype=np.float64)
+    if sample.unit is not None:
+        labels = np.asarray(sample.unit)
     for kind, value in (("weight", weights), ("unit", labels)):
         if value.shape != (size,):
             raise ValueError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from torch import Tensor
 from rbpp import inference_data, validate
 from rbpp.channel.checks import channel_checks
 from rbpp.channel.contrast import Contrast, contrast, prompt_shares
-from rbpp.channel.draws import Mean, bootstrap_means
 from rbpp.channel.log_probabilities import LogProbabilities, log_probabilities
 from rbpp.channel.result import (
     ALL,
@@ -27,7 +27,6 @@ from rbpp.channel.result import (
     headline,
     ignores_prompt,
 )
-from rbpp.compute import Compute
 from rbpp.estimate import SATURATION_MARGIN, Estimate, exactly
 from rbpp.randomness import spawn
 from rbpp.theory.lemmas import prompting_factor, prompting_inefficiency
@@ -37,6 +36,9 @@ LARGEST_DISTANCE = 1.0
 # Of 5 prompts intervals of 94 % held the information in 50 % of data sets of a process whose sides
 # saturate, of 10 in 88 % and more (benchmarks/log_probabilities.py).
 FEWEST_PROMPTS = 10
+_BLOCK_ELEMENTS = 2**22
+_LEAST_CONCENTRATION = 0.05
+_LEAST_FREEDOM = 3  # below, draws of t would have no mean
 
 
 def channel_information(
@@ -45,7 +47,6 @@ def channel_information(
     per_token: bool = False,
     draws: int = 1000,
     seed: int = 0,
-    compute: Compute | None = None,
 ) -> ChannelInformation:
     """ΔI, I(p; M(p)) from both sides and H(M(p)) of a model's log-probabilities.
 
@@ -70,7 +71,6 @@ def channel_information(
         per_token: show information per token; needs `tokens`.
         draws: posterior draws.
         seed: decides every random number.
-        compute: in place of `seed`.
 
     Returns:
         Terms `information_gain`, `information_prompt_output` and `entropy_output` with their
@@ -86,7 +86,6 @@ def channel_information(
     >>> round(found.terms["information_gain"].value.mean().item(), 1)
     0.4
     """
-    compute = Compute.of(compute, seed)
     validate.count("draws", draws, 2)
     data = log_prob if isinstance(log_prob, LogProbabilities) else log_probabilities(log_prob)
     if per_token and data.tokens is None:
@@ -97,7 +96,7 @@ def channel_information(
     information = torch.full((len(data), 2), math.nan).double()
     if found is not None:
         information = torch.stack([data.own - found.joint, data.own - found.marginal], -1)
-    generator = np.random.default_rng(spawn(compute.seed, "prompts"))
+    generator = np.random.default_rng(spawn(seed, "prompts"))
     statistics = _statistics(data, sets, found, information)
     means = bootstrap_means(statistics, data.prompt, draws, generator)
     place = torch.as_tensor(generator.uniform(size=(1, draws)))
@@ -110,28 +109,29 @@ def channel_information(
         "unprompted_share": None if found is None else found.mixed,
         "limit": None if found is None else found.limit,
         "draws": draws,
-        "seed": compute.seed,
+        "seed": seed,
+    }
+    idata = inference_data.make(
+        inference_data.from_estimates(terms),
+        observed_data={"surprise": -data.own, "prompt_information": information},
+        constant_data=settings,
+        dims={"surprise": ["row"], "prompt_information": ["row", "side"]},
+        coords={"side": ["lower", "upper"]},
+    )
+    row_counts = {"synthetic": len(data)} | {
+        f"{name}_{rows}{side}": int((weights > 0).sum())
+        for name in ("information_gain", "information_prompt_output")
+        for rows, weights in sets.items()
+        if rows != ALL
+        for side in ("", "_lower", "_upper", "_mcse", "_lower_mcse", "_upper_mcse")
     }
     return ChannelInformation(
-        idata=inference_data.make(
-            inference_data.from_estimates(terms),
-            observed_data={"surprise": -data.own, "prompt_information": information},
-            constant_data=settings,
-            dims={"surprise": ["row"], "prompt_information": ["row", "side"]},
-            coords={"side": ["lower", "upper"]},
-        ),
+        idata=idata,
         checks=channel_checks(data, found, information, refused),
         settings=settings,
-        headline=headline(data, information, refused),
+        headline=headline(idata, data, information, row_counts, refused),
         notes=_notes(data, found),
-        row_counts={"synthetic": len(data)}
-        | {
-            f"{name}_{rows}{side}": int((weights > 0).sum())
-            for name in ("information_gain", "information_prompt_output")
-            for rows, weights in sets.items()
-            if rows != ALL
-            for side in ("", "_lower", "_upper", "_mcse", "_lower_mcse", "_upper_mcse")
-        },
+        row_counts=row_counts,
         data=data,
         prompt_information=information,
         refused=refused,
@@ -270,3 +270,82 @@ def _notes(data: LogProbabilities, found: Contrast | None) -> tuple[str, ...]:
     if unused:
         notes.append(f"{unused} prompts have no output and no weight")
     return tuple(notes)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Σ_i w_i x_i / Σ_i w_i of values x (n,) and weights w (n,) of sum 1.
+
+    Attributes:
+        slope: (J,) what it changes by with the relative change of every prompt's weight besides.
+        share: whether values are 0 or 1.
+    """
+
+    values: Tensor
+    weights: Tensor
+    slope: Tensor | None = None
+    share: bool = False
+
+
+def bootstrap_means(
+    means: Mapping[str, Mean], prompt: Tensor, draws: int, generator: np.random.Generator
+) -> dict[str, Tensor]:
+    """Bayesian-bootstrap draws (1, draws) of every mean by name, +∞ where a value is.
+
+    Prompts are the units, drawn from a population, and all outputs of a prompt go together. Under
+    weights Dirichlet(1, …) of G prompts intervals of few of them are too short, for three reasons:
+    the variance of a mean is too small by (G − 1) / (G + 1), the variance itself is not known, and
+    rare outputs of large surprise have mostly not been seen. So weights are Dirichlet(1 − 4/G, …),
+    and draws of nats are spread around the estimate as Student's t of G − 1 degrees of freedom are
+    around a normal. benchmarks/log_probabilities.py says how often they hold the truth. A share has
+    half a prompt of each kind beside those that were seen (Jeffreys): none of ten is not surely
+    none.
+
+    A sum over prompts inside a logarithm enters to first order in the weights: drawn anew it would
+    have its bias of second order twice.
+
+    Args:
+        means: by name; a prompt weighs all of its outputs alike, in all of them.
+        prompt: (n,) prompt of every output.
+        draws: how many.
+        generator: of the weights.
+
+    Rubin, The Bayesian bootstrap, Annals of Statistics 9 (1981).
+    """
+    groups, member = torch.unique(prompt, return_inverse=True)
+    count = len(groups)
+
+    def by_group(values: Tensor) -> Tensor:
+        return torch.zeros(count, dtype=torch.float64).index_add_(0, member, values)
+
+    def finite(one: Mean) -> Tensor:
+        return torch.where(one.values.isfinite(), one.values, 0.0)
+
+    none = torch.zeros(int(prompt.max()) + 1, dtype=torch.float64)
+    parts = list(means.values())
+    top = torch.stack([by_group(finite(one) * one.weights) for one in parts], 1)
+    bottom = torch.stack([by_group(one.weights) for one in parts], 1)
+    slopes = [none if one.slope is None else one.slope for one in parts]
+    change = torch.stack([slope[groups] for slope in slopes], 1)
+    share = torch.tensor([one.share for one in parts])
+    concentration = max(1 - 4 / count, _LEAST_CONCENTRATION)
+    step = max(1, _BLOCK_ELEMENTS // count)
+    found = []
+    for start in range(0, draws, step):
+        size = min(step, draws - start)
+        weight = torch.as_tensor(generator.standard_gamma(concentration, (size, count)))
+        scale = count / weight.sum(-1, keepdim=True)
+        # Of few prompts a weight can underflow, and a set of rows may have no other.
+        weight = (weight * scale).clamp_min(1e-12)
+        halves = generator.standard_gamma(concentration / 2, (2, size, 1))
+        unseen = torch.as_tensor(halves) * scale / count * share
+        ratio = (weight @ top + unseen[0]) / (weight @ bottom + unseen.sum(0))
+        found.append(ratio + (weight - 1) @ change)
+    drawn = torch.cat(found)
+    freedom = max(count - 1, _LEAST_FREEDOM)
+    wider = torch.as_tensor((freedom / generator.chisquare(freedom, (draws, 1))) ** 0.5)
+    centre = top.sum(0) / bottom.sum(0)
+    drawn = torch.where(share, drawn, centre + wider * (drawn - centre))
+    endless = [bool((one.values.isinf() & (one.weights > 0)).any()) for one in parts]
+    drawn[:, endless] = torch.inf
+    return {name: drawn[None, :, place] for place, name in enumerate(means)}

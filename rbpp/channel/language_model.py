@@ -110,7 +110,7 @@ def of_transformers(model: Any, tokenizer: Any, *, chat: Chat = "auto") -> Langu
     model.eval()
     templated = getattr(tokenizer, "chat_template", None) is not None
     if chat == "yes" and not templated:
-        raise ValueError("Expected a tokenizer with a chat template for --chat yes; got none")
+        raise ValueError("Expected a tokenizer with a chat template for chat='yes'; got none")
     use_chat = templated and chat != "no"
     config = model.config.get_text_config()
     keeps = "logits_to_keep" in inspect.signature(model.forward).parameters

@@ -155,7 +155,7 @@ def log_probabilities(
         raise ValueError(
             "Expected every output to be possible under its own prompt; got log-probability −∞ in "
             f"{_listed(impossible)}: it was not drawn from this distribution, as of a text outside "
-            "its nucleus (leave_out_impossible, --leave-out-impossible, goes on without)"
+            "its nucleus (leave_out_impossible=True goes on without)"
         )
     chosen = [None if one is None else torch.as_tensor(one[possible]) for one in vectors]
     of_tokens, unprompted, entropies, was_kept = chosen

@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,10 @@ from rbpp.data.table import Table
 
 # What some servers write for a token whose log-probability they do not give.
 _NOT_GIVEN = -9999.0
+
+
+class _LineError(ValueError):
+    """What is wrong with a line, whose place `read_pairs` adds."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Pair:
     own: str | None
     log_prob: float
     tokens: int | None
-    place: str
+    place: str = ""
     kept: bool | None = None
 
 
@@ -65,15 +69,19 @@ def read_pairs(table: Table) -> Iterator[Pair]:
     for index in range(len(table)):
         record = {name: table.columns[name][index] for name in names}
         place = table.place(index)
+        said = {name: value for name, value in record.items() if value is not None}
+        said = _custom(said.get("custom_id")) | said
+        kept = truth(said.get("kept"), place)
         try:
-            yield from list(_pairs_of(record, place))
+            found = list(_pairs_of(record, said))
+        except _LineError as error:
+            raise ValueError(f"{place}: {error}") from error
         except Exception as error:  # an answer of another form ends in whatever Python raises
-            if isinstance(error, ValueError) and str(error).startswith(place):
-                raise
             raise ValueError(
                 f"{place}: Expected an output under a prompt, as a server answers; got another "
                 f"form ({type(error).__name__}: {' '.join(str(error).split())[:80]})"
             ) from error
+        yield from (replace(pair, place=place, kept=kept) for pair in found)
 
 
 def of_pairs(
@@ -169,36 +177,32 @@ def _agreed(group: Sequence[Pair], field: str, what: str) -> Any:
     return found
 
 
-def _pairs_of(record: Mapping[str, Any], place: str) -> Iterator[Pair]:
-    said = {name: value for name, value in record.items() if value is not None}
-    said = _custom(said.get("custom_id")) | said
-    answer = _answer(record, place)
+def _pairs_of(record: Mapping[str, Any], said: Mapping[str, Any]) -> Iterator[Pair]:
+    answer = _answer(record)
     if "output" in said:
-        yield _scored(said, "prompt" in record or "prompt" in said, answer, place)
+        yield _scored(said, "prompt" in record or "prompt" in said, answer)
         return
     prompt = said.get("prompt_id", said.get("prompt", said.get("custom_id")))
     if prompt is None:
-        raise ValueError(
-            f"{place}: Expected the name of the prompt (prompt, prompt_id or custom_id), or of an "
+        raise _LineError(
+            "Expected the name of the prompt (prompt, prompt_id or custom_id), or of an "
             f"output that was scored (output); got {', '.join(said)}"
         )
     name = _name(prompt)
-    generated = list(_generated(answer, place))
+    generated = list(_generated(answer))
     if not generated:
-        raise ValueError(
-            f"{place}: Expected log-probabilities of what was generated (choices or outputs, with "
+        raise _LineError(
+            f"Expected log-probabilities of what was generated (choices or outputs, with "
             f"logprobs); got {', '.join(answer)}"
         )
-    kept = truth(said.get("kept"), place)
     for index, values in generated:
-        total = _sum(values, place)
-        yield Pair(f"{name}/{index}", name, name, total, len(values) or None, place, kept)
+        yield Pair(f"{name}/{index}", name, name, _sum(values), len(values) or None)
 
 
-def _scored(said: Mapping[str, Any], names_prompt: bool, answer: Any, place: str) -> Pair:
+def _scored(said: Mapping[str, Any], names_prompt: bool, answer: Any) -> Pair:
     if not names_prompt:
-        raise ValueError(
-            f"{place}: Expected `prompt`, the name of the prompt that output {said['output']!r} "
+        raise _LineError(
+            f"Expected `prompt`, the name of the prompt that output {said['output']!r} "
             "was scored under, or null; got none"
         )
     output = _name(said["output"])
@@ -206,38 +210,35 @@ def _scored(said: Mapping[str, Any], names_prompt: bool, answer: Any, place: str
     own = said.get("own")
     if isinstance(own, bool):
         own = prompt if own else None
-    kept = truth(said.get("kept"), place)
     values: list[float | None]
     if "log_prob" in said:
         tokens = said.get("tokens")
-        values = [_number(said["log_prob"], place)]
-        count = None if tokens is None else int(_number(tokens, place))
+        values = [_number(said["log_prob"])]
+        count = None if tokens is None else int(_number(tokens))
     else:
-        values = _tail(_prompt_values(answer, place), said, place)
+        values = _tail(_prompt_values(answer), said)
         count = len(values)
-    return Pair(
-        output, prompt, None if own is None else _name(own), _sum(values, place), count, place, kept
-    )
+    return Pair(output, prompt, None if own is None else _name(own), _sum(values), count)
 
 
-def _tail(values: list[float | None], said: Mapping[str, Any], place: str) -> list[float | None]:
+def _tail(values: list[float | None], said: Mapping[str, Any]) -> list[float | None]:
     """The values of the output's tokens, which are the last ones."""
     before, count = said.get("prompt_tokens"), said.get("output_tokens")
     if before is None and count is None:
-        raise ValueError(
-            f"{place}: Expected prompt_tokens or output_tokens, which say where the output begins "
+        raise _LineError(
+            f"Expected prompt_tokens or output_tokens, which say where the output begins "
             f"among {len(values)} tokens; got neither"
         )
     start = int(before) if before is not None else len(values) - int(count or 0)
     if not 0 <= start < len(values) or (count is not None and len(values) - start != int(count)):
-        raise ValueError(
-            f"{place}: Expected an output behind {start} tokens of the prompt"
+        raise _LineError(
+            f"Expected an output behind {start} tokens of the prompt"
             f"{'' if count is None else f', of {count} tokens'}; got {len(values)} tokens in all"
         )
     return values[start:]
 
 
-def _answer(record: Mapping[str, Any], place: str) -> Mapping[str, Any]:
+def _answer(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """The record of the answer: inside `response` and `body` of a batch, or the record itself."""
     found: Any = record
     for name in ("response", "body"):
@@ -247,28 +248,28 @@ def _answer(record: Mapping[str, Any], place: str) -> Mapping[str, Any]:
     error = record.get("error") or found.get("error")
     status = (record.get("response") or {}) if isinstance(record.get("response"), Mapping) else {}
     if error or int(status.get("status_code") or 200) != 200:
-        raise ValueError(f"{place}: Expected an answer; got the error {str(error or status)[:80]}")
+        raise _LineError(f"Expected an answer; got the error {str(error or status)[:80]}")
     return found
 
 
-def _generated(answer: Mapping[str, Any], place: str) -> Iterator[tuple[int, list[float | None]]]:
+def _generated(answer: Mapping[str, Any]) -> Iterator[tuple[int, list[float | None]]]:
     """Index and log-probabilities of every output that was generated."""
     for position, choice in enumerate(_list(answer.get("choices"))):
         logprobs = choice.get("logprobs")
         if not isinstance(logprobs, Mapping):
-            raise ValueError(
-                f"{place}: Expected `logprobs` in every choice; got none: ask the server for them"
+            raise _LineError(
+                "Expected `logprobs` in every choice; got none: ask the server for them"
             )
         yield int(choice.get("index", position)), _of_choice(logprobs)
     for position, one in enumerate(_list(answer.get("outputs"))):
         steps, index = one.get("logprobs"), int(one.get("index", position))
         if steps is not None and len(steps):
-            yield index, _of_steps(steps, one.get("token_ids"), place)
+            yield index, _of_steps(steps, one.get("token_ids"))
         elif one.get("cumulative_logprob") is not None:
             yield index, [one["cumulative_logprob"]]
         else:
-            raise ValueError(
-                f"{place}: Expected logprobs or cumulative_logprob of every output; got none: ask "
+            raise _LineError(
+                "Expected logprobs or cumulative_logprob of every output; got none: ask "
                 "for them (SamplingParams(logprobs=0))"
             )
 
@@ -280,7 +281,7 @@ def _of_choice(logprobs: Mapping[str, Any]) -> list[float | None]:
     return list(_list(logprobs.get("token_logprobs")))
 
 
-def _prompt_values(answer: Mapping[str, Any], place: str) -> list[float | None]:
+def _prompt_values(answer: Mapping[str, Any]) -> list[float | None]:
     """Log-probabilities of the tokens that went in; the first one has none."""
     choices = _list(answer.get("choices"))
     inside = choices[0] if choices else {}
@@ -288,24 +289,23 @@ def _prompt_values(answer: Mapping[str, Any], place: str) -> list[float | None]:
         steps = holder.get("prompt_logprobs")
         if steps is not None and len(steps):
             ids = holder.get("prompt_token_ids", answer.get("prompt_token_ids"))
-            return _of_steps(steps, ids, place)
+            return _of_steps(steps, ids)
     logprobs = inside.get("logprobs")
     if not isinstance(logprobs, Mapping) or not len(_list(logprobs.get("token_logprobs"))):
-        raise ValueError(
-            f"{place}: Expected prompt_logprobs, or logprobs of an echo (echo=True); got "
-            f"{', '.join(answer)}"
+        raise _LineError(
+            f"Expected prompt_logprobs, or logprobs of an echo (echo=True); got {', '.join(answer)}"
         )
     values = _of_choice(logprobs)
     generated = int((answer.get("usage") or {}).get("completion_tokens") or 0)
     if values[0] is not None:
-        raise ValueError(
-            f"{place}: Expected an echo of the prompt, whose first token has no log-probability; "
+        raise _LineError(
+            "Expected an echo of the prompt, whose first token has no log-probability; "
             "got those of generated tokens (echo=True asks for the prompt's)"
         )
     return values[: len(values) - generated]
 
 
-def _of_steps(steps: Any, ids: Any, place: str) -> list[float | None]:
+def _of_steps(steps: Any, ids: Any) -> list[float | None]:
     """Of vLLM's steps, each {token: {"logprob": …}, …}, the value of the token that is there."""
     found: list[float | None] = []
     for position, step in enumerate(steps):
@@ -318,30 +318,29 @@ def _of_steps(steps: Any, ids: Any, place: str) -> list[float | None]:
         elif len(known) == 1:
             (one,) = known.values()
         else:
-            raise ValueError(
-                f"{place}: Expected one token at position {position}, or token ids that say which; "
+            raise _LineError(
+                f"Expected one token at position {position}, or token ids that say which; "
                 f"got {len(known)} tokens: ask for logprobs=0 (prompt_logprobs=0)"
             )
         found.append(one.get("logprob") if isinstance(one, Mapping) else one)
     return found
 
 
-def _sum(values: Sequence[float | None], place: str) -> float:
+def _sum(values: Sequence[float | None]) -> float:
     if not len(values):
-        raise ValueError(f"{place}: Expected tokens of an output; got none")
+        raise _LineError("Expected tokens of an output; got none")
     total = 0.0
     for position, value in enumerate(values):
         if value is None or value == _NOT_GIVEN:
-            raise ValueError(
-                f"{place}: Expected the log-probability of every token of the output; got "
+            raise _LineError(
+                f"Expected the log-probability of every token of the output; got "
                 f"{'none' if value is None else f'{value:g}, which stands for none,'} of token "
                 f"{position}"
             )
-        number = _number(value, place)
+        number = _number(value)
         if math.isnan(number) or number > 1e-4:
-            raise ValueError(
-                f"{place}: Expected log-probabilities of at most 0; got {number:g} of token "
-                f"{position}"
+            raise _LineError(
+                f"Expected log-probabilities of at most 0; got {number:g} of token {position}"
             )
         total += number
     return total
@@ -373,9 +372,9 @@ def _name(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _number(value: Any, place: str) -> float:
+def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise ValueError(f"{place}: Expected a number; got {str(value)[:40]!r}")
+        raise _LineError(f"Expected a number; got {str(value)[:40]!r}")
     return float(value)
 
 

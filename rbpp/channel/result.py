@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rbpp import display, inference_data, wording
 from rbpp.channel.log_probabilities import LogProbabilities
-from rbpp.display import DEFAULT_VIEW, Part, Units, View
+from rbpp.display import DEFAULT_VIEW, Part, View
 from rbpp.inference_data import InferenceData
 from rbpp.result import Result
 from rbpp.sentences import trust
@@ -135,7 +135,8 @@ class ChannelInformation(Result):
         heading = f"Information in {view.units} per {per}: {outputs} of {prompts}"
         if data.tokens is not None:
             heading += f", {wording.count(int(data.tokens.sum()), 'token')}"
-        words = headline(data, self.prompt_information, self.refused, view.units)
+        information = self.prompt_information
+        words = headline(self.idata, data, information, self.row_counts, self.refused, view)
         return (f"{heading}.", *words, trust(self.checks))
 
     def _body(self, view: View) -> list[Part]:
@@ -162,25 +163,35 @@ def _set_of(name: str) -> str:
 
 
 def headline(
-    data: LogProbabilities, information: Tensor, refused: str, units: Units = "nats"
+    idata: InferenceData,
+    data: LogProbabilities,
+    information: Tensor,
+    row_counts: Mapping[str, int],
+    refused: str,
+    view: View = DEFAULT_VIEW,
 ) -> tuple[str, ...]:
-    """What an output has, in words; its prompt's information is (n, 2), in nats."""
-    factor = 1 / math.log(2) if units == "bits" else 1.0
+    """What an output has, with its interval, in words; its prompt's information is (n, 2), in nats.
+
+    The information of a prompt reaches from the low end of its lower side to the high end of its
+    upper one.
+    """
+    shown = display.convert(idata, view.units, row_counts)
+    table = inference_data.term_table(shown, view.hdi_prob)
+    gain = wording.term_quantity("information_gain", table)
     surprise = -data.own
-    first = f"An output under its prompt (ΔI): {factor * float(surprise.mean()):.4g} {units}"
+    first = f"An output under its prompt (ΔI): {gain} {view.units}"
     if data.tokens is not None:
-        each = factor * float(surprise.sum() / data.tokens.sum())
-        first += f", {each:.3g} a token"
+        factor = 1 / math.log(2) if view.units == "bits" else 1.0
+        first += f", {factor * float(surprise.sum() / data.tokens.sum()):.3g} a token"
     first += "."
     if bool(information.isnan().any()):
         return first, "Under no other prompt, nor without one: what prompts say is not known."
-    lower, upper = (factor * information.mean(0)).tolist()
-    ends = f"{lower:.4g} to {upper:.4g}" if math.isfinite(upper) else f"at least {lower:.4g}"
+    told = wording.term_quantity("information_prompt_output", table)
     ignored = int(ignores_prompt(information[:, 1]).sum())
     determined = int(determined_by_prompt(surprise, information[:, 1]).sum())
     return (
         first,
-        f"Its prompt says {ends} {units} of it.",
+        f"Its prompt says {told} {view.units} of it.",
         *([f"I(p; M(p)) has its sides and no value: {refused}."] if refused else []),
         f"Of {len(surprise)} outputs {ignored} ignore their prompt; {determined} are all but "
         "determined by it, as copies are.",

@@ -104,7 +104,7 @@ def _table(data: Any, what: str) -> Table:
     return table
 
 
-def _field(table: Table, name: str | None, usual: Sequence[str], option: str) -> Sequence[Any]:
+def _field(table: Table, name: str | None, usual: Sequence[str], argument: str) -> Sequence[Any]:
     if name is not None:
         return list(fields.column(table, name)[1])
     for choice in usual:
@@ -112,12 +112,12 @@ def _field(table: Table, name: str | None, usual: Sequence[str], option: str) ->
             return list(table.columns[choice])
     raise ValueError(
         f"{table.origin}: Expected one of the fields {', '.join(usual)}, or the name of another "
-        f"({option}); got {', '.join(table.columns)}"
+        f"({argument}); got {', '.join(table.columns)}"
     )
 
 
 def _prompts(table: Table, name: str | None) -> list[Any]:
-    values = _field(table, name, _PROMPT_FIELDS, "--text-field")
+    values = _field(table, name, _PROMPT_FIELDS, "text_field=…")
     wanted = lambda value: isinstance(value, str) or chat.are_turns(value)  # noqa: E731
     _refuse_others(table, values, wanted, "a prompt, text or chat messages")
     return [
@@ -145,7 +145,7 @@ def _texts(table: Table, name: str | None) -> list[str | None]:
         and "token_ids" in table.columns
     ):
         return [None] * len(table)
-    values = list(_field(table, name, _OUTPUT_FIELDS, "--output-field"))
+    values = list(_field(table, name, _OUTPUT_FIELDS, "output_field=…"))
     _refuse_others(table, values, lambda value: isinstance(value, str), "the text of an output")
     return values
 
@@ -157,7 +157,7 @@ def _own(table: Table, name: str | None, prompts: list[Any], origin: str) -> lis
         if len(table) != count:
             raise ValueError(
                 f"{table.origin}: Expected an output of every prompt, in order, or the name of the "
-                f"field with the prompt of each (--own-field); got {len(table)} outputs of "
+                f"field with the prompt of each (own_field=…); got {len(table)} outputs of "
                 f"{count} prompts"
             )
         return list(range(count))

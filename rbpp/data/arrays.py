@@ -40,7 +40,7 @@ def read_arrays(file: SourceFile, field: str | None = None) -> Table:
     lengths = {name: len(array) for name, array in arrays.items() if array.ndim}
     if len(set(lengths.values())) != 1 or len(lengths) != len(arrays):
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        way = ": name one with --embedding-field" if len(arrays) > 1 else ""
+        way = ": name one with embedding=…" if len(arrays) > 1 else ""
         refuse(file.name, "arrays with one first axis, the rows", f"{shapes or 'none'}{way}")
     return Table(file.name, dict(arrays), range(1, next(iter(lengths.values())) + 1))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rbpp.data.delimited import as_numbers
+from rbpp.data.table import ANY, Reading
 
 # Categories have few values, each of them often.
 FEW_CATEGORIES, MOST_CATEGORIES, LONGEST_CATEGORY, LEAST_ROWS = 20, 100, 60, 8
@@ -142,7 +143,7 @@ def classes(values: np.ndarray) -> str | None:
     return f"a label of {len(found)} values" if counted or len(found) <= _ANY_CLASSES else None
 
 
-def refuse_no_measurements(origin: str, matrix: np.ndarray) -> None:
+def refuse_no_measurements(origin: str, matrix: np.ndarray, reading: Reading = ANY) -> None:
     """Refuse an array one of whose columns counts the rows, or holds ids or a label.
 
     Raises:
@@ -158,8 +159,7 @@ def refuse_no_measurements(origin: str, matrix: np.ndarray) -> None:
         if what is None and whole[place] and whole.sum() == 1:
             what = classes(column)
         if what is not None:
+            way = reading.way_out(f"column {place + 1}", ["column 1", "column 2"])
             raise ValueError(
-                f"{origin}, column {place + 1}: Expected measurements; got {what} "
-                f"(--ignore 'column {place + 1}' leaves it out, --columns 'column 1,column 2' "
-                "reads those two)"
+                f"{origin}, column {place + 1}: Expected measurements; got {what} {way}"
             )

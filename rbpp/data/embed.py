@@ -9,18 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rbpp.compute import Compute
 from rbpp.data import embedding_model, measurements
 from rbpp.data.rows import Rows, refuse_absent
 from rbpp.data.source_files import refuse
 from rbpp.data.static_embedding import DEFAULT, POTION, static_embedding
-from rbpp.progress import progress
-
-if TYPE_CHECKING:
-    from rbpp.threads import Map
 
 # Latent semantic dimensions kept of TF-IDF: neighbourhoods are sharper in 100 than in 30 (1,000
 # code tasks with 5 % role-play among them against 1,000 without: area under the ROC curve of the
@@ -42,6 +38,25 @@ LEXICAL = "tfidf"
 # word of a template, and what share of a row they are. Of English instructions and answers 0.1 to
 # 0.4 are words that 80 % of the rows have.
 _LOOKED_AT, _LEAST_ROWS, _IN_ALL, _TEMPLATE = 300, 40, 0.8, 0.7
+
+
+@dataclass(frozen=True)
+class Representation:
+    """How rows become numbers.
+
+    Attributes:
+        model: of text: `"wordllama"`, the default, `"potion-base-8M"` or a folder of a model2vec
+            model (see `rbpp.data.static_embedding`); `"tfidf"`, TF-IDF and truncated SVD, fitted on
+            the rows of all sources together; or a sentence-transformers model, a folder or the name
+            of one on the hub.
+        dimension: principal components d; `rbpp.data.reduce.dimension_rule` by default.
+        cache: folder of embeddings of a sentence-transformers model, keyed by text and model; by
+            default `$XDG_CACHE_HOME/rbpp/embeddings`.
+    """
+
+    model: str | None = None
+    dimension: int | None = None
+    cache: Path | str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,28 +83,16 @@ class Embedding:
 
 def embed(
     sources: Sequence[Rows],
-    *,
-    model: str | None = None,
-    device: str = "cpu",
-    cache: Path | str | None = None,
-    seed: int = 0,
-    mapper: Map = map,
-    quiet: bool = False,
+    representation: Representation | None = None,
+    compute: Compute | None = None,
 ) -> tuple[list[np.ndarray], Embedding]:
     """Vectors (n, D) of the rows of every source, and how they were made.
 
     Args:
         sources: all with text, or all with embeddings.
-        model: of text: `"wordllama"`, the default, `"potion-base-8M"` or a folder of a model2vec
-            model (see `rbpp.data.static_embedding`); `"tfidf"`, TF-IDF and truncated SVD, fitted on
-            the rows of all sources together; or a sentence-transformers model, a folder or the name
-            of one on the hub.
-        device: where the model runs.
-        cache: folder of the model's embeddings, keyed by text and model; by default
-            `$XDG_CACHE_HOME/rbpp/embeddings`.
-        seed: of the randomised SVD.
-        mapper: over shards of text that a model embeds, such as that of a cluster.
-        quiet: no progress bar.
+        representation: the model of text and its cache; principal components come later.
+        compute: where the model runs, workers over shards of text, progress, and the seed of the
+            randomised SVD.
 
     Raises:
         ValueError: if some sources have text and some embeddings, embeddings differ in dimension,
@@ -100,6 +103,8 @@ def embed(
         UserWarning: if rows are longer than the model reads, or are mostly one template, which
             TF-IDF then reads in place of the default.
     """
+    representation = representation or Representation()
+    model = representation.model
     refuse_absent(sources)
     notes = "".join(f"; {note}" for rows in sources for note in rows.notes)
     with_text = [rows for rows in sources if rows.text is not None]
@@ -130,13 +135,13 @@ def embed(
         vectors, embedding = _static(texts, model)
         return vectors, replace(embedding, how=embedding.how + notes)
     if model == LEXICAL:
-        vectors, how = _latent_semantics(texts, seed)
+        vectors, how = _latent_semantics(texts, Compute.of(compute).seed)
         for rows, part in zip(sources, vectors, strict=True):
             if np.abs(part - part[0]).max() < 1e-9:
                 got = f"{len(rows)} that cannot be told apart by theirs"
                 refuse(f"{rows.origin} ({rows.source})", "rows that share words with others", got)
         return vectors, Embedding(how + notes, text=True, lexical=True)
-    found = _by_model(texts, model, device, cache, mapper, quiet=quiet)
+    found = _by_model(texts, model, representation.cache, Compute.of(compute))
     how = f"sentence-transformers {model}"
     for rows, (_, cut) in zip(sources, found, strict=True):
         if cut.any():
@@ -186,21 +191,15 @@ def _static(
 
 
 def _by_model(
-    texts: Sequence[list[str]],
-    model: str,
-    device: str,
-    cache: Path | str | None,
-    mapper: Map,
-    *,
-    quiet: bool,
+    texts: Sequence[list[str]], model: str, cache: Path | str | None, compute: Compute
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Vectors of every source, and which of its rows are cut."""
     mark = embedding_model.fingerprint(model)
-    work = partial(embedding_model.encode, model=model, mark=mark, device=device)
+    work = partial(embedding_model.encode, model=model, mark=mark, device=compute.device)
 
     def encode(distinct: list[str]) -> np.ndarray:
         shards = [distinct[first : first + _SHARD] for first in range(0, len(distinct), _SHARD)]
-        return np.concatenate(list(progress(mapper(work, shards), len(shards), "embedding", quiet)))
+        return np.concatenate(list(compute.each(work, shards, "embedding")))
 
     try:
         return [embedding_model.cached(text, mark, cache, encode) for text in texts]

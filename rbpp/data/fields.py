@@ -113,8 +113,8 @@ def labels(
                     refuse(
                         table.place(index, name),
                         "distinct ids",
-                        f"{label!r} as in {where}: name another with --id-field, or mark rows that "
-                        f"belong together with --group-field {name}",
+                        f"{label!r} as in {where}: name another with id=…, or mark rows that "
+                        f"belong together with group={name!r}",
                     )
                 label = f"{label}#{len(ids) + 1}"  # one of a group: its place makes it distinct
             seen[label] = (table, index)
@@ -164,7 +164,7 @@ def refuse_digits(table: Table, name: str) -> None:
         refuse(
             f"{table.origin}, field {name!r}",
             "text, or numbers in a layout that is known",
-            f"{digits[0][:40]!r} (write numbers as CSV or .npy, or name --text-field {name})",
+            f"{digits[0][:40]!r} (write numbers as CSV or .npy, or name text={name!r})",
         )
 
 

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from rbpp.data import columnar
@@ -24,10 +23,13 @@ _SPLITS = set(
     "eval evaluation holdout heldout".split()
 )
 _SPLIT_COLUMNS = {"split", "subset", "partition", "set"}
+_TRUTHS = {"true", "false", "yes", "no", "0", "1"}
 # Parts of words by which files are splits where they differ in nothing else, as mytrain and mytest.
 _SPLIT_PARTS = re.compile(
     "train(?:ing)?|test(?:ing)?|valid(?:ation)?|holdout|dev|eval|tr|te|val|ts"
 )
+# What distilabel saves beside the steps of a pipeline.
+_BESIDE = {"artifacts", "distiset_configs"}
 # Files that describe a data set, beside it.
 _DESCRIPTIONS = {"dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json"}
 # Bytes of each of three parts by which a copy of a file is known.
@@ -179,7 +181,7 @@ def _of_split(place: object, files: Sequence[Path], split: str | None) -> list[P
         refuse(
             place,
             "one data set",
-            f"the splits {', '.join(named)}{others}: choose one with --split {named[0]}, or give "
+            f"the splits {', '.join(named)}{others}: choose one with split={named[0]!r}, or give "
             "its files",
         )
     _refuse_twice(place, files)
@@ -253,8 +255,8 @@ def of_split(tables: Sequence[Table], split: str | None) -> list[Table]:
         refuse(
             tables[0].origin,
             "one data set",
-            f"the splits {', '.join(found)} in the field {name!r}: choose one with --split "
-            f"{found[0]}, or read all with --ignore {quote(name)}",
+            f"the splits {', '.join(found)} in the field {name!r}: choose one with "
+            f"split={found[0]!r}, or read all with ignore={name!r}",
         )
     if split is not None and split not in found:
         refuse(tables[0].origin, f"one of the splits {', '.join(found)}", split)
@@ -294,11 +296,8 @@ def _splits_in(name: str, values: Sequence[Iterable[Any]]) -> list[str]:
     return list(found) if asked and truths else []
 
 
-_TRUTHS = {"true", "false", "yes", "no", "0", "1"}
-
-
 def _choose(folder: Path, names: Sequence[str]) -> str:
-    return f"give {folder / names[0]} or another of them, or --split {names[0]}"
+    return f"give {folder / names[0]} or another of them, or split={names[0]!r}"
 
 
 def _inner(folder: Path, inner: Sequence[Path], split: str | None) -> Found:
@@ -326,7 +325,3 @@ def _inner(folder: Path, inner: Sequence[Path], split: str | None) -> Found:
         got = f"{which} {', '.join(holding[:6])}: give {folder.name}/{holding[0]}"
         refuse(folder, "a folder with data files", got)
     refuse(folder, "a folder with data files", "none")
-
-
-# What distilabel saves beside the steps of a pipeline.
-_BESIDE = {"artifacts", "distiset_configs"}

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from shlex import quote
-from typing import Literal, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
 from rbpp.data import column_kinds
 from rbpp.data.delimited import as_numbers
 from rbpp.data.source_files import refuse
-from rbpp.data.table import Table
+from rbpp.data.table import ANY, Reading, Standardise, Table
 
-Standardise = Literal["auto", "yes", "no"]
 # Largest over smallest standard deviation from which units decide, and not what is measured.
 LARGEST_RATIO = 10.0
 # An array with more columns is taken for embeddings, unless one holds this share of the variance.
@@ -28,21 +26,21 @@ _LEAST_OTHERS, _FAR_MARK = 8, 5.0
 
 
 def number_columns(
-    table: Table, chosen: Sequence[str] = (), labels: Collection[str | None] = ()
+    table: Table, reading: Reading = ANY, labels: Collection[str | None] = ()
 ) -> tuple[list[str], list[np.ndarray], dict[str, list[str]]]:
     """Names and values (n,) of the columns of numbers, and the columns of categories.
 
     Args:
         table: of named columns.
-        chosen: the columns to read, which the user says are measurements; empty for all, of which
-            each is looked at for being none.
+        reading: with the columns to read, which the user says are measurements; without any all
+            are read, and each is looked at for being none.
         labels: columns that are ids or groups.
 
     Raises:
         ValueError: naming a column that is no measurement (an index, ids, a label), or the row
             that holds neither a number nor a category.
     """
-    names, numbers = [], []
+    names, numbers, chosen = [], [], reading.columns
     categories: dict[str, list[str]] = {}
     for name in chosen or [name for name in table.columns if name not in labels]:
         values = table.columns[name]
@@ -52,29 +50,25 @@ def number_columns(
                 index = name in table.indices
                 what = column_kinds.other_than_measured(name, found, values, index=index)
                 if what is not None:
-                    _refuse_column(table, name, what)
+                    _refuse_column(table, name, what, reading)
             names.append(name)
             numbers.append(found)
         elif column_kinds.are_categories(values):
             categories[name] = ["" if value is None else str(value) for value in values]
         else:
-            got = f"{str(values[found])[:40]!r} (--ignore {quote(name)} leaves the column out)"
+            got = f"{str(values[found])[:40]!r} {reading.way_out(name)}"
             refuse(table.place(found, name), "a number", got)
     if not chosen and not categories:
         whole = [place for place, one in enumerate(numbers) if (one == np.round(one)).all()]
         if len(whole) == 1 < len(numbers) and (what := column_kinds.classes(numbers[whole[0]])):
-            _refuse_column(table, names[whole[0]], what)
+            _refuse_column(table, names[whole[0]], what, reading)
     return names, numbers, categories
 
 
-def _refuse_column(table: Table, name: str, what: str) -> NoReturn:
+def _refuse_column(table: Table, name: str, what: str, reading: Reading) -> NoReturn:
     others = [other for other in table.columns if other != name]
-    refuse(
-        f"{table.origin}, field {name!r}",
-        "measurements",
-        f"{what} (--ignore {quote(name)} leaves it out, --columns {','.join(others[:3])}"
-        f"{',…' if len(others) > 3 else ''} names what to read)",
-    )
+    way = reading.way_out(name, others[:3])
+    refuse(f"{table.origin}, field {name!r}", "measurements", f"{what} {way}")
 
 
 class FarRow(NamedTuple):
@@ -210,7 +204,7 @@ def units(
         name = names[constant[0]]
         raise ValueError(
             f"Expected columns that vary; got {name!r} with the same number in every row "
-            f"(--ignore {quote(name)} leaves it out)"
+            f"{ANY.way_out(name)}"
         )
     varying = np.delete(spread, constant)
     ratio = varying.max() / varying.min() if len(varying) else 1.0
@@ -254,7 +248,7 @@ def encoded(
         if len(values) < 2:
             raise ValueError(
                 f"Expected columns that vary; got {name!r} with the same word in every row "
-                f"(--ignore {quote(name)} leaves it out)"
+                f"{ANY.way_out(name)}"
             )
         one_hot = np.eye(len(values))[index] - share
         blocks.append(one_hot / np.sqrt(1 - np.square(share).sum()))

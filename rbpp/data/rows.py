@@ -4,47 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from shlex import quote
 from typing import Any
 
 import numpy as np
 
-from rbpp import validate
 from rbpp.data import chat, column_kinds, fields, folders, measurements
 from rbpp.data.delimited import as_numbers
-from rbpp.data.measurements import Standardise
 from rbpp.data.read import Table, read_tables
 from rbpp.data.source_files import refuse
+from rbpp.data.table import Fields as Fields
+from rbpp.data.table import Reading as Reading
+from rbpp.data.table import Standardise
 
 # Covariances are sums of squares.
 _LARGEST = 1e150
 _LOOKED_AT = 200
 _PLACE = re.compile(r"column [1-9]\d*")
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What of a table is read, and which of several.
-
-    Attributes:
-        columns: the columns that are coordinates; without them all but those that cannot be.
-        ignore: columns that are left out.
-        split: which of several splits of a folder or a `DatasetDict`.
-        numbers_only: refuse columns of categories, for which a density has no place.
-        standardise: columns over their standard deviation in all sources: `"auto"`, where the
-            largest is above ten times the smallest; or `"yes"`, `"no"`.
-    """
-
-    columns: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    split: str | None = None
-    numbers_only: bool = False
-    standardise: Standardise = "auto"
-
-    def __post_init__(self) -> None:
-        validate.choice("standardise", self.standardise, ("auto", "yes", "no"))
 
 
 @dataclass(frozen=True)
@@ -115,33 +92,15 @@ class Rows:
 
 
 def read_rows(
-    data: Any,
-    source: str,
-    *,
-    text_fields: Sequence[str] = (),
-    embedding_field: str | None = None,
-    id_field: str | None = None,
-    group_field: str | None = None,
-    paired_fields: dict[str, str] | None = None,
-    label_field: str | None = None,
-    reading: Reading | None = None,
+    data: Any, source: str, asked: Fields | None = None, *, paired: Mapping[str, str] | None = None
 ) -> Rows:
     """Rows of one source from a file, a folder or a Python object (see `read_tables`).
 
     Args:
         data: what to read.
         source: the role of these rows.
-        text_fields: fields whose texts are joined in this order, one below the other. A name may
-            be a path into nested records, `instances.0.input`, may give alternatives,
-            `output|response`, of which the first that the file has is taken, and may name a role
-            of chat records, `messages.user`; `messages` is all that user and model say. With
-            neither text nor embedding named, the file's only text field or its numbers are taken.
-        embedding_field: the field that holds a vector per row.
-        id_field: the field that holds distinct ids; without it `id` where every row has one.
-        group_field: the field whose equal values mark rows that are not independent.
-        paired_fields: further fields to read, by the name under which they are returned.
-        label_field: the field with a class of every row; rows may lack it.
-        reading: which columns of a table, and which of several splits.
+        asked: which fields are read.
+        paired: further fields to read, by the name under which they are returned.
 
     Raises:
         ValueError: naming file, row and field: no rows, all rows identical, a missing field (with
@@ -151,9 +110,10 @@ def read_rows(
     >>> read_rows([{"id": "a", "text": "one"}, {"id": "b", "text": "two"}], "anchor").ids
     ['a', 'b']
     """
-    if isinstance(text_fields, str):  # one name is a sequence of names, of a letter each
-        text_fields = [text_fields]
-    reading = reading or Reading()
+    asked = asked or Fields()
+    # One name is a sequence of names, of a letter each.
+    text_fields: Sequence[str] = [asked.text] if isinstance(asked.text, str) else asked.text
+    embedding_field, reading = asked.embedding, asked.reading
     found = read_tables(data, split=reading.split, array=embedding_field)
     whole = [_split_array(table, reading) for table in found if len(table)]
     absent = frozenset(reading.ignore).difference(*(table.columns for table in whole))
@@ -179,26 +139,28 @@ def read_rows(
             "Expected text fields or an embedding field or columns; got both "
             f"{named[0]} and {named[1]}"
         )
-    excluded = {id_field or "id", group_field, label_field, *(paired_fields or {}).values()}
+    labels = {asked.id or "id", asked.group, asked.label}
     if not named:
-        text_fields, embedding_field = _only_field(tables[0], excluded)
-    ids, groups = fields.labels(tables, id_field, group_field)
+        excluded = {*labels, *(paired or {}).values()}
+        text_fields, embedding_field = _only_field(tables[0], excluded, reading)
+    ids, groups = fields.labels(tables, asked.id, asked.group)
     rows = Rows(source, origin, ids, groups=groups)
     if text_fields:
         texts = [value for table in tables for value in fields.texts(table, text_fields)]
         rows = replace(rows, text=texts, roles=fields.roles(tables[0], text_fields))
     elif embedding_field is not None:
         matrix = _joined(tables, [_vectors(t, *fields.column(t, embedding_field)) for t in tables])
-        column_kinds.refuse_no_measurements(origin, matrix)
+        column_kinds.refuse_no_measurements(origin, matrix, reading)
         rows = replace(rows, embedding=matrix)
     else:
-        rows = _of_columns(rows, tables, {id_field or "id", group_field, label_field}, reading)
-    if label_field is not None:
-        rows = replace(rows, labels=fields.classes(tables, label_field))
+        rows = _of_columns(rows, tables, labels, reading)
+    if asked.label is not None:
+        rows = replace(rows, labels=fields.classes(tables, asked.label))
     _refuse_identical(rows, f"{origin} ({source})")
-    paired = {name: _paired(tables, path) for name, path in (paired_fields or {}).items()}
+    beside = {name: _paired(tables, path) for name, path in (paired or {}).items()}
     notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
-    return replace(rows, paired=paired, notes=notes, standardise=reading.standardise, absent=absent)
+    how = reading.standardise
+    return replace(rows, paired=beside, notes=notes, standardise=how, absent=absent)
 
 
 def refuse_absent(sources: Sequence[Rows]) -> None:
@@ -234,7 +196,9 @@ def _split_array(table: Table, reading: Reading) -> Table:
     return replace(table, columns={f"column {n}": column for n, column in enumerate(array.T, 1)})
 
 
-def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | None]:
+def _only_field(
+    table: Table, named: set[str | None], reading: Reading
+) -> tuple[list[str], str | None]:
     """The field to read where the user named none and only one can be meant."""
     columns = {name: values for name, values in table.columns.items() if name not in named}
     first = {
@@ -255,7 +219,7 @@ def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | 
     kinds = [name for name in others if column_kinds.are_categories(columns[name])]
     for name in words:
         if name in table.indices:
-            got = f"a saved index (--ignore {quote(name)} leaves it out)"
+            got = f"a saved index {reading.way_out(name)}"
             refuse(f"{table.origin}, field {name!r}", "text or measurements", got)
     if numbers and not vectors and not talks and others == kinds:
         return [], None
@@ -268,7 +232,7 @@ def _only_field(table: Table, named: set[str | None]) -> tuple[list[str], str | 
         return [*words, *talks], None
     refuse(
         table.origin,
-        "the name of a text field (--text-field), vectors (--embedding-field) or --columns",
+        "the name of a text field (text=…), vectors (embedding=…) or columns=…",
         f"none, and the file has {fields.listed(table.columns)}",
     )
 
@@ -284,12 +248,10 @@ def _of_columns(
         missing = [name for name in reading.columns if name not in table.columns]
         if missing:
             fields.column(table, missing[0])  # says which is the closest
-        found, numbers, kinds = measurements.number_columns(table, reading.columns, labels)
+        found, numbers, kinds = measurements.number_columns(table, reading, labels)
         if kinds and reading.numbers_only:
             name, values = next(iter(kinds.items()))
-            others = ",".join(found[:3])
-            way = f"(--ignore {quote(name)} leaves it out, --columns {others} names columns)"
-            got = f"{values[0][:40]!r} {way}"
+            got = f"{values[0][:40]!r} {reading.way_out(name, found[:3])}"
             refuse(table.place(0, name), "a number", got)
         if not parts:
             names, categories = found, {name: [] for name in kinds}

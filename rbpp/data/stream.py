@@ -7,6 +7,7 @@ Arrow files, the latter also as `datasets` writes them, and folders of these.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,9 @@ SUFFIXES = (".npy", ".parquet", ".arrow", ".feather")
 # From here on rows are streamed: as float64, with what a fit keeps of them, they take several times
 # the bytes of the file.
 STREAM_BYTES = 2**30
+# Of a digest: files up to this size are read whole; of larger ones as many bytes, evenly spread,
+# and the time of the last change.
+_WHOLE, _BLOCK = 2**28, 2**20
 
 
 def tensor_stream(rows: Tensor, chunk_rows: int) -> Stream:
@@ -317,3 +321,26 @@ def _rows(values: np.ndarray, path: Path, start: int) -> Tensor:
     if not finite.all():
         refuse(f"{path}, row {start + int(np.argmin(finite))}", "finite numbers", "others")
     return torch.from_numpy(values)
+
+
+def data_digest(files: Iterable[Path]) -> str:
+    """A digest of the contents of files, in order.
+
+    >>> data_digest([]) == data_digest([])
+    True
+    """
+    found = hashlib.blake2b(digest_size=16)
+    for path in files:
+        about = path.stat()
+        found.update(f"{path.name} {about.st_size}\n".encode("utf-8", "surrogateescape"))
+        with path.open("rb") as stream:
+            if about.st_size <= _WHOLE:
+                while block := stream.read(_BLOCK):
+                    found.update(block)
+                continue
+            found.update(f"{about.st_mtime_ns}\n".encode())
+            blocks = _WHOLE // _BLOCK
+            for place in range(blocks):
+                stream.seek(place * (about.st_size - _BLOCK) // (blocks - 1))
+                found.update(stream.read(_BLOCK))
+    return found.hexdigest()

@@ -1,12 +1,98 @@
-"""A table of named columns, which every format is read to."""
+"""A table of named columns, which every format is read to, and what of it is read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+
+from rbpp import validate
+
+Standardise = Literal["auto", "yes", "no"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What of a table is read, and which of several.
+
+    Attributes:
+        columns: the columns that are coordinates; without them all but those that cannot be.
+        ignore: columns that are left out.
+        split: which of several splits of a folder or a `DatasetDict`.
+        numbers_only: refuse columns of categories, for which a density has no place.
+        standardise: columns over their standard deviation in all sources: `"auto"`, where the
+            largest is above ten times the smallest; or `"yes"`, `"no"`.
+        instead: what a reader who cannot choose columns does about one that is no measurement.
+    """
+
+    columns: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    split: str | None = None
+    numbers_only: bool = False
+    standardise: Standardise = "auto"
+    instead: str = ""
+
+    def __post_init__(self) -> None:
+        validate.choice("standardise", self.standardise, ("auto", "yes", "no"))
+
+    def way_out(self, name: str, others: Sequence[str] = ()) -> str:
+        """What to do about a column that is no measurement, in brackets.
+
+        Arguments are written as `rbpp.run_options.name_option` finds them, which names options.
+
+        >>> Reading().way_out("id", ["height", "weight"])
+        "(ignore='id' leaves it out, columns='height,weight' names what to read)"
+        """
+        if self.instead:
+            return f"({self.instead})"
+        named = f", columns={','.join(others)!r} names what to read" if others else ""
+        return f"(ignore={name!r} leaves it out{named})"
+
+
+ANY = Reading()
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Which fields of the files are read; see `rbpp.data.rows.read_rows`.
+
+    Attributes:
+        text: fields whose texts are joined in this order, one below the other. A name may be a path
+            into nested records, `instances.0.input`, may give alternatives, `output|response`, of
+            which the first that the file has is taken, and may name a role of chat records,
+            `messages.user`; `messages` is all that user and model say. With neither text nor
+            embedding named, the file's only text field or its numbers are taken.
+        embedding: field with a vector per row.
+        id: distinct ids; without it `id` where every row has one.
+        group: generated rows with equal values are not independent.
+        label: a class of every row; files that lack it have none.
+        prompt, output: fields of generated rows whose pairs carry ΔI and I(p; M(p)); in a
+            comparison also of the reference.
+        generator: what made the rows; in a comparison, sets of one generator share one vote.
+        reading: which columns of tables, and which of several splits.
+    """
+
+    text: Sequence[str] = ()
+    embedding: str | None = None
+    id: str | None = None
+    group: str | None = None
+    label: str | None = None
+    prompt: str | None = None
+    output: str | None = None
+    generator: str | None = None
+    reading: Reading = ANY
+
+    def __post_init__(self) -> None:
+        if (self.prompt is None) != (self.output is None):
+            raise ValueError("Expected a prompt field and an output field; got one of them")
+
+    @property
+    def pairs(self) -> dict[str, str]:
+        """Fields of paired rows by name; empty where there are none."""
+        named = {"prompt": self.prompt, "output": self.output}
+        return {name: one for name, one in named.items() if one is not None}
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ PRIOR_NONE = 0.5
 PRIOR_ROWS = 12.0
 # Logits of difference over which that prior falls to 1 / e.
 SHIFT_SCALE = 2.0
-# Gibbs sweeps between kept draws.
-THINNING = 4
+# Gibbs sweeps between kept draws, and draws thrown away before, each of as many sweeps.
+THINNING, WARM_UP = 4, 100
 # A quasi-binomial row may count as at most this many times its fine-tunes.
 LARGEST_GAIN = 50.0
 
@@ -46,9 +46,7 @@ class RowLosses:
     none: Tensor
 
 
-def row_losses(
-    data: Supersample, *, draws: int, warm_up: int = 100, generator: torch.Generator
-) -> RowLosses:
+def row_losses(data: Supersample, *, draws: int, generator: torch.Generator) -> RowLosses:
     """Draws of every row's mean losses by Gibbs sampling.
 
     Losses between 0 and C count as what random rounding to 0 or C makes of them, which keeps their
@@ -58,7 +56,6 @@ def row_losses(
     Args:
         data: the supersample.
         draws: draws kept.
-        warm_up: draws thrown away before, each as many sweeps as a kept one.
         generator: source of randomness.
     """
     counts = _row_counts(data)
@@ -70,7 +67,7 @@ def row_losses(
     rows = len(row_of)
     weights = prior / prior.sum()
     kept, none = [], []
-    for step in range((warm_up + draws) * THINNING):
+    for step in range((WARM_UP + draws) * THINNING):
         kernel = _choose(evidence * weights, row_of, generator)
         counted = torch.bincount(kernel, minlength=len(same)).to(torch.float64)
         share = _share_of_same(float(counted[same].sum()), rows, generator)
@@ -80,7 +77,7 @@ def row_losses(
             share * weights / weights[same].sum(),
             (1 - share) * weights / weights[~same].sum(),
         )
-        if step >= warm_up * THINNING and step % THINNING == 0:
+        if step >= WARM_UP * THINNING and step % THINNING == 0:
             within = kernels[kernel] * likelihood[row_of]
             kept.append(_choose(within, torch.arange(rows), generator))
             none.append(bool(same[kernel].all()))

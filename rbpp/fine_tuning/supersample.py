@@ -101,7 +101,7 @@ def supersample(losses: Any, masks: Any, *, loss_bound: float | None = None) -> 
         raise ValueError(f"Expected a loss bound C above 0; got {loss_bound}")
     _refuse("losses", values, ~np.isfinite(values), "finite losses")
     _refuse("masks", columns, (columns != 0) & (columns != 1), "masks of 0 and 1")
-    hint = "; state the range with loss_bound (--loss-bound)" if loss_bound is None else ""
+    hint = "; state the range with loss_bound=…" if loss_bound is None else ""
     _refuse("losses", values, (values < 0) | (values > bound), f"losses in [0, {bound:g}]", hint)
     if (values == values.flat[0]).all():
         raise ValueError(f"Expected losses that differ; got {values.flat[0]:g} everywhere")

@@ -79,7 +79,8 @@ def ascend(
             fit (F,) to `Statistics`. In memory it is `sufficient.statistics`; a stream or a
             cluster adds up that of its chunks.
         members: data set of every fit (F,), ascending.
-        prior, parameters: of every fit, and where to start.
+        prior: of every fit; what its components share may stand once, (F, 1, …).
+        parameters: where to start.
         tolerance, max_iterations, history: as for `rbpp.mixtures.cavi`.
         rounding: unit of rounding of the rows' precision.
 
@@ -131,13 +132,8 @@ def ascend(
             rate, rejected, normalizer = rate[staying], rejected[staying], normalizer[staying]
         rate = torch.where(rejected, 1.0, (rate * _RATE_GROWTH).clamp_max(_LARGEST_RATE))
         moments, parameters, expected = _relaxed(prior, accepted, rate)
-    return VariationalMixture(
-        **result._asdict(),
-        elbo=final,
-        converged=converged,
-        iterations=iterations,
-        elbo_history=torch.stack(trace) if history else None,
-    )
+    elbos = torch.stack(trace) if history else None
+    return VariationalMixture(*result, final, converged, iterations, elbos)
 
 
 class _Point(NamedTuple):

@@ -95,8 +95,10 @@ def cavi(
     rows = _standardised(flat_rows, weights, units, dtype)
     members = torch.arange(sets, device=data.device).repeat_interleave(restarts)
     own_units = units.select(members)
-    prior_parameters = _flat(prior.parameters(components), batch).select(members)
-    prior_parameters = own_units.parameters(prior_parameters.map(Tensor.double))
+    whole = _flat(prior.parameters(components), batch).select(members).map(Tensor.double)
+    # All but the concentration is common to the components, and stands once for them.
+    once = Parameters(whole.concentration, *(value[:, :1] for value in whole[1:]))
+    prior_parameters = own_units.parameters(once)
     if initial is None and generator is None:
         raise ValueError("Expected a generator for the starts, or initial; got neither")
     with block_threads(data.device) as mapper:
@@ -132,11 +134,11 @@ def cavi(
     assert fit.converged is not None
     assert fit.iterations is not None
     return VariationalMixture(
-        **parameters.map(lambda value: shaped(value).to(data.dtype))._asdict(),
-        elbo=shaped(fit.elbo + jacobian),
-        converged=shaped(fit.converged),
-        iterations=shaped(fit.iterations),
-        elbo_history=trace,
+        *parameters.map(lambda value: shaped(value).to(data.dtype)),
+        shaped(fit.elbo + jacobian),
+        shaped(fit.converged),
+        shaped(fit.iterations),
+        trace,
     )
 
 

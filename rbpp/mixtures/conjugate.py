@@ -13,6 +13,7 @@ from pyro.distributions import MultivariateStudentT
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily
 
+from rbpp.internals import broadcast_shapes
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.mixtures.normal_wishart import (
     Draws,
@@ -92,7 +93,7 @@ class MixturePrior:
 
     def parameters(self, components: int) -> Parameters:
         """The prior as parameters of K components, by broadcasting."""
-        batch = torch.broadcast_shapes(
+        batch = broadcast_shapes(
             self.mean.shape[:-1],
             self.mean_precision.shape,
             self.degrees_of_freedom.shape,
@@ -236,13 +237,7 @@ class VariationalMixture:
     @property
     def parameters(self) -> Parameters:
         """The five parameters as one tuple."""
-        return Parameters(
-            self.concentration,
-            self.mean,
-            self.mean_precision,
-            self.degrees_of_freedom,
-            self.scale,
-        )
+        return Parameters(*(getattr(self, name) for name in Parameters._fields))
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -275,20 +270,20 @@ class VariationalMixture:
 
     def select(self, index: Any) -> VariationalMixture:
         """The members of the batch at `index` (anything that indexes the leading dimensions)."""
-        elbo, converged, iterations = (
-            None if value is None else value[index]
-            for value in (self.elbo, self.converged, self.iterations)
-        )
+
+        def part(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value[index]
+
         history = self.elbo_history
         if history is not None:
             places = torch.arange(self.batch_shape.numel()).reshape(self.batch_shape)[index]
             history = history.flatten(1)[:, places]
         return VariationalMixture(
-            **{name: value[index] for name, value in self.parameters._asdict().items()},
-            elbo=elbo,
-            converged=converged,
-            iterations=iterations,
-            elbo_history=history,
+            *self.parameters.map(lambda value: value[index]),
+            part(self.elbo),
+            part(self.converged),
+            part(self.iterations),
+            history,
         )
 
     def best(self) -> VariationalMixture:
@@ -300,10 +295,9 @@ class VariationalMixture:
         if self.elbo is None:
             raise ValueError("Expected a fitted posterior with its ELBO; got one without")
         choice = self.elbo.unflatten(0, (-1, starts)).argmax(1)
-        groups = torch.arange(len(choice), device=choice.device)
-        choice += starts * groups.reshape(-1, *[1] * (choice.dim() - 1))
-        grid = torch.arange(choice.numel(), device=choice.device).reshape(choice.shape)
-        return self.select((choice, *torch.unravel_index(grid, choice.shape)[1:]))
+        sizes = (torch.arange(size, device=choice.device) for size in choice.shape)
+        group, *batch = torch.meshgrid(*sizes, indexing="ij")
+        return self.select((choice + starts * group, *batch))
 
     def draw(self, count: int, generator: torch.Generator) -> Draws:
         """Independent draws, with leading dimensions (count, …)."""

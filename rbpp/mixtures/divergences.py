@@ -17,12 +17,15 @@ import torch
 from torch import Tensor
 
 from rbpp.estimate import Estimate
-from rbpp.mixtures.mixture import GaussianMixture
+from rbpp.internals import broadcast_shapes
+from rbpp.mixtures.mixture import GaussianMixture, log_sum_exp_
+from rbpp.mixtures.triangles import features
 from rbpp.randomness import generator as new_generator
 from rbpp.threads import block_elements
 
 SCRAMBLINGS = 8  # a standard error with 7 degrees of freedom; more would leave each too few points
-_CHUNK_ELEMENTS = 2**19  # (draw, component) pairs per chunk of the batch: about one cache's worth
+# Numbers that are held at once: features of draws, and log densities, which stay in a cache.
+_FEATURES, _PRODUCTS = 2**21, 2**18
 
 
 def entropy(
@@ -48,7 +51,6 @@ def kl_divergence(
 
     It punishes mass of p where q has little, and forgives mass of q that p lacks.
     """
-    p, q = _aligned(p, q)
     return expected_log_ratio(p, p, q, draws=draws, seed=seed, generator=generator)
 
 
@@ -65,8 +67,6 @@ def expected_log_ratio(
 
     Prefer it to the difference of two divergences: the error common to both cancels.
     """
-    shape = torch.broadcast_shapes(p.batch_shape, a.batch_shape, b.batch_shape)
-    p, a, b = p.expand(shape), a.expand(shape), b.expand(shape)
     return _expectation(p, (a, b), lambda logs: logs[0] - logs[1], draws, _random(seed, generator))
 
 
@@ -82,7 +82,6 @@ def total_variation(
 
     The integrand lies in [0, 1], so the estimate does too, however far apart p and q are.
     """
-    p, q = _aligned(p, q)
 
     def integrand(logs: tuple[Tensor, ...]) -> Tensor:
         return torch.tanh((logs[0] - logs[1]).abs() / 2)
@@ -99,20 +98,11 @@ def jensen_shannon(
     generator: torch.Generator | None = None,
 ) -> Estimate:
     """Jensen-Shannon divergence ½ D(p ‖ m) + ½ D(q ‖ m), m = ½(p + q); at most log 2."""
-    p, q = _aligned(p, q)
 
     def towards_middle(own: int) -> Callable[[tuple[Tensor, ...]], Tensor]:
         return lambda logs: logs[own] - torch.logaddexp(logs[0], logs[1]) + math.log(2)
 
     return _symmetric(p, q, towards_middle(0), towards_middle(1), draws, _random(seed, generator))
-
-
-def _aligned(p: GaussianMixture, q: GaussianMixture) -> tuple[GaussianMixture, GaussianMixture]:
-    """Both mixtures with the broadcast batch shape."""
-    if p.dimension != q.dimension:
-        raise ValueError(f"Expected mixtures of one dimension; got {p.dimension} and {q.dimension}")
-    shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
-    return p.expand(shape), q.expand(shape)
 
 
 def _symmetric(
@@ -136,36 +126,78 @@ def _expectation(
     draws: int,
     generator: torch.Generator,
 ) -> Estimate:
-    """E_p of a function of the log densities, over scrambled Sobol' draws of p."""
+    """E_p of a function of the log densities, over scrambled Sobol' draws of p.
+
+    Where p has fewer members than the densities it is drawn from once for all of theirs.
+    """
     if draws < 2 * SCRAMBLINGS:
         raise ValueError(f"Expected at least {2 * SCRAMBLINGS} draws; got {draws}")
-    uniform, normal = _points(p, draws, generator)
-    batch = math.prod(p.batch_shape)
-    depth = len(p.batch_shape)
-    flat = [
-        mixture.map(lambda value: value.reshape(batch, *value.shape[depth:]))
-        for mixture in (p, *densities)
-    ]
-    widest = max(mixture.components for mixture in flat)
-    chunk = block_elements(_CHUNK_ELEMENTS, uniform.device)
-    step = max(1, chunk // (widest * len(uniform)))
+    for other in densities:
+        if other.dimension != p.dimension:
+            found = f"{p.dimension} and {other.dimension}"
+            raise ValueError(f"Expected mixtures of one dimension; got {found}")
+    uniform, normal, averages = _points(p, draws, generator)
+    shape = broadcast_shapes(*(mixture.batch_shape for mixture in (p, *densities)))
+    own = shape[len(shape) - len(p.batch_shape) :]
+    members = math.prod(own)
+    # Far from the origin features cancel: they are those about the mean of p, or about that of
+    # all its draws where a density has none of its own. Where exactly does not matter.
+    surplus = len(p.batch_shape) - min(len(density.batch_shape) for density in densities)
+    centre = p.mean.detach()
+    centre = centre.flatten(0, surplus - 1).mean(0) if surplus > 0 else centre
+
+    def flat(value: Tensor, batch: torch.Size, event: int) -> Tensor:
+        whole = value.expand(*batch, *value.shape[value.dim() - event :])
+        return whole.reshape(-1, members, *whole.shape[len(batch) :]).movedim(0, 1).flatten(1, 2)
+
+    # The natural parameters of all densities of a member, (members, repeats · K, P), are one factor
+    # of a product with its features.
+    naturals = [flat(density.natural_parameters(centre), shape, 2) for density in densities]
+    source = GaussianMixture(
+        flat(p.weights, own, 1),
+        flat(p.means, own, 2),
+        precision_cholesky=flat(p.precision_cholesky, own, 3),
+        validate_args=False,
+    )
+    centre = flat(centre, own, 1).unsqueeze(-1)
+    repeats = math.prod(shape) // max(members, 1)
+    each = naturals[0].shape[-1] * len(uniform)
+    step = max(1, block_elements(_FEATURES, uniform.device) // each)
     means = []
-    for start in range(0, batch, step):
-        source, *others = (mixture.select(slice(start, start + step)) for mixture in flat)
-        members = source.batch_shape[0]
-        columns = source.columns_from_uniform(uniform.expand(members, -1), normal)
-        values = integrand(tuple(other.log_prob_columns(columns) for other in others))
-        means.append(values.unflatten(-1, (SCRAMBLINGS, -1)).mean(-1))
-    by_scrambling = torch.cat(means)
+    for start in range(0, members, step):
+        which = slice(start, start + step)
+        columns = source.select(which).columns_from_ascending(uniform, normal)
+        products = features(columns - centre[which])
+        logs = tuple(_log_densities(natural[which], products, repeats) for natural in naturals)
+        means.append(integrand(logs) @ averages)
+    by_scrambling = torch.cat(means).movedim(1, 0).reshape(*shape, SCRAMBLINGS)
     return Estimate(
-        by_scrambling.mean(-1).reshape(p.batch_shape),
-        (by_scrambling.std(-1) / math.sqrt(SCRAMBLINGS)).reshape(p.batch_shape),
+        by_scrambling.mean(-1),
+        by_scrambling.std(-1) / math.sqrt(SCRAMBLINGS),
         len(uniform),
     )
 
 
-def _points(p: GaussianMixture, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Scrambled Sobol' points: uniforms (S,) for the component, normals (d, S) within it."""
+def _log_densities(natural: Tensor, features: Tensor, repeats: int) -> Tensor:
+    """(members, repeats, n) at features (members, P, n), from (members, repeats · K, P)."""
+    elements = block_elements(_PRODUCTS, features.device)
+    width, count = natural.shape[-2], features.shape[-1]
+    step = max(1, elements // (width * count))
+    found = []
+    for own, some in zip(natural.split(step), features.split(step), strict=True):
+        parts = some.split(max(64, elements // (width * step)), -1)
+        logs = [log_sum_exp_((own @ part).unflatten(1, (repeats, -1))) for part in parts]
+        found.append(torch.cat(logs, -1))
+    return torch.cat(found)
+
+
+def _points(
+    p: GaussianMixture, draws: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scrambled Sobol' points: ascending uniforms (n,) for the component, normals (d, n) within it.
+
+    The third are factors (n, scramblings) that average what is found over each scrambling.
+    """
     seeds = torch.randint(2**31, (SCRAMBLINGS,), generator=generator, device=generator.device)
     count = draws // SCRAMBLINGS
     points = torch.cat(
@@ -179,7 +211,10 @@ def _points(p: GaussianMixture, draws: int, generator: torch.Generator) -> tuple
     # A scrambled point may round to 0 or 1, where the normal quantile is infinite.
     tiny = torch.finfo(points.dtype).eps
     points = points.clamp(tiny, 1 - tiny)
-    return points[:, 0], torch.special.ndtri(points[:, 1:]).T.contiguous()
+    order = points[:, 0].argsort()
+    averages = torch.eye(SCRAMBLINGS).to(points).repeat_interleave(count, 0) / count
+    points = points[order]
+    return points[:, 0], torch.special.ndtri(points[:, 1:]).T.contiguous(), averages[order]
 
 
 def _random(seed: int, generator: torch.Generator | None) -> torch.Generator:

@@ -21,7 +21,9 @@ from rbpp.mixtures.autoguide import default_dtype, draw_autoguide, fit_autoguide
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture
 from rbpp.mixtures.mixture_model import LATENTS, MAX_PLATE_NESTING, MixtureData, mixture_model
 from rbpp.mixtures.normal_wishart import Draws, standardisation
-from rbpp.randomness import seeded, spawn
+from rbpp.randomness import generator, seeded, spawn
+
+_SPREAD_DRAWS = 1000  # that a guide's first covariance is taken from, where it has few coordinates
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Gradient:
         learning_rate: the first; it falls tenfold.
         particles: draws of the guide at every step.
         batch_rows: rows per step; fewer than n are subsampled at every step.
-        warm_start: False begins at k-means centres, with the scale factors at the identity.
+        warm_start: False begins at k-means centres, with the scale factors at the identity; True
+            where coordinate ascent ended, `AutoMultivariateNormal` with its spread too.
     """
 
     guide: str = "AutoNormal"
@@ -75,6 +78,13 @@ class Sampling:
 
     warmup: int = 300
     warm_start: bool = True
+
+
+class _Start(NamedTuple):
+    """Where a chain starts, in standardised units: one mixture, and draws around it or None."""
+
+    values: Draws
+    spread: Draws | None
 
 
 class Drawn(NamedTuple):
@@ -107,21 +117,26 @@ def draw_by_pyro(
     Raises:
         ValueError: if there is no such guide, it has no density, or its ELBO is not finite.
     """
-    components = fits.components
+    components, dimension = fits.components, fits.dimension
     units = standardisation(data.rows, data.weights)
     inside = replace(data, rows=units.rows(data.rows))
+    spread_draws = 0
+    if isinstance(how, Gradient) and how.guide == "AutoMultivariateNormal" and how.warm_start:
+        coordinates = components * (1 + dimension * (dimension + 3) // 2) - 1
+        spread_draws = max(_SPREAD_DRAWS, 4 * coordinates)
     starts = []
     for chain in range(fits.batch_shape[0]):
-        expected = fits.select(chain)
-        mixture = expected.expected()
+        own = fits.select(chain)
+        mixture = own.expected()
         first = units.draws(Draws(mixture.weights, mixture.means, mixture.precision_cholesky))
         if not how.warm_start:
-            identity = torch.eye(len(units.spread)).to(first.means)
+            identity = torch.eye(dimension).to(first.means)
             first = first._replace(
                 weights=torch.full_like(first.weights, 1 / components),
                 precision_cholesky=identity.expand_as(first.precision_cholesky).clone(),
             )
-        starts.append(first)
+        spread = own.draw(spread_draws, generator(spawn(seed, "spread", chain)))
+        starts.append(_Start(first, units.draws(spread) if spread_draws else None))
     model = (inside, prior.standardised(units), components)
     if isinstance(how, Gradient):
         drawn = _svi(how, *model, starts, draws, seed)
@@ -138,7 +153,7 @@ def _svi(
     data: MixtureData,
     prior: MixturePrior,
     components: int,
-    starts: Sequence[Draws],
+    starts: Sequence[_Start],
     draws: int,
     seed: int,
 ) -> Drawn:
@@ -147,7 +162,7 @@ def _svi(
         # Its Hessian knows no enumeration: with row weights the model sums the components itself.
         data = replace(data, weights=data.rows.new_ones(len(data.rows)))
     found, densities, settled = [], [], []
-    for chain, first in enumerate(starts):
+    for chain, start in enumerate(starts):
         with (
             pyro.get_param_store().scope(),
             seeded(spawn(seed, "svi", chain)),
@@ -157,7 +172,8 @@ def _svi(
                 mixture_model,
                 (data, prior, components, how.batch_rows),
                 guide=how.guide,
-                values=_first_values(first),
+                values=_by_site(start.values),
+                spread=_by_site(start.spread) if start.spread else None,
                 hide=("component",),
                 steps=how.steps,
                 learning_rate=how.learning_rate,
@@ -176,18 +192,18 @@ def _nuts(
     data: MixtureData,
     prior: MixturePrior,
     components: int,
-    starts: Sequence[Draws],
+    starts: Sequence[_Start],
     draws: int,
     seed: int,
 ) -> Drawn:
     """One chain of the No-U-Turn sampler per start."""
     found = []
-    for chain, first in enumerate(starts):
+    for chain, start in enumerate(starts):
         with pyro.get_param_store().scope(), seeded(spawn(seed, "nuts", chain)):
             kernel = NUTS(
                 mixture_model,
                 max_plate_nesting=MAX_PLATE_NESTING,
-                init_strategy=init_to_value(values=_first_values(first)),
+                init_strategy=init_to_value(values=_by_site(start.values)),
                 jit_compile=True,
                 ignore_jit_warnings=True,
             )
@@ -202,8 +218,8 @@ def _nuts(
     return Drawn(_stacked(found), None, None)
 
 
-def _first_values(first: Draws) -> dict[str, Tensor]:
-    return dict(zip(("weights", "mean", "precision_cholesky"), first, strict=True))
+def _by_site(draws: Draws) -> dict[str, Tensor]:
+    return dict(zip(("weights", "mean", "precision_cholesky"), draws, strict=True))
 
 
 def _stacked(found: Sequence[Draws]) -> Draws:

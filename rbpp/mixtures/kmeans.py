@@ -94,7 +94,7 @@ def _plus_plus(columns: Tensor, weights: Tensor | None, uniform: Tensor) -> Tens
         left = apart if weights is None else apart * weights.unsqueeze(-2)
         best = left.sum(-1).argmin(-1)[:, None, None]
         distance = apart.gather(-2, best.expand(-1, 1, count)).squeeze(-2)
-        odds = left.gather(-2, best.expand(-1, 1, count)).squeeze(-2)
+        odds = distance if weights is None else distance * weights
         chosen.append(candidates.gather(-1, best.expand(-1, dimension, 1)))
     return torch.cat(chosen, -1)
 
@@ -102,10 +102,10 @@ def _plus_plus(columns: Tensor, weights: Tensor | None, uniform: Tensor) -> Tens
 def _pick(odds: Tensor, uniform: Tensor) -> Tensor:
     """Index of the row at which the cumulative odds pass the uniforms: (F, draws)."""
     cumulative = odds.cumsum(-1, dtype=torch.float64)
-    total = cumulative[:, -1:]
-    # Without any odds left (fewer distinct rows than components) every row is as good.
-    flat = torch.arange(1, odds.shape[-1] + 1, dtype=torch.float64, device=odds.device)
-    cumulative = torch.where(total > 0, cumulative, flat)
+    left = cumulative[:, -1:] > 0
+    if not bool(left.all()):  # fewer distinct rows than components: every row is as good
+        flat = torch.arange(1, odds.shape[-1] + 1, dtype=torch.float64, device=odds.device)
+        cumulative = torch.where(left, cumulative, flat)
     index = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
     return index.clamp_max(odds.shape[-1] - 1)
 
@@ -117,7 +117,7 @@ def _lloyd(columns: Tensor, weights: Tensor | None, centres: Tensor) -> Tensor:
             0.5 * centres.square().sum(-2).unsqueeze(-1), centres.mT, columns, alpha=-1
         )
         # A row that is as near to two centres counts for both: a start need not be exact.
-        assigned = (distance == distance.amin(-2, keepdim=True)).to(columns.dtype)
+        assigned = distance.eq_(distance.amin(-2, keepdim=True))
         if weights is not None:
             assigned *= weights.unsqueeze(-2)
         mass = assigned.sum(-1).unsqueeze(-2)

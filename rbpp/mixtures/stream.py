@@ -341,14 +341,7 @@ def _starts(
     compute: Compute,
 ) -> Parameters:
     """Where the chains begin: the best of several fits to the sample, each."""
-    work = partial(
-        _start,
-        summary=summary,
-        prior=prior,
-        components=components,
-        starts=starts,
-        seed=compute.seed,
-    )
+    work = partial(_start, summary, prior, components, starts, compute.seed)
 
     def all_chains() -> dict[str, np.ndarray]:
         found = list(compute.workers(work, range(chains)))
@@ -362,13 +355,12 @@ def _starts(
 
 
 def _start(
-    chain: int,
-    *,
     summary: StreamSummary,
     prior: MixturePrior,
     components: int,
     starts: int,
     seed: int,
+    chain: int,
 ) -> Parameters:
     fit = cavi(
         summary.sample,

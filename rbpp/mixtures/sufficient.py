@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rbpp.elementwise import exp_
 from rbpp.mixtures.normal_wishart import Expectations, Parameters
-from rbpp.mixtures.triangles import features, quadratic_coefficients
+from rbpp.mixtures.triangles import features, quadratic_coefficients, short_sum
 from rbpp.threads import Map, block_elements
 
 # Elements of the largest intermediate of a block: it should stay in the second-level cache.
@@ -142,12 +142,12 @@ def natural_parameters(parameters: Parameters, expected: Expectations) -> Tensor
     """Coefficients (…, K, P) of the features in the expected log density of a row."""
     dimension = parameters.mean.shape[-1]
     precision = expected.inverse_scale * parameters.degrees_of_freedom[..., None, None]
-    linear = (precision * parameters.mean.unsqueeze(-2)).sum(-1)
+    linear = short_sum(precision * parameters.mean.unsqueeze(-2))
     constant = 0.5 * (
         expected.log_det_precision
         - dimension * math.log(2 * math.pi)
         - dimension / parameters.mean_precision
-        - (linear * parameters.mean).sum(-1)
+        - short_sum(linear * parameters.mean)
     )
     quadratic = quadratic_coefficients(precision)
     constant = constant + expected.log_weights

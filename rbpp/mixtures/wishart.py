@@ -18,6 +18,7 @@ from torch.distributions import Transform, biject_to, constraints, transform_to
 
 from rbpp.internals import standard_gamma
 from rbpp.mixtures.triangles import log_det
+from rbpp.randomness import normals
 
 _LARGEST_LOG = 300.0  # a leap of a sampler must not overflow to infinity
 
@@ -149,16 +150,12 @@ class WishartCholesky(TorchDistribution):
         """`rsample` from a generator of one's own."""
         shape = (*sample_shape, *self.batch_shape)
         dimension = self.event_shape[0]
-        options: dict[str, Any] = {
-            "dtype": self.scale_tril.dtype,
-            "device": self.scale_tril.device,
-        }
-        index = torch.arange(dimension, **options)
+        index = torch.arange(dimension).to(self.scale_tril)
         half = ((self.degrees_of_freedom.unsqueeze(-1) - index) / 2).expand(*shape, dimension)
         diagonal = (2 * standard_gamma(half, generator=generator)).sqrt()
         # Underflow of a gamma draw with a tiny shape would make the factor singular.
         diagonal = diagonal.clamp_min(torch.finfo(diagonal.dtype).tiny ** 0.5)
-        noise = torch.randn(*shape, dimension, dimension, generator=generator, **options)
+        noise = normals((*shape, dimension, dimension), generator, self.scale_tril)
         return self.scale_tril @ (noise.tril(-1) + torch.diag_embed(diagonal))
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> WishartCholesky:
@@ -221,9 +218,7 @@ class PrecisionNormal(TorchDistribution):
     def draw(self, sample_shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
         """`rsample` from a generator of one's own."""
         shape = (*sample_shape, *self.batch_shape, *self.event_shape)
-        noise = torch.randn(
-            shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device
-        )
+        noise = normals(shape, generator, self.loc)
         return self.loc + torch.linalg.solve_triangular(
             self.precision_cholesky.mT, noise.unsqueeze(-1), upper=True
         ).squeeze(-1)

@@ -61,12 +61,8 @@ def pair_densities(
     growing: dict[str, Iterator[PairDensity]] = {}
     for name in (RAW, NORMAL_SCORES):
         if name in margins:
-            values, own = coordinates(rows, name), None
-            if name == RAW:
-                source = generator(spawn(seed, "margins"))
-                own = margin_log_density(values, fold, source).sum(-1)
-            else:
-                own = normal_log_density(values).sum(-1)
+            values = coordinates(rows, name)
+            own = independent_log_density(values, name, fold, generator(spawn(seed, "margins")))
             starts = generator(spawn(seed, "starts", name))
             growing[name] = growing_mixtures(values, dim_x, fold, name, own, largest, starts)
     found: list[PairDensity] = []
@@ -84,6 +80,15 @@ def pair_densities(
 def coordinates(rows: Tensor, margins: str) -> Tensor:
     """Standardised rows, or their normal scores."""
     return (rows - rows.mean(0)) / rows.std(0) if margins == RAW else normal_scores(rows)
+
+
+def independent_log_density(
+    values: Tensor, margins: str, fold: Tensor, source: torch.Generator
+) -> Tensor:
+    """Σ_j log density (n,) of each coordinate on its own, for held-out rows."""
+    if margins == RAW:
+        return margin_log_density(values, fold, source).sum(-1)
+    return normal_log_density(values).sum(-1)
 
 
 def advantages(found: Collection[PairDensity]) -> Tensor:

@@ -6,8 +6,6 @@ that of a density on one side and a table on the other, and is estimated as that
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,9 +13,9 @@ from torch import Tensor
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.mixture import GaussianMixture
-from rbpp.paired.candidates import coordinates
-from rbpp.paired.joint_mixture import PairDensity, fold_masks, of_own_fold, stacked
-from rbpp.paired.margins import NORMAL_SCORES, RAW, margin_log_density, normal_log_density
+from rbpp.paired.candidates import coordinates, independent_log_density
+from rbpp.paired.joint_mixture import PairDensity, fit_masks, of_own_fold, stacked
+from rbpp.paired.margins import NORMAL_SCORES, RAW
 from rbpp.randomness import generator, spawn
 
 # A class of fewer rows has no density of its own.
@@ -50,7 +48,6 @@ def class_densities(
     codes: Tensor,
     fold: Tensor,
     components: int,
-    margins: Collection[str],
     seed: int,
 ) -> list[PairDensity]:
     """Every model considered: raw rows or normal scores, and mixtures of 1, 2, 3, … components.
@@ -60,7 +57,6 @@ def class_densities(
         codes: class of every row (n,), from 0.
         fold: (n,) the fold that a row belongs to: the fit without that fold does not see it.
         components: of the mixture of a class, not to be exceeded.
-        margins: coordinates, raw or normal scores.
         seed: of the starts.
     """
     dimension = rows.shape[-1]
@@ -68,13 +64,8 @@ def class_densities(
     largest = max(1, min(components, rarest // (dimension * (dimension + 3) // 2 + 1)))
     found: list[PairDensity] = []
     for name in (RAW, NORMAL_SCORES):
-        if name not in margins:
-            continue
         values, source = coordinates(rows, name), generator(spawn(seed, "classes", name))
-        if name == RAW:
-            own = margin_log_density(values, fold, source).sum(-1)
-        else:
-            own = normal_log_density(values).sum(-1)
+        own = independent_log_density(values, name, fold, source)
         grown: list[PairDensity] = []
         for size in (size for size in _SIZES if size <= largest):
             grown.append(_of_size(values, codes, fold, name, own, size, source))
@@ -98,9 +89,8 @@ def _of_size(
 ) -> PairDensity:
     """A mixture of so many components in every class, given all rows and without each fold."""
     classes, count = int(codes.max()) + 1, len(values)
-    seen = torch.cat([torch.ones_like(fold, dtype=torch.bool).unsqueeze(0), fold_masks(fold)])
     of_class = codes == torch.arange(classes, device=codes.device).unsqueeze(-1)
-    masks = seen.unsqueeze(1) & of_class  # (fits, classes, n)
+    masks = fit_masks(fold).unsqueeze(1) & of_class  # (fits, classes, n)
     data = values.expand(*masks.shape, values.shape[-1])
     fits = cavi(
         data,

@@ -34,6 +34,8 @@ _MANY_DIMENSIONS, _FEW_ITERATIONS = 30, 25
 # or with one that is so far below the best.
 _LEAST_GAIN, _MOST_BELOW = 0.002, 0.15
 _NEIGHBOURS = 5
+# Of the expectation maximisation that averages densities; each only improves it.
+_STACKING_STEPS = 200
 # Rows that are simulated for the bias of neighbours.
 _BIAS_ROWS = 20_000
 _BATCHED = ("mean", "mean_precision", "degrees_of_freedom", "scale")
@@ -92,7 +94,7 @@ def growing_mixtures(
         largest: number of components not to exceed.
         generator: of the starts.
     """
-    masks = torch.cat([torch.ones_like(fold, dtype=torch.bool).unsqueeze(0), fold_masks(fold)])
+    masks = fit_masks(fold)
     data = rows.expand(len(masks), *rows.shape)
     places = _places(fold)
     dimension = rows.shape[-1]
@@ -249,19 +251,23 @@ def fold_masks(fold: Tensor) -> Tensor:
     return fold != torch.arange(int(fold.max()) + 1, device=fold.device).unsqueeze(-1)
 
 
+def fit_masks(fold: Tensor) -> Tensor:
+    """(1 + folds, n): which rows are seen by the fit of all rows, and by that of each fold."""
+    return torch.cat([torch.ones_like(fold, dtype=torch.bool).unsqueeze(0), fold_masks(fold)])
+
+
 def of_own_fold(values: Tensor, fold: Tensor) -> Tensor:
     """Of values (folds, n, …) by the fit without each fold, those of a row's own fold: (n, …)."""
     return values[fold, torch.arange(len(fold), device=fold.device)]
 
 
-def stacking_weights(log_density: Tensor, iterations: int = 200) -> Tensor:
+def stacking_weights(log_density: Tensor) -> Tensor:
     """Weights (candidates,) of the mixture of densities that predicts held-out rows best.
 
     Maximises Σ_i log Σ_m w_m p_m(x_i), concave in w, by expectation maximisation.
 
     Args:
         log_density: (candidates, n), of rows that the candidates have not seen.
-        iterations: of the maximisation; each only improves it.
 
     Yao, Vehtari, Simpson and Gelman, Using stacking to average Bayesian predictive distributions,
     Bayesian Analysis 13 (2018).
@@ -271,7 +277,7 @@ def stacking_weights(log_density: Tensor, iterations: int = 200) -> Tensor:
     """
     relative = (log_density - log_density.amax(0)).exp()
     weights = torch.full_like(relative[:, 0], 1 / len(relative))
-    for _ in range(iterations):
+    for _ in range(_STACKING_STEPS):
         share = weights.unsqueeze(-1) * relative
         weights = (share / share.sum(0)).mean(-1)
     return weights.clamp_min(torch.finfo(weights.dtype).tiny)

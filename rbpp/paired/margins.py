@@ -26,6 +26,8 @@ STUDENT_FREEDOMS = (1.0, 2.0, 3.0, 5.0, 8.0, 15.0)
 _MARGIN_COMPONENTS = (1, 3, 9)
 _FEW_MARGIN_COMPONENTS = (1, 3)
 _MANY_COORDINATES = 12
+# Of the fit of a multivariate t.
+_ITERATIONS = 30
 
 
 def uniform_scores(rows: Tensor) -> Tensor:
@@ -134,13 +136,11 @@ def student_pair_density(values: Tensor, dim_x: int, fold: Tensor, freedom: floa
     return PairDensity(name, 1, densities(values, scale), held_out, margin)
 
 
-def fit_student(
-    values: Tensor, freedom: float, start: Tensor | None = None, iterations: int = 30
-) -> Tensor:
+def fit_student(values: Tensor, freedom: float, start: Tensor | None = None) -> Tensor:
     """Maximum-likelihood scale matrix (d, d) of a centred multivariate t from rows (n, d)."""
     dimension = values.shape[-1]
     scale = values.new_ones(dimension).diag() if start is None else start
-    for _ in range(iterations):
+    for _ in range(_ITERATIONS):
         weight = (freedom + dimension) / (freedom + _squared_length(values, scale))
         new = (values.mT * weight) @ values / len(values)
         moved = (new - scale).abs().max() / new.abs().max()

@@ -16,8 +16,8 @@ Rubin, The Bayesian bootstrap, Annals of Statistics 9 (1981).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -44,7 +44,7 @@ from rbpp.paired.joint_mixture import (
     random_folds,
 )
 from rbpp.paired.labels import is_classes, is_labels, label_information, labels_of
-from rbpp.paired.margins import NORMAL_SCORES, RAW, normal_scores
+from rbpp.paired.margins import normal_scores
 from rbpp.paired.misfit import log_densities, with_misfit
 from rbpp.paired.paired_rows import measured_rows, paired_rows
 from rbpp.randomness import generator, spawn
@@ -191,18 +191,16 @@ def mutual_information(
     >>> abs(result.mean - 0.5 * math.log(2)) < 0.1
     True
     """
-    compute = Compute.of(compute, seed)
+    asked = _Asked(draws, chains, components, margins, block, Compute.of(compute, seed))
     for option, value in (("draws", draws), ("chains", chains), ("components", components)):
         validate.count(option, value)
     if is_labels(x) and is_labels(y):
-        return _of_labels(x, y, draws, chains, compute)
+        return _of_labels(x, y, asked)
     if is_classes(x) or is_classes(y):
         label, values, name = (x, y, "y") if is_classes(x) else (y, x, "x")
-        return _of_classes(
-            label, values, name, draws=draws, chains=chains, components=components, compute=compute
-        )
+        return _of_classes(label, values, name, asked)
     rows, dim_x = paired_rows(x, y)
-    rows = rows.to(compute.device)
+    rows = rows.to(asked.compute.device)
     validate.count("block", block)
     if len(rows) < _LEAST_BLOCKS * block:
         raise ValueError(
@@ -211,17 +209,9 @@ def mutual_information(
         )
     if isinstance(margins, str) or not margins or set(margins) - set(MARGINS):
         raise ValueError(f"Expected margins among {', '.join(MARGINS)}; got {margins!r}")
-    work = partial(
-        _chain,
-        rows=rows,
-        dim_x=dim_x,
-        draws=draws,
-        components=components,
-        margins=margins,
-        block=block,
-        compute=compute.task(),
-    )
-    found = list(compute.each(work, range(chains), "chains"))
+    of_task = replace(asked, compute=asked.compute.task())
+    work = partial(_chain, rows, dim_x, of_task)
+    found = list(asked.compute.each(work, range(chains), "chains"))
     models = found[0].models
     held_out, neighbours = found[0].log_densities
     pareto_k = torch.stack([one.pareto_k for one in found])
@@ -230,7 +220,7 @@ def mutual_information(
         "dim_x": dim_x,
         "dim_y": rows.shape[-1] - dim_x,
         "block": block,
-        "seed": compute.seed,
+        "seed": asked.compute.seed,
     }
     columns = {
         f"model_{name}": np.array([getattr(model, name) for model in models])
@@ -261,50 +251,52 @@ def mutual_information(
     )
 
 
-def _of_labels(x: Any, y: Any, draws: int, chains: int, compute: Compute) -> MutualInformation:
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of the posterior, as `mutual_information` has it, and where it is computed."""
+
+    draws: int
+    chains: int
+    components: int
+    margins: Sequence[str]
+    block: int
+    compute: Compute
+
+    @property
+    def seeds(self) -> list[int]:
+        """A seed for every chain."""
+        return [self.compute.spawn("chain", chain).seed for chain in range(self.chains)]
+
+
+def _of_labels(x: Any, y: Any, asked: _Asked) -> MutualInformation:
     """Of two columns of labels: no density, and so no models."""
     first, second = labels_of(x), labels_of(y)
     if len(first) != len(second):
         raise ValueError(f"Expected as many rows of x as of y; got {len(first)} and {len(second)}")
     found = torch.stack(
-        [
-            label_information(first, second, draws, compute.spawn("chain", chain).seed)
-            for chain in range(chains)
-        ]
+        [label_information(first, second, asked.draws, seed) for seed in asked.seeds]
     )
     settings = {
         "rows": len(first),
         "classes_x": len(np.unique(first)),
         "classes_y": len(np.unique(second)),
-        "seed": compute.seed,
+        "seed": asked.compute.seed,
     }
     return _beside_labels(Estimate(found, torch.zeros_like(found), len(first)), settings)
 
 
-def _of_classes(
-    label: Any,
-    values: Any,
-    name: str,
-    *,
-    draws: int,
-    chains: int,
-    components: int,
-    compute: Compute,
-) -> MutualInformation:
+def _of_classes(label: Any, values: Any, name: str, asked: _Asked) -> MutualInformation:
     """Of measurements, argument `name`, and a label: a mixture in each class."""
     rows, names = measured_rows(name, values), labels_of(label)
     if len(rows) != len(names):
         raise ValueError(f"Expected a label of every row; got {len(names)} for {len(rows)} rows")
     codes = class_codes(names)
     found = []
-    for chain in range(chains):
-        seed = compute.spawn("chain", chain).seed
+    for seed in asked.seeds:
         fold = random_folds(len(rows), FOLDS, generator(spawn(seed, "folds")))
-        densities = class_densities(rows, codes, fold, components, (RAW, NORMAL_SCORES), seed)
-        own = spawn(seed, "draws")
-        found.append(
-            information_draws(densities, fold, rows.shape[-1], 1, draws, own, normal=False)
-        )
+        densities = class_densities(rows, codes, fold, asked.components, seed)
+        sizes, own = (rows.shape[-1], 1), spawn(seed, "draws")
+        found.append(information_draws(densities, fold, *sizes, asked.draws, own, normal=False))
     # No label tells more than itself.
     share = torch.bincount(codes).double() / len(codes)
     most = float(torch.special.entr(share).sum())
@@ -313,7 +305,7 @@ def _of_classes(
         "rows": len(rows),
         "dim": rows.shape[-1],
         "classes": len(share),
-        "seed": compute.seed,
+        "seed": asked.compute.seed,
     }
     return _beside_labels(drawn, settings, found[0].models)
 
@@ -375,22 +367,12 @@ class _Chain:
     pareto_k: Tensor
 
 
-def _chain(
-    chain: int,
-    *,
-    rows: Tensor,
-    dim_x: int,
-    draws: int,
-    components: int,
-    margins: Collection[str],
-    block: int,
-    compute: Compute,
-) -> _Chain:
-    seed = compute.spawn("chain", chain).seed
+def _chain(rows: Tensor, dim_x: int, asked: _Asked, chain: int) -> _Chain:
+    seed, block = asked.seeds[chain], asked.block
     fold = random_folds(len(rows), FOLDS, generator(spawn(seed, "folds")), block).to(rows.device)
-    found = pair_densities(rows, dim_x, fold, components, margins, seed)
-    dim_y = rows.shape[-1] - dim_x
-    drawn = information_draws(found, fold, dim_x, dim_y, draws, spawn(seed, "draws"), block)
+    found = pair_densities(rows, dim_x, fold, asked.components, asked.margins, seed)
+    sizes = dim_x, rows.shape[-1] - dim_x
+    drawn = information_draws(found, fold, *sizes, asked.draws, spawn(seed, "draws"), block)
     mixtures = [one for one in found if one.fit is not None]
     # The best single mixture: it alone has a variational posterior to judge.
     judged = mixtures[int(advantages(mixtures).mean(-1).argmax())] if mixtures else None

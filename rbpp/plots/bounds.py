@@ -12,11 +12,10 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from rbpp.inference_data import terms_of
+from rbpp.plots.style import BLACK, BLUE, GREEN, SKY_BLUE, VERMILION
 from rbpp.theory.world_intervals import interval_over_worlds, range_of
 from rbpp.variables import VARIABLES
 
-# Okabe and Ito's colours, told apart by colour-blind readers too.
-_TERM, _SIDES, _HOLDS, _VIOLATED, _BOUNDED = "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#000000"
 _LEARNED = ("information", "curation", "ggmi", "compression")
 
 
@@ -46,8 +45,8 @@ def plot_terms(data: Any, probability: float = 0.94) -> np.ndarray:
             for side in ("_lower", "_upper"):
                 if f"{name}{side}" in terms:
                     ends = [terms[name].values.mean(), terms[f"{name}{side}"].values.mean()]
-                    axis.plot(ends, [position] * 2, color=_SIDES, linewidth=1.2)
-            _interval(axis, terms[name], position, _TERM, probability)
+                    axis.plot(ends, [position] * 2, color=SKY_BLUE, linewidth=1.2)
+            _interval(axis, terms[name], position, BLUE, probability)
         labels = [_label(name, terms[name].values, name in saturated) for name in reversed(names)]
         axis.set_yticks(range(len(names)), labels, fontsize=8)
         axis.set_title(heading, fontsize=9, loc="left")
@@ -97,8 +96,8 @@ def plot_bounds(
         axis.set_visible(False)
     for axis, entry in zip(axes.flat, there, strict=False):
         left, right, verdict = entry["bounds"], entry["by"], entry["verdict"]
-        colour = {"holds": _HOLDS, "violated": _VIOLATED}.get(verdict, _SIDES)
-        _interval(axis, terms[left], 0, _BOUNDED, probability)
+        colour = {"holds": GREEN, "violated": VERMILION}.get(verdict, SKY_BLUE)
+        _interval(axis, terms[left], 0, BLACK, probability)
         _interval(axis, terms[right], 1, colour, probability)
         title = f"{entry['statement']}: {verdict}"
         if verdict != "holds" and not math.isnan(entry["probability_holds"]):

@@ -9,12 +9,10 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from rbpp.plots.style import BLUE, GREY, ORANGE, interval
+from rbpp.plots.style import ABOVE, BLUE, GREY, ORANGE, interval
 
 # Names and numbers of more versions than this would lie over each other.
 _MOST_NAMES = 16
-# Where a legend lies over no point.
-_ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0)}
 
 
 def plot_ranking(ranking: Sequence[Mapping[str, Any]], axis: Axes | None = None) -> Axes:
@@ -49,7 +47,7 @@ def plot_ranking(ranking: Sequence[Mapping[str, Any]], axis: Axes | None = None)
     axis.set_yticks(range(len(ranking)), [line["name"] for line in ranking])
     axis.set_ylim(len(ranking) - 0.5, -0.5)
     axis.set_xlabel("score, nats a row: larger is better")
-    axis.legend(frameon=False, fontsize=8, ncols=2, **_ABOVE)
+    axis.legend(frameon=False, fontsize=8, ncols=2, **ABOVE)
     return axis
 
 
@@ -82,7 +80,7 @@ def plot_score_by_rows(ranking: Sequence[Mapping[str, Any]], axis: Axes | None =
     )
     if real:
         axis.plot(*zip(*real, strict=True), "x--", color=GREY, label="real rows")
-        axis.legend(frameon=False, fontsize=8, **_ABOVE)
+        axis.legend(frameon=False, fontsize=8, **ABOVE)
     axis.margins(x=0.2)  # for the names
     ticks: list[int] = []
     for size in [*sorted(seen), *(size for size, _ in real)]:
@@ -155,5 +153,5 @@ def plot_series(
     if len(names) <= 2 * _MOST_NAMES:
         axis.set_xticks(places, names, rotation=40, ha="right", fontsize=8)
     axis.set(xlabel="version, oldest first", ylabel="score, nats a row")
-    axis.legend(frameon=False, fontsize=8, ncols=2, **_ABOVE)
+    axis.legend(frameon=False, fontsize=8, ncols=2, **ABOVE)
     return axis

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rbpp.plots.style import ANCHOR_COLOUR, PART_COLOURS, SYNTHETIC_COLOUR, ellipse
+from rbpp.plots.style import ABOVE, ANCHOR_COLOUR, PART_COLOURS, SYNTHETIC_COLOUR, ellipse
 
 if TYPE_CHECKING:
     from rbpp.result import Result
@@ -21,9 +21,6 @@ _GAP_PANELS = {
     "kl_gap_coverage": "coverage\nD(G ‖ π_anchor) − D(G ‖ π_gen)",
     "kl_gap_histogram": "reference script's histogram\nestimator (no divergence)",
 }
-
-# Where a legend lies over no point.
-_ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0)}
 
 
 def plot_kl_gap(
@@ -124,7 +121,7 @@ def plot_chain(data: Any, axis: Axes | None = None, draws: int = 25) -> Axes:
             if weight > 0.01:
                 axis.add_patch(ellipse(mean, covariance, edgecolor=colour, alpha=faint))
     axis.set(xlabel="dimension 0", ylabel="dimension 1")
-    axis.legend(frameon=False, markerscale=2, ncols=2, **_ABOVE)
+    axis.legend(frameon=False, markerscale=2, ncols=2, **ABOVE)
     return axis
 
 
@@ -155,5 +152,5 @@ def plot_parts(data: Any, axis: Axes | None = None) -> Axes:
         if part in parts:
             axis.scatter([], [], s=60, color=colour, alpha=0.5, label=part)
     axis.set(xlabel="dimension 0", ylabel="dimension 1")
-    axis.legend(frameon=False, ncols=2, **_ABOVE)
+    axis.legend(frameon=False, ncols=2, **ABOVE)
     return axis

@@ -1,16 +1,27 @@
-"""What the figures share: colours, and the marks for an interval and for a component."""
+"""What the figures share: colours, marks for an interval and for a component, and SVG for pages."""
 
 from __future__ import annotations
 
+import io
+import re
 from typing import Any
 
+import matplotlib
 import numpy as np
+from markupsafe import Markup
+from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 BLACK, ORANGE, SKY_BLUE, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
+# Drawn in a colour that stands nowhere else, then replaced by the page's ink.
+_INK = "#010203"
+
+# Where a legend lies over no point.
+ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0)}
 
 ANCHOR_COLOUR, SYNTHETIC_COLOUR = BLUE, ORANGE
 # The parts of a generating process.
@@ -50,3 +61,27 @@ def ellipse(mean: Any, covariance: Any, scale: float = 1, **style: Any) -> Ellip
     angle = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))
     style.setdefault("facecolor", "none")
     return Ellipse((mean[0], mean[1]), width, height, angle=angle, **style)
+
+
+def inline_svg(axis: Axes) -> Markup:
+    """The axes' figure as inline SVG whose ink is that of the page; the figure is closed."""
+    figure = axis.figure
+    assert isinstance(figure, Figure)  # made here, and no part of another
+    for text in figure.findobj(matplotlib.text.Text):
+        if text.get_color() in ("black", "k"):
+            text.set_color(_INK)
+    for own in figure.axes:
+        own.tick_params(colors=_INK)
+        for spine in own.spines.values():
+            spine.set_edgecolor(_INK)
+    buffer = io.StringIO()
+    # A fixed salt and no date: the same result gives the same bytes.
+    with matplotlib.rc_context({"svg.hashsalt": "rbpp", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    pyplot.close(figure)
+    drawing = buffer.getvalue()
+    drawing = drawing[drawing.index("<svg") :].replace(_INK, "currentColor")
+    # Sizes in points would keep the drawing from shrinking to a phone.
+    drawing = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", drawing, count=1)
+    drawing = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", drawing, count=1)
+    return Markup(drawing)

@@ -26,7 +26,7 @@ from rbpp.posterior.labels import Symmetry, described, one_order, symmetries
 from rbpp.posterior.laplace import FEW, FREEDOM, MATCHED_FREEDOM, Weighted, approximate, matched
 from rbpp.posterior.limit import Limit
 from rbpp.posterior.nuts import nuts
-from rbpp.posterior.optimum import SCREENED, Optimum, climbed, find_optima
+from rbpp.posterior.optimum import SCREENED, Optimum, climbed, find_optima, values_of
 from rbpp.posterior.starts import fitted_starts
 from rbpp.posterior.variational import fit_guide
 
@@ -37,6 +37,8 @@ _SEARCH_SHARE = 0.4
 RESULT_CHAINS = 4
 # Times that Student's t is moved to the moments of the weighted draws.
 _MATCHINGS = 3
+# Draws of each chain at which the model is run once more.
+_COMPARED = 8
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,11 @@ class _Search:
             out_of_time=self.late,
         )
         self.story.append(_said_of_chains(found, self.density.prepared))
+        if found is not None and not _is_of(self.density, found):
+            raise ValueError(
+                f"Expected {self.density.process.name} to use torch wherever latent sites count; "
+                "got draws whose density is another in a run of the model (NumPy, or .tolist()?)"
+            )
         if found is None or (found.rhat > APPROXIMATE_RHAT and not self.accept):
             raise self._refusal("; ".join(self.story[-3:]))
         return self._of_chains(found)
@@ -368,6 +375,13 @@ def _said_of(optima: list[Optimum]) -> str:
     without = f", {poor} flat in some direction or not looked at" if poor else ""
     word = "optimum" if len(optima) == 1 else "optima"
     return f"{len(optima)} {word} at log density {values}{without}"
+
+
+def _is_of(density: ConditionedDensity, chains: Chains) -> bool:
+    """Whether a run of the model has the densities that its recorded operations gave."""
+    some = slice(None, None, -(-chains.vectors.shape[1] // _COMPARED))
+    found = values_of(density, chains.vectors[:, some].flatten(0, 1))
+    return torch.allclose(found, chains.log_density[:, some].flatten(), rtol=1e-6, atol=1e-6)
 
 
 def _said_of_chains(chains: Chains | None, prepared: Prepared) -> str:

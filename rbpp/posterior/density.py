@@ -29,6 +29,7 @@ from torch.nn.functional import one_hot
 from rbpp.posterior.evaluation import Enough, Evaluation
 from rbpp.posterior.limit import NEVER, Limit
 from rbpp.posterior.normals import block_length
+from rbpp.posterior.recorded import Recorded
 from rbpp.processes.handlers import running
 from rbpp.processes.process import Process
 
@@ -147,12 +148,18 @@ class ConditionedDensity:
         elements = sum(value.numel() for value in self.observed.values()) + self.prepared.size
         self.at_once = max(1, _RUN_ELEMENTS // (32 * max(1, elements)))
         # Found by looking: rows in succession that have one covariance, observed sites whose
-        # density is the same in every world, and its value.
+        # density is the same in every world, and its value; whether noise moves all rows alike.
         self.blocks: dict[str, int] = {}
         self.fixed: frozenset[str] = frozenset()
         self.fixed_part = 0.0
+        self.shared_shift: bool | None = None  # of a collapsed output
         if self.size:
             self._look(seed)
+        self.recorded = Recorded(
+            self._differentiated,
+            fresh=lambda count: self.prior_vectors(count, seed),
+            within=lambda: running(0, device),
+        )
 
     def _look(self, seed: int) -> None:
         """What is the same in every world: blocks of rows with one covariance, whole densities."""
@@ -216,15 +223,29 @@ class ConditionedDensity:
 
     def gradient(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Value (B,) and gradient (B, D); −∞ and zero where the density vanishes or is nan."""
-        variable = vectors.detach().requires_grad_(True)
-        with torch.enable_grad():
-            value = self(variable)
-            (slope,) = torch.autograd.grad(value.sum(), variable)
+        parts = [self._with_slope(part) for part in vectors.detach().split(self.at_once)]
+        value, slope = (torch.cat(each) for each in zip(*parts, strict=True))
         fine = value.isfinite() & slope.isfinite().all(-1)
         return (
-            torch.where(fine, value, -math.inf).detach(),
+            torch.where(fine, value, -math.inf),
             torch.where(fine.unsqueeze(-1), slope, 0.0),
         )
+
+    def _with_slope(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        try:
+            return self.recorded(vectors)
+        except (ValueError, RuntimeError):  # one vector far out spoils a whole batch
+            if len(vectors) == 1:
+                return vectors.sum(-1) * 0 - math.inf, torch.zeros_like(vectors)
+            halves = [self._with_slope(half) for half in vectors.tensor_split(2)]
+            return torch.cat([one[0] for one in halves]), torch.cat([one[1] for one in halves])
+
+    def _differentiated(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        variable = vectors.detach().requires_grad_(True)
+        with torch.enable_grad():
+            value = self._run(variable).total()
+            (slope,) = torch.autograd.grad(value.sum(), variable)
+        return value.detach(), slope
 
     def hessian(self, vector: Tensor, limit: Limit = NEVER) -> Tensor | None:
         """Second derivatives (D, D) at one vector; None where they would take beyond the limit."""

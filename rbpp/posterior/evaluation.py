@@ -17,7 +17,7 @@ from torch.distributions import (
 
 from rbpp.internals import site_is_subsample
 from rbpp.posterior.normals import log_density, normal_of, unstandardised
-from rbpp.processes.convolution import convolved
+from rbpp.processes.convolution import convolved, has_shared_shift
 from rbpp.processes.handlers import CHAIN_SITES, is_deterministic
 
 if TYPE_CHECKING:
@@ -97,7 +97,9 @@ class Evaluation(Messenger):
     def _observe(self, name: str, distribution: Any, value: Tensor) -> None:
         if name == "synthetic" and self.output is not None:
             shift = self.values[self.prepared.collapsed]
-            distribution = convolved(self.output, distribution, shift)
+            if self.density.shared_shift is None:
+                self.density.shared_shift = has_shared_shift(distribution, shift)
+            distribution = convolved(self.output, distribution, shift, self.density.shared_shift)
         self.distributions[name] = distribution
         found = log_density(distribution, value, self.density.blocks.get(name, 1))
         self.likelihood[name] = found

@@ -6,11 +6,12 @@ themselves, have whitened. Rounds of 50, 100, 200, … draws go on until split R
 sample size of every coordinate say that the last round is one of the posterior.
 
 Where draws are fewer than coordinates, the slopes that the chains met whiten, trajectories are as
-long as chains move far by them, and rounds are put together.
+long as chains move far by them for what they cost, and rounds are put together.
 
 Neal, MCMC using Hamiltonian dynamics, 2011; Hoffman and Gelman, The No-U-Turn sampler, JMLR 15
 (2014), for the adaptation of the step size; Hoffman, Radul and Sountsov, An adaptive-MCMC scheme
-for setting trajectory lengths in Hamiltonian Monte Carlo, AISTATS 2021; Vehtari et al.,
+for setting trajectory lengths in Hamiltonian Monte Carlo, AISTATS 2021; Sountsov and Hoffman,
+Focusing on difficult directions for learning HMC trajectory lengths, 2021; Vehtari et al.,
 Rank-normalization, folding, and localization, Bayesian Analysis 16 (2021), for R-hat.
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +30,7 @@ from rbpp.posterior.limit import NEVER, Limit
 
 # Chains, the fewer the longer a run of the model takes, and the vectors that one such run holds.
 CHAINS = (32, 16, 8)
-FIRST_ROUND, MOST_ROUNDS, LEAST_DRAWS = 50, 8, 20
+FIRST_ROUND, LONGEST_ROUND, MOST_ROUNDS, LEAST_DRAWS = 50, 800, 32, 20
 LARGEST_RHAT, LEAST_SAMPLE_SIZE = 1.01, 400.0
 APPROXIMATE_RHAT = 1.05
 # Trajectories of about a quarter period of a standard normal in whitened coordinates. Where slopes
@@ -36,10 +38,12 @@ APPROXIMATE_RHAT = 1.05
 # 32 chains had R-hat 1.9 at 1.6, and 39 draws 1.1 at 6.
 _LENGTH, _ACCEPTANCE, _MOST_LEAPS = 1.6, 0.8, 256
 _LENGTHS, _LENGTH_RATE = (0.8, 20.0), 0.1
-# Slopes that count for none, as a share of the coordinates: the prior of the metric.
-_SHRINKAGE = 0.5
-# Rounds are put together from the first on whose chains stand in about one place.
-_SETTLED_RHAT = 1.2
+# Slopes for which the first metric counts, as a share of the coordinates; later ones count for this
+# share of the slopes that made them. Slopes of a trajectory that are kept: neighbours say the same.
+_SHRINKAGE, _KEPT_SLOPES = 0.5, 8
+# Rounds are put together, and the coordinates stay, from the first on whose chains stand in about
+# one place; those of the first round are made better once more.
+_SETTLED_RHAT = 1.1
 # Before the first round: moves, and the longest trajectory while the coordinates are poor. Each
 # window ends by whitening with the spread of all chains.
 _WINDOWS = ((20, 12), (20, 24), (30, 48))
@@ -105,7 +109,7 @@ def sample(
         `least_draws` only where time was up; None if there is none.
     """
     state = _State(density, starts, scale, generator, out_of_time)
-    for moves, leaps in _WINDOWS[: 2 if state.many else None]:
+    for moves, leaps in _WINDOWS:
         state.warm_up(moves, leaps)
     if arrange is not None:
         state.arrange(arrange)
@@ -122,14 +126,16 @@ def sample(
             found = _judged(vectors, values, number, state, arrange, reported)
         if found is None or found.converged or out_of_time():
             break
+        settled = found.rhat < _SETTLED_RHAT
         if arrange is not None:
             state.arrange(arrange)
-        state.whiten(found.vectors)
-        state.adapt()
-        if state.many and found.rhat < _SETTLED_RHAT:
+        if number == 1 or not settled:
+            state.whiten(found.vectors)
+            state.adapt()
+        if settled:
             before = vectors, values
         else:
-            draws *= 2
+            draws = min(2 * draws, LONGEST_ROUND)
     if found is not None and found.vectors.shape[1] < least_draws and not out_of_time():
         more = state.run(least_draws - found.vectors.shape[1])
         vectors = torch.cat([found.vectors, more[0]], 1)
@@ -149,14 +155,16 @@ class _State:
         generator: torch.Generator,
         out_of_time: Limit,
     ) -> None:
-        self.density, self.scale, self.generator = density, scale, generator
+        self.density, self.generator = density, generator
         self.out_of_time = out_of_time
+        self.rescale(scale)
         self.points = starts.clone()
         self.values, self.slopes = density.gradient(self.points)
         self.step, self.leaps, self.acceptance = 0.5 / max(1, density.size) ** 0.25, 0, 0.0
         # Draws of a window fewer than the coordinates say little of how these spread.
         self.many = len(starts) * _WINDOWS[-1][0] < density.size
         self.met: list[Tensor] = []  # slopes since coordinates were last whitened by them
+        self.weight = _SHRINKAGE * density.size  # slopes for which the present metric counts
         self.length, self.gain = _LENGTH, (0.0, 0.0, 0)
 
     def arrange(self, order: Callable[[Tensor], Tensor]) -> None:
@@ -164,20 +172,27 @@ class _State:
         self.points = order(self.points)
         self.values, self.slopes = self.density.gradient(self.points)
 
+    def rescale(self, scale: Tensor) -> None:
+        """Take W (D, D) for the scale."""
+        self.scale, self.inverse = scale, torch.linalg.inv(scale)
+        self.metric = scale @ scale.mT
+
     def whiten(self, vectors: Tensor) -> None:
-        """Take the spread of the draws for the scale, shrunk to what it was where they are few."""
+        """Take the spread of the draws for the scale, shrunk to what it was where they are few.
+
+        Of draws fewer than coordinates the spread would shorten the steps by a quarter: then that
+        of the slopes.
+        """
         if self.many:
-            self.level()
+            return self.level()
         flat = vectors.flatten(0, 1)
         count, size = flat.shape
         centred = flat - flat.mean(0)
         own = centred.mT @ centred / (count - 1)
         share = count / (count + 5 * size)
-        blend = share * own + (1 - share) * (self.scale @ self.scale.mT)
-        try:
-            self.scale = torch.linalg.cholesky(blend)
-        except RuntimeError:  # chains that stand still have no spread in some direction
-            return
+        blend = share * own + (1 - share) * self.metric
+        with suppress(RuntimeError):  # chains that stand still have no spread in some direction
+            self.rescale(torch.linalg.cholesky(blend))
 
     def level(self) -> None:
         """Whiten by the slopes that were met: their mean square becomes one in every direction.
@@ -190,11 +205,12 @@ class _State:
             return
         slopes = torch.cat(self.met) @ self.scale
         self.met.clear()
-        few = _SHRINKAGE * slopes.shape[-1]
         total = slopes.mT @ slopes
-        total.diagonal().add_(few)
-        values, vectors = torch.linalg.eigh(total / (len(slopes) + few))
-        self.scale = self.scale @ (vectors * values.rsqrt())
+        total.diagonal().add_(self.weight)
+        count = len(slopes) + self.weight
+        values, vectors = torch.linalg.eigh(total / count)
+        self.rescale(self.scale @ (vectors * values.rsqrt()))
+        self.weight = _SHRINKAGE * count
 
     def warm_up(self, moves: int, leaps: int) -> None:
         """Short trajectories, the second half of which says how the chains spread."""
@@ -205,9 +221,8 @@ class _State:
     def adapt(self, moves: int = _ADAPTATION, leaps: int = _MOST_LEAPS) -> list[Tensor]:
         """Step size by dual averaging (Hoffman and Gelman 2014, section 3.2); points passed."""
         centre, average, error, seen = math.log(3 * self.step), 0.0, 0.0, []
-        inverse = torch.linalg.inv(self.scale) if self.many and leaps == _MOST_LEAPS else None
         for number in range(1, moves + 1):
-            rate = self.move(leaps, inverse)
+            rate = self.move(leaps, lengthen=self.many and leaps == _MOST_LEAPS)
             seen.append(self.points)
             error += (_ACCEPTANCE - rate - error) / (number + 10)
             log_step = centre - math.sqrt(number) / 0.05 * error
@@ -231,51 +246,56 @@ class _State:
         self.acceptance = sum(rates) / len(rates)
         return torch.stack(points, 1), torch.stack(values, 1)
 
-    def move(self, leaps: int = _MOST_LEAPS, inverse: Tensor | None = None) -> float:
+    def move(self, leaps: int = _MOST_LEAPS, *, lengthen: bool = False) -> float:
         """One trajectory of every chain; mean acceptance probability.
 
-        Given the inverse of the scale, the length of further trajectories is adapted.
+        Momenta are those of the coordinates themselves, with the metric's inverse for covariance,
+        so that a leap has one product with a matrix. On request the length of further trajectories
+        is adapted.
         """
-        momentum = torch.randn(
+        white = torch.randn(
             self.points.shape, generator=self.generator, dtype=self.points.dtype
         ).to(self.points.device)
         jitter = float(torch.rand((), generator=self.generator))
         count = max(1, min(leaps, round((0.5 + jitter) * self.length / self.step)))
-        points, values, slopes, moved = self.points, self.values, self.slopes, momentum
+        points, values, slopes = self.points, self.values, self.slopes
+        momentum = white @ self.inverse + 0.5 * self.step * slopes
         passed: list[Tensor] = []
-        for _ in range(count):
-            moved = moved + 0.5 * self.step * slopes @ self.scale
-            points = points + self.step * moved @ self.scale.mT
+        for leap in range(1, count + 1):
+            points = points + (self.step * momentum) @ self.metric
             values, slopes = self.density.gradient(points)
-            moved = moved + 0.5 * self.step * slopes @ self.scale
+            momentum = momentum + (self.step if leap < count else 0.5 * self.step) * slopes
             self.leaps += 1
             passed.append(slopes)
             if self.out_of_time():  # nobody asks for this draw
                 return 0.0
-        gain = values - self.values + 0.5 * (momentum.square() - moved.square()).sum(-1)
+        moved = momentum @ self.scale
+        gain = values - self.values + 0.5 * (white.square() - moved.square()).sum(-1)
         gain = gain.nan_to_num(-math.inf)
-        if inverse is not None:
-            moves = (points - points.mean(0)) @ inverse.mT
-            before = (self.points - self.points.mean(0)) @ inverse.mT
+        if lengthen:
+            moves = (points - points.mean(0)) @ self.inverse.mT
+            before = (self.points - self.points.mean(0)) @ self.inverse.mT
             change = moves.square().sum(-1) - before.square().sum(-1)
-            slope = change * (moves * moved).sum(-1) * (0.5 + jitter)
+            slope = change * (moves * moved).sum(-1) * (0.5 + jitter) * self.length
+            slope = slope - change.square() / 4
             self._lengthen(slope.nan_to_num(0.0, 0.0, 0.0), gain.clamp_max(0).exp())
         uniform = torch.rand(len(gain), generator=self.generator, dtype=gain.dtype).to(gain.device)
         taken = uniform.log() < gain
         if self.many:  # where trajectories diverge, slopes are of nowhere
-            self.met += [one[taken] for one in passed]
+            self.met += [one[taken] for one in passed[:: -(-count // _KEPT_SLOPES)]]
         self.points = torch.where(taken.unsqueeze(-1), points, self.points)
         self.values = torch.where(taken, values, self.values)
         self.slopes = torch.where(taken.unsqueeze(-1), slopes, self.slopes)
         return float(gain.clamp_max(0).exp().mean())
 
     def _lengthen(self, slopes: Tensor, rates: Tensor) -> None:
-        """Move the length uphill in how far squared distances from the centre change (ChEES).
+        """Move the length uphill in how much squared distances from the centre change by it.
 
-        Slopes of that by the logarithm of the length, one of every chain, count as likely as its
-        move is accepted; Adam takes their sign and size.
+        That is a quarter of the mean square of these changes (ChEES) over the length, since every
+        leap costs. Slopes by the logarithm of the length, one of every chain, count as likely as
+        its move is accepted; Adam takes their sign and size.
         """
-        slope = float((rates * slopes).sum() / rates.sum().clamp_min(1e-9)) * self.length
+        slope = float((rates * slopes).sum() / rates.sum().clamp_min(1e-9))
         first, second, count = self.gain
         first, second, count = 0.9 * first + 0.1 * slope, 0.95 * second + 0.05 * slope**2, count + 1
         self.gain = first, second, count

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from rbpp.data.arrays import load
-from rbpp.data.rows import Reading, read_rows
+from rbpp.data.rows import Fields, Reading, read_rows
 
 # One data set per file, of these endings, in a folder of several.
 _ENDINGS = (".npy", ".npz", ".csv", ".parquet", ".json", ".jsonl")
@@ -55,19 +55,16 @@ def read_site(path: Path, site: str) -> np.ndarray:
                 f"Expected data sets of {site} of one shape (rows, columns); got {listed}"
             )
         return np.stack(sets)
-    reading = None
+    # Programs of processes have no options for columns.
+    reading = Reading(instead="the columns of an array, .npy, are taken as they are")
     if path.suffix == ".npy":
         array = load(path)["embedding"]
         if array.dtype.kind in "iub" or (array.ndim == 3 and array.dtype.kind == "f"):
             return _checked(array, path)
         if array.ndim == 2:
             names = tuple(f"column {place}" for place in range(1, array.shape[1] + 1))
-            reading = Reading(columns=names)
-    try:
-        rows = read_rows(path, site, reading=reading)
-    except ValueError as error:  # programs of processes have no options for columns
-        way = "(the columns of an array, .npy, are taken as they are)"
-        raise ValueError(re.sub(r"\(--ignore .*\)$", way, str(error))) from error
+            reading = replace(reading, columns=names)
+    rows = read_rows(path, site, Fields(reading=reading))
     if rows.embedding is None:
         raise ValueError(f"Expected numbers in {path}; got text: embed it first")
     return _checked(np.asarray(rows.embedding), path)

@@ -21,13 +21,16 @@ from torch.distributions import (
 from rbpp.internals import compact_scale_tril
 
 
-def convolved(output: Any, noise: Any, placeholder: Tensor) -> Any | None:
+def convolved(
+    output: Any, noise: Any, placeholder: Tensor, shared: bool | None = None
+) -> Any | None:
     """Distribution of output + c + ε, where `noise` is normal with mean placeholder + c.
 
     Args:
         output: distribution of rows that are vectors.
         noise: distribution of a curated row, built at an output of `placeholder`.
         placeholder: that output.
+        shared: whether all rows have the same c (`has_shared_shift`); looked at by default.
 
     Returns:
         A normal or a mixture of normals; None where output or noise is anything else.
@@ -36,7 +39,9 @@ def convolved(output: Any, noise: Any, placeholder: Tensor) -> Any | None:
     if moments is None:
         return None
     mean, covariance = moments
-    shift = _same_for_rows(mean - placeholder)
+    shift = mean - placeholder
+    if _is_shared(shift) if shared is None else shared:
+        shift = shift[..., :1, :]
     if is_mixture(output):
         parts = normal_moments(output.component_distribution)
         if parts is None:
@@ -73,6 +78,12 @@ def is_independent_noise(first: Any, second: Any, placeholders: tuple[Tensor, Te
     spread, other_spread = torch.broadcast_tensors(one[1], other[1])
     same = torch.allclose(shift, other_shift, rtol=1e-9, atol=1e-9)
     return same and torch.allclose(spread, other_spread, rtol=1e-9)
+
+
+def has_shared_shift(noise: Any, placeholder: Tensor) -> bool:
+    """Whether a normal noise, built at an output of `placeholder`, adds the same c to all rows."""
+    moments = normal_moments(noise)
+    return moments is not None and _is_shared(moments[0] - placeholder)
 
 
 def is_mixture(distribution: Any) -> bool:
@@ -113,6 +124,5 @@ def _compact(tensor: Tensor, event: int) -> Tensor:
     return tensor
 
 
-def _same_for_rows(shift: Tensor) -> Tensor:
-    first = shift[..., :1, :]
-    return first if bool((shift == first).all()) else shift
+def _is_shared(shift: Tensor) -> bool:
+    return bool((shift == shift[..., :1, :]).all())

@@ -12,7 +12,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import MixtureSameFamily, MultivariateNormal
 
-from rbpp.internals import compact_scale_tril, site_is_subsample
+from rbpp.internals import compact_scale_tril, light_shapes, site_is_subsample
 from rbpp.processes.networks import in_double
 from rbpp.randomness import other_states, seeded
 
@@ -48,7 +48,7 @@ def running(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     there = torch.get_default_device() == torch.device(device)
     store = pyro.get_param_store()
     known = set(store.keys())
-    with seeded(seed), nullcontext() if there else torch.device(device):
+    with seeded(seed), nullcontext() if there else torch.device(device), light_shapes():
         torch.set_default_dtype(torch.float64)
         try:
             yield

@@ -53,9 +53,9 @@ class Replicas:
     def __init__(
         self,
         model: Process | Callable[[], Any],
-        *,
         worlds: int = 1,
         seed: int = 0,
+        *,
         device: str | torch.device = "cpu",
         world: Mapping[str, Tensor] | None = None,
     ) -> None:
@@ -71,7 +71,7 @@ class Replicas:
         self.sites = {name: site for name, site in described.items() if site.in_chain}
         self.world = self._world({} if world is None else self._given(world))
 
-    def draw(self, count: int, label: str, *, given: Mapping[str, Tensor] | None = None) -> Values:
+    def draw(self, count: int, label: str, given: Mapping[str, Tensor] | None = None) -> Values:
         """`count` replicates per world of every site of the contract.
 
         Args:
@@ -82,7 +82,7 @@ class Replicas:
         """
         held = {**self.world, **(given or {})}
         outer, seed = (self.worlds, count), spawn(self.seed, label)
-        run = draw(self.process, outer, seed, held=held, until=self.sites, device=self.device)
+        run = draw(self.process, outer, seed, held, until=self.sites, device=self.device)
         return {name: self._replicated(name, run.values[name], count) for name in self.sites}
 
     def log_density(self, values: Mapping[str, Tensor], name: str) -> Tensor:

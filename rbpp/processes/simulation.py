@@ -110,13 +110,7 @@ def simulate(
         ValueError: if a count is not positive, or the process cannot run in a batch.
     """
     compute = Compute.of(compute, seed)
-    drawn = simulate_tensors(
-        load_process(process),
-        worlds=worlds,
-        replicates=replicates,
-        seed=seed,
-        device=compute.device,
-    )
+    drawn = simulate_tensors(load_process(process), worlds, replicates, seed, compute.device)
     settings = drawn.process.settings
     return Simulation(**vars(drawn), idata=_inference_data(drawn), settings=settings)
 
@@ -129,7 +123,6 @@ def knobs_of(process: Process) -> Result:
 
 def simulate_tensors(
     process: Process,
-    *,
     worlds: int = 1,
     replicates: int = 1,
     seed: int = 0,

@@ -27,7 +27,7 @@ from rbpp.processes.contract import require
 from rbpp.processes.process import Process, load_process
 from rbpp.result import Result
 from rbpp.theory.assumptions import Evidence
-from rbpp.theory.estimate_terms import Batch, estimate_terms, settled_learners
+from rbpp.theory.estimate_terms import Batch, Estimation, estimate_terms
 from rbpp.theory.information import sides_in_words
 from rbpp.theory.learner_choice import choose_learner
 from rbpp.theory.learners import Learner
@@ -154,17 +154,9 @@ def bounds(
         world = worlds_of(data, process, sizes.worlds, compute.spawn("posterior").seed)
     process_checks = require(process, seed=compute.seed).checks
     chosen = choose_learner(learner, process)
-    found = estimate_worlds(
-        process,
-        sizes=sizes,
-        constants=constants,
-        learner=chosen,
-        anchor_learner=(
-            chosen if anchor_learner is None else choose_learner(anchor_learner, process)
-        ),
-        compute=compute,
-        world=world,
-    )
+    anchors = chosen if anchor_learner is None else choose_learner(anchor_learner, process)
+    estimation = Estimation(process, sizes, constants, chosen, anchors, compute)
+    found = estimate_worlds(estimation, world)
     sigma, sigma_from = _sub_gaussian(found, constants)
     setting = LemmaSetting(
         rows=found.facts.rows,
@@ -234,34 +226,17 @@ def bounds(
 
 
 def estimate_worlds(
-    process: Process,
-    *,
-    sizes: SampleSizes,
-    constants: LemmaConstants,
-    learner: Learner | None,
-    anchor_learner: Learner | None,
-    compute: Compute,
-    world: Mapping[str, Tensor] | None = None,
+    estimation: Estimation, world: Mapping[str, Tensor] | None = None
 ) -> WorldEstimates:
     """The estimated terms of all worlds, by whoever works on batches of them.
 
     Worlds are draws from the prior, or those given: a value (worlds, …) per site.
     """
+    process, sizes, compute = estimation.process, estimation.sizes, estimation.compute
     batches = world_batches(sizes.worlds, worlds_in_memory(process, sizes))
-    if len(batches) > 1:
-        learner, anchor_learner = settled_learners(
-            process, min(sizes.worlds, sizes.worlds_at_once), learner, anchor_learner, compute
-        )
-    work = partial(
-        _arrays,
-        model=process,
-        sizes=sizes,
-        constants=constants,
-        learner=learner,
-        anchor_learner=anchor_learner,
-        world=world,
-        compute=replace(compute.task(), progress=compute.progress and len(batches) == 1),
-    )
+    own = replace(compute.task(), progress=compute.progress and len(batches) == 1)
+    settled = estimation.settled() if len(batches) > 1 else estimation
+    work = partial(_arrays, replace(settled, compute=own), world)
     steps = compute.steps(work, batches, lambda batch: f"worlds-{batch.number:04}", "worlds")
     parts = [WorldEstimates.from_arrays(step) for step in steps]
     return join(parts, [batch.worlds for batch in batches]).settled()
@@ -287,8 +262,10 @@ def world_batches(worlds: int, at_once: int) -> list[Batch]:
 
 
 @one_thread()  # two threads for tensors this small made 24 seconds of work 128 on a busy machine
-def _arrays(batch: Batch, **options: Any) -> dict[str, np.ndarray]:
-    return estimate_terms(batch, **options).arrays()
+def _arrays(
+    estimation: Estimation, world: Mapping[str, Tensor] | None, batch: Batch
+) -> dict[str, np.ndarray]:
+    return estimate_terms(batch, estimation, world).arrays()
 
 
 def _sub_gaussian(found: WorldEstimates, constants: LemmaConstants) -> tuple[float | Tensor, str]:

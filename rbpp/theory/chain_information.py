@@ -112,7 +112,7 @@ def _integrated_pairs(
     given = {name: few[name] for name in (*held, *idle) if name in few}
     totals: list[Tensor | None] = [None, None]
     for index in range(INTERMEDIATE_DRAWS):
-        fresh = replicas.draw(_count(few), f"{label} {index}", given=given)
+        fresh = replicas.draw(_count(few), f"{label} {index}", given)
         between = {n: fresh[n] for n in (*_PROMPT_SITES, "model_factor") if n in fresh}
         part = replicas.pairs(few, "output", between)
         total = totals[index % 2]

@@ -217,7 +217,7 @@ def _common_pool(replicas: Replicas, few: Values, count: int) -> tuple[Tensor, T
     A weight is p(output | above_j) over the density of the pool, an average over its prompts.
     """
     idle: Values = {name: few[name][:, :1] for name in _IDLE if name in few}
-    fresh = replicas.draw(count, "curated pool", given=idle)
+    fresh = replicas.draw(count, "curated pool", idle)
     names = above_output(replicas)
     own = replicas.pairs(fresh, "output", {name: fresh[name] for name in names}, per_row=True)
     pooled = own.logsumexp(2, keepdim=True)

@@ -183,7 +183,7 @@ def fresh_outputs(replicas: Replicas, few: Values, count: int, label: str) -> Te
     given = {name: value.repeat_interleave(count, 1) for name, value in held.items()}
     # These sites have no part in the output: a draw of them would be wasted.
     given |= {name: few[name][:, :1] for name in _IDLE if name in few}
-    return replicas.draw(few["output"].shape[1] * count, label, given=given)["output"]
+    return replicas.draw(few["output"].shape[1] * count, label, given)["output"]
 
 
 def above_output(replicas: Replicas) -> tuple[str, ...]:

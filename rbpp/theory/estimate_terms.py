@@ -5,15 +5,16 @@ What follows from these terms by arithmetic is added where all worlds are togeth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rbpp.compute import Compute
 from rbpp.estimate import Estimate, exactly
+from rbpp.processes.process import Process
 from rbpp.processes.replicas import Replicas
 from rbpp.theory.chain_information import chain_information
 from rbpp.theory.curated_entropy import is_copy
@@ -52,31 +53,67 @@ class Batch(NamedTuple):
         return {name: value[self.first :][: self.worlds] for name, value in world.items()}
 
 
+@dataclass(frozen=True)
+class Estimation:
+    """What is estimated of a process, and with what: the same in all batches of worlds.
+
+    Attributes:
+        process: the process.
+        sizes, constants: as for `rbpp.bounds`.
+        learner, anchor_learner: of W and of W', whose default is that of W, and for both that of
+            `default_learner`.
+        compute: device, workers, progress, checkpoint and seed.
+    """
+
+    process: Process
+    sizes: SampleSizes
+    constants: LemmaConstants
+    learner: Learner | None
+    anchor_learner: Learner | None
+    compute: Compute
+
+    def replicas(self, worlds: int, world: Mapping[str, Tensor] | None = None) -> Replicas:
+        """Of so many worlds: those given, or the prior's."""
+        compute = self.compute
+        return Replicas(self.process, worlds, compute.seed, device=compute.device, world=world)
+
+    def learners(self, replicas: Replicas) -> tuple[Learner, Learner]:
+        """The learners of W and of W'."""
+        anchors = self.anchor_learner or self.learner or default_learner(replicas, "anchor")
+        return self.learner or default_learner(replicas, "synthetic"), anchors
+
+    def settled(self) -> Estimation:
+        """With what learners choose on pilot data chosen for all worlds at once."""
+        replicas = self.replicas(min(self.sizes.worlds, self.sizes.worlds_at_once))
+        draws = self.compute.generator("learners", device=self.compute.device)
+
+        def settle(chosen: Learner, site: str) -> Learner:
+            if chosen.settle is None:
+                return chosen
+            return chosen.settle(pilot_rows(replicas, site), draws)
+
+        learner, anchor_learner = self.learners(replicas)
+        return replace(
+            self,
+            learner=settle(learner, "synthetic"),
+            anchor_learner=settle(anchor_learner, "anchor"),
+        )
+
+
 def estimate_terms(
-    batch: Batch,
-    *,
-    model: Callable[[], Any],
-    sizes: SampleSizes,
-    constants: LemmaConstants,
-    learner: Learner | None,
-    anchor_learner: Learner | None,
-    compute: Compute,
-    world: Mapping[str, Tensor] | None = None,
+    batch: Batch, estimation: Estimation, world: Mapping[str, Tensor] | None = None
 ) -> WorldEstimates:
-    """The estimated terms in the worlds of one batch; arguments as for `rbpp.bounds`.
+    """The estimated terms in the worlds of one batch.
 
     `world` has a value (worlds, …) per site of all batches' worlds, where they are not the prior's.
     """
-    compute = compute.spawn("worlds", batch.number) if batch.number else compute
+    if batch.number:
+        own = estimation.compute.spawn("worlds", batch.number)
+        estimation = replace(estimation, compute=own)
+    sizes, constants, compute = estimation.sizes, estimation.constants, estimation.compute
     replicates = sizes.replicates
     stages = compute.stages(_STAGES, "bounds")
-    replicas = Replicas(
-        model,
-        worlds=batch.worlds,
-        seed=compute.seed,
-        device=compute.device,
-        world=batch.of(world),
-    )
+    replicas = estimation.replicas(batch.worlds, batch.of(world))
     values = replicas.draw(replicates, "replicates")
     draws = compute.generator("learners", device=compute.device)
     next(stages)
@@ -86,8 +123,7 @@ def estimate_terms(
     )
     next(stages)
 
-    anchor_learner = anchor_learner or learner or default_learner(replicas, "anchor")
-    learner = learner or default_learner(replicas, "synthetic")
+    learner, anchor_learner = estimation.learners(replicas)
     synthetic = Trained.of(learner, replicas, values, "synthetic", draws)
     learning = _SyntheticLearner(synthetic, sizes)
     learning.estimate(found.terms)
@@ -189,34 +225,6 @@ class _SyntheticLearner:
         found = information_of_held(total, self.trained, held, known)
         self.found.terms[name], self.rests[name] = found.plain, found.rest(total)
         self.paired[name] = found.paired
-
-
-def settled_learners(
-    model: Callable[[], Any],
-    worlds: int,
-    learner: Learner | None,
-    anchor_learner: Learner | None,
-    compute: Compute,
-) -> tuple[Learner, Learner]:
-    """The learners of W and W', with what they choose on pilot data chosen for all worlds at once.
-
-    Args:
-        model: the process.
-        worlds: how many have a part in the choice.
-        learner, anchor_learner: as for `estimate_terms`.
-        compute: seed and device.
-    """
-    replicas = Replicas(model, worlds=worlds, seed=compute.seed, device=compute.device)
-    draws = compute.generator("learners", device=compute.device)
-
-    def settled(chosen: Learner, site: str) -> Learner:
-        return chosen if chosen.settle is None else chosen.settle(pilot_rows(replicas, site), draws)
-
-    anchor_learner = anchor_learner or learner or default_learner(replicas, "anchor")
-    return (
-        settled(learner or default_learner(replicas, "synthetic"), "synthetic"),
-        settled(anchor_learner, "anchor"),
-    )
 
 
 def _risk_terms(risks: Risks | None, anchors: Risks | None, loss_bound: float) -> EstimatedTerms:

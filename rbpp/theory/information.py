@@ -186,9 +186,7 @@ def midpoint(lower: Estimate, upper: Estimate) -> Estimate:
         torch.where(bounded, (low + high) / 2, low),
         torch.where(bounded, error, lower.standard_error),
         lower.count,
-        lower=lower,
-        upper=upper,
-    )
+    ).between(lower, upper)
 
 
 def sides_in_words(estimate: Estimate) -> str:

@@ -154,9 +154,7 @@ def learner_information(
         torch.where(usable, best.value, (lower.value + upper.value) / 2),
         torch.where(usable, best.standard_error, upper.standard_error),
         count,
-        lower=lower,
-        upper=upper,
-    )
+    ).between(lower, upper)
 
 
 def conditional_information(
@@ -186,7 +184,7 @@ def conditional_information(
     idle = ["target", "unprompted", *(["anchor"] if "prompt" in names else [])]
     given |= {name: values[name][:, :1] for name in idle if name in values and name not in given}
     if shifted and "output" not in names:
-        fresh = replicas.draw(outer * inner, f"{label}, prompts", given=given)
+        fresh = replicas.draw(outer * inner, f"{label}, prompts", given)
         factor = values["model_factor"][:, :outer].repeat_interleave(inner, 1)
         output = output_with_factor(replicas, fresh, factor)
         if output is None:
@@ -194,7 +192,7 @@ def conditional_information(
         prompts = ("anchor", "prompt", "prompt_factor")
         given |= {name: fresh[name] for name in prompts if name in fresh}
         given["output"] = output
-    drawn = replicas.draw(outer * inner, label, given=given)
+    drawn = replicas.draw(outer * inner, label, given)
     learned = trained.prepared.fit(replicas.rows(drawn, "synthetic")).grouped(outer)
     each = learner_information(learned, inner, generator, pairs=_INNER_CONTRASTIVE_SAMPLES)
     found = _over_outer_samples(each)
@@ -321,7 +319,7 @@ def _kept(value: Estimate, lower: Estimate, upper: Estimate) -> Estimate:
         torch.maximum(value.value, lower.value - _CLEAR * lower.standard_error),
         upper.value + _CLEAR * upper.standard_error.nan_to_num(0.0, posinf=0.0),
     )
-    return Estimate(inside, value.standard_error, value.count, lower=lower, upper=upper)
+    return Estimate(inside, value.standard_error, value.count).between(lower, upper)
 
 
 def _smaller(first: Estimate, second: Estimate) -> Estimate:

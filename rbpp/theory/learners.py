@@ -20,6 +20,7 @@ from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_prior
 from rbpp.mixtures.normal_wishart import Draws, Parameters
 from rbpp.mixtures.normal_wishart import draw as draw_conjugate
+from rbpp.randomness import normals
 from rbpp.theory import matching
 from rbpp.theory.permanent import log_permanent
 
@@ -323,10 +324,7 @@ class _PointPosterior:
         return (-0.5 * white.square().sum(-2) - log_det.unsqueeze(-1)).mT
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        options: dict[str, Any] = {"dtype": self.centre.dtype, "device": self.centre.device}
-        return self.centre + self.noise * torch.randn(
-            self.centre.shape, generator=generator, **options
-        )
+        return self.centre + self.noise * normals(self.centre.shape, generator, self.centre)
 
     def cross_log_prob(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         scaled = (parameters / self.noise).unsqueeze(-2) - (self.centre / self.noise).unsqueeze(-3)

@@ -8,6 +8,7 @@ Carlo error made negative counts as zero; a nan term gives a nan bound.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -183,21 +184,18 @@ def theorem_4_7(
     rows: int,
     *,
     loss_bound: Value,
-    sub_gaussian: Value,
-    layers: int = 0,
-    contraction: Value = 0.5,
+    **constants: Any,
 ) -> Tensor:
     """Generalization error of a model post-trained on synthetic rows (Theorem 4.7):
 
         E Err(π^gen) ≤ C [ TV(D, D_M) + TV(D_M, D_gen) ]
                        + exp( −(ℓ/2) log(1/η) ) · sqrt( (2σ²/n) · [ΔI + B_syn + H(e_M) + δ_{ε,p}] ).
 
-    Preconditions: those of Lemmas 3.1 and 4.4; `information_bound` bounds I(S_gen; W).
+    Preconditions: those of Lemmas 3.1 and 4.4; `information_bound` bounds I(S_gen; W). Constants
+    are those of `lemma_4_4`: σ, ℓ and η.
     """
     divergences = _tensor(task_divergence) + _tensor(generation_divergence)
-    return distribution_shift(divergences, loss_bound) + lemma_4_4(
-        information_bound, rows, sub_gaussian=sub_gaussian, layers=layers, contraction=contraction
-    )
+    return sharp_bound(divergences, information_bound, rows, loss_bound=loss_bound, **constants)
 
 
 def sharp_bound(
@@ -206,18 +204,15 @@ def sharp_bound(
     rows: int,
     *,
     loss_bound: Value,
-    sub_gaussian: Value,
-    layers: int = 0,
-    contraction: Value = 0.5,
+    **constants: Any,
 ) -> Tensor:
     """Theorem 4.7 with TV(D, D_gen) and the chain-rule bound: never larger than the theorem.
 
     TV(D, D_gen) ≤ TV(D, D_M) + TV(D_M, D_gen) by the triangle inequality, and the chain-rule bound
     is at most that of Lemma 4.5.
     """
-    return distribution_shift(total_divergence, loss_bound) + lemma_4_4(
-        information_bound, rows, sub_gaussian=sub_gaussian, layers=layers, contraction=contraction
-    )
+    shift = distribution_shift(total_divergence, loss_bound)
+    return shift + lemma_4_4(information_bound, rows, **constants)
 
 
 def ggmi(information_anchor_learner: Value, information_synthetic_learner: Value) -> Tensor:

@@ -60,7 +60,7 @@ def measured_risks(trained: Trained) -> Risks | None:
         if site == "anchor":
             return losses({"anchor": values["anchor"].roll(index + 1, dims=1)}, site)
         label = "fresh synthetic" + (f" {index}" if index else "")
-        return losses(replicas.draw(trained.count, label, given=held), site)
+        return losses(replicas.draw(trained.count, label, held), site)
 
     sample, own = losses(values, site), fresh(0)
     if sample is None or own is None:

@@ -155,7 +155,7 @@ def _pooled(
         key: value[0, :, :settings].repeat_interleave(draws, 1) for key, value in fixed.items()
     }
     given |= {key: values[key][:, :1] for key in _FREE if key in values}  # no part in the output
-    outputs = replicas.draw(settings * draws, f"curated {first}", given=given)["output"]
+    outputs = replicas.draw(settings * draws, f"curated {first}", given)["output"]
     at_free, _ = _log_average(replicas, outputs, points, second, settings)
     at_own, effective = _log_average(replicas, outputs, own, second, settings)
 

@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from rbpp import command
-from rbpp.assessment.advice import advice
+from rbpp.assessment.answers import advice
 from rbpp.assessment.assess import assess
 from rbpp.assessment.sources import Fields, Representation
 from rbpp.inference_data import group_datasets, term_table
@@ -110,6 +110,9 @@ def test_answers_and_audit_are_complete(found):
     for line in found.answers:
         assert set(line) == {"question", "sentence", "probability", "verdict"}
         assert line["verdict"] in ("good", "bad", "unclear")
+    # Without classes both upper ends say what they do not count.
+    assert "another class of the task is not counted" in found.answers[0]["sentence"]
+    assert "if what it misses is unlike it" in found.answers[1]["sentence"]
     assert {"enough rows", "projection", "beyond two halves of the task"} <= {
         line.statement for line in found.checks
     }
@@ -200,21 +203,6 @@ def test_paired_prompts_and_outputs_have_their_information():
     assert per_row == pytest.approx(0.51, abs=0.2)
     assert "information_gain" in terms
     assert any(line.statement == "paired prompt and output" for line in found.checks)
-
-
-def test_repeated_prompts_have_no_information_and_the_audit_says_why():
-    texts = [f"sort list number {place} {place % 7}" for place in range(60)]
-    rows = [{"t": text, "p": "the same prompt", "o": text} for text in texts]
-    rows[0] = {**rows[0], "p": "another prompt"}
-    found = assess(
-        [{"t": text} for text in texts[:40]],
-        rows,
-        fields=Fields(text=["t"], prompt="p", output="o"),
-        **OPTIONS,
-    )
-    assert "information_gain" not in term_table(found.idata)
-    line = next(line for line in found.checks if line.statement == "paired prompt and output")
-    assert "no ΔI" in line.message
 
 
 def test_dimension_and_components_are_the_users():
@@ -312,12 +300,9 @@ def files(tmp_path_factory):
 SHORT = ["--chains", "2", "--draws", "40", "--quiet"]
 
 
-@pytest.mark.parametrize(
-    "names", [("--anchor", "--synthetic", "--target"), ("--real", "--generated", "--holdout")]
-)
-def test_command_prints_json_and_writes_the_rows(files, names, capsys, tmp_path):
+def test_command_prints_json_and_writes_the_rows(files, capsys, tmp_path):
     rows, data = tmp_path / "rows.parquet", tmp_path / "found.nc"
-    arguments = [names[0], files["anchor"], names[1], files["synthetic"], names[2], files["target"]]
+    arguments = [f"--{role}={path}" for role, path in files.items()]
     arguments += ["--rows", str(rows), "--output", str(data), "--json"]
     arguments += ["--figures", str(tmp_path)]
     assert command.main(["assess", *arguments, *SHORT]) == 0
@@ -333,11 +318,19 @@ def test_command_prints_json_and_writes_the_rows(files, names, capsys, tmp_path)
     assert {"map.png", "shares.png"} <= {path.name for path in tmp_path.iterdir()}
 
 
-def test_generated_beside_filtered_is_what_was_curated(files, capsys):
-    arguments = ["--seeds", files["anchor"], "--filtered", files["synthetic"]]
-    arguments += ["--generated", files["synthetic"], "--json"]
-    assert command.main(["assess", *arguments, *SHORT]) == 0
-    assert "curation_divergence" in json.loads(capsys.readouterr().out)["terms"]
+@pytest.mark.parametrize(
+    ("given", "roles"),
+    [
+        ("--real a --generated s --holdout t", {"anchor": "a", "synthetic": "s", "target": "t"}),
+        ("--seeds a --filtered s --generated g", {"anchor": "a", "synthetic": "s", "output": "g"}),
+        ("--target t --generated s", {"synthetic": "s", "target": "t"}),
+    ],
+)
+def test_files_have_the_names_that_users_have_for_them(given, roles):
+    program = command._load(command.programs_folder() / "assess.py")
+    arguments = command._parser("assess", program).parse_args(given.split())
+    found = program._sources(arguments)
+    assert {role: path for role, path in found.items() if path is not None} == roles
 
 
 @pytest.mark.parametrize(
@@ -477,9 +470,6 @@ def test_marks_settle_the_share(tmp_path, found):
     assert marked.settings["marks"] == 20
     assert "from the marks" in marked.headline[0]
     assert "marks" in {check.statement for check in marked.checks}
-    by_row = {int(row): bool(value) for row, value in zip(frame.row, frame.off_task, strict=True)}
-    again = assess(ANCHOR, SYNTHETIC, target=TARGET, marks=by_row, **OPTIONS)
-    pd.testing.assert_frame_equal(again.rows, marked.rows)
 
 
 def test_labels_that_are_wrong_or_missing_are_found():
@@ -504,19 +494,23 @@ def test_labels_that_are_wrong_or_missing_are_found():
     assert "missing: class 3" in check.message
     most = found.numbers["irrelevant_share_at_most_with_classes"].value
     assert most >= found.numbers["irrelevant_share_at_most"].value
+    assert "if another class of the task counts too" in found.answers[0]["sentence"]
+    assert "if a class that it leaves out counts too" in found.answers[1]["sentence"]
 
 
-def test_entropies_do_not_depend_on_the_synthetic_rows():
+def test_entropies_do_not_depend_on_the_synthetic_rows(found):
     """Units of the input: rows twice as large have n d log 2 more."""
     made, _ = rows_of([4], 200, 8)
-    first, second = (
-        assess(ANCHOR, rows, target=TARGET, **OPTIONS).table()["entropy_anchor"]["mean"]
-        for rows in (SYNTHETIC, made)
+    first, other, larger = (
+        one.table()["entropy_anchor"]["mean"]
+        for one in (
+            found,
+            assess(ANCHOR, made, target=TARGET, **OPTIONS),
+            assess(2 * ANCHOR, 2 * SYNTHETIC, target=2 * TARGET, **OPTIONS),
+        )
     )
-    assert first == pytest.approx(second, rel=1e-6)
-    larger = assess(2 * ANCHOR, 2 * SYNTHETIC, target=2 * TARGET, **OPTIONS)
-    shift = larger.table()["entropy_anchor"]["mean"] - first
-    assert shift == pytest.approx(80 * 6 * np.log(2), rel=0.01)
+    assert first == pytest.approx(other, rel=1e-6)
+    assert larger - first == pytest.approx(80 * 6 * np.log(2), rel=0.01)
 
 
 def test_rows_that_follow_each_other_are_said_to():

@@ -12,7 +12,7 @@ import pytest
 
 from rbpp import plots
 from rbpp.assessment.compare import compare
-from rbpp.assessment.ranking import rank_sets
+from rbpp.assessment.ranking import Decision, rank_sets
 from rbpp.assessment.ranking_sources import Source
 from rbpp.assessment.sources import Fields, Representation, Sampling
 from rbpp.compute import Compute
@@ -157,13 +157,13 @@ def test_differences_say_which_is_better_in_which_term(found: Any) -> None:
 
 def test_widths_of_practical_equivalence() -> None:
     made = {"one": rows_of([0, 1, 2], 300, 5), "two": rows_of([0, 1, 2], 300, 6)}
-    wide = compare(made, TARGET, equivalent=5.0, shares=False, draws=DRAWS)
+    wide = compare(made, TARGET, decision=Decision(equivalent=5.0), shares=False, draws=DRAWS)
     assert difference(wide, "score", "one", "two")[0]["p_equivalent"] == 1
     assert "tie" in wide.headline[0]
-    narrow = compare(made, TARGET, equivalent=0.0, shares=False, draws=DRAWS)
+    narrow = compare(made, TARGET, decision=Decision(equivalent=0.0), shares=False, draws=DRAWS)
     assert difference(narrow, "score", "one", "two")[0]["p_equivalent"] == 0
     for width, least, most in ((0.5, 1.0, 1.0), (0.0, 0.0, 0.5)):
-        one = compare(made, TARGET, equivalent_share=width, draws=DRAWS)
+        one = compare(made, TARGET, decision=Decision(equivalent_share=width), draws=DRAWS)
         assert least <= difference(one, "uncovered_share", "one", "two")[0]["p_equivalent"] <= most
 
 
@@ -379,7 +379,7 @@ def test_every_option_changes_something(found: Any) -> None:
     other = compare(VERSIONS, TARGET, draws=DRAWS, seed=1).ranking[0]
     assert other["sd"] != first["sd"]
     assert other["score"] == pytest.approx(first["score"])
-    half = compare(VERSIONS, TARGET, draws=DRAWS, hdi_prob=0.5, shares=False).ranking[0]
+    half = compare(VERSIONS, TARGET, decision=Decision(0.5), draws=DRAWS, shares=False).ranking[0]
     assert half["hdi_low"] > first["hdi_low"]
     two = compare(
         VERSIONS, TARGET, representation=Representation(dimension=2), draws=DRAWS
@@ -411,9 +411,6 @@ def test_the_figures_show_ranking_pairs_and_rows(found: Any) -> None:
     ("options", "message"),
     [
         ({"draws": 1}, "draws to be a whole number of 2 or more"),
-        ({"hdi_prob": 2}, "hdi_prob between 0 and 1; got 2"),
-        ({"equivalent_share": -1}, "equivalent_share to be a finite number of 0 or more"),
-        ({"equivalent": float("nan")}, "equivalent to be a finite number"),
         ({"fields": Fields(embedding="embedding", label="y")}, "field 'y' with labels"),
         ({"against": {"version": 1}}, "stored results of version"),
     ],
@@ -421,6 +418,19 @@ def test_the_figures_show_ranking_pairs_and_rows(found: Any) -> None:
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compare(VERSIONS, TARGET, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hdi_prob": 2}, "hdi_prob between 0 and 1; got 2"),
+        ({"equivalent_share": -1}, "equivalent_share to be a finite number of 0 or more"),
+        ({"equivalent": float("nan")}, "equivalent to be a finite number"),
+    ],
+)
+def test_decisions_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Decision(**options)
 
 
 def test_other_references_are_refused(labelled: Any) -> None:

@@ -16,8 +16,8 @@ from browser import MEASURE, browse
 from rbpp import command
 from rbpp.assessment import markdown
 from rbpp.assessment.compare import compare
-from rbpp.assessment.comparison_report import render_comparison
 from rbpp.assessment.conditions import DRAWN, NUMBERS, check_condition, names_for
+from rbpp.assessment.report import render
 from rbpp.assessment.sources import Fields
 
 HOSTILE = "<script>alert('x')</script>"
@@ -351,7 +351,7 @@ def compared() -> Any:
 
 
 def test_the_report_says_what_the_comparison_says(compared: Any) -> None:
-    page = render_comparison(compared)
+    page = render(compared)
     text = unescape(page)
     for line in (*compared.headline, *compared.notes):
         assert line in text
@@ -364,13 +364,13 @@ def test_the_report_says_what_the_comparison_says(compared: Any) -> None:
     worst = compared.influence[compared.influence["version"] == "wrong"].sort_values("influence")
     assert f"{worst.iloc[0]['id']}, label" in text
     assert "94 % interval" in page
-    assert "50 % interval" in render_comparison(compared, hdi_prob=0.5)
+    assert "50 % interval" in render(compared, hdi_prob=0.5)
     with pytest.raises(ValueError, match="hdi_prob"):
-        render_comparison(compared, hdi_prob=2)
+        render(compared, hdi_prob=2)
 
 
 def test_the_report_escapes_and_needs_nothing_else(compared: Any) -> None:
-    page = render_comparison(compared)
+    page = render(compared)
     assert HOSTILE not in page
     assert page.count("<script>") == 1
     assert "<script>alert" not in page
@@ -378,13 +378,13 @@ def test_the_report_escapes_and_needs_nothing_else(compared: Any) -> None:
     fetched = re.findall(r"""(?:src|href|url\()\s*=?\s*["']?(\w+:[^"')\s]{0,40})""", page)
     assert all(address.startswith("data:") for address in fetched), fetched
     assert page.count("<svg") == 3
-    assert render_comparison(compared) == page
+    assert render(compared) == page
 
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_of_the_report_is_cut_off(compared: Any, tmp_path: Path, width: int) -> None:
     page = tmp_path / "report.html"
-    page.write_text(render_comparison(compared), encoding="utf-8")
+    page.write_text(render(compared), encoding="utf-8")
     measured = browse(tmp_path, page.as_uri(), width, script=MEASURE)
     assert measured["width"], measured["out"]
     for nothing in ("out", "cut", "empty", "unnamed", "links"):

@@ -5,6 +5,7 @@ import pytest
 
 from rbpp.assessment import density_terms
 from rbpp.assessment.sources import read_sources
+from rbpp.assessment.weighted_rows import Draws
 
 RANDOM = np.random.default_rng(0)
 ANCHOR, TARGET = RANDOM.normal(size=(60, 3)), RANDOM.normal(size=(80, 3))
@@ -15,7 +16,7 @@ def entropies(synthetic, scales):
     sources = {"anchor": ANCHOR, "synthetic": synthetic, "target": TARGET}
     found = density_terms.Densities(3)
     rows = read_sources({name: rows * scales for name, rows in sources.items()})
-    density_terms._entropies(found, rows, seed=0, draws=100)
+    density_terms._entropies(found, rows, Draws(100))
     (check,) = found.checks
     return found.draws, check
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from rbpp.assessment.paired_terms import paired_terms
+from rbpp.assessment.sources import Representation
+from rbpp.assessment.weighted_rows import Draws
 from rbpp.compute import Compute
 from rbpp.data.rows import Rows
 
-SHAPE = {"chains": 2, "draws": 100}
+DRAWS = Draws(200, chains=2)
 
 
 def terms(prompt, output):
@@ -17,7 +19,7 @@ def terms(prompt, output):
     ids = [str(place) for place in range(len(output))]
     rows = Rows("synthetic", "synthetic", ids, embedding=output)
     rows.paired.update(prompt=prompt, output=output)
-    found, check = paired_terms(rows, **SHAPE, compute=Compute(seed=3))
+    found, check = paired_terms(rows, DRAWS, Representation(), Compute(seed=3))
     assert check.statement == "paired prompt and output"
     return {name: one.value / len(output) for name, one in found.items()}, check
 

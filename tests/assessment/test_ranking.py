@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,8 @@ from scipy import stats
 from sklearn.linear_model import Ridge
 
 from rbpp.assessment import density_score, label_score, output_score
-from rbpp.assessment.labels import wrong_labels
-from rbpp.assessment.ranking import rank_sets
+from rbpp.assessment.label_score import wrong_labels
+from rbpp.assessment.ranking import Decision, rank_sets
 from rbpp.assessment.ranking_probabilities import (
     Discrepancy,
     pairwise,
@@ -93,7 +95,9 @@ def test_density_score_integrates_to_one() -> None:
 
 
 @pytest.mark.parametrize("kind", ["labels", "outputs", "texts"])
-def test_first_order_bootstrap_has_the_spread_of_refits(kind: str) -> None:
+def test_first_order_bootstrap_has_the_spread_of_refits(
+    kind: str, margin: Callable[..., None]
+) -> None:
     # Sets that are off: at a perfect one the derivative is as small as what is of second order, and
     # the first order alone has √(2/3) of the spread.
     x, y = classes(0, 200, wrong=0.3)
@@ -122,7 +126,7 @@ def test_first_order_bootstrap_has_the_spread_of_refits(kind: str) -> None:
         for _ in range(150)
     ]
     # The standard deviation of 150 refits has an error of 6 %; three of them.
-    assert found == pytest.approx(np.std(refits), rel=0.2)
+    margin(0.2 - abs(found / np.std(refits) - 1))
 
 
 # ---- what it ranks -----------------------------------------------------------------------------
@@ -223,10 +227,12 @@ def test_full_coverage_with_some_rows_off_the_task_beats_missing_modes(seed: int
     assert line(ranking, "covers")["p_best_equal_size"] >= 0.95
 
 
-def test_one_law_and_unequal_sizes_are_not_told_apart_at_equal_size() -> None:
-    """Within [.1, .9] in at least 90 %: with 20 pairs, two outside are allowed."""
+def test_one_law_and_unequal_sizes_are_not_told_apart_at_equal_size(
+    margin: Callable[..., None],
+) -> None:
+    """Within [.1, .9] in at least 90 %: of 60 pairs 13 are three standard errors above 10 %."""
     outside = 0
-    for seed in range(20):
+    for seed in range(60):
         source = np.random.default_rng(seed)
         few, many = [(60, 300), (100, 500), (100, 300)][seed % 3]
         sets = {
@@ -235,7 +241,7 @@ def test_one_law_and_unequal_sizes_are_not_told_apart_at_equal_size() -> None:
         }
         found = rank_sets(sets, Source(source.normal(size=(100, 6))), draws=300)
         outside += not 0.1 <= line(found, "few")["p_best_equal_size"] <= 0.9
-    assert outside <= 2
+    margin(13 - outside)
 
 
 # ---- probabilities -----------------------------------------------------------------------------
@@ -277,7 +283,8 @@ def test_no_score_is_surer_of_training_than_tasks_have_shown() -> None:
     sure = line(rank_sets(labels, real), "good")
     assert sure["p_best"] == 1
     assert 0.7 < sure["p_trained_best"] <= 0.9
-    free = rank_sets(labels, real, discrepancy=Discrepancy(between=0.1, row=0.0, says_nothing=0.0))
+    near = Discrepancy(between=0.1, row=0.0, says_nothing=0.0)
+    free = rank_sets(labels, real, Decision(discrepancy=near))
     assert line(free, "good")["p_trained_best"] > 0.99
     texts = {"good": Source(classes(0, 300)[0]), "far": Source(classes(1, 300)[0] + 3)}
     found = rank_sets(texts, Source(real.rows))
@@ -318,7 +325,9 @@ def test_rows_of_one_unit_count_once() -> None:
 
 
 @pytest.mark.parametrize("judge", ["the set", "real rows"])
-def test_wrong_labels_are_found_with_probabilities_that_hold(judge: str) -> None:
+def test_wrong_labels_are_found_with_probabilities_that_hold(
+    judge: str, margin: Callable[..., None]
+) -> None:
     x, clean = classes(0, 900)
     source = np.random.default_rng(1)
     wrong = source.random(900) < 0.15
@@ -326,9 +335,9 @@ def test_wrong_labels_are_found_with_probabilities_that_hold(judge: str) -> None
     real = tuple(map(torch.as_tensor, classes(2, 300))) if judge == "real rows" else (None, None)
     found = wrong_labels(torch.as_tensor(x), torch.as_tensor(labels), 3, *real)
     p = found.probability_wrong
-    assert abs(found.share_wrong - wrong.mean()) < 0.05  # errors: 0.012 of the share, 0.012 of r
+    margin(0.05 - abs(found.share_wrong - wrong.mean()))  # errors: 0.012 of the share and of r
     sure = p > 0.8
-    assert sure.sum() > 60
-    assert wrong[sure].mean() > 0.8
-    assert wrong[p < 0.05].mean() < 0.06
-    assert (found.suggested[wrong & sure] == clean[wrong & sure]).mean() > 0.85
+    margin(sure.sum() - 60)
+    margin(wrong[sure].mean() - 0.8)
+    margin(0.06 - wrong[p < 0.05].mean())
+    margin((found.suggested[wrong & sure] == clean[wrong & sure]).mean() - 0.85)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from ranked_sets import classes, line, verdict
 
-from rbpp.assessment.ranking import rank_sets
+from rbpp.assessment.ranking import Decision, rank_sets
 from rbpp.assessment.ranking_sources import Source
 from rbpp.assessment.stored_ranking import read, store
+from rbpp.compute import Compute
 
 # ---- bad input ---------------------------------------------------------------------------------
 
@@ -126,10 +127,10 @@ def test_seed_draws_and_width_change_the_intervals() -> None:
     sets = {"a": GOOD, "b": Source(*classes(1, 60))}
     base = line(rank_sets(sets, REAL), "a")
     assert line(rank_sets(sets, REAL), "a") == base
-    assert line(rank_sets(sets, REAL, seed=1), "a")["sd"] != base["sd"]
+    assert line(rank_sets(sets, REAL, compute=Compute(seed=1)), "a")["sd"] != base["sd"]
     assert line(rank_sets(sets, REAL, draws=100), "a")["sd"] != base["sd"]
-    assert line(rank_sets(sets, REAL, hdi_prob=0.5), "a")["hdi_low"] > base["hdi_low"]
-    wide = rank_sets(sets, REAL, equivalent=10.0)
+    assert line(rank_sets(sets, REAL, Decision(0.5)), "a")["hdi_low"] > base["hdi_low"]
+    wide = rank_sets(sets, REAL, Decision(equivalent=10.0))
     assert wide.pairs["p_equivalent"][0, 1] == 1
 
 
@@ -189,4 +190,6 @@ def test_rows_made_from_the_reference_do_not_win_by_it():
         {"flipped": Source(flipped), "new": Source(new)}, Source(drawn(500)), draws=100
     )
     assert [line["name"] for line in apart.lines] == ["new", "flipped"]
-    assert ranking.lines[0]["score"] < apart.lines[0]["score"]  # without its nearest rows
+    # Of every set the nearest rows are left out then, and not where no set was made from it.
+    whole = rank_sets({"other": Source(drawn(500)), "new": Source(new)}, Source(real), draws=100)
+    assert line(ranking, "new")["score"] < line(whole, "new")["score"]

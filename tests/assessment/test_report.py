@@ -10,7 +10,7 @@ import pytest
 from browser import MEASURE, browse
 
 from rbpp.assessment import markdown
-from rbpp.assessment.advice import VERDICTS, advice
+from rbpp.assessment.answers import VERDICTS, advice
 from rbpp.assessment.assess import assess
 from rbpp.assessment.marks import rows_digest, rows_to_ask
 from rbpp.assessment.report import render, write_report

@@ -11,7 +11,7 @@ import torch
 import rbpp
 from benchmarks.log_probabilities import Letters, held
 from rbpp.channel.contrast import contrast
-from rbpp.channel.draws import Mean, bootstrap_means
+from rbpp.channel.information import Mean, bootstrap_means
 from rbpp.channel.log_probabilities import log_probabilities
 from rbpp.theory.information import contrastive_bounds
 

@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from rbpp.data.embed import embed
-from rbpp.data.rows import Reading, read_rows
+from rbpp.data.rows import Fields, Reading, read_rows
 from rbpp.data.stream import row_stream
 
 RANDOM = np.random.default_rng(0)
@@ -42,7 +42,7 @@ def test_numbers_that_follow_from_the_place_of_a_row_are_no_measurements(name, t
     table = TABLE.assign(**{name: COLUMNS[name]})
     with pytest.raises(ValueError, match=f"field '{name}': Expected measurements"):
         read_rows(table, "anchor")
-    rows = read_rows(table, "anchor", reading=Reading(ignore=(name,)))
+    rows = read_rows(table, "anchor", Fields(reading=Reading(ignore=(name,))))
     np.testing.assert_array_equal(rows.embedding, NUMBERS)
     if name in ("time", "zip", "codes"):  # known by their names, or by how they are written
         return
@@ -80,7 +80,7 @@ def test_numbers_written_with_signs_are_no_categories(name):
     with pytest.raises(ValueError, match="name of a text field"):
         read_rows(TABLE.assign(p=column), "anchor")
     with pytest.raises(ValueError, match="field 'p': Expected a number"):
-        read_rows(TABLE.assign(p=column), "anchor", reading=Reading(columns=("a", "p")))
+        read_rows(TABLE.assign(p=column), "anchor", Fields(reading=Reading(columns=("a", "p"))))
 
 
 def test_ranges_are_categories():
@@ -106,7 +106,7 @@ NO_TEXT = {
 def test_rows_of_digits_are_not_read_as_text(name):
     with pytest.raises(ValueError, match="Expected text, or numbers in a layout"):
         read_rows(NO_TEXT[name], "anchor")
-    assert len(read_rows(NO_TEXT[name], "anchor", text_fields="text")) == ROWS  # if it is said
+    assert len(read_rows(NO_TEXT[name], "anchor", Fields(text="text"))) == ROWS  # if it is said
 
 
 NO_PROSE = {
@@ -129,8 +129,8 @@ def test_a_column_that_splits_the_rows_is_found_by_its_values_or_its_name(name):
     with pytest.raises(ValueError, match=f"the splits .* in the field '{name}'"):
         read_rows(table, "anchor")
     chosen = Reading(split=str(values[0]))
-    assert read_rows(table, "anchor", reading=chosen).text == TEXTS[::2]
-    assert read_rows(table, "anchor", reading=Reading(ignore=(name,))).text == TEXTS
+    assert read_rows(table, "anchor", Fields(reading=chosen)).text == TEXTS[::2]
+    assert read_rows(table, "anchor", Fields(reading=Reading(ignore=(name,)))).text == TEXTS
 
 
 def test_a_score_of_a_test_is_no_split():
@@ -175,12 +175,14 @@ def test_shards_with_numbers_in_their_names_are_one_set(tmp_path):
 
 
 def test_a_column_to_ignore_that_no_source_has_is_named(tmp_path):
-    first = read_rows(TABLE.assign(n=PLACE), "anchor", reading=Reading(ignore=("n", "m")))
-    second = read_rows(TABLE, "synthetic", reading=Reading(ignore=("n", "m")))
+    first = read_rows(TABLE.assign(n=PLACE), "anchor", Fields(reading=Reading(ignore=("n", "m"))))
+    second = read_rows(TABLE, "synthetic", Fields(reading=Reading(ignore=("n", "m"))))
     with pytest.raises(ValueError, match="Expected a column 'm' to ignore"):
         embed([first, second])
-    third = read_rows(TABLE, "target", reading=Reading(ignore=("n",)))
-    embed([read_rows(TABLE.assign(n=PLACE), "anchor", reading=Reading(ignore=("n",))), third])
+    third = read_rows(TABLE, "target", Fields(reading=Reading(ignore=("n",))))
+    embed(
+        [read_rows(TABLE.assign(n=PLACE), "anchor", Fields(reading=Reading(ignore=("n",)))), third]
+    )
 
 
 TURNS = {
@@ -196,8 +198,8 @@ TURNS = {
 @pytest.mark.parametrize("name", TURNS)
 def test_names_of_who_speaks_and_thoughts(name):
     rows = [{"messages": TURNS[name]}, {"messages": [*TURNS[name], *TURNS[name]]}]
-    assert read_rows(rows, "anchor", text_fields="messages.assistant").text[0] == "told"
-    assert read_rows(rows, "anchor", text_fields="messages.user").text[0] == "ask"
+    assert read_rows(rows, "anchor", Fields(text="messages.assistant")).text[0] == "told"
+    assert read_rows(rows, "anchor", Fields(text="messages.user")).text[0] == "ask"
 
 
 def test_encodings_and_packed_arrays(tmp_path):

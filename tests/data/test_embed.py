@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rbpp.data import embedding_model
-from rbpp.data.embed import embed
+from rbpp.data.embed import Representation, embed
 from rbpp.data.rows import read_rows
 
 TEXTS = [
@@ -46,11 +46,11 @@ def fake_package(monkeypatch):
 
 def test_tf_idf_is_fitted_on_all_sources_and_repeats():
     first, second = rows(TEXTS), rows(TEXTS[::-1], "synthetic")
-    (one, two), how = embed([first, second], model="tfidf")
+    (one, two), how = embed([first, second], Representation(model="tfidf"))
     np.testing.assert_allclose(one, two[::-1])  # the same text has the same vector in every source
-    again, _ = embed([first, second], model="tfidf")
+    again, _ = embed([first, second], Representation(model="tfidf"))
     np.testing.assert_array_equal(one, again[0])
-    alone, _ = embed([first], model="tfidf")
+    alone, _ = embed([first], Representation(model="tfidf"))
     assert alone[0].shape[1] < one.shape[1]  # words of the other source count too
     assert "TF-IDF" in str(how)
     assert how.lexical
@@ -58,13 +58,15 @@ def test_tf_idf_is_fitted_on_all_sources_and_repeats():
 
 @pytest.mark.parametrize("model", [None, "wordllama", "tfidf"])
 def test_near_texts_are_near(model):
-    (vectors,), _ = embed([rows(TEXTS)], model=model)
+    (vectors,), _ = embed([rows(TEXTS)], Representation(model=model))
     distance = np.linalg.norm(vectors[:, None] - vectors[None], axis=-1)
     assert distance[0, 1] < distance[0, 2]
 
 
 def test_texts_without_a_common_word_still_have_vectors():
-    (vectors,), _ = embed([rows(["one two", "three four", "five six"])], model="tfidf")
+    (vectors,), _ = embed(
+        [rows(["one two", "three four", "five six"])], Representation(model="tfidf")
+    )
     assert vectors.shape[0] == 3
     assert np.isfinite(vectors).all()
 
@@ -72,7 +74,10 @@ def test_texts_without_a_common_word_still_have_vectors():
 def test_a_source_that_shares_no_word_is_named():
     strange = read_rows(["αα", "ββ", "γγ"], "synthetic")
     with pytest.raises(ValueError, match=r"\(synthetic\): Expected rows that share words"):
-        embed([read_rows(["a b", "b c", "a c d", "d a"], "anchor"), strange], model="tfidf")
+        embed(
+            [read_rows(["a b", "b c", "a c d", "d a"], "anchor"), strange],
+            Representation(model="tfidf"),
+        )
 
 
 def test_embeddings_are_handed_through():
@@ -85,10 +90,10 @@ def test_embeddings_are_handed_through():
 
 def test_model_encodes_a_text_once_and_then_never_again(fake_package, tmp_path):
     texts = ["aa", "b", "aa", "cccc"]
-    (vectors,), how = embed([rows(texts)], model="some/model", cache=tmp_path)
+    (vectors,), how = embed([rows(texts)], Representation(model="some/model", cache=tmp_path))
     np.testing.assert_array_equal(vectors[:, 0], [2, 1, 2, 4])
     assert FakeModel.encoded == ["aa", "b", "cccc"]
-    (again,), _ = embed([rows(texts)], model="some/model", cache=tmp_path)
+    (again,), _ = embed([rows(texts)], Representation(model="some/model", cache=tmp_path))
     np.testing.assert_array_equal(again, vectors)
     assert len(FakeModel.encoded) == 3
     assert "some/model" in str(how)
@@ -96,9 +101,9 @@ def test_model_encodes_a_text_once_and_then_never_again(fake_package, tmp_path):
 
 
 def test_cache_is_keyed_by_content_and_by_model(fake_package, tmp_path):
-    embed([rows(["aa", "b"])], model="one", cache=tmp_path)
-    embed([rows(["aa", "c"])], model="one", cache=tmp_path)
-    (other,), _ = embed([rows(["aa", "b"])], model="other", cache=tmp_path)
+    embed([rows(["aa", "b"])], Representation(model="one", cache=tmp_path))
+    embed([rows(["aa", "c"])], Representation(model="one", cache=tmp_path))
+    (other,), _ = embed([rows(["aa", "b"])], Representation(model="other", cache=tmp_path))
     assert other[0, 1] == len("other")
     assert len(list(tmp_path.glob("*.npz"))) == 3
 
@@ -107,17 +112,17 @@ def test_a_changed_model_folder_is_another_model(fake_package, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "weights").write_text("1")
-    embed([rows(["a", "b"])], model=str(folder), cache=tmp_path / "cache")
+    embed([rows(["a", "b"])], Representation(model=str(folder), cache=tmp_path / "cache"))
     (folder / "weights").write_text("12")
-    embed([rows(["a", "b"])], model=str(folder), cache=tmp_path / "cache")
+    embed([rows(["a", "b"])], Representation(model=str(folder), cache=tmp_path / "cache"))
     assert FakeModel.encoded == ["a", "b"] * 2
 
 
 def test_a_cut_cache_file_is_made_again(fake_package, tmp_path):
-    (vectors,), _ = embed([rows(["aa", "b"])], model="m", cache=tmp_path)
+    (vectors,), _ = embed([rows(["aa", "b"])], Representation(model="m", cache=tmp_path))
     (path,) = tmp_path.glob("*.npz")
     path.write_bytes(path.read_bytes()[:-5])
-    (again,), _ = embed([rows(["aa", "b"])], model="m", cache=tmp_path)
+    (again,), _ = embed([rows(["aa", "b"])], Representation(model="m", cache=tmp_path))
     np.testing.assert_array_equal(again, vectors)
     assert not list(tmp_path.glob("*.part"))
 
@@ -161,14 +166,14 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path):
 
 def test_default_cache_follows_the_environment(fake_package, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    embed([rows(["a", "b"])], model="m")
+    embed([rows(["a", "b"])], Representation(model="m"))
     assert len(list((tmp_path / "rbpp" / "embeddings").glob("*.npz"))) == 1
 
 
 def test_an_absent_package_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(ImportError, match=r"rbpp\[text\]"):
-        embed([rows(["a", "b"])], model="m", cache=tmp_path)
+        embed([rows(["a", "b"])], Representation(model="m", cache=tmp_path))
 
 
 def test_text_beside_embeddings_is_refused():
@@ -178,7 +183,7 @@ def test_text_beside_embeddings_is_refused():
 
 def test_a_model_for_embeddings_is_refused():
     with pytest.raises(ValueError, match="Expected text for the embedding model m"):
-        embed([rows(np.eye(3))], model="m")
+        embed([rows(np.eye(3))], Representation(model="m"))
 
 
 def test_embeddings_of_two_dimensions_are_refused():
@@ -208,7 +213,7 @@ def test_a_template_around_every_row_is_said_to_hide_it(words, said):
     for model, lexical in ((None, said), ("wordllama", False), ("tfidf", True)):
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
-            _, how = embed([read_rows(texts, "synthetic")], model=model)
+            _, how = embed([read_rows(texts, "synthetic")], Representation(model=model))
         expected = said and model != "tfidf"
         assert any("as of a preamble" in str(one.message) for one in seen) == expected
         assert ("nearly all rows have" in how.how) == expected

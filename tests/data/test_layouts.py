@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-from shlex import quote
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ import pytest
 
 from rbpp.data.embed import embed
 from rbpp.data.read import read_tables
-from rbpp.data.rows import Reading, read_rows
+from rbpp.data.rows import Fields, Reading, read_rows
 from rbpp.data.stream import row_stream
 
 RANDOM = np.random.default_rng(0)
@@ -136,9 +135,9 @@ COLUMNS = {
 @pytest.mark.parametrize("name", COLUMNS)
 def test_columns_that_are_no_measurements_are_named(name, tmp_path):
     table = TABLE.assign(**{name: COLUMNS[name]})
-    with pytest.raises(ValueError, match=f"{name}'.*--ignore {quote(name)} leaves it out"):
+    with pytest.raises(ValueError, match=f"{name}'.*ignore={name!r} leaves it out"):
         read_rows(table, "anchor")
-    assert len(read_rows(table, "anchor", reading=Reading(ignore=(name,)))) == 60
+    assert len(read_rows(table, "anchor", Fields(reading=Reading(ignore=(name,))))) == 60
     table.to_parquet(tmp_path / "x.parquet", index=False)
     with pytest.raises(ValueError, match="Expected measurements"):
         row_stream(tmp_path / "x.parquet")
@@ -154,7 +153,7 @@ def test_columns_of_an_array_are_named_by_their_place(column, tmp_path):
         Reading(ignore=("column 1",)),
         Reading(columns=("column 2", "column 3", "column 4")),
     ):
-        rows = read_rows(tmp_path / "x.npy", "anchor", reading=reading)
+        rows = read_rows(tmp_path / "x.npy", "anchor", Fields(reading=reading))
         np.testing.assert_array_equal(rows.embedding, NUMBERS)
 
 
@@ -227,22 +226,22 @@ TALKS = {
 @pytest.mark.parametrize("name", TALKS)
 def test_turns_in_a_text_are_read_by_role(name):
     rows = [{"talk": TALKS[name](place)} for place in range(12)]
-    assert read_rows(rows, "anchor", text_fields="talk.user").text == TEXTS
+    assert read_rows(rows, "anchor", Fields(text="talk.user")).text == TEXTS
     whole = [f"{text}\nyes" for text in TEXTS]
-    assert read_rows(rows, "anchor", text_fields="talk").text == whole
+    assert read_rows(rows, "anchor", Fields(text="talk")).text == whole
 
 
 def test_turns_that_cannot_be_read_are_named():
     rows = [{"talk": "[{'role': 'user', 'content': array(1)}]"}, {"talk": "text"}]
     with pytest.raises(ValueError, match=r"row 1, field 'talk': Expected turns as JSON"):
-        read_rows(rows, "anchor", text_fields="talk")
+        read_rows(rows, "anchor", Fields(text="talk"))
 
 
 def test_lists_of_turns_are_rows_and_nested_places_are_watched():
     assert read_rows([talk(place) for place in range(12)], "anchor").text[0] == f"{TEXTS[0]}\nyes"
     rows = [{"data": {"messages": talk(place)}} for place in range(12)]
     with pytest.raises(ValueError, match=r"name the role, data\.messages\.user"):
-        read_rows(rows, "anchor", text_fields="data.messages.0.content")
+        read_rows(rows, "anchor", Fields(text="data.messages.0.content"))
 
 
 SPLITS = {
@@ -279,11 +278,11 @@ def test_splits_in_folders_and_in_a_field_are_chosen(tmp_path):
     for data, rows in ((tmp_path / "h", 12), (field, 8)):
         with pytest.raises(ValueError, match=r"the splits .* in the field 'split'"):
             read_rows(data, "anchor")
-        assert len(read_rows(data, "anchor", reading=Reading(split="train"))) == rows
+        assert len(read_rows(data, "anchor", Fields(reading=Reading(split="train")))) == rows
         with pytest.raises(ValueError, match="one of the splits"):
-            read_rows(data, "anchor", reading=Reading(split="dev"))
+            read_rows(data, "anchor", Fields(reading=Reading(split="dev")))
     reading = Reading(ignore=("split",))
-    assert len(read_rows(field, "anchor", reading=reading)) == 12
+    assert len(read_rows(field, "anchor", Fields(reading=reading))) == 12
 
 
 def test_a_row_that_alone_would_set_the_scale_is_refused_whatever_reads_it():

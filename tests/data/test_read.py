@@ -12,7 +12,7 @@ import torch
 
 from rbpp.data import records
 from rbpp.data.read import open_dataset, read_tables
-from rbpp.data.rows import read_rows
+from rbpp.data.rows import Fields, read_rows
 
 RECORDS = [
     {"id": "a", "text": "first, row", "more": "x", "vector": [1.0, 2.0]},
@@ -135,11 +135,11 @@ TABLES = {
 @pytest.mark.parametrize("name", TABLES)
 def test_every_format_gives_the_same_rows(name, tmp_path):
     data = TABLES[name](tmp_path)
-    rows = read_rows(data, "anchor", text_fields=["text", "more"], group_field="more|text")
+    rows = read_rows(data, "anchor", Fields(text=["text", "more"], group="more|text"))
     assert rows.ids == ["a", "b", "c"]
     assert rows.text == ["first, row\nx", 'second "row"', "third\nrow ü\nz"]
     assert rows.groups == ["x", "", "z"]
-    vectors = read_rows(data, "anchor", embedding_field="vector").embedding
+    vectors = read_rows(data, "anchor", Fields(embedding="vector")).embedding
     np.testing.assert_array_equal(vectors, VECTORS)
 
 
@@ -168,7 +168,7 @@ ARRAYS = {
 @pytest.mark.parametrize("name", ARRAYS)
 def test_vectors_are_found_without_naming_a_field(name, tmp_path):
     field = "vector" if name == "parquet" else None
-    rows = read_rows(ARRAYS[name](tmp_path), "anchor", embedding_field=field)
+    rows = read_rows(ARRAYS[name](tmp_path), "anchor", Fields(embedding=field))
     np.testing.assert_array_equal(rows.embedding, VECTORS)
 
 
@@ -190,9 +190,9 @@ def test_text_lines_and_plain_texts(tmp_path):
 
 def test_nested_fields_and_alternatives():
     rows = [{"task": "t", "instances": [{"input": "i"}]}, {"task": "u", "instances": []}]
-    read = read_rows(rows, "anchor", text_fields=["task", "instances.0.input"])
+    read = read_rows(rows, "anchor", Fields(text=["task", "instances.0.input"]))
     assert read.text == ["t\ni", "u"]
-    assert read_rows(rows, "anchor", text_fields=["response|task"]).text == ["t", "u"]
+    assert read_rows(rows, "anchor", Fields(text=["response|task"])).text == ["t", "u"]
 
 
 def test_the_only_text_field_need_not_be_named():
@@ -202,20 +202,20 @@ def test_the_only_text_field_need_not_be_named():
 
 def test_paired_fields_are_read_beside_the_rows():
     paired = {"prompt": "more", "output": "vector"}
-    rows = read_rows([RECORDS[0], RECORDS[2]], "output", text_fields=["text"], paired_fields=paired)
+    rows = read_rows([RECORDS[0], RECORDS[2]], "output", Fields(text=["text"]), paired=paired)
     assert rows.paired["prompt"] == ["x", "z"]
     np.testing.assert_array_equal(rows.paired["output"], VECTORS[[0, 2]])
 
 
 def test_repeated_ids_are_one_group_when_said_so():
     rows = [{"id": "p", "text": "a"}, {"id": "p", "text": "b"}, {"id": "q", "text": "c"}]
-    read = read_rows(rows, "synthetic", group_field="id", text_fields=["text"])
+    read = read_rows(rows, "synthetic", Fields(group="id", text=["text"]))
     assert read.groups == ["p", "p", "q"]
     assert read.ids == ["p", "p#2", "q"]
 
 
 def test_one_text_field_may_be_named_without_a_list():
-    assert read_rows(RECORDS, "anchor", text_fields="text").text[0] == "first, row"
+    assert read_rows(RECORDS, "anchor", Fields(text="text")).text[0] == "first, row"
 
 
 def test_half_precision_of_pytorch_is_read():
@@ -225,7 +225,7 @@ def test_half_precision_of_pytorch_is_read():
 
 def test_id_field_renames_the_rows():
     rows = [{"key": "k", "text": "a"}, {"key": "l", "text": "b"}]
-    read = read_rows(rows, "synthetic", text_fields=["text"], id_field="key")
+    read = read_rows(rows, "synthetic", Fields(text=["text"], id="key"))
     assert read.ids == ["k", "l"]
 
 
@@ -251,7 +251,7 @@ BAD = {
     "identical vectors": (lambda f: np.ones((4, 2)), {}, ["4 identical rows"]),
     "cut jsonl": (
         lambda f: write(f, "x.jsonl", json_lines(RECORDS)[:-20]),
-        {"text_fields": ["text"]},
+        {"text": ["text"]},
         ["x.jsonl, line 3", "is the file cut?"],
     ),
     "cut json": (
@@ -313,7 +313,7 @@ BAD = {
     "two arrays, none named": (
         lambda f: save(f, "x.npz", a=VECTORS, b=VECTORS),
         {},
-        ["--embedding-field", "'a', 'b'"],
+        ["(embedding=…)", "'a', 'b'"],
     ),
     "not utf-8": (
         lambda f: write(f, "x.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n'),
@@ -329,32 +329,32 @@ BAD = {
     "json that is no table": (lambda f: write(f, "x.json", '{"a": 1}'), {}, ["got an object"]),
     "wrong field": (
         lambda f: write(f, "x.jsonl", json_lines([{"instruction": "a"}, {"instruction": "b"}])),
-        {"text_fields": ["instuction"]},
+        {"text": ["instuction"]},
         ["x.jsonl", "'instuction'", "did you mean 'instruction'?"],
     ),
     "no field named": (
         lambda f: write(f, "x.jsonl", json_lines(RECORDS)),
         {},
-        ["x.jsonl", "--text-field", "'text', 'more'"],
+        ["x.jsonl", "(text=…)", "'text', 'more'"],
     ),
     "null text": (
         lambda f: write(f, "x.jsonl", json_lines([{"t": "a"}, {"t": None}])),
-        {"text_fields": ["t"]},
+        {"text": ["t"]},
         ["x.jsonl, line 2, field 't'", "got nothing"],
     ),
     "missing text": (
         lambda f: [{"t": "a"}, {"u": "b"}],
-        {"text_fields": ["t"]},
+        {"text": ["t"]},
         ["row 2, field 't'", "got nothing"],
     ),
     "text that is a number": (
         lambda f: [{"t": "a"}, {"t": 3}],
-        {"text_fields": ["t"]},
+        {"text": ["t"]},
         ["row 2, field 't'", "Expected text; got int"],
     ),
     "nan embeddings": (
         lambda f: write(f, "x.jsonl", json_lines([{"v": v} for v in NAN])),
-        {"embedding_field": "v"},
+        {"embedding": "v"},
         ["x.jsonl, line 2, field 'v'", "nan", "1 of 10 rows"],
     ),
     "squares beyond numbers": (
@@ -365,17 +365,17 @@ BAD = {
     "infinite array": (lambda f: np.array([[0.0], [np.inf]]), {}, ["row 2", "inf"]),
     "mixed dimensions": (
         lambda f: [{"v": [1.0, 2.0]}, {"v": [1.0]}],
-        {"embedding_field": "v"},
+        {"embedding": "v"},
         ["row 2, field 'v'", "dimension 2", "got 1"],
     ),
     "vector of words": (
         lambda f: [{"v": ["a"]}, {"v": ["b"]}],
-        {"embedding_field": "v"},
+        {"embedding": "v"},
         ["row 1, field 'v'", "Expected a vector of numbers"],
     ),
     "null vector": (
         lambda f: [{"v": [1.0]}, {"v": None}],
-        {"embedding_field": "v"},
+        {"embedding": "v"},
         ["row 2, field 'v'", "got nothing"],
     ),
     "three axes": (lambda f: np.zeros((2, 2, 2)), {}, ["shape (2, 2, 2)"]),
@@ -391,7 +391,7 @@ BAD = {
     "complex columns": (
         lambda f: save(f, "x.npz", a=VECTORS[:, 0] + 1j, b=VECTORS[:, 1]),
         {},
-        ["x.npz", "--embedding-field", "'a', 'b'"],
+        ["x.npz", "embedding=…", "'a', 'b'"],
     ),
     "masked array": (lambda f: np.ma.masked_less(VECTORS, 2), {}, ["masked values"]),
     "a number too large": (
@@ -442,17 +442,17 @@ BAD = {
     "complex numbers": (lambda f: np.zeros((2, 2), complex), {}, ["Expected numbers; got complex"]),
     "repeated ids": (
         lambda f: write(f, "x.jsonl", json_lines([{"id": 7, "t": "a"}, {"id": 7, "t": "b"}])),
-        {"text_fields": ["t"]},
-        ["x.jsonl, line 2, field 'id'", "'7'", "line 1", "--group-field id"],
+        {"text": ["t"]},
+        ["x.jsonl, line 2, field 'id'", "'7'", "line 1", "group='id'"],
     ),
     "missing group": (
         lambda f: [{"g": 1, "t": "a"}, {"t": "b"}],
-        {"text_fields": ["t"], "group_field": "g"},
+        {"text": ["t"], "group": "g"},
         ["row 2, field 'g'", "Expected a label"],
     ),
     "text and embedding": (
         lambda f: RECORDS,
-        {"text_fields": ["text"], "embedding_field": "vector"},
+        {"text": ["text"], "embedding": "vector"},
         ["got both"],
     ),
     "repeated header": (lambda f: write(f, "x.csv", "a,a\n1,2\n"), {}, ["x.csv", "a twice"]),
@@ -470,7 +470,7 @@ BAD = {
 def test_bad_input_ends_in_one_line(name, tmp_path):
     make, options, parts = BAD[name]
     with pytest.raises(ValueError) as error:
-        read_rows(make(tmp_path), "synthetic", **options)
+        read_rows(make(tmp_path), "synthetic", Fields(**options))
     message = str(error.value)
     assert "\n" not in message
     assert all(part in message for part in parts), message

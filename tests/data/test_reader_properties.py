@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from rbpp.data.read import read_tables
-from rbpp.data.rows import Reading, read_rows
+from rbpp.data.rows import Fields, Reading, read_rows
 
 EXAMPLES = settings(
     max_examples=40,
@@ -48,7 +48,7 @@ def test_numbers_are_what_was_written(ending, numbers, delimiter, named, by_comm
         frame.to_csv(path, float_format="%.8f", **options)
         places = [f"column {place + 1}" for place in range(numbers.shape[1])]
         reading = Reading(columns=tuple(frame.columns) if named else tuple(places))
-        rows = read_rows(path, "anchor", reading=reading)
+        rows = read_rows(path, "anchor", Fields(reading=reading))
     np.testing.assert_allclose(rows.embedding, numbers, atol=1e-7)
 
 
@@ -74,7 +74,7 @@ def test_texts_are_what_was_written(name, texts):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(TEXTS[name](texts))
-        assert read_rows(path, "anchor", text_fields="said").text == texts
+        assert read_rows(path, "anchor", Fields(text="said")).text == texts
 
 
 @EXAMPLES

@@ -13,9 +13,9 @@ import pyarrow.parquet
 import pytest
 
 from rbpp.data import chat, measurements, source_files
-from rbpp.data.embed import embed
+from rbpp.data.embed import Representation, embed
 from rbpp.data.read import read_tables
-from rbpp.data.rows import Reading, read_rows
+from rbpp.data.rows import Fields, Reading, read_rows
 
 TEXTS = [f"write task {place} about rivers and trees" for place in range(12)]
 RECORDS = [{"instruction": text, "score": place} for place, text in enumerate(TEXTS)]
@@ -93,12 +93,12 @@ FORMATS = {
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_formats_that_people_have_give_the_same_rows(name, tmp_path):
-    assert read_rows(FORMATS[name](tmp_path), "anchor", text_fields="instruction").text == TEXTS
+    assert read_rows(FORMATS[name](tmp_path), "anchor", Fields(text="instruction")).text == TEXTS
 
 
 def test_quotation_marks_inside_tabs_are_letters(tmp_path):
     path = text(tmp_path, "d.tsv", 'a\tb\n"one" done\t1\n"two" done\t2\n')
-    assert read_rows(path, "anchor", text_fields="a").text == ['"one" done', '"two" done']
+    assert read_rows(path, "anchor", Fields(text="a")).text == ['"one" done', '"two" done']
 
 
 def test_standard_input_is_one_of_the_files(monkeypatch):
@@ -108,19 +108,19 @@ def test_standard_input_is_one_of_the_files(monkeypatch):
     for content, field in ((LINES, "instruction"), (json.dumps(RECORDS), "instruction")):
         stream = SimpleNamespace(buffer=io.BytesIO(content.encode()))
         monkeypatch.setattr("sys.stdin", stream)
-        assert read_rows("-", "anchor", text_fields=field).text == TEXTS
+        assert read_rows("-", "anchor", Fields(text=field)).text == TEXTS
 
 
 def test_a_field_may_hold_the_sign_of_alternatives():
     rows = [{"a|b": "one"}, {"a|b": "two"}]
-    assert read_rows(rows, "anchor", text_fields=["a|b"]).text == ["one", "two"]
+    assert read_rows(rows, "anchor", Fields(text=["a|b"])).text == ["one", "two"]
 
 
 def test_alternatives_may_be_paths():
     turns = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
     chats = [{"messages": turns}, {"messages": [*turns, *turns]}]
     for rows, text in ((chats, "two"), ([{"text": "three"}, {"text": "four"}], "three")):
-        assert read_rows(rows, "anchor", text_fields=["messages.assistant|text"]).text[0] == text
+        assert read_rows(rows, "anchor", Fields(text=["messages.assistant|text"])).text[0] == text
 
 
 @pytest.mark.parametrize(
@@ -188,18 +188,20 @@ def test_a_column_that_is_no_measurement_is_named(tmp_path, name):
 def test_columns_are_chosen_or_ignored():
     table = with_column("label", np.arange(40) % 3)
     for reading in (Reading(columns=("a", "b", "c")), Reading(ignore=("label",))):
-        rows = read_rows(table, "anchor", reading=reading)
+        rows = read_rows(table, "anchor", Fields(reading=reading))
         np.testing.assert_array_equal(rows.embedding, NUMBERS)
         assert rows.columns == ["a", "b", "c"]
     # Named, a column is a measurement, whatever it looks like.
-    assert read_rows(table, "anchor", reading=Reading(columns=("label",))).embedding.shape == (
+    assert read_rows(
+        table, "anchor", Fields(reading=Reading(columns=("label",)))
+    ).embedding.shape == (
         40,
         1,
     )
 
 
 def test_a_constant_column_is_named():
-    with pytest.raises(ValueError, match=r"got 'k' with the same number .*--ignore k"):
+    with pytest.raises(ValueError, match=r"got 'k' with the same number .*ignore='k'"):
         embed([read_rows(with_column("k", 1.0), "anchor")])
 
 
@@ -218,7 +220,9 @@ def test_columns_are_matched_by_their_names():
 )
 def test_units_decide_nothing_where_they_differ(standardise, scale, divided):
     table = TABLE.assign(a=TABLE["a"] * scale)
-    (vectors,), how = embed([read_rows(table, "anchor", reading=Reading(standardise=standardise))])
+    (vectors,), how = embed(
+        [read_rows(table, "anchor", Fields(reading=Reading(standardise=standardise)))]
+    )
     spread = vectors.std(0)
     assert ("standard deviation" in how.how) == divided
     assert (abs(spread - 1).max() < 1e-9) == divided
@@ -242,8 +246,8 @@ def test_numbers_and_categories_become_coordinates_of_about_equal_variance():
     variance = pool.var(0)
     np.testing.assert_allclose([variance[0], variance[1:3].sum(), variance[3:].sum()], 1, rtol=0.01)
     assert "quantiles of 1 columns and one-hot of 2" in how.how
-    with pytest.raises(ValueError, match=r"field 'paid': Expected a number.*--ignore paid"):
-        read_rows(mixed(0), "anchor", reading=Reading(numbers_only=True))
+    with pytest.raises(ValueError, match=r"field 'paid': Expected a number.*ignore='paid'"):
+        read_rows(mixed(0), "anchor", Fields(reading=Reading(numbers_only=True)))
 
 
 def test_truth_values_and_other_alphabets_are_no_numbers():
@@ -251,7 +255,7 @@ def test_truth_values_and_other_alphabets_are_no_numbers():
     assert measurements.as_numbers(["1", "\uff11\uff12"]) == 1
     for row in ([True, 1.0], ["\uff11", "2"]):
         with pytest.raises(ValueError, match="Expected a vector of numbers"):
-            read_rows([{"v": [1.0, 2.0]}, {"v": row}], "anchor", embedding_field="v")
+            read_rows([{"v": [1.0, 2.0]}, {"v": row}], "anchor", Fields(embedding="v"))
 
 
 OPENAI = [
@@ -295,7 +299,7 @@ def test_turns_are_read_by_role(case):
     }
     if field in ("messages.1.content", "messages.-1"):
         other = {"messages": other["messages"][:3]}
-    rows = read_rows([{"messages": HELD[kind]}, other], "anchor", text_fields=[field])
+    rows = read_rows([{"messages": HELD[kind]}, other], "anchor", Fields(text=[field]))
     assert rows.text[0] == TURNS[case]
     assert chat.are_turns(OPENAI)
 
@@ -304,12 +308,12 @@ def test_a_place_that_is_another_role_in_some_rows_is_refused():
     user, system = {"role": "user", "content": "u"}, {"role": "system", "content": "s"}
     rows = [{"messages": [user]}, {"messages": [system, user]}]
     with pytest.raises(ValueError, match=r"row 2.*turn of the user.*messages\.user"):
-        read_rows(rows, "anchor", text_fields=["messages.0.content"])
+        read_rows(rows, "anchor", Fields(text=["messages.0.content"]))
     sources = [
         read_rows(
             [row, {"messages": [{**row["messages"][0], "content": "x"}]}],
             "anchor",
-            text_fields=["messages.0.content"],
+            Fields(text=["messages.0.content"]),
         )
         for row in rows
     ]
@@ -322,7 +326,7 @@ def test_splits_beside_each_other_are_never_mixed(tmp_path):
     tmp_path.mkdir()
     for split in ("train", "test"):
         text(tmp_path, f"{split}-00000-of-00001.jsonl", LINES)
-    with pytest.raises(ValueError, match=r"the splits test, train.*--split"):
+    with pytest.raises(ValueError, match=r"the splits test, train.*split="):
         read_tables(tmp_path)
     with pytest.raises(ValueError, match="the splits test, train"):
         read_tables(str(tmp_path / "t*.jsonl"))
@@ -337,7 +341,7 @@ def test_scripts_without_spaces_are_read_by_pairs_of_characters():
     rows = [
         f"请计算{a}与{b}的和" for a in ("素数", "分数", "矩阵") for b in ("向量", "角度", "整数")
     ]
-    (vectors,), how = embed([read_rows(rows, "anchor")], model="tfidf")
+    (vectors,), how = embed([read_rows(rows, "anchor")], Representation(model="tfidf"))
     gap = np.linalg.norm(vectors[:, None] - vectors[None], axis=-1)
     assert "pairs of characters" in how.how
     assert gap[0, 1] < gap[0, 4]  # one word shared, and none
@@ -373,4 +377,4 @@ def test_an_unknown_kind_of_address_names_the_package():
 
 def test_an_address_is_read_where_it_is_named(tmp_path):
     path = text(tmp_path, "x.jsonl", LINES)
-    assert read_rows(f"file://{path}", "anchor", text_fields="instruction").text == TEXTS
+    assert read_rows(f"file://{path}", "anchor", Fields(text="instruction")).text == TEXTS

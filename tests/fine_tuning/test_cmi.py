@@ -234,7 +234,7 @@ BAD = {
     "nan": (changed(GOOD_LOSSES, (1, 0, 1), np.nan), GOOD_MASKS, {}, r"losses\[1, 0, 1\]"),
     "infinite": (changed(GOOD_LOSSES, (1, 0, 1), np.inf), GOOD_MASKS, {}, "finite losses"),
     "negative": (changed(GOOD_LOSSES, (0, 0, 0), -0.1), GOOD_MASKS, {}, r"losses in \[0, 1\]"),
-    "above C": (changed(GOOD_LOSSES, (0, 0, 0), 3.0), GOOD_MASKS, {}, "--loss-bound"),
+    "above C": (changed(GOOD_LOSSES, (0, 0, 0), 3.0), GOOD_MASKS, {}, "loss_bound="),
     "above a given C": (
         changed(GOOD_LOSSES, (0, 0, 0), 3.0),
         GOOD_MASKS,

@@ -44,7 +44,7 @@ def test_pyro_finds_the_closed_form_elbo_on_the_guide(dimension, margin):
     fit = cavi(rows, prior, 2, restarts=5, generator=generator(0)).best()
     arguments = (MixtureData(rows), prior, 2)
     mean, error = pyro_elbo(arguments, conjugate_guide(fit, assignments=True), 200)
-    assert mean == pytest.approx(fit.elbo.item(), abs=4.5 * error)
+    margin(4.5 - abs(mean - fit.elbo.item()) / error)
     tighter, error = pyro_elbo(arguments, conjugate_guide(fit), 200)
     margin(tighter - (fit.elbo.item() - 4.5 * error))
 
@@ -93,24 +93,24 @@ def test_no_autoguide_beats_coordinate_ascent_on_separate_components(guide, marg
         assert theirs.elbo.item() > ratio.mean() - 5  # and it is a serious rival
 
 
-def test_pyro_evaluates_both_guides_alike():
+def test_pyro_evaluates_both_guides_alike(margin):
     rows = clusters(40, (0.0, 8.0), 2)
     ours = mixture_posterior(rows, 2, chains=1, draws=2000)
     ratio = (ours.log_prob - ours.log_q)[0]
     arguments = (MixtureData(rows), ours.prior, 2)
     mean, error = pyro_elbo(arguments, conjugate_guide(ours.variational.select(0)))
-    assert mean == pytest.approx(ratio.mean().item(), abs=4.5 * error + 0.01)
+    margin(4.5 * error + 0.01 - abs(mean - ratio.mean().item()))
 
 
 @pytest.mark.parametrize("options", [{"batch_rows": 20}, {"particles": 4}, {"warm_start": False}])
-def test_svi_options_reach_the_same_optimum(options):
+def test_svi_options_reach_the_same_optimum(options, margin):
     rows = clusters(40)
     gradient = Gradient(**{"steps": 300, "learning_rate": 0.04, **options})
     ours = mixture_posterior(rows, 2, chains=1, draws=500)
     theirs = mixture_posterior(rows, 2, engine="svi", chains=1, draws=200, gradient=gradient)
     assert theirs.mixture.batch_shape == (1, 200)
     gap = (ours.log_prob - ours.log_q).mean() - theirs.elbo
-    assert (gap.abs() < 2.5).all()
+    margin(2.5 - gap.abs())
 
 
 def test_svi_leaves_no_trace():

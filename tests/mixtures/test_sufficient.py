@@ -133,7 +133,7 @@ def test_fewer_distinct_rows_than_components_have_a_start():
     assert fit.elbo.isfinite().all()
 
 
-def test_autoguides_fit_any_model():
+def test_autoguides_fit_any_model(margin):
     observed = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
 
     def model(rows):
@@ -148,7 +148,7 @@ def test_autoguides_fit_any_model():
         values, log_q = draw_autoguide(guide, (observed,), ["centre"], 400)
     variance = 1 / (1 / 4 + 3)
     assert len(ascended.elbos) == 600
-    assert values["centre"].mean().item() == pytest.approx(7 * variance, abs=0.15)
-    assert values["centre"].std().item() == pytest.approx(variance**0.5, rel=0.2)
+    margin(0.15 - abs(values["centre"].mean().item() - 7 * variance))
+    margin(0.2 - abs(values["centre"].std().item() / variance**0.5 - 1))
     law = dist.Normal(values["centre"].mean(), values["centre"].std())
     torch.testing.assert_close(log_q, law.log_prob(values["centre"]), rtol=0.2, atol=0.3)

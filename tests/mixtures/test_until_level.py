@@ -90,11 +90,16 @@ def test_a_fit_that_ran_out_of_steps_says_so():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("guide", "verdict", "least"),
-    [("AutoNormal", "violated", 0.2), ("AutoMultivariateNormal", "holds", 0.75)],
+    ("guide", "verdict", "least", "correlation"),
+    [
+        ("AutoNormal", "violated", 0.2, 0.95),
+        ("AutoMultivariateNormal", "holds", 0.9, 0.0),
+        ("AutoMultivariateNormal", "holds", 0.9, 0.95),
+        ("AutoMultivariateNormal", "holds", 0.9, 0.99),
+    ],
 )
-def test_the_check_sees_the_spread_of_a_guide(guide, verdict, least):
-    rows = correlated_rows()
+def test_the_check_sees_the_spread_of_a_guide(guide, verdict, least, correlation):
+    rows = correlated_rows(correlation=correlation)
     exact = mixture_posterior(rows, 1, chains=1, draws=2000)
     fit = fit_mixture(rows, 1, engine="svi", gradient=Gradient(guide=guide), chains=1, draws=1000)
     spread = fit.posterior.draws.means[0, :, 0].std(0) / exact.draws.means[0, :, 0].std(0)

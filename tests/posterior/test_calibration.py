@@ -29,17 +29,21 @@ def precise(outputs: int = 4):
         pyro.sample("synthetic", dist.Normal(output, 0.1).to_event(1))
 
 
+# Seconds by the clock: a machine that is busy refuses nothing.
+SECONDS = 600.0
+
+
 @pytest.mark.parametrize("process", [coin, precise])
-def test_ranks_of_the_truth_are_uniform(process):
-    found = world_ranks(load_process(process), ["synthetic"], 40, seed=3)
+def test_ranks_of_the_truth_are_uniform(process, margin):
+    found = world_ranks(load_process(process), ["synthetic"], 40, seed=3, seconds=SECONDS)
     assert found.refused == 0
     for name, p_value in found.p_values().items():
         assert p_value > 0.001, name
-    for name, share in found.coverage(0.5).items():
-        assert abs(share - 0.5) < 4 * np.sqrt(0.25 / 40), name
+    for share in found.coverage(0.5).values():
+        margin(4 * np.sqrt(0.25 / 40) - abs(share - 0.5))
 
 
-def test_ranks_show_data_of_another_process(monkeypatch):
+def test_ranks_show_data_of_another_process(monkeypatch, margin):
     simulate = calibration.simulate_tensors
 
     def wrong(process, **options):
@@ -51,9 +55,9 @@ def test_ranks_show_data_of_another_process(monkeypatch):
         return drawn
 
     monkeypatch.setattr(calibration, "simulate_tensors", wrong)
-    found = world_ranks(load_process(precise), ["synthetic"], 40, seed=3)
-    assert found.p_values()["centre, mean"] < 1e-4
-    assert found.coverage(0.94)["centre, mean"] < 0.7
+    found = world_ranks(load_process(precise), ["synthetic"], 20, seed=3, seconds=SECONDS)
+    margin(-4 - np.log10(found.p_values()["centre, mean"]))
+    margin(0.7 - found.coverage(0.94)["centre, mean"])
 
 
 def test_functionals_that_are_the_same_in_every_world_have_no_ranks():
@@ -98,7 +102,7 @@ def test_intervals_that_hold_the_truth_are_counted(tmp_path):
 @pytest.mark.slow
 def test_intervals_over_posterior_worlds_hold_the_truth_of_the_readme_s_process():
     """Of 20 worlds at most four of a term are missed, of which 94 % are held (p 0.003)."""
-    found = world_cover(cover_cases(readme)["README"], 20, seconds=60.0, seed=2)
+    found = world_cover(cover_cases(readme)["README"], 20, seconds=SECONDS, seed=2)
     assert found.refused == 0
     assert min(found.shares().values()) >= 0.8
 
@@ -108,7 +112,7 @@ def test_intervals_over_posterior_worlds_hold_the_truth_of_the_readme_s_process(
 def test_shipped_processes_are_calibrated(name):
     """A hundred worlds each; of a dozen functionals one in a thousand may be below 1e-4."""
     process, knobs, observed = CASES[name]
-    found = world_ranks(load_process(process, **knobs), observed, 100, seconds=20.0, seed=1)
+    found = world_ranks(load_process(process, **knobs), observed, 100, seconds=SECONDS, seed=1)
     assert found.refused < 20
     for functional, p_value in found.p_values().items():
         assert p_value > 1e-4, functional

@@ -50,7 +50,7 @@ LEARNERS = {
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_sides_of_every_learner_enclose_each_other(name):
+def test_sides_of_every_learner_enclose_each_other(name, margin):
     data, pilot = mixture_data(replicates=24)
     learned = LEARNERS[name]().prepare(pilot, generator(1)).fit(data)
     low, _ = learned.cross_log_prob(learned.draw(generator(2)))
@@ -58,9 +58,13 @@ def test_sides_of_every_learner_enclose_each_other(name):
     across, within = divergences(learned, data.shape[1])
     assert across.shape == within.shape == (2, 24)
     lower, upper = contrastive_bounds(low)[0], variational_upper_bound(across)
-    allowed = ERRORS * (lower.standard_error + upper.standard_error)
-    assert bool((lower.value < upper.value + allowed).all())
-    assert bool((within.mean(-1) <= across.mean(-1) + 1e-9).all())
+    allowed = lower.standard_error + upper.standard_error
+    margin(ERRORS + (upper.value - lower.value) / allowed)
+    more = across - within
+    if name == "guide":  # whose divergences are averages over draws
+        margin(ERRORS + more.mean(-1) / (more.std(-1) / math.sqrt(24)))
+    else:
+        assert bool((more.mean(-1) >= -1e-9).all())
     part = learned.select(slice(0, 5))
     assert part.divergence(part).shape == (2, 5)
 
@@ -147,9 +151,9 @@ def test_finite_learner_meets_its_exact_information(margin):
         margin(ERRORS * error + 1e-3 - abs(float(values.mean()) - truth))
     w = learned.draw(generator(2))
     lower, upper = (contrastive_bounds(side)[k] for k, side in enumerate(learned.cross_log_prob(w)))
-    error = float(lower.value.std()) / math.sqrt(20)
-    margin(truth + ERRORS * error - float(lower.value.mean()))
-    margin(float(upper.value.mean()) + ERRORS * error - truth)
+    for side, sign in ((lower.value, 1), (upper.value, -1)):
+        error = float(side.std()) / math.sqrt(20)
+        margin(ERRORS + sign * (truth - float(side.mean())) / error)
     wrong = prepared.loss(torch.zeros(20, 500), data)
     torch.testing.assert_close(wrong, data[..., 0])
 
