@@ -361,7 +361,7 @@ def _beside(
         )
 
     start = time.process_time()
-    posterior = rbpp.infer(process, data, seconds=60.0)
+    posterior = rbpp.infer(process, data, seconds=60.0, accept=True)
     group = posterior.idata["posterior"]
     found = {site: torch.as_tensor(group[site].values) for site in group.data_vars}
     row(f"rbpp, {posterior.engine}", functionals(found))
