@@ -47,7 +47,8 @@ class NormalChain:
         sites: anchor, prompt, model_factor, output, synthetic: (rows · d, noises).
         own: which noises a row of S_gen has for itself, given what is above the output.
         anchors, outputs: rows.
-        task, generator: mean (d,) and covariance (d, d) of D and D_M.
+        task, generator: mean (d,) and covariance (d, d) of D and D_M; without a generator there
+            are no divergences.
         anchor_mean, synthetic_mean: of a row.
         factor: where the process has the model factor.
         volume: site to E log |det ∂ site / ∂ normal|, where sites are maps of the normal ones.
@@ -58,7 +59,7 @@ class NormalChain:
     anchors: int
     outputs: int
     task: tuple[Tensor, Tensor]
-    generator: tuple[Tensor, Tensor]
+    generator: tuple[Tensor, Tensor] | None
     synthetic_mean: Tensor
     factor: Kind = "below"
     volume: dict[str, float] = field(default_factory=dict)
@@ -155,6 +156,8 @@ def _row(chain: NormalChain) -> tuple[Tensor, Tensor]:
 
 def _normal_divergences(chain: NormalChain) -> dict[str, float]:
     """TV(D, D_M), TV(D_M, D_gen) and TV(D, D_gen), the last two averaged over what is above."""
+    if chain.generator is None:
+        return {}
     shared, curated = _row(chain)
     answers = chain.synthetic_mean + _rows(shared @ shared.mT, PROMPT_ROWS, 0)
     synthetic = (answers, curated)

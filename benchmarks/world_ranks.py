@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,13 +97,7 @@ def world_ranks(
     work = partial(
         _one, process=process, observed=tuple(observed), engine=engine, seconds=seconds, seed=seed
     )
-    known = [] if store is None or not store.exists() else store.read_text().splitlines()
-    found = [json.loads(line) for line in known][:replications]
-    for one in compute.each(work, range(len(found), replications), "calibration"):
-        found.append(one)
-        if store is not None:
-            with store.open("a") as file:
-                print(json.dumps(one), file=file)
+    found = kept(work, replications, store, compute)
     parts: dict[str, list[int]] = {}
     engines: dict[str, int] = {}
     for made, ranks, _ in found:
@@ -115,6 +110,20 @@ def world_ranks(
         engines.pop(REFUSED, 0),
         float(np.mean([seconds for *_, seconds in found])),
     )
+
+
+def kept(
+    work: Callable[[int], Any], replications: int, store: Path | None, compute: Compute
+) -> list[Any]:
+    """What `work` gives for every replication, as JSON has it, each stored as it ends."""
+    known = [] if store is None or not store.exists() else store.read_text().splitlines()
+    found = [json.loads(line) for line in known][:replications]
+    for one in compute.each(work, range(len(found), replications), "calibration"):
+        found.append(one)
+        if store is not None:
+            with store.open("a") as file:
+                print(json.dumps(one), file=file)
+    return found
 
 
 def _one(
