@@ -212,7 +212,10 @@ def _points(
     tiny = torch.finfo(points.dtype).eps
     points = points.clamp(tiny, 1 - tiny)
     order = points[:, 0].argsort()
-    averages = torch.eye(SCRAMBLINGS).to(points).repeat_interleave(count, 0) / count
+    averages = (
+        torch.eye(SCRAMBLINGS, dtype=points.dtype, device=points.device).repeat_interleave(count, 0)
+        / count
+    )
     points = points[order]
     return points[:, 0], torch.special.ndtri(points[:, 1:]).T.contiguous(), averages[order]
 

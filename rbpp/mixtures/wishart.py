@@ -150,7 +150,7 @@ class WishartCholesky(TorchDistribution):
         """`rsample` from a generator of one's own."""
         shape = (*sample_shape, *self.batch_shape)
         dimension = self.event_shape[0]
-        index = torch.arange(dimension).to(self.scale_tril)
+        index = torch.arange(dimension, dtype=self.scale_tril.dtype, device=self.scale_tril.device)
         half = ((self.degrees_of_freedom.unsqueeze(-1) - index) / 2).expand(*shape, dimension)
         diagonal = (2 * standard_gamma(half, generator=generator)).sqrt()
         # Underflow of a gamma draw with a tiny shape would make the factor singular.
