@@ -181,7 +181,7 @@ def _off_task(found: _Found) -> dict[str, Any]:
         f"what is off the {task} is unlike it"
     )
     other = f"another class of the {task}"
-    sentence += found.classes(name, other) or f" ({other} is not counted: --label-field does)"
+    sentence += found.classes(name, other) or f" ({other} is not counted; --label-field counts it)"
     more = "; twenty marked rows settle it (--ask FILE)" if most - least > WIDE else ""
     return found.told(question, name, sentence, more)
 
