@@ -77,13 +77,14 @@ def test_ends_hold_the_planted_shares(planted_and_found, margin):
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("share", SHARES)
-def test_planted_shares_come_back(share, style, planted_and_found, margin):
+def test_planted_shares_come_back(share, style, planted_and_found):
     found = planted_and_found[share, style]
-    margin(0.05 - np.mean([abs(one.share - share) for one, _ in found]))
+    # Of these topics: others may lie nearer to each other.
+    assert np.mean([abs(one.share - share) for one, _ in found]) < 0.05
     for one, foreign in found:
         if share:
-            margin(auc(one.score[~foreign], one.score[foreign]) - 0.97)
-            margin(auc(one.probability[~foreign], one.probability[foreign]) - 0.97)
+            assert auc(one.score[~foreign], one.score[foreign]) > 0.97
+            assert auc(one.probability[~foreign], one.probability[foreign]) > 0.97
         assert one.probability.mean() == pytest.approx(one.share, abs=1e-3)
     if share == 0.4:
         assert all(one.claims(0.05) for one, _ in found)
@@ -296,7 +297,7 @@ def test_parts_that_overlap_are_within_the_ends_of_measurements(margin):
     from rbpp.assessment.sources import read_sources
 
     wider, exchanged, ends = [], [], []
-    for seed in range(3):
+    for seed in range(8):
         target, synthetic = parts(0.4, seed)
         sources = read_sources({"target": target, "synthetic": synthetic})
         assert sources.lifted
@@ -306,7 +307,8 @@ def test_parts_that_overlap_are_within_the_ends_of_measurements(margin):
         wider.append(found.at_most - off_task(first, second).at_most)
         wide = uncovered(second, first, kind=VectorKind(numbers=True))
         exchanged.append(wide.at_most - uncovered(second, first).at_most)
-    margin(np.array(wider) - 0.02)
+    assert min(wider) >= 0
+    margin(np.mean(wider))
     least, most = np.mean(ends, 0)
     margin((0.4 - least, most - 0.4))
     # The same rows exchanged, uncovered: no narrower, and wider where the other end is not above.
