@@ -373,10 +373,17 @@ def _one_batch(
     later = [batch.number] if batch.number else []
     own = compute.spawn(knob, str(batch.value), *later)
     drawn = sample_worlds(batch.worlds, seed=own.seed, **{**knobs, knob: batch.value})
-    where: Any = {"seed": own.seed, "device": own.device}
-    fits = fit_worlds(drawn, posterior_draws=amounts["posterior_draws"], **where)
-    sizes: Any = {name: amounts[name] for name in ("points", "histogram_redraws")}
-    gaps = kl_gaps(fits[0], fits[1], drawn.truth, **sizes, **where)
+    fits = fit_worlds(
+        drawn, posterior_draws=amounts["posterior_draws"], seed=own.seed, device=own.device
+    )
+    gaps = kl_gaps(
+        *fits,
+        drawn.truth,
+        points=amounts["points"],
+        histogram_redraws=amounts["histogram_redraws"],
+        seed=own.seed,
+        device=own.device,
+    )
     return {name: value.numpy() for name, value in inference_data.from_estimates(gaps).items()}
 
 

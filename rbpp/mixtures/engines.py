@@ -135,8 +135,11 @@ def draw_by_pyro(
                 weights=torch.full_like(first.weights, 1 / components),
                 precision_cholesky=identity.expand_as(first.precision_cholesky).clone(),
             )
-        spread = own.draw(spread_draws, generator(spawn(seed, "spread", chain)))
-        starts.append(_Start(first, units.draws(spread) if spread_draws else None))
+        spread = None
+        if spread_draws:
+            around = own.draw(spread_draws, generator(spawn(seed, "spread", chain)))
+            spread = units.draws(around)
+        starts.append(_Start(first, spread))
     model = (inside, prior.standardised(units), components)
     if isinstance(how, Gradient):
         drawn = _svi(how, *model, starts, draws, seed)

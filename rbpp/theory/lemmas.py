@@ -8,7 +8,6 @@ Carlo error made negative counts as zero; a nan term gives a nan bound.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -184,7 +183,9 @@ def theorem_4_7(
     rows: int,
     *,
     loss_bound: Value,
-    **constants: Any,
+    sub_gaussian: Value,
+    layers: int = 0,
+    contraction: Value = 0.5,
 ) -> Tensor:
     """Generalization error of a model post-trained on synthetic rows (Theorem 4.7):
 
@@ -195,7 +196,15 @@ def theorem_4_7(
     are those of `lemma_4_4`: σ, ℓ and η.
     """
     divergences = _tensor(task_divergence) + _tensor(generation_divergence)
-    return sharp_bound(divergences, information_bound, rows, loss_bound=loss_bound, **constants)
+    return sharp_bound(
+        divergences,
+        information_bound,
+        rows,
+        loss_bound=loss_bound,
+        sub_gaussian=sub_gaussian,
+        layers=layers,
+        contraction=contraction,
+    )
 
 
 def sharp_bound(
@@ -204,7 +213,9 @@ def sharp_bound(
     rows: int,
     *,
     loss_bound: Value,
-    **constants: Any,
+    sub_gaussian: Value,
+    layers: int = 0,
+    contraction: Value = 0.5,
 ) -> Tensor:
     """Theorem 4.7 with TV(D, D_gen) and the chain-rule bound: never larger than the theorem.
 
@@ -212,7 +223,9 @@ def sharp_bound(
     is at most that of Lemma 4.5.
     """
     shift = distribution_shift(total_divergence, loss_bound)
-    return shift + lemma_4_4(information_bound, rows, **constants)
+    return shift + lemma_4_4(
+        information_bound, rows, sub_gaussian=sub_gaussian, layers=layers, contraction=contraction
+    )
 
 
 def ggmi(information_anchor_learner: Value, information_synthetic_learner: Value) -> Tensor:
