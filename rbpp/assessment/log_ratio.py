@@ -196,7 +196,6 @@ def stack(features: Array, label: Array, weight: Array, offset: float) -> Array:
         hessian = hessian + RIDGE * np.eye(count)
         step = _box_step(hessian, gradient, beta)
         size = np.ones((parts, problems))
-        moved = np.clip(beta + step, 0, LARGEST)
         for _ in range(6):
             trial = np.clip(beta + size[..., None] * step, 0, LARGEST)
             tried = _loss(features, label, weight, offset, trial)
