@@ -103,8 +103,8 @@ def _from_arrow(content: Any, origin: str) -> Table:
         name: _values(content.column(place), origin, name)
         for place, name in enumerate(content.column_names)
     }
-    indices = saved_indices(content.schema)
-    return Table(origin, columns, range(1, content.num_rows + 1), indices=indices)
+    numbers = range(1, content.num_rows + 1)
+    return Table(origin, columns, numbers, indices=saved_indices(content.schema))
 
 
 def _values(column: Any, origin: str, name: str) -> list[Any]:

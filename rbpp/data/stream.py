@@ -51,7 +51,7 @@ _WHOLE, _BLOCK = 2**28, 2**20
 
 def tensor_stream(rows: Tensor, chunk_rows: int) -> Stream:
     """A stream of the rows (n, d) of a tensor."""
-    return [partial(_given, Chunk(part)) for part in rows.split(chunk_rows)]
+    return [partial(list, [Chunk(part)]) for part in rows.split(chunk_rows)]
 
 
 def scaled_stream(stream: Stream, centre: np.ndarray, divisor: np.ndarray) -> Stream:
@@ -128,10 +128,6 @@ def is_large(path: str | Path) -> bool:
         return sum(shard.stat().st_size for shard in shard_files(path)) >= STREAM_BYTES
     except (ValueError, OSError):  # what it is, the reader of rows in memory will say
         return False
-
-
-def _given(chunk: Chunk) -> list[Chunk]:
-    return [chunk]
 
 
 def _scaled(part: Part, centre: Tensor, divisor: Tensor) -> Iterator[Chunk]:
