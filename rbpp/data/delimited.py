@@ -6,7 +6,7 @@ import contextlib
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -176,8 +176,8 @@ def _parsed(
     numbers: list[int] = []
     skipped = numbered[0][0] - 1 if numbered else 0
     previous = csv.field_size_limit(LONGEST_LINE)
-    texts: Iterable[str] = (line for _, line in numbered)
-    reader = csv.reader(texts, delimiter=delimiter, strict=True, quoting=quoting)
+    text = (line for _, line in numbered)
+    reader = csv.reader(text, delimiter=delimiter, strict=True, quoting=quoting)
     try:
         for row in reader:
             place = f"{file.name}, line {reader.line_num + skipped}"
