@@ -362,11 +362,8 @@ def _plain(value: Any) -> Any:
 def _elements(
     term: xr.DataArray, errors: xr.DataArray | None, prefix: str
 ) -> list[tuple[str, str, np.ndarray, np.ndarray | None]]:
-    """Labels before and after the name, draws and errors of each element of a term.
-
-    Draws that stand in a dimension of their own in place of `draw` (`refit`) count as draws.
-    """
-    sampled = [name for name in ("chain", "draw", "refit") if name in term.dims]
+    """Labels before and after the name, draws and errors of each element of a term."""
+    sampled = [name for name in ("chain", "draw") if name in term.dims]
     own: list[Hashable] = [name for name in term.dims if name not in sampled]
     shape = [term.sizes[name] for name in own]
 
