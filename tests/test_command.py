@@ -42,7 +42,7 @@ from rbpp.result import Result
 def configure(parser):
     parser.add_argument("--fail", default="")
     parser.add_argument("--posterior-draws", dest="draws", type=int, default=500)
-    options.add_per_row(parser)
+    options.add(parser, "--per-row")
 
 
 def draw():
