@@ -134,7 +134,7 @@ def _main(arguments: list[str]) -> int:
     parsed = parser.parse_args(words)
     with _warnings_as_lines(parser.prog):
         try:
-            return _run(name, program.run, parser, parsed)
+            return _run(program.run, parser, parsed)
         except BrokenPipeError:
             raise
         except Exception as error:
@@ -193,7 +193,6 @@ def _say(prog: str, message: str, status: int) -> int:
 
 
 def _run(
-    name: str,
     run: Callable[[argparse.Namespace], Any],
     parser: _Parser,
     parsed: argparse.Namespace,
