@@ -350,8 +350,12 @@ def study(
         )
         for name in by_batch[0]
     }
-    settings = {"worlds": worlds, **amounts, "seed": compute.seed, **knobs}
-    return Study(vary=vary, values=tuple(values), gaps=gaps, settings=settings)
+    return Study(
+        settings={"worlds": worlds, **amounts, "seed": compute.seed, **knobs},
+        vary=vary,
+        values=tuple(values),
+        gaps=gaps,
+    )
 
 
 class _Batch(NamedTuple):
