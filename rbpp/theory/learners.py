@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -19,7 +19,6 @@ from torch import Tensor
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_prior
 from rbpp.mixtures.normal_wishart import Draws, Parameters
-from rbpp.mixtures.normal_wishart import draw as draw_conjugate
 from rbpp.randomness import normals
 from rbpp.theory import matching
 from rbpp.theory.permanent import log_permanent
@@ -132,7 +131,6 @@ def mixture_learner(
                 max_iterations=_PILOT_ITERATIONS,
                 generator=generator,
             ).best()
-            assert fit.elbo is not None
             # All K! orders of the components are one mixture: its evidence counts each of them.
             evidence = float(fit.elbo.mean()) + math.lgamma(choice + 1)
             worse += 1
@@ -177,11 +175,8 @@ class _PilotMixture:
         return _MixturePosterior(Parameters(*joined))
 
     def _fit(self, data: Tensor) -> _MixturePosterior:
-        initial = VariationalMixture(
-            *(
-                value[None, :, None].expand(1, *data.shape[:2], *value.shape[1:])
-                for value in self.start.parameters
-            )
+        initial = self.start.map(
+            lambda value: value[None, :, None].expand(1, *data.shape[:2], *value.shape[1:])
         )
         own = self.prior
         of_rows = (own.mean, own.mean_precision, own.degrees_of_freedom, own.scale)
@@ -194,9 +189,9 @@ class _PilotMixture:
             max_iterations=self.max_iterations,
             tolerance=1e-5,
         )
-        parameters = fit.parameters.map(lambda value: value[0])
+        parameters = fit.map(lambda value: value[0])
         # Statistics multiply means by precisions; centred on the pilot's mean they do not cancel.
-        return _MixturePosterior(parameters._replace(mean=parameters.mean - self._origin()))
+        return _MixturePosterior(replace(parameters, mean=parameters.mean - self._origin()))
 
     def _origin(self) -> Tensor:
         return self.prior.mean[:, None, None]
@@ -228,7 +223,7 @@ class _MixturePosterior:
         return fitted.cross_log_prob(parameters)[0]
 
     def draw(self, generator: torch.Generator) -> Draws:
-        return Draws(*(value[0] for value in draw_conjugate(self.parameters, 1, generator)))
+        return self.parameters.draw(1, generator).map(lambda value: value[0])
 
     def cross_log_prob(self, parameters: Draws) -> tuple[Tensor, Tensor]:
         statistics = matching.statistics(parameters)

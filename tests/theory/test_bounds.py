@@ -1,5 +1,6 @@
 """Every term of a process: against truths, between its sides, and for processes nobody shipped."""
 
+import json
 import math
 from functools import cache
 
@@ -313,10 +314,18 @@ def test_a_formula_that_misspells_a_term_is_an_error(monkeypatch):
 
 
 @pytest.fixture
-def own_statement(monkeypatch):
-    """A bound of one's own, in one entry."""
+def own_tables(monkeypatch):
+    """Tables of statements and variables that are put back."""
     variables = dict(VARIABLES)
     monkeypatch.setattr(statements, "STATEMENTS", dict(statements.STATEMENTS))
+    yield
+    VARIABLES.clear()
+    VARIABLES.update(variables)
+
+
+@pytest.fixture
+def own_statement(own_tables):
+    """A bound of one's own, in one entry."""
     statements.register(
         Statement(
             name="my lemma",
@@ -327,9 +336,6 @@ def own_statement(monkeypatch):
             variable=Variable("I(S_gen; W) + 1", "nats", "mine", "worse", "synthetic"),
         )
     )
-    yield
-    VARIABLES.clear()
-    VARIABLES.update(variables)
 
 
 def test_one_entry_adds_a_bound_everywhere(own_statement):
@@ -346,6 +352,29 @@ def test_one_entry_adds_a_bound_everywhere(own_statement):
     assert "my lemma: holds" in titles
     bits = {row["statement"]: row for row in found.audit("bits")}["my lemma"]
     assert bits["slack"] == pytest.approx(check.measured["slack"] / math.log(2))
+    printed = json.loads(found.to_json())
+    assert {"bound_mine", "slack_bound_mine"} <= set(printed["terms"])
+    assert ("my lemma", "bound_mine") in {(row["statement"], row["by"]) for row in printed["audit"]}
+
+
+def test_a_right_side_may_be_a_term_that_there_is(own_tables):
+    statements.register(
+        Statement(
+            name="W knows no more than there is",
+            left="information_synthetic_learner",
+            right="entropy_synthetic",
+            formula=lambda term, setting: term["entropy_synthetic"],
+        )
+    )
+    shape = torch.ones(2, dtype=torch.float64)
+    known = {
+        "entropy_synthetic": Estimate(3 * shape, 0.4 * shape, 9),
+        "information_synthetic_learner": Estimate(shape, 0.3 * shape, 9),
+    }
+    found = all_terms(estimates(**known), SETTING)
+    torch.testing.assert_close(found["entropy_synthetic"].value, 3 * shape)
+    torch.testing.assert_close(found["slack_entropy_synthetic"].value, 2 * shape)
+    torch.testing.assert_close(found["slack_entropy_synthetic"].standard_error, 0.5 * shape)
 
 
 def test_a_statement_about_unknown_terms_is_refused():
