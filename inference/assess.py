@@ -24,13 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rbpp import command, options, outputs
-from rbpp.assessment.source_options import (
-    add_fields,
-    add_fits,
-    add_stream,
-    read_groups,
-    streams,
-)
+from rbpp.assessment.source_options import add_fields, add_stream, read_groups, streams
 
 if TYPE_CHECKING:
     from rbpp.assessment.assessment import Assessment
@@ -73,7 +67,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output-field", metavar="F", help="what was answered to it: ΔI and I(p; M(p)) follow"
     )
-    add_fits(parser)
+    options.add(parser, "--dimension")
+    parser.add_argument(
+        "--components", type=int, metavar="K", help="of the mixture of all rows; rows / 40, 4 to 20"
+    )
+    parser.add_argument("--chains", type=int, default=4, metavar="C", help="of the result (4)")
+    parser.add_argument("--draws", type=int, default=250, metavar="N", help="per chain (250)")
     add_stream(parser)
     options.add_workers(parser)
     parser.add_argument(
@@ -82,13 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=options.parquet_file,
         help="write the table of all rows here",
     )
-    parser.add_argument(
-        "--report",
-        metavar="FILE.html",
-        type=options.output_file,
-        help="write the report here, one HTML file",
-    )
-    options.add_words(parser, card=True)
+    options.add(parser, "--report", "--markdown", "--card")
     parser.add_argument("--open", action="store_true", help="open the report when it is written")
     marks = parser.add_argument_group(
         "rows that you mark: twenty of them settle what is off the task"
@@ -103,7 +96,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--ask-rows", type=options.positive_integer, default=20, metavar="N", help="of them (20)"
     )
     marks.add_argument("--marks", metavar="FILE.csv", type=Path, help="take the marks from here")
-    options.add_per_row(parser)
+    options.add(parser, "--per-row")
 
 
 def run(arguments: argparse.Namespace) -> command.Done:
@@ -139,6 +132,7 @@ def _assessed(arguments: argparse.Namespace) -> tuple[Assessment, list[str]]:
     from rbpp.assessment.assess import assess_sources, checked_roles
     from rbpp.assessment.sources import read_sources
     from rbpp.assessment.tables import write_rows
+    from rbpp.assessment.weighted_rows import Draws
 
     corpus = None
     if arguments.demo:
@@ -150,21 +144,10 @@ def _assessed(arguments: argparse.Namespace) -> tuple[Assessment, list[str]]:
     streamed = corpus is None and streams(arguments, list(paths.values()))
     fields, representation, sampling = read_groups(arguments, streamed=streamed)
     with options.open_compute(arguments) as compute:
-        sources = read_sources(
-            checked_roles(paths),
-            fields,
-            representation,
-            sampling=sampling,
-            compute=compute,
-        )
+        sources = read_sources(checked_roles(paths), fields, representation, sampling, compute)
+        draws = Draws.per_chain(arguments.chains, arguments.draws, arguments.seed)
         result = assess_sources(
-            sources,
-            representation,
-            marks=arguments.marks,
-            components=arguments.components,
-            chains=arguments.chains,
-            draws=arguments.draws,
-            compute=compute,
+            sources, representation, draws, arguments.marks, arguments.components, compute
         )
         failures = []
         if arguments.rows is not None:

@@ -31,13 +31,12 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of this program."""
-    options.add_process(parser)
+    options.add(parser, "process", "--set")
     observed = parser.add_argument_group("posterior worlds instead of prior ones")
     observed.add_argument(
         "--posterior", type=Path, metavar="FILE.nc", help="that rbpp infer has written"
     )
-    options.add_site_data(observed)
-    options.add_limits(observed)
+    options.add(observed, "--data", "--seconds", "--accept")
     options.add_fields_of(parser, SampleSizes, "how much to draw")
     options.add_fields_of(parser, LemmaConstants, "constants of the lemmas")
     options.add_fields_of(parser, LearnerChoice, "the learner of W").add_argument(
@@ -46,8 +45,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="components of the mixture of W'; --components by default",
     )
-    options.add_checkpoint(options.add_workers(parser))
-    options.add_per_row(parser)
+    options.add(options.add_workers(parser), "--checkpoint")
+    options.add(parser, "--per-row")
 
 
 def run(arguments: argparse.Namespace) -> Bounds:

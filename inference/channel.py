@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     per.add_argument(
         "--per-token", action="store_true", help="information per token instead of per data set"
     )
-    options.add_draws(parser)
+    options.add(parser, "--draws")
     parser.add_argument(
         "--rows",
         metavar="FILE.parquet",

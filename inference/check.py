@@ -20,7 +20,7 @@ from rbpp import command, options
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of this program."""
-    options.add_process(parser)
+    options.add(parser, "process", "--set")
     parser.add_argument(
         "--tries",
         type=options.positive_integer,

@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--chains", type=options.positive_integer, default=4, metavar="N", help="restarts (4)"
     )
-    options.add_draws(parser, 250)
+    options.add(parser, "--draws", default=250)
     parser.add_argument(
         "--permutations",
         type=options.positive_integer,

@@ -55,13 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="CONDITION",
         help='exit with status 1 if it holds, as "irrelevant_share > 0.1 with 0.9"',
     )
-    parser.add_argument(
-        "--report",
-        metavar="FILE.html",
-        type=options.output_file,
-        help="write the report here, one HTML file",
-    )
-    options.add_words(parser)
+    options.add(parser, "--report", "--markdown")
     parser.add_argument(
         "--store",
         metavar="FILE.json",
@@ -94,9 +88,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_fields(parser)
     for option, text in _FIELDS.items():
         parser.add_argument(option, metavar="F", help=text)
-    parser.add_argument(
-        "--dimension", type=int, metavar="D", help="principal components; min(rows, 32)"
-    )
+    options.add(parser, "--dimension")
     parser.add_argument(
         "--draws", type=int, default=500, metavar="N", help="of each of four chains (500)"
     )

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rbpp import command, options
-from rbpp.assessment.source_options import add_reading, reading
+from rbpp.assessment.source_options import reading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,12 +57,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a text field; several are joined in order",
     )
-    add_reading(parser, standardise="no")
-    parser.add_argument(
-        "--embedding-model",
-        metavar="PATH_OR_NAME",
-        help="of text: wordllama, tfidf, or a model2vec or sentence-transformers model (wordllama)",
-    )
+    options.add(parser, "--columns", "--ignore", "--split")
+    options.add(parser, "--standardise", default="no")
+    options.add(parser, "--embedding-model")
     parser.add_argument(
         "--dimension",
         type=options.positive_integer,
@@ -84,7 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="independent fits (4)",
     )
-    options.add_draws(parser)
+    options.add(parser, "--draws")
     parser.add_argument(
         "--points",
         type=options.positive_integer,
@@ -100,9 +97,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     large = parser.add_argument_group("rows larger than memory")
     large.add_argument("--stream", action="store_true", help="read the rows in chunks")
     large.add_argument("--weight-field", metavar="F", help="the field with the rows' weights")
-    large.add_argument(
-        "--chunk-rows", type=options.positive_integer, metavar="N", help="rows in memory (50000)"
-    )
+    options.add(large, "--chunk-rows")
     large.add_argument(
         "--stochastic-passes",
         type=options.whole_number,
@@ -115,7 +110,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="most readings with a step for all rows (20)",
     )
-    options.add_checkpoint(large)
+    options.add(large, "--checkpoint")
     options.add_workers(parser)
 
 

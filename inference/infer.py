@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of this program."""
-    options.add_process(parser)
-    options.add_site_data(parser, required=True)
+    options.add(parser, "process", "--set")
+    options.add(parser, "--data", required=True)
     parser.add_argument(
         "--keep",
         action="append",
@@ -48,14 +48,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="G",
         help="of --engine svi: normal, multivariate, lowrank, flow, or FILE.py:NAME (auto)",
     )
-    options.add_draws(parser, default=250)
+    options.add(parser, "--draws", default=250)
     parser.add_argument(
         "--batch-rows",
         type=options.positive_integer,
         metavar="N",
         help="observed rows per step of --engine svi",
     )
-    options.add_limits(parser)
+    options.add(parser, "--seconds", "--accept")
 
 
 def run(arguments: argparse.Namespace) -> WorldPosterior:

@@ -45,8 +45,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="add the reference script's histogram estimator, averaged over N redraws (paper: 100)",
     )
-    options.add_knobs(parser)
-    options.add_checkpoint(options.add_workers(parser))
+    options.add(parser, "--set")
+    options.add(options.add_workers(parser), "--checkpoint")
 
 
 def parse_values(text: str) -> list[int]:

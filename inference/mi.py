@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rbpp import command, options
-from rbpp.assessment.source_options import add_columns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,8 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--y-field", metavar="F", help="the field of Y with a vector per row")
     parser.add_argument("--x-label", metavar="F", help="the field of X with a label per row")
     parser.add_argument("--y-label", metavar="F", help="the field of Y with a label per row")
-    add_columns(parser)
-    options.add_draws(parser)
+    options.add(parser, "--columns", "--ignore", "--draws")
     parser.add_argument(
         "--chains",
         type=options.positive_integer,

@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=options.output_file,
         help="write the log-probabilities here",
     )
-    options.add_checkpoint(what)
+    options.add(what, "--checkpoint")
     options.add_fields_of(parser, ScoreSettings, "of which distribution, and how")
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of this program."""
-    options.add_process(parser)
+    options.add(parser, "process", "--set")
     parser.add_argument(
         "--worlds", type=options.positive_integer, default=1, metavar="N", help="worlds (1)"
     )

@@ -134,7 +134,7 @@ def _main(arguments: list[str]) -> int:
     parsed = parser.parse_args(words)
     with _warnings_as_lines(parser.prog):
         try:
-            return _run(name, program.run, parser, parsed)
+            return _run(program.run, parser, parsed)
         except BrokenPipeError:
             raise
         except Exception as error:
@@ -193,7 +193,6 @@ def _say(prog: str, message: str, status: int) -> int:
 
 
 def _run(
-    name: str,
     run: Callable[[argparse.Namespace], Any],
     parser: _Parser,
     parsed: argparse.Namespace,
@@ -250,12 +249,12 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     if parsed.json:
         _print_json(_joined_json(several, settings, view))
     elif not parsed.quiet:
-        draws = any(result.has_draws for result in several.values())
         parts: list[Any] = []
         for key, result in several.items():
             parts += [f"{key}:"] if key else []
             parts += result.parts(view, everything=parsed.all)
-        told = outputs.told(written, parser, name, draws=draws)
+        draws = any(result.has_draws for result in several.values())
+        told = outputs.told(written, parser, name, draws)
         display.show([*parts, *([told] if told else [])])
     if done.opened in new:
         _open(prog, done.opened)

@@ -92,21 +92,22 @@ def make(
     >>> data["posterior"]["kl_gap"].attrs["equation"]
     'Section 4.4'
     """
-    names, labels = dict(dims or {}), dict(coords or {})
+    given = {
+        "posterior": posterior,
+        "prior": prior,
+        "sample_stats": sample_stats,
+        "log_likelihood": log_likelihood,
+        "posterior_predictive": posterior_predictive,
+        "prior_predictive": prior_predictive,
+        "observed_data": observed_data,
+        "constant_data": constant_data,
+    }
     sizes: dict[str, int] = {}
-    groups = {}
-    for group, values in (
-        ("posterior", posterior),
-        ("prior", prior),
-        ("sample_stats", sample_stats),
-        ("log_likelihood", log_likelihood),
-        ("posterior_predictive", posterior_predictive),
-        ("prior_predictive", prior_predictive),
-        ("observed_data", observed_data),
-        ("constant_data", constant_data),
-    ):
-        if values is not None:
-            groups[group] = _dataset(group, values, names, labels, sizes)
+    groups = {
+        group: _dataset(group, values, dims or {}, coords or {}, sizes)
+        for group, values in given.items()
+        if values is not None
+    }
     return _container(groups, {key: _plain(value) for key, value in (attrs or {}).items()})
 
 
@@ -120,14 +121,24 @@ def from_estimates(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
 
     Args:
         estimates: by name, (chain, draw, …).
+
+    Raises:
+        ValueError: naming terms that `rbpp.variables` does not describe: no table would show them.
     """
+    unknown = sorted(set(estimates) - set(VARIABLES))
+    if unknown:
+        raise ValueError(f"Expected terms that rbpp.variables describes; got {', '.join(unknown)}")
+    return _with_errors_and_sides(estimates)
+
+
+def _with_errors_and_sides(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, estimate in estimates.items():
         found[name] = estimate.value
         if estimate.direction != "exact":
             found[f"{name}_mcse"] = estimate.standard_error
         sides = {"lower": estimate.lower, "upper": estimate.upper}
-        found |= from_estimates(
+        found |= _with_errors_and_sides(
             {f"{name}_{side}": own for side, own in sides.items() if own is not None}
         )
     return found
@@ -362,11 +373,8 @@ def _plain(value: Any) -> Any:
 def _elements(
     term: xr.DataArray, errors: xr.DataArray | None, prefix: str
 ) -> list[tuple[str, str, np.ndarray, np.ndarray | None]]:
-    """Labels before and after the name, draws and errors of each element of a term.
-
-    Draws that stand in a dimension of their own in place of `draw` (`refit`) count as draws.
-    """
-    sampled = [name for name in ("chain", "draw", "refit") if name in term.dims]
+    """Labels before and after the name, draws and errors of each element of a term."""
+    sampled = [name for name in ("chain", "draw") if name in term.dims]
     own: list[Hashable] = [name for name in term.dims if name not in sampled]
     shape = [term.sizes[name] for name in own]
 

@@ -12,7 +12,16 @@ from dataclasses import MISSING, Field, fields
 from functools import partial
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from rbpp import validate
 
@@ -21,47 +30,6 @@ if TYPE_CHECKING:
 
 Fields = TypeVar("Fields")
 Number = TypeVar("Number", int, float)
-
-
-def add_common(parser: argparse.ArgumentParser) -> None:
-    """The options of every program."""
-    common = parser.add_argument_group("options of every program")
-    common.add_argument(
-        "--seed", type=seed, default=0, metavar="N", help="decides every random number (0)"
-    )
-    common.add_argument(
-        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute (auto)"
-    )
-    common.add_argument(
-        "--json", action="store_true", help="one JSON object on standard output, nothing else"
-    )
-    common.add_argument(
-        "--output", metavar="FILE.nc", type=output_file, help="write InferenceData here"
-    )
-    common.add_argument(
-        "--figures", metavar="DIR", type=Path, help="write the figures here, as PNG"
-    )
-    common.add_argument(
-        "--config",
-        metavar="FILE.toml",
-        type=Path,
-        help="take options from here, such as a run writes beside its results",
-    )
-    common.add_argument("--all", action="store_true", help="show every term, note and check")
-    common.add_argument(
-        "--quiet", action="store_true", help="no table and no progress bar; warnings still show"
-    )
-    common.add_argument(
-        "--hdi-prob",
-        type=probability,
-        default=0.94,
-        metavar="P",
-        help="probability of the highest-density intervals (0.94)",
-    )
-    common.add_argument("--traceback", action="store_true", help="show where an error came from")
-    common.add_argument(
-        "--units", choices=["nats", "bits"], default="nats", help="of information (nats)"
-    )
 
 
 def output_file(text: str) -> Path:
@@ -81,79 +49,185 @@ def parquet_file(text: str) -> Path:
 FILES_TO_WRITE = (output_file, parquet_file)  # which `rbpp.outputs` checks before the work
 
 
-def add_words(parser: argparse._ActionsContainer, *, card: bool = False) -> None:
-    """`--markdown`, and `--card` where the result is of one data set."""
-    parser.add_argument(
-        "--markdown",
-        metavar="FILE.md",
-        type=output_file,
-        help="write the report here, in Markdown for a pull request",
-    )
-    if card:
-        parser.add_argument(
-            "--card",
-            metavar="FILE.md",
-            type=output_file,
-            help="write a block for a Hugging Face data card: what was measured, on what, how sure",
-        )
+def names(text: str) -> list[str]:
+    """Names between commas.
+
+    >>> names("id, split")
+    ['id', 'split']
+    """
+    found = [name.strip() for name in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"Expected names between commas; got {text!r}")
+    return found
 
 
-def add_per_row(parser: argparse.ArgumentParser) -> None:
-    """`--per-row`; the program's result must then have `row_counts`."""
-    parser.add_argument(
-        "--per-row", action="store_true", help="information per row instead of per data set"
-    )
+def seed(text: str) -> int:
+    """A whole number that a generator takes."""
+    return _checked(validate.count, text, int, least=0, most=2**63 - 1)
 
 
-def add_process(parser: argparse.ArgumentParser) -> None:
-    """PROCESS and `--set`; `rbpp.processes.process.load_process` takes both."""
-    parser.add_argument("process", metavar="PROCESS", help="name, path.py or module:attribute")
-    add_knobs(parser)
+def positive_integer(text: str) -> int:
+    """A count."""
+    return _checked(validate.count, text, int)
 
 
-def add_knobs(parser: argparse.ArgumentParser) -> None:
-    """`--set`; `rbpp.processes.loading.parse_settings` reads it."""
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="set a knob of the process; repeatable",
-    )
+def several(text: str) -> int:
+    """A count of what has a spread."""
+    return _checked(validate.count, text, int, least=2)
 
 
-def add_site_data(parser: argparse._ActionsContainer, *, required: bool = False) -> None:
-    """`--data SITE=FILE`, repeatable; `rbpp.posterior.rows.read_sites` reads them."""
-    parser.add_argument(
-        "--data",
-        action="append",
-        default=[],
-        required=required,
-        metavar="SITE=FILE",
-        help="rows of a site of the chain; repeatable",
-    )
+def whole_number(text: str) -> int:
+    """A count that may be none."""
+    return _checked(validate.count, text, int, least=0)
 
 
-def add_limits(parser: argparse._ActionsContainer) -> None:
-    """`--seconds` and `--accept`, of the inference of worlds."""
-    text = "limit of the inference (60)"
-    parser.add_argument("--seconds", type=positive_number, default=60.0, metavar="S", help=text)
-    parser.add_argument(
-        "--accept",
+def positive_integers(text: str) -> list[int]:
+    """One count or several, in order.
+
+    >>> positive_integers("2..5"), positive_integers("8,2"), positive_integers("3")
+    ([2, 3, 4, 5], [8, 2], [3])
+    """
+    first, dots, last = text.partition("..")
+    if dots:
+        values = list(range(positive_integer(first), positive_integer(last) + 1))
+    else:
+        values = [positive_integer(part) for part in text.split(",")]
+    if not values or len(set(values)) < len(values):
+        raise argparse.ArgumentTypeError(f"Expected distinct values as 2..8 or 2,5,8; got {text}")
+    return values
+
+
+def positive_number(text: str) -> float:
+    """A scale."""
+    return _checked(validate.number, text, float, above=0)
+
+
+def probability(text: str) -> float:
+    """Between 0 and 1, both excluded."""
+    return _checked(validate.probability, text, float)
+
+
+def _checked(
+    check: Callable[..., Number], text: str, read: Callable[[str], Number], **limits: float
+) -> Number:
+    """A number of the command line; argparse says which option it is of."""
+    try:
+        # int() and float() also take what nobody means, as 1_0 and other alphabets' digits.
+        value: Any = read(text) if text.isascii() and "_" not in text else text
+    except ValueError:
+        value = text
+    try:
+        return check("", value, **limits)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+class Option(NamedTuple):
+    """An option of several programs: its help, to which the default is added, and its values."""
+
+    help: str
+    metavar: str | None = None
+    type: Callable[[str], Any] | None = None
+    default: Any = None
+    choices: Sequence[str] | None = None
+    action: str | None = None
+    required: bool | None = None
+
+
+_COMMON = {
+    "--seed": Option("decides every random number", "N", seed, 0),
+    "--device": Option("where to compute", default="auto", choices=("auto", "cpu", "cuda")),
+    "--json": Option("one JSON object on standard output, nothing else", action="store_true"),
+    "--output": Option("write InferenceData here", "FILE.nc", output_file),
+    "--figures": Option("write the figures here, as PNG", "DIR", Path),
+    "--config": Option(
+        "take options from here, such as a run writes beside its results", "FILE.toml", Path
+    ),
+    "--all": Option("show every term, note and check", action="store_true"),
+    "--quiet": Option("no table and no progress bar; warnings still show", action="store_true"),
+    "--hdi-prob": Option("probability of the highest-density intervals", "P", probability, 0.94),
+    "--traceback": Option("show where an error came from", action="store_true"),
+    "--units": Option("of information", default="nats", choices=("nats", "bits")),
+}
+OPTIONS = {
+    **_COMMON,
+    # What is computed, and how long.
+    "process": Option("name, path.py or module:attribute", "PROCESS"),
+    "--set": Option("set a knob of the process; repeatable", "NAME=VALUE", action="append"),
+    "--data": Option("rows of a site of the chain; repeatable", "SITE=FILE", action="append"),
+    "--seconds": Option("limit of the inference", "S", positive_number, 60.0),
+    "--accept": Option(
+        "take draws that no diagnostic trusts, with a warning, instead of refusing",
         action="store_true",
-        help="take draws that no diagnostic trusts, with a warning, instead of refusing",
-    )
+    ),
+    "--draws": Option("posterior draws per chain", "N", several, 1000),
+    "--checkpoint": Option(
+        "keep what is done here; the same command goes on from it, to the same numbers", "DIR", Path
+    ),
+    # What is read of files of rows.
+    "--text-field": Option(
+        "a text field, a path a.0.b, alternatives a|b, or turns of chat records: messages, "
+        "messages.user, messages.-1; several are joined in order",
+        "F",
+        action="append",
+    ),
+    "--embedding-field": Option("a field with a vector per row", "F"),
+    "--columns": Option(
+        "the columns of a table that are measurements", "A,B", names, action="extend"
+    ),
+    "--ignore": Option(
+        "columns that are left out, such as an index, ids or a label", "A,B", names, action="extend"
+    ),
+    "--split": Option("which of several splits of a data set", "NAME"),
+    "--standardise": Option(
+        "columns of a table over their standard deviation; auto: where the largest is above ten "
+        "times the smallest",
+        default="auto",
+        choices=("auto", "yes", "no"),
+    ),
+    "--id-field": Option("distinct ids (id, where there is one)", "F"),
+    "--group-field": Option(
+        "generated rows with equal values, as of one prompt, are not independent", "F"
+    ),
+    "--label-field": Option("a class of every row", "F"),
+    "--embedding-model": Option(
+        "of text: wordllama, tfidf, or a model2vec or sentence-transformers model (wordllama)",
+        "PATH_OR_NAME",
+    ),
+    "--cache": Option("of embeddings (~/.cache/rbpp/embeddings)", "DIR", Path),
+    "--dimension": Option("principal components; min(rows, 32)", "D", int),
+    "--chunk-rows": Option("rows in memory (50000)", "N", positive_integer),
+    "--sample-rows": Option("of each source (4000)", "N", positive_integer),
+    # How the result is shown and kept.
+    "--per-row": Option("information per row instead of per data set", action="store_true"),
+    "--report": Option("write the report here, one HTML file", "FILE.html", output_file),
+    "--markdown": Option(
+        "write the report here, in Markdown for a pull request", "FILE.md", output_file
+    ),
+    "--card": Option(
+        "write a block for a Hugging Face data card: what was measured, on what, how sure",
+        "FILE.md",
+        output_file,
+    ),
+}
 
 
-def add_draws(parser: argparse._ActionsContainer, default: int = 1000) -> None:
-    """`--draws`, per chain."""
-    parser.add_argument(
-        "--draws",
-        type=several,
-        default=default,
-        metavar="N",
-        help=f"posterior draws per chain ({default})",
-    )
+def add(parser: argparse._ActionsContainer, *options: str, **changed: Any) -> None:
+    """Add options of `OPTIONS`, by name; `changed` takes the place of what stands there."""
+    for name in options:
+        option = OPTIONS[name]._replace(**changed)
+        settings = {key: one for key, one in option._asdict().items() if one is not None}
+        if option.action in ("append", "extend"):
+            settings["default"] = []
+        if option.default is not None:
+            shown = option.default
+            settings["help"] += f" ({shown:g})" if isinstance(shown, float) else f" ({shown})"
+        parser.add_argument(name, **settings)
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """The options of every program."""
+    add(parser.add_argument_group("options of every program"), *_COMMON)
 
 
 def add_workers(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -253,16 +327,6 @@ def open_compute(
         )
 
 
-def add_checkpoint(parser: argparse._ActionsContainer) -> None:
-    """`--checkpoint`: the folder of a `rbpp.checkpoint.Checkpoint`."""
-    parser.add_argument(
-        "--checkpoint",
-        metavar="DIR",
-        type=Path,
-        help="keep what is done here; the same command goes on from it, to the same numbers",
-    )
-
-
 def resolve_device(requested: str) -> str:
     """`cuda` or `cpu`, where `auto` takes the first if there is one.
 
@@ -360,64 +424,3 @@ def _taken(name: str, kind: Any, about: dict[str, Any], default: Any) -> dict[st
     if kind in (str, Path):
         return {"type": kind, "metavar": name.upper()}
     raise TypeError(f"Expected {name} of a type that an option has; got {kind}")
-
-
-def seed(text: str) -> int:
-    """A whole number that a generator takes."""
-    return _checked(validate.count, text, int, least=0, most=2**63 - 1)
-
-
-def positive_integer(text: str) -> int:
-    """A count."""
-    return _checked(validate.count, text, int)
-
-
-def several(text: str) -> int:
-    """A count of what has a spread."""
-    return _checked(validate.count, text, int, least=2)
-
-
-def whole_number(text: str) -> int:
-    """A count that may be none."""
-    return _checked(validate.count, text, int, least=0)
-
-
-def positive_integers(text: str) -> list[int]:
-    """One count or several, in order.
-
-    >>> positive_integers("2..5"), positive_integers("8,2"), positive_integers("3")
-    ([2, 3, 4, 5], [8, 2], [3])
-    """
-    first, dots, last = text.partition("..")
-    if dots:
-        values = list(range(positive_integer(first), positive_integer(last) + 1))
-    else:
-        values = [positive_integer(part) for part in text.split(",")]
-    if not values or len(set(values)) < len(values):
-        raise argparse.ArgumentTypeError(f"Expected distinct values as 2..8 or 2,5,8; got {text}")
-    return values
-
-
-def positive_number(text: str) -> float:
-    """A scale."""
-    return _checked(validate.number, text, float, above=0)
-
-
-def probability(text: str) -> float:
-    """Between 0 and 1, both excluded."""
-    return _checked(validate.probability, text, float)
-
-
-def _checked(
-    check: Callable[..., Number], text: str, read: Callable[[str], Number], **limits: float
-) -> Number:
-    """A number of the command line; argparse says which option it is of."""
-    try:
-        # int() and float() also take what nobody means, as 1_0 and other alphabets' digits.
-        value: Any = read(text) if text.isascii() and "_" not in text else text
-    except ValueError:
-        value = text
-    try:
-        return check("", value, **limits)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

@@ -1,5 +1,6 @@
 """The command line: what all programs share, on small programs; then every shipped program."""
 
+import inspect
 import io
 import itertools
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import rbpp
 from rbpp import command, options
 from rbpp.checks import Check
 from rbpp.display import align, convert_audit, format_audit, show, to_json
@@ -40,7 +42,7 @@ from rbpp.result import Result
 def configure(parser):
     parser.add_argument("--fail", default="")
     parser.add_argument("--posterior-draws", dest="draws", type=int, default=500)
-    options.add_per_row(parser)
+    options.add(parser, "--per-row")
 
 
 def draw():
@@ -562,6 +564,44 @@ def test_help_has_examples_that_its_own_parser_takes(name, capsys):
 
 def _file(name):
     return f"{name.replace('-', '_')}.py"
+
+
+# The functions and groups that take a program's options by name; a new program joins by a line.
+TAKEN_BY = {
+    "assess": (rbpp.assess, rbpp.Representation, rbpp.Fields),
+    "bounds": (rbpp.bounds, rbpp.SampleSizes, rbpp.LemmaConstants, rbpp.LearnerChoice),
+    "channel": (rbpp.channel_information,),
+    "check": (rbpp.check,),
+    "cmi": (rbpp.fine_tune_bounds,),
+    "compare": (rbpp.compare, rbpp.Decision, rbpp.Representation, rbpp.Fields),
+    "fit": (rbpp.fit_mixture, rbpp.fit_mixture_stream),
+    "infer": (rbpp.infer,),
+    "kl-gap": (rbpp.study,),
+    "mark": (),  # writes into a sheet, and computes nothing
+    "mi": (rbpp.mutual_information,),
+    "score": (rbpp.score_rows, rbpp.ScoreSettings),
+    "simulate": (rbpp.simulate,),
+}
+
+
+def test_every_program_says_what_takes_its_options():
+    assert sorted(TAKEN_BY) == SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_options_have_the_defaults_of_the_arguments_that_they_become(name):
+    """And the help says them in brackets, as in `per chain (250)`."""
+    parser = command._parser(name, command._load(command.programs_folder() / _file(name)))
+    options = {action.dest: action for action in parser._actions}
+    for function in TAKEN_BY[name]:
+        for argument, about in inspect.signature(function).parameters.items():
+            if argument in options and about.default is not inspect.Parameter.empty:
+                default = options[argument].default
+                # Absent is None of a function, and no text or an empty list of an option.
+                assert (default or None) == (about.default or None), (function, argument)
+    for action in options.values():
+        if isinstance(action.default, int | float) and action.default:  # 0 and False are none
+            assert f"({action.default:g})" in action.help or f"({action.default})" in action.help
 
 
 @pytest.mark.parametrize("name", SHIPPED)

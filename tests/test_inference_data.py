@@ -91,6 +91,11 @@ def test_every_contract_variable_is_described(name):
     assert "Monte Carlo" in companion.long_name
 
 
+def test_a_term_that_nothing_describes_is_an_error():
+    with pytest.raises(ValueError, match="describes; got entropy_unheard_of"):
+        inference_data.from_estimates({"entropy_unheard_of": None})
+
+
 def test_type_is_that_of_the_installed_arviz(data):
     modern = int(az.__version__.split(".")[0]) >= 1
     assert isinstance(data, xr.DataTree) == modern

@@ -5,12 +5,21 @@ import warnings
 import numpy as np
 import pytest
 
+from benchmarks.log_probabilities import Letters
 from rbpp.assessment.assess import assess
 from rbpp.assessment.compare import compare
+from rbpp.channel.information import channel_information
+from rbpp.channel.log_probabilities import log_probabilities
 from rbpp.fine_tuning.fine_tunes import fine_tune_bounds
 from rbpp.inference_data import group_datasets, terms_group, terms_of
 from rbpp.kl_gap_study import study
+from rbpp.mixtures.fit import fit_mixture
 from rbpp.paired.mutual_information import mutual_information
+from rbpp.posterior.worlds import infer
+from rbpp.processes.simulation import simulate
+from rbpp.theory.bounds import bounds
+from rbpp.theory.settings import SampleSizes
+from tests.posterior.test_density import readme
 
 with warnings.catch_warnings():  # ArviZ 0.23 announces 1.0 whenever it is imported
     warnings.simplefilter("ignore", FutureWarning)
@@ -34,9 +43,33 @@ def information():
     )
 
 
+def channel():
+    outputs = Letters().draw(20, 2, np.random.default_rng(0), None)
+    return channel_information(log_probabilities(**outputs), draws=40)
+
+
 # A new job joins by a line: a small result, the group of its terms, and terms without repeated
 # draws in any chain. Of an assessment these are the terms of the shared mixture.
 JOBS = {
+    "fit": (
+        lambda: fit_mixture(ROWS["first"], 2, points=64, **SMALL),
+        "posterior",
+        ["entropy", "effective_components"],
+    ),
+    "channel": (channel, "posterior", ["information_gain", "information_prompt_output"]),
+    "infer": (
+        lambda: infer(readme, {"synthetic": ROWS["first"][:9, :1]}, draws=40),
+        "posterior",
+        ["centre"],
+    ),
+    "bounds": (
+        lambda: bounds(
+            "linear_gaussian",
+            sizes=SampleSizes(worlds=5, replicates=16, pairs=8, groups=4, inner=4),
+        ),
+        "prior",
+        ["entropy_anchor", "information_gain"],
+    ),
     "assess": (
         lambda: assess(ROWS["anchor"], ROWS["first"], target=ROWS["target"], **SMALL),
         "posterior",
@@ -95,8 +128,9 @@ def test_arviz_summarises_and_diagnoses(job):
 def test_arviz_plots(job):
     result, group, distinct = job
     names = distinct if len(distinct) > 1 else [*distinct, *_another(result, distinct)]
-    assert arviz.plot_forest(result.idata, var_names=distinct, combined=True) is not None
-    if len(names) > 1 or result.terms[names[0]].value.dim() > 2:
+    drawn = group_datasets(result.idata)[group]  # a forest knows no groups
+    assert arviz.plot_forest(drawn, var_names=distinct, combined=True) is not None
+    if sum(result.terms[name].value[0, 0].numel() for name in names) > 1:
         assert arviz.plot_pair(result.idata, group=group, var_names=names) is not None
 
 
@@ -133,6 +167,7 @@ def test_what_every_result_can_do(job, tmp_path):
     assert distinct[0] in " ".join(result.table())
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_arviz_makes_frames_and_joins_results_along_chains_and_draws(job):
     result, _, distinct = job
     if not hasattr(arviz, "concat"):
@@ -142,3 +177,23 @@ def test_arviz_makes_frames_and_joins_results_along_chains_and_draws(job):
     for dimension in ("chain", "draw"):
         joined = arviz.concat([result.idata, result.idata], dim=dimension)
         assert terms_of(joined)[distinct[0]].sizes[dimension] == 2 * terms.sizes[dimension]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_worlds_that_no_data_conditioned_are_in_the_prior():
+    """A simulation has worlds, and no terms of them."""
+    idata = simulate("linear_gaussian", worlds=40).idata
+    assert terms_group(idata) == "prior"
+    worlds = group_datasets(idata)["prior"]
+    for variable in worlds.data_vars.values():
+        draws = variable.transpose("chain", "draw", ...).values[0].reshape(40, -1)
+        assert len(np.unique(draws, axis=0)) == 40
+    assert arviz.summary(idata, group="prior")["mean"].notna().all()
+    assert all((sizes > 0).all() for sizes in arviz.ess(worlds).data_vars.values())
+    names = list(worlds.data_vars)[:2]
+    assert arviz.plot_forest(worlds, var_names=names, combined=True) is not None
+    assert arviz.plot_pair(idata, group="prior", var_names=names) is not None
+    assert len(worlds.to_dataframe())
+    if hasattr(arviz, "concat"):
+        twice = arviz.concat([idata, idata], dim="draw")
+        assert group_datasets(twice)["prior"].sizes["draw"] == 80

@@ -232,9 +232,12 @@ def statement_page(plain: dict[str, dict[str, str]]) -> str:
     Raises:
         ValueError: if a statement has no words, or words no statement.
     """
-    if set(plain) != set(STATEMENTS):
+    lacking, idle = set(STATEMENTS) - set(plain), set(plain) - set(STATEMENTS)
+    if lacking or idle:
         raise ValueError(
-            f"Expected words for {', '.join(STATEMENTS)} in statements.toml; got {', '.join(plain)}"
+            "Expected words for every statement in statements.toml, and no others; got none for "
+            f"{', '.join(sorted(lacking)) or '–'}, and words without one: "
+            f"{', '.join(sorted(idle)) or '–'}"
         )
     lines = [_STATEMENTS]
     for right, statement in STATEMENTS.items():

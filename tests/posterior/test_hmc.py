@@ -31,13 +31,15 @@ class Ridge:
         return -0.5 * (along / self.deviations).square().sum(-1), slope
 
 
-def test_a_normal_in_many_coordinates_has_its_spread(margin):
+def test_a_normal_in_many_coordinates_has_its_spread(margin, monkeypatch):
+    # Of the 16 halves of 8 chains with an effective sample size of E, R-hat² - 1 is about χ²/E with
+    # 15 degrees of freedom. Of 24 seeds a draw of the slowest coordinate was worth 0.16 of one or
+    # more: 100 rounds have E = 6000, where 1.01 is a χ² of 120, and stop at it but for 1e-15.
+    monkeypatch.setattr(hmc, "MOST_ROUNDS", 100)
     density = Ridge()
     starts = 0.1 * torch.randn(_CHAINS, _SIZE, generator=generator(1), dtype=torch.float64)
     found = hmc.sample(density, starts, torch.eye(_SIZE).double(), generator(2))
-    # Rounds are bounded: the stricter limit, of 261 R-hats, is met in most seeds and not in all.
-    margin(hmc.APPROXIMATE_RHAT - found.rhat)
-    assert found.sample_size >= hmc.LEAST_SAMPLE_SIZE
+    assert found.converged
     along = found.vectors @ density.axes / density.deviations
     # Of the draws' mean squares each has a standard error of about sqrt(2 / effective draws).
     spread = along.square().mean((0, 1))

@@ -1,5 +1,6 @@
 """Every term of a process: against truths, between its sides, and for processes nobody shipped."""
 
+import json
 import math
 from functools import cache
 
@@ -18,10 +19,11 @@ from rbpp.theory.chain_information import chain_information
 from rbpp.theory.estimate_terms import Estimation
 from rbpp.theory.learner_information import Trained
 from rbpp.theory.learners import mixture_learner, point_learner
+from rbpp.theory.lemmas import LemmaSetting
 from rbpp.theory.model_factor import factor_kind, is_additive
 from rbpp.theory.risk import measured_risks
 from rbpp.theory.settings import LearnerChoice, LemmaConstants, SampleSizes
-from rbpp.theory.statements import LemmaSetting, Statement, all_terms
+from rbpp.theory.statements import Statement, all_terms
 from rbpp.theory.world_estimates import ProcessFacts, WorldEstimates, join
 from rbpp.variables import VARIABLES, Variable
 from tests import processes_by_users as processes
@@ -312,10 +314,18 @@ def test_a_formula_that_misspells_a_term_is_an_error(monkeypatch):
 
 
 @pytest.fixture
-def own_statement(monkeypatch):
-    """A bound of one's own, in one entry."""
+def own_tables(monkeypatch):
+    """Tables of statements and variables that are put back."""
     variables = dict(VARIABLES)
     monkeypatch.setattr(statements, "STATEMENTS", dict(statements.STATEMENTS))
+    yield
+    VARIABLES.clear()
+    VARIABLES.update(variables)
+
+
+@pytest.fixture
+def own_statement(own_tables):
+    """A bound of one's own, in one entry."""
     statements.register(
         Statement(
             name="my lemma",
@@ -326,9 +336,6 @@ def own_statement(monkeypatch):
             variable=Variable("I(S_gen; W) + 1", "nats", "mine", "worse", "synthetic"),
         )
     )
-    yield
-    VARIABLES.clear()
-    VARIABLES.update(variables)
 
 
 def test_one_entry_adds_a_bound_everywhere(own_statement):
@@ -345,6 +352,29 @@ def test_one_entry_adds_a_bound_everywhere(own_statement):
     assert "my lemma: holds" in titles
     bits = {row["statement"]: row for row in found.audit("bits")}["my lemma"]
     assert bits["slack"] == pytest.approx(check.measured["slack"] / math.log(2))
+    printed = json.loads(found.to_json())
+    assert {"bound_mine", "slack_bound_mine"} <= set(printed["terms"])
+    assert ("my lemma", "bound_mine") in {(row["statement"], row["by"]) for row in printed["audit"]}
+
+
+def test_a_right_side_may_be_a_term_that_there_is(own_tables):
+    statements.register(
+        Statement(
+            name="W knows no more than there is",
+            left="information_synthetic_learner",
+            right="entropy_synthetic",
+            formula=lambda term, setting: term["entropy_synthetic"],
+        )
+    )
+    shape = torch.ones(2, dtype=torch.float64)
+    known = {
+        "entropy_synthetic": Estimate(3 * shape, 0.4 * shape, 9),
+        "information_synthetic_learner": Estimate(shape, 0.3 * shape, 9),
+    }
+    found = all_terms(estimates(**known), SETTING)
+    torch.testing.assert_close(found["entropy_synthetic"].value, 3 * shape)
+    torch.testing.assert_close(found["slack_entropy_synthetic"].value, 2 * shape)
+    torch.testing.assert_close(found["slack_entropy_synthetic"].standard_error, 0.5 * shape)
 
 
 def test_a_statement_about_unknown_terms_is_refused():
@@ -520,7 +550,7 @@ def test_posterior_worlds_of_many_rows_are_worked_on_in_turn_too(monkeypatch):
         if site.shared and not site.deterministic
     }
     sizes, learner = SampleSizes(**SMALL), point_learner(0.3)
-    estimation = Estimation(process, sizes, LemmaConstants(), learner, None, Compute())
+    estimation = Estimation(process, sizes, LemmaConstants(), learner, learner, Compute())
     monkeypatch.setattr("rbpp.theory.bounds._NUMBERS_IN_MEMORY", 1)
     found = estimate_worlds(estimation, world)
     for name, value in world.items():
