@@ -156,7 +156,7 @@ class _Channel:
         self.information = torch.full((len(data), 2), math.nan).double()
         if data.others or data.unprompted is not None:
             self.contrast = contrast(data, torch.stack([*self.sets.values()]))
-            sides = self.contrast.joint, self.contrast.marginal
+            sides = self.contrast.joint.log_prob, self.contrast.marginal.log_prob
             self.information = data.own.unsqueeze(-1) - torch.stack(sides, -1)
 
     def statistics(self) -> dict[str, Mean]:
@@ -169,8 +169,8 @@ class _Channel:
             if data.tokens is not None:
                 statistics[f"tokens {rows}"] = Mean(data.tokens, weights)
             if found is not None:
-                statistics[f"lower {rows}"] = Mean(lower, weights, -found.joint_slope[place])
-                statistics[f"upper {rows}"] = Mean(upper, weights, -found.marginal_slope[place])
+                statistics[f"lower {rows}"] = Mean(lower, weights, -found.joint.slope[place])
+                statistics[f"upper {rows}"] = Mean(upper, weights, -found.marginal.slope[place])
         shares: dict[str, Tensor] = {}
         if found is not None:
             shares["prompt_ignored_share"] = ignores_prompt(upper)
@@ -195,10 +195,10 @@ class _Channel:
             lower, upper = (
                 exactly(values)
                 if data.columns is None
-                else Estimate(values, error.expand_as(values))
-                for values, error in (
-                    (means[f"lower {rows}"].clamp_min(0), found.joint_error[index]),
-                    (means[f"upper {rows}"].clamp_min(0), found.marginal_error[index]),
+                else Estimate(values, side.error[index].expand_as(values))
+                for values, side in (
+                    (means[f"lower {rows}"].clamp_min(0), found.joint),
+                    (means[f"upper {rows}"].clamp_min(0), found.marginal),
                 )
             )
             value = _between(lower, upper, place)

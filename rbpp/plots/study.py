@@ -128,7 +128,7 @@ def plot_chain(data: Any, axis: Axes | None = None, draws: int = 25) -> Axes:
             if weight > 0.01:
                 axis.add_patch(ellipse(mean, covariance, edgecolor=colour, alpha=faint))
     axis.set(xlabel="dimension 0", ylabel="dimension 1")
-    legend_above(axis, 2, markerscale=2, fontsize=None)
+    legend_above(axis, 2, size=None, markers=2)
     return axis
 
 
@@ -159,5 +159,5 @@ def plot_parts(data: Any, axis: Axes | None = None) -> Axes:
         if part in parts:
             axis.scatter([], [], s=60, color=colour, alpha=0.5, label=part)
     axis.set(xlabel="dimension 0", ylabel="dimension 1")
-    legend_above(axis, 2, fontsize=None)
+    legend_above(axis, 2, size=None)
     return axis

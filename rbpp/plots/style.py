@@ -30,10 +30,25 @@ def axes_of(axis: Axes | None, width: float, height: float) -> Axes:
     return axis or pyplot.subplots(figsize=(width, height), layout="constrained")[1]
 
 
-def legend_above(axis: Axes, columns: int = 1, **style: Any) -> None:
-    """A legend above the axes, where it lies over no point."""
-    where = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0)}
-    axis.legend(frameon=False, ncols=columns, **where, **{"fontsize": 8, **style})
+def legend_above(
+    axis: Axes, columns: int = 1, size: float | None = 8, markers: float | None = None
+) -> None:
+    """A legend above the axes, where it lies over no point, in columns.
+
+    Args:
+        axis: that it is of.
+        columns: of the legend.
+        size: of its letters, and None for matplotlib's own.
+        markers: times as large as in the figure; matplotlib's own where absent.
+    """
+    axis.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        frameon=False,
+        ncols=columns,
+        fontsize=size,
+        markerscale=markers,
+    )
 
 
 def interval(
