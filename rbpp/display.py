@@ -188,14 +188,9 @@ def format_audit(audit: Sequence[Mapping[str, Any]]) -> Table:
 
     What was seen and what a check rests on stand below its line.
     """
-    ordered = sorted(audit, key=_severity)
+    ordered = sorted(audit, key=lambda entry: VERDICTS.index(entry["verdict"]))
     head = [[_short(entry.get(key)) for key in ("statement", "verdict")] for entry in ordered]
     return Table([["check", "verdict"], *head], [_seen(entry) for entry in ordered], verdicts=1)
-
-
-def _severity(entry: Mapping[str, Any]) -> int:
-    verdict = entry.get("verdict")
-    return VERDICTS.index(verdict) if verdict in VERDICTS else len(VERDICTS)
 
 
 def _seen(entry: Mapping[str, Any]) -> list[str]:

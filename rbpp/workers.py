@@ -98,7 +98,7 @@ def _connect(ray: Any, address: str | None) -> None:
         return
     try:
         with ray_on_loopback() if _reach(address) else nullcontext():
-            ray.init(address=address, **quiet)
+            ray.init(address, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"Expected a Ray cluster at {address}; got {line}") from error

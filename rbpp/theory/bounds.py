@@ -85,7 +85,7 @@ class Bounds(Result):
         world with the stated probability, however few the worlds are.
         """
         found = super()._table(view)
-        shown = self._in_units(view)
+        shown = self.in_units(view.units, per_row=view.per_row)
         assert shown is not None
         dataset = inference_data.terms_of(shown)
         for name, term in found.items():
