@@ -132,6 +132,7 @@ def _assessed(arguments: argparse.Namespace) -> tuple[Assessment, list[str]]:
     from rbpp.assessment.assess import assess_sources, checked_roles
     from rbpp.assessment.sources import read_sources
     from rbpp.assessment.tables import write_rows
+    from rbpp.assessment.weighted_rows import Draws
 
     corpus = None
     if arguments.demo:
@@ -143,21 +144,10 @@ def _assessed(arguments: argparse.Namespace) -> tuple[Assessment, list[str]]:
     streamed = corpus is None and streams(arguments, list(paths.values()))
     fields, representation, sampling = read_groups(arguments, streamed=streamed)
     with options.open_compute(arguments) as compute:
-        sources = read_sources(
-            checked_roles(paths),
-            fields,
-            representation,
-            sampling=sampling,
-            compute=compute,
-        )
+        sources = read_sources(checked_roles(paths), fields, representation, sampling, compute)
+        draws = Draws.per_chain(arguments.chains, arguments.draws, arguments.seed)
         result = assess_sources(
-            sources,
-            representation,
-            marks=arguments.marks,
-            components=arguments.components,
-            chains=arguments.chains,
-            draws=arguments.draws,
-            compute=compute,
+            sources, representation, draws, arguments.marks, arguments.components, compute
         )
         failures = []
         if arguments.rows is not None:

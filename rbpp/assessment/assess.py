@@ -15,35 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from rbpp import inference_data, validate
+from rbpp import inference_data
 from rbpp.assessment.answers import answers, headline
 from rbpp.assessment.assessment import Assessment, Number
 from rbpp.assessment.density_terms import Densities, find_densities
-from rbpp.assessment.learned_terms import Learned, Variation, learned_terms
+from rbpp.assessment.learned_terms import Variation, learned_terms
 from rbpp.assessment.marks import read_marks
 from rbpp.assessment.paired_terms import paired_terms
 from rbpp.assessment.share_terms import Shares, find_shares
-from rbpp.assessment.source_checks import (
-    density_checks,
-    reference_check,
-    share_checks,
-    source_checks,
-)
-from rbpp.assessment.sources import (
-    Fields,
-    Representation,
-    Sampling,
-    Sources,
-    read_sources,
-)
-from rbpp.assessment.tables import (
-    AXES,
-    Labels,
-    component_table,
-    find_components,
-    find_labels,
-    row_table,
-)
+from rbpp.assessment.source_checks import reference_check, share_checks, source_checks
+from rbpp.assessment.sources import Fields, Representation, Sampling, Sources, read_sources
+from rbpp.assessment.tables import AXES, component_table, find_components, find_labels, row_table
 from rbpp.assessment.weighted_rows import Draws
 from rbpp.checks import Check
 from rbpp.compute import Compute
@@ -101,28 +83,22 @@ def assess(
         "unprompted": unprompted,
         "synthetic": synthetic,
     }
-    sources = read_sources(
-        checked_roles(given), fields, representation, sampling=sampling, compute=compute
-    )
     return assess_sources(
-        sources,
+        read_sources(checked_roles(given), fields, representation, sampling, compute),
         representation,
-        marks=marks,
-        components=components,
-        chains=chains,
-        draws=draws,
-        compute=compute,
+        Draws.per_chain(chains, draws, seed),
+        marks,
+        components,
+        compute,
     )
 
 
 def assess_sources(
     sources: Sources,
     representation: Representation | None = None,
-    *,
+    draws: Draws | None = None,
     marks: Mapping[int, bool] | Path | str | None = None,
     components: int | None = None,
-    chains: int = 4,
-    draws: int = 250,
     compute: Compute | None = None,
 ) -> Assessment:
     """As `assess`, of sources that are read.
@@ -132,72 +108,82 @@ def assess_sources(
         representation: that the sources were read with: a number of principal components that the
             user gave is kept for divergences however few rows there are, and prompts and outputs
             are embedded in the same way.
-        marks, components, chains, draws: as for `assess`.
-        compute: as for `assess`, with the seed.
+        draws: of the result, and the seed of every random number.
+        marks, components: as for `assess`.
+        compute: as for `assess`.
     """
-    compute, representation = Compute.of(compute), representation or Representation()
-    validate.count("chains", chains)
-    validate.count("draws", draws, least=2)
-    drawn_by = Draws(chains * draws, compute.seed, chains)
+    representation = representation or Representation()
+    draws = draws or Draws.per_chain()
+    compute = Compute.of(compute, draws.seed)
     if isinstance(marks, Path | str):
         marks = _marks(sources, marks)
-    mixture = find_components(sources, components, drawn_by)
-    shares = find_shares(sources, drawn_by, marks)
+    mixture = find_components(sources, components, draws)
+    shares = find_shares(sources, draws, marks)
     given = representation.dimension is not None
-    densities = find_densities(sources, drawn_by, offset=shares.style.offset, given=given)
+    densities = find_densities(sources, draws, shares.style.offset, given)
     drawn = {**shares.draws, **densities.draws, "effective_components": mixture.effective}
     # No total variation is below a share that one source has and the other lacks.
     for name in {"total_divergence", "distinguishability"} & set(drawn):
-        drawn[name] = np.maximum(drawn[name], max(shares.least.values()))
-    labels = find_labels(sources, drawn_by)
+        drawn[name] = np.maximum(drawn[name], shares.least)
+    labels = find_labels(sources, draws)
     terms = {
-        name: exactly(torch.as_tensor(value[: drawn_by.count]).reshape(drawn_by.shape))
+        name: exactly(torch.as_tensor(value[: draws.count]).reshape(draws.shape))
         for name, value in drawn.items()
     }
-    learned = learned_terms(sources, terms, _variation(shares, densities), drawn_by)
+    learned = learned_terms(sources, terms, _variation(shares, densities), draws)
     terms |= learned.terms
     paired_checks: list[Check] = []
     for rows in (one for one in sources.rows.values() if one.paired):
-        paired, check = paired_terms(rows, drawn_by, representation, compute.spawn("pairs"))
+        paired, check = paired_terms(rows, draws, representation, compute.spawn("pairs"))
         terms |= paired
         paired_checks.append(check)
     references = {**shares.references, **densities.references}
-    numbers = _numbers(shares, densities, labels)
+    numbers = {name: Number(one) for name, one in (shares.limits | densities.limits).items()}
+    numbers |= densities.open
+    if labels.table is not None:
+        numbers["wrong_label_share"] = Number(labels.share_wrong)
+    values = {name: one.value for name, one in numbers.items()}
     lines = row_table(sources, shares, mixture, labels)
     said = answers(sources, shares, drawn, references, lines)
-    values = {name: float(value.mean()) for name, value in drawn.items()}
-    values |= {name: one.value for name, one in numbers.items()}
-    settings = _settings(sources, densities, learned, compute.seed)
-    settings |= {"chains": chains, "components": len(mixture.weights[0, 0])}
-    if marks:
-        settings["marks"] = len(marks)
+    weights = mixture.weights.reshape(*draws.shape, *mixture.weights.shape[1:])
     checks = [
         *source_checks(sources),
         *share_checks(sources, shares),
-        reference_check(values, references),
-        *density_checks(densities),
+        reference_check({n: float(v.mean()) for n, v in drawn.items()} | values, references),
+        *densities.checks,
         *paired_checks,
         *learned.checks,
     ]
     if sources.rows["synthetic"].labels is not None:
         checks.append(labels.check())
-    weights = mixture.weights.reshape(*drawn_by.shape, *mixture.weights.shape[1:])
-    idata = inference_data.make(
-        {**inference_data.from_estimates(terms), "source_weights": weights},
-        constant_data={
-            "seed": compute.seed,
-            "dimension": sources.projection.dimension,
-            "divergence_dimension": densities.dimension,
-            **{name: one.value for name, one in numbers.items()},
-            **{f"reference_{name}": value for name, value in references.items()},
-            **{f"rows_{name}": rows.size for name, rows in sources.rows.items()},
-        },
-        dims={"source_weights": ["source", "component"]},
-        coords={"source": sources.names, "component": list(range(weights.shape[-1]))},
-    )
-    counts = settings["rows"]
+    counts = {name: rows.size for name, rows in sources.rows.items()}
+    settings: dict[str, Any] = {
+        "embedding": str(sources.embedding),
+        "dimension": sources.projection.dimension,
+        "divergence_dimension": densities.dimension,
+        "explained_variance": float(sources.projection.explained.sum()),
+        "rows": counts,
+        "origins": {name: rows.origin for name, rows in sources.rows.items()},
+        "learner_rows": learned.rows,
+        "seed": draws.seed,
+    }
+    if sources.places:
+        settings["sample_rows"] = {name: len(rows) for name, rows in sources.rows.items()}
+    settings |= {"chains": draws.chains, "components": weights.shape[-1]}
+    if marks:
+        settings["marks"] = len(marks)
     return Assessment(
-        idata=idata,
+        idata=inference_data.make(
+            {**inference_data.from_estimates(terms), "source_weights": weights},
+            constant_data={
+                **{name: settings[name] for name in ("seed", "dimension", "divergence_dimension")},
+                **values,
+                **{f"reference_{name}": value for name, value in references.items()},
+                **{f"rows_{name}": count for name, count in counts.items()},
+            },
+            dims={"source_weights": ["source", "component"]},
+            coords={"source": sources.names, "component": list(range(weights.shape[-1]))},
+        ),
         checks=tuple(checks),
         settings=settings,
         headline=headline(said),
@@ -241,34 +227,4 @@ def _variation(shares: Shares, densities: Densities) -> Variation | None:
     found, least = densities.total_variation, shares.least
     if found is None:
         return Variation(0.0, 0.0, least) if shares.same else None
-    upper, huber = (max(end, *least.values()) for end in (found.upper, found.bretagnolle_huber))
-    return Variation(upper, huber, least)
-
-
-def _numbers(shares: Shares, densities: Densities, labels: Labels) -> dict[str, Number]:
-    found = {name: Number(value) for name, value in shares.limits.items()}
-    found |= {name: Number(value) for name, value in densities.limits.items()}
-    for name, one in densities.open.items():
-        found[name] = Number(one.estimate, one.lower, one.upper)
-    if labels.table is not None:
-        found["wrong_label_share"] = Number(labels.share_wrong)
-    return found
-
-
-def _settings(
-    sources: Sources, densities: Densities, learned: Learned, seed: int
-) -> dict[str, Any]:
-    """What the numbers depend on."""
-    found: dict[str, Any] = {
-        "embedding": str(sources.embedding),
-        "dimension": sources.projection.dimension,
-        "divergence_dimension": densities.dimension,
-        "explained_variance": float(sources.projection.explained.sum()),
-        "rows": {name: rows.size for name, rows in sources.rows.items()},
-        "origins": {name: rows.origin for name, rows in sources.rows.items()},
-        "learner_rows": learned.rows,
-        "seed": seed,
-    }
-    if sources.places:
-        found["sample_rows"] = {name: len(rows) for name, rows in sources.rows.items()}
-    return found
+    return Variation(max(found.upper, least), max(found.bretagnolle_huber, least), least)

@@ -347,7 +347,7 @@ def _ratio(sources: Sources, name: str, seed: int) -> LogRatio:
     one, other = (
         Sample(sources.coordinates[role], sources.units(role)) for role in (name, "target")
     )
-    return log_ratio(one, other, seed=seed)
+    return log_ratio(one, other, seed)
 
 
 def _units(sources: Sources, *names: str) -> int:

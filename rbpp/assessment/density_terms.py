@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from rbpp.assessment.assessment import Number
 from rbpp.assessment.divergence import (
     FEWEST_ROWS_PER_DIMENSION,
     Divergence,
@@ -33,22 +35,8 @@ EMBEDDING_DIMENSIONS = 8
 AS_GIVEN = "embeddings as given"
 # Fewer independent rows have no log ratio.
 FEWEST_UNITS = 16
-
-
-@dataclass(frozen=True)
-class Open:
-    """A divergence that these samples put no end to.
-
-    Attributes:
-        estimate: the median of its draws.
-        lower, upper: its ends; infinite where it has none.
-        why: the samples leave it open.
-    """
-
-    estimate: float
-    lower: float
-    upper: float
-    why: str
+# KL of a source from the task, and of the task from the source (coverage).
+BothWays = tuple[Divergence, Divergence]
 
 
 @dataclass
@@ -62,41 +50,47 @@ class Densities:
         references: the same numbers of two halves of the task.
         open: divergences without an upper or a lower end, by name.
         total_variation: of task and synthetic rows, style included; None where there is none.
-        checks: what could not be computed and why.
+        checks: which divergences are open, what could not be computed, and why.
     """
 
     dimension: int
     draws: dict[str, Array] = field(default_factory=dict)
     limits: dict[str, float] = field(default_factory=dict)
     references: dict[str, float] = field(default_factory=dict)
-    open: dict[str, Open] = field(default_factory=dict)
+    open: dict[str, Number] = field(default_factory=dict)
     total_variation: TotalVariation | None = None
     checks: list[Check] = field(default_factory=list)
 
-    def keep(self, name: str, found: Divergence) -> None:
-        """Put a divergence and its lower bound beside the others."""
-        self.limits[f"{name}_lower"] = found.at_least
-        self.put(name, found)
+    def keep(self, name: str, both: BothWays) -> BothWays:
+        """Put KL both ways, each with its lower bound, beside the others."""
+        for own, found in zip((name, f"{name}_coverage"), both, strict=True):
+            self.limits[f"{own}_lower"] = found.at_least
+            self.put(own, found)
+        return both
 
     def put(self, name: str, found: Divergence | DivergenceGap) -> None:
         """The draws of a divergence or a gap, or its ends where one is open."""
         if found.flag:
-            self.open[name] = Open(found.estimate, found.lower, found.upper, found.flag)
+            self.leave_open(name, Number(found.estimate, found.lower, found.upper), found.flag)
         else:
             self.draws[name] = found.draws
 
-    def ends(self, name: str) -> tuple[float, float, float]:
-        """Estimate and 94 % interval of a divergence, open or not."""
-        if name in self.open:
-            one = self.open[name]
-            return one.estimate, one.lower, one.upper
-        middle, low, high = np.quantile(self.draws[name], [0.5, 0.03, 0.97]).tolist()
-        return middle, low, high
+    def leave_open(self, name: str, one: Number, why: str) -> None:
+        """What is known of a divergence without an end, and a check that says so."""
+        self.open[name] = one
+        ends = [f"at least {one.lower:.3g}"] if math.isfinite(one.lower) else []
+        ends += [f"at most {one.upper:.3g}"] if math.isfinite(one.upper) else []
+        self.checks.append(
+            Check(
+                f"{name} has both ends",
+                "undecided",
+                f"no: {why}; {name} is {' and '.join(ends) or 'open'}",
+                {"lower": one.lower, "upper": one.upper, "estimate": one.value},
+            )
+        )
 
 
-def find_densities(
-    sources: Sources, drawn: Draws, *, offset: Array, given: bool = False
-) -> Densities:
+def find_densities(sources: Sources, drawn: Draws, offset: Array, given: bool = False) -> Densities:
     """Divergences of the synthetic source and the anchors from the task, and entropies.
 
     Args:
@@ -111,6 +105,30 @@ def find_densities(
         d = min(d, MOST_DIMENSIONS, max(2, min(units) // FEWEST_ROWS_PER_DIMENSION))
     found = Densities(dimension=d)
     few = {n: u for n, u in zip(sources.names, units, strict=True) if u < FEWEST_UNITS}
+    draws, task = drawn.at_least(100), sources.task
+
+    def ratio(first: str, second: str) -> LogRatio | None:
+        if {first, second} & set(few) or not {first, second} <= set(sources.names):
+            return None
+        return _ratio(sources, first, second, d, draws.seed)
+
+    made = ratio("synthetic", task)
+    if made is not None:
+        of_synthetic = _of_synthetic(found, sources, made, offset, draws)
+    anchor = None if task == "anchor" else ratio("anchor", task)
+    if anchor is not None:
+        of_anchor = found.keep("kl_anchor", _both_ways(anchor, draws))
+    if anchor is not None and made is not None:
+        found.put("kl_gap", kl_gap_of_samples(anchor, made, draws))
+        _coverage_gap(found, of_anchor[1], of_synthetic[1])
+    for name, pair in (
+        ("task_divergence", (task, "unprompted")),
+        ("generation_divergence", ("unprompted", "synthetic")),
+        ("curation_divergence", ("output", "synthetic")),
+    ):
+        other = ratio(*pair)
+        if other is not None:
+            found.draws[name] = total_variation_of_samples(other, draws).draws
     if few:
         listed = ", ".join(f"{name} {count}" for name, count in few.items())
         found.checks.append(
@@ -121,32 +139,6 @@ def find_densities(
                 {"few": few},
             )
         )
-    draws, task = drawn.at_least(100), sources.task
-
-    def ratio(first: str, second: str) -> LogRatio | None:
-        if {first, second} & set(few) or not {first, second} <= set(sources.names):
-            return None
-        return _ratio(sources, first, second, d, draws.seed)
-
-    made = ratio("synthetic", task)
-    same = is_same(sources, task, "synthetic")
-    if made is not None:
-        _of_synthetic(found, sources, made, offset, draws, same=same)
-    anchor = None if task == "anchor" else ratio("anchor", task)
-    if anchor is not None:
-        for name, divergence in _both_ways("kl_anchor", anchor, draws).items():
-            found.keep(name, divergence)
-    if anchor is not None and made is not None:
-        found.put("kl_gap", kl_gap_of_samples(anchor, made, draws))
-        _difference(found, "kl_gap_coverage", "kl_anchor_coverage", "kl_synthetic_coverage")
-    for name, pair in (
-        ("task_divergence", (task, "unprompted")),
-        ("generation_divergence", ("unprompted", "synthetic")),
-        ("curation_divergence", ("output", "synthetic")),
-    ):
-        other = ratio(*pair)
-        if other is not None:
-            found.draws[name] = total_variation_of_samples(other, draws).draws
     _references(found, sources, draws)
     _entropies(found, sources, draws)
     found.draws = {name: value[: drawn.count] for name, value in found.draws.items()}
@@ -154,29 +146,21 @@ def find_densities(
 
 
 def _of_synthetic(
-    found: Densities,
-    sources: Sources,
-    ratio: LogRatio,
-    offset: Array,
-    draws: Draws,
-    *,
-    same: bool,
-) -> None:
+    found: Densities, sources: Sources, ratio: LogRatio, offset: Array, draws: Draws
+) -> BothWays:
     """KL both ways, and total variation with style and without."""
-    if same:
-        nothing = np.zeros(draws.count)
-        for name in ("kl_synthetic", "kl_synthetic_coverage"):
-            found.draws[name], found.limits[f"{name}_lower"] = nothing, 0.0
-        found.draws |= {"distinguishability": nothing, "total_divergence": nothing}
-        return
-    for name, divergence in _both_ways("kl_synthetic", ratio, draws).items():
-        found.keep(name, divergence)
+    if is_same(sources, sources.task, "synthetic"):
+        nothing = Divergence(np.zeros(draws.count), 0.0, 0.0, 0.0, 0.0, "")
+        both = found.keep("kl_synthetic", (nothing, nothing))
+        found.draws |= dict.fromkeys(("distinguishability", "total_divergence"), nothing.draws)
+        return both
+    both = found.keep("kl_synthetic", _both_ways(ratio, draws))
     variation = total_variation_of_samples(ratio, draws)
     found.total_variation = variation
     found.draws["distinguishability"] = variation.draws
     found.draws["total_divergence"] = variation.draws
     if sources.lifted or not np.any(offset):
-        return  # numbers have no style apart from what they are
+        return both  # numbers have no style apart from what they are
     content = sources.content("synthetic")
     length = np.linalg.norm(sources.vectors["synthetic"], axis=1, keepdims=True)
     moved = sources.projection((content - offset) * length)[:, : found.dimension]
@@ -184,37 +168,38 @@ def _of_synthetic(
     free = total_variation_of_samples(plain, draws)
     # Style only ever adds: what is left without it is at most what can be told apart with it.
     found.draws["total_divergence"] = np.minimum(free.draws, variation.draws)
+    return both
 
 
 def _ratio(
-    sources: Sources,
-    first: str,
-    second: str,
-    dimension: int,
-    seed: int,
-    rows: Array | None = None,
+    sources: Sources, first: str, second: str, d: int, seed: int, rows: Array | None = None
 ) -> LogRatio:
-    rows = sources.coordinates[first][:, :dimension] if rows is None else rows
-    other = sources.sample(second, sources.coordinates[second][:, :dimension])
-    return log_ratio(sources.sample(first, rows), other, seed=seed)
+    rows = sources.coordinates[first][:, :d] if rows is None else rows
+    other = sources.sample(second, sources.coordinates[second][:, :d])
+    return log_ratio(sources.sample(first, rows), other, seed)
 
 
-def _both_ways(name: str, ratio: LogRatio, draws: Draws) -> dict[str, Divergence]:
-    """KL of the first sample from the second, and of the second from the first (coverage)."""
-    return {
-        name: kl_divergence_of_samples(ratio, "forward", draws),
-        f"{name}_coverage": kl_divergence_of_samples(ratio, "reverse", draws),
-    }
+def _both_ways(ratio: LogRatio, draws: Draws) -> BothWays:
+    return (
+        kl_divergence_of_samples(ratio, "forward", draws),
+        kl_divergence_of_samples(ratio, "reverse", draws),
+    )
 
 
-def _difference(found: Densities, name: str, first: str, second: str) -> None:
-    """`first` − `second`, draw by draw, or its ends where one of them has none."""
-    if first in found.draws and second in found.draws:
-        found.draws[name] = found.draws[first] - found.draws[second]
+def _coverage_gap(found: Densities, anchor: Divergence, synthetic: Divergence) -> None:
+    """The difference draw by draw, or its ends where one of the two has none."""
+    name, both = "kl_gap_coverage", {"anchor": anchor, "synthetic": synthetic}
+    if not anchor.flag and not synthetic.flag:
+        found.draws[name] = anchor.draws - synthetic.draws
         return
-    why = "; ".join(f"{one}: {found.open[one].why}" for one in (first, second) if one in found.open)
-    (middle, low, high), (other, least, most) = found.ends(first), found.ends(second)
-    found.open[name] = Open(middle - other, low - most, high - least, why)
+    why = [f"kl_{of}_coverage: {one.flag}" for of, one in both.items() if one.flag]
+    (middle, low, high), (other, least, most) = (
+        (one.estimate, one.lower, one.upper)
+        if one.flag
+        else np.quantile(one.draws, [0.5, 0.03, 0.97]).tolist()
+        for one in both.values()
+    )
+    found.leave_open(name, Number(middle - other, low - most, high - least), "; ".join(why))
 
 
 def _references(found: Densities, sources: Sources, draws: Draws) -> None:
@@ -225,12 +210,16 @@ def _references(found: Densities, sources: Sources, draws: Draws) -> None:
         return
     rows = sources.coordinates[sources.task][:, : found.dimension]
     one, other = (Sample(rows[half], unit[half]) for half in (first, second))
-    ratio = log_ratio(one, other, seed=draws.seed)
+    ratio = log_ratio(one, other, draws.seed)
+    forward, reverse = _both_ways(ratio, draws)
     variation = total_variation_of_samples(ratio, draws)
-    for name in ("distinguishability", "total_divergence"):
-        found.references[name] = float(variation.draws.mean())
-    for name, divergence in _both_ways("kl_synthetic", ratio, draws).items():
-        found.references[name] = float(divergence.draws.mean())
+    for name, half in (
+        ("distinguishability", variation),
+        ("total_divergence", variation),
+        ("kl_synthetic", forward),
+        ("kl_synthetic_coverage", reverse),
+    ):
+        found.references[name] = float(half.draws.mean())
 
 
 def _entropies(found: Densities, sources: Sources, draws: Draws) -> None:
@@ -271,10 +260,9 @@ def _entropies(found: Densities, sources: Sources, draws: Draws) -> None:
             continue
         found.draws[f"entropy_{role}"] = one.draws * sources.rows[role].size
         said.append(f"{role} {one.resolution:.2g}")
-    if "entropy_anchor" in found.draws and "entropy_synthetic" in found.draws:
-        found.draws["entropy_gap"] = (
-            found.draws["entropy_anchor"] - found.draws["entropy_synthetic"]
-        )
+    own = found.draws
+    if "entropy_anchor" in own and "entropy_synthetic" in own:
+        own["entropy_gap"] = own["entropy_anchor"] - own["entropy_synthetic"]
     if said:
         found.checks.append(
             Check(

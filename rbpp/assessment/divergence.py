@@ -10,11 +10,10 @@ import numpy as np
 
 from rbpp import validate
 from rbpp.assessment.log_ratio import LogRatio
-from rbpp.assessment.weighted_rows import DRAWS, Array, Draws
+from rbpp.assessment.weighted_rows import DRAWS, Array, Draws, interval
 
 Direction = Literal["forward", "reverse"]
 
-PROBABILITY = 0.94
 # The lower bound is this quantile of the bootstrap: it is above the truth in fewer than 1 % of
 # samples, since the caps and the unseen row make it low.
 LOW = 0.02
@@ -41,7 +40,6 @@ class Divergence:
         at_least: lower bound with no model of either side; measured, it was above the truth in
             fewer than 1 of 100 samples. It does not exceed log n.
         flag: why there is no upper end; empty where there is one.
-        resolution: ρ, the size of difference that these samples can leave unseen, in nats.
     """
 
     draws: Array
@@ -50,7 +48,6 @@ class Divergence:
     upper: float
     at_least: float
     flag: str
-    resolution: float
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,6 @@ class TotalVariation:
         upper: under the mixture model only; no upper side exists without a model.
         bretagnolle_huber: √(1 − e^−KL) of the smaller upper end of the two divergences; under the
             mixture model too, and 1 where both are open.
-        resolution: ρ of the samples, in nats.
     """
 
     draws: Array
@@ -94,7 +90,6 @@ class TotalVariation:
     lower: float
     upper: float
     bretagnolle_huber: float
-    resolution: float
 
 
 def kl_divergence_of_samples(
@@ -118,9 +113,11 @@ def kl_divergence_of_samples(
     validate.choice("direction", direction, ("forward", "reverse"))
     validate.count("draws", draws.count, least=100)
     first, second = _bootstraps(ratio, draws)
+    if direction == "reverse":
+        ratio, first, second = ratio.reversed(), second, first
     generator = np.random.default_rng([draws.seed, 2])
     rate = generator.uniform(*RATES, draws.count)
-    return _divergence(ratio, direction, first, second, rate, generator)
+    return _divergence(ratio, first, second, rate, generator)
 
 
 def kl_gap_of_samples(anchor: LogRatio, synthetic: LogRatio, draws: Draws = DRAWS) -> DivergenceGap:
@@ -145,13 +142,11 @@ def kl_gap_of_samples(anchor: LogRatio, synthetic: LogRatio, draws: Draws = DRAW
     target = anchor.second.bootstrap(draws.count, streams[0])
     rate = streams[1].uniform(*RATES, draws.count)
     of_anchor, of_synthetic = (
-        _divergence(
-            ratio, "forward", ratio.first.bootstrap(draws.count, stream), target, rate, streams[4]
-        )
+        _divergence(ratio, ratio.first.bootstrap(draws.count, stream), target, rate, streams[4])
         for ratio, stream in ((anchor, streams[2]), (synthetic, streams[3]))
     )
     gap = of_anchor.draws - of_synthetic.draws
-    lower, upper = _interval(gap)
+    lower, upper = interval(gap)
     flags = [
         f"{name}: {found.flag}"
         for name, found in (("anchor", of_anchor), ("synthetic", of_synthetic))
@@ -179,8 +174,10 @@ def total_variation_of_samples(ratio: LogRatio, draws: Draws = DRAWS) -> TotalVa
     reverse = kl_divergence_of_samples(ratio, "reverse", draws)
     first, second = _bootstraps(ratio, draws)
     generator = np.random.default_rng([draws.seed, 2])
-    witness = [np.clip(at / WITNESS, -1, 1) / 2 for at in (ratio.at_first, ratio.at_second)]
-    seen = first @ witness[0].T - second @ witness[1].T
+    at_first, at_second = (
+        np.clip(at / WITNESS, -1, 1) / 2 for at in (ratio.at_first, ratio.at_second)
+    )
+    seen = first @ at_first.T - second @ at_second.T
     found = _extrapolated(seen, generator.uniform(*RATES, draws.count))
     # Pinsker, TV ≤ √(KL/2), draw by draw with the same bootstrap: of equal sides most draws are 0.
     found = np.minimum(found, np.sqrt(np.minimum(forward.draws, reverse.draws) / 2))
@@ -190,14 +187,12 @@ def total_variation_of_samples(ratio: LogRatio, draws: Draws = DRAWS) -> TotalVa
     found = np.minimum(np.maximum(found, 0) + hidden, 1)
     certified = max(forward.at_least, reverse.at_least) > 0
     least = max(0.0, float(np.quantile(seen[:, 0], LOW))) if certified else 0.0
-    huber = math.sqrt(-math.expm1(-min(forward.upper, reverse.upper)))
     return TotalVariation(
         draws=found,
         estimate=float(np.median(found)),
         lower=least,
-        upper=_interval(found)[1],
-        bretagnolle_huber=huber,
-        resolution=ratio.resolution,
+        upper=interval(found)[1],
+        bretagnolle_huber=math.sqrt(-math.expm1(-min(forward.upper, reverse.upper))),
     )
 
 
@@ -208,43 +203,25 @@ def _bootstraps(ratio: LogRatio, draws: Draws) -> tuple[Array, Array]:
 
 
 def _divergence(
-    ratio: LogRatio,
-    direction: Direction,
-    first: Array,
-    second: Array,
-    rate: Array,
-    generator: np.random.Generator,
+    ratio: LogRatio, first: Array, second: Array, rate: Array, generator: np.random.Generator
 ) -> Divergence:
     """Of bootstrap weights (draws, n1) and (draws, n2) and rates of the learning curve (draws,)."""
-    if direction == "forward":
-        above, below = ratio.at_first, ratio.at_second
-    else:
-        above, below = -ratio.at_second, -ratio.at_first
-        first, second = second, first
-    found = np.maximum(_extrapolated(_donsker_varadhan(above, below, first, second), rate), 0)
+    found = np.maximum(_extrapolated(_donsker_varadhan(ratio, first, second), rate), 0)
     draws = len(found)
     found = found * (1 + generator.exponential(RAISED, draws))
     hidden = generator.exponential(ratio.resolution, draws)
     found = found + np.where(generator.random(draws) < UNSEEN_SHARE, hidden, 0)
-    flag = _flag(ratio, direction, above[0], below[0])
-    least = _at_least(ratio, direction, above[0], below[0], first, second, generator)
-    lower, upper = _interval(found)
-    return Divergence(
-        draws=found,
-        estimate=max(float(np.median(found)), least),
-        lower=least if flag else lower,
-        upper=math.inf if flag else upper,
-        at_least=least,
-        flag=flag,
-        resolution=ratio.resolution,
-    )
+    flag, least = _flag(ratio), _at_least(ratio, first, second, generator)
+    lower, upper = (least, math.inf) if flag else interval(found)
+    estimate = max(float(np.median(found)), least)
+    return Divergence(found, estimate, lower, upper, least, flag)
 
 
-def _donsker_varadhan(above: Array, below: Array, first: Array, second: Array) -> Array:
+def _donsker_varadhan(ratio: LogRatio, first: Array, second: Array) -> Array:
     """(draws, J): Σ v r − log Σ w e^r."""
-    largest = below.max(1)
-    mean = second @ np.exp(below - largest[:, None]).T
-    return first @ above.T - np.log(mean) - largest
+    largest = ratio.at_second.max(1)
+    mean = second @ np.exp(ratio.at_second - largest[:, None]).T
+    return first @ ratio.at_first.T - np.log(mean) - largest
 
 
 def _extrapolated(seen: Array, rate: Array) -> Array:
@@ -261,33 +238,25 @@ def _extrapolated(seen: Array, rate: Array) -> Array:
 
 
 def _at_least(
-    ratio: LogRatio,
-    direction: Direction,
-    above: Array,
-    below: Array,
-    first: Array,
-    second: Array,
-    generator: np.random.Generator,
+    ratio: LogRatio, first: Array, second: Array, generator: np.random.Generator
 ) -> float:
     """The largest low quantile over caps of r, with a row of Q at the cap that nobody saw."""
-    count = (ratio.second if direction == "forward" else ratio.first).count
+    count = ratio.second.count
     caps = CAPS[np.log(count) >= CAPS]
     if not len(caps):
         return 0.0
-    capped = np.clip(below[:, None], -caps, caps)
-    seen = second @ np.exp(capped)
+    seen = second @ np.exp(np.clip(ratio.at_second[0][:, None], -caps, caps))
     # Rule of three: where no row fell the mass may still be Exp(1)/n.
     hidden = generator.standard_exponential((len(first), 1)) / count
     mean = (seen + hidden * np.exp(caps)) / (1 + hidden)
-    value = first @ np.clip(above[:, None], -caps, caps) - np.log(mean)
+    value = first @ np.clip(ratio.at_first[0][:, None], -caps, caps) - np.log(mean)
     return max(0.0, float(np.quantile(value, LOW, axis=0).max()))
 
 
-def _flag(ratio: LogRatio, direction: Direction, above: Array, below: Array) -> str:
+def _flag(ratio: LogRatio) -> str:
     """Why these samples put no upper end to the divergence; empty where they do."""
-    numerator, denominator, occupancy = ratio.first, ratio.second, ratio.occupancy
-    if direction == "reverse":
-        numerator, denominator, occupancy = denominator, numerator, occupancy[::-1]
+    numerator, denominator = ratio.first, ratio.second
+    above, below = ratio.at_first[0], ratio.at_second[0]
     fewest = min(numerator.count, denominator.count)
     if fewest < FEWEST_ROWS_PER_DIMENSION * ratio.dimension:
         return (
@@ -303,17 +272,11 @@ def _flag(ratio: LogRatio, direction: Direction, above: Array, below: Array) -> 
     effective *= denominator.count / denominator.weight.sum()
     if effective < 15:
         return f"the other side's rows count as {effective:.0f} where the divergence arises"
-    share = occupancy[0] / occupancy[0].sum()
-    expected = share * denominator.count
-    rows = occupancy[1] * denominator.count / denominator.weight.sum()
-    absent = (share > 0.02) & (rows < 25) & (rows < 0.25 * expected)
+    share = ratio.occupancy[0] / ratio.occupancy[0].sum()
+    rows = ratio.occupancy[1] * denominator.count / denominator.weight.sum()
+    absent = (share > 0.02) & (rows < 25) & (rows < 0.25 * share * denominator.count)
     if absent.any():
         return (
             f"a part with {share[absent].max():.0%} of the rows is all but absent on the other side"
         )
     return ""
-
-
-def _interval(draws: Array) -> tuple[float, float]:
-    lower, upper = np.quantile(draws, [(1 - PROBABILITY) / 2, (1 + PROBABILITY) / 2])
-    return float(lower), float(upper)

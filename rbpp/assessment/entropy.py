@@ -17,6 +17,7 @@ from rbpp.assessment.weighted_rows import (
     Draws,
     Index,
     WeightedRows,
+    interval,
     weighted_rows,
 )
 
@@ -24,7 +25,6 @@ COMPONENTS = (1, 3, 8)
 STEPS, _STACKING_STEPS = 12, 50
 # Parametric, or nearly so: a slower rate overcorrects where fits on fewer rows merge components.
 RATES = (0.7, 1.2)
-PROBABILITY = 0.94
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,6 @@ class Entropy:
         estimate: their median.
         lower, upper: 94 % equal-tailed interval.
         held_out: −Σ w log p̂(x) of rows that the fits did not see: above h on the mean.
-        resolution: held_out − estimate: by how much the learning curve was extrapolated, in nats.
     """
 
     draws: Array
@@ -47,7 +46,11 @@ class Entropy:
     lower: float
     upper: float
     held_out: float
-    resolution: float
+
+    @property
+    def resolution(self) -> float:
+        """By how much the learning curve was extrapolated, in nats."""
+        return self.held_out - self.estimate
 
 
 def entropy_of_sample(rows: Any, draws: Draws = DRAWS) -> Entropy:
@@ -85,17 +88,8 @@ def entropy_of_sample(rows: Any, draws: Draws = DRAWS) -> Entropy:
     seen = -sample.bootstrap(draws.count, generators[2]) @ log_density.T + log_volume
     growth = np.maximum(seen[:, 1:].mean(1) - seen[:, 0], 0)
     found = seen[:, 0] - growth / ((7 / 3) ** generators[2].uniform(*RATES, draws.count) - 1)
-    lower, upper = np.quantile(found, [(1 - PROBABILITY) / 2, (1 + PROBABILITY) / 2])
     held_out = log_volume - float(log_density[0] @ sample.weight / sample.weight.sum())
-    estimate = float(np.median(found))
-    return Entropy(
-        draws=found,
-        estimate=estimate,
-        lower=float(lower),
-        upper=float(upper),
-        held_out=held_out,
-        resolution=held_out - estimate,
-    )
+    return Entropy(found, float(np.median(found)), *interval(found), held_out)
 
 
 def _with_density(sample: WeightedRows) -> tuple[Array, float]:

@@ -74,12 +74,12 @@ class Variation:
     Attributes:
         upper: under the mixture model alone; no upper side exists without a model.
         huber: √(1 − e^−KL) with the upper end of KL, of Bretagnolle and Huber; 1 where KL has none.
-        at_least: shares that either source has and the other lacks, which no TV can be below.
+        at_least: the largest share that one source has and the other lacks: no TV is below it.
     """
 
     upper: float
     huber: float
-    at_least: Mapping[str, float]
+    at_least: float = 0.0
 
 
 def learned_terms(
@@ -123,8 +123,9 @@ def learned_terms(
         if role == "anchor":
             checks.append(learned_audit.anchor_shift(shift))
         elif variation is not None:
-            least = max([0.0, *variation.at_least.values()])
-            checks.append(learned_audit.total_divergence(shift, variation.upper, least))
+            checks.append(
+                learned_audit.total_divergence(shift, variation.upper, variation.at_least)
+            )
     terms |= _bounds(terms, learners, divergences, variation)
     if len(learners) == 2:
         terms["ggmi"] = terms[_NAMES["anchor"]] - terms[_NAMES["synthetic"]]

@@ -48,6 +48,12 @@ class LogRatio:
         """d, the number of columns."""
         return self.first.rows.shape[1]
 
+    def reversed(self) -> LogRatio:
+        """log q/p."""
+        return LogRatio(
+            self.second, self.first, -self.at_second, -self.at_first, self.occupancy[::-1]
+        )
+
     @property
     def resolution(self) -> float:
         """ρ = min(1, d max(2, K)(1/n1 + 1/n2)/2) nats: differences of this size can stay unseen.
@@ -60,7 +66,7 @@ class LogRatio:
         return min(1.0, self.dimension * components * rate / 2)
 
 
-def log_ratio(first: Any, second: Any, *, seed: int = 0) -> LogRatio:
+def log_ratio(first: Any, second: Any, seed: int = 0) -> LogRatio:
     """Fit log p/q of two samples of rows.
 
     One mixture is fitted to the pooled rows without labels and adapted to each sample in closed
@@ -120,13 +126,7 @@ def log_ratio(first: Any, second: Any, *, seed: int = 0) -> LogRatio:
     offset = math.log(one.weight.sum() / other.weight.sum())
     beta = stack(features, label, others, offset)
     values = np.einsum("jnc,jnc->jn", features, beta[:, fold])
-    return LogRatio(
-        first=one,
-        second=other,
-        at_first=values[:, source == 0],
-        at_second=values[:, source == 1],
-        occupancy=occupancy,
-    )
+    return LogRatio(one, other, values[:, source == 0], values[:, source == 1], occupancy)
 
 
 def whitened(rows: Array, weight: Array) -> Array:

@@ -87,10 +87,10 @@ class Shares:
         return found if self.same else found | _numbers_of(self.style)
 
     @property
-    def least(self) -> dict[str, float]:
-        """Shares that either source has and the other lacks, at least."""
-        names = ("irrelevant_share", "uncovered_share")
-        return {name: self.limits.get(f"{name}_at_least", 0.0) for name in names}
+    def least(self) -> float:
+        """The largest share that either source has and the other lacks, at least."""
+        names = ("irrelevant_share_at_least", "uncovered_share_at_least")
+        return max(self.limits.get(name, 0.0) for name in names)
 
     @property
     def _told(self) -> dict[str, OffTask]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
 
-from rbpp.assessment.density_terms import Densities
 from rbpp.assessment.share_terms import Shares
 from rbpp.assessment.sources import GENERATED, Sources
 from rbpp.checks import Check, verdict_of
@@ -124,23 +122,6 @@ def share_checks(sources: Sources, shares: Shares) -> list[Check]:
             )
         )
     return found
-
-
-def density_checks(found: Densities) -> list[Check]:
-    """Divergences that these samples put no end to."""
-    return [
-        Check(
-            f"{name} has both ends",
-            "undecided",
-            f"no: {one.why}; {name} is "
-            + (f"at least {one.lower:.3g}" if math.isfinite(one.lower) else "")
-            + (" and " if math.isfinite(one.lower) and math.isfinite(one.upper) else "")
-            + (f"at most {one.upper:.3g}" if math.isfinite(one.upper) else "")
-            + ("open" if not math.isfinite(one.lower) and not math.isfinite(one.upper) else ""),
-            {"lower": one.lower, "upper": one.upper, "estimate": one.estimate},
-        )
-        for name, one in found.open.items()
-    ] + found.checks
 
 
 def reference_check(values: Mapping[str, float], references: Mapping[str, float]) -> Check:

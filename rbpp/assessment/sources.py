@@ -222,10 +222,9 @@ def read_sources(
     given: Mapping[str, Any],
     fields: Fields | None = None,
     representation: Representation | None = None,
-    *,
-    roles: Mapping[str, str] | None = None,
     sampling: Sampling | None = None,
     compute: Compute | None = None,
+    roles: Mapping[str, str] | None = None,
 ) -> Sources:
     """Read, embed and project sources.
 
@@ -233,9 +232,9 @@ def read_sources(
         given: files, folders, Python objects or `Rows` by name; None is left out.
         fields: of the files.
         representation: how rows become numbers.
-        roles: of the names; by default every name is a role itself.
         sampling: read files of numbers in chunks, and keep samples of them.
         compute: device of the embedding model, workers, progress, seed.
+        roles: of the names; by default every name is a role itself.
 
     Raises:
         ValueError: naming the source, file, row and field of bad input.

@@ -203,9 +203,7 @@ def read_versions(
         if asked := [name for name, field in unread.items() if field is not None]:
             raise ValueError(f"Expected streams of vectors alone; got a {asked[0]} field")
         roles = {n: n if n in ("target", "anchor") else "synthetic" for n in given}
-        sources = read_sources(
-            given, fields, representation, roles=roles, sampling=sampling, compute=compute
-        )
+        sources = read_sources(given, fields, representation, sampling, compute, roles)
         return Versions(
             sources.rows, list(named), sources.vectors, {}, sources.embedding, sampled=sources
         )

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rbpp import validate
+
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
@@ -42,6 +44,16 @@ class Draws:
     seed: int = 0
     chains: int = 1
 
+    @classmethod
+    def per_chain(cls, chains: int = 4, draws: int = 250, seed: int = 0) -> Draws:
+        """So many of each chain.
+
+        Raises:
+            ValueError: if there is no chain, or fewer than two draws of each.
+        """
+        validate.count("chains", chains)
+        return cls(chains * validate.count("draws", draws, least=2), seed, chains)
+
     @property
     def shape(self) -> tuple[int, int]:
         """(chain, draw)."""
@@ -53,6 +65,13 @@ class Draws:
 
 
 DRAWS = Draws()
+PROBABILITY = 0.94
+
+
+def interval(draws: Array) -> tuple[float, float]:
+    """Ends of the equal-tailed 94 % interval of draws (draws,)."""
+    lower, upper = np.quantile(draws, [(1 - PROBABILITY) / 2, (1 + PROBABILITY) / 2])
+    return float(lower), float(upper)
 
 
 @dataclass(frozen=True)

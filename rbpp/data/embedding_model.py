@@ -21,7 +21,7 @@ _BATCH = 64
 _PATIENCE = 8.0
 
 
-def encode(texts: list[str], *, model: str, mark: str, device: str) -> np.ndarray:
+def encode(model: str, mark: str, device: str, texts: list[str]) -> np.ndarray:
     """Embeddings of one shard (n, D + 1): the unit of work of a cluster's workers.
 
     The last column is one where a text is longer than the model reads.
@@ -96,9 +96,7 @@ def cached(
         key.update(len(content).to_bytes(8, "big") + content)
     path: Path | None = None
     try:
-        path = (
-            Path(folder) if folder is not None else _default_folder()
-        ) / f"{key.hexdigest()}.npz"
+        path = _folder(folder) / f"{key.hexdigest()}.npz"
         found = (kept_arrays(path) or {}).get("rows")
         if found is not None and len(found) == len(texts):
             return found[:, :-1], found[:, -1] > 0
@@ -160,9 +158,10 @@ def _snapshot(model: str) -> str | None:
     return None
 
 
-def _default_folder() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "rbpp" / "embeddings"
+def _folder(given: Path | str | None) -> Path:
+    if given is not None:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rbpp" / "embeddings"
 
 
 def _warn(place: object, error: Exception) -> None:

@@ -12,6 +12,7 @@ from rbpp import command
 from rbpp.assessment.assess import assess, assess_sources
 from rbpp.assessment.sources import Fields, Representation, Sampling, read_sources
 from rbpp.assessment.tables import write_rows
+from rbpp.assessment.weighted_rows import Draws
 from rbpp.inference_data import group_datasets
 
 OPTIONS = {"chains": 2, "draws": 60}
@@ -50,7 +51,7 @@ def whole():
 def assess_files(files, place=None, *, sample_rows=4000, chunk_rows=50_000, compute=None, **fields):
     sampling = Sampling(chunk_rows, sample_rows)
     sources = read_sources(files, Fields(**fields), sampling=sampling, compute=compute)
-    found = assess_sources(sources, **OPTIONS)
+    found = assess_sources(sources, draws=Draws.per_chain(2, 60))
     return found if place is None else write_rows(place, sources, found, compute=compute)
 
 
@@ -194,7 +195,9 @@ def test_sources_in_memory_that_are_large_are_sampled_too(monkeypatch, tmp_path)
     sources = read_sources(SOURCES, representation=Representation(dimension=4))
     assert sources.rows["synthetic"].size == COUNT
     assert len(sources.vectors["synthetic"]) == 300
-    found = write_rows(tmp_path / "r.parquet", sources, assess_sources(sources, **OPTIONS))
+    found = write_rows(
+        tmp_path / "r.parquet", sources, assess_sources(sources, draws=Draws.per_chain(2, 60))
+    )
     assert f"of {COUNT} synthetic rows" in found.answers[-1]["sentence"]
     assert len(pd.read_parquet(tmp_path / "r.parquet")) == sum(map(len, SOURCES.values()))
     with pytest.raises(ValueError, match="read whole"):

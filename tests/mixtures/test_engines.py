@@ -9,7 +9,7 @@ import torch
 from pyro.infer import TraceEnum_ELBO
 
 from rbpp.mixtures.cavi import cavi
-from rbpp.mixtures.conjugate import VariationalMixture, default_prior
+from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.divergences import entropy
 from rbpp.mixtures.engines import Gradient, Sampling
 from rbpp.mixtures.mixture_model import MixtureData, mixture_model
@@ -190,7 +190,6 @@ def test_log_density_of_the_model_is_that_of_the_posterior():
         "mean": fit.draws.means[0, 0],
         "precision_cholesky": fit.draws.precision_cholesky[0, 0],
     }
-    guide = VariationalMixture(**fit.variational.select(0).parameters._asdict())
     conditioned = pyro.poutine.condition(
         pyro.poutine.block(mixture_model, hide=["component", "row"]), data=values
     )
@@ -198,6 +197,6 @@ def test_log_density_of_the_model_is_that_of_the_posterior():
         trace = pyro.poutine.trace(conditioned).get_trace(MixtureData(rows), fit.prior, 2)
     joint = trace.log_prob_sum() + fit.log_likelihood(rows)[0, 0].sum()
     torch.testing.assert_close(joint, fit.log_prob[0, 0])
-    sampled = pyro.poutine.condition(conjugate_guide(guide), data=values)
+    sampled = pyro.poutine.condition(conjugate_guide(fit.variational.select(0)), data=values)
     density = pyro.poutine.trace(sampled).get_trace(MixtureData(rows), fit.prior, 2)
     torch.testing.assert_close(density.log_prob_sum(), fit.log_q[0, 0])
