@@ -249,12 +249,12 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     if parsed.json:
         _print_json(_joined_json(several, settings, view))
     elif not parsed.quiet:
-        draws = any(result.has_draws for result in several.values())
         parts: list[Any] = []
         for key, result in several.items():
             parts += [f"{key}:"] if key else []
             parts += result.parts(view, everything=parsed.all)
-        told = outputs.told(written, parser, name, draws=draws)
+        draws = any(result.has_draws for result in several.values())
+        told = outputs.told(written, parser, name, draws)
         display.show([*parts, *([told] if told else [])])
     if done.opened in new:
         _open(prog, done.opened)

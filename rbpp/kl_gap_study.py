@@ -133,8 +133,8 @@ def fit_worlds(
             dtype=torch.float32,  # of passes over the rows; statistics and draws are in float64
         )
         first = fitted(restarts=STARTS, max_iterations=FIRST_PASSES, generator=source)
-        fit = fitted(initial=first.best_of(STARTS))
-        fits.append(fit.best().to("cpu").draw(posterior_draws, source).mixture())
+        fit = fitted(initial=first.best_of(STARTS)).best().map(lambda value: value.cpu())
+        fits.append(fit.draw(posterior_draws, source).mixture())
     return fits[0], fits[1]
 
 
@@ -350,8 +350,12 @@ def study(
         )
         for name in by_batch[0]
     }
-    settings = {"worlds": worlds, **amounts, "seed": compute.seed, **knobs}
-    return Study(vary=vary, values=tuple(values), gaps=gaps, settings=settings)
+    return Study(
+        settings={"worlds": worlds, **amounts, "seed": compute.seed, **knobs},
+        vary=vary,
+        values=tuple(values),
+        gaps=gaps,
+    )
 
 
 class _Batch(NamedTuple):

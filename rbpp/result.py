@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rbpp import display, inference_data, notebook, wording
+from rbpp import display, inference_data, wording
 from rbpp.checks import Check, violations
 from rbpp.display import DEFAULT_VIEW, Part, Units, View
 from rbpp.inference_data import InferenceData, Term
@@ -304,5 +305,18 @@ class Result:
         return drawn[chosen]()
 
     def _repr_html_(self) -> str:
-        """Answer, terms and checks, for a notebook."""
-        return notebook.page(self)
+        """For a notebook: the answer, what matters, and all terms and checks to unfold."""
+        shown = []
+        for part in self.parts():
+            text = (
+                f"<pre>{html.escape(part)}</pre>" if isinstance(part, str) else part._repr_html_()
+            )
+            shown.append(text.replace(" (--all shows each)", "").replace(" (--all)", ""))
+        folded = ""
+        if self.idata is not None:
+            frame = self.summary().to_html(float_format="{:.4g}".format, na_rep="–")
+            folded += f"<details><summary>All terms</summary>{frame}</details>"
+        if self.checks:
+            checks = display.format_audit(self.audit())._repr_html_()
+            folded += f"<details><summary>All checks</summary>{checks}</details>"
+        return "\n".join([*shown, folded])

@@ -120,7 +120,8 @@ def _of_dictionary(folder: Path, split: str | None) -> Path:
     if not splits or not all(_is_plain(name) for name in splits):
         refuse(folder / "dataset_dict.json", "the names of splits", "others or none")
     if split is None and len(splits) > 1:
-        refuse(folder, "one data set", f"the splits {', '.join(splits)}: {_choose(folder, splits)}")
+        which = f"give {folder / splits[0]} or another of them, or split={splits[0]!r}"
+        refuse(folder, "one data set", f"the splits {', '.join(splits)}: {which}")
     chosen = splits[0] if split is None else split
     if chosen not in splits:
         refuse(folder, f"one of the splits {', '.join(splits)}", chosen)
@@ -294,10 +295,6 @@ def _splits_in(name: str, values: Sequence[Iterable[Any]]) -> list[str]:
         isinstance(value, bool) or str(value).lower() in _TRUTHS for value in found.values()
     )
     return list(found) if asked and truths else []
-
-
-def _choose(folder: Path, names: Sequence[str]) -> str:
-    return f"give {folder / names[0]} or another of them, or split={names[0]!r}"
 
 
 def _inner(folder: Path, inner: Sequence[Path], split: str | None) -> Found:
