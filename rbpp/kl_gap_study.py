@@ -128,8 +128,8 @@ def fit_worlds(
             dtype=torch.float32,  # of passes over the rows; statistics and draws are in float64
         )
         first = fitted(restarts=STARTS, max_iterations=FIRST_PASSES, generator=source)
-        fit = fitted(initial=first.best_of(STARTS))
-        fits.append(fit.best().to("cpu").draw(posterior_draws, source).mixture())
+        fit = fitted(initial=first.best_of(STARTS)).best().map(lambda value: value.cpu())
+        fits.append(fit.draw(posterior_draws, source).mixture())
     return fits[0], fits[1]
 
 

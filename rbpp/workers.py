@@ -49,7 +49,7 @@ def open_workers(
 
     Raises:
         ValueError: if there is no cluster at the address.
-        ImportError: naming the extra to install.
+        ImportError: naming the packages to install.
     """
     if where != "ray":
         if address is not None:
@@ -85,7 +85,7 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise ImportError("Ray workers need: pip install 'rbpp[ray]'") from None
+        raise ImportError("Ray workers need: pip install ray") from None
     return ray
 
 
