@@ -36,6 +36,8 @@ ALLOWED_PARENTS: dict[str, frozenset[str]] = {
     "unprompted": frozenset(),
 }
 CHAIN_SITES = tuple(ALLOWED_PARENTS)
+PROMPT_SITES = ("prompt", "prompt_factor")
+FREE_SITES = ("target", "unprompted")  # rows that depend on nothing else in the chain
 REQUIRED_SITES = ("anchor", "prompt", "output", "synthetic")
 INNER_DIMENSIONS = 2  # dimensions −1 and −2 belong to the process's plates
 
