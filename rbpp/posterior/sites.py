@@ -14,8 +14,7 @@ from rbpp.posterior.density import Latent, Prepared
 from rbpp.posterior.evaluation import support_of
 from rbpp.posterior.normals import normal_of, standardised
 from rbpp.processes.convolution import convolved, is_independent_noise
-from rbpp.processes.handlers import CHAIN_SITES, Run
-from rbpp.processes.interventions import plain_run
+from rbpp.processes.handlers import CHAIN_SITES, Run, plain_run
 from rbpp.processes.process import Process, draw
 from rbpp.randomness import spawn
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from rbpp.checks import Check, Verdict
 from rbpp.processes.density import site_log_density, sum_over_plates
-from rbpp.processes.handlers import PROMPT_SITES, LostDimension, Run
-from rbpp.processes.interventions import evidence, plain_run
+from rbpp.processes.handlers import PROMPT_SITES, LostDimension, Run, plain_run
+from rbpp.processes.interventions import evidence
 from rbpp.processes.process import Process, hold
 from rbpp.processes.replicas import Replicas
 from rbpp.processes.trace_rules import chain_of, finding, world_of

@@ -61,9 +61,9 @@ class Replicas:
         model: the process, or a callable without arguments.
         worlds: number of worlds, drawn from the process; every other term is conditional on them.
         seed: decides the worlds, and with a label every draw in them.
-        device: where the process runs.
         world: worlds to use instead of drawing them, such as draws from a posterior: a value
             (worlds, *shape of a plain run) of every sample site outside the chain.
+        device: where the process runs.
 
     Raises:
         ValueError: if a site of the contract is missing or loses the leading dimensions, or worlds
@@ -75,9 +75,9 @@ class Replicas:
         model: Process | Callable[[], Any],
         worlds: int = 1,
         seed: int = 0,
+        world: Mapping[str, Tensor] | None = None,
         *,
         device: str | torch.device = "cpu",
-        world: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.process = load_process(model)
         self.worlds, self.seed, self.device = validate.count("worlds", worlds), seed, device

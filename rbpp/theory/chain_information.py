@@ -138,7 +138,7 @@ def _integrated(halves: list[Tensor], sides: Estimate) -> Estimate:
     )
     value = torch.minimum(torch.maximum(middle.value + gained, lower.value), sides.upper.value)
     error = torch.hypot(middle.standard_error, gained / 2)
-    return replace(middle, value=value, standard_error=error, lower=lower, upper=sides.upper)
+    return Estimate(value, error, middle.count).between(lower, sides.upper)
 
 
 def _contrast(scores: Tensor) -> Estimate:
@@ -234,8 +234,8 @@ def _gaussian_entropy(
     value = 0.5 * (constant + torch.logdet(covariance))
     spread = 0.5 * math.sqrt(float(torch.polygamma(1, halves).sum()))
     error = torch.full_like(value, spread)
-    method = "Gaussian of the same covariance"
-    return _at_resolution(Estimate(value, error, count, "upper", method=method), size, resolution)
+    found = Estimate(value, error, count, "upper", method="Gaussian of the same covariance")
+    return _at_resolution(found, size, resolution)
 
 
 def _anchor_to_output(replicas: Replicas, few: Values, found: EstimatedTerms) -> None:

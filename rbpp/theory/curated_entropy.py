@@ -153,13 +153,8 @@ def _by_pool(replicas: Replicas, values: Values) -> Estimate:
     value = torch.lerp(middle, lower.value, share / 2)
     value = torch.minimum(torch.maximum(value, lower.value), upper.value)
     half = (upper.value - lower.value) / 2
-    return Estimate(
-        value,
-        torch.hypot(noise, half),
-        upper.count,
-        lower=lower,
-        upper=replace(upper, method="average over prompts"),
-    )
+    upper = replace(upper, method="average over prompts")
+    return Estimate(value, torch.hypot(noise, half), upper.count).between(lower, upper)
 
 
 def prompt_scores(replicas: Replicas, values: Values) -> tuple[Tensor, Tensor]:

@@ -73,7 +73,7 @@ class Estimation:
     def replicas(self, worlds: int, world: Mapping[str, Tensor] | None = None) -> Replicas:
         """Of so many worlds: those given, or the prior's."""
         compute = self.compute
-        return Replicas(self.process, worlds, compute.seed, device=compute.device, world=world)
+        return Replicas(self.process, worlds, compute.seed, world, device=compute.device)
 
     def settled(self) -> Estimation:
         """With what learners choose on pilot data chosen for all worlds at once."""
@@ -128,7 +128,6 @@ def estimate_terms(
     found |= _risk_terms(risks, measured_risks(anchors), constants.loss_bound)
     next(stages)
 
-    losses = None if risks is None else (float(risks.losses.min()), float(risks.losses.max()))
     next(stages, None)
     return WorldEstimates(
         **vars(found),
@@ -140,7 +139,7 @@ def estimate_terms(
             curated=not is_copy(replicas, values),
             discrete=replicas.sites["synthetic"].discrete,
             output_random=replicas.sites["output"].random,
-            losses=losses,
+            losses=None if risks is None else risks.extremes,
             rows={name: replicas.sites[name].rows for name in ("anchor", "synthetic")},
             learner=estimation.learner.description,
             anchor_learner=estimation.anchor_learner.description,

@@ -41,6 +41,11 @@ class Risks:
     absolute_gap: Estimate
     losses: Tensor
 
+    @property
+    def extremes(self) -> tuple[float, float]:
+        """Smallest and largest loss."""
+        return float(self.losses.min()), float(self.losses.max())
+
 
 def measured_risks(trained: Trained) -> Risks | None:
     """Risks of a learner; None where it has no loss.

@@ -115,14 +115,19 @@ def between_free_and_curated_rows(
     lower, upper = (
         _with_shared_rows(mean_estimate(each), 1.0, log_free.shape[-1]) for each in (below, above)
     )
-    method = "share of rows where the estimated density is smaller"
-    lower = replace(lower, direction="lower", method=method)
-    upper = replace(upper, direction="upper", method="density ratios; curated rows from above")
-    lower, upper = (
-        replace(side, standard_error=torch.where(known, side.standard_error, math.inf))
-        for side in (lower, upper)
+    lower = replace(
+        lower,
+        value=torch.minimum(lower.value.clamp_min(0), upper.value),
+        standard_error=torch.where(known, lower.standard_error, math.inf),
+        direction="lower",
+        method="share of rows where the estimated density is smaller",
     )
-    lower = replace(lower, value=torch.minimum(lower.value.clamp_min(0), upper.value))
+    upper = replace(
+        upper,
+        standard_error=torch.where(known, upper.standard_error, math.inf),
+        direction="upper",
+        method="density ratios; curated rows from above",
+    )
     return replace(midpoint(lower, upper), method="density ratios of curated rows, two sides")
 
 
