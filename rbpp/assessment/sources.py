@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rbpp import validate
-from rbpp.assessment.copies import Copies, copies_within
+from rbpp.assessment.copies import Copies, copies_within, exact_copies, index_of_equal
 from rbpp.assessment.weighted_rows import Array, Sample
 from rbpp.compute import Compute
 from rbpp.data import measurements
@@ -178,7 +178,7 @@ class Sources:
             return np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
         if self.roles[name] in GENERATED:
             return self.copies[name].group
-        return exact_copies(self.vectors[name]).group
+        return index_of_equal(self.vectors[name])
 
     def sample(self, name: str, rows: np.ndarray | None = None) -> Sample:
         """Rows of a source, by default `content`, with their units and what each counts."""
@@ -195,27 +195,6 @@ class Sources:
             for chunk in part():
                 yield start, chunk.rows.numpy()
                 start += len(chunk.rows)
-
-
-def exact_copies(rows: np.ndarray) -> Copies:
-    """Groups of equal rows (n, D).
-
-    >>> exact_copies(np.array([[1.0], [2.0], [1.0]])).weights
-    array([0.5, 1. , 0.5])
-    """
-    _, first, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-    # Numbered as they come: distinct rows have their own places.
-    group = np.argsort(np.argsort(first))[group.reshape(-1)]
-    sizes = np.bincount(group)
-    repeated = 1 - len(sizes) / len(rows)
-    return Copies(
-        group=group.astype(np.int64),
-        weights=1 / sizes[group],
-        distinct=len(sizes),
-        exact=repeated,
-        near=repeated,
-        largest=int(sizes.max()),
-    )
 
 
 def read_sources(
