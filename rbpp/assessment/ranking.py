@@ -133,7 +133,6 @@ def rank_sets(
     sets: Mapping[str, Source],
     real: Source,
     decision: Decision | None = None,
-    *,
     stored: Stored | None = None,
     draws: int = 2000,
     compute: Compute | None = None,
