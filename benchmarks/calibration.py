@@ -17,7 +17,7 @@ from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture
 from rbpp.mixtures.divergences import entropy
 from rbpp.mixtures.mixture import GaussianMixture
-from rbpp.mixtures.normal_wishart import Draws, log_prob
+from rbpp.mixtures.normal_wishart import Draws
 from rbpp.mixtures.psis import pareto_smooth
 from rbpp.progress import progress
 from rbpp.randomness import generator, spawn
@@ -114,7 +114,7 @@ def simulate_ranks(
         seed: of everything.
     """
     source = generator(spawn(seed, "calibration"))
-    truth = prior.draw(replications, components, generator=source)
+    truth = prior.parameters(components).draw(replications, source)
     data = truth.mixture().sample((rows,), generator=source).movedim(0, -2)
     fit = cavi(data, prior, components, restarts=restarts, generator=source).best()
     posterior = fit.draw(draws, source)
@@ -162,7 +162,7 @@ def _log_ratios(prior: MixturePrior, fit: VariationalMixture, draws: Draws, data
             for index in range(len(draws.means))
         ]
     )
-    before = log_prob(prior.parameters(fit.components), draws)
+    before = prior.parameters(fit.components).log_prob(draws)
     return before + likelihood - fit.log_prob(draws)
 
 

@@ -289,14 +289,10 @@ def print_agreement(count: int, device: torch.device) -> None:
         rows.to(device),
         prior.to(rows.to(device)),
         32,
-        initial=VariationalMixture(
-            **{name: value.to(device) for name, value in start.parameters._asdict().items()}
-        ),
+        initial=start.map(lambda value: value.to(device)),
         max_iterations=20,
         dtype=torch.float32,
     )
-    assert here.elbo is not None
-    assert there.elbo is not None
     difference = (there.elbo.cpu() - here.elbo).abs().max().item() / count
     print(
         f"\nELBO after 20 iterations, float32 on the device against float64 on the CPU: "

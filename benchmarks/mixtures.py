@@ -33,9 +33,11 @@ import torch
 from sklearn.mixture import BayesianGaussianMixture
 
 from rbpp.data.stream import row_stream
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import VariationalMixture, default_prior
-from rbpp.mixtures.engines import Ascent, Gradient
+from rbpp.mixtures.engines import Gradient
+from rbpp.mixtures.normal_wishart import Parameters
 from rbpp.mixtures.posterior import mixture_posterior
 from rbpp.mixtures.stream import Passes, fit_stream
 from rbpp.randomness import generator
@@ -250,7 +252,7 @@ def peer_of(prior: Any, components: int, **options: Any) -> BayesianGaussianMixt
 def elbo_of_peer(data: torch.Tensor, prior: Any, fit: BayesianGaussianMixture) -> float:
     """Our ELBO at scikit-learn's parameters."""
     freedom = torch.as_tensor(fit.degrees_of_freedom_)
-    initial = VariationalMixture(
+    initial = Parameters(
         torch.as_tensor(np.asarray(fit.weight_concentration_)),
         torch.as_tensor(fit.means_),
         torch.as_tensor(fit.mean_precision_),

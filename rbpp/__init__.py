@@ -62,56 +62,41 @@ if TYPE_CHECKING:
     from rbpp.theory.settings import SampleSizes as SampleSizes
     from rbpp.workers import open_workers as open_workers
 
-_MODULES = {
-    "Bounds": "rbpp.theory.bounds",
-    "Check": "rbpp.checks",
-    "Compute": "rbpp.compute",
-    "Decision": "rbpp.assessment.ranking",
-    "Estimate": "rbpp.estimate",
-    "Fields": "rbpp.assessment.sources",
-    "Fit": "rbpp.mixtures.fit",
-    "GaussianMixture": "rbpp.mixtures.mixture",
-    "LearnerChoice": "rbpp.theory.settings",
-    "LemmaConstants": "rbpp.theory.settings",
-    "LogProbabilities": "rbpp.channel.log_probabilities",
-    "MixturePosterior": "rbpp.mixtures.posterior",
-    "Representation": "rbpp.assessment.sources",
-    "Result": "rbpp.result",
-    "SampleSizes": "rbpp.theory.settings",
-    "ScoreSettings": "rbpp.channel.score_settings",
-    "Sampling": "rbpp.assessment.sources",
-    "Study": "rbpp.kl_gap_study",
-    "WorldPosterior": "rbpp.posterior.worlds",
-    "assess": "rbpp.assessment.assess",
-    "bounds": "rbpp.theory.bounds",
-    "channel_information": "rbpp.channel.information",
-    "check": "rbpp.processes.contract",
-    "compare": "rbpp.assessment.compare",
-    "entropy": "rbpp.mixtures.divergences",
-    "fine_tune_bounds": "rbpp.fine_tuning.fine_tunes",
-    "fit_mixture": "rbpp.mixtures.fit",
-    "fit_mixture_stream": "rbpp.mixtures.fit",
-    "generator": "rbpp.randomness",
-    "histogram_divergence": "rbpp.mixtures.histograms",
-    "infer": "rbpp.posterior.worlds",
-    "jensen_shannon": "rbpp.mixtures.divergences",
-    "kl_divergence": "rbpp.mixtures.divergences",
-    "load_process": "rbpp.processes.process",
-    "log_probabilities": "rbpp.channel.log_probabilities",
-    "mixture_learner": "rbpp.theory.learners",
-    "mutual_information": "rbpp.paired.mutual_information",
-    "open_workers": "rbpp.workers",
-    "point_learner": "rbpp.theory.learners",
-    "read": "rbpp.inference_data",
-    "read_log_probabilities": "rbpp.channel.read",
-    "sample_worlds": "rbpp.kl_gap_study",
-    "score_rows": "rbpp.channel.score",
-    "simulate": "rbpp.processes.simulation",
-    "spawn": "rbpp.randomness",
-    "study": "rbpp.kl_gap_study",
-    "total_variation": "rbpp.mixtures.divergences",
-    "world_posterior": "rbpp.kl_gap_study",
+# Module to the names that it gives.
+_NAMES = {
+    "rbpp.assessment.assess": "assess",
+    "rbpp.assessment.compare": "compare",
+    "rbpp.assessment.ranking": "Decision",
+    "rbpp.assessment.sources": "Fields Representation Sampling",
+    "rbpp.channel.information": "channel_information",
+    "rbpp.channel.log_probabilities": "LogProbabilities log_probabilities",
+    "rbpp.channel.read": "read_log_probabilities",
+    "rbpp.channel.score": "score_rows",
+    "rbpp.channel.score_settings": "ScoreSettings",
+    "rbpp.checks": "Check",
+    "rbpp.compute": "Compute",
+    "rbpp.estimate": "Estimate",
+    "rbpp.fine_tuning.fine_tunes": "fine_tune_bounds",
+    "rbpp.inference_data": "read",
+    "rbpp.kl_gap_study": "Study sample_worlds study world_posterior",
+    "rbpp.mixtures.divergences": "entropy jensen_shannon kl_divergence total_variation",
+    "rbpp.mixtures.fit": "Fit fit_mixture fit_mixture_stream",
+    "rbpp.mixtures.histograms": "histogram_divergence",
+    "rbpp.mixtures.mixture": "GaussianMixture",
+    "rbpp.mixtures.posterior": "MixturePosterior",
+    "rbpp.paired.mutual_information": "mutual_information",
+    "rbpp.posterior.worlds": "WorldPosterior infer",
+    "rbpp.processes.contract": "check",
+    "rbpp.processes.process": "load_process",
+    "rbpp.processes.simulation": "simulate",
+    "rbpp.randomness": "generator spawn",
+    "rbpp.result": "Result",
+    "rbpp.theory.bounds": "Bounds bounds",
+    "rbpp.theory.learners": "mixture_learner point_learner",
+    "rbpp.theory.settings": "LearnerChoice LemmaConstants SampleSizes",
+    "rbpp.workers": "open_workers",
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 # Modules that are reached by their name alone.
 _SUBMODULES = {"lemmas": "rbpp.theory.lemmas", "plots": "rbpp.plots"}
 
@@ -120,12 +105,11 @@ __all__ = [*_MODULES, *_SUBMODULES, "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
-        module = importlib.import_module(_SUBMODULES[name])
-        globals()[name] = module
-        return module
-    if name not in _MODULES:
+        value: Any = importlib.import_module(_SUBMODULES[name])
+    elif name in _MODULES:
+        value = getattr(importlib.import_module(_MODULES[name]), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

@@ -97,27 +97,18 @@ class Estimate:
         dims = tuple(range(self.value.dim())) if dim is None else dim
         total = self.standard_error.square().sum(dims).sqrt()
         averaged = self.value.mean(dims)
+        error = total * (averaged.numel() / max(1, self.value.numel()))
+        lower, upper = self._sides(lambda side: side.mean(dim))
         return Estimate(
-            averaged,
-            total * (averaged.numel() / max(1, self.value.numel())),
-            self.count,
-            self.direction,
-            None if self.lower is None else self.lower.mean(dim),
-            None if self.upper is None else self.upper.mean(dim),
-            self.method,
-            self.limit,
+            averaged, error, self.count, self.direction, lower, upper, self.method, self.limit
         )
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Estimate:
         """Apply a function of layout (indexing, reshaping, `.cpu()`) to value, error and sides."""
-        return replace(
-            self,
-            value=function(self.value),
-            standard_error=function(self.standard_error),
-            lower=None if self.lower is None else self.lower.map(function),
-            upper=None if self.upper is None else self.upper.map(function),
-            samples=None,
-            draws="",
+        value, error = function(self.value), function(self.standard_error)
+        lower, upper = self._sides(lambda side: side.map(function))
+        return Estimate(
+            value, error, self.count, self.direction, lower, upper, self.method, self.limit
         )
 
     def between(self, lower: Estimate, upper: Estimate) -> Estimate:
@@ -142,10 +133,19 @@ class Estimate:
         low, high = float(self.lower.value.mean()), float(self.upper.value.mean())
         return not math.isfinite(high) or high - low > max(1.0, high / 2)
 
+    def _sides(
+        self, function: Callable[[Estimate], Estimate]
+    ) -> tuple[Estimate | None, Estimate | None]:
+        """A function of the lower and of the upper side, where there is one."""
+        lower, upper = self.lower, self.upper
+        return lower and function(lower), upper and function(upper)
+
     def _affine(self, factor: float, shift: Tensor | float) -> Estimate:
         """factor · estimate + shift, of a constant factor and a constant shift."""
-        swap = factor < 0
-        lower, upper = (self.upper, self.lower) if swap else (self.lower, self.upper)
+        lower, upper = self._sides(lambda side: side._affine(factor, shift))
+        direction = self.direction
+        if factor < 0:
+            lower, upper, direction = upper, lower, _OPPOSITE.get(direction, direction)
         value = factor * self.value + shift
         error = (abs(factor) * self.standard_error).expand(value.shape)
         plain = not isinstance(shift, Tensor) or shift.dim() == 0
@@ -153,9 +153,9 @@ class Estimate:
             value,
             error,
             self.count,
-            _OPPOSITE.get(self.direction, self.direction) if swap else self.direction,
-            None if lower is None else lower._affine(factor, shift),
-            None if upper is None else upper._affine(factor, shift),
+            direction,
+            lower,
+            upper,
             self.method,
             math.inf,
             factor * self.samples + shift if self.samples is not None and plain else None,

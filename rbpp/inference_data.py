@@ -92,21 +92,22 @@ def make(
     >>> data["posterior"]["kl_gap"].attrs["equation"]
     'Section 4.4'
     """
-    names, labels = dict(dims or {}), dict(coords or {})
+    given = {
+        "posterior": posterior,
+        "prior": prior,
+        "sample_stats": sample_stats,
+        "log_likelihood": log_likelihood,
+        "posterior_predictive": posterior_predictive,
+        "prior_predictive": prior_predictive,
+        "observed_data": observed_data,
+        "constant_data": constant_data,
+    }
     sizes: dict[str, int] = {}
-    groups = {}
-    for group, values in (
-        ("posterior", posterior),
-        ("prior", prior),
-        ("sample_stats", sample_stats),
-        ("log_likelihood", log_likelihood),
-        ("posterior_predictive", posterior_predictive),
-        ("prior_predictive", prior_predictive),
-        ("observed_data", observed_data),
-        ("constant_data", constant_data),
-    ):
-        if values is not None:
-            groups[group] = _dataset(group, values, names, labels, sizes)
+    groups = {
+        group: _dataset(group, values, dims or {}, coords or {}, sizes)
+        for group, values in given.items()
+        if values is not None
+    }
     return _container(groups, {key: _plain(value) for key, value in (attrs or {}).items()})
 
 

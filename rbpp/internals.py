@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 
-def standard_gamma(shape: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+def standard_gamma(shape: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Gamma draws of rate 1; `torch.distributions.Gamma` takes no generator."""
     return torch._standard_gamma(shape, generator=generator)
 

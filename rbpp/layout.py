@@ -7,12 +7,13 @@ import re
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from rbpp import terminal, wording
 
+Item = TypeVar("Item")
 _STYLES = {
     "violated": "bold red",
     "undecided": "yellow",
@@ -42,11 +43,14 @@ class Table:
 
     def __str__(self) -> str:
         first, *rest = align(self.lines).split("\n")
-        below = self.below or [()] * len(rest)
         text = [first]
-        for line, under in zip(rest, below, strict=True):
+        for line, under in self._with_below(rest):
             text += [line, *(f"    {one}" for one in under)]
         return "\n".join(text)
+
+    def _with_below(self, lines: Sequence[Item]) -> Iterator[tuple[Item, Sequence[str]]]:
+        """Lines but the heading, each with what stands under it."""
+        return zip(lines, self.below or [()] * len(lines), strict=True)
 
     def __rich_console__(self, console: Any, options: Any) -> Any:
         from rich import box
@@ -70,7 +74,7 @@ class Table:
                 width=widths[position],
                 overflow="fold",
             )
-        for line, under in zip(rest, self.below or [()] * len(rest), strict=True):
+        for line, under in self._with_below(rest):
             cells = [Text(cell) for cell in line]
             for one in under:
                 cells[0].append(f"\n  {terminal.visible(one)}", style="dim")
@@ -83,7 +87,7 @@ class Table:
         """A paragraph for every line, where the columns do not fit side by side."""
         heading, *rest = self.lines
         found = []
-        for line, under in zip(rest, self.below or [()] * len(rest), strict=True):
+        for line, under in self._with_below(rest):
             cells = [f"{name} {cell}" for name, cell in zip(heading[1:], line[1:], strict=True)]
             found += [line[0], *_wrapped("; ".join(cells), width, 2)]
             found += [part for one in under for part in _wrapped(one, width, 4)]
@@ -91,13 +95,12 @@ class Table:
 
     def _repr_html_(self) -> str:
         heading, *rest = self.lines
-        head = "".join(f"<th scope='col'>{html.escape(cell)}</th>" for cell in heading)
         body = ""
-        for line, under in zip(rest, self.below or [()] * len(rest), strict=True):
+        for line, under in self._with_below(rest):
             cells = [html.escape(cell) for cell in line]
             cells[0] += "".join(f"<br><small>{html.escape(one)}</small>" for one in under)
             body += "".join(["<tr>", *(f"<td>{cell}</td>" for cell in cells), "</tr>"])
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return _html_table(heading, body)
 
 
 @dataclass(frozen=True)
@@ -161,10 +164,9 @@ class Terms:
         from rich.text import Text
 
         for text, style in self._lines(options.max_width):
-            yield Text(terminal.visible(text), style=style)
+            yield Text(terminal.visible(text), style)
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th scope='col'>{html.escape(cell)}</th>" for cell in self.heading)
         body = ""
         for title, lines in self.groups.items():
             if title:
@@ -175,7 +177,7 @@ class Terms:
                 body += f"<tr><td>{name}</td><td style='white-space:nowrap'>{value}</td>"
                 body += f"<td>{meaning}</td></tr>"
         note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
+        return _html_table(self.heading, body) + note
 
     def _lines(self, width: int | None) -> list[tuple[str, str]]:
         """Lines of text with their styles; what is too wide for one line goes on below it."""
@@ -246,6 +248,11 @@ def align(lines: Sequence[Sequence[str]]) -> str:
             ]
         )
     return "\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True))
+
+
+def _html_table(heading: Sequence[str], body: str) -> str:
+    head = "".join(f"<th scope='col'>{html.escape(cell)}</th>" for cell in heading)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _wrapped(text: str, width: int, first: int = 0, then: int | None = None) -> list[str]:

@@ -52,14 +52,12 @@ def check_outputs(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -
                 )
 
 
-def check_writable(option: str, path: Path | None) -> None:
+def check_writable(option: str, path: Path) -> None:
     """Refuse a file that cannot be written, before the work; nothing is left of the trial.
 
     Raises:
         ValueError: naming the option and the file.
     """
-    if path is None:
-        return
     try:
         kind = path.stat().st_mode
         if stat.S_ISDIR(kind):
@@ -132,7 +130,7 @@ def beside(paths: Iterable[Path]) -> Path | None:
 
 
 def told(
-    written: Sequence[Path], parser: argparse.ArgumentParser, program: str, *, draws: bool
+    written: Sequence[Path], parser: argparse.ArgumentParser, program: str, draws: bool
 ) -> str:
     """The last lines of a run: what was written and how it is opened, or how to keep it.
 

@@ -19,8 +19,9 @@ from rbpp.mixtures.divergences import (
     total_variation,
 )
 from rbpp.mixtures.mixture import GaussianMixture
-from rbpp.mixtures.normal_wishart import expectations, standardisation
+from rbpp.mixtures.normal_wishart import expectations
 from rbpp.mixtures.posterior import mixture_posterior
+from rbpp.mixtures.standardisation import standardisation
 from rbpp.mixtures.stream import part_statistics
 from rbpp.mixtures.sufficient import natural_parameters
 from rbpp.paired.candidates import MARGINS, pair_densities
@@ -79,7 +80,7 @@ def a_part():
     natural = natural_parameters(prior, expectations(prior))
     (part,) = tensor_stream(data, 200)
     members = torch.zeros(1, dtype=torch.long, device=data.device)
-    part_statistics(part, units=standardisation(data), natural=natural, members=members)
+    part_statistics(standardisation(data), natural, members, part)
 
 
 def divergences():

@@ -27,6 +27,18 @@ class Header(NamedTuple):
     dtype: np.dtype[Any]
     offset: int
 
+    @property
+    def size(self) -> int:
+        """Bytes of its numbers."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def filled(self, content: bytearray, name: str) -> np.ndarray:
+        """The array of these bytes."""
+        if len(content) != self.size:
+            _refuse_length(name, self.size, len(content))
+        flat = np.frombuffer(content, self.dtype)
+        return flat.reshape(self.shape, order="F" if self.fortran else "C")
+
 
 def read_arrays(file: SourceFile, field: str | None = None) -> Table:
     """The arrays of a file as columns; of those of different length the one that is named.
@@ -54,8 +66,7 @@ def read_archive(file: SourceFile) -> dict[str, np.ndarray]:
     with guarded(file.name, "an archive of NumPy arrays (.npz)"):
         if not file.head.startswith(ZIP):
             refuse(file.name, "an archive of NumPy arrays (.npz)", "another beginning")
-        with file.opened() as stream:
-            return _members(stream, file.name, file.size)
+        return _members(file)
 
 
 def load(path: str | Path) -> dict[str, np.ndarray]:
@@ -74,8 +85,7 @@ def _arrays(file: SourceFile) -> dict[str, np.ndarray]:
                 return {"embedding": _array(stream, file.name)}
         if file.suffix == ".npy":
             refuse(file.name, "one array, as .npy holds it", "an archive of them: call it .npz")
-        with file.opened() as stream:
-            return _members(stream, file.name, file.size)
+        return _members(file)
 
 
 def read_header(path: Path) -> Header:
@@ -93,20 +103,13 @@ def read_header(path: Path) -> Header:
 
 
 def _array(stream: IO[bytes], name: str) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        size: int | None = None
-        if stream.seekable():
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(0)
-        header = _header(stream, name, size)
-    bytes_wanted = math.prod(header.shape) * header.dtype.itemsize
-    check_room(name, bytes_wanted)
-    content = stream.read(bytes_wanted + 1)
-    if len(content) != bytes_wanted:
-        _refuse_length(name, bytes_wanted, len(content))
-    flat = np.frombuffer(bytearray(content), header.dtype)
-    return flat.reshape(header.shape, order="F" if header.fortran else "C")
+    size = None
+    if stream.seekable():
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+    header = _header(stream, name, size)
+    check_room(name, header.size)
+    return header.filled(bytearray(stream.read(header.size + 1)), name)
 
 
 def _header(stream: IO[bytes], name: str, size: int | None) -> Header:
@@ -125,9 +128,8 @@ def _header(stream: IO[bytes], name: str, size: int | None) -> Header:
     if any(isinstance(side, bool) or side < 0 for side in shape):
         refuse(name, "an array with sides of 0 or more", f"shape {shape}")
     found = Header(tuple(shape), fortran, dtype, stream.tell())
-    wanted = math.prod(shape) * dtype.itemsize
-    if size is not None and size - found.offset != wanted:
-        _refuse_length(name, wanted, size - found.offset)
+    if size is not None and size - found.offset != found.size:
+        _refuse_length(name, found.size, size - found.offset)
     return found
 
 
@@ -136,11 +138,12 @@ def _refuse_length(name: str, wanted: int, there: int) -> None:
     refuse(name, f"{wanted} bytes of numbers, as the header says", what)
 
 
-def _members(stream: IO[bytes], name: str, size: int) -> dict[str, np.ndarray]:
+def _members(file: SourceFile) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
-    with zipfile.ZipFile(stream) as archive:
+    name = file.name
+    with file.opened() as stream, zipfile.ZipFile(stream) as archive:
         entries = archive.infolist()
-        check_room(name, sum(entry.file_size for entry in entries), size)
+        check_room(name, sum(entry.file_size for entry in entries), file.size)
         if any(entry.filename.endswith(".xml") for entry in entries):
             refuse(name, "arrays of NumPy", "a workbook or document: save the sheet as CSV")
         for entry in entries:
@@ -152,12 +155,9 @@ def _members(stream: IO[bytes], name: str, size: int) -> dict[str, np.ndarray]:
                 refuse(name, "distinct arrays in the archive", f"{key!r} twice")
             if entry.flag_bits & 1:
                 refuse(name, "an archive without a password", f"{key!r} encrypted")
+            place = f"{name}, array {key!r}"
             with archive.open(entry) as member:
-                header = _header(member, f"{name}, array {key!r}", entry.file_size)
-                content = bytearray(member.read())  # to its end: its checksum is tested
-            wanted = math.prod(header.shape) * header.dtype.itemsize
-            if len(content) != wanted:
-                _refuse_length(f"{name}, array {key!r}", wanted, len(content))
-            flat = np.frombuffer(content, header.dtype)
-            arrays[key] = flat.reshape(header.shape, order="F" if header.fortran else "C")
+                header = _header(member, place, entry.file_size)
+                # To its end: its checksum is tested.
+                arrays[key] = header.filled(bytearray(member.read()), place)
     return arrays

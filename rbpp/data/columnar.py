@@ -6,13 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rbpp.data.source_files import SourceFile, check_regular, check_room, guarded, refuse
 from rbpp.data.table import Table, refuse_repeated
-
-if TYPE_CHECKING:
-    import pyarrow.dataset
 
 PARQUET, ARROW, FEATHER = b"PAR1", b"ARROW1", b"FEA1"
 SUFFIXES = {".parquet", ".arrow", ".feather"}
@@ -25,29 +22,9 @@ def is_columnar(head: bytes) -> bool:
     return head.startswith((PARQUET, ARROW, FEATHER))
 
 
-def open_dataset(path: Path) -> pyarrow.dataset.Dataset:
-    """The rows of a Parquet, Arrow or Feather file, of which nothing is read yet.
-
-    `to_table` reads it whole, `to_batches` in parts, both with only the columns that are named.
-    Arrow streams, which `datasets` saves, are mapped into memory, and read where they are used.
-
-    Raises:
-        ValueError: naming the file, if it is none of these.
-    """
-    import pyarrow
-    import pyarrow.dataset
-
-    check_regular(path)
-    with guarded(path, "a readable file"), path.open("rb") as stream:
-        head = stream.read(8)
-    parquet = head.startswith(PARQUET) or (
-        path.suffix.lower() == ".parquet" and not is_columnar(head)
-    )
-    with guarded(path, "a Parquet file" if parquet else "an Arrow file"):
-        if parquet or head.startswith(ARROW):
-            return pyarrow.dataset.dataset(path, format="parquet" if parquet else "ipc")
-        with pyarrow.memory_map(str(path)) as source:
-            return pyarrow.dataset.dataset(pyarrow.ipc.open_stream(source).read_all())
+def is_parquet(head: bytes, suffix: str) -> bool:
+    """Whether a file is Parquet: by how it begins, or by its ending where that says nothing."""
+    return head.startswith(PARQUET) or (suffix.lower() == ".parquet" and not is_columnar(head))
 
 
 def read_columns(file: SourceFile) -> Table:
@@ -58,38 +35,28 @@ def read_columns(file: SourceFile) -> Table:
     """
     import pyarrow
 
-    parquet = file.head.startswith(PARQUET) or (
-        file.suffix == ".parquet" and not is_columnar(file.head)
-    )
-    kind = "a Parquet file" if parquet else "an Arrow file"
-    with guarded(file.name, kind):
+    parquet = is_parquet(file.head, file.suffix)
+    with guarded(file.name, "a Parquet file" if parquet else "an Arrow file"):
         source = pyarrow.BufferReader(file.read()) if file.path is None else file.path
         if parquet:
             import pyarrow.parquet
 
             opened = pyarrow.parquet.ParquetFile(source)
             _check_metadata(file, opened.metadata)
+            with guarded(file.name, "a whole file"):
+                content = opened.read(use_threads=False)
         elif file.head.startswith(FEATHER):
             import pyarrow.feather
 
-            return _from_arrow(pyarrow.feather.read_table(source), file.name)
-    with guarded(file.name, kind):
-        if parquet:
-            with guarded(file.name, "a whole file"):
-                content = opened.read(use_threads=False)
+            content = pyarrow.feather.read_table(source)
         else:
-            content = _arrow_content(source, stream=not file.head.startswith(ARROW))
+            arrow = (
+                pyarrow.ipc.open_file if file.head.startswith(ARROW) else pyarrow.ipc.open_stream
+            )
+            with source if file.path is None else pyarrow.memory_map(str(source)) as opened:
+                content = arrow(opened).read_all()
     with guarded(file.name, "a whole file"):
         return _from_arrow(content, file.name)
-
-
-def _arrow_content(source: Any, *, stream: bool) -> Any:
-    import pyarrow
-
-    opened = pyarrow.memory_map(str(source)) if isinstance(source, Path) else source
-    with opened:
-        reader = pyarrow.ipc.open_stream(opened) if stream else pyarrow.ipc.open_file(opened)
-        return reader.read_all()
 
 
 def _check_metadata(file: SourceFile, metadata: Any) -> None:
@@ -136,8 +103,8 @@ def _from_arrow(content: Any, origin: str) -> Table:
         name: _values(content.column(place), origin, name)
         for place, name in enumerate(content.column_names)
     }
-    indices = saved_indices(content.schema)
-    return Table(origin, columns, range(1, content.num_rows + 1), indices=indices)
+    numbers = range(1, content.num_rows + 1)
+    return Table(origin, columns, numbers, indices=saved_indices(content.schema))
 
 
 def _values(column: Any, origin: str, name: str) -> list[Any]:

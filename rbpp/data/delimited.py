@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,10 +53,8 @@ def read_delimited(file: SourceFile) -> Table:
             _refuse_one_or_two(file.name, numbered)
             delimiter = _delimiter([line for _, line in numbered[:_LOOKED_AT]], delimiter)
         if delimiter == " ":
-            ends = ["\n" if line.endswith("\n") else "" for _, line in numbered]
             numbered = [
-                (at, " ".join(line.split()) + end)
-                for (at, line), end in zip(numbered, ends, strict=True)
+                (at, " ".join(line.split()) + "\n" * line.endswith("\n")) for at, line in numbered
             ]
         header, rows, numbers = _cells(file, numbered, delimiter)
     return _table(file.name, header, rows, numbers, numbered, delimiter)
@@ -154,28 +153,31 @@ def _is_number(cell: str, delimiter: str) -> bool:
 def _cells(
     file: SourceFile, numbered: Sequence[tuple[int, str]], delimiter: str
 ) -> tuple[list[str], list[list[str]], list[int]]:
-    quoted = _parsed(file, numbered, delimiter, csv.QUOTE_MINIMAL)
-    if isinstance(quoted, str) and delimiter == "\t":
+    """Header, rows and their lines.
+
+    Raises:
+        ValueError: naming the line that cannot be parsed.
+    """
+    try:
+        return _parsed(file, numbered, delimiter, csv.QUOTE_MINIMAL)
+    except ValueError:
         # Many programs write tabs without quoting: then a quotation mark is a letter.
-        plain = _parsed(file, numbered, delimiter, csv.QUOTE_NONE)
-        if not isinstance(plain, str):
-            return plain
-    if isinstance(quoted, str):
-        raise ValueError(quoted)
-    return quoted
+        if delimiter == "\t":
+            with contextlib.suppress(ValueError):
+                return _parsed(file, numbered, delimiter, csv.QUOTE_NONE)
+        raise
 
 
 def _parsed(
     file: SourceFile, numbered: Sequence[tuple[int, str]], delimiter: str, quoting: Any
-) -> tuple[list[str], list[list[str]], list[int]] | str:
-    """Header, rows and their lines; or, in words, why they cannot be parsed."""
+) -> tuple[list[str], list[list[str]], list[int]]:
     header: list[str] = []
     rows: list[list[str]] = []
     numbers: list[int] = []
     skipped = numbered[0][0] - 1 if numbered else 0
     previous = csv.field_size_limit(LONGEST_LINE)
-    texts: Iterable[str] = (line for _, line in numbered)
-    reader = csv.reader(texts, delimiter=delimiter, strict=True, quoting=quoting)
+    text = (line for _, line in numbered)
+    reader = csv.reader(text, delimiter=delimiter, strict=True, quoting=quoting)
     try:
         for row in reader:
             place = f"{file.name}, line {reader.line_num + skipped}"
@@ -188,10 +190,12 @@ def _parsed(
                 rows.append(row)
                 numbers.append(reader.line_num + skipped)
             elif row:
-                return f"{place}: Expected {len(header)} fields as in the header; got {len(row)}"
+                raise ValueError(
+                    f"{place}: Expected {len(header)} fields as in the header; got {len(row)}"
+                )
     except csv.Error as error:
         place = f"{file.name}, line {reader.line_num + skipped}"
-        return f"{place}: Expected CSV; got {error} (is the file cut?)"
+        raise ValueError(f"{place}: Expected CSV; got {error} (is the file cut?)") from None
     finally:
         csv.field_size_limit(previous)
     return header, rows, numbers
@@ -347,7 +351,7 @@ def _table_in_text(
     if len(header) != width:
         refuse(f"{name}, line {body[0][0]}", f"{width} names as there are numbers", len(header))
     if header[0] == "column 1":
-        columns = {field: [row[place] for row in rows] for place, field in enumerate(header)}
+        columns = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
         columns = columns if best == "," else _with_points(columns)[0]
         return Table(name, columns, numbers, "line")
     return _table(name, header, rows, numbers, numbered, best)

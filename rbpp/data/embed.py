@@ -97,7 +97,7 @@ def embed(
     Raises:
         ValueError: if some sources have text and some embeddings, embeddings differ in dimension,
             columns differ in their names, or a model is named for rows without text.
-        ImportError: naming the extra to install, if a model is named and its package is absent.
+        ImportError: naming the packages to install, if a model is named and its package is absent.
 
     Warns:
         UserWarning: if rows are longer than the model reads, or are mostly one template, which
@@ -114,8 +114,8 @@ def embed(
                 f"Expected text for the embedding model {model}; got embeddings in "
                 f"{sources[0].origin}"
             )
-        vectors, how = _of_numbers(sources)
-        return vectors, Embedding(how + notes)
+        numbers, how = _of_numbers(sources)
+        return numbers, Embedding(how + notes)
     if len(with_text) != len(sources):
         other = next(rows for rows in sources if rows.text is None)
         raise ValueError(
@@ -133,27 +133,27 @@ def embed(
         notes += f"; {share:.0%} of a row are words that nearly all rows have"
     if model is None or model in (DEFAULT, POTION) or _is_static(model):
         vectors, embedding = _static(texts, model)
-        return vectors, replace(embedding, how=embedding.how + notes)
-    if model == LEXICAL:
+    elif model == LEXICAL:
         vectors, how = _latent_semantics(texts, Compute.of(compute).seed)
         for rows, part in zip(sources, vectors, strict=True):
             if np.abs(part - part[0]).max() < 1e-9:
                 got = f"{len(rows)} that cannot be told apart by theirs"
                 refuse(f"{rows.origin} ({rows.source})", "rows that share words with others", got)
-        return vectors, Embedding(how + notes, text=True, lexical=True)
-    found = _by_model(texts, model, representation.cache, Compute.of(compute))
-    how = f"sentence-transformers {model}"
-    for rows, (_, cut) in zip(sources, found, strict=True):
-        if cut.any():
-            longer = f"{int(cut.sum())} of {len(cut)} rows of {rows.source}"
-            how += f"; {longer} cut at what the model reads"
-            warnings.warn(
-                f"{rows.origin}: {longer} are longer than {model} reads, and their ends are not "
-                "seen: name a model for longer texts, or tfidf, which reads all",
-                stacklevel=2,
-            )
-    counts = tuple(int(cut.sum()) for _, cut in found)
-    return [vectors for vectors, _ in found], Embedding(how + notes, text=True, cut=counts)
+        embedding = Embedding(how, text=True, lexical=True)
+    else:
+        vectors, cuts = _by_model(texts, model, representation.cache, Compute.of(compute))
+        how = f"sentence-transformers {model}"
+        for rows, cut in zip(sources, cuts, strict=True):
+            if cut.any():
+                longer = f"{int(cut.sum())} of {len(cut)} rows of {rows.source}"
+                how += f"; {longer} cut at what the model reads"
+                warnings.warn(
+                    f"{rows.origin}: {longer} are longer than {model} reads, and their ends are "
+                    "not seen: name a model for longer texts, or tfidf, which reads all",
+                    stacklevel=2,
+                )
+        embedding = Embedding(how, text=True, cut=tuple(int(cut.sum()) for cut in cuts))
+    return vectors, replace(embedding, how=embedding.how + notes)
 
 
 def _template(texts: Sequence[Sequence[str]]) -> float:
@@ -192,17 +192,18 @@ def _static(
 
 def _by_model(
     texts: Sequence[list[str]], model: str, cache: Path | str | None, compute: Compute
-) -> list[tuple[np.ndarray, np.ndarray]]:
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Vectors of every source, and which of its rows are cut."""
     mark = embedding_model.fingerprint(model)
-    work = partial(embedding_model.encode, model=model, mark=mark, device=compute.device)
+    work = partial(embedding_model.encode, model, mark, compute.device)
 
     def encode(distinct: list[str]) -> np.ndarray:
         shards = [distinct[first : first + _SHARD] for first in range(0, len(distinct), _SHARD)]
         return np.concatenate(list(compute.each(work, shards, "embedding")))
 
     try:
-        return [embedding_model.cached(text, mark, cache, encode) for text in texts]
+        found = [embedding_model.cached(text, mark, cache, encode) for text in texts]
+        return [vectors for vectors, _ in found], [cut for _, cut in found]
     finally:
         embedding_model.load.cache_clear()
 

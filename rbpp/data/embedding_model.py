@@ -21,7 +21,7 @@ _BATCH = 64
 _PATIENCE = 8.0
 
 
-def encode(texts: list[str], *, model: str, mark: str, device: str) -> np.ndarray:
+def encode(model: str, mark: str, device: str, texts: list[str]) -> np.ndarray:
     """Embeddings of one shard (n, D + 1): the unit of work of a cluster's workers.
 
     The last column is one where a text is longer than the model reads.
@@ -40,13 +40,15 @@ def load(model: str, mark: str, device: str) -> Any:
     """The model, once in every process that embeds; `mark` changes with its files.
 
     Raises:
-        ImportError: naming the extra to install.
+        ImportError: naming the packages to install.
         ValueError: if there is no such model, or the hub does not answer.
     """
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
-        raise ImportError(f"The embedding model {model} needs: pip install 'rbpp[text]'") from None
+        raise ImportError(
+            f"The embedding model {model} needs: pip install sentence-transformers"
+        ) from None
     if not Path(model).is_dir() and _snapshot(model) is None:
         check_hub(model)
     try:
@@ -96,9 +98,7 @@ def cached(
         key.update(len(content).to_bytes(8, "big") + content)
     path: Path | None = None
     try:
-        path = (
-            Path(folder) if folder is not None else _default_folder()
-        ) / f"{key.hexdigest()}.npz"
+        path = _folder(folder) / f"{key.hexdigest()}.npz"
         found = (kept_arrays(path) or {}).get("rows")
         if found is not None and len(found) == len(texts):
             return found[:, :-1], found[:, -1] > 0
@@ -160,9 +160,10 @@ def _snapshot(model: str) -> str | None:
     return None
 
 
-def _default_folder() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "rbpp" / "embeddings"
+def _folder(given: Path | str | None) -> Path:
+    if given is not None:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rbpp" / "embeddings"
 
 
 def _warn(place: object, error: Exception) -> None:

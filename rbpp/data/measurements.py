@@ -47,8 +47,9 @@ def number_columns(
         found = as_numbers(values)
         if isinstance(found, np.ndarray):
             if not chosen and len(table.columns) > 1:
-                index = name in table.indices
-                what = column_kinds.other_than_measured(name, found, values, index=index)
+                what = column_kinds.other_than_measured(
+                    name, found, values, index=name in table.indices
+                )
                 if what is not None:
                     _refuse_column(table, name, what, reading)
             names.append(name)

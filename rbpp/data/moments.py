@@ -82,7 +82,7 @@ def summarise(
     while first < len(numbered):
         full = found is not None and len(found.keys) == sample_rows
         largest = float(found.keys.max()) if found is not None and full else torch.inf
-        work = partial(_of_part, sample_rows=sample_rows, seed=seed, largest=largest)
+        work = partial(_of_part, sample_rows, seed, largest)
         for part in mapper(work, numbered[first : first + window]):
             sizes.append(0 if part is None else part.count)
             if part is None:
@@ -96,7 +96,7 @@ def summarise(
 
 
 def _of_part(
-    numbered: tuple[int, Part], *, sample_rows: int, seed: int, largest: float
+    sample_rows: int, seed: int, largest: float, numbered: tuple[int, Part]
 ) -> StreamSummary | None:
     index, part = numbered
     source = generator(spawn(seed, "sample", index))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rbpp.data import arrays, folders
-from rbpp.data.columnar import is_columnar, open_dataset, read_columns, read_partitions
+from rbpp.data.columnar import is_columnar, read_columns, read_partitions
 from rbpp.data.delimited import read_delimited, read_text
 from rbpp.data.records import read_json, read_json_lines
 from rbpp.data.source_files import (
@@ -25,9 +25,8 @@ from rbpp.data.source_files import (
     open_source,
     refuse,
 )
-from rbpp.data.table import Table, from_rows, refuse_repeated
-
-__all__ = ["Table", "open_dataset", "read_tables"]
+from rbpp.data.table import Table as Table
+from rbpp.data.table import from_rows, refuse_repeated
 
 
 def read_tables(data: Any, *, split: str | None = None, array: str | None = None) -> list[Table]:
@@ -57,11 +56,7 @@ def read_tables(data: Any, *, split: str | None = None, array: str | None = None
         and all(hasattr(one, "column_names") for one in data.values())
     ):
         names = [str(name) for name in data]
-        if split is None and len(names) > 1:
-            refuse(f"<{type(data).__name__}>", "one data set", f"the splits {', '.join(names)}")
-        if split is not None and split not in data:
-            refuse(f"<{type(data).__name__}>", f"one of the splits {', '.join(names)}", split)
-        return [_from_object(data[names[0] if split is None else split])]
+        return [_from_object(data[folders.chosen_split(f"<{type(data).__name__}>", names, split)])]
     return [_from_object(data)]
 
 

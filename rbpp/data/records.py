@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from rbpp.data.source_files import SourceFile, guarded, refuse
 from rbpp.data.table import Table, from_rows
@@ -52,12 +52,7 @@ def decoded(file: SourceFile) -> str:
     try:
         return content.decode(_encoding(content[:4]) or "utf-8")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        refuse(
-            f"{file.name}, line {line}",
-            "UTF-8",
-            f"{error.reason} at byte {error.start}: save it so",
-        )
+        _refuse_encoding(file, content.count(b"\n", 0, error.start) + 1, error)
 
 
 def lines(file: SourceFile) -> Iterator[tuple[int, str]]:
@@ -74,12 +69,13 @@ def lines(file: SourceFile) -> Iterator[tuple[int, str]]:
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                refuse(
-                    f"{file.name}, line {number}",
-                    "UTF-8",
-                    f"{error.reason} at byte {error.start}: save it so",
-                )
+                _refuse_encoding(file, number, error)
             yield number, text
+
+
+def _refuse_encoding(file: SourceFile, line: int, error: UnicodeDecodeError) -> NoReturn:
+    got = f"{error.reason} at byte {error.start}: save it so"
+    refuse(f"{file.name}, line {line}", "UTF-8", got)
 
 
 def _encoding(head: bytes) -> str | None:

@@ -116,7 +116,6 @@ def read_rows(
     embedding_field, reading = asked.embedding, asked.reading
     found = read_tables(data, split=reading.split, array=embedding_field)
     whole = [_split_array(table, reading) for table in found if len(table)]
-    absent = frozenset(reading.ignore).difference(*(table.columns for table in whole))
     tables = [
         replace(table, columns={n: v for n, v in table.columns.items() if n not in reading.ignore})
         for table in whole
@@ -157,10 +156,13 @@ def read_rows(
     if asked.label is not None:
         rows = replace(rows, labels=fields.classes(tables, asked.label))
     _refuse_identical(rows, f"{origin} ({source})")
-    beside = {name: _paired(tables, path) for name, path in (paired or {}).items()}
-    notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
-    how = reading.standardise
-    return replace(rows, paired=beside, notes=notes, standardise=how, absent=absent)
+    return replace(
+        rows,
+        paired={name: _paired(tables, path) for name, path in (paired or {}).items()},
+        notes=tuple(dict.fromkeys(note for table in tables for note in table.notes)),
+        standardise=reading.standardise,
+        absent=frozenset(reading.ignore).difference(*(table.columns for table in whole)),
+    )
 
 
 def refuse_absent(sources: Sequence[Rows]) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from rbpp.data import folders
 from rbpp.data.arrays import read_header
 from rbpp.data.column_kinds import refuse_no_measurements
-from rbpp.data.columnar import ARROW, PARQUET, saved_indices
+from rbpp.data.columnar import ARROW, is_parquet, saved_indices
 from rbpp.data.measurements import number_columns
 from rbpp.data.source_files import check_regular, guarded, refuse
 from rbpp.data.table import Table, refuse_repeated
@@ -51,7 +51,7 @@ _WHOLE, _BLOCK = 2**28, 2**20
 
 def tensor_stream(rows: Tensor, chunk_rows: int) -> Stream:
     """A stream of the rows (n, d) of a tensor."""
-    return [partial(_given, Chunk(part)) for part in rows.split(chunk_rows)]
+    return [partial(list, [Chunk(part)]) for part in rows.split(chunk_rows)]
 
 
 def scaled_stream(stream: Stream, centre: np.ndarray, divisor: np.ndarray) -> Stream:
@@ -130,10 +130,6 @@ def is_large(path: str | Path) -> bool:
         return False
 
 
-def _given(chunk: Chunk) -> list[Chunk]:
-    return [chunk]
-
-
 def _scaled(part: Part, centre: Tensor, divisor: Tensor) -> Iterator[Chunk]:
     for chunk in part():
         yield chunk._replace(rows=(chunk.rows - centre) / divisor)
@@ -189,31 +185,32 @@ class Columns(NamedTuple):
 
 def _columnar_parts(path: Path, columns: Columns, chunk_rows: int) -> list[Part]:
     """Parts of a Parquet, Feather or Arrow file; of Parquet one for every group of rows or more."""
-    with guarded(path, "a Parquet file" if _head(path) == PARQUET else "an Arrow file"):
-        whole = _head(path) not in (PARQUET, ARROW)
-        source: Any = _arrow_table(path) if whole else _fragment(path)
-        schema = source.schema if whole else source.physical_schema
+    import pyarrow
+
+    with guarded(
+        path, "a Parquet file" if is_parquet(_head(path), path.suffix) else "an Arrow file"
+    ):
+        source, schema = _opened(path)
         wanted, _ = columns.of(schema.names, path)
+        stream = isinstance(source, pyarrow.Table)
         if columns.field is None:
             first = (
                 source.select(wanted).slice(0, _LOOKED_AT)
-                if whole
+                if stream
                 else source.head(_LOOKED_AT, columns=wanted, batch_readahead=0, use_threads=False)
             )
             _refuse_no_measurements(first, saved_indices(schema), path)
-        if whole:
-            starts = range(0, source.num_rows, chunk_rows)
-            return [partial(_of_arrow_stream, path, at, columns, chunk_rows) for at in starts]
         sizes = [group.num_rows for group in getattr(source, "row_groups", [])]
     if not sizes:
-        return [partial(_of_fragment, path, None, 0, columns, chunk_rows)]
+        starts = range(0, source.num_rows, chunk_rows) if stream else [0]
+        return [partial(_of_columns, path, None, at, columns, chunk_rows) for at in starts]
     parts: list[Part] = []
     groups: list[int] = []
     start = held = 0
     for group, size in enumerate(sizes):
         groups, held = [*groups, group], held + size
         if held >= chunk_rows or group == len(sizes) - 1:
-            parts.append(partial(_of_fragment, path, groups, start, columns, chunk_rows))
+            parts.append(partial(_of_columns, path, groups, start, columns, chunk_rows))
             groups, start, held = [], start + held, 0
     return parts
 
@@ -222,40 +219,50 @@ def _refuse_no_measurements(first: Any, saved: tuple[str, ...], path: Path) -> N
     """Refuse columns that are none by their names, or by the first rows, as in memory."""
     first.validate(full=True)  # of damaged buffers Arrow reads what lies beside them
     found = {name: first.column(name).to_pylist() for name in first.column_names}
-    if any(isinstance(values[0], list) for values in found.values() if values):
-        return
-    table = Table(str(path), found, range(1, len(first) + 1), indices=saved)
-    number_columns(table)
+    if not any(isinstance(values[0], list) for values in found.values() if values):
+        number_columns(Table(str(path), found, range(1, len(first) + 1), indices=saved))
 
 
 def _head(path: Path) -> bytes:
-    """How a file begins: as Parquet, as Arrow's file format, or otherwise, as its streams do."""
     with path.open("rb") as file:
-        found = file.read(len(ARROW))
-    return PARQUET if found.startswith(PARQUET) or path.suffix == ".parquet" else found
+        return file.read(len(ARROW))
 
 
-def _fragment(path: Path, groups: list[int] | None = None) -> Any:
+def _opened(path: Path, groups: list[int] | None = None) -> tuple[Any, Any]:
+    """What reads a file's rows, and its schema: a fragment of a data set; a table of a stream."""
     import pyarrow.dataset
     import pyarrow.fs
 
-    here = pyarrow.fs.LocalFileSystem()
-    if _head(path) != PARQUET:
-        return pyarrow.dataset.IpcFileFormat().make_fragment(str(path), here)
-    kind = pyarrow.dataset.ParquetFileFormat(pre_buffer=False)
-    return kind.make_fragment(str(path), here, row_groups=groups)
+    head, here = _head(path), pyarrow.fs.LocalFileSystem()
+    if is_parquet(head, path.suffix):
+        kind = pyarrow.dataset.ParquetFileFormat(pre_buffer=False)
+        fragment = kind.make_fragment(str(path), here, row_groups=groups)
+    elif head == ARROW:
+        fragment = pyarrow.dataset.IpcFileFormat().make_fragment(str(path), here)
+    else:
+        with pyarrow.memory_map(str(path)) as source:  # nothing is read before it is used
+            table = pyarrow.ipc.open_stream(source).read_all()
+        return table, table.schema
+    return fragment, fragment.physical_schema
 
 
-def _of_fragment(
+def _of_columns(
     path: Path, groups: list[int] | None, start: int, columns: Columns, chunk_rows: int
 ) -> Iterator[Chunk]:
-    fragment = _fragment(path, groups)
-    _, names = columns.of(fragment.physical_schema.names, path)
+    import pyarrow
+
+    source, schema = _opened(path, groups)
+    _, names = columns.of(schema.names, path)
     with guarded(path, "a whole file"):
-        # Read ahead, batches would be held that nobody has asked for yet.
-        batches = fragment.to_batches(
-            columns=names, batch_size=chunk_rows, batch_readahead=0, use_threads=False
-        )
+        if isinstance(source, pyarrow.Table):
+            part = source.select(names).slice(start, chunk_rows)
+            part.validate(full=True)
+            batches = iter(part.combine_chunks().to_batches())
+        else:
+            # Read ahead, batches would be held that nobody has asked for yet.
+            batches = source.to_batches(
+                columns=names, batch_size=chunk_rows, batch_readahead=0, use_threads=False
+            )
     while True:
         with guarded(path, "a whole file"):
             batch = next(batches, None)
@@ -264,24 +271,6 @@ def _of_fragment(
             found = columns.chunk(batch, path, start)
         yield found
         start += batch.num_rows
-
-
-def _of_arrow_stream(path: Path, start: int, columns: Columns, chunk_rows: int) -> Iterator[Chunk]:
-    table = _arrow_table(path)
-    _, names = columns.of(table.schema.names, path)
-    with guarded(path, "a whole file"):
-        part = table.select(names).slice(start, chunk_rows)
-        part.validate(full=True)
-        chunks = [columns.chunk(batch, path, start) for batch in part.combine_chunks().to_batches()]
-    yield from chunks
-
-
-def _arrow_table(path: Path) -> Any:
-    """A table over a memory map: nothing is read before it is used."""
-    import pyarrow
-
-    with pyarrow.memory_map(str(path)) as source:
-        return pyarrow.ipc.open_stream(source).read_all()
 
 
 def _matrix(column: Any, path: Path, name: str, start: int) -> np.ndarray:

@@ -145,15 +145,15 @@ def from_rows(rows: list[Any], origin: str, numbers: Sequence[int], unit: str) -
             )
     if not rows:
         return Table(origin, {}, [], unit)
-    if kinds[0] == "a text":
-        return Table(origin, {"text": rows}, numbers, unit)
-    if kinds[0] == "a conversation":
-        return Table(origin, {"messages": rows}, numbers, unit)
-    if kinds[0] == "a vector":
-        return Table(origin, {"embedding": rows}, numbers, unit)
+    if kinds[0] in _FIELD_OF:
+        return Table(origin, {_FIELD_OF[kinds[0]]: rows}, numbers, unit)
     fields = list(dict.fromkeys(str(field) for row in rows for field in row))
     columns = {field: [row.get(field) for row in rows] for field in fields}
     return Table(origin, columns, numbers, unit)
+
+
+# What rows that are no records are read as.
+_FIELD_OF = {"a text": "text", "a conversation": "messages", "a vector": "embedding"}
 
 
 def _kind(row: Any) -> str | None:

@@ -71,7 +71,7 @@ def row_losses(data: Supersample, *, draws: int, generator: torch.Generator) -> 
         kernel = _choose(evidence * weights, row_of, generator)
         counted = torch.bincount(kernel, minlength=len(same)).to(torch.float64)
         share = _share_of_same(float(counted[same].sum()), rows, generator)
-        weights = standard_gamma(prior + counted, generator=generator)
+        weights = standard_gamma(prior + counted, generator)
         weights = torch.where(
             same,
             share * weights / weights[same].sum(),
@@ -103,7 +103,7 @@ def _share_of_same(agreeing: float, rows: int, generator: torch.Generator) -> fl
         if float(torch.rand((), generator=generator, dtype=torch.float64)) >= leave:
             return 1.0
     shape = torch.tensor([1 + agreeing, 1 + rows - agreeing], dtype=torch.float64)
-    first, second = standard_gamma(shape, generator=generator).tolist()
+    first, second = standard_gamma(shape, generator).tolist()
     return float(first / (first + second))
 
 

@@ -58,7 +58,7 @@ def pooled_losses(data: Supersample, *, draws: int, generator: torch.Generator) 
     count = tables.mean(0) * (data.training.numel() / effect)
     held, trained = count[0, 1], count[1, 0]
     shares = torch.stack([count[0, 0], held + trained, count[1, 1]]) + 0.5
-    shares = standard_gamma(shares.expand(draws, 3), generator=generator)
+    shares = standard_gamma(shares.expand(draws, 3), generator)
     shares = shares / shares.sum(-1, keepdim=True)
 
     precisions = torch.tensor(_PRECISIONS, dtype=torch.float64)
@@ -72,8 +72,8 @@ def pooled_losses(data: Supersample, *, draws: int, generator: torch.Generator) 
     weights = prior * (evidence - evidence.max()).exp()
     kind = torch.multinomial(weights, draws, replacement=True, generator=generator)
     precision = precisions[(kind - 2).clamp_min(0)]
-    up = standard_gamma(precision + held, generator=generator)
-    down = standard_gamma(precision + trained, generator=generator)
+    up = standard_gamma(precision + held, generator)
+    down = standard_gamma(precision + trained, generator)
     split = torch.where(kind == 0, 0.5, torch.where(kind == 1, 1.0, up / (up + down)))
     table = torch.stack(
         [shares[:, 0], shares[:, 1] * split, shares[:, 1] * (1 - split), shares[:, 2]], dim=-1

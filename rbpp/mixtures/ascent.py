@@ -8,6 +8,7 @@ statistics of the rows, and statistics of row chunks add up.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -33,6 +34,25 @@ _LARGEST_RATE = 2.5
 _RATE_GROWTH = 1.2
 # Units of rounding that a sum of many terms, and of products, may lose.
 _ROUNDED_SUMS, _ROUNDED_PRODUCTS = 1000, 16
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """How coordinate ascent runs, for every engine: the others start from it.
+
+    Attributes:
+        starts: k-means++ starts of each chain, of which it keeps the best.
+        tolerance: an ascent stops when an iteration gains less than this per row, in nats.
+        max_iterations: passes after which it stops unconverged.
+        chunk_rows: rows per matrix product; by default what fits the processor's cache.
+        dtype: precision of the passes over the rows, by default that of the data, on a GPU float32.
+    """
+
+    starts: int = 5
+    tolerance: float = 1e-6
+    max_iterations: int = 500
+    chunk_rows: int | None = None
+    dtype: torch.dtype | None = None
 
 
 def update(prior: Parameters, moments: Tensor) -> Parameters:
@@ -132,8 +152,13 @@ def ascend(
             rate, rejected, normalizer = rate[staying], rejected[staying], normalizer[staying]
         rate = torch.where(rejected, 1.0, (rate * _RATE_GROWTH).clamp_max(_LARGEST_RATE))
         moments, parameters, expected = _relaxed(prior, accepted, rate)
-    elbos = torch.stack(trace) if history else None
-    return VariationalMixture(*result, final, converged, iterations, elbos)
+    return VariationalMixture(
+        **vars(result),
+        elbo=final,
+        converged=converged,
+        iterations=iterations,
+        elbo_history=torch.stack(trace) if history else None,
+    )
 
 
 class _Point(NamedTuple):

@@ -12,10 +12,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from rbpp.mixtures.ascent import ascend, update
+from rbpp.mixtures.ascent import Ascent, ascend, update
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_prior, row_weights
 from rbpp.mixtures.kmeans import kmeans_centres
-from rbpp.mixtures.normal_wishart import Parameters, Standardisation, standardisation
+from rbpp.mixtures.normal_wishart import Parameters
+from rbpp.mixtures.standardisation import Standardisation, standardisation
 from rbpp.mixtures.sufficient import Rows, statistics
 from rbpp.threads import Map, block_threads
 
@@ -37,12 +38,11 @@ def cavi(
     components: int,
     *,
     sample_weights: Tensor | None = None,
-    mask: Tensor | None = None,
     restarts: int = 1,
     tolerance: float = 1e-6,
     max_iterations: int = 500,
     generator: torch.Generator | None = None,
-    initial: VariationalMixture | None = None,
+    initial: Parameters | None = None,
     chunk_rows: int | None = None,
     history: bool = False,
     dtype: torch.dtype | None = None,
@@ -56,13 +56,13 @@ def cavi(
         data: rows (…, n, d) in floating point; the leading dimensions are data sets.
         prior: broadcasts over the data sets.
         components: K.
-        sample_weights: non-negative weights (…, n); weight 2 is the row twice.
-        mask: (…, n), False for rows that do not count, whatever they hold.
+        sample_weights: non-negative weights (…, n), or a mask: weight 2 is the row twice. A row of
+            weight 0 does not count, whatever it holds.
         restarts: independent starts of every data set.
         tolerance: a fit stops when an iteration gains less than this per row, in nats.
         max_iterations: passes after which a fit stops unconverged.
         generator: source of the starts; needed unless `initial` is given.
-        initial: posterior (restarts, …) to start from instead.
+        initial: parameters (restarts, …) to start from instead.
         chunk_rows: rows per matrix product; by default what fits the processor's cache.
         history: keep the ELBO of every iteration.
         dtype: precision of the passes over the rows, by default that of the data, on a GPU float32.
@@ -84,7 +84,7 @@ def cavi(
     >>> (fit.concentration - 1).round().sort().values
     tensor([30., 70.])
     """
-    weights = _check(data, prior, components, sample_weights, mask)
+    weights = _check(data, prior, components, sample_weights)
     batch = data.shape[:-2]
     sets = batch.numel()
     flat_rows = data.reshape(sets, *data.shape[-2:])
@@ -94,10 +94,10 @@ def cavi(
     dtype = dtype or (torch.float32 if data.is_cuda else data.dtype)
     rows = _standardised(flat_rows, weights, units, dtype)
     members = torch.arange(sets, device=data.device).repeat_interleave(restarts)
-    own_units = units.select(members)
+    own_units = units.map(lambda value: value[members])
     whole = _flat(prior.parameters(components), batch).select(members).map(Tensor.double)
     # All but the concentration is common to the components, and stands once for them.
-    once = Parameters(whole.concentration, *(value[:, :1] for value in whole[1:]))
+    once = replace(whole.map(lambda value: value[:, :1]), concentration=whole.concentration)
     prior_parameters = own_units.parameters(once)
     if initial is None and generator is None:
         raise ValueError("Expected a generator for the starts, or initial; got neither")
@@ -120,7 +120,6 @@ def cavi(
             rounding=torch.finfo(rows.columns.dtype).eps,
             history=history,
         )
-    parameters = own_units.parameters_back(fit.parameters)
     jacobian = -(rows.weight * units.log_det())[members]
 
     def shaped(value: Tensor) -> Tensor:
@@ -130,15 +129,15 @@ def cavi(
     trace = None
     if fit.elbo_history is not None:
         trace = torch.stack([shaped(value + jacobian) for value in fit.elbo_history])
-    assert fit.elbo is not None
     assert fit.converged is not None
     assert fit.iterations is not None
+    found = own_units.parameters_back(fit).map(lambda value: shaped(value).to(data.dtype))
     return VariationalMixture(
-        *parameters.map(lambda value: shaped(value).to(data.dtype)),
-        shaped(fit.elbo + jacobian),
-        shaped(fit.converged),
-        shaped(fit.iterations),
-        trace,
+        **vars(found),
+        elbo=shaped(fit.elbo + jacobian),
+        converged=shaped(fit.converged),
+        iterations=shaped(fit.iterations),
+        elbo_history=trace,
     )
 
 
@@ -177,12 +176,10 @@ def centre_parameters(centres: Tensor) -> Tensor:
 def fitted_prior(
     data: Tensor,
     components: int,
-    *,
+    generator: torch.Generator,
     concentration: float = 1.0,
     sample_weights: Tensor | None = None,
-    starts: int = 5,
-    chunk_rows: int | None = None,
-    generator: torch.Generator,
+    ascent: Ascent | None = None,
 ) -> MixturePrior:
     """`default_prior` with its scale multiplied by the number that maximises the ELBO.
 
@@ -195,19 +192,16 @@ def fitted_prior(
     Args:
         data: rows (n, d) of one data set.
         components, concentration: as for `default_prior`.
-        sample_weights, chunk_rows: as for `cavi`.
-        starts: k-means++ starts of the first fit; the later ones go on from the best.
         generator: source of the starts.
+        sample_weights: as for `cavi`.
+        ascent: its starts are those of the first fit, the later ones go on from the best; its
+            `chunk_rows` are those of all.
 
     Raises:
         ValueError: as `default_prior` and `cavi`.
     """
-    broad = default_prior(
-        data.double(),
-        components,
-        concentration=concentration,
-        sample_weights=sample_weights,
-    )
+    ascent = ascent or Ascent()
+    broad = default_prior(data.double(), components, concentration, sample_weights)
     distinct = len(torch.unique(data, dim=0)) == len(data)
     least = _SMALLEST_SCALE_DISTINCT if distinct else _SMALLEST_SCALE
     prior, fit = broad, None
@@ -218,9 +212,9 @@ def fitted_prior(
             prior,
             components,
             sample_weights=sample_weights,
-            restarts=starts if fit is None else 1,
+            restarts=ascent.starts if fit is None else 1,
             tolerance=_PRIOR_TOLERANCE,
-            chunk_rows=chunk_rows,
+            chunk_rows=ascent.chunk_rows,
             generator=generator,
             initial=fit,
         )
@@ -237,7 +231,7 @@ def fitted_prior(
     return prior
 
 
-def scale_factor(prior: MixturePrior, posterior: VariationalMixture) -> Tensor:
+def scale_factor(prior: MixturePrior, posterior: Parameters) -> Tensor:
     """The s for which the prior with scale s Ψ gives the posterior's precisions the highest mean.
 
     E_q[Σ_k log Wishart(Λ_k | ν, (s Ψ)⁻¹)] is largest at s = K ν d / Σ_k tr(Ψ E_q[Λ_k]): the step of
@@ -255,10 +249,10 @@ def scale_factor(prior: MixturePrior, posterior: VariationalMixture) -> Tensor:
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(scale))
     precision = inverse * posterior.degrees_of_freedom[..., None, None]
     trace = (prior.scale.unsqueeze(-3) * precision).sum((-3, -2, -1))
-    return posterior.mean.shape[-2] * prior.degrees_of_freedom * prior.dimension / trace
+    return posterior.components * prior.degrees_of_freedom * prior.dimension / trace
 
 
-def likeliest_mean_precision(prior: MixturePrior, posterior: VariationalMixture) -> Tensor:
+def likeliest_mean_precision(prior: MixturePrior, posterior: Parameters) -> Tensor:
     """The prior's κ, or the likeliest one, K d / Σ_k E_q[(μ_k − m)ᵀ Λ_k (μ_k − m)], if far below.
 
     The prior holds a mean within the width of its own component / √κ from m. Of a component that is
@@ -281,16 +275,16 @@ def _check(
     prior: MixturePrior,
     components: int,
     sample_weights: Tensor | None,
-    mask: Tensor | None,
 ) -> Tensor | None:
     if data.dim() < 2 or not data.is_floating_point() or data.shape[-1] != prior.dimension:
         raise ValueError(
             f"Expected floating-point rows (…, n, {prior.dimension}) as in the prior; got "
             f"{data.dtype} of shape {tuple(data.shape)}"
         )
+    weights = None if sample_weights is None else row_weights(data, sample_weights)
     finite = data.isfinite()
-    if mask is not None and mask.dtype == torch.bool:
-        finite = finite | ~mask.unsqueeze(-1)
+    if weights is not None:
+        finite = finite | (weights == 0).unsqueeze(-1)
     if not bool(finite.all()):
         where = tuple((~finite).nonzero()[0].tolist())
         raise ValueError(f"Expected finite rows; got {data[where].item()} at index {where}")
@@ -298,9 +292,7 @@ def _check(
         raise ValueError(
             f"Expected components from 1 to the {data.shape[-2]} rows; got components={components}"
         )
-    if sample_weights is None and mask is None:
-        return None
-    return row_weights(data, sample_weights, mask)
+    return weights
 
 
 def _standardised(
@@ -327,7 +319,7 @@ def _flat(parameters: Parameters, batch: torch.Size) -> Parameters:
 
 
 def _from_initial(
-    initial: VariationalMixture,
+    initial: Parameters,
     restarts: int,
     batch: torch.Size,
     components: int,
@@ -338,7 +330,7 @@ def _from_initial(
             f"Expected an initial posterior of {components} components; got {initial.components}"
         )
     try:
-        flat = _flat(initial.parameters.map(Tensor.double), expected)
+        flat = _flat(initial.map(Tensor.double), expected)
     except RuntimeError:
         raise ValueError(
             f"Expected an initial posterior of batch shape {tuple(expected)}; "

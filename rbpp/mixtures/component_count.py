@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from rbpp.estimate import Estimate, mean_estimate
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
-from rbpp.mixtures.engines import Ascent
 from rbpp.mixtures.posterior import MixturePosterior, as_rows, mixture_posterior
 from rbpp.randomness import generator, spawn
 
@@ -103,7 +103,7 @@ def _held_out_log_density(
         rows.expand(folds, *rows.shape),
         posterior.prior,
         posterior.components,
-        mask=kept,
+        sample_weights=kept,
         restarts=starts,
         tolerance=ascent.tolerance,
         max_iterations=ascent.max_iterations,

@@ -9,21 +9,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from pyro.distributions import MultivariateStudentT
 from torch import Tensor
-from torch.distributions import Categorical, MixtureSameFamily
 
 from rbpp.internals import broadcast_shapes
-from rbpp.mixtures.mixture import GaussianMixture
-from rbpp.mixtures.normal_wishart import (
-    Draws,
-    Parameters,
-    Standardisation,
-    draw,
-    log_prob,
-    normalized,
-    wishart_factor,
-)
+from rbpp.mixtures.normal_wishart import Parameters
+from rbpp.mixtures.standardisation import Standardisation
 
 
 @dataclass(frozen=True)
@@ -109,18 +99,12 @@ class MixturePrior:
             self.scale.unsqueeze(-3).expand(*batch, components, d, d),
         )
 
-    def draw(self, count: int, components: int, *, generator: torch.Generator) -> Draws:
-        """`count` draws of a mixture from the prior."""
-        return draw(self.parameters(components), count, generator)
-
 
 def default_prior(
     data: Tensor,
     components: int,
-    *,
     concentration: float = 1.0,
     sample_weights: Tensor | None = None,
-    mask: Tensor | None = None,
 ) -> MixturePrior:
     """Weak prior at the scale of the data, the regularisation of Fraley and Raftery (2007).
 
@@ -132,7 +116,7 @@ def default_prior(
         data: rows (…, n, d); each batch member gets a prior of its own.
         components: K, at least 1.
         concentration: α of the weights.
-        sample_weights, mask: as for `rbpp.mixtures.cavi`.
+        sample_weights: as for `rbpp.mixtures.cavi`.
 
     Raises:
         ValueError: if the rows do not vary in some coordinate.
@@ -145,8 +129,8 @@ def default_prior(
     """
     if components < 1:
         raise ValueError(f"Expected components ≥ 1; got {components}")
-    weights = row_weights(data, sample_weights, mask)
-    rows = data if mask is None else torch.where(mask.unsqueeze(-1), data, 0.0)
+    weights = row_weights(data, sample_weights)
+    rows = data if sample_weights is None else torch.where(weights.unsqueeze(-1) > 0, data, 0.0)
     share = (weights / weights.sum(-1, keepdim=True)).unsqueeze(-1)
     # Centred at a row first: far from the origin a plain weighted mean would round.
     origin = rows.gather(
@@ -208,145 +192,64 @@ def _lean(covariance: Tensor, variance: Tensor, size: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class VariationalMixture:
-    """q(weights, means, precisions): Dirichlet × normal-Wishart, batched.
+class VariationalMixture(Parameters):
+    """q(weights, means, precisions), fitted: its parameters, and the ascent that found them.
 
     From `rbpp.mixtures.cavi` the leading dimensions are (restarts, batch…).
 
     Attributes:
-        concentration: (…, K).
-        mean: (…, K, d).
-        mean_precision, degrees_of_freedom: (…, K).
-        scale: Ψ (…, K, d, d).
         elbo: evidence lower bound (…) in nats, float64, of the data it was fitted to.
         converged: (…) whether the ELBO had settled within the tolerance.
         iterations: (…) passes over the data.
         elbo_history: (iterations, …) ELBO after every pass, where asked for; nan after convergence.
     """
 
-    concentration: Tensor
-    mean: Tensor
-    mean_precision: Tensor
-    degrees_of_freedom: Tensor
-    scale: Tensor
-    elbo: Tensor | None = None
+    elbo: Tensor
     converged: Tensor | None = None
     iterations: Tensor | None = None
     elbo_history: Tensor | None = None
 
-    @property
-    def parameters(self) -> Parameters:
-        """The five parameters as one tuple."""
-        return Parameters(*(getattr(self, name) for name in Parameters._fields))
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        """Leading dimensions."""
-        return self.mean_precision.shape[:-1]
-
-    @property
-    def components(self) -> int:
-        """Number of components K."""
-        return self.mean.shape[-2]
-
-    @property
-    def dimension(self) -> int:
-        """Dimension d of a row."""
-        return self.mean.shape[-1]
-
-    @property
-    def scale_tril(self) -> Tensor:
-        """Lower C with C Cᵀ = Ψ⁻¹, as `WishartCholesky` takes it: (…, K, d, d)."""
-        return wishart_factor(self.scale)
-
-    def to(self, device: torch.device | str) -> VariationalMixture:
-        """The same posterior on a device."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{n: v.to(device) for n, v in found.items() if v is not None})
-
     def double(self) -> VariationalMixture:
         """The same posterior with its parameters in float64."""
-        return replace(self, **self.parameters.map(Tensor.double)._asdict())
+        return replace(self, **vars(self.map(Tensor.double)))
 
     def select(self, index: Any) -> VariationalMixture:
         """The members of the batch at `index` (anything that indexes the leading dimensions)."""
-
-        def part(value: Tensor | None) -> Tensor | None:
-            return None if value is None else value[index]
-
         history = self.elbo_history
         if history is not None:
             places = torch.arange(self.batch_shape.numel()).reshape(self.batch_shape)[index]
             history = history.flatten(1)[:, places]
         return VariationalMixture(
-            *self.parameters.map(lambda value: value[index]),
-            part(self.elbo),
-            part(self.converged),
-            part(self.iterations),
-            history,
+            **vars(super().select(index)),
+            elbo=self.elbo[index],
+            converged=None if self.converged is None else self.converged[index],
+            iterations=None if self.iterations is None else self.iterations[index],
+            elbo_history=history,
         )
 
     def best(self) -> VariationalMixture:
         """Per data set the restart of highest ELBO: drops the leading dimension."""
-        return self.best_of(1 if self.elbo is None else len(self.elbo)).select(0)
+        return self.best_of(len(self.elbo)).select(0)
 
     def best_of(self, starts: int) -> VariationalMixture:
         """Of every `starts` successive restarts the one of highest ELBO: (restarts / starts, …)."""
-        if self.elbo is None:
-            raise ValueError("Expected a fitted posterior with its ELBO; got one without")
         choice = self.elbo.unflatten(0, (-1, starts)).argmax(1)
         sizes = (torch.arange(size, device=choice.device) for size in choice.shape)
         group, *batch = torch.meshgrid(*sizes, indexing="ij")
         return self.select((choice + starts * group, *batch))
 
-    def draw(self, count: int, generator: torch.Generator) -> Draws:
-        """Independent draws, with leading dimensions (count, …)."""
-        return draw(self.parameters, count, generator)
 
-    def log_prob(self, draws: Draws) -> Tensor:
-        """Log density (nats) of labelled draws, not up to component order: (count, …)."""
-        return log_prob(self.parameters, draws)
-
-    def expected(self) -> GaussianMixture:
-        """The plug-in mixture at expected weights, means and precisions."""
-        return GaussianMixture(
-            normalized(self.concentration),
-            self.mean,
-            precision_cholesky=self.scale_tril * self.degrees_of_freedom.sqrt()[..., None, None],
-            validate_args=False,
-        )
-
-    def predictive(self) -> MixtureSameFamily:
-        """Posterior predictive distribution of a row, a mixture of Student's t in closed form."""
-        freedom = self.degrees_of_freedom - self.dimension + 1
-        factor = (self.mean_precision + 1) / (self.mean_precision * freedom)
-        return MixtureSameFamily(
-            Categorical(normalized(self.concentration)),
-            MultivariateStudentT(
-                freedom,
-                self.mean,
-                torch.linalg.cholesky(self.scale * factor[..., None, None]),
-                validate_args=False,
-            ),
-            validate_args=False,
-        )
-
-
-def row_weights(data: Tensor, sample_weights: Tensor | None, mask: Tensor | None) -> Tensor:
-    """Weight of every row (…, n), zero where masked; refuses weights that are none."""
+def row_weights(data: Tensor, given: Tensor | None) -> Tensor:
+    """Weight of every row (…, n), given as weights or as a mask; refuses weights that are none."""
     weights = data.new_ones(data.shape[:-1])
-    for name, given in (("sample_weights", sample_weights), ("mask", mask)):
-        if given is None:
-            continue
-        try:
-            given = given.to(weights.device).expand(weights.shape)
-        except RuntimeError:
-            raise ValueError(
-                f"Expected {name} of shape {tuple(weights.shape)}; got {tuple(given.shape)}"
-            ) from None
-        if name == "mask" and given.dtype != torch.bool:
-            raise ValueError(f"Expected a mask of dtype bool; got {given.dtype}")
-        weights = weights * given.to(weights.dtype)
+    if given is None:
+        return weights
+    try:
+        weights = given.to(weights).expand(weights.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"Expected sample_weights of shape {tuple(weights.shape)}; got {tuple(given.shape)}"
+        ) from None
     if not bool((weights.isfinite() & (weights >= 0)).all()):
         raise ValueError("Expected finite sample_weights ≥ 0; got others")
     if bool((weights.sum(-1) <= 0).any()):

@@ -20,29 +20,11 @@ from torch import Tensor
 from rbpp.mixtures.autoguide import default_dtype, draw_autoguide, fit_autoguide
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture
 from rbpp.mixtures.mixture_model import LATENTS, MAX_PLATE_NESTING, MixtureData, mixture_model
-from rbpp.mixtures.normal_wishart import Draws, standardisation
+from rbpp.mixtures.normal_wishart import Draws
+from rbpp.mixtures.standardisation import standardisation
 from rbpp.randomness import generator, seeded, spawn
 
 _SPREAD_DRAWS = 1000  # that a guide's first covariance is taken from, where it has few coordinates
-
-
-@dataclass(frozen=True)
-class Ascent:
-    """How coordinate ascent runs, for every engine: the others start from it.
-
-    Attributes:
-        starts: k-means++ starts of each chain, of which it keeps the best.
-        tolerance: an ascent stops when an iteration gains less than this per row, in nats.
-        max_iterations: passes after which it stops unconverged.
-        chunk_rows: rows per matrix product; by default what fits the processor's cache.
-        dtype: precision of the passes over the rows, by default that of the data, on a GPU float32.
-    """
-
-    starts: int = 5
-    tolerance: float = 1e-6
-    max_iterations: int = 500
-    chunk_rows: int | None = None
-    dtype: torch.dtype | None = None
 
 
 @dataclass(frozen=True)

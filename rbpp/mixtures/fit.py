@@ -16,11 +16,12 @@ from rbpp.compute import Compute
 from rbpp.data.stream import Stream, row_stream
 from rbpp.display import DEFAULT_VIEW, Part, Table, View
 from rbpp.inference_data import InferenceData
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.component_count import ComponentCount, compare_component_counts
 from rbpp.mixtures.conjugate import MixturePrior, row_weights
 from rbpp.mixtures.continuous import continuous_rows
 from rbpp.mixtures.divergences import entropy
-from rbpp.mixtures.engines import Ascent, Gradient, Sampling
+from rbpp.mixtures.engines import Gradient, Sampling
 from rbpp.mixtures.gibbs import gibbs_movement
 from rbpp.mixtures.goodness_of_fit import goodness_check, goodness_of_fit
 from rbpp.mixtures.mixture import GaussianMixture
@@ -379,7 +380,7 @@ def _counted(rows: Tensor, sample_weights: Tensor | None) -> Tensor:
     """The rows that count."""
     if sample_weights is None:
         return rows
-    return rows[row_weights(rows, sample_weights, None) > 0]
+    return rows[row_weights(rows, sample_weights) > 0]
 
 
 _NAMES = {"unsettled_chains": "unsettled chains", "r_hat": "R-hat"}

@@ -22,7 +22,8 @@ from torch import Tensor
 from rbpp.mixtures.ascent import update
 from rbpp.mixtures.conjugate import MixturePrior
 from rbpp.mixtures.divergences import entropy
-from rbpp.mixtures.normal_wishart import Draws, draw, standardisation
+from rbpp.mixtures.normal_wishart import Draws
+from rbpp.mixtures.standardisation import standardisation
 from rbpp.mixtures.triangles import features
 from rbpp.randomness import generator, spawn
 
@@ -71,7 +72,7 @@ def gibbs_movement(
     Returns:
         The movement; None where the rows are too many for it.
     """
-    flat = Draws(*(value.flatten(0, 1).double() for value in draws))
+    flat = draws.map(lambda value: value.flatten(0, 1).double())
     components = flat.means.shape[-2]
     count = min(len(flat.weights), most_draws, _MOST_ELEMENTS // (len(rows) * components))
     if count < 2:
@@ -79,7 +80,7 @@ def gibbs_movement(
     chosen = torch.linspace(0, len(flat.weights) - 1, count).long().to(rows.device)
     units = standardisation(rows)
     standard = units.rows(rows)
-    start = units.draws(Draws(*(value[chosen] for value in flat)))
+    start = units.draws(flat.map(lambda value: value[chosen]))
     own = prior.standardised(units).parameters(components)
     columns = features(standard.mT)
     source = generator(spawn(seed, "gibbs"), rows.device)
@@ -91,7 +92,7 @@ def gibbs_movement(
         label = (uniform.to(cumulative) > cumulative).sum(-1).clamp_max(components - 1)
         held = torch.nn.functional.one_hot(label, components).to(columns)
         moments = held.mT @ columns.mT
-        moved = Draws(*(value.squeeze(0) for value in draw(update(own, moments), 1, source)))
+        moved = update(own, moments).draw(1, source).map(lambda value: value.squeeze(0))
     before, after = (_terms(one, standard, seed) for one in (start, moved))
     sd = after.std(-1).clamp_min(torch.finfo(after.dtype).eps)
     shift = (before.mean(-1) - after.mean(-1)) / sd

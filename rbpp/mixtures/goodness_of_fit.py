@@ -20,7 +20,6 @@ from torch import Tensor
 from rbpp import validate
 from rbpp.checks import Check
 from rbpp.mixtures.cavi import cavi, fitted_prior
-from rbpp.mixtures.conjugate import VariationalMixture
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.randomness import generator, spawn
 
@@ -88,17 +87,12 @@ def goodness_of_fit(
     if half < _LEAST_ROWS_PER_PARAMETER * parameters:
         return None
     values = values[: 2 * half]
-    prior = fitted_prior(values, components, concentration=concentration, generator=source)
+    prior = fitted_prior(values, components, source, concentration)
     whole = cavi(values, prior, components, restarts=_STARTS, generator=source).best()
     made = whole.expected().sample((replicates, 2 * half), generator=source)
     sets = torch.cat([values.unsqueeze(0), made])  # (1 + replicates, n, d)
     halves = sets.unflatten(1, (2, half))
-    start = VariationalMixture(
-        *(
-            value.expand(1, *halves.shape[:2], *value.shape).contiguous()
-            for value in whole.parameters
-        )
-    )
+    start = whole.map(lambda value: value.expand(1, *halves.shape[:2], *value.shape).contiguous())
     fits = cavi(
         halves,
         prior,

@@ -15,7 +15,7 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from rbpp.mixtures.conjugate import MixturePrior
-from rbpp.mixtures.normal_wishart import Parameters, wishart_factor
+from rbpp.mixtures.normal_wishart import Parameters
 from rbpp.mixtures.wishart import PrecisionNormal, WishartCholesky
 
 LATENTS = ("weights", "precision_cholesky", "mean")
@@ -82,7 +82,7 @@ def sample_globals(parameters: Parameters) -> tuple[Tensor, Tensor, Tensor]:
     with pyro.plate("components", len(parameters.concentration)):
         precision = pyro.sample(
             "precision_cholesky",
-            WishartCholesky(parameters.degrees_of_freedom, wishart_factor(parameters.scale)),
+            WishartCholesky(parameters.degrees_of_freedom, parameters.scale_tril),
         )
         factor = precision * parameters.mean_precision.sqrt()[..., None, None]
         mean = pyro.sample("mean", PrecisionNormal(parameters.mean, factor, validate_args=False))

@@ -2,53 +2,26 @@
 
     w ~ Dirichlet(α),   Λ_k ~ Wishart(ν_k, Ψ_k⁻¹),   μ_k | Λ_k ~ N(m_k, (κ_k Λ_k)⁻¹)
 
-Ψ is in units of a sum of squares: Ψ / (ν − d − 1) is the mean of the covariance Λ⁻¹. Draws,
-densities, expectations and divergence here are functions of `Parameters` with any leading
-dimensions; `conjugate` has what users hold.
+Ψ is in units of a sum of squares: Ψ / (ν − d − 1) is the mean of the covariance Λ⁻¹.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from pyro.distributions import MultivariateStudentT
 from torch import Tensor
-from torch.distributions import Dirichlet
+from torch.distributions import Categorical, Dirichlet, MixtureSameFamily
 
 from rbpp.internals import standard_gamma
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.mixtures.triangles import inverse_factor, short_sum
 from rbpp.mixtures.wishart import PrecisionNormal, WishartCholesky
-
-
-class Parameters(NamedTuple):
-    """Parameters of the conjugate family, of a prior or of a posterior.
-
-    Shapes: concentration α (…, K), mean m (…, K, d), mean_precision κ (…, K),
-    degrees_of_freedom ν (…, K), scale Ψ (…, K, d, d).
-    """
-
-    concentration: Tensor
-    mean: Tensor
-    mean_precision: Tensor
-    degrees_of_freedom: Tensor
-    scale: Tensor
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> Parameters:
-        """The same function applied to every parameter."""
-        return Parameters(*(function(value) for value in self))
-
-    def select(self, index: Tensor) -> Parameters:
-        """The members of the leading dimension at `index`."""
-        return Parameters(*(value[index] for value in self))
-
-    def affine(self, shift: Tensor, factor: Tensor) -> Parameters:
-        """The distribution after every row x has become factor · x + shift; both (…, 1, d)."""
-        outer = factor.unsqueeze(-1) * factor.unsqueeze(-2)
-        return self._replace(mean=self.mean * factor + shift, scale=self.scale * outer)
 
 
 class Draws(NamedTuple):
@@ -67,38 +40,117 @@ class Draws(NamedTuple):
             validate_args=False,
         )
 
-
-def draw(parameters: Parameters, count: int, generator: torch.Generator) -> Draws:
-    """Draws of the conjugate distribution, with leading dimensions (count, …)."""
-    concentration = parameters.concentration
-    gamma = standard_gamma(
-        concentration.expand(count, *concentration.shape).contiguous(), generator=generator
-    )
-    # A weight that underflows would have the log −∞, and the draw no density.
-    gamma = gamma.clamp_min(torch.finfo(gamma.dtype).tiny)
-    precision = WishartCholesky(
-        parameters.degrees_of_freedom, wishart_factor(parameters.scale), validate_args=False
-    ).draw((count,), generator)
-    means = PrecisionNormal(
-        parameters.mean,
-        precision * parameters.mean_precision.sqrt()[..., None, None],
-        validate_args=False,
-    ).draw((), generator)
-    return Draws(normalized(gamma), means, precision)
+    def map(self, function: Callable[[Tensor], Tensor]) -> Draws:
+        """The same function applied to each of the three."""
+        return Draws(*map(function, self))
 
 
-def log_prob(parameters: Parameters, draws: Draws) -> Tensor:
-    """Log density (nats) of draws under a conjugate distribution; leading dimensions broadcast."""
-    weights = Dirichlet(parameters.concentration, validate_args=False).log_prob(draws.weights)
-    precision = WishartCholesky(
-        parameters.degrees_of_freedom, wishart_factor(parameters.scale), validate_args=False
-    ).log_prob(draws.precision_cholesky)
-    means = PrecisionNormal(
-        parameters.mean,
-        draws.precision_cholesky * parameters.mean_precision.sqrt()[..., None, None],
-        validate_args=False,
-    ).log_prob(draws.means)
-    return weights + (precision + means).sum(-1)
+@dataclass(frozen=True)
+class Parameters:
+    """A distribution of the conjugate family, by its parameters: a prior or a posterior.
+
+    Shapes: concentration α (…, K), mean m (…, K, d), mean_precision κ (…, K),
+    degrees_of_freedom ν (…, K), scale Ψ (…, K, d, d).
+    """
+
+    concentration: Tensor
+    mean: Tensor
+    mean_precision: Tensor
+    degrees_of_freedom: Tensor
+    scale: Tensor
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """The five parameters in their order."""
+        yield self.concentration
+        yield self.mean
+        yield self.mean_precision
+        yield self.degrees_of_freedom
+        yield self.scale
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Leading dimensions."""
+        return self.mean_precision.shape[:-1]
+
+    @property
+    def components(self) -> int:
+        """Number of components K."""
+        return self.mean.shape[-2]
+
+    @property
+    def dimension(self) -> int:
+        """Dimension d of a row."""
+        return self.mean.shape[-1]
+
+    @property
+    def scale_tril(self) -> Tensor:
+        """Lower C with C Cᵀ = Ψ⁻¹, as `WishartCholesky` takes it: (…, K, d, d)."""
+        factor, failed = inverse_factor(self.scale)
+        if bool(failed.any()):
+            raise torch.linalg.LinAlgError("Expected a positive definite scale; got another")
+        return factor
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Parameters:
+        """The same function applied to every parameter."""
+        return Parameters(*map(function, self))
+
+    def select(self, index: Any) -> Parameters:
+        """The members of the batch at `index` (anything that indexes the leading dimensions)."""
+        return self.map(lambda value: value[index])
+
+    def affine(self, shift: Tensor, factor: Tensor) -> Parameters:
+        """The distribution after every row x has become factor · x + shift; both (…, 1, d)."""
+        outer = factor.unsqueeze(-1) * factor.unsqueeze(-2)
+        return replace(self, mean=self.mean * factor + shift, scale=self.scale * outer)
+
+    def rotated(self, axes: Tensor) -> Parameters:
+        """The distribution after every row x has become A x; A (…, d, d)."""
+        own = axes.unsqueeze(-3)
+        scale = own @ self.scale @ own.mT
+        mean = (own @ self.mean.unsqueeze(-1)).squeeze(-1)
+        return replace(self, mean=mean, scale=(scale + scale.mT) / 2)
+
+    def draw(self, count: int, generator: torch.Generator) -> Draws:
+        """Independent draws, with leading dimensions (count, …)."""
+        shape = self.concentration.expand(count, *self.concentration.shape).contiguous()
+        # A weight that underflows would have the log −∞, and the draw no density.
+        gamma = standard_gamma(shape, generator).clamp_min(torch.finfo(shape.dtype).tiny)
+        precision = self._precisions().draw((count,), generator)
+        return Draws(normalized(gamma), self._means(precision).draw((), generator), precision)
+
+    def log_prob(self, draws: Draws) -> Tensor:
+        """Log density (nats) of labelled draws, not up to component order; batches broadcast."""
+        weights = Dirichlet(self.concentration, validate_args=False).log_prob(draws.weights)
+        precision = self._precisions().log_prob(draws.precision_cholesky)
+        means = self._means(draws.precision_cholesky).log_prob(draws.means)
+        return weights + (precision + means).sum(-1)
+
+    def expected(self) -> GaussianMixture:
+        """The plug-in mixture at expected weights, means and precisions."""
+        return GaussianMixture(
+            normalized(self.concentration),
+            self.mean,
+            precision_cholesky=self.scale_tril * self.degrees_of_freedom.sqrt()[..., None, None],
+            validate_args=False,
+        )
+
+    def predictive(self) -> MixtureSameFamily:
+        """Predictive distribution of a row, a mixture of Student's t in closed form."""
+        freedom = self.degrees_of_freedom - self.dimension + 1
+        factor = (self.mean_precision + 1) / (self.mean_precision * freedom)
+        scale = torch.linalg.cholesky(self.scale * factor[..., None, None])
+        return MixtureSameFamily(
+            Categorical(normalized(self.concentration)),
+            MultivariateStudentT(freedom, self.mean, scale, validate_args=False),
+            validate_args=False,
+        )
+
+    def _precisions(self) -> WishartCholesky:
+        return WishartCholesky(self.degrees_of_freedom, self.scale_tril, validate_args=False)
+
+    def _means(self, precision: Tensor) -> PrecisionNormal:
+        factor = precision * self.mean_precision.sqrt()[..., None, None]
+        return PrecisionNormal(self.mean, factor, validate_args=False)
 
 
 class Expectations(NamedTuple):
@@ -192,14 +244,6 @@ def _log_multigamma(freedom: Tensor, dimension: int) -> Tensor:
     )
 
 
-def wishart_factor(scale: Tensor) -> Tensor:
-    """Lower C with C Cᵀ = Ψ⁻¹."""
-    factor, failed = inverse_factor(scale)
-    if bool(failed.any()):
-        raise torch.linalg.LinAlgError("Expected a positive definite scale; got another")
-    return factor
-
-
 def _inverse(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Inverse and log determinant of positive definite matrices; of others nan."""
     dimension = matrix.shape[-1]
@@ -223,134 +267,3 @@ def _inner(left: Tensor, right: Tensor) -> Tensor:
 def normalized(values: Tensor) -> Tensor:
     """Values divided by their sum over the last dimension."""
     return values / values.sum(-1, keepdim=True)
-
-
-class Standardisation(NamedTuple):
-    """The map x ↦ A (x − centre) / spread; centre, spread (…, d), A (…, d, d) in float64.
-
-    Products of coordinates cancel far from the origin, and gradients want comparable units: every
-    engine works on standardised rows. The conjugate family is closed under such maps. Without
-    `axes` A is the identity; `whitened` sets it.
-    """
-
-    centre: Tensor
-    spread: Tensor
-    axes: Tensor | None = None
-
-    def rows(self, rows: Tensor) -> Tensor:
-        """Standardised rows (…, n, d), in float64."""
-        found = (rows - self.centre.unsqueeze(-2)) / self.spread.unsqueeze(-2)
-        return found if self.axes is None else found @ self.axes.mT
-
-    def parameters(self, parameters: Parameters) -> Parameters:
-        """The distribution of the standardised mixture."""
-        factor = self.spread.reciprocal().unsqueeze(-2)
-        found = parameters.affine(-self.centre.unsqueeze(-2) * factor, factor)
-        return found if self.axes is None else _rotated(found, self.axes)
-
-    def parameters_back(self, parameters: Parameters) -> Parameters:
-        """Inverse of `parameters`."""
-        if self.axes is not None:
-            parameters = _rotated(parameters, torch.linalg.inv(self.axes))
-        return parameters.affine(self.centre.unsqueeze(-2), self.spread.unsqueeze(-2))
-
-    def log_det(self) -> Tensor:
-        """Log of the factor (…) by which the inverse map stretches volume."""
-        found = self.spread.log().sum(-1)
-        return found if self.axes is None else found - torch.linalg.slogdet(self.axes)[1]
-
-    def draws(self, draws: Draws) -> Draws:
-        """Draws of mixtures of rows as mixtures of standardised rows, without `axes`."""
-        return Draws(
-            draws.weights,
-            (draws.means - self.centre) / self.spread,
-            draws.precision_cholesky * self.spread.unsqueeze(-1),
-        )
-
-    def draws_back(self, draws: Draws) -> Draws:
-        """Draws of standardised mixtures (…, K, d) as mixtures of the rows themselves."""
-        return Draws(
-            draws.weights,
-            draws.means * self.spread + self.centre,
-            draws.precision_cholesky / self.spread.unsqueeze(-1),
-        )
-
-    def log_jacobian(self, components: int) -> Tensor:
-        """What `draws_back` takes from the log density of a draw: log |∂ draws_back / ∂ draws|."""
-        index = torch.arange(self.spread.shape[-1], device=self.spread.device)
-        # A mean has one entry per coordinate, row i of the factor has i + 1, which shrink.
-        return -components * (index * self.spread.log()).sum(-1)
-
-    def select(self, index: Tensor) -> Standardisation:
-        """The members of the leading dimension at `index`."""
-        axes = None if self.axes is None else self.axes[index]
-        return Standardisation(self.centre[index], self.spread[index], axes)
-
-    def to(self, device: torch.device | str) -> Standardisation:
-        """The same map on a device."""
-        axes = None if self.axes is None else self.axes.to(device)
-        return Standardisation(self.centre.to(device), self.spread.to(device), axes)
-
-    def whitened(self, rows: Tensor, weights: Tensor | None = None) -> Standardisation:
-        """This map, with A the inverse Cholesky factor of the correlations where these are thin.
-
-        In a direction a thousandth of the others' width, products of coordinates cancel.
-
-        Args:
-            rows: as for `standardisation`.
-            weights: of the rows.
-        """
-        dimension = rows.shape[-1]
-        if dimension == 1:
-            return self
-        standard = self.rows(rows)
-        share = torch.full_like(standard[..., 0], 1 / rows.shape[-2])
-        if weights is not None:
-            share = weights.double() / weights.sum(-1, keepdim=True, dtype=torch.float64)
-            standard = torch.where(share.unsqueeze(-1) > 0, standard, 0.0)
-        correlation = (standard * share.unsqueeze(-1)).mT @ standard
-        smallest = torch.linalg.eigvalsh(correlation)[..., 0]
-        # Where no direction is left at all, fewer rows than dimensions, there is none to widen.
-        thin = (smallest < _THIN) & (smallest > _FLAT)
-        if not bool(thin.any()):
-            return self
-        identity = torch.eye(dimension).to(correlation).expand_as(correlation)
-        matrix = torch.where(thin[..., None, None], correlation, identity)
-        factor = torch.linalg.cholesky(matrix)
-        return self._replace(axes=torch.linalg.solve_triangular(factor, identity, upper=False))
-
-
-# Smallest eigenvalues of correlations: of rows with a thin direction, and of one that is rounding.
-_THIN, _FLAT = 1e-5, 1e-14
-
-
-def _rotated(parameters: Parameters, axes: Tensor) -> Parameters:
-    """The distribution after every row x has become A x; A (…, d, d)."""
-    own = axes.unsqueeze(-3)
-    scale = own @ parameters.scale @ own.mT
-    return parameters._replace(
-        mean=(own @ parameters.mean.unsqueeze(-1)).squeeze(-1), scale=(scale + scale.mT) / 2
-    )
-
-
-def standardisation(rows: Tensor, weights: Tensor | None = None) -> Standardisation:
-    """Mean and standard deviation of every coordinate of rows (…, n, d) with weights (…, n).
-
-    A coordinate that does not vary keeps its unit. Rows of weight zero may hold anything.
-    """
-    if weights is None:
-        origin = rows[..., :1, :]
-        centred = rows - origin
-        mean = centred.mean(-2, keepdim=True, dtype=torch.float64)
-        variance = (centred - mean).square().mean(-2, keepdim=True)
-    else:
-        weight = weights.unsqueeze(-1).double()
-        share = weight / weight.sum(-2, keepdim=True)
-        first = weight.argmax(-2, keepdim=True)
-        origin = rows.gather(-2, first.expand(*rows.shape[:-2], 1, rows.shape[-1]))
-        centred = torch.where(weight > 0, rows - origin, 0.0)
-        mean = (centred * share).sum(-2, keepdim=True)
-        variance = ((centred - mean).square() * share).sum(-2, keepdim=True)
-    spread = variance.sqrt()
-    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
-    return Standardisation((mean + origin).squeeze(-2), spread.squeeze(-2))

@@ -17,12 +17,13 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from rbpp import validate
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi, fitted_prior
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, row_weights
-from rbpp.mixtures.engines import Ascent, Drawn, Gradient, Sampling, draw_by_pyro
+from rbpp.mixtures.engines import Drawn, Gradient, Sampling, draw_by_pyro
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.mixtures.mixture_model import MixtureData
-from rbpp.mixtures.normal_wishart import Draws, log_prob
+from rbpp.mixtures.normal_wishart import Draws
 from rbpp.mixtures.psis import pareto_smooth
 from rbpp.randomness import generator, spawn
 
@@ -100,7 +101,7 @@ class MixturePosterior:
         chain = torch.arange(chains, device=chosen.device).unsqueeze(-1)
         return replace(
             self,
-            draws=Draws(*(value[chain, chosen] for value in self.draws)),
+            draws=self.draws.map(lambda value: value[chain, chosen]),
             log_prob=self.log_prob[chain, chosen],
             log_q=None,
             variational=None,
@@ -116,7 +117,7 @@ class MixturePosterior:
         """
         if reference is None:
             best = int(self.log_prob.nan_to_num(nan=-torch.inf).flatten().argmax())
-            reference = Draws(*(value.flatten(0, 1)[best] for value in self.draws))
+            reference = self.draws.map(lambda value: value.flatten(0, 1)[best])
         return replace(self, draws=relabelled(self.draws, reference), variational=None)
 
     def log_likelihood(self, rows: Tensor) -> Tensor:
@@ -188,11 +189,10 @@ def mixture_posterior(
         prior = fitted_prior(
             data,
             components,
-            concentration=concentration,
-            sample_weights=sample_weights,
-            starts=ascent.starts,
-            chunk_rows=ascent.chunk_rows,
-            generator=generator(spawn(seed, "prior"), data.device),
+            generator(spawn(seed, "prior"), data.device),
+            concentration,
+            sample_weights,
+            ascent,
         )
     fits = cavi(
         data,
@@ -209,7 +209,7 @@ def mixture_posterior(
     fits = fits.double()
     weights = None
     if sample_weights is not None:
-        weights = row_weights(data, sample_weights, None).double()
+        weights = row_weights(data, sample_weights).double()
         data, weights = data[weights > 0], weights[weights > 0]
     observed = MixtureData(data.double(), weights)
     if how is None:
@@ -220,7 +220,7 @@ def mixture_posterior(
     elbo = pareto_k = joint.new_full((chains,), torch.nan, device="cpu")
     if drawn.log_q is not None:
         ratio = (joint - drawn.log_q).cpu()
-        elbo = fits.elbo.cpu() if how is None and fits.elbo is not None else ratio.mean(-1)
+        elbo = fits.elbo.cpu() if how is None else ratio.mean(-1)
         pareto_k = pareto_smooth(ratio)[1]
     return MixturePosterior(
         draws=drawn.draws,
@@ -239,7 +239,7 @@ def mixture_posterior(
 def draws_of(fits: VariationalMixture, count: int, seed: int) -> Drawn:
     """Draws (chain, count, …) of a variational posterior (chain,), and their log density."""
     found = fits.draw(count, generator(seed, fits.mean.device))
-    draws = Draws(*(value.movedim(0, 1) for value in found))
+    draws = found.map(lambda value: value.movedim(0, 1))
     return Drawn(draws, fits.log_prob(found).mT, fits.converged)
 
 
@@ -290,7 +290,7 @@ def _settings(
 def _log_joint(draws: Draws, prior: MixturePrior, observed: MixtureData) -> Tensor:
     """Log prior of the draw plus the weighted log likelihood of the rows, (chain, draw)."""
     mixture, components = draws.mixture(), draws.means.shape[-2]
-    total = log_prob(prior.parameters(components).map(Tensor.double), draws)
+    total = prior.parameters(components).map(Tensor.double).log_prob(draws)
     step = max(1, _DRAWS_PER_BLOCK // total.numel())
     for start in range(0, len(observed.rows), step):
         part = slice(start, start + step)

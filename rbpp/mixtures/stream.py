@@ -13,8 +13,8 @@ Hoffman, Blei, Wang and Paisley, Stochastic variational inference, JMLR 14 (2013
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import partial, reduce
 from itertools import count
 from operator import add
@@ -26,17 +26,16 @@ from torch import Tensor
 from rbpp import validate
 from rbpp.compute import Compute
 from rbpp.data.moments import StreamSummary, summarise
-from rbpp.data.stream import Chunk, Part, Stream
-from rbpp.mixtures.ascent import ascend, update
+from rbpp.data.stream import Part, Stream
+from rbpp.mixtures.ascent import Ascent, ascend, update
 from rbpp.mixtures.cavi import cavi, fitted_prior
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_prior
-from rbpp.mixtures.normal_wishart import Parameters, Standardisation, expectations
+from rbpp.mixtures.normal_wishart import Parameters, expectations
 from rbpp.mixtures.posterior import MixturePosterior, draws_of
+from rbpp.mixtures.standardisation import Standardisation
 from rbpp.mixtures.sufficient import Rows, Statistics, natural_parameters, statistics
-from rbpp.progress import progress
-from rbpp.randomness import generator as new_generator
-from rbpp.randomness import spawn
-from rbpp.threads import Map, block_threads
+from rbpp.randomness import generator, spawn
+from rbpp.threads import block_threads
 
 # Step sizes (t + delay)^−forgetting of the stochastic passes: the first steps move far, the last
 # average. Any forgetting in (0.5, 1] converges; 0.7 is usual.
@@ -97,20 +96,13 @@ def stream_posterior(
     (torch.Size([4, 100]), 100)
     """
     validate.count("draws", draws)
+    validate.count("chains", chains)
     passes, compute = passes or Passes(), compute or Compute()
     summary = _summary(stream, passes.sample_rows, compute)
-    prior = _fitted_prior(summary, components, concentration, passes.starts, compute.seed)
-    fit = fit_stream(
-        stream,
-        components,
-        summary=summary,
-        prior=prior,
-        chains=chains,
-        passes=passes,
-        compute=compute,
-    ).double()
+    source = compute.generator("prior")
+    prior = _fitted_prior(summary, components, concentration, passes.starts, source)
+    fit = _StreamAscent(stream, summary, prior, components, passes, compute).fit(chains).double()
     drawn = draws_of(fit, draws, spawn(compute.seed, "draws"))
-    assert fit.elbo is not None
     assert drawn.log_q is not None
     posterior = MixturePosterior(
         draws=drawn.draws,
@@ -131,13 +123,11 @@ def fit_stream(
     stream: Stream,
     components: int,
     *,
-    summary: StreamSummary | None = None,
-    prior: MixturePrior | None = None,
     chains: int = 1,
     passes: Passes | None = None,
     compute: Compute | None = None,
 ) -> VariationalMixture:
-    """Variational posterior of a Gaussian mixture from a stream of rows.
+    """Variational posterior of a Gaussian mixture from a stream, under its `stream_prior`.
 
     Reads the stream once for its moments and a sample, fits the sample by `cavi` for a start, then
     makes the stochastic and the exact passes.
@@ -145,8 +135,6 @@ def fit_stream(
     Args:
         stream: parts of the rows, the same in every pass.
         components: K.
-        summary: of the stream, where it is known.
-        prior: by default the `default_prior` of the whole stream.
         chains: independent fits.
         passes: readings of the rows.
         compute: parts are worked on by its workers, on its device. Its checkpoint keeps what every
@@ -161,82 +149,137 @@ def fit_stream(
     """
     validate.count("chains", chains)
     passes, compute = passes or Passes(), compute or Compute()
-    if summary is None:
-        summary = _summary(stream, passes.sample_rows, compute)
-    if prior is None:
-        prior = stream_prior(summary, components)
-    parameters = _starts(summary, prior, components, chains, passes.starts, compute)
-    part_device = torch.device(compute.device)
-    # Other machines have devices of their own: parameters are then updated on the CPU.
-    device = part_device if compute.workers is map else torch.device("cpu")
-    spread = summary.covariance.diagonal().sqrt()
-    units = Standardisation(summary.mean, torch.where(spread > 0, spread, 1.0))
-    inside = units.parameters(prior.parameters(components).map(Tensor.double))
-    inside = inside.map(lambda value: value.expand(chains, *value.shape).to(device))
-    parameters = units.parameters(parameters).map(lambda value: value.to(device))
-    members = torch.zeros(chains, dtype=torch.long, device=device)
-    dtype = passes.dtype or (torch.float32 if part_device.type == "cuda" else None)
-    work = partial(part_statistics, units=units, device=part_device, dtype=dtype)
-    workers, checkpoint, quiet = compute.workers, compute.checkpoint, not compute.progress
+    summary = _summary(stream, passes.sample_rows, compute)
+    prior = stream_prior(summary, components)
+    return _StreamAscent(stream, summary, prior, components, passes, compute).fit(chains)
 
-    def gather(parts: Stream, natural: Tensor, which: Tensor, label: str = "") -> Statistics:
-        found = workers(partial(work, natural=natural, members=which), parts)
-        return reduce(add, progress(found, len(parts), label, quiet or not label))
 
-    size = -(-len(stream) // passes.steps)
-    windows = [stream[first : first + size] for first in range(0, len(stream), size)]
-    made: dict[str, np.ndarray] = {}
-    for number in range(1, passes.stochastic + 1):
-        step = partial(
-            _stochastic_pass,
-            windows,
-            gather,
-            inside,
-            parameters,
-            made,
-            members,
-            summary.weight,
-            compute,
-        )
-        made = checkpoint.once(f"stochastic-{number:03}", step)
-        parameters = update(inside, torch.from_numpy(made["moments"]).to(device))
-    fit = VariationalMixture(**parameters._asdict(), elbo=members * torch.nan)
-    if passes.exact > 0:
-        number_of = count(1)
+class _StreamAscent:
+    """The ascent of some chains on one stream, in units of its rows' spread."""
 
-        def whole(natural: Tensor, which: Tensor) -> Statistics:
-            arrays = checkpoint.once(
-                f"exact-{next(number_of):03}",
-                lambda: gather(stream, natural, which, "exact pass").arrays(),
+    def __init__(
+        self,
+        stream: Stream,
+        summary: StreamSummary,
+        prior: MixturePrior,
+        components: int,
+        passes: Passes,
+        compute: Compute,
+    ) -> None:
+        self.stream, self.summary, self.passes, self.compute = stream, summary, passes, compute
+        self.prior, self.components = prior, components
+        self.part_device = torch.device(compute.device)
+        # Other machines have devices of their own: parameters are then updated on the CPU.
+        self.device = self.part_device if compute.workers is map else torch.device("cpu")
+        self.dtype = passes.dtype or (torch.float32 if self.part_device.type == "cuda" else None)
+        spread = summary.covariance.diagonal().sqrt()
+        self.units = Standardisation(summary.mean, torch.where(spread > 0, spread, 1.0))
+        inside = self.units.parameters(prior.parameters(components).map(Tensor.double))
+        self.inside = inside.map(lambda value: value.to(self.device))
+
+    def fit(self, chains: int) -> VariationalMixture:
+        """All passes, from the best fits to the sample."""
+        prior = self.inside.map(lambda value: value.expand(chains, *value.shape))
+        parameters = self.units.parameters(self._starts(chains)).map(lambda v: v.to(self.device))
+        members = torch.zeros(chains, dtype=torch.long, device=self.device)
+        made: dict[str, np.ndarray] = {}
+        for number in range(1, self.passes.stochastic + 1):
+            step = partial(self._stochastic_pass, prior, parameters, members, made)
+            made = self.compute.checkpoint.once(f"stochastic-{number:03}", step)
+            parameters = update(prior, torch.from_numpy(made["moments"]).to(self.device))
+        fit = VariationalMixture(**vars(parameters), elbo=members * torch.nan)
+        if self.passes.exact > 0:
+            fit = ascend(
+                self._exact_pass(),
+                members,
+                prior,
+                parameters,
+                tolerance=self.passes.tolerance,
+                max_iterations=self.passes.exact,
+                rounding=torch.finfo(self.dtype or self.summary.sample.dtype).eps,
             )
-            return Statistics.from_arrays(arrays).to(device)
+        units = self.units.map(lambda value: value.to(self.device))
+        back = units.parameters_back(fit).map(lambda value: value.to(self.summary.sample.dtype))
+        elbo = fit.elbo - self.summary.weight * units.spread.log().sum()
+        return replace(fit, **vars(back), elbo=elbo)
 
-        fit = ascend(
-            whole,
+    def _starts(self, chains: int) -> Parameters:
+        """Where the chains begin: the best of several fits to the sample, each."""
+        compute, names = self.compute, [field.name for field in fields(Parameters)]
+        given = self.summary, self.prior, self.components, self.passes.starts, compute.seed
+        work = partial(_start, *given)
+
+        def all_chains() -> dict[str, np.ndarray]:
+            found = list(compute.workers(work, range(chains)))
+            joined = (torch.cat(values).numpy() for values in zip(*found, strict=True))
+            return dict(zip(names, joined, strict=True))
+
+        arrays = compute.checkpoint.once("starts", all_chains)
+        return Parameters(*(torch.from_numpy(arrays[name]) for name in names))
+
+    def _gather(
+        self, parts: Stream, natural: Tensor, members: Tensor, label: str = ""
+    ) -> Statistics:
+        """Statistics of parts of the stream, by the workers."""
+        work = partial(
+            part_statistics,
+            self.units,
+            natural,
             members,
-            inside,
-            parameters,
-            tolerance=passes.tolerance,
-            max_iterations=passes.exact,
-            rounding=torch.finfo(dtype or summary.sample.dtype).eps,
+            device=self.part_device,
+            dtype=self.dtype,
         )
-    units = units.to(device)
-    back = units.parameters_back(fit.parameters).map(lambda value: value.to(summary.sample.dtype))
-    assert fit.elbo is not None
-    return VariationalMixture(
-        **back._asdict(),
-        elbo=fit.elbo - summary.weight * units.spread.log().sum(),
-        converged=fit.converged,
-        iterations=fit.iterations,
-    )
+        found = self.compute.workers(work, parts)
+        if label:
+            found = self.compute.shown(found, len(parts), label)
+        return reduce(add, found)
+
+    def _exact_pass(self) -> Callable[[Tensor, Tensor], Statistics]:
+        """Reads the whole stream at every call, and keeps what it found."""
+        number = count(1)
+
+        def gather(natural: Tensor, members: Tensor) -> Statistics:
+            arrays = self.compute.checkpoint.once(
+                f"exact-{next(number):03}",
+                lambda: self._gather(self.stream, natural, members, "exact pass").arrays(),
+            )
+            return Statistics.from_arrays(arrays).to(self.device)
+
+        return gather
+
+    def _stochastic_pass(
+        self,
+        prior: Parameters,
+        parameters: Parameters,
+        members: Tensor,
+        before: Mapping[str, np.ndarray],
+    ) -> dict[str, np.ndarray]:
+        """Natural-gradient steps, one a window; `before` is what the last such pass returned."""
+        moments = torch.from_numpy(before["moments"]).to(self.device) if before else None
+        step = int(before["step"]) if before else 0
+        size = -(-len(self.stream) // self.passes.steps)
+        starts = range(0, len(self.stream), size)
+        for first in self.compute.shown(starts, len(starts), "stochastic pass"):
+            natural = natural_parameters(parameters, expectations(parameters))
+            found = self._gather(self.stream[first : first + size], natural, members)
+            if not bool((found.weight > 0).all()):
+                continue
+            # Statistics of as many rows as the stream has, were all like this window.
+            image = found.moments * (self.summary.weight / found.weight)[:, None, None]
+            rate = (step + 1 + _DELAY) ** -_FORGETTING
+            moments = image if moments is None else moments.lerp(image, rate)
+            parameters = update(prior, moments)
+            step += 1
+        assert moments is not None  # the stream has weight
+        return {"moments": moments.cpu().numpy(), "step": np.asarray(step)}
 
 
 def part_statistics(
-    part: Part,
-    *,
     units: Standardisation,
     natural: Tensor,
     members: Tensor,
+    part: Part,
+    *,
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> Statistics:
@@ -246,47 +289,30 @@ def part_statistics(
     is where `natural` is.
     """
     device = device or natural.device
-    units = units.to(device)
+    units = units.map(lambda value: value.to(device))
     inside, which = natural.to(device), members.to(device)
+    none = inside.new_zeros(len(inside), dtype=torch.float64)
+    total = Statistics(torch.zeros_like(inside, dtype=torch.float64), none, none)
     with block_threads(device) as mapper:
-        found = (
-            chunk_statistics(chunk, units, inside, which, device, dtype, mapper)
-            for chunk in part()
-            if len(chunk.rows)
-        )
-        none = Statistics(
-            torch.zeros_like(inside, dtype=torch.float64),
-            inside.new_zeros(len(inside), dtype=torch.float64),
-            inside.new_zeros(len(inside), dtype=torch.float64),
-        )
-        return reduce(add, found, none).to(natural.device)
-
-
-def chunk_statistics(
-    chunk: Chunk,
-    units: Standardisation,
-    natural: Tensor,
-    members: Tensor,
-    device: torch.device,
-    dtype: torch.dtype | None,
-    mapper: Map = map,
-) -> Statistics:
-    """Those of one chunk. Its rows are copied to the device once, here."""
-    dtype = dtype or chunk.rows.dtype
-    given = chunk.rows.to(device)
-    columns = units.rows(given).to(dtype).mT.unsqueeze(0).contiguous()
-    weights = None if chunk.weights is None else chunk.weights.to(columns).unsqueeze(0)
-    rows = Rows(columns, weights, store=False)
-    return statistics(rows, natural, members, mapper=mapper)
+        for chunk in part():
+            if not len(chunk.rows):
+                continue
+            given = chunk.rows.to(device)  # once, here
+            columns = units.rows(given).to(dtype or given.dtype).mT.unsqueeze(0).contiguous()
+            weights = None if chunk.weights is None else chunk.weights.to(columns).unsqueeze(0)
+            rows = Rows(columns, weights, store=False)
+            total = total + statistics(rows, inside, which, mapper=mapper)
+    return total.to(natural.device)
 
 
 def _summary(stream: Stream, sample_rows: int, compute: Compute) -> StreamSummary:
     """`summarise`, once per checkpoint."""
-    seed = spawn(compute.seed, "sample")
 
     def work() -> dict[str, np.ndarray]:
-        found = summarise(stream, sample_rows=sample_rows, seed=seed, mapper=compute.workers)
-        return found.arrays()
+        seed = spawn(compute.seed, "sample")
+        return summarise(
+            stream, sample_rows=sample_rows, seed=seed, mapper=compute.workers
+        ).arrays()
 
     return StreamSummary.from_arrays(compute.checkpoint.once("summary", work))
 
@@ -297,61 +323,23 @@ def stream_prior(
     """`default_prior` of a whole stream: from rows that have its mean and covariance."""
     values, vectors = torch.linalg.eigh(summary.covariance)
     axes = (vectors * values.clamp_min(0).mul(len(values)).sqrt()).mT
-    return default_prior(
-        torch.cat([summary.mean + axes, summary.mean - axes]),
-        components,
-        concentration=concentration,
-    )
+    rows = torch.cat([summary.mean + axes, summary.mean - axes])
+    return default_prior(rows, components, concentration)
 
 
-def _stochastic_pass(
-    windows: Sequence[Stream],
-    gather: Callable[[Stream, Tensor, Tensor], Statistics],
-    prior: Parameters,
-    parameters: Parameters,
-    before: Mapping[str, np.ndarray],
-    members: Tensor,
-    weight: float,
-    compute: Compute,
-) -> dict[str, np.ndarray]:
-    """Natural-gradient steps, one a window; `before` is what the last such pass returned."""
-    moments = torch.from_numpy(before["moments"]).to(members.device) if before else None
-    step = int(before["step"]) if before else 0
-    for window in progress(windows, len(windows), "stochastic pass", not compute.progress):
-        natural = natural_parameters(parameters, expectations(parameters))
-        found = gather(window, natural, members)
-        if not bool((found.weight > 0).all()):
-            continue
-        # Statistics of as many rows as the stream has, were all like this window.
-        image = found.moments * (weight / found.weight)[:, None, None]
-        rate = (step + 1 + _DELAY) ** -_FORGETTING
-        moments = image if moments is None else moments.lerp(image, rate)
-        parameters = update(prior, moments)
-        step += 1
-    assert moments is not None  # the stream has weight
-    return {"moments": moments.cpu().numpy(), "step": np.asarray(step)}
-
-
-def _starts(
+def _fitted_prior(
     summary: StreamSummary,
-    prior: MixturePrior,
     components: int,
-    chains: int,
+    concentration: float,
     starts: int,
-    compute: Compute,
-) -> Parameters:
-    """Where the chains begin: the best of several fits to the sample, each."""
-    work = partial(_start, summary, prior, components, starts, compute.seed)
-
-    def all_chains() -> dict[str, np.ndarray]:
-        found = list(compute.workers(work, range(chains)))
-        return {
-            name: torch.cat([getattr(part, name) for part in found]).numpy()
-            for name in Parameters._fields
-        }
-
-    arrays = compute.checkpoint.once("starts", all_chains)
-    return Parameters(**{name: torch.from_numpy(arrays[name]) for name in Parameters._fields})
+    source: torch.Generator,
+) -> MixturePrior:
+    """The default prior of all rows, its scale multiplied by what fits the sample."""
+    sample = summary.sample.double()
+    fitted = fitted_prior(sample, components, source, concentration, ascent=Ascent(starts=starts))
+    factor: Tensor = fitted.scale[0, 0] / default_prior(sample, components).scale[0, 0]
+    whole = stream_prior(summary, components, concentration)
+    return replace(whole, scale=whole.scale * factor)
 
 
 def _start(
@@ -367,23 +355,6 @@ def _start(
         prior.to(summary.sample),
         components,
         restarts=starts,
-        generator=new_generator(spawn(seed, "start", chain)),
-    ).best_of(starts)
-    return fit.parameters.map(Tensor.double)
-
-
-def _fitted_prior(
-    summary: StreamSummary, components: int, concentration: float, starts: int, seed: int
-) -> MixturePrior:
-    """The default prior of all rows, its scale multiplied by what fits the sample."""
-    sample = summary.sample.double()
-    fitted = fitted_prior(
-        sample,
-        components,
-        concentration=concentration,
-        starts=starts,
-        generator=new_generator(spawn(seed, "prior")),
+        generator=generator(spawn(seed, "start", chain)),
     )
-    factor: Tensor = fitted.scale[0, 0] / default_prior(sample, components).scale[0, 0]
-    whole = stream_prior(summary, components, concentration)
-    return replace(whole, scale=whole.scale * factor)
+    return fit.best_of(starts).map(Tensor.double)

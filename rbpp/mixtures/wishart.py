@@ -152,7 +152,7 @@ class WishartCholesky(TorchDistribution):
         dimension = self.event_shape[0]
         index = torch.arange(dimension, dtype=self.scale_tril.dtype, device=self.scale_tril.device)
         half = ((self.degrees_of_freedom.unsqueeze(-1) - index) / 2).expand(*shape, dimension)
-        diagonal = (2 * standard_gamma(half, generator=generator)).sqrt()
+        diagonal = (2 * standard_gamma(half, generator)).sqrt()
         # Underflow of a gamma draw with a tiny shape would make the factor singular.
         diagonal = diagonal.clamp_min(torch.finfo(diagonal.dtype).tiny ** 0.5)
         noise = normals((*shape, dimension, dimension), generator, self.scale_tril)

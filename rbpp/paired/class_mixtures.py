@@ -94,9 +94,9 @@ def _of_size(
     data = values.expand(*masks.shape, values.shape[-1])
     fits = cavi(
         data,
-        default_prior(data, components, mask=masks),
+        default_prior(data, components, sample_weights=masks),
         components,
-        mask=masks,
+        sample_weights=masks,
         restarts=_STARTS,
         tolerance=_TOLERANCE,
         max_iterations=_MAX_ITERATIONS,

@@ -21,6 +21,7 @@ from torch import Tensor
 from rbpp.mixtures.cavi import cavi, likeliest_mean_precision
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_prior
 from rbpp.mixtures.mixture import GaussianMixture
+from rbpp.mixtures.normal_wishart import Parameters
 from rbpp.randomness import generator, spawn
 
 # Sizes tried: steps of a third to a half, so that a split has little to move.
@@ -99,7 +100,7 @@ def growing_mixtures(
     places = _places(fold)
     dimension = rows.shape[-1]
     fit: VariationalMixture | None = None
-    prior = default_prior(data, 1, mask=masks)
+    prior = default_prior(data, 1, sample_weights=masks)
     prior = replace(prior, scale=_PRIOR_SCALE * prior.scale)
     found: list[PairDensity] = []
     best, idle, best_single = -torch.inf, 0, -torch.inf
@@ -116,7 +117,7 @@ def growing_mixtures(
             data,
             prior,
             components,
-            mask=masks,
+            sample_weights=masks,
             tolerance=_TOLERANCE,
             max_iterations=_MAX_ITERATIONS if dimension <= _MANY_DIMENSIONS else _FEW_ITERATIONS,
             initial=None if fit is None else split(fit, components),
@@ -161,7 +162,7 @@ def stacked(found: list[PairDensity]) -> PairDensity:
     )
 
 
-def expected_scale(fit: VariationalMixture, prior: MixturePrior, components: int) -> Tensor:
+def expected_scale(fit: Parameters, prior: MixturePrior, components: int) -> Tensor:
     """Ψ (fits, d, d) for a larger mixture from the components there are: empirical Bayes.
 
     Given E[Σ_k⁻¹] of every component, ν (mean_k E[Σ_k⁻¹])⁻¹ is the likeliest Ψ; cutting components
@@ -175,7 +176,7 @@ def expected_scale(fit: VariationalMixture, prior: MixturePrior, components: int
     return shrinkage * prior.degrees_of_freedom[..., None, None] * covariance
 
 
-def split(fit: VariationalMixture, components: int) -> VariationalMixture:
+def split(fit: Parameters, components: int) -> Parameters:
     """A start for more components: the heaviest ones cut in two across their longest axis."""
     weight = fit.concentration
     chosen = weight.argsort(-1, descending=True)[..., : components - fit.components]
@@ -199,7 +200,7 @@ def split(fit: VariationalMixture, components: int) -> VariationalMixture:
         index = index.expand(*chosen.shape, *copied.shape[copied.dim() - own :])
         return torch.cat([value, copied.gather(-1 - own, index)], -1 - own)
 
-    return VariationalMixture(
+    return Parameters(
         with_copies(concentration, concentration, 0),
         with_copies(fit.mean + shift, fit.mean - shift, 1),
         with_copies(mean_precision, mean_precision, 0),
@@ -217,7 +218,7 @@ def _places(fold: Tensor) -> Tensor:
 
 
 def _densities(
-    fits: VariationalMixture, rows: Tensor, dim_x: int, fold: Tensor, places: Tensor
+    fits: Parameters, rows: Tensor, dim_x: int, fold: Tensor, places: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Joint and marginal log densities (3, n), of all rows under the first fit, and of each fold's
     rows under the fit without them."""

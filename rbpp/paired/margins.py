@@ -83,9 +83,9 @@ def margin_log_density(rows: Tensor, fold: Tensor, generator: torch.Generator) -
         for components in counts:
             fits = cavi(
                 data,
-                default_prior(data, components, mask=masks),
+                default_prior(data, components, sample_weights=masks),
                 components,
-                mask=masks.expand(len(data), -1, -1),
+                sample_weights=masks.expand(len(data), -1, -1),
                 tolerance=1e-4,
                 max_iterations=20,
                 generator=generator,

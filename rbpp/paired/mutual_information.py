@@ -31,7 +31,6 @@ from rbpp.compute import Compute
 from rbpp.display import DEFAULT_VIEW, Part, Table, View
 from rbpp.estimate import Estimate, mean_estimate, stack
 from rbpp.inference_data import InferenceData
-from rbpp.mixtures.normal_wishart import log_prob
 from rbpp.mixtures.psis import pareto_smooth
 from rbpp.paired.candidates import MARGINS, advantages, coordinates, pair_densities
 from rbpp.paired.class_mixtures import class_codes, class_densities
@@ -401,7 +400,7 @@ def _pareto_k(model: PairDensity | None, rows: Tensor, seed: int) -> Tensor:
         return torch.tensor(math.nan, dtype=rows.dtype)
     values = coordinates(rows, model.margins)
     drawn = model.fit.draw(_JUDGED_DRAWS, generator(spawn(seed, "judged"), rows.device))
-    prior = log_prob(model.prior.parameters(model.components), drawn)
+    prior = model.prior.parameters(model.components).log_prob(drawn)
     joint = prior + drawn.mixture().log_prob_rows(values).sum(-1)
     # One component is conjugate and its posterior exact: ratios equal up to rounding have no tail.
     return pareto_smooth((joint - model.fit.log_prob(drawn)).round(decimals=6))[1].cpu()

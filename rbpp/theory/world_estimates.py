@@ -50,16 +50,11 @@ class WorldEstimates(EstimatedTerms):
     """Estimates in some worlds, each (worlds,).
 
     Attributes:
-        rests: for an information of W that is I(S_gen; W) minus an estimate of its own, that
-            estimate: its error is independent of that of I(S_gen; W), the information's is not.
-        paired: the same informations in another way, between which `settled` chooses.
         world: parameters of the worlds, (worlds, …), or (1, …) where they are the same in all.
         sub_gaussian: σ of the losses in [0, 1], where there are losses.
         facts: of the process and its learners.
     """
 
-    rests: dict[str, Estimate] = field(default_factory=dict)
-    paired: dict[str, Estimate] = field(default_factory=dict)
     world: dict[str, Tensor] = field(default_factory=dict)
     sub_gaussian: Tensor | None = None
     facts: ProcessFacts

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rbpp.data import records
-from rbpp.data.read import open_dataset, read_tables
+from rbpp.data.read import read_tables
 from rbpp.data.rows import Fields, read_rows
 
 RECORDS = [
@@ -495,16 +495,6 @@ def test_names_of_partitions_are_columns_and_no_column_is_lost(tmp_path):
     assert [table.columns["part"] for table in tables] == [["a"], ["b"], ["c"], ["d"]]
     assert tables[3].columns["score"] == [0.5]
     assert tables[3].place(0).endswith("part=d/0.parquet, row 1")
-
-
-@pytest.mark.parametrize("name", ["parquet", "arrow", "datasets on disk"])
-def test_a_dataset_is_read_in_parts(name, tmp_path):
-    path = TABLES[name](tmp_path)
-    path = path if path.is_file() else next(path.glob("*.arrow"))
-    parts = open_dataset(path).to_batches(columns=["text"], batch_size=2)
-    assert [text for part in parts for text in part["text"].to_pylist()] == [
-        record["text"] for record in RECORDS
-    ]
 
 
 def test_splits_must_be_chosen(tmp_path):

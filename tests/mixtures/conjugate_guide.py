@@ -7,16 +7,14 @@ from collections.abc import Callable
 import pyro
 import pyro.distributions as dist
 
-from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture
+from rbpp.mixtures.conjugate import MixturePrior
 from rbpp.mixtures.mixture_model import MixtureData, batch, sample_globals
-from rbpp.mixtures.normal_wishart import expectations
+from rbpp.mixtures.normal_wishart import Parameters, expectations
 from rbpp.mixtures.sufficient import natural_parameters
 from rbpp.mixtures.triangles import features
 
 
-def conjugate_guide(
-    posterior: VariationalMixture, *, assignments: bool = False
-) -> Callable[..., None]:
+def conjugate_guide(posterior: Parameters, *, assignments: bool = False) -> Callable[..., None]:
     """The variational posterior of `rbpp.mixtures.cavi` as a Pyro guide of `mixture_model`.
 
     Args:
@@ -33,7 +31,6 @@ def conjugate_guide(
             f"Expected the posterior of one data set; got batch shape {posterior.batch_shape}: "
             "use best() or select()"
         )
-    parameters = posterior.parameters
 
     def guide(
         data: MixtureData,
@@ -41,12 +38,12 @@ def conjugate_guide(
         components: int,
         batch_rows: int | None = None,
     ) -> None:
-        sample_globals(parameters)
+        sample_globals(posterior)
         if not assignments:
             return
         with pyro.plate("rows", len(data.rows), subsample_size=batch_rows) as index:
             rows, _ = batch(data, index)
-            natural = natural_parameters(parameters, expectations(parameters))
+            natural = natural_parameters(posterior, expectations(posterior))
             logits = (natural @ features(rows.mT)).mT
             pyro.sample(
                 "component", dist.Categorical(logits=logits), infer={"enumerate": "parallel"}

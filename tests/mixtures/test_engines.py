@@ -9,7 +9,7 @@ import torch
 from pyro.infer import TraceEnum_ELBO
 
 from rbpp.mixtures.cavi import cavi
-from rbpp.mixtures.conjugate import VariationalMixture, default_prior
+from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.divergences import entropy
 from rbpp.mixtures.engines import Gradient, Sampling
 from rbpp.mixtures.mixture_model import MixtureData, mixture_model
@@ -102,15 +102,23 @@ def test_pyro_evaluates_both_guides_alike(margin):
     margin(4.5 * error + 0.01 - abs(mean - ratio.mean().item()))
 
 
-@pytest.mark.parametrize("options", [{"batch_rows": 20}, {"particles": 4}, {"warm_start": False}])
-def test_svi_options_reach_the_same_optimum(options, margin):
+@pytest.mark.parametrize(
+    ("options", "limit"),
+    [({"batch_rows": 20}, 2.0), ({"particles": 4}, 0.5), ({"warm_start": False}, 0.5)],
+)
+def test_svi_options_reach_the_same_optimum(options, limit, margin):
+    """Five coordinates of standard deviation 40^(-1/2): a step of 0.04 in each is 0.16 nats.
+
+    Three such steps are allowed. Batches have noise of their own; a batch of 20 of 80 rows that was
+    not scaled would be off by 5 (3 - log 4) / 2 = 4 nats, of which half is allowed.
+    """
     rows = clusters(40)
     gradient = Gradient(**{"steps": 300, "learning_rate": 0.04, **options})
     ours = mixture_posterior(rows, 2, chains=1, draws=500)
     theirs = mixture_posterior(rows, 2, engine="svi", chains=1, draws=200, gradient=gradient)
     assert theirs.mixture.batch_shape == (1, 200)
     gap = (ours.log_prob - ours.log_q).mean() - theirs.elbo
-    margin(2.5 - gap.abs())
+    margin(limit - gap.abs())
 
 
 def test_svi_leaves_no_trace():
@@ -182,7 +190,6 @@ def test_log_density_of_the_model_is_that_of_the_posterior():
         "mean": fit.draws.means[0, 0],
         "precision_cholesky": fit.draws.precision_cholesky[0, 0],
     }
-    guide = VariationalMixture(**fit.variational.select(0).parameters._asdict())
     conditioned = pyro.poutine.condition(
         pyro.poutine.block(mixture_model, hide=["component", "row"]), data=values
     )
@@ -190,6 +197,6 @@ def test_log_density_of_the_model_is_that_of_the_posterior():
         trace = pyro.poutine.trace(conditioned).get_trace(MixtureData(rows), fit.prior, 2)
     joint = trace.log_prob_sum() + fit.log_likelihood(rows)[0, 0].sum()
     torch.testing.assert_close(joint, fit.log_prob[0, 0])
-    sampled = pyro.poutine.condition(conjugate_guide(guide), data=values)
+    sampled = pyro.poutine.condition(conjugate_guide(fit.variational.select(0)), data=values)
     density = pyro.poutine.trace(sampled).get_trace(MixtureData(rows), fit.prior, 2)
     torch.testing.assert_close(density.log_prob_sum(), fit.log_q[0, 0])

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi, fitted_prior
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.divergences import entropy
@@ -21,7 +22,7 @@ def far_apart(separation=12.0):
 
 def test_scale_is_where_the_elbo_is_largest():
     rows = far_apart().sample((400,), generator=generator(0))
-    prior = fitted_prior(rows, 3, generator=generator(1))
+    prior = fitted_prior(rows, 3, generator(1))
 
     def elbo(factor):
         near = replace(prior, scale=prior.scale * factor)
@@ -51,7 +52,7 @@ def test_entropies_of_components_far_apart_are_covered(margin):
 
 def test_rows_that_repeat_keep_a_floor():
     rows = torch.cat([torch.zeros(50, 2), torch.ones(50, 2)]).double()
-    prior = fitted_prior(rows, 2, generator=generator(0))
+    prior = fitted_prior(rows, 2, generator(0))
     assert (prior.scale / default_prior(rows, 2).scale).min() > 0.9e-4
 
 
@@ -60,11 +61,11 @@ def test_rows_that_repeat_keep_a_floor():
     [
         {"concentration": 0.01},
         {"sample_weights": torch.linspace(0, 2, 60)},
-        {"starts": 1},
+        {"ascent": Ascent(starts=1)},
     ],
 )
 def test_options_reach_the_prior(changed):
     rows = far_apart(3.0).sample((60,), generator=generator(0))
-    plain = fitted_prior(rows, 4, generator=generator(1))
-    other = fitted_prior(rows, 4, generator=generator(1), **changed)
+    plain = fitted_prior(rows, 4, generator(1))
+    other = fitted_prior(rows, 4, generator(1), **changed)
     assert not torch.equal(plain.scale, other.scale)

@@ -42,7 +42,7 @@ def test_components_of_very_different_width_settle(margin):
     random = np.random.default_rng(3)
     narrow = random.normal(size=(500, 2)) * 1e-3 + 5
     rows = torch.tensor(np.r_[random.normal(size=(500, 2)), narrow])
-    prior = fitted_prior(rows, 2, generator=torch.Generator().manual_seed(0))
+    prior = fitted_prior(rows, 2, torch.Generator().manual_seed(0))
     fit = cavi(rows, prior, 2, generator=torch.Generator().manual_seed(0), restarts=5).best()
     entropy = -fit.expected().log_prob_rows(rows).mean()
     truth = math.log(2) + 2 * NORMAL + math.log(1e-3)

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from rbpp.inference_data import read
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.component_count import compare_component_counts
 from rbpp.mixtures.conjugate import default_prior
-from rbpp.mixtures.engines import Ascent, Gradient, Sampling
+from rbpp.mixtures.engines import Gradient, Sampling
 from rbpp.mixtures.fit import fit_mixture, fit_mixture_stream
 from rbpp.mixtures.normal_wishart import Draws
 from rbpp.mixtures.posterior import (

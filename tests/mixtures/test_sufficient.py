@@ -12,7 +12,7 @@ from rbpp.mixtures.autoguide import draw_autoguide, fit_autoguide
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.kmeans import kmeans_centres
-from rbpp.mixtures.normal_wishart import draw, expectations, kl_divergence
+from rbpp.mixtures.normal_wishart import expectations, kl_divergence
 from rbpp.mixtures.sufficient import Rows, natural_parameters, responsibilities_, statistics
 from rbpp.randomness import generator, seeded
 from rbpp.threads import block_threads
@@ -27,7 +27,7 @@ def family(dimension=2, components=3):
         generator=generator(1),
         max_iterations=3,
     )
-    return rows, fit.parameters
+    return rows, fit
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 4])
@@ -38,7 +38,7 @@ def test_features_times_natural_parameters_is_the_expected_log_density(dimension
     found = Rows(columns)
     features, _ = found.read(found.blocks(torch.zeros(1, dtype=torch.long), 3, None)[0])
     expected = natural[0] @ features
-    draws = draw(parameters, 20_000, generator(2))
+    draws = parameters.draw(20_000, generator(2))
     log_density = draws.mixture().component_log_prob_rows(rows[7:8])[:, 0, 0]
     error = log_density.std(0) / math.sqrt(len(log_density))
     margin(4.5 - (expected[:, 7] - log_density.mean(0)).abs() / error)
@@ -67,12 +67,12 @@ def test_update_and_bound_are_those_of_the_ascent():
     rows, _ = family()
     prior = default_prior(rows, 3)
     fit = cavi(rows, prior, 3, generator=generator(1), tolerance=1e-12).best()
-    natural = natural_parameters(fit.parameters, expectations(fit.parameters)).unsqueeze(0)
+    natural = natural_parameters(fit, expectations(fit)).unsqueeze(0)
     found = statistics(Rows(rows.mT.unsqueeze(0)), natural)
     again = update(prior.parameters(3), found.moments[0])
-    for own, other in zip(again, fit.parameters, strict=True):
+    for own, other in zip(again, fit, strict=True):
         torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-3)  # a fixed point
-    bound = found.evidence[0] - kl_divergence(fit.parameters, prior.parameters(3))
+    bound = found.evidence[0] - kl_divergence(fit, prior.parameters(3))
     torch.testing.assert_close(bound, fit.elbo)
 
 
@@ -148,7 +148,8 @@ def test_autoguides_fit_any_model(margin):
         values, log_q = draw_autoguide(guide, (observed,), ["centre"], 400)
     variance = 1 / (1 / 4 + 3)
     assert len(ascended.elbos) == 600
+    # Four standard errors of 400 draws, 0.11 and 0.14, and two steps of the optimiser, 0.04.
     margin(0.15 - abs(values["centre"].mean().item() - 7 * variance))
-    margin(0.2 - abs(values["centre"].std().item() / variance**0.5 - 1))
+    margin(0.18 - abs(values["centre"].std().item() / variance**0.5 - 1))
     law = dist.Normal(values["centre"].mean(), values["centre"].std())
     torch.testing.assert_close(log_q, law.log_prob(values["centre"]), rtol=0.2, atol=0.3)

@@ -11,7 +11,8 @@ import torch
 from rbpp.command import main
 from rbpp.inference_data import read
 from rbpp.mixtures.cavi import cavi
-from rbpp.mixtures.conjugate import VariationalMixture, default_prior
+from rbpp.mixtures.conjugate import default_prior
+from rbpp.mixtures.normal_wishart import Parameters
 from rbpp.paired.information_draws import normal_optimism
 from rbpp.paired.joint_mixture import (
     expected_scale,
@@ -315,7 +316,7 @@ def test_the_prior_learns_how_thin_components_are():
     """The harmonic mean of two covariances, with half the volume for twice as many components."""
     covariances = torch.stack([torch.diag(torch.tensor([1.0, 1e-4])), torch.eye(2)]).double()
     freedom = torch.tensor([10.0, 20.0]).double()
-    fit = VariationalMixture(
+    fit = Parameters(
         torch.ones(1, 1, 1, 2).double(),
         torch.zeros(1, 1, 2, 2).double(),
         torch.ones(1, 1, 2).double(),

@@ -1,6 +1,7 @@
 """Learners: what a law q(W | S) says of itself, against closed forms and against each other."""
 
 import math
+from dataclasses import replace
 
 import pyro
 import pyro.distributions as dist
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from rbpp.mixtures.mixture import GaussianMixture
-from rbpp.mixtures.normal_wishart import Draws, draw, kl_divergence, log_prob
+from rbpp.mixtures.normal_wishart import Draws, kl_divergence
 from rbpp.randomness import generator
 from rbpp.theory import matching
 from rbpp.theory.finite_learner import finite_learner
@@ -163,7 +164,7 @@ def test_products_of_statistics_are_the_conjugate_densities(components):
     data, pilot = mixture_data(replicates=6)
     learned = mixture_learner(components).prepare(pilot, generator(0)).fit(data)
     q = learned.parameters
-    w = Draws(*(value[0] for value in draw(q, 1, generator(1))))
+    w = q.draw(1, generator(1)).map(lambda value: value[0])
     other = q.map(lambda value: value.roll(1, dims=1))
     statistics, expected = matching.statistics(w), matching.expected_statistics(q)
 
@@ -171,7 +172,7 @@ def test_products_of_statistics_are_the_conjugate_densities(components):
         natural, constant, total = matching.natural_parameters(parameters)
         return (values * natural).sum((-1, -2)) + constant.sum(-1) + total
 
-    ratio = log_prob(q, w) - log_prob(other, w)
+    ratio = q.log_prob(w) - other.log_prob(w)
     torch.testing.assert_close(density(q, statistics) - density(other, statistics), ratio)
     divergence = density(q, expected) - density(other, expected)
     torch.testing.assert_close(divergence, kl_divergence(q, other))
@@ -188,7 +189,7 @@ def test_matching_returns_a_law_to_itself_and_is_the_closest_to_several():
     least = kl_divergence(q, best).mean()
     for name in ("mean_precision", "degrees_of_freedom", "concentration"):
         for factor in (0.95, 1.05):
-            worse = best._replace(**{name: getattr(best, name) * factor})
+            worse = replace(best, **{name: getattr(best, name) * factor})
             assert float(kl_divergence(q, worse).mean()) > float(least), name
 
 
