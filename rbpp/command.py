@@ -34,7 +34,6 @@ import rbpp
 from rbpp import options, outputs, run_options, signals, terminal
 
 if TYPE_CHECKING:
-    from rbpp import display
     from rbpp.result import Result
 
 _OWN_OPTIONS = {"json", "output", "figures", "quiet", "traceback", "config", "all"}
@@ -247,7 +246,8 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
         beside, failures = outputs.write_all({config: write})
         written += beside
     if parsed.json:
-        _print_json(_joined_json(several, settings, view))
+        reports = {key: result.report(view, settings) for key, result in several.items()}
+        _print_json(display.to_json(_joined(reports)))
     elif not parsed.quiet:
         parts: list[Any] = []
         for key, result in several.items():
@@ -280,25 +280,17 @@ def _print_json(text: str) -> None:
     print(text, flush=True)
 
 
-def _joined_json(
-    several: Mapping[str, Result], settings: Mapping[str, Any], view: display.View
-) -> str:
-    """One JSON object of one result, or of several whose terms are named KEY/NAME."""
-    objects = {
-        key: json.loads(result.to_json(**vars(view), settings=settings))
-        for key, result in several.items()
-    }
-    if list(objects) == [""]:
-        whole = objects[""]
-    else:
-        whole = dict(next(iter(objects.values())))
+def _joined(reports: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The report of one result, or of several, whose terms are then named KEY/NAME."""
+    whole = dict(next(iter(reports.values())))
+    if list(reports) != [""]:
         whole["terms"] = {
             f"{key}/{name}": term
-            for key, one in objects.items()
+            for key, one in reports.items()
             for name, term in one["terms"].items()
         }
-        whole["audit"] = [entry for one in objects.values() for entry in one["audit"]]
-    return json.dumps(whole, ensure_ascii=False)
+        whole["audit"] = [entry for one in reports.values() for entry in one["audit"]]
+    return whole
 
 
 def _parser(name: str, program: ModuleType) -> _Parser:

@@ -70,7 +70,7 @@ def run(arguments):
     errors = {
         "value": ValueError("data.csv, row 3:\\nExpected a number; got x"),
         "file": FileNotFoundError(2, "No such file or directory", "absent.npy"),
-        "extra": ImportError("Expected ray; install it with: pip install 'rbpp[ray]'"),
+        "extra": ImportError("Expected ray; install it with: pip install '.[ray]'"),
         "interrupt": KeyboardInterrupt(),
         "bug": RuntimeError("a defect"),
         "memory": MemoryError(),
@@ -446,7 +446,7 @@ def test_exit_status_of_the_program(small):
             ["--output", "programs/small_program.py", "--fail", "programs/small_program.py"],
             "no input",
         ),
-        (["--fail", "extra"], "pip install 'rbpp[ray]'"),
+        (["--fail", "extra"], "pip install '.[ray]'"),
         (["--seed", "-1"], "whole number"),
         (["--seed", "1.5"], "whole number"),
         (["--seed", str(2**63)], "whole number"),

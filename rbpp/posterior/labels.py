@@ -17,7 +17,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.distributions import biject_to, constraints
 
-from rbpp.posterior.density import ConditionedDensity, Latent
+from rbpp.posterior.density import ConditionedDensity
+from rbpp.posterior.sites import Latent
 from rbpp.processes.handlers import ROW_PLATES
 
 _TESTED, _TOLERANCE = 4, 1e-7
