@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rbpp import display, inference_data, wording
 from rbpp.channel.log_probabilities import LogProbabilities
-from rbpp.display import DEFAULT_VIEW, Part, View
+from rbpp.display import DEFAULT_VIEW, Part, Units, View
 from rbpp.inference_data import InferenceData
 from rbpp.result import Result
 from rbpp.sentences import trust
@@ -108,13 +108,13 @@ class ChannelInformation(Result):
             "outputs": lambda: plots.plot_outputs(self.rows),
         }
 
-    def _in_units(self, view: View) -> InferenceData:
+    def in_units(self, units: Units = "nats", *, per_row: bool = False) -> InferenceData:
         """As every result's, and per token where `per_token` says so."""
         if not self.per_token:
-            shown = super()._in_units(view)
+            shown = super().in_units(units, per_row=per_row)
             assert shown is not None
             return shown
-        shown = display.convert(self.idata, view.units, self.row_counts)
+        shown = display.convert(self.idata, units, self.row_counts)
         terms = inference_data.terms_of(shown)
         changed = {}
         for name, term in terms.data_vars.items():
@@ -122,7 +122,7 @@ class ChannelInformation(Result):
             if described is not None and described.rows and described.units == "nats":
                 tokens = self.token_draws[_set_of(str(name))].numpy()
                 changed[name] = (term / tokens).assign_attrs(
-                    {**term.attrs, "units": f"{view.units} per token"}
+                    {**term.attrs, "units": f"{units} per token"}
                 )
         return inference_data.replace_group(shown, "posterior", terms.assign(changed))
 

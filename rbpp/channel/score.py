@@ -80,7 +80,7 @@ def score_rows(
         compute: device, progress, and a checkpoint to go on from.
 
     Raises:
-        ImportError: naming the extra to install.
+        ImportError: naming the packages to install.
         ValueError: as `score_inputs` and `load_language_model`, and if the model gives nan.
     """
     compute, settings = Compute.of(compute, seed), settings or ScoreSettings()

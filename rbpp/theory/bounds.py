@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from rbpp import inference_data, sentences
+from rbpp import display, inference_data, sentences
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.display import DEFAULT_VIEW, View
@@ -35,7 +35,7 @@ from rbpp.theory.lemmas import LemmaSetting, Value
 from rbpp.theory.settings import LearnerChoice, LemmaConstants, SampleSizes
 from rbpp.theory.statements import all_terms, audit
 from rbpp.theory.world_estimates import WorldEstimates, join
-from rbpp.theory.world_intervals import interval_over_worlds, range_of, spread_of_worlds
+from rbpp.theory.world_intervals import interval_over_worlds, spread_of_worlds
 from rbpp.threads import one_thread
 from rbpp.variables import VARIABLES
 
@@ -86,7 +86,7 @@ class Bounds(Result):
         world with the stated probability, however few the worlds are.
         """
         found = super()._table(view)
-        shown = self._in_units(view)
+        shown = self.in_units(view.units, per_row=view.per_row)
         assert shown is not None
         dataset = inference_data.terms_of(shown)
         for name, term in found.items():
@@ -94,7 +94,9 @@ class Bounds(Result):
             if spread is None or name not in dataset:
                 continue
             values = dataset[name].values.ravel()
-            low, high = interval_over_worlds(values, view.hdi_prob, *range_of(name))
+            scale, _ = display.scale_of(name, view.units, self._divisors(view.per_row))
+            limits = (scale * VARIABLES[name].least, scale * VARIABLES[name].most)
+            low, high = interval_over_worlds(values, view.hdi_prob, *limits)
             term["hdi_low"], term["hdi_high"] = low, high
             term["sd"] = spread if error is None else spread_of_worlds(spread, error)
         return found

@@ -70,10 +70,11 @@ def register(statement: Statement) -> None:
     Raises:
         ValueError: if a side is described neither by the entry nor by `rbpp.variables`.
     """
-    variable = statement.variable or VARIABLES.get(statement.right)
-    require_described([statement.left, *([] if variable else [statement.right])])
-    assert variable is not None
-    describe(statement.right, variable, bounds=True)
+    own = statement.variable
+    require_described([statement.left, *([] if own else [statement.right])])
+    if own is not None and not own.bound:
+        own = replace(own, bound=True, panel="")  # among bounds, and not among terms
+    describe(statement.right, own or replace(VARIABLES[statement.right], bound=True))
     STATEMENTS[statement.right] = statement
 
 
