@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-import torch
 from torch import Tensor
 
 from rbpp.compute import Compute
-from rbpp.posterior.density import ConditionedDensity
+from rbpp.posterior.density import ConditionedDensity, joined
 from rbpp.posterior.sites import ancestors
 from rbpp.processes.process import draw
 
@@ -50,7 +49,7 @@ def draw_anew(
         parts.append(
             {n: sites[n].plain(run.values[n]).expand(*outer, *sites[n].shape) for n in names}
         )
-    return {name: torch.cat([part[name] for part in parts]).cpu() for name in names}
+    return {name: value.cpu() for name, value in joined(parts).items()}
 
 
 def new_rows(
