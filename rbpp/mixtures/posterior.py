@@ -215,7 +215,7 @@ def mixture_posterior(
     if how is None:
         drawn = draws_of(fits, draws, spawn(seed, "draws"))
     else:
-        drawn = draw_by_pyro(how, observed, prior, fits, draws=draws, seed=seed)
+        drawn = draw_by_pyro(how, observed, prior, fits, draws, seed)
     joint = _log_joint(drawn.draws, prior, observed)
     elbo = pareto_k = joint.new_full((chains,), torch.nan, device="cpu")
     if drawn.log_q is not None:
