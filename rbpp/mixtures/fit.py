@@ -213,13 +213,7 @@ def fit_mixture_stream(
     compute = Compute.of(compute, seed)
     parts = row_stream(stream) if isinstance(stream, str | Path) else stream
     posterior, summary = stream_posterior(
-        parts,
-        components,
-        concentration=concentration,
-        chains=chains,
-        draws=draws,
-        passes=passes,
-        compute=compute,
+        parts, components, concentration, chains, draws, passes, compute
     )
     judged = [_approximation(posterior, None, seed)]
     return _result(posterior, [components], summary.count, points, seed, judged)
