@@ -46,8 +46,9 @@ from rbpp.theory.bounds import estimate_worlds  # noqa: E402
 from rbpp.theory.estimate_terms import Estimation  # noqa: E402
 from rbpp.theory.finite_learner import finite_learner  # noqa: E402
 from rbpp.theory.learners import Learner, point_learner  # noqa: E402
+from rbpp.theory.lemmas import LemmaSetting  # noqa: E402
 from rbpp.theory.settings import LemmaConstants, SampleSizes  # noqa: E402
-from rbpp.theory.statements import LemmaSetting, all_terms  # noqa: E402
+from rbpp.theory.statements import all_terms  # noqa: E402
 from rbpp.variables import VARIABLES  # noqa: E402
 
 Z = 1.96

@@ -18,8 +18,9 @@ from torch import Tensor
 from examples import finite_chain as chains
 from models.linear_gaussian import loadings
 from rbpp.theory.finite_learner import finite_learner
+from rbpp.theory.lemmas import LemmaSetting
 from rbpp.theory.model_factor import Kind
-from rbpp.theory.statements import STATEMENTS, LemmaSetting
+from rbpp.theory.statements import STATEMENTS
 from rbpp.theory.terms import Terms, add_derived
 
 LEARNER_NOISE = 0.3

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
+from rbpp.compute import Compute
 from rbpp.kl_gap_study import Worlds, fit_worlds, kl_gaps, sample_worlds
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.processes.loading import PAPER_KNOBS
@@ -132,8 +133,9 @@ def _children() -> float:
 
 def our_gaps(worlds: Worlds, seed: int) -> np.ndarray:
     """Posterior means of the exact gap, (W,), out of all that the study computes."""
-    fits = fit_worlds(worlds, seed=seed)
-    return kl_gaps(*fits, worlds.truth, seed=seed)["kl_gap"].value.mean(0).numpy()
+    compute = Compute(seed=seed)
+    fits = fit_worlds(worlds, compute)
+    return kl_gaps(*fits, worlds.truth, compute)["kl_gap"].value.mean(0).numpy()
 
 
 def sample(mixture: GaussianMixture, rng: np.random.Generator) -> np.ndarray:

@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 import rbpp  # noqa: E402
 from benchmarks.world_cover import cover_cases, table_of, world_cover  # noqa: E402
 from benchmarks.world_ranks import DRAWS, WorldRanks, world_ranks  # noqa: E402
-from rbpp.posterior.auto import infer_vectors  # noqa: E402
+from rbpp.posterior.auto import Inference, infer_vectors  # noqa: E402
 from rbpp.posterior.density import ConditionedDensity  # noqa: E402
 from rbpp.posterior.hmc import effective_sample_size, split_rhat  # noqa: E402
 from rbpp.posterior.nuts import nuts  # noqa: E402
@@ -270,9 +270,9 @@ def whitened_draws(process: Process, rows: Mapping[str, Tensor], seconds: float)
     For worlds of normal sites alone, whose values are their unconstrained coordinates.
     """
     density = ConditionedDensity(process, rows)
-    found = infer_vectors(density, seconds=seconds, accept=True).vectors.flatten(0, 1)
+    found = infer_vectors(density, Inference(seconds=seconds, accept=True)).vectors.flatten(0, 1)
     scale = torch.linalg.cholesky(torch.cov(found.mT))
-    run = nuts(density, found[:2], scale, draws=200, warmup=100)
+    run = nuts(density, found[:2], scale, 200, warmup=100)
     assert run is not None
     places = {one.name: torch.arange(one.start, one.stop) for one in density.prepared.latents}
     return run[0][..., torch.cat([places[name] for name in world_sites(process)])]

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rbpp import validate
 from rbpp.compute import Compute
-from rbpp.posterior.auto import Engine, infer_vectors
+from rbpp.posterior.auto import Engine, Inference, infer_vectors
 from rbpp.posterior.density import ConditionedDensity
 from rbpp.posterior.sites import on_random_sites
 from rbpp.processes.process import Process
@@ -140,14 +140,12 @@ def _one(
     compute = Compute(seed=seed).spawn("replication", number)
     truth = simulate_tensors(process, seed=compute.spawn("truth").seed)
     rows = on_random_sites(process, {name: truth.sites[name][0, 0] for name in observed})
-    density = ConditionedDensity(process, rows, seed=compute.seed)
+    density = ConditionedDensity(process, rows, compute=compute)
     try:
         found = infer_vectors(
             density,
-            engine=engine,
-            draws=math.ceil((DRAWS + 1) / 4),
-            seconds=seconds,
-            compute=compute,
+            Inference(engine, draws=math.ceil((DRAWS + 1) / 4), seconds=seconds),
+            compute,
         )
     except ValueError:
         return REFUSED, {}, time.process_time() - begin

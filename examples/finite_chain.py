@@ -16,7 +16,8 @@ from torch import Tensor
 
 import rbpp
 from rbpp.internals import standard_gamma
-from rbpp.theory.statements import STATEMENTS, LemmaSetting
+from rbpp.theory.lemmas import LemmaSetting
+from rbpp.theory.statements import STATEMENTS
 from rbpp.theory.terms import Terms, add_derived
 from rbpp.variables import VARIABLES
 

@@ -3,10 +3,11 @@
   rbpp score --model MODEL --prompts prompts.jsonl --output-rows outputs.jsonl --scores scores.npz
   rbpp channel scores.npz
 
-MODEL is a causal model of transformers on this machine (pip install 'rbpp[lm]'): a folder with
-safetensors, a .gguf file, or a name that the cache has. Every output is scored under its own
-prompt, under --others M prompts drawn at random, and without a prompt. Outputs are of the prompts
-in order, or name theirs in the field `prompt` (--own-field), by its text or its number from 0.
+MODEL is a causal model of transformers on this machine (pip install transformers accelerate gguf):
+a folder with safetensors, a .gguf file, or a name that the cache has. Every output is scored under
+its own prompt, under --others M prompts drawn at random, and without a prompt. Outputs are of the
+prompts in order, or name theirs in the field `prompt` (--own-field), by its text or its number from
+0.
 
 ΔI is that of the distribution that the outputs were drawn from: give the --temperature, --top-p and
 --top-k of that time. An output that these make impossible is counted and named. A run that was cut

@@ -18,7 +18,7 @@ from rbpp.layout import Table as Table
 from rbpp.layout import Terms as Terms
 from rbpp.layout import align as align
 from rbpp.layout import show as show
-from rbpp.variables import VARIABLES
+from rbpp.variables import GROUPS, VARIABLES
 
 Units = Literal["nats", "bits"]
 
@@ -62,7 +62,7 @@ def convert(
     converted = {}
     for name, term in terms.data_vars.items():
         if term.attrs.get("units") == "nats":
-            scale, shown = _scale(str(name), units, rows)
+            scale, shown = scale_of(str(name), units, rows)
             converted[name] = (term * scale).assign_attrs({**term.attrs, "units": shown})
     return replace_group(data, terms_group(data), terms.assign(converted))
 
@@ -80,7 +80,7 @@ def convert_audit(
         if described is None or described.units != "nats":
             converted.append(dict(entry))
             continue
-        scale, _ = _scale(str(entry["bounds"]), units, rows)
+        scale, _ = scale_of(str(entry["bounds"]), units, rows)
         converted.append(
             {
                 key: value * scale if key in _COMPARED and value is not None else value
@@ -90,9 +90,11 @@ def convert_audit(
     return converted
 
 
-def _scale(name: str, units: Units, rows: Mapping[str, int] | None) -> tuple[float, str]:
-    """What to multiply a variable in nats by, and its units then."""
+def scale_of(name: str, units: Units, rows: Mapping[str, int] | None) -> tuple[float, str]:
+    """What `convert` multiplies a variable by, and its units then."""
     described = VARIABLES.get(name)
+    if described is not None and described.units != "nats":
+        return 1.0, described.units
     count = None
     if rows and described and described.rows:
         count = rows.get(name, rows.get(described.rows))
@@ -122,7 +124,7 @@ def group_terms(
         if (name in also or wording.is_main(name)) and not wording.is_side(name, table)
     ]
     references = references or {}
-    parts: dict[str, list[list[str]]] = {title: [] for title in wording.GROUPS}
+    parts: dict[str, list[list[str]]] = {title: [] for title in GROUPS}
     for name in names:
         base = wording.base_name(name)
         share, described = wording.is_share(base), VARIABLES.get(base)
@@ -188,14 +190,9 @@ def format_audit(audit: Sequence[Mapping[str, Any]]) -> Table:
 
     What was seen and what a check rests on stand below its line.
     """
-    ordered = sorted(audit, key=_severity)
+    ordered = sorted(audit, key=lambda entry: VERDICTS.index(entry["verdict"]))
     head = [[_short(entry.get(key)) for key in ("statement", "verdict")] for entry in ordered]
     return Table([["check", "verdict"], *head], [_seen(entry) for entry in ordered], verdicts=1)
-
-
-def _severity(entry: Mapping[str, Any]) -> int:
-    verdict = entry.get("verdict")
-    return VERDICTS.index(verdict) if verdict in VERDICTS else len(VERDICTS)
 
 
 def _seen(entry: Mapping[str, Any]) -> list[str]:

@@ -32,7 +32,6 @@ from rbpp.mixtures.histograms import histogram_divergence
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.processes.loading import PAPER_KNOBS, knob_name
 from rbpp.processes.process import draw, load_process
-from rbpp.randomness import generator, spawn
 from rbpp.result import Result
 
 # The parts of the generator that K, J and L count.
@@ -107,23 +106,19 @@ def _of_first_row(distribution: MixtureSameFamily) -> GaussianMixture:
 
 
 def fit_worlds(
-    worlds: Worlds,
-    *,
-    posterior_draws: int = 8,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
+    worlds: Worlds, compute: Compute | None = None, *, posterior_draws: int = 8
 ) -> tuple[GaussianMixture, GaussianMixture]:
     """Posterior draws of π_anchor (K components) and π_gen (K + J + L), batch (draw, W).
 
     Each is the conjugate variational posterior from the best of `STARTS` starts by its ELBO. It is
     fitted on the device, and drawn from on the CPU: so that the draws are the same.
     """
-    fits = []
+    compute, fits = Compute.of(compute), []
     for name, rows, components in (
         ("anchor", worlds.anchor, worlds.anchor_components),
         ("synthetic", worlds.synthetic, worlds.generator.components),
     ):
-        source, own = generator(spawn(seed, "fit", name)), rows.to(device)
+        source, own = compute.generator("fit", name), rows.to(compute.device)
         fitted = partial(
             cavi,
             own,
@@ -142,11 +137,10 @@ def kl_gaps(
     anchor: GaussianMixture,
     synthetic: GaussianMixture,
     truth: GaussianMixture,
+    compute: Compute | None = None,
     *,
     points: int = 512,
     histogram_redraws: int = 0,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
 ) -> dict[str, Estimate]:
     """KL gaps of fitted mixtures (…, W) against the truth (W,), in nats, by variable name.
 
@@ -156,28 +150,29 @@ def kl_gaps(
     Args:
         anchor, synthetic: posterior draws of π_anchor and π_gen.
         truth: G.
+        compute: where divergences are computed, and the seed of the points; estimates come back to
+            the CPU.
         points: quasi-random points of each divergence.
         histogram_redraws: where positive, `kl_gap_histogram` too: the reference script's estimator,
             averaged over that many redraws of its 1,000 points.
-        seed: decides the points.
-        device: where divergences are computed; estimates come back to the CPU.
     """
+    compute = Compute.of(compute)
     mixtures = (anchor, synthetic, truth)
     dtype = torch.float32 if _rounding(mixtures) < LARGEST_ROUNDING else torch.float64
-    own, theirs, task = (one.map(lambda value: value.to(device, dtype)) for one in mixtures)
+    own, theirs, task = (one.map(lambda value: value.to(compute.device, dtype)) for one in mixtures)
     towards, away = (
-        kl_divergence(fit, task, draws=points, generator=generator(spawn(seed, "gap", name)))
+        kl_divergence(fit, task, draws=points, generator=compute.generator("gap", name))
         for name, fit in (("anchor", own), ("synthetic", theirs))
     )
     gaps = {
         "kl_gap": towards - away,
         "kl_gap_coverage": expected_log_ratio(
-            task, theirs, own, draws=points, generator=generator(spawn(seed, "coverage"))
+            task, theirs, own, draws=points, generator=compute.generator("coverage")
         ),
     }
     gaps = {name: gap.map(lambda value: value.cpu().double()) for name, gap in gaps.items()}
     if histogram_redraws:
-        source = generator(spawn(seed, "histogram"))
+        source = compute.generator("histogram")
         before, after = (
             histogram_divergence(fit, truth, redraws=histogram_redraws, generator=source)
             for fit in (anchor, synthetic)
@@ -277,7 +272,7 @@ class Study(Result):
 
     def _shown(self, view: View) -> dict[str, np.ndarray]:
         """The gaps in these units; they are per row already."""
-        self._divisors(view)  # refuses, where no rows are counted
+        self._divisors(view.per_row)  # refuses, where no rows are counted
         return {
             name: value * _SCALES[view.units]
             for name, value in self.gaps.items()
@@ -377,16 +372,12 @@ def _one_batch(
     later = [batch.number] if batch.number else []
     own = compute.spawn(knob, str(batch.value), *later)
     drawn = sample_worlds(batch.worlds, seed=own.seed, **{**knobs, knob: batch.value})
-    fits = fit_worlds(
-        drawn, posterior_draws=amounts["posterior_draws"], seed=own.seed, device=own.device
-    )
     gaps = kl_gaps(
-        *fits,
+        *fit_worlds(drawn, own, posterior_draws=amounts["posterior_draws"]),
         drawn.truth,
+        own,
         points=amounts["points"],
         histogram_redraws=amounts["histogram_redraws"],
-        seed=own.seed,
-        device=own.device,
     )
     return {name: value.numpy() for name, value in inference_data.from_estimates(gaps).items()}
 
@@ -400,7 +391,7 @@ def world_posterior(*, posterior_draws: int = 100, seed: int = 0, **knobs: Any) 
         components in `constant_data`.
     """
     worlds = sample_worlds(1, seed=seed, **knobs)
-    fits = fit_worlds(worlds, posterior_draws=posterior_draws, seed=seed)
+    fits = fit_worlds(worlds, Compute(seed=seed), posterior_draws=posterior_draws)
     posterior: dict[str, np.ndarray] = {}
     dims: dict[str, list[str]] = {"anchor": ["anchor_row", "dim"], "synthetic": ["row", "dim"]}
     for source, fit in zip(("anchor", "synthetic"), fits, strict=True):

@@ -61,24 +61,27 @@ def names(text: str) -> list[str]:
     return found
 
 
-def seed(text: str) -> int:
-    """A whole number that a generator takes."""
-    return _checked(validate.count, text, int, least=0, most=2**63 - 1)
+def _checked(
+    check: Callable[..., Number], text: str, read: Callable[[str], Number], **limits: float
+) -> Number:
+    """A number of the command line; argparse says which option it is of."""
+    try:
+        # int() and float() also take what nobody means, as 1_0 and other alphabets' digits.
+        value: Any = read(text) if text.isascii() and "_" not in text else text
+    except ValueError:
+        value = text
+    try:
+        return check("", value, **limits)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def positive_integer(text: str) -> int:
-    """A count."""
-    return _checked(validate.count, text, int)
-
-
-def several(text: str) -> int:
-    """A count of what has a spread."""
-    return _checked(validate.count, text, int, least=2)
-
-
-def whole_number(text: str) -> int:
-    """A count that may be none."""
-    return _checked(validate.count, text, int, least=0)
+seed = partial(_checked, validate.count, read=int, least=0, most=2**63 - 1)  # of a generator
+positive_integer = partial(_checked, validate.count, read=int)
+several = partial(_checked, validate.count, read=int, least=2)  # of what has a spread
+whole_number = partial(_checked, validate.count, read=int, least=0)
+positive_number = partial(_checked, validate.number, read=float, above=0)
+probability = partial(_checked, validate.probability, read=float)
 
 
 def positive_integers(text: str) -> list[int]:
@@ -95,31 +98,6 @@ def positive_integers(text: str) -> list[int]:
     if not values or len(set(values)) < len(values):
         raise argparse.ArgumentTypeError(f"Expected distinct values as 2..8 or 2,5,8; got {text}")
     return values
-
-
-def positive_number(text: str) -> float:
-    """A scale."""
-    return _checked(validate.number, text, float, above=0)
-
-
-def probability(text: str) -> float:
-    """Between 0 and 1, both excluded."""
-    return _checked(validate.probability, text, float)
-
-
-def _checked(
-    check: Callable[..., Number], text: str, read: Callable[[str], Number], **limits: float
-) -> Number:
-    """A number of the command line; argparse says which option it is of."""
-    try:
-        # int() and float() also take what nobody means, as 1_0 and other alphabets' digits.
-        value: Any = read(text) if text.isascii() and "_" not in text else text
-    except ValueError:
-        value = text
-    try:
-        return check("", value, **limits)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 class Option(NamedTuple):
@@ -163,6 +141,14 @@ OPTIONS = {
     "--draws": Option("posterior draws per chain", "N", several, 1000),
     "--checkpoint": Option(
         "keep what is done here; the same command goes on from it, to the same numbers", "DIR", Path
+    ),
+    "--workers": Option(
+        "this process, or the workers of a Ray cluster; the numbers are the same",
+        default="local",
+        choices=("local", "ray"),
+    ),
+    "--address": Option(
+        "of the Ray cluster; without it RAY_ADDRESS, or one started on this machine", "A"
     ),
     # What is read of files of rows.
     "--text-field": Option(
@@ -233,17 +219,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 def add_workers(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """`--workers` and `--address`, for programs whose work splits; `open_compute` takes both."""
     group = parser.add_argument_group("where the work is done")
-    group.add_argument(
-        "--workers",
-        choices=["local", "ray"],
-        default="local",
-        help="this process, or the workers of a Ray cluster; the numbers are the same (local)",
-    )
-    group.add_argument(
-        "--address",
-        metavar="A",
-        help="of the Ray cluster; without it RAY_ADDRESS, or one started on this machine",
-    )
+    add(group, "--workers", "--address")
     if not any("--engine" in action.option_strings for action in parser._actions):
         group.add_argument(
             "--engine", action=_Engine, default=argparse.SUPPRESS, help=argparse.SUPPRESS

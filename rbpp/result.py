@@ -109,7 +109,9 @@ class Result:
         Raises:
             ValueError: if rows are asked for and the result knows no number of rows.
         """
-        return self._in_units(View(units=units, per_row=per_row))
+        if self.idata is None:
+            return None
+        return display.convert(self.idata, units, self._divisors(per_row))
 
     def table(
         self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
@@ -164,20 +166,25 @@ class Result:
             hdi_prob, units, per_row: as for `summary`.
             settings: further settings, such as those of a command line.
         """
-        view = View(hdi_prob, units, per_row)
-        report = {
+        return display.to_json(self.report(View(hdi_prob, units, per_row), settings))
+
+    def report(
+        self, view: View = DEFAULT_VIEW, settings: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """What `to_json` writes: terms, checks, settings and versions by name."""
+        return {
             "terms": self._table(view),
-            "hdi_prob": hdi_prob,
-            "audit": self._audit(view),
+            "hdi_prob": view.hdi_prob,
+            "audit": self.audit(view.units, per_row=view.per_row),
             "settings": {**(settings or {}), **self.settings},
             "versions": self.versions,
             **self.details(),
         }
-        return display.to_json(report)
 
     def audit(self, units: Units = "nats", *, per_row: bool = False) -> list[dict[str, Any]]:
         """The checks as JSON has them, in the units of the terms that they compare."""
-        return self._audit(View(units=units, per_row=per_row))
+        entries = [check.to_json() for check in self.checks]
+        return display.convert_audit(entries, units, self._divisors(per_row))
 
     def save(
         self, path: str | os.PathLike[str], *, settings: Mapping[str, Any] | None = None
@@ -236,27 +243,18 @@ class Result:
             notes = (*notes[:few], f"{wording.count(len(notes) - few, 'more note')} (--all).")
         if notes:
             parts.append(display.Lines(notes))
-        checks = self._audit(view)
+        checks = self.audit(view.units, per_row=view.per_row)
         if checks and (everything or self.every_check):
             parts.append(display.format_audit(checks))
         elif checks:
             parts += display.violated_and_rest(checks)
         return parts
 
-    def _in_units(self, view: View) -> InferenceData | None:
-        if self.idata is None:
-            return None
-        return display.convert(self.idata, view.units, self._divisors(view))
-
     def _table(self, view: View) -> dict[str, Term]:
-        shown = self._in_units(view)
+        shown = self.in_units(view.units, per_row=view.per_row)
         if shown is None:
             return {}
         return inference_data.term_table(shown, view.hdi_prob, prefix=self.label_before)
-
-    def _audit(self, view: View) -> list[dict[str, Any]]:
-        entries = [check.to_json() for check in self.checks]
-        return display.convert_audit(entries, view.units, self._divisors(view))
 
     def _body(self, view: View) -> list[Part]:
         """The terms that matter; a kind of result with tables of its own has them here."""
@@ -267,7 +265,7 @@ class Result:
 
     def _units(self, view: View) -> dict[str, str]:
         """The units of every variable, as shown."""
-        shown = self._in_units(view)
+        shown = self.in_units(view.units, per_row=view.per_row)
         terms = {} if shown is None else inference_data.terms_of(shown).items()
         return {str(name): str(term.attrs.get("units", "")) for name, term in dict(terms).items()}
 
@@ -275,10 +273,10 @@ class Result:
         """The same numbers for two halves of the task's rows, where there are some."""
         return {}
 
-    def _divisors(self, view: View) -> Mapping[str, int] | None:
-        if view.per_row and not self.row_counts:
+    def _divisors(self, per_row: bool) -> Mapping[str, int] | None:
+        if per_row and not self.row_counts:
             raise ValueError("Expected rows to divide by; got a result without any data set")
-        return self.row_counts if view.per_row else None
+        return self.row_counts if per_row else None
 
     def __repr__(self) -> str:
         broken = len(violations(self.checks, required=False))

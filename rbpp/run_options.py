@@ -30,7 +30,7 @@ _NOT_KEPT = {"json", "quiet", "traceback", "config", "help", "all", "open"}
 # An argument in a message of the library, such as ignore='id' or text=…, which a command may call
 # a field.
 _ARGUMENT = re.compile(r"""\b([a-z_]+)=('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|True\b|…)""")
-_HEADER = "# Options of a run of rbpp: rbpp {program} --config FILE repeats it."
+_HEADER = "# Options of a run of rbpp: rbpp {} --config FILE repeats it."
 
 
 class Parser(argparse.ArgumentParser):
@@ -127,7 +127,7 @@ def to_toml(
         given: the texts of every option that was given, by destination.
         parsed: what they were read as.
     """
-    lines = [_HEADER.format(program=program), f"program = {json.dumps(program)}"]
+    lines = [_HEADER.format(program), f"program = {json.dumps(program)}"]
     for action in parser._actions:
         key, texts = _key(action), given.get(action.dest)
         if texts is None or key in _NOT_KEPT:

@@ -8,29 +8,7 @@ from typing import Any
 
 from rbpp.variables import VARIABLES
 
-# What a table shows where nobody asks for more, beside bounds and what users describe.
-_MAIN = frozenset(
-    """
-    irrelevant_share uncovered_share novel_share copied_share wrong_label_share
-    total_divergence task_divergence generation_divergence distinguishability
-    kl_gap kl_gap_coverage kl_synthetic kl_synthetic_coverage
-    information_gain information_prompt_output compression_bottleneck efficiency
-    information_synthetic_learner information_anchor_learner mutual_information
-    ggmi entropy_gap entropy entropy_output generalization_error effective_components
-    style_shift style_separation generalization_gap training_loss held_out_loss
-    information_gain_kept information_gain_dropped prompt_ignored_share prompt_determined_share
-    kept_share
-    """.split()
-)
-GROUPS = ("shares", "divergence", "information", "risk", "size and style")
 _SIDES = ("_lower", "_upper")
-_TOTAL_VARIATIONS = (
-    "task_divergence",
-    "generation_divergence",
-    "total_divergence",
-    "curation_divergence",
-    "distinguishability",
-)
 
 
 def is_share(name: str) -> bool:
@@ -39,8 +17,8 @@ def is_share(name: str) -> bool:
     >>> is_share("irrelevant_share_at_most"), is_share("total_divergence"), is_share("kl_gap")
     (True, True, False)
     """
-    base = base_name(name)
-    return "_share" in base or base in _TOTAL_VARIATIONS or base in ("precision", "coverage")
+    described = VARIABLES.get(base_name(name))
+    return described is not None and described.is_share
 
 
 def base_name(name: str) -> str:
@@ -49,28 +27,19 @@ def base_name(name: str) -> str:
 
 
 def is_main(name: str) -> bool:
-    """Whether a table shows an entry where nobody asks for all."""
-    base = base_name(name)
-    if base not in VARIABLES or base in _MAIN:
-        return True
-    return base.startswith("bound_") and not base.endswith((*_SIDES, "_bretagnolle_huber"))
+    """Whether a table shows an entry where nobody asks for all; of what users name, it does."""
+    described = VARIABLES.get(base_name(name))
+    return described is None or described.main
 
 
 def group(name: str) -> str:
-    """The group of an entry in tables, one of `GROUPS`.
+    """The group of an entry in tables, one of `rbpp.variables.GROUPS`.
 
     >>> group("irrelevant_share"), group("kl_gap"), group("ggmi"), group("bound_anchor")
     ('shares', 'divergence', 'information', 'risk')
     """
-    base = base_name(name)
-    described = VARIABLES.get(base)
-    if "_share" in base:
-        return "shares"
-    if base.startswith("kl_") or "divergence" in base or base == "distinguishability":
-        return "divergence"
-    if described is not None and described.units == "nats":
-        return "information"
-    return "risk" if described is not None and described.units == "loss" else "size and style"
+    described = VARIABLES.get(base_name(name))
+    return "size and style" if described is None else described.group
 
 
 def is_side(name: str, table: Mapping[str, Any]) -> bool:

@@ -49,7 +49,7 @@ def open_workers(
 
     Raises:
         ValueError: if there is no cluster at the address.
-        ImportError: naming the extra to install.
+        ImportError: naming the packages to install.
     """
     if where != "ray":
         if address is not None:
@@ -85,7 +85,7 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise ImportError("Ray workers need: pip install 'rbpp[ray]'") from None
+        raise ImportError("Ray workers need: pip install ray") from None
     return ray
 
 
@@ -98,7 +98,7 @@ def _connect(ray: Any, address: str | None) -> None:
         return
     try:
         with ray_on_loopback() if _reach(address) else nullcontext():
-            ray.init(address=address, **quiet)
+            ray.init(address, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"Expected a Ray cluster at {address}; got {line}") from error

@@ -30,7 +30,7 @@ VALUES = [2, 3, 4]
 PASSES = Passes(starts=2, sample_rows=200, exact=3, steps=4)
 NUMBERS = ["--components", "3", "--restarts", "2", "--draws", "20", "--points", "32"]
 BOUNDS = ["--replicates", "16", "--pairs", "8", "--groups", "2", "--inner", "4"]
-WITHOUT_RAY = "ray is not installed: pip install 'rbpp[ray]'"
+WITHOUT_RAY = "ray is not installed: pip install '.[ray]'"
 
 
 @pytest.fixture(scope="module")

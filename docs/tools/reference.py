@@ -16,7 +16,6 @@ from typing import Any
 from rbpp import command, variables
 from rbpp.theory.statements import STATEMENTS, Statement
 
-COMPANIONS = re.compile(r"^slack_|_(lower|upper|mcse)$")
 _UNITS = {
     "nats": "Informations, entropies and divergences",
     "loss": "Risks and their bounds",
@@ -28,7 +27,7 @@ _ROWS = {"anchor": "of the anchors", "synthetic": "of the synthetic data", None:
 _VARIABLES = """\
 # Variables
 
-Every number that rbpp reports has a line here, made from the table in `rbpp/variables.py`. In
+Every number that rbpp reports has a line here, made from the table in `rbpp/variables.toml`. In
 InferenceData a variable carries its meaning, units and equation as attributes. A name may come with
 
 - `NAME_lower`, `NAME_upper`: two sides of an estimate in nats, between which the value lies;
@@ -75,8 +74,7 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     """
     if name not in command.programs():
         raise ValueError(f"Expected a program, one of {', '.join(command.programs())}; got {name}")
-    program = command._load(command.programs_folder() / f"{name.replace('-', '_')}.py")
-    return command._parser(name, program)
+    return command.parser_of(name)
 
 
 def command_index() -> str:
@@ -190,7 +188,7 @@ def _option(part: str) -> str:
 
 def base_variables() -> dict[str, variables.Variable]:
     """The variables themselves, without their sides, slacks and errors."""
-    return {name: one for name, one in variables.VARIABLES.items() if not COMPANIONS.search(name)}
+    return {name: one for name, one in variables.VARIABLES.items() if not one.part}
 
 
 def variable_page() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +20,7 @@ PRIOR_WEIGHT = 2.0
 PRIOR_SCALE = 10.0
 
 
-@dataclass(frozen=True)
-class Statistics:
+class Statistics(NamedTuple):
     """Sums over the training rows of each fit (J, F), source (2) and component (K).
 
     Attributes:
@@ -66,9 +66,9 @@ def candidates(
     for held_out in range(FOLDS):
         chosen = np.flatnonzero(fold == held_out)
         if len(chosen):
-            local = _Held(standardized[:, chosen], squares[:, chosen], mixture)
+            local = standardized[:, chosen], squares[:, chosen]
             for index, one in enumerate(adapted):
-                found[:, chosen, index] = local.log_ratio(one, held_out)
+                found[:, chosen, index] = one.log_ratio(mixture, *local, held_out)
     return found, occupancy
 
 
@@ -82,35 +82,29 @@ class _Adapted:
     inverse_cholesky: Array | None = None
     log_volume: Array | None = None
 
-
-class _Held:
-    """Rows of one held-out fold, in the standardized spaces of the pooled components."""
-
-    def __init__(self, standardized: Array, squares: Array, mixture: Mixture) -> None:
-        self.standardized, self.squares, self.mixture = standardized, squares, mixture
-
-    def log_ratio(self, adapted: _Adapted, held_out: int) -> Array:
-        """(J, rows)."""
-        mixture, dimension = self.mixture, self.standardized.shape[-1]
-        weights = mixture.log_weights[None, None]
-        if adapted.log_weights is not None:
-            weights = adapted.log_weights[:, held_out]
+    def log_ratio(
+        self, mixture: Mixture, standardized: Array, squares: Array, held_out: int
+    ) -> Array:
+        """(J, rows), of the rows of one held-out fold."""
+        dimension = standardized.shape[-1]
+        weights, squares = mixture.log_weights[None, None], squares[None, None]
+        if self.log_weights is not None:
+            weights = self.log_weights[:, held_out]
         volume = mixture.log_volume + np.zeros_like(weights)
-        squares = self.squares[None, None]
-        if adapted.inverse_cholesky is not None and adapted.shift is not None:
-            factor = adapted.inverse_cholesky[:, held_out]
-            centred = self.standardized - adapted.shift[:, held_out, :, :, None, :]
+        if self.inverse_cholesky is not None and self.shift is not None:
+            factor = self.inverse_cholesky[:, held_out]
+            centred = standardized - self.shift[:, held_out, :, :, None, :]
             squares = np.square(centred @ np.swapaxes(factor, -1, -2)).sum(-1)
-        elif adapted.shift is not None:
-            shift = adapted.shift[:, held_out]
-            inner = np.einsum("knd,jskd->jskn", self.standardized, shift, optimize=True)
+        elif self.shift is not None:
+            shift = self.shift[:, held_out]
+            inner = np.einsum("knd,jskd->jskn", standardized, shift, optimize=True)
             squares = squares - 2 * inner + np.square(shift).sum(-1)[..., None]
-        if adapted.log_scale is not None:
-            scale = adapted.log_scale[:, held_out]
+        if self.log_scale is not None:
+            scale = self.log_scale[:, held_out]
             squares = np.maximum(squares, 0) * np.exp(-2 * scale)[..., None]
             volume = volume + dimension * scale
-        if adapted.log_volume is not None:
-            volume = volume + adapted.log_volume[:, held_out]
+        if self.log_volume is not None:
+            volume = volume + self.log_volume[:, held_out]
         kernel = log_kernel(np.maximum(squares, 0), mixture.degrees_of_freedom, dimension)
         marginal = log_sum_exp((weights - volume)[..., None] + kernel, 2)
         return marginal[:, 0] - marginal[:, 1]
@@ -119,21 +113,20 @@ class _Held:
 def _sums(
     standardized: Array, member: Array, pulled: Array, source: Index, fold: Index
 ) -> tuple[Statistics, Array]:
-    components, _, dimension = standardized.shape
-    groups = 2 * FOLDS
-    order = np.argsort(source * FOLDS + fold, kind="stable")
-    ends = np.cumsum(np.bincount(source * FOLDS + fold, minlength=groups))
-    mass = np.zeros((groups, components))
-    total = np.zeros((groups, components))
-    first = np.zeros((groups, components, dimension))
-    second = np.zeros((groups, components, dimension, dimension))
-    for group, chosen in enumerate(np.split(order, ends[:-1])):
+    sums = []
+    for group in range(2 * FOLDS):
+        chosen = source * FOLDS + fold == group
         rows = standardized[:, chosen]
         weighted = rows * pulled[:, chosen, None]
-        mass[group] = member[:, chosen].sum(1)
-        total[group] = pulled[:, chosen].sum(1)
-        first[group] = weighted.sum(1)
-        second[group] = weighted.transpose(0, 2, 1) @ rows
+        sums.append(
+            (
+                member[:, chosen].sum(1),
+                pulled[:, chosen].sum(1),
+                weighted.sum(1),
+                weighted.transpose(0, 2, 1) @ rows,
+            )
+        )
+    mass, total, first, second = (np.stack(one) for one in zip(*sums, strict=True))
     seen = np.zeros((len(TRAINING), FOLDS, FOLDS))
     for index, steps in enumerate(TRAINING):
         for held_out in range(FOLDS):
@@ -145,18 +138,13 @@ def _sums(
         return found.reshape(*found.shape[:3], *value.shape[1:])
 
     statistics = Statistics(*map(over_training, (mass, total, first, second)))
-    return statistics, mass.reshape(2, FOLDS, components).sum(1)
+    return statistics, mass.reshape(2, FOLDS, -1).sum(1)
 
 
 def _adaptations(mixture: Mixture, statistics: Statistics) -> list[_Adapted]:
     """Of each component apart, and of all together where there are several."""
     dimension = mixture.means.shape[1]
-    mass, pulled, first, second = (
-        statistics.mass,
-        statistics.pulled,
-        statistics.first,
-        statistics.second,
-    )
+    mass, pulled, first, second = statistics
     prior = PRIOR_WEIGHT * mixture.components * np.exp(mixture.log_weights)
     log_weights = np.log(mass + prior)
     log_weights = log_weights - log_sum_exp(log_weights, -1)[..., None]

@@ -45,6 +45,8 @@ WIDE = 0.15
 # Redundancy is a log ratio of distances: beyond log 3, a row is a third as far as is typical.
 REDUNDANT = math.log(3)
 _MOST_COMPONENTS = 3
+# A sentence, the probability that its claim holds, and the verdict.
+Said = tuple[str, float, str]
 
 
 def answers(
@@ -64,13 +66,17 @@ def answers(
         rows: the table of rows.
     """
     found = _Found(shares, draws, references, task_name(sources))
-    said = [
-        *(say(found) for say in (_off_task, _missed, _faithful, _added)),
-        _style(shares),
-        _repeated(sources, shares),
-    ]
+    said = {
+        OFF_TASK: _off_task(found),
+        MISSED: _missed(found),
+        FAITHFUL: _faithful(found),
+        ADDED: _added(found),
+        STYLE: _style(shares),
+        REPEATED: _repeated(sources, shares),
+    }
+    lines = [_line(question, *one) for question, one in said.items()]
     likely = rows.loc[rows["source"] == "synthetic", "off_task"].to_numpy(float)
-    return [*said, which_rows(found.task, Likely.of(likely), said[0]["verdict"])]
+    return [*lines, which_rows(found.task, Likely.of(likely), lines[0]["verdict"])]
 
 
 class _Found(NamedTuple):
@@ -105,14 +111,14 @@ class _Found(NamedTuple):
         most = self.shares.limits.get(f"{name}_at_most_with_classes")
         return "" if most is None else f" ({_percent(most)} if {other} counts too)"
 
-    def told(self, question: str, name: str, sentence: str, more: str = "") -> dict[str, Any]:
+    def told(self, name: str, sentence: str, more: str = "") -> Said:
         """What is said of a share: bad by its lower end alone, good by its upper or its draws."""
         (least, most), above = self.ends(name), self.above(name, SMALL_SHARE)
         sentence = f"{sentence}; {_side(above, SMALL_SHARE)}{more}"
         if least > SMALL_SHARE:
-            return _line(question, sentence, max(above, 1 - above), "bad")
+            return sentence, max(above, 1 - above), "bad"
         good = most <= SMALL_SHARE or above < 1 - SURE
-        return _line(question, sentence, 1 - above, "good" if good else "unclear")
+        return sentence, 1 - above, "good" if good else "unclear"
 
 
 class Likely(NamedTuple):
@@ -147,10 +153,9 @@ def task_name(sources: Sources) -> str:
 
 def which_rows(task: str, likely: Likely, verdict: str) -> dict[str, Any]:
     """The last answer; `verdict` is that of how much is off the task."""
-    question = ROWS
     if math.isnan(likely.total):
         sentence = f"no row is known to be off the {task}, or on it, as no share is"
-        return _line(question, sentence, math.nan, "unclear")
+        return _line(ROWS, sentence, math.nan, "unclear")
     expected = likely.total / likely.drop if likely.drop else 1.0
     each = "each of them" if likely.drop > 1 else "it is so"
     sentence = (
@@ -158,24 +163,20 @@ def which_rows(task: str, likely: Likely, verdict: str) -> dict[str, Any]:
         + (f", {each} with probability {expected:.2f} on average" if likely.drop else "")
     )
     few = likely.drop <= SMALL_SHARE * likely.rows
-    return _line(
-        question,
-        sentence,
-        expected,
-        "good" if few else "unclear" if verdict == "unclear" else "bad",
-    )
+    verdict = "good" if few else "unclear" if verdict == "unclear" else "bad"
+    return _line(ROWS, sentence, expected, verdict)
 
 
-def _off_task(found: _Found) -> dict[str, Any]:
-    question, name, shares, task = OFF_TASK, "irrelevant_share", found.shares, found.task
+def _off_task(found: _Found) -> Said:
+    name, shares, task = "irrelevant_share", found.shares, found.task
     if shares.same:
-        return _line(question, f"none: the synthetic rows are the rows of the {task}", 1.0, "good")
+        return f"none: the synthetic rows are the rows of the {task}", 1.0, "good"
     if name not in found.draws:
-        return _line(question, shares.irrelevant.refusal, math.nan, "unclear")
+        return shares.irrelevant.refusal, math.nan, "unclear"
     sentence = f"{found.share(name)} of the synthetic rows{found.halves(name)}"
     least, most = found.ends(name)
     if shares.marked is not None:
-        return found.told(question, name, f"{sentence} are off the {task}, from the marks")
+        return found.told(name, f"{sentence} are off the {task}, from the marks")
     sentence += (
         f": at least {_percent(least)} whatever the style, and at most {_percent(most)} if "
         f"what is off the {task} is unlike it"
@@ -183,26 +184,26 @@ def _off_task(found: _Found) -> dict[str, Any]:
     other = f"another class of the {task}"
     sentence += found.classes(name, other) or f" ({other} is not counted; --label-field counts it)"
     more = "; twenty marked rows settle it (--ask FILE)" if most - least > WIDE else ""
-    return found.told(question, name, sentence, more)
+    return found.told(name, sentence, more)
 
 
-def _missed(found: _Found) -> dict[str, Any]:
-    question, name = MISSED, "uncovered_share"
+def _missed(found: _Found) -> Said:
+    name = "uncovered_share"
     if name not in found.draws:
-        return _line(question, found.shares.uncovered.refusal, math.nan, "unclear")
+        return found.shares.uncovered.refusal, math.nan, "unclear"
     least, most = found.ends(name)
     sentence = (
         f"{found.share(name)} of the {found.task}{found.halves(name)}: at least "
         f"{_percent(least)}, and at most {_percent(most)} if what it misses is unlike it"
     )
     sentence += found.classes(name, "a class that it leaves out")
-    return found.told(question, name, sentence)
+    return found.told(name, sentence)
 
 
-def _faithful(found: _Found) -> dict[str, Any]:
-    question, name = FAITHFUL, "total_divergence"
+def _faithful(found: _Found) -> Said:
+    name = "total_divergence"
     if name not in found.draws:
-        return _line(question, "too few rows for a total variation", math.nan, "unclear")
+        return "too few rows for a total variation", math.nan, "unclear"
     above = found.above(name, SMALL_DIVERGENCE)
     sure = max(above, 1 - above)
     sentence = (
@@ -210,34 +211,34 @@ def _faithful(found: _Found) -> dict[str, Any]:
         f"{found.halves(name)}, style taken away; {_side(above, SMALL_DIVERGENCE)}"
     )
     verdict = "unclear" if sure < SURE else "bad" if above >= 0.5 else "good"
-    return _line(question, sentence, sure, verdict)
+    return sentence, sure, verdict
 
 
-def _added(found: _Found) -> dict[str, Any]:
-    question, name, novel = ADDED, "novel_share", found.shares.novel
+def _added(found: _Found) -> Said:
+    name, novel = "novel_share", found.shares.novel
     if novel is None:
         sentence = (
             "without both target rows and ten anchors, what is novel cannot be told from what is "
             "irrelevant"
         )
-        return _line(question, sentence, math.nan, "unclear")
+        return sentence, math.nan, "unclear"
     if name not in found.draws:
-        return _line(question, novel.refusal, math.nan, "unclear")
+        return novel.refusal, math.nan, "unclear"
     above = found.above(name, SMALL_SHARE)
     sentence = (
         f"{found.share(name)} of the synthetic data is on the task and beyond the anchors; "
         f"{_side(above, SMALL_SHARE)}"
     )
-    return _line(question, sentence, above, "good" if above > SURE else "unclear")
+    return sentence, above, "good" if above > SURE else "unclear"
 
 
-def _style(shares: Shares) -> dict[str, Any]:
-    question, style = STYLE, shares.style
+def _style(shares: Shares) -> Said:
+    style = shares.style
     if shares.same:
-        return _line(question, "no: the rows are the same", 1.0, "good")
+        return "no: the rows are the same", 1.0, "good"
     away = style.separation_before - 0.5 > 2 * style.separation_error
     if style.shrinkage == 0 and not away:
-        return _line(question, "no style can be told from noise", math.nan, "good")
+        return "no style can be told from noise", math.nan, "good"
     sentence = (
         f"style tells rows apart with an AUC of {style.separation_before:.2f} (0.50 is not at "
         f"all), and with {style.separation:.2f} once a shift by {style.shift:.2f} of the task's "
@@ -245,12 +246,12 @@ def _style(shares: Shares) -> dict[str, Any]:
     )
     if shares.irrelevant.refusal:
         sentence += ": no share is told from it, and none is given"
-        return _line(question, sentence, math.nan, "bad")
-    return _line(question, f"{sentence}: no share above counts it", math.nan, "unclear")
+        return sentence, math.nan, "bad"
+    return f"{sentence}: no share above counts it", math.nan, "unclear"
 
 
-def _repeated(sources: Sources, shares: Shares) -> dict[str, Any]:
-    question, own = REPEATED, sources.copies["synthetic"]
+def _repeated(sources: Sources, shares: Shares) -> Said:
+    own = sources.copies["synthetic"]
     rows = len(own.group)
     sentence = f"{rows - own.distinct} of {rows} synthetic rows repeat another"
     if own.distinct < rows:
@@ -262,7 +263,7 @@ def _repeated(sources: Sources, shares: Shares) -> dict[str, Any]:
         if math.isfinite(copied.reference_share):
             sentence += f" (held-out real rows: {_percent(copied.reference_share)})"
     bad = own.near > SMALL_SHARE
-    return _line(question, sentence, math.nan, "bad" if bad else "good")
+    return sentence, math.nan, "bad" if bad else "good"
 
 
 def _line(question: str, sentence: str, probability: float, verdict: str) -> dict[str, Any]:

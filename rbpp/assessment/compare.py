@@ -101,7 +101,7 @@ def compare(
     read = read_versions(named, reference, anchor, fields, representation, sampling, compute)
     sets, real = read.scored()
     stored = None if record is None else stored_ranking.read(record, str(read.embedding))
-    ranking = rank_sets(sets, real, decision, stored=stored, draws=_CHAINS * draws, compute=compute)
+    ranking = rank_sets(sets, real, decision, stored, _CHAINS * draws, compute)
     checks = [*ranking.checks, *read.checks(fields)]
     diagnosed: dict[str, Diagnostics] = {}
     if shares:
@@ -114,7 +114,6 @@ def compare(
     terms = _terms(ranking, diagnosed)
     lines = _diagnostics(ranking, diagnosed, record)
     ranked = [_shares(line, lines[line["name"]]) for line in ranking.lines]
-    differences = _differences(ranking, terms, decision)
     kept = stored_ranking.store(ranking, real, str(read.embedding))
     for name, line in lines.items():
         kept["sets"][name]["beside"] = {k: _plain(v) for k, v in line.items() if k != "name"}
@@ -145,7 +144,7 @@ def compare(
         notes=notes(ranking, terms, diagnosed, len(scored["reference"])),
         kind=ranking.kind,
         ranking=ranked,
-        differences=differences,
+        differences=_differences(ranking, terms, decision),
         diagnostics=[lines[line["name"]] for line in ranked],
         influence=_influence(read, ranking),
         record=kept,
@@ -310,9 +309,9 @@ def diagnose(sources: Sources, draws: int, compute: Compute) -> dict[str, Diagno
 
 def _of(name: str, sources: Sources, anchor: LogRatio | None, drawn: Draws) -> Diagnostics:
     target, made = sources.content("target"), sources.content(name)
-    nothing = np.full(drawn.count, np.nan)
-    terms: dict[str, Array] = {"irrelevant_share": nothing, "uncovered_share": nothing}
-    terms |= {"kl_synthetic": nothing, "kl_synthetic_coverage": nothing}
+    known = ["irrelevant_share", "uncovered_share", "kl_synthetic", "kl_synthetic_coverage"]
+    known += [] if anchor is None else ["kl_gap"]
+    terms: dict[str, Array] = dict.fromkeys(known, np.full(drawn.count, np.nan))
     numbers: dict[str, float] = {}
     refusals = []
     kind = VectorKind(lexical=sources.embedding.lexical)

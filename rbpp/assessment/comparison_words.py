@@ -26,6 +26,8 @@ _PAIRS = 15
 # More lines than this of differences are in the JSON object alone.
 _MOST_DIFFERENCES = 12
 _FULL = ("score", "score_equal_size")
+# Of a ranking alone: one less a share that is a variable.
+_SHARES = ("precision", "coverage")
 SCORED = {
     "labels": "the label of real rows given their text",
     "outputs": "the output of real rows given their prompt",
@@ -53,7 +55,7 @@ Line = Mapping[str, Any]
 def ranking_table(ranking: Sequence[Line]) -> list[list[str]]:
     """Versions, best first, with precision and coverage where they are known; a heading first."""
     header = ["version", "score", "P(best)", "P(trained best)", "equal size: score", "P(best)"]
-    shares = ("precision", "coverage") if any(_known(line["precision"]) for line in ranking) else ()
+    shares = _SHARES if any(_known(line["precision"]) for line in ranking) else ()
     lines = [[*header, *shares]]
     for line in ranking:
         lines.append(
@@ -81,7 +83,7 @@ def difference_table(ranking: Sequence[Line], differences: Sequence[Line]) -> li
             [
                 one["term"],
                 f"{one['first']} − {one['second']}",
-                _interval(one, "mean", share=is_share(one["term"])),
+                _interval(one, "mean", share=one["term"] in _SHARES or is_share(one["term"])),
                 chance(one["p_better"]),
                 chance(one["p_equivalent"]),
             ]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.stats import false_discovery_control
 
 from rbpp.assessment.neighbours import distances, nearest, unit_length
 
@@ -45,11 +46,13 @@ class Copies:
     near: float
     largest: int
 
-    @property
-    def effective_rows(self) -> float:
-        """Rows that so many unequal groups are worth, (Σ c)² / Σ c² of their sizes c."""
-        sizes = np.bincount(self.group).astype(float)
-        return float(sizes.sum() ** 2 / np.square(sizes).sum())
+    @classmethod
+    def of(cls, group: NDArray[np.int64], exact: float | None = None) -> Copies:
+        """Of groups numbered from 0 (n,); repeats are exact, or this share of them is."""
+        sizes = np.bincount(group)
+        near = 1 - len(sizes) / len(group)
+        exact = near if exact is None else exact
+        return cls(group, 1 / sizes[group], len(sizes), exact, near, int(sizes.max()))
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,7 @@ class CopiedRows:
     """Synthetic rows that repeat real ones.
 
     Attributes:
-        distance: of every synthetic row to its nearest real row (n,).
-        source: index of that row (n,).
+        source: index of the real row that is nearest to every synthetic one (n,).
         exact: whether it is the same row (n,).
         p_value: share of real rows that are as near to another (n,).
         false_discovery_rate: Benjamini–Hochberg q of every row (n,).
@@ -66,7 +68,6 @@ class CopiedRows:
         reference_share: `copied_share` of held-out real rows; nan without them.
     """
 
-    distance: Array
     source: NDArray[np.int64]
     exact: NDArray[np.bool_]
     p_value: Array
@@ -80,6 +81,15 @@ class CopiedRows:
             "copy" if same else "paraphrase" if found <= rate else ""
             for same, found in zip(self.exact, self.false_discovery_rate, strict=True)
         ]
+
+
+def exact_copies(rows: np.ndarray) -> Copies:
+    """Groups of equal rows (n, D).
+
+    >>> exact_copies(np.array([[1.0], [2.0], [1.0]])).weights
+    array([0.5, 1. , 0.5])
+    """
+    return Copies.of(index_of_equal(rows))
 
 
 def copies_within(
@@ -98,8 +108,10 @@ def copies_within(
     rows, reference = unit_length(rows), _distinct(unit_length(reference))
     if len(reference) < 3:
         raise ValueError(f"Expected 3 distinct reference rows or more; got {len(reference)}")
+    if texts is not None and len(texts) != len(rows):
+        raise ValueError(f"Expected {len(rows)} texts; got {len(texts)}")
     radius = NEAR * float(np.median(nearest(reference, reference, 1, own=True)[0]))
-    exact = _exact_groups(rows, texts)
+    exact = index_of_equal(rows if texts is None else texts)
     # Chains of near copies would join what is far apart: exact copies are merged first, and near
     # ones by distances between rows.
     first, second = _pairs(rows, max(radius, _SAME))
@@ -108,16 +120,8 @@ def copies_within(
     first = np.concatenate([first, order[1:][same]])
     second = np.concatenate([second, order[:-1][same]])
     graph = coo_array((np.ones(len(first)), (first, second)), shape=(len(rows), len(rows)))
-    count, group = connected_components(graph, directed=False)
-    sizes = np.bincount(group)
-    return Copies(
-        group=group.astype(np.int64),
-        weights=1 / sizes[group],
-        distinct=int(count),
-        exact=1 - len(np.unique(exact)) / len(rows),
-        near=1 - count / len(rows),
-        largest=int(sizes.max()),
-    )
+    group = connected_components(graph, directed=False)[1].astype(np.int64)
+    return Copies.of(group, exact=1 - len(np.unique(exact)) / len(rows))
 
 
 def copied_rows(
@@ -142,8 +146,8 @@ def copied_rows(
     synthetic, anchors = unit_length(synthetic), unit_length(anchors)
     if len(anchors) < 3:
         raise ValueError(f"Expected 3 anchors or more; got {len(anchors)}")
-    near, index = nearest(synthetic, anchors, 1)
-    distance, source = near[:, 0].astype(float), index[:, 0]
+    near, source = nearest(synthetic, anchors, 1)
+    distance = near[:, 0].astype(float)
     # Repeated anchors are no measure of how near two tasks come.
     own = _distinct(anchors)
     among = nearest(own, own, 1, own=True)[0][:, 0] if len(own) > 1 else np.array([np.inf])
@@ -155,27 +159,13 @@ def copied_rows(
     ordered = np.sort(real)
     p_value = (1 + np.searchsorted(ordered, distance, side="right")) / (1 + len(ordered))
     return CopiedRows(
-        distance,
-        source.astype(np.int64),
+        source[:, 0],
         distance < _SAME,
         p_value,
-        benjamini_hochberg(p_value),
+        false_discovery_control(p_value),
         float((distance < np.quantile(among, 0.05)).mean()),
         reference_share,
     )
-
-
-def benjamini_hochberg(p_value: np.ndarray) -> Array:
-    """q-values q₍ᵢ₎ = min over j ≥ i of n p₍ⱼ₎ / j, at most 1.
-
-    >>> benjamini_hochberg(np.array([0.01, 0.5, 0.02])).round(3)
-    array([0.03, 0.5 , 0.03])
-    """
-    order = np.argsort(p_value, kind="stable")
-    scaled = p_value[order] * len(p_value) / np.arange(1, len(p_value) + 1)
-    found = np.empty(len(p_value))
-    found[order] = np.minimum(1, np.minimum.accumulate(scaled[::-1])[::-1])
-    return found
 
 
 def same_rows(first: Sequence[str] | np.ndarray, second: Sequence[str] | np.ndarray) -> bool:
@@ -193,9 +183,8 @@ def index_of_equal(rows: Sequence[str] | np.ndarray) -> NDArray[np.int64]:
     >>> index_of_equal(["b", "a", "b"])
     array([0, 1, 0])
     """
-    keys = _keys(rows)
-    place = {key: index for index, key in enumerate(dict.fromkeys(keys))}
-    return np.array([place[key] for key in keys], dtype=np.int64)
+    place: dict[bytes, int] = {}
+    return np.array([place.setdefault(key, len(place)) for key in _keys(rows)], dtype=np.int64)
 
 
 def _keys(rows: Sequence[str] | np.ndarray) -> list[bytes]:
@@ -205,15 +194,8 @@ def _keys(rows: Sequence[str] | np.ndarray) -> list[bytes]:
     return [str(row).encode("utf-8", "surrogatepass") for row in rows]
 
 
-def _exact_groups(rows: np.ndarray, texts: Sequence[str] | None) -> NDArray[np.int64]:
-    """An index per row, the same for equal texts, or for equal vectors without them."""
-    if texts is not None and len(texts) != len(rows):
-        raise ValueError(f"Expected {len(rows)} texts; got {len(texts)}")
-    return index_of_equal(rows if texts is None else list(texts))
-
-
 def _distinct(rows: np.ndarray) -> np.ndarray:
-    return rows[np.unique(_exact_groups(rows, None), return_index=True)[1]]
+    return rows[np.unique(index_of_equal(rows), return_index=True)[1]]
 
 
 def _pairs(rows: np.ndarray, radius: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

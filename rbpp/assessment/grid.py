@@ -8,7 +8,7 @@ in small steps does.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pyro import poutine
+from scipy.stats import beta
 
 import rbpp
 
@@ -92,12 +93,11 @@ def grid_posterior(
     full = counts > 0
     seen = torch.as_tensor(points[full], dtype=torch.float32), torch.as_tensor(counts[full])
     conditioned = poutine.condition(off_task_model(), values)
-    trace = poutine.trace(conditioned).get_trace(
-        scores=seen[0], counts=seen[1], target_rows=target_rows, style=style
-    )
+    rows = len(seen[0])
+    trace = poutine.trace(conditioned).get_trace(rows, *seen, target_rows, style)
     # Densities become masses by the widths of the cells: of the share's own prior exactly, since it
     # has no finite density at 0; of the log-normal ones by their own axis, on which they are even.
-    sites: dict[str, Any] = dict(trace.nodes.items())
+    sites: Mapping[str, Any] = trace.nodes
     # The normals are the same at every share: their densities are evaluated at one of them, in
     # float64, in which the two of a cell never vanish together.
     mixture = sites["score"]["fn"]
@@ -134,13 +134,8 @@ def _normals(normals: Any, cells: Any, points: torch.Tensor) -> torch.Tensor:
 
 def _prior_mass(prior: Any) -> torch.Tensor:
     """Mass of the share's cells under its Beta prior (P,), by the incomplete beta function."""
-    from scipy.stats import beta
-
-    concentrations = [
-        float(prior.concentration1.flatten()[0]),
-        float(prior.concentration0.flatten()[0]),
-    ]
-    mass = np.diff(beta.cdf(_EDGES, *concentrations))
+    concentrations = prior.concentration1, prior.concentration0
+    mass = np.diff(beta.cdf(_EDGES, *(float(one.flatten()[0]) for one in concentrations)))
     return torch.as_tensor(np.maximum(mass, 1e-300))
 
 

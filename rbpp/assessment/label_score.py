@@ -290,13 +290,11 @@ class LabelFindings:
         probability_wrong: of each row, (n,).
         suggested: the likeliest label of each row, (n,) whole numbers.
         share_wrong: estimated share of wrong labels in the set.
-        counts: rows of each label, (K,).
     """
 
     probability_wrong: np.ndarray
     suggested: np.ndarray
     share_wrong: float
-    counts: np.ndarray
 
 
 def wrong_labels(
@@ -321,21 +319,15 @@ def wrong_labels(
     Raises:
         ValueError: on fewer than 10 rows to learn from.
     """
+    count = len(rows if real is None else real)
+    if count < 10:
+        raise ValueError(f"Expected at least 10 rows to learn labels from; got {count}")
     if real is None or real_labels is None:
-        if len(rows) < 10:
-            raise ValueError(f"Expected at least 10 rows to learn labels from; got {len(rows)}")
         log_p = learned_from_rest(rows, labels, classes, seed)
     else:
-        if len(real) < 10:
-            raise ValueError(f"Expected at least 10 rows to learn labels from; got {len(real)}")
         log_p = log_probabilities(real, real_labels, rows, classes, origin=real.mean(0))
     probability, rate = probability_wrong(log_p, labels)
-    return LabelFindings(
-        probability_wrong=probability.numpy(),
-        suggested=log_p.argmax(1).numpy(),
-        share_wrong=rate,
-        counts=np.bincount(labels.numpy(), minlength=classes),
-    )
+    return LabelFindings(probability.numpy(), log_p.argmax(1).numpy(), rate)
 
 
 def probability_wrong(log_p: Tensor, labels: Tensor) -> tuple[Tensor, float]:

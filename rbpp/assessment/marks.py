@@ -116,18 +116,14 @@ def write_sheet(
         ValueError: if a row is out of range.
         OSError: if the file cannot be written.
     """
-    digest = rows_digest(texts)
-    out = io.StringIO(newline="")
-    writer = csv.writer(out)
-    writer.writerow(COLUMNS)
+    digest, lines = rows_digest(texts), []
     for row in rows:
         if not 0 <= row < len(texts):
             raise ValueError(f"Expected rows of 0 to {len(texts) - 1}; got {row}")
         name = "" if ids is None else str(ids[row])
-        writer.writerow([int(row), _safe(name), _safe(texts[row]), "", digest])
-    with written_whole(path) as aside:
-        # The mark of UTF-8 in front: spreadsheets read other files in the locale's encoding.
-        aside.write_text(out.getvalue(), encoding="utf-8-sig", newline="")
+        cells = (str(int(row)), _safe(name), _safe(texts[row]), "", digest)
+        lines.append(dict(zip(COLUMNS, cells, strict=True)))
+    Sheet(Path(path), COLUMNS, tuple(lines)).write()
 
 
 def read_marks(
@@ -354,13 +350,18 @@ class Sheet:
         lines = list(self.lines)
         lines[place] = {**lines[place], "off_task": value}
         sheet = replace(self, lines=tuple(lines))
+        sheet.write()
+        return sheet
+
+    def write(self) -> None:
+        """Write the file, whole or not at all."""
         out = io.StringIO(newline="")
         writer = csv.DictWriter(out, self.columns, delimiter=self.delimiter)
         writer.writeheader()
-        writer.writerows(sheet.lines)
+        writer.writerows(self.lines)
         with written_whole(self.path) as aside:
+            # The mark of UTF-8 in front: spreadsheets read other files in the locale's encoding.
             aside.write_text(out.getvalue(), encoding="utf-8-sig", newline="")
-        return sheet
 
 
 def mark(sheet: Sheet, *, again: bool = False) -> Sheet:

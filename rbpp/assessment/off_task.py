@@ -153,17 +153,14 @@ def off_task(
     tail = OFF_TASK_NUMBERS if kind.numbers else OFF_TASK
     design = design_effect(found.rows, of_distinct(made.unit, place))
     refusal = _refusal(found, kind, apart)
-    judged = Excess(found, tail, weights, design)
-    result = _judged(judged, refusal, place, draws)
+    excess = Excess(found, tail, weights, design)
+    result = _judged(excess, refusal, place, draws)
     if labels is None or refusal:
         return result
     seen = visibility(target, labels, seed=draws.seed)
-    with_classes = 1.0 if seen <= 0 else min(1.0, judged.difference / seen)
-    return replace(
-        result,
-        at_most_with_classes=max(result.at_most, with_classes),
-        visibility=seen,
-    )
+    with_classes = 1.0 if seen <= 0 else min(1.0, excess.difference / seen)
+    most = max(result.at_most, with_classes)
+    return replace(result, at_most_with_classes=most, visibility=seen)
 
 
 def uncovered(
@@ -327,14 +324,8 @@ def _refusal(scores: Scores, kind: VectorKind, apart: bool = False) -> str:
 
 def refused(score: Array, refusal: str) -> OffTask:
     """A result that says why there is none, of rows with these scores."""
-    return OffTask(
-        draws=np.array([np.nan]),
-        probability=np.full(len(score), np.nan),
-        score=score,
-        at_least=0.0,
-        at_most=1.0,
-        refusal=refusal,
-    )
+    nothing = np.full(len(score), np.nan)
+    return OffTask(np.array([np.nan]), nothing, score, 0.0, 1.0, refusal=refusal)
 
 
 def _judged(excess: Excess, refusal: str, place: NDArray[np.int64], draws: Draws) -> OffTask:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rbpp import inference_data, validate
 from rbpp.assessment import label_score, ranking_checks
+from rbpp.assessment.copies import index_of_equal
 from rbpp.assessment.ranking_checks import Consensus
 from rbpp.assessment.ranking_probabilities import (
     OF_TEXTS,
@@ -26,7 +27,6 @@ from rbpp.assessment.ranking_sources import (
     Prepared,
     PreparedSet,
     Source,
-    copies_of,
     learned,
     learner,
     prepare,
@@ -133,7 +133,6 @@ def rank_sets(
     sets: Mapping[str, Source],
     real: Source,
     decision: Decision | None = None,
-    *,
     stored: Stored | None = None,
     draws: int = 2000,
     compute: Compute | None = None,
@@ -207,7 +206,7 @@ def _ranked(
     if stored is not None:
         scores, beside = stored.scores | scores, stored.lines | beside
         digests = stored.digests | digests
-    names, weights, copies = list(scores), judged.weights, copies_of(list(digests.values()))
+    names, weights, copies = list(scores), judged.weights, index_of_equal(list(digests.values()))
     source = np.random.default_rng(spawn(seed, "real rows"))
     values = np.stack([one.values for one in scores.values()])
     equal = np.stack([one.equal_values for one in scores.values()])

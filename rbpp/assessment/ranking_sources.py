@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rbpp.assessment import density_score, label_score, output_score
+from rbpp.assessment.copies import index_of_equal
 from rbpp.assessment.set_scores import Learn
 
 Kind = Literal["labels", "outputs", "texts"]
@@ -94,7 +95,7 @@ class Prepared:
     @cached_property
     def copies(self) -> np.ndarray:
         """One number for all sets of one digest, (K,)."""
-        return copies_of([one.digest for one in self.sets])
+        return index_of_equal([one.digest for one in self.sets])
 
     @property
     def leave_nearest(self) -> bool:
@@ -296,13 +297,3 @@ def _digest(of_rows: list[bytes], second: Tensor) -> str:
     beside = second.double().numpy().reshape(len(of_rows), -1) + 0.0
     both = sorted(row + more.tobytes() for row, more in zip(of_rows, beside, strict=True))
     return hashlib.blake2b(b"".join(both), digest_size=16).hexdigest()
-
-
-def copies_of(digests: Sequence[str]) -> np.ndarray:
-    """One number for all sets that have the same rows in any order, (K,).
-
-    >>> copies_of(["a", "b", "a"])
-    array([0, 1, 0])
-    """
-    place: dict[str, int] = {}
-    return np.array([place.setdefault(digest, len(place)) for digest in digests])

@@ -29,7 +29,8 @@ from rbpp.display import Terms, View, versions
 from rbpp.files import written_whole
 from rbpp.inference_data import terms_of
 from rbpp.plots.style import inline_svg
-from rbpp.wording import GROUPS, is_main, is_share
+from rbpp.variables import GROUPS
+from rbpp.wording import is_main, is_share
 
 _FOLDER = Path(__file__).parent
 # Classes of the style sheet.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from rbpp.assessment.copies import index_of_equal
 from rbpp.assessment.grid import HIGHEST, LOWEST
 from rbpp.assessment.neighbours import kth_distance, neighbour_shares, unit_length
 from rbpp.assessment.style import FINE, auc_error, near_separation, style_offset
@@ -144,8 +145,7 @@ def distinct(rows: np.ndarray, weights: Array) -> tuple[np.ndarray, NDArray[np.i
 
     A row among its own copies has them as neighbours, and looks foreign to every other source.
     """
-    first: dict[bytes, int] = {}
-    place = np.array([first.setdefault(row.tobytes(), len(first)) for row in rows], dtype=np.int64)
+    place = index_of_equal(rows)
     _, index = np.unique(place, return_index=True)
     return rows[index], place, np.asarray(np.bincount(place, weights), dtype=np.float64)
 

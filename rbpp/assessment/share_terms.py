@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from rbpp.assessment.copies import CopiedRows, copied_rows, same_rows
+from rbpp.assessment.copies import CopiedRows, copied_rows, index_of_equal, same_rows
 from rbpp.assessment.marks import MarkedShare, share_from_marks
 from rbpp.assessment.neighbours import kth_distance
 from rbpp.assessment.off_task import OffTask, VectorKind, novel, off_task, refused, uncovered
@@ -76,12 +76,8 @@ class Shares:
             divided = self.uncovered.at_most / max(seen, 1e-9)
             found["uncovered_share_at_most_with_classes"] = min(1.0, divided)
         if self.marked is not None:
-            low, high = np.quantile(self.marked.draws, [0.03, 0.97])
-            ends = {
-                "irrelevant_share_at_least": float(low),
-                "irrelevant_share_at_most": float(high),
-            }
-            found |= ends
+            low, high = np.quantile(self.marked.draws, [0.03, 0.97]).tolist()
+            found |= {"irrelevant_share_at_least": low, "irrelevant_share_at_most": high}
         if self.copied is not None:
             found["copied_share"] = self.copied.copied_share
         return found if self.same else found | _numbers_of(self.style)
@@ -242,18 +238,11 @@ def _copied(sources: Sources, held_out: np.ndarray | None) -> CopiedRows:
     if not sources.lifted:
         return found
     # In few dimensions rows come as near as rounding without being the same.
-    known = {row.tobytes() for row in sources.vectors["anchor"].astype(np.float64)}
-    rows = sources.vectors["synthetic"].astype(np.float64)
-    exact = np.array([row.tobytes() in known for row in rows])
-    return replace(found, exact=exact)
+    anchors, rows = (sources.vectors[name].astype(float) for name in ("anchor", "synthetic"))
+    index = index_of_equal(np.concatenate([anchors, rows]))
+    return replace(found, exact=np.isin(index[len(anchors) :], index[: len(anchors)]))
 
 
 def _none(rows: int, num_samples: int) -> OffTask:
     """Of the same rows twice: nothing is foreign."""
-    return OffTask(
-        draws=np.zeros(num_samples),
-        probability=np.zeros(rows),
-        score=np.zeros(rows),
-        at_least=0.0,
-        at_most=0.0,
-    )
+    return OffTask(np.zeros(num_samples), np.zeros(rows), np.zeros(rows), 0.0, 0.0)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rbpp import validate
-from rbpp.assessment.copies import Copies, copies_within
+from rbpp.assessment.copies import Copies, copies_within, exact_copies, index_of_equal
 from rbpp.assessment.weighted_rows import Array, Sample
 from rbpp.compute import Compute
 from rbpp.data import measurements
@@ -102,13 +102,16 @@ class Sources:
 
     def select(self, places: Mapping[str, NDArray[np.int64]]) -> Sources:
         """The same with the rows at these places, counted from 0, of the sources that are named."""
-        rows, vectors = dict(self.rows), dict(self.vectors)
-        coordinates = dict(self.coordinates)
-        for name, place in places.items():
-            rows[name] = rows[name].select(place)
-            vectors[name] = vectors[name][place]
-            coordinates[name] = coordinates[name][place]
-        return replace(self, rows=rows, vectors=vectors, coordinates=coordinates)
+
+        def chosen(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return {**arrays, **{name: arrays[name][place] for name, place in places.items()}}
+
+        return replace(
+            self,
+            rows={**self.rows, **{n: self.rows[n].select(place) for n, place in places.items()}},
+            vectors=chosen(self.vectors),
+            coordinates=chosen(self.coordinates),
+        )
 
     @property
     def names(self) -> list[str]:
@@ -119,9 +122,8 @@ class Sources:
     def task(self) -> str:
         """The source that stands for the task: the target, or the anchors in its place."""
         for role in ("target", "anchor"):
-            for name in self.names:
-                if self.roles[name] == role:
-                    return name
+            if role in self.roles.values():
+                return next(name for name in self.names if self.roles[name] == role)
         raise ValueError(f"Expected anchor or target rows; got {', '.join(self.names)}")
 
     def content(self, name: str, vectors: np.ndarray | None = None) -> np.ndarray:
@@ -178,7 +180,7 @@ class Sources:
             return np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
         if self.roles[name] in GENERATED:
             return self.copies[name].group
-        return exact_copies(self.vectors[name]).group
+        return index_of_equal(self.vectors[name])
 
     def sample(self, name: str, rows: np.ndarray | None = None) -> Sample:
         """Rows of a source, by default `content`, with their units and what each counts."""
@@ -195,27 +197,6 @@ class Sources:
             for chunk in part():
                 yield start, chunk.rows.numpy()
                 start += len(chunk.rows)
-
-
-def exact_copies(rows: np.ndarray) -> Copies:
-    """Groups of equal rows (n, D).
-
-    >>> exact_copies(np.array([[1.0], [2.0], [1.0]])).weights
-    array([0.5, 1. , 0.5])
-    """
-    _, first, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-    # Numbered as they come: distinct rows have their own places.
-    group = np.argsort(np.argsort(first))[group.reshape(-1)]
-    sizes = np.bincount(group)
-    repeated = 1 - len(sizes) / len(rows)
-    return Copies(
-        group=group.astype(np.int64),
-        weights=1 / sizes[group],
-        distinct=len(sizes),
-        exact=repeated,
-        near=repeated,
-        largest=int(sizes.max()),
-    )
 
 
 def read_sources(
@@ -325,18 +306,17 @@ def _sampled(
             embedding=one.sample.numpy(),
             whole=one.count,
         )
-    widths = {name: len(one.mean) for name, one in summaries.items()}
-    for name, width in widths.items():
-        if width != next(iter(widths.values())):
+    first = next(iter(rows))
+    wanted = len(summaries[first].mean)
+    for name, one in summaries.items():
+        if len(one.mean) != wanted:
             raise ValueError(
-                f"{rows[name].origin}: Expected embeddings of dimension "
-                f"{next(iter(widths.values()))} as in {next(iter(rows.values())).origin}; "
-                f"got {width}"
+                f"{rows[name].origin}: Expected embeddings of dimension {wanted} as in "
+                f"{rows[first].origin}; got {len(one.mean)}"
             )
-    parts = list(summaries.values())
-    counts = [one.count for one in parts]
-    means = [one.mean.numpy() for one in parts]
-    covariances = [one.covariance.numpy() for one in parts]
+    counts = [one.count for one in summaries.values()]
+    means = [one.mean.numpy() for one in summaries.values()]
+    covariances = [one.covariance.numpy() for one in summaries.values()]
     centre, spread = pooled_moments(counts, means, covariances)
     divisor, how = measurements.units(spread, None, fields.reading.standardise)
     samples = {name: one.sample.numpy() for name, one in summaries.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.special import logsumexp
+from torch import Tensor
 
 from rbpp.assessment.answers import Likely, headline, task_name, which_rows
 from rbpp.assessment.assessment import Assessment
@@ -22,7 +23,7 @@ from rbpp.assessment.neighbours import nearest
 from rbpp.assessment.pooled_mixture import fit_mixture
 from rbpp.assessment.share_terms import Shares
 from rbpp.assessment.sources import Sources
-from rbpp.assessment.weighted_rows import Array, Draws
+from rbpp.assessment.weighted_rows import Array, Draws, Index
 from rbpp.checks import Check, Verdict
 from rbpp.compute import Compute
 from rbpp.files import written_whole
@@ -234,29 +235,24 @@ def find_labels(sources: Sources, drawn: Draws) -> Labels:
         return Labels(why="no labels of two kinds among the synthetic rows")
     real = sources.rows[sources.task].labels
     names = sorted({label for label in [*made, *(real or [])] if label is not None})
-    number = {name: index for index, name in enumerate(names)}
-    place = np.array([i for i, label in enumerate(made) if label is not None])
-    labels = torch.tensor([number[made[i]] for i in place])
+    place, labels = _coded(made, names)
     vectors = torch.as_tensor(sources.content("synthetic")[place]).double()
-    known = np.array([i for i, label in enumerate(real or []) if label is not None], dtype=int)
-    real_rows = real_labels = None
-    if real is not None and len(known) >= 10:
+    known, real_labels = _coded(real or [], names)
+    real_rows = None
+    if len(known) >= 10:
         real_rows = torch.as_tensor(sources.content(sources.task)[known]).double()
-        real_labels = torch.tensor([number[real[i]] for i in known])
     try:
         found = wrong_labels(vectors, labels, len(names), real_rows, real_labels, drawn.seed)
     except ValueError as error:
         return Labels(why=str(error))
-    wrong = np.full(len(made), np.nan)
-    suggested: list[str | None] = [None] * len(made)
+    wrong, suggested = np.full(len(made), np.nan), np.full(len(made), None)
     wrong[place] = found.probability_wrong
-    for row, guess in zip(place, found.suggested, strict=True):
-        suggested[row] = names[int(guess)]
+    suggested[place] = np.array(names, dtype=object)[found.suggested]
     counts = np.bincount(labels.numpy(), minlength=len(names))
     random = np.random.default_rng([drawn.seed, 8])
     own = random.dirichlet(counts + 0.5, drawn.count)
     table = pd.DataFrame({"label": names, "rows": counts, "share": counts / counts.sum()})
-    if real_labels is not None:
+    if real_rows is not None:
         task = np.bincount(real_labels.numpy(), minlength=len(names))
         wanted = random.dirichlet(task + 0.5, drawn.count)
         table["task_share"] = task / task.sum()
@@ -264,6 +260,13 @@ def find_labels(sources: Sources, drawn: Draws) -> Labels:
         table["p_too_few"] = (own < RARE * wanted).mean(0)
     columns = {"wrong_label": wrong, "suggested_label": suggested}
     return Labels(table, columns, float(found.share_wrong))
+
+
+def _coded(labels: Sequence[str | None], names: Sequence[str]) -> tuple[Index, Tensor]:
+    """Places of the labels that are not missing, and their numbers among the names."""
+    codes = pd.Categorical(labels, names).codes
+    place = np.flatnonzero(codes >= 0)
+    return place, torch.as_tensor(codes[place].astype(np.int64))
 
 
 def place_rows(
@@ -389,8 +392,8 @@ def write_rows(
     if "synthetic" not in sources.places:
         return found
     last = which_rows(task_name(sources), likely, found.answers[0]["verdict"])
-    answers = [*found.answers[:-1], last]
-    return replace(found, answers=answers, headline=headline(answers))
+    said = [*found.answers[:-1], last]
+    return replace(found, answers=said, headline=headline(said))
 
 
 def _parts(sources: Sources, rows: pd.DataFrame, name: str) -> Iterator[pd.DataFrame]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,7 @@ import numpy as np
 from rbpp.assessment.copies import same_rows
 from rbpp.assessment.ranking_checks import unless
 from rbpp.assessment.ranking_sources import Source
-from rbpp.assessment.sources import (
-    Fields,
-    Representation,
-    Sampling,
-    Sources,
-    read_sources,
-)
+from rbpp.assessment.sources import Fields, Representation, Sampling, Sources, read_sources
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.data.embed import Embedding, embed
@@ -78,8 +72,7 @@ class Versions:
             [np.cov(one.T, bias=True).reshape(one.shape[1], -1) for one in rows],
             dimension,
         )
-        roles = {name: name if name in ("target", "anchor") else "synthetic" for name in self.rows}
-        return Sources.of(self.rows, roles, self.vectors, projection, self.embedding)
+        return Sources.of(self.rows, _roles(self.rows), self.vectors, projection, self.embedding)
 
     def checks(self, fields: Fields) -> list[Check]:
         """What may mislead before anything is computed."""
@@ -202,11 +195,8 @@ def read_versions(
         unread = {"label": fields.label, "output": fields.output, "generator": fields.generator}
         if asked := [name for name, field in unread.items() if field is not None]:
             raise ValueError(f"Expected streams of vectors alone; got a {asked[0]} field")
-        roles = {n: n if n in ("target", "anchor") else "synthetic" for n in given}
-        sources = read_sources(given, fields, representation, sampling, compute, roles)
-        return Versions(
-            sources.rows, list(named), sources.vectors, {}, sources.embedding, sampled=sources
-        )
+        found = read_sources(given, fields, representation, sampling, compute, _roles(given))
+        return Versions(found.rows, list(named), found.vectors, {}, found.embedding, found)
     rows = {name: _read(data, name, fields) for name, data in given.items()}
     made = [rows[key(name)] for name in named]
     if fields.label is not None and all(one.labels is None for one in made):
@@ -222,29 +212,27 @@ def read_versions(
     return Versions(rows, list(named), vectors, outputs, embedding)
 
 
+def _roles(names: Iterable[str]) -> dict[str, str]:
+    return {name: name if name in ("target", "anchor") else "synthetic" for name in names}
+
+
 def _read(data: Any, name: str, fields: Fields) -> Rows:
     if isinstance(data, Rows):
         return data
-    is_version = name not in ("target", "anchor")
-    text, embedding = fields.text, fields.embedding
     paired = {}
     if fields.output is not None and fields.prompt is not None and name != "anchor":
         paired = fields.pairs
-    if not text and embedding is None and fields.prompt is not None:
-        if is_text_field(data, fields.prompt.split(",")[0]):
-            text = fields.prompt.split(",")
+    if not fields.text and fields.embedding is None and fields.prompt is not None:
+        prompt = fields.prompt.split(",")
+        if is_text_field(data, prompt[0]):
+            fields = replace(fields, text=prompt)
         else:
-            embedding = fields.prompt
-    if is_version and fields.generator is not None:
+            fields = replace(fields, embedding=fields.prompt)
+    if name in ("target", "anchor"):
+        fields = replace(fields, group=None, label=fields.label if name == "target" else None)
+    elif fields.generator is not None:
         paired = {**paired, "generator": fields.generator}
-    read = replace(
-        fields,
-        text=text,
-        embedding=embedding,
-        group=fields.group if is_version else None,
-        label=fields.label if name != "anchor" else None,
-    )
-    return read_rows(data, name, read, paired=paired)
+    return read_rows(data, name, fields, paired=paired)
 
 
 def _embedded(

@@ -62,13 +62,15 @@ def load_language_model(
         device: where the model is.
 
     Raises:
-        ImportError: naming the extra to install.
+        ImportError: naming the packages to install.
         ValueError: if there is no such model, or a chat template is asked for and there is none.
     """
     try:
         import transformers
     except ImportError:
-        raise ImportError(f"The language model {model} needs: pip install 'rbpp[lm]'") from None
+        raise ImportError(
+            f"The language model {model} needs: pip install transformers accelerate gguf"
+        ) from None
     place, options = _where(Path(model))
     try:
         with _quietly(transformers):
@@ -83,7 +85,9 @@ def load_language_model(
                 **({} if options else {"use_safetensors": True}),
             )
     except ImportError as error:
-        raise ImportError(f"The language model {model} needs: pip install 'rbpp[lm]'") from error
+        raise ImportError(
+            f"The language model {model} needs: pip install transformers accelerate gguf"
+        ) from error
     except Exception as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise ValueError(

@@ -97,7 +97,7 @@ def embed(
     Raises:
         ValueError: if some sources have text and some embeddings, embeddings differ in dimension,
             columns differ in their names, or a model is named for rows without text.
-        ImportError: naming the extra to install, if a model is named and its package is absent.
+        ImportError: naming the packages to install, if a model is named and its package is absent.
 
     Warns:
         UserWarning: if rows are longer than the model reads, or are mostly one template, which

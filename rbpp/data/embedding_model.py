@@ -40,13 +40,15 @@ def load(model: str, mark: str, device: str) -> Any:
     """The model, once in every process that embeds; `mark` changes with its files.
 
     Raises:
-        ImportError: naming the extra to install.
+        ImportError: naming the packages to install.
         ValueError: if there is no such model, or the hub does not answer.
     """
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
-        raise ImportError(f"The embedding model {model} needs: pip install 'rbpp[text]'") from None
+        raise ImportError(
+            f"The embedding model {model} needs: pip install sentence-transformers"
+        ) from None
     if not Path(model).is_dir() and _snapshot(model) is None:
         check_hub(model)
     try:

@@ -115,17 +115,32 @@ def of_folder(folder: Path, split: str | None = None) -> Found:
         return _inner(folder, [path for path in entries if path.is_dir()], split)
 
 
+def chosen_split(place: object, splits: Sequence[str], split: str | None, which: str = "") -> str:
+    """The split that is asked for, or the only one.
+
+    Args:
+        place: what has them.
+        splits: their names.
+        split: the one that is asked for; None asks for none.
+        which: what to do where there are several and none is asked for, behind their names.
+
+    Raises:
+        ValueError: if there are several, or not the one that is asked for.
+    """
+    names = ", ".join(splits)
+    if split is None and len(splits) > 1:
+        refuse(place, "one data set", f"the splits {names}{which}")
+    if split is not None and split not in splits:
+        refuse(place, f"one of the splits {names}", split)
+    return splits[0] if split is None else split
+
+
 def _of_dictionary(folder: Path, split: str | None) -> Path:
     splits = _described(folder / "dataset_dict.json", "splits")
     if not splits or not all(_is_plain(name) for name in splits):
         refuse(folder / "dataset_dict.json", "the names of splits", "others or none")
-    if split is None and len(splits) > 1:
-        which = f"give {folder / splits[0]} or another of them, or split={splits[0]!r}"
-        refuse(folder, "one data set", f"the splits {', '.join(splits)}: {which}")
-    chosen = splits[0] if split is None else split
-    if chosen not in splits:
-        refuse(folder, f"one of the splits {', '.join(splits)}", chosen)
-    place = folder / chosen
+    which = f": give {folder / splits[0]} or another of them, or split={splits[0]!r}"
+    place = folder / chosen_split(folder, splits, split, which)
     if not place.exists():
         refuse(place, "a file or folder", "no such path")
     if (place / "dataset_dict.json").exists():
@@ -252,15 +267,11 @@ def of_split(tables: Sequence[Table], split: str | None) -> list[Table]:
             break
     else:
         return list(tables)
-    if split is None and len(found) > 1:
-        refuse(
-            tables[0].origin,
-            "one data set",
-            f"the splits {', '.join(found)} in the field {name!r}: choose one with "
-            f"split={found[0]!r}, or read all with ignore={name!r}",
-        )
-    if split is not None and split not in found:
-        refuse(tables[0].origin, f"one of the splits {', '.join(found)}", split)
+    which = (
+        f" in the field {name!r}: choose one with split={found[0]!r}, or read all with "
+        f"ignore={name!r}"
+    )
+    chosen_split(tables[0].origin, found, split, which)
     kept = [
         [place for place, value in enumerate(column) if split in (None, str(value))]
         for column in values

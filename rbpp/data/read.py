@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rbpp.data import arrays, folders
+from rbpp.data import arrays, columnar, folders
 from rbpp.data.columnar import is_columnar, read_columns, read_partitions
 from rbpp.data.delimited import read_delimited, read_text
 from rbpp.data.records import read_json, read_json_lines
@@ -56,11 +56,7 @@ def read_tables(data: Any, *, split: str | None = None, array: str | None = None
         and all(hasattr(one, "column_names") for one in data.values())
     ):
         names = [str(name) for name in data]
-        if split is None and len(names) > 1:
-            refuse(f"<{type(data).__name__}>", "one data set", f"the splits {', '.join(names)}")
-        if split is not None and split not in data:
-            refuse(f"<{type(data).__name__}>", f"one of the splits {', '.join(names)}", split)
-        return [_from_object(data[names[0] if split is None else split])]
+        return [_from_object(data[folders.chosen_split(f"<{type(data).__name__}>", names, split)])]
     return [_from_object(data)]
 
 
@@ -159,7 +155,5 @@ _READERS: dict[str, Callable[[SourceFile], Table]] = {
     ".csv": read_delimited,
     ".tsv": read_delimited,
     ".txt": read_text,
-    ".parquet": read_columns,
-    ".arrow": read_columns,
-    ".feather": read_columns,
+    **dict.fromkeys(columnar.SUFFIXES, read_columns),
 }

@@ -13,10 +13,14 @@ from matplotlib.axes import Axes
 
 from rbpp.inference_data import terms_of
 from rbpp.plots.style import BLACK, BLUE, GREEN, SKY_BLUE, VERMILION
-from rbpp.theory.world_intervals import interval_over_worlds, range_of
-from rbpp.variables import VARIABLES
+from rbpp.theory.world_intervals import interval_over_worlds
+from rbpp.variables import VARIABLES, Panel
 
-_LEARNED = ("information", "curation", "ggmi", "compression")
+_PANELS: dict[str, Panel] = {
+    "information [nats]": "information",
+    "entropy [nats]": "entropy",
+    "rates": "rates",
+}
 
 
 def plot_terms(data: Any, probability: float = 0.94) -> np.ndarray:
@@ -28,10 +32,11 @@ def plot_terms(data: Any, probability: float = 0.94) -> np.ndarray:
     """
     terms = terms_of(data)
     saturated = json.loads(data.attrs.get("saturated", "[]"))
-    panels: dict[str, list[str]] = {"information [nats]": [], "entropy [nats]": [], "rates": []}
-    for name in map(str, terms.data_vars):
-        if _has_a_line(name) and np.isfinite(terms[name].values).any():
-            panels[_panel(name)].append(name)
+    there = [name for name in map(str, terms.data_vars) if np.isfinite(terms[name].values).any()]
+    panels = {
+        heading: [name for name in there if name in VARIABLES and VARIABLES[name].panel == panel]
+        for heading, panel in _PANELS.items()
+    }
     heights = [max(1, len(names)) for names in panels.values()]
     _, axes = pyplot.subplots(
         len(panels),
@@ -111,21 +116,6 @@ def plot_bounds(
     return axes
 
 
-def _has_a_line(name: str) -> bool:
-    return (
-        name in VARIABLES
-        and not name.startswith(("bound_", "slack_"))
-        and not name.endswith(("_mcse", "_lower", "_upper"))
-    )
-
-
-def _panel(name: str) -> str:
-    if VARIABLES[name].units != "nats":
-        return "rates"
-    informative = name != "information_gain" and name.startswith(_LEARNED)
-    return "information [nats]" if informative else "entropy [nats]"
-
-
 def _label(name: str, draws: np.ndarray, saturated: bool) -> str:
     infinite = int(np.isinf(draws).sum())
     if infinite:
@@ -138,6 +128,7 @@ def _interval(axis: Axes, term: Any, position: int, colour: str, probability: fl
     if values.size == 0:
         return
     if values.size > 1:
-        low, high = interval_over_worlds(values, probability, *range_of(str(term.name)))
+        known = VARIABLES[str(term.name)]
+        low, high = interval_over_worlds(values, probability, known.least, known.most)
         axis.plot([low, high], [position] * 2, color=colour, linewidth=3, alpha=0.5)
     axis.plot(values.mean(), position, "o", color=colour, markersize=4)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -195,8 +194,3 @@ def _is_prior(posterior: Tensor, prior: Tensor) -> bool:
     shift = ((after.mean(0) - before.mean(0)) / spread).abs()
     scale = (after.std(0).clamp_min(1e-12) / spread).log().abs()
     return bool((shift < _SAME_SHIFT).all() and (scale < _SAME_SCALE).all())
-
-
-def as_array(value: Tensor) -> np.ndarray:
-    """A tensor for InferenceData."""
-    return value.detach().cpu().numpy()

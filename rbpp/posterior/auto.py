@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import cycle
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from rbpp import validate
 from rbpp.compute import Compute
-from rbpp.posterior.density import ConditionedDensity, Prepared
+from rbpp.posterior.density import ConditionedDensity
 from rbpp.posterior.hmc import (
     APPROXIMATE_RHAT,
     LARGEST_RHAT,
     Chains,
     chains_of,
-    effective_sample_size,
+    judged,
     sample,
-    split_rhat,
 )
 from rbpp.posterior.labels import Symmetry, described, one_order, symmetries
 from rbpp.posterior.laplace import FEW, FREEDOM, MATCHED_FREEDOM, Weighted, approximate, matched
 from rbpp.posterior.limit import Limit
 from rbpp.posterior.nuts import nuts
 from rbpp.posterior.optimum import SCREENED, Optimum, climbed, find_optima, values_of
+from rbpp.posterior.sites import Prepared
 from rbpp.posterior.starts import fitted_starts
-from rbpp.posterior.variational import fit_guide
+from rbpp.posterior.variational import Target, fit_guide
 
 Engine = Literal["auto", "laplace", "hmc", "svi", "nuts"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -42,84 +43,87 @@ _COMPARED = 8
 
 
 @dataclass(frozen=True)
-class VectorDraws:
-    """Draws of the unconstrained vector, and how they came about.
+class Inference:
+    """How a posterior is found, and when what was found is good enough.
 
     Attributes:
-        vectors: (chain, draw, D), components of symmetric plates in one order.
-        log_density: (chain, draw), up to the posterior's constant.
-        log_q: log density of the approximation (chain, draw), where there is one.
-        engine: that made them.
-        story: what was tried and why it was kept or left, a line each.
-        pareto_k: k̂ of the importance ratios, nan where there are none.
-        efficiency: effective sample size as a share of the draws, nan likewise.
-        rhat: largest split R-hat of what is reported, nan where there are no chains.
-        sample_size: smallest effective sample size of what is reported.
-        exact: whether the diagnostics trust them as draws of the posterior; else approximate.
-        modes: number of distinct optima within 10 nats of the best.
-        symmetries: of components.
-    """
-
-    vectors: Tensor
-    log_density: Tensor
-    log_q: Tensor | None
-    engine: str
-    story: tuple[str, ...]
-    pareto_k: float = float("nan")
-    efficiency: float = float("nan")
-    rhat: float = float("nan")
-    sample_size: float = float("nan")
-    exact: bool = True
-    modes: int = 0
-    symmetries: tuple[Symmetry, ...] = ()
-
-
-def infer_vectors(
-    density: ConditionedDensity,
-    *,
-    engine: Engine = "auto",
-    guide: str = "auto",
-    draws: int = 250,
-    seconds: float = 60.0,
-    accept: bool = False,
-    batch_rows: int | None = None,
-    compute: Compute | None = None,
-) -> VectorDraws:
-    """Posterior draws of the unconstrained vector.
-
-    `"auto"` takes the first that its own diagnostics trust: importance-resampled draws of the
-    normal at the optimum, the same of Student's t, and Hamiltonian Monte Carlo of 32 chains.
-
-    Args:
-        density: the posterior's.
-        engine: insists on one of them.
+        engine: `"auto"` takes the first that its own diagnostics trust: importance-resampled draws
+            of the normal at the optimum, the same of Student's t, and Hamiltonian Monte Carlo of 32
+            chains. Another insists on one of them.
         guide: of engine `"svi"`; see `rbpp.posterior.variational.fit_guide`.
         draws: per chain of the result, which has four chains.
         seconds: limit for the search and the chains.
         accept: hand on what no diagnostic trusts, and say so.
         batch_rows: observed rows per step of engine `"svi"`.
-        compute: seed and device.
+    """
+
+    engine: Engine = "auto"
+    guide: str = "auto"
+    draws: int = 250
+    seconds: float = 60.0
+    accept: bool = False
+    batch_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        validate.choice("engine", self.engine, ENGINES)
+        validate.count("draws", self.draws)
+        validate.number("seconds", self.seconds, above=0)
+        if self.engine != "svi" and (self.guide != "auto" or self.batch_rows is not None):
+            raise ValueError(
+                f"Expected engine svi with a guide or batch_rows; got engine {self.engine}"
+            )
+        if self.batch_rows is not None:
+            validate.count("batch_rows", self.batch_rows)
+
+
+@dataclass(frozen=True)
+class VectorDraws:
+    """Draws of the unconstrained vector, and how they came about.
+
+    Attributes:
+        engine: that made them.
+        exact: whether the diagnostics trust them as draws of the posterior; else approximate.
+        vectors: (chain, draw, D), components of symmetric plates in one order.
+        log_density: (chain, draw), up to the posterior's constant.
+        log_q: log density of the approximation (chain, draw), where there is one.
+        diagnostics: `pareto_k` k̂ of the importance ratios and `efficiency`, the effective sample
+            size as a share of the draws; of chains `rhat`, the largest split R-hat, and
+            `sample_size`, the smallest effective one, of what is reported.
+        story: what was tried and why it was kept or left, a line each.
+        modes: number of distinct optima within 10 nats of the best.
+        symmetries: of components.
+    """
+
+    engine: str
+    exact: bool
+    vectors: Tensor
+    log_density: Tensor
+    log_q: Tensor | None
+    diagnostics: Mapping[str, float]
+    story: tuple[str, ...]
+    modes: int
+    symmetries: tuple[Symmetry, ...]
+
+
+def infer_vectors(
+    density: ConditionedDensity, given: Inference | None = None, compute: Compute | None = None
+) -> VectorDraws:
+    """Posterior draws of the unconstrained vector.
 
     Raises:
         ValueError: if nothing could be trusted within the limit, saying what was tried; if the data
             are impossible under the process.
     """
-    validate.choice("engine", engine, ENGINES)
-    validate.count("draws", draws)
-    validate.number("seconds", seconds, above=0)
-    if engine != "svi" and (guide != "auto" or batch_rows is not None):
-        raise ValueError(f"Expected engine svi with a guide or batch_rows; got engine {engine}")
-    if batch_rows is not None:
-        validate.count("batch_rows", batch_rows)
     if density.size == 0:
         raise ValueError("Expected latent sites to infer; got a process whose sites are all given")
-    search = _Search(density, draws, seconds, accept, Compute.of(compute))
+    search = _Search(density, given or Inference(), Compute.of(compute))
+    engine = search.given.engine
     if engine in ("auto", "laplace"):
         found = search.laplace(insist=engine == "laplace")
         if found is not None:
             return found
     if engine == "svi":
-        return search.svi(guide, batch_rows)
+        return search.svi()
     return search.nuts() if engine == "nuts" else search.hmc()
 
 
@@ -128,16 +132,14 @@ class _Search:
     """The engines, one after the other, on one clock."""
 
     density: ConditionedDensity
-    draws: int
-    seconds: float
-    accept: bool
+    given: Inference
     compute: Compute
     story: list[str] = field(default_factory=list)
     best: Weighted | None = None
 
     def __post_init__(self) -> None:
-        self.late = Limit.after(self.seconds)
-        limit = Limit.after(_SEARCH_SHARE * self.seconds)
+        self.late = Limit.after(self.given.seconds)
+        limit = Limit.after(_SEARCH_SHARE * self.given.seconds)
         self.story += self.density.prepared.describe()
         self.symmetries = tuple(symmetries(self.density, self.compute.spawn("symmetry").seed))
         self.story += described(self.symmetries).values()
@@ -147,7 +149,7 @@ class _Search:
         self.optima = find_optima(
             self.density,
             self.compute.spawn("starts").seed,
-            fitted=fitted,
+            fitted,
             arrange=partial(one_order, self.symmetries),
             out_of_time=limit,
         )
@@ -170,32 +172,27 @@ class _Search:
                 if centre is None or self.late():
                     break
                 generator = self.compute.generator("matched", number)
-                weighted = approximate(self.density, [centre], generator, freedom=MATCHED_FREEDOM)
+                weighted = approximate(self.density, [centre], MATCHED_FREEDOM, generator)
                 self._weigh(replace(weighted, name=f"{weighted.name.split(' at ')[0]} matched"))
                 if weighted.trusted:
                     return self._of_weighted(weighted)
         if not insist:
             return None
-        if self.accept and self.best is not None:
+        if self.given.accept and self.best is not None:
             return self._of_weighted(self.best)
         reason = "no optimum with curvature in every direction" if self.best is None else ""
         raise self._refusal(reason or self.story[-1])
 
-    def svi(self, guide: str, batch_rows: int | None) -> VectorDraws:
+    def svi(self) -> VectorDraws:
         """A guide fitted in whitened coordinates."""
         centre, scale = self._whitened()
-        weighted, ended = fit_guide(
-            self.density,
-            guide,
-            centre,
-            scale,
-            self.compute.generator("guide"),
-            batch_rows=batch_rows,
-            out_of_time=self.late,
+        target = Target(
+            self.density, centre, scale, self.compute.generator("guide"), self.given.batch_rows
         )
+        weighted, ended = fit_guide(target, self.given.guide, self.late)
         self.story.append(ended)
         self._weigh(weighted)
-        if not weighted.trusted and not self.accept:
+        if not weighted.trusted and not self.given.accept:
             raise self._refusal(self.story[-1])
         return self._of_weighted(weighted)
 
@@ -207,9 +204,9 @@ class _Search:
             self._ordered(starts),
             scale,
             self.compute.generator("chains"),
-            least_draws=-(-self.draws * RESULT_CHAINS // len(starts)),
+            least_draws=-(-self.given.draws * RESULT_CHAINS // len(starts)),
             reported=self.density.prepared.reported,
-            arrange=self._ordered if self.symmetries else None,
+            arrange=self._ordered,
             out_of_time=self.late,
         )
         self.story.append(_said_of_chains(found, self.density.prepared))
@@ -218,50 +215,45 @@ class _Search:
                 f"Expected {self.density.process.name} to use torch wherever latent sites count; "
                 "got draws whose density is another in a run of the model (NumPy, or .tolist()?)"
             )
-        if found is None or (found.rhat > APPROXIMATE_RHAT and not self.accept):
+        if found is None or (found.rhat > APPROXIMATE_RHAT and not self.given.accept):
             raise self._refusal("; ".join(self.story[-3:]))
-        return self._of_chains(found)
+        # Groups of short chains, one after the other.
+        draws, there_are = self.given.draws, found.log_density.numel() // RESULT_CHAINS
+        if there_are < draws:
+            self.story.append(
+                f"{there_are} draws a chain instead of the {draws} asked for: time was up"
+            )
+        vectors, log_density = (
+            _regrouped(one, draws) for one in (found.vectors, found.log_density)
+        )
+        return self._made("hmc", found.converged, found.diagnostics, vectors, log_density)
 
     def nuts(self) -> VectorDraws:
         """Pyro's sampler, one chain after the other."""
         starts, scale = self._starts()
         seed = self.compute.spawn("nuts").seed
-        run = nuts(
-            self.density,
-            starts[:RESULT_CHAINS],
-            scale,
-            draws=self.draws,
-            seed=seed,
-            out_of_time=self.late,
-        )
+        run = nuts(self.density, starts[:RESULT_CHAINS], scale, self.given.draws, seed, self.late)
         if run is None:
             raise self._refusal("the No-U-Turn sampler did not end")
-        vectors = one_order(self.symmetries, run[0], self._reference)
-        judged = torch.cat([vectors[..., self.density.prepared.reported], run[1].unsqueeze(-1)], -1)
-        rhat = float(split_rhat(judged).max())
-        size = float(effective_sample_size(judged).min())
-        self.story.append(f"No-U-Turn sampler: R-hat {rhat:.3f}, effective sample size {size:.0f}")
-        if rhat > APPROXIMATE_RHAT and not self.accept:
-            raise self._refusal(self.story[-1])
-        return VectorDraws(
-            vectors=vectors,
-            log_density=run[1],
-            log_q=None,
-            rhat=rhat,
-            sample_size=size,
-            exact=rhat <= LARGEST_RHAT,
-            **self._common("nuts"),
+        found = judged(self._ordered(run[0]), run[1], self.density.prepared.reported)
+        self.story.append(
+            f"No-U-Turn sampler: R-hat {found.rhat:.3f}, effective sample size "
+            f"{found.sample_size:.0f}"
         )
+        if found.rhat > APPROXIMATE_RHAT and not self.given.accept:
+            raise self._refusal(self.story[-1])
+        exact = found.rhat <= LARGEST_RHAT
+        return self._made("nuts", exact, found.diagnostics, found.vectors, found.log_density)
 
     def _approximated(self, freedom: float | None) -> Weighted:
         """Draws at the optima with their weights: few, where few say that they are of no use."""
         label = int(freedom is not None)
         few = self.compute.generator("few", label)
-        found = approximate(self.density, self.sound, few, freedom=freedom, count=FEW)
+        found = approximate(self.density, self.sound, freedom, few, FEW)
         if found.hopeless:
             return found
         generator = self.compute.generator("laplace", label)
-        return approximate(self.density, self.sound, generator, freedom=freedom)
+        return approximate(self.density, self.sound, freedom, generator)
 
     @property
     def _reference(self) -> Tensor:
@@ -274,8 +266,13 @@ class _Search:
         """Centre and scale of coordinates in which the posterior is roughly standard normal."""
         if self.usable:
             return self.usable[0].point, self.usable[0].scale
-        prior = self.density.prior_vectors(SCREENED, self.compute.spawn("whitened").seed)
-        return prior.mean(0), torch.diag_embed(prior.std(0).clamp_min(1e-3))
+        prior, scale = self._prior("whitened")
+        return prior.mean(0), scale
+
+    def _prior(self, label: str) -> tuple[Tensor, Tensor]:
+        """Draws of the prior, and the scale that makes their spread one in every coordinate."""
+        prior = self.density.prior_vectors(SCREENED, self.compute.spawn(label).seed)
+        return prior, torch.diag_embed(prior.std(0).clamp_min(1e-3))
 
     def _starts(self) -> tuple[Tensor, Tensor]:
         """Distinct draws of the approximation, by weight; else what climbed from the prior."""
@@ -294,9 +291,8 @@ class _Search:
                 for own, one in zip(normals.to(self._reference), cycle(self.usable))
             ]
             return torch.stack(points), self.usable[0].scale
-        prior = self.density.prior_vectors(SCREENED, self.compute.spawn("chains").seed)
-        starts = climbed(self.density, prior, count, self.late)
-        return starts, torch.diag_embed(prior.std(0).clamp_min(1e-3))
+        prior, scale = self._prior("chains")
+        return climbed(self.density, prior, count, self.late), scale
 
     def _weigh(self, weighted: Weighted) -> None:
         self.story.append(
@@ -307,51 +303,44 @@ class _Search:
             self.best = weighted
 
     def _of_weighted(self, weighted: Weighted) -> VectorDraws:
-        index, _ = weighted.resampled(
-            RESULT_CHAINS * self.draws, self.compute.generator("resampled")
-        )
-        index = index.reshape(RESULT_CHAINS, self.draws).to(weighted.vectors.device)
-        return VectorDraws(
-            vectors=one_order(self.symmetries, weighted.vectors[index], self._reference),
-            log_density=weighted.log_density[index],
-            log_q=weighted.log_q[index],
-            pareto_k=weighted.pareto_k,
-            efficiency=weighted.efficiency,
-            exact=weighted.trusted,
-            **self._common("svi" if weighted.name.startswith("guide") else "laplace"),
+        count = RESULT_CHAINS * self.given.draws
+        index = weighted.resampled(count, self.compute.generator("resampled"))
+        index = index.reshape(RESULT_CHAINS, -1).to(weighted.vectors.device)
+        return self._made(
+            "svi" if weighted.name.startswith("guide") else "laplace",
+            weighted.trusted,
+            {"pareto_k": weighted.pareto_k, "efficiency": weighted.efficiency},
+            self._ordered(weighted.vectors[index]),
+            weighted.log_density[index],
+            weighted.log_q[index],
         )
 
-    def _of_chains(self, chains: Chains) -> VectorDraws:
-        """Four chains of the asked number of draws: groups of short chains, one after the other."""
-        groups = chains.vectors.shape[0] // RESULT_CHAINS
-        regroup = partial(_regrouped, groups=groups, draws=self.draws)
-        there_are = groups * chains.vectors.shape[1]
-        if there_are < self.draws:
-            self.story.append(
-                f"{there_are} draws a chain instead of the {self.draws} asked for: time was up"
-            )
+    def _made(
+        self,
+        engine: str,
+        exact: bool,
+        diagnostics: Mapping[str, float],
+        vectors: Tensor,
+        log_density: Tensor,
+        log_q: Tensor | None = None,
+    ) -> VectorDraws:
+        """Draws with all that was done for them."""
         return VectorDraws(
-            vectors=regroup(chains.vectors),
-            log_density=regroup(chains.log_density),
-            log_q=None,
-            rhat=chains.rhat,
-            sample_size=chains.sample_size,
-            exact=chains.converged,
-            **self._common("hmc"),
+            engine,
+            exact,
+            vectors,
+            log_density,
+            log_q,
+            diagnostics,
+            tuple(self.story),
+            len(self.optima),
+            self.symmetries,
         )
-
-    def _common(self, engine: str) -> dict[str, Any]:
-        return {
-            "engine": engine,
-            "story": tuple(self.story),
-            "modes": len(self.optima),
-            "symmetries": self.symmetries,
-        }
 
     def _refusal(self, reason: str) -> ValueError:
         return ValueError(
-            f"Expected draws that diagnostics trust within {self.seconds:g} seconds; got none: "
-            f"{reason}. Give more seconds, observe more sites, or accept what there is"
+            f"Expected draws that diagnostics trust within {self.given.seconds:g} seconds; got "
+            f"none: {reason}. Give more seconds, observe more sites, or accept what there is"
         )
 
 
@@ -362,9 +351,9 @@ def _without_replacement(log_weights: Tensor, count: int, generator: torch.Gener
     return keys.topk(count).indices
 
 
-def _regrouped(values: Tensor, groups: int, draws: int) -> Tensor:
+def _regrouped(values: Tensor, draws: int) -> Tensor:
     """(chain, draw, …) of many short chains as four long ones of so many draws, evenly thinned."""
-    longer = values.unflatten(0, (RESULT_CHAINS, groups)).flatten(1, 2)
+    longer = values.unflatten(0, (RESULT_CHAINS, -1)).flatten(1, 2)
     step = torch.linspace(0, longer.shape[1] - 1, min(draws, longer.shape[1])).round().long()
     return longer[:, step.to(values.device)]
 

@@ -19,100 +19,26 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import pyro
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from rbpp.compute import Compute
 from rbpp.posterior.evaluation import Enough, Evaluation
 from rbpp.posterior.limit import NEVER, Limit
 from rbpp.posterior.normals import block_length
 from rbpp.posterior.recorded import Recorded
+from rbpp.posterior.sites import prepare
 from rbpp.processes.handlers import running
-from rbpp.processes.process import Process
+from rbpp.processes.process import Process, draw
 
 # Numbers in one run of the model: more vectors at once save Python time, and cost page faults where
 # rows meet components.
 _RUN_ELEMENTS = 2**22
 # Draws of the prior that show what is the same in every world.
 _LOOKS = 3
-
-
-@dataclass(frozen=True)
-class Latent:
-    """A site of the unconstrained vector.
-
-    Attributes:
-        name: of the site.
-        shape: of its unconstrained value in one run of the model, padding and plates in front.
-        constrained: shape of its value.
-        per_data_set: whether every data set has a value of its own; a world is shared by all.
-        start, stop: its place in the vector.
-        non_centred: whether the vector holds (value − loc) / scale.
-        reported: whether it is part of the result: of the world, or kept on request.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    constrained: tuple[int, ...]
-    per_data_set: bool
-    start: int
-    stop: int
-    non_centred: bool = False
-    reported: bool = True
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What was decided about a process's sites.
-
-    Attributes:
-        latents: sites of the vector, in the model's order.
-        observed: sites that the data give.
-        enumerated: discrete sites that are summed out, with their number of values.
-        pruned: sites that nothing observed depends on.
-        collapsed: the output, where it is integrated out; else the empty string.
-    """
-
-    latents: tuple[Latent, ...]
-    observed: tuple[str, ...]
-    enumerated: Mapping[str, int] = field(default_factory=dict)
-    pruned: tuple[str, ...] = ()
-    collapsed: str = ""
-
-    @property
-    def size(self) -> int:
-        """Length D of the vector."""
-        return self.latents[-1].stop if self.latents else 0
-
-    def describe(self) -> list[str]:
-        """What was done, a line each."""
-        lines = [f"{self.size} unconstrained coordinates of {', '.join(self.names) or 'nothing'}"]
-        if self.collapsed:
-            lines.append(
-                f"{self.collapsed} is integrated out: the data see it through normal noise"
-            )
-        if self.enumerated:
-            lines.append(f"{', '.join(self.enumerated)}: discrete, summed out")
-        non_centred = [latent.name for latent in self.latents if latent.non_centred]
-        if non_centred:
-            lines.append(f"{', '.join(non_centred)}: non-centred, since the scale is latent")
-        if self.pruned:
-            lines.append(f"{', '.join(self.pruned)}: no data depend on it, so it keeps its prior")
-        return lines
-
-    @property
-    def reported(self) -> Tensor:
-        """Places (R,) in the vector of what the result reports."""
-        parts = [torch.arange(one.start, one.stop) for one in self.latents if one.reported]
-        return torch.cat(parts) if parts else torch.arange(self.size)
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the latent sites."""
-        return [latent.name for latent in self.latents]
 
 
 class ConditionedDensity:
@@ -122,7 +48,7 @@ class ConditionedDensity:
         process: at sizes that fit the data (`rbpp.posterior.sizes.fit_sizes`).
         data: site to rows (rows, …) or data sets (R, rows, …), as a plain run of the model has it.
         keep: latent chain sites that are wanted in the posterior though nothing else needs them.
-        seed: of the traces by which the process is looked at.
+        compute: device, and seed of the traces by which the process is looked at.
 
     Raises:
         ValueError: if a site is unknown, has another shape than the data, cannot be conditioned
@@ -133,17 +59,12 @@ class ConditionedDensity:
         self,
         process: Process,
         data: Mapping[str, Tensor],
-        *,
         keep: Sequence[str] = (),
-        seed: int = 0,
-        device: str = "cpu",
+        compute: Compute | None = None,
     ) -> None:
-        from rbpp.posterior.sites import prepare
-
-        self.process, self.device = process, device
-        self.prepared, self.observed, self.constant = prepare(
-            process, data, keep=keep, seed=seed, device=device
-        )
+        compute = Compute.of(compute)
+        self.process, self.device = process, compute.device
+        self.prepared, self.observed, self.constant = prepare(process, data, keep, compute)
         self.data_sets = next(iter(self.observed.values())).shape[1]
         elements = sum(value.numel() for value in self.observed.values()) + self.prepared.size
         self.at_once = max(1, _RUN_ELEMENTS // (32 * max(1, elements)))
@@ -154,11 +75,11 @@ class ConditionedDensity:
         self.fixed_part = 0.0
         self.shared_shift: bool | None = None  # of a collapsed output
         if self.size:
-            self._look(seed)
+            self._look(compute.seed)
         self.recorded = Recorded(
             self._differentiated,
-            fresh=lambda count: self.prior_vectors(count, seed),
-            within=lambda: running(0, device),
+            fresh=lambda count: self.prior_vectors(count, compute.seed),
+            within=lambda: running(0, compute.device),
         )
 
     def _look(self, seed: int) -> None:
@@ -301,9 +222,19 @@ class ConditionedDensity:
             placed: values (count, *shape of a plain run) of world sites in place of the drawn ones,
                 finite in unconstrained space or left as drawn.
         """
-        from rbpp.posterior.sites import prior_vectors
-
-        return prior_vectors(self, count, seed, placed or {})
+        sets, parts = self.data_sets, []
+        run = draw(self.process, (count, sets), seed, until=self.prepared.names)
+        for latent in self.prepared.latents:
+            distribution, value = run.distributions[latent.name], run.values[latent.name]
+            free = latent.freed(distribution, value)
+            if placed and latent.name in placed:
+                site = self.process.sites[latent.name]
+                own = site.batched(placed[latent.name].unsqueeze(1))
+                own = latent.freed(distribution, own)
+                free = torch.where(own.isfinite(), own, free)
+            own_sets = sets if latent.per_data_set else 1
+            parts.append(free.expand(count, own_sets, *latent.shape).flatten(1))
+        return torch.cat(parts, -1).to(self.device)
 
     def _total(self, vectors: Tensor) -> Tensor:
         try:

@@ -21,7 +21,8 @@ from rbpp.processes.convolution import convolved, has_shared_shift
 from rbpp.processes.handlers import CHAIN_SITES, is_deterministic
 
 if TYPE_CHECKING:
-    from rbpp.posterior.density import ConditionedDensity, Latent
+    from rbpp.posterior.density import ConditionedDensity
+    from rbpp.posterior.sites import Latent
 
 _REPLICATES, _PLATES = -3, (-1, -2)
 # Dimension of the first enumerated site; the next one is left of it.

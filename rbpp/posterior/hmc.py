@@ -60,24 +60,23 @@ class Chains:
         rhat: largest split R-hat of a coordinate.
         worst: the coordinate that has it; D where it is the log density.
         sample_size: smallest effective sample size of a coordinate.
-        acceptance: mean acceptance probability.
-        rounds: that were run.
-        leaps: gradients of the whole batch.
     """
 
     vectors: Tensor
     log_density: Tensor
     rhat: float
-    sample_size: float
-    acceptance: float
-    rounds: int
-    leaps: int
     worst: int
+    sample_size: float
 
     @property
     def converged(self) -> bool:
         """Whether R-hat and the effective sample size are those of draws of the posterior."""
         return self.rhat <= LARGEST_RHAT and self.sample_size >= LEAST_SAMPLE_SIZE
+
+    @property
+    def diagnostics(self) -> dict[str, float]:
+        """The numbers that say so."""
+        return {"rhat": self.rhat, "sample_size": self.sample_size}
 
 
 def sample(
@@ -88,7 +87,7 @@ def sample(
     *,
     least_draws: int = 0,
     reported: Tensor | None = None,
-    arrange: Callable[[Tensor], Tensor] | None = None,
+    arrange: Callable[[Tensor], Tensor] = lambda vectors: vectors,
     out_of_time: Limit = NEVER,
 ) -> Chains | None:
     """Chains from `starts` until they agree, or time is up.
@@ -101,7 +100,7 @@ def sample(
         least_draws: of each chain: a last round that is shorter goes on until it has them.
         reported: coordinates that are judged, beside the log density; all by default. Copies of a
             mode under a symmetry of the others are then no disagreement.
-        arrange: takes vectors (N, D) to copies of the same density in one order of components.
+        arrange: takes vectors (…, D) to copies of the same density in one order of components.
         out_of_time: asked between trajectories.
 
     Returns:
@@ -111,8 +110,7 @@ def sample(
     state = _State(density, starts, scale, generator, out_of_time)
     for moves, leaps in _WINDOWS:
         state.warm_up(moves, leaps)
-    if arrange is not None:
-        state.arrange(arrange)
+    state.arrange(arrange)
     state.adapt()
     if state.many:
         state.level()
@@ -123,12 +121,11 @@ def sample(
         new = state.run(draws)
         vectors, values = (torch.cat(parts, 1) for parts in zip(before, new, strict=True))
         if vectors.shape[1] >= LEAST_DRAWS:
-            found = _judged(vectors, values, number, state, arrange, reported)
+            found = judged(arrange(vectors), values, reported)
         if found is None or found.converged or out_of_time():
             break
         settled = found.rhat < _SETTLED_RHAT
-        if arrange is not None:
-            state.arrange(arrange)
+        state.arrange(arrange)
         if number == 1 or not settled:
             state.whiten(found.vectors)
             state.adapt()
@@ -140,7 +137,7 @@ def sample(
         more = state.run(least_draws - found.vectors.shape[1])
         vectors = torch.cat([found.vectors, more[0]], 1)
         values = torch.cat([found.log_density, more[1]], 1)
-        found = _judged(vectors, values, found.rounds, state, arrange, reported)
+        found = judged(arrange(vectors), values, reported)
     return found
 
 
@@ -160,7 +157,7 @@ class _State:
         self.rescale(scale)
         self.points = starts.clone()
         self.values, self.slopes = density.gradient(self.points)
-        self.step, self.leaps, self.acceptance = 0.5 / max(1, density.size) ** 0.25, 0, 0.0
+        self.step = 0.5 / max(1, density.size) ** 0.25
         # Draws of a window fewer than the coordinates say little of how these spread.
         self.many = len(starts) * _WINDOWS[-1][0] < density.size
         self.met: list[Tensor] = []  # slopes since coordinates were last whitened by them
@@ -236,14 +233,13 @@ class _State:
 
     def run(self, draws: int) -> tuple[Tensor, Tensor]:
         """Vectors (chain, draw, D) and log densities of a round, shorter where time is up."""
-        points, values, rates = [], [], []
+        points, values = [], []
         for _ in range(draws):
-            rates.append(self.move())
+            self.move()
             points.append(self.points)
             values.append(self.values)
             if self.out_of_time():
                 break
-        self.acceptance = sum(rates) / len(rates)
         return torch.stack(points, 1), torch.stack(values, 1)
 
     def move(self, leaps: int = _MOST_LEAPS, *, lengthen: bool = False) -> float:
@@ -265,7 +261,6 @@ class _State:
             points = points + (self.step * momentum) @ self.metric
             values, slopes = self.density.gradient(points)
             momentum = momentum + (self.step if leap < count else 0.5 * self.step) * slopes
-            self.leaps += 1
             passed.append(slopes)
             if self.out_of_time():  # nobody asks for this draw
                 return 0.0
@@ -304,31 +299,21 @@ class _State:
         self.length = min(max(self.length * math.exp(change), _LENGTHS[0]), _LENGTHS[1])
 
 
-def _judged(
-    vectors: Tensor,
-    values: Tensor,
-    number: int,
-    state: _State,
-    arrange: Callable[[Tensor], Tensor] | None,
-    reported: Tensor | None,
-) -> Chains:
-    if arrange is not None:
-        vectors = arrange(vectors.flatten(0, 1)).unflatten(0, vectors.shape[:2])
+def judged(vectors: Tensor, log_density: Tensor, reported: Tensor | None = None) -> Chains:
+    """Chains (chain, draw, D) with the worst diagnostics of their coordinates and log density.
+
+    Args:
+        vectors, log_density: (chain, draw, D), (chain, draw).
+        reported: coordinates that are judged; all by default.
+    """
     size = vectors.shape[-1]
     places = torch.arange(size) if reported is None else reported
     places = torch.cat([places, torch.tensor([size])])
-    judged = torch.cat([vectors, values.unsqueeze(-1)], -1)[..., places.to(vectors.device)]
-    rhat = split_rhat(judged).nan_to_num(math.inf)
-    return Chains(
-        vectors=vectors,
-        log_density=values,
-        rhat=float(rhat.max()),
-        worst=int(places[rhat.argmax().cpu()]),
-        sample_size=float(effective_sample_size(judged).nan_to_num(0.0).min()),
-        acceptance=state.acceptance,
-        rounds=number,
-        leaps=state.leaps,
-    )
+    own = torch.cat([vectors, log_density.unsqueeze(-1)], -1)[..., places.to(vectors.device)]
+    rhat = split_rhat(own).nan_to_num(math.inf)
+    worst = int(places[rhat.argmax().cpu()])
+    sample_size = effective_sample_size(own).nan_to_num(0.0).min()
+    return Chains(vectors, log_density, float(rhat.max()), worst, float(sample_size))
 
 
 def chains_of(density: ConditionedDensity) -> int:
@@ -348,7 +333,8 @@ def split_rhat(draws: Tensor) -> Tensor:
 def effective_sample_size(draws: Tensor) -> Tensor:
     """Effective sample size (D,) of draws (chain, draw, D) by Geyer's initial positive pairs.
 
-    Autocorrelations are averages over chains (Vehtari et al. 2021, equations 10 to 13).
+    Autocorrelations are averages over chains (Vehtari et al. 2021, equations 10 to 13). Pyro's
+    function of the same name needs memory that is quadratic in draws.
     """
     chains, count, _ = draws.shape
     centred = draws - draws.mean(1, keepdim=True)

@@ -65,22 +65,21 @@ class Weighted:
         needed = LEAST_DRAWS_PER_COORDINATE * self.vectors.shape[-1]
         return self.pareto_k > HOPELESS_K and self.efficiency * PROPOSED < needed
 
-    def resampled(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Indices drawn by the weights, one uniform per stratum, and how many are distinct."""
+    def resampled(self, count: int, generator: torch.Generator) -> Tensor:
+        """Indices (count,) drawn by the weights, one uniform per stratum."""
         cumulative = self.log_weights.exp().cumsum(-1)
         grid = torch.arange(count, dtype=cumulative.dtype)
         points = (grid + torch.rand(count, generator=generator, dtype=cumulative.dtype)) / count
         index = torch.searchsorted(cumulative.cpu(), points * float(cumulative[-1]))
         index = index.clamp_max(len(cumulative) - 1)
-        return index[torch.randperm(count, generator=generator)], index.unique()
+        return index[torch.randperm(count, generator=generator)]
 
 
 def approximate(
     density: ConditionedDensity,
     optima: Sequence[Optimum],
+    freedom: float | None,
     generator: torch.Generator,
-    *,
-    freedom: float | None = None,
     count: int = PROPOSED,
 ) -> Weighted:
     """Draws of a mixture of normals (or Student's t) at the optima, with importance weights.
@@ -90,28 +89,40 @@ def approximate(
     Args:
         density: the posterior's.
         optima: sound ones.
+        freedom: degrees of freedom of Student's t; None for the normal.
         generator: source of the draws.
-        freedom: degrees of freedom of Student's t instead of the normal.
         count: number of draws.
     """
     evidence = torch.tensor([one.value + float(_log_det(one.scale)) for one in optima])
     shares = evidence.softmax(-1)
-    size = density.size
     which = torch.multinomial(shares, count, replacement=True, generator=generator)
-    noise = torch.randn(count, size, generator=generator, dtype=torch.float64)
+    noise = torch.randn(count, density.size, generator=generator, dtype=torch.float64)
     if freedom is not None:
         half = torch.full((count, 1), freedom / 2, dtype=torch.float64)
         noise = noise / (standard_gamma(half, generator=generator) / (freedom / 2)).sqrt()
-    device = optima[0].point.device
-    vectors = torch.empty(count, size, dtype=torch.float64, device=device)
+    which, noise = which.to(optima[0].point.device), noise.to(optima[0].point)
+    vectors = torch.empty_like(noise)
     for index, one in enumerate(optima):
-        chosen = which == index
-        vectors[chosen.to(device)] = one.point + noise[chosen].to(device) @ one.scale.mT
-    log_q = log_density_of(optima, shares.log(), vectors, freedom=freedom)
-    name = ("Student's t" if freedom is not None else "normal") + (
-        f" at {len(optima)} optima" if len(optima) > 1 else " at the optimum"
-    )
-    return weighed(density, vectors, log_q, name)
+        vectors[which == index] = one.point + noise[which == index] @ one.scale.mT
+    parts = [
+        share
+        + log_standard((vectors - one.point) @ torch.linalg.inv(one.scale).mT, freedom)
+        - _log_det(one.scale)
+        for share, one in zip(shares.log().to(vectors), optima, strict=True)
+    ]
+    name = "normal" if freedom is None else "Student's t"
+    where = "at the optimum" if len(optima) == 1 else f"at {len(optima)} optima"
+    return weighed(density, vectors, torch.stack(parts).logsumexp(0), f"{name} {where}")
+
+
+def log_standard(white: Tensor, freedom: float | None = None) -> Tensor:
+    """Log density (draws,) of a standard normal, or Student's t, at vectors (draws, D)."""
+    size, distance = white.shape[-1], white.square().sum(-1)
+    if freedom is None:
+        return -0.5 * distance - size / 2 * math.log(2 * math.pi)
+    half = (freedom + size) / 2
+    constant = math.lgamma(half) - math.lgamma(freedom / 2) - size / 2 * math.log(freedom * math.pi)
+    return constant - half * torch.log1p(distance / freedom)
 
 
 def weighed(density: ConditionedDensity, vectors: Tensor, log_q: Tensor, name: str) -> Weighted:
@@ -138,30 +149,7 @@ def matched(weighted: Weighted) -> Optimum | None:
         scale = torch.linalg.cholesky(covariance)
     except RuntimeError:  # weights on draws that do not span all directions
         return None
-    return Optimum(point=mean, value=0.0, scale=scale, eigenvalue_ratio=1.0, decrement=0.0)
-
-
-def log_density_of(
-    optima: Sequence[Optimum], log_shares: Tensor, vectors: Tensor, *, freedom: float | None
-) -> Tensor:
-    """Log density (draws,) of the mixture that `approximate` draws from."""
-    size = vectors.shape[-1]
-    parts = []
-    for share, one in zip(log_shares, optima, strict=True):
-        inverse = torch.linalg.inv(one.scale)
-        distance = ((vectors - one.point) @ inverse.mT).square().sum(-1)
-        if freedom is not None:
-            half = (freedom + size) / 2
-            constant = (
-                math.lgamma(half)
-                - math.lgamma(freedom / 2)
-                - size / 2 * math.log(freedom * math.pi)
-            )
-            each = constant - half * torch.log1p(distance / freedom)
-        else:
-            each = -0.5 * distance - size / 2 * math.log(2 * math.pi)
-        parts.append(share.to(vectors.device) + each - _log_det(one.scale))
-    return torch.stack(parts).logsumexp(0)
+    return Optimum(mean, 0.0, scale, eigenvalue_ratio=1.0, decrement=0.0)
 
 
 def _log_det(scale: Tensor) -> Tensor:

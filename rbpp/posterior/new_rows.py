@@ -1,26 +1,59 @@
-"""Other rows of the data sets that were seen: given all that these rows share."""
+"""Sites drawn anew in the worlds of a posterior: new data sets, or other rows of those seen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 
+from rbpp.compute import Compute
 from rbpp.posterior.density import ConditionedDensity
 from rbpp.processes.process import Process, draw
-from rbpp.randomness import spawn
 
-# Worlds in one run of the process.
-AT_ONCE = 200
+_AT_ONCE = 200  # worlds in one run of the process
+
+
+def draw_anew(
+    density: ConditionedDensity,
+    count: int,
+    held: Mapping[str, Tensor],
+    names: Collection[str],
+    compute: Compute,
+    label: str,
+    until: Collection[str] | None = None,
+) -> dict[str, Tensor]:
+    """Values (draws, data sets, *shape of a plain run) of sites, given others.
+
+    Args:
+        density: the posterior's.
+        count: number of draws.
+        held: values of other sites (draws, data sets or 1, *shape of a plain run).
+        names: of the sites.
+        compute: device and seed.
+        label: of the seeds.
+        until: sites after the last of which the process is not run.
+    """
+    sites, parts = density.process.sites, []
+    for first in range(0, count, _AT_ONCE):
+        outer = min(_AT_ONCE, count - first), density.data_sets
+        run = draw(
+            density.process,
+            outer,
+            compute.spawn(label, first).seed,
+            {n: sites[n].batched(value[first : first + _AT_ONCE]) for n, value in held.items()},
+            until=until,
+            device=compute.device,
+            fast_mixtures=True,
+        )
+        parts.append(
+            {n: sites[n].plain(run.values[n]).expand(*outer, *sites[n].shape) for n in names}
+        )
+    return {name: torch.cat([part[name] for part in parts]).cpu() for name in names}
 
 
 def new_rows(
-    density: ConditionedDensity,
-    name: str,
-    values: Mapping[str, Tensor],
-    seed: int,
-    device: str,
+    density: ConditionedDensity, name: str, values: Mapping[str, Tensor], compute: Compute
 ) -> Tensor | None:
     """Rows (draws, data sets, rows, d) of a site, drawn anew in the data sets of the posterior.
 
@@ -31,44 +64,25 @@ def new_rows(
         density: the posterior's.
         name: an observed site with a plate.
         values: of all latent sites (draws, data sets or 1, *shape of a plain run).
-        seed: of the rows.
-        device: where they are drawn.
+        compute: device, and seed of the rows.
 
     Returns:
         None where the rows have latent sites of their own, or something that was seen or is latent
         depends on them: leaving one out is then no matter of its own density.
     """
-    process = density.process
-    plate = process.sites[name].plates[0]
-    known = {*values, *density.observed} - {name}
-    if any(plate in process.sites[one].plates for one in values):
+    sites = density.process.sites
+    seen = {one: value for one, value in density.observed.items() if one != name}
+    plate = sites[name].plates[0]
+    if any(plate in sites[one].plates for one in values):
         return None
-    if _below(process, name) & known:
+    if _below(density.process, name) & {*values, *seen}:
         return None
-    total = len(next(iter(values.values())))
-    parts = []
-    for first in range(0, total, AT_ONCE):
-        count = min(AT_ONCE, total - first)
-        held = {
-            one: process.sites[one].batched(value[first : first + count])
-            for one, value in values.items()
-        }
-        for one in known & set(density.observed):
-            value = density.observed[one]
-            held[one] = value.expand(count, *value.shape[1:])
-        run = draw(
-            process,
-            (count, density.data_sets),
-            spawn(seed, "rows", first),
-            held=held,
-            until=[name],
-            device=device,
-            fast_mixtures=True,
-        )
-        site = process.sites[name]
-        plain = site.plain(run.values[name])
-        parts.append(plain.expand(count, density.data_sets, *site.shape).cpu())
-    return torch.cat(parts)
+    count = len(next(iter(values.values())))
+    held = dict(values)
+    for one, value in seen.items():
+        shape = density.data_sets, *sites[one].shape
+        held[one] = value.reshape(shape).expand(count, *shape)
+    return draw_anew(density, count, held, [name], compute, "rows", until=[name])[name]
 
 
 def _below(process: Process, name: str) -> set[str]:

@@ -17,11 +17,11 @@ def nuts(
     density: ConditionedDensity,
     starts: Tensor,
     scale: Tensor,
-    *,
     draws: int,
-    warmup: int = 200,
     seed: int = 0,
     out_of_time: Limit = NEVER,
+    *,
+    warmup: int = 200,
 ) -> tuple[Tensor, Tensor] | None:
     """One chain per start, in whitened coordinates.
 
@@ -29,9 +29,10 @@ def nuts(
         density: the posterior's.
         starts: (chains, D).
         scale: W (D, D): coordinates are start + W x.
-        draws: of each chain, after `warmup` steps of adaptation.
+        draws: of each chain, after those of adaptation.
         seed: of all chains.
         out_of_time: asked at every step; what is not done then is given up.
+        warmup: steps of adaptation.
 
     Returns:
         Vectors (chain, draw, D) and log densities (chain, draw); None if time was up first.

@@ -70,8 +70,8 @@ class Optimum:
 def find_optima(
     density: ConditionedDensity,
     seed: int,
-    *,
     fitted: Tensor | None = None,
+    *,
     arrange: Callable[[Tensor, Tensor], Tensor] = lambda vectors, _: vectors,
     out_of_time: Limit = NEVER,
 ) -> list[Optimum]:

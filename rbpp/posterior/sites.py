@@ -4,35 +4,106 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, biject_to
 
-from rbpp.posterior.density import Latent, Prepared
+from rbpp.compute import Compute
 from rbpp.posterior.evaluation import support_of
 from rbpp.posterior.normals import normal_of, standardised
 from rbpp.processes.convolution import convolved, is_independent_noise
-from rbpp.processes.handlers import CHAIN_SITES, Run
-from rbpp.processes.interventions import plain_run
-from rbpp.processes.process import Process, draw
+from rbpp.processes.handlers import CHAIN_SITES, Run, plain_run
+from rbpp.processes.process import Process
 from rbpp.randomness import spawn
-
-if TYPE_CHECKING:
-    from rbpp.posterior.density import ConditionedDensity
 
 _LOOKS = 3  # draws by which additive noise and latent scales are recognised
 _MOST_VALUES = 64  # of an enumerated site
 
 
+@dataclass(frozen=True)
+class Latent:
+    """A site of the unconstrained vector.
+
+    Attributes:
+        name: of the site.
+        shape: of its unconstrained value in one run of the model, padding and plates in front.
+        per_data_set: whether every data set has a value of its own; a world is shared by all.
+        start, stop: its place in the vector.
+        non_centred: whether the vector holds (value − loc) / scale.
+        reported: whether it is part of the result: of the world, or kept on request.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    per_data_set: bool
+    start: int
+    stop: int
+    non_centred: bool = False
+    reported: bool = True
+
+    def freed(self, distribution: Any, value: Tensor) -> Tensor:
+        """A value of the site in unconstrained space."""
+        if self.non_centred:
+            return standardised(normal_of(distribution), value)
+        return biject_to(support_of(distribution)).inv(value)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was decided about a process's sites.
+
+    Attributes:
+        latents: sites of the vector, in the model's order.
+        observed: sites that the data give.
+        enumerated: discrete sites that are summed out, with their number of values.
+        pruned: sites that nothing observed depends on.
+        collapsed: the output, where it is integrated out; else the empty string.
+    """
+
+    latents: tuple[Latent, ...]
+    observed: tuple[str, ...]
+    enumerated: Mapping[str, int] = field(default_factory=dict)
+    pruned: tuple[str, ...] = ()
+    collapsed: str = ""
+
+    @property
+    def size(self) -> int:
+        """Length D of the vector."""
+        return self.latents[-1].stop if self.latents else 0
+
+    def describe(self) -> list[str]:
+        """What was done, a line each."""
+        lines = [f"{self.size} unconstrained coordinates of {', '.join(self.names) or 'nothing'}"]
+        if self.collapsed:
+            lines.append(
+                f"{self.collapsed} is integrated out: the data see it through normal noise"
+            )
+        if self.enumerated:
+            lines.append(f"{', '.join(self.enumerated)}: discrete, summed out")
+        non_centred = [latent.name for latent in self.latents if latent.non_centred]
+        if non_centred:
+            lines.append(f"{', '.join(non_centred)}: non-centred, since the scale is latent")
+        if self.pruned:
+            lines.append(f"{', '.join(self.pruned)}: no data depend on it, so it keeps its prior")
+        return lines
+
+    @property
+    def reported(self) -> Tensor:
+        """Places (R,) in the vector of what the result reports."""
+        parts = [torch.arange(one.start, one.stop) for one in self.latents if one.reported]
+        return torch.cat(parts) if parts else torch.arange(self.size)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the latent sites."""
+        return [latent.name for latent in self.latents]
+
+
 def prepare(
-    process: Process,
-    data: Mapping[str, Tensor],
-    *,
-    keep: Sequence[str],
-    seed: int,
-    device: str,
+    process: Process, data: Mapping[str, Tensor], keep: Sequence[str], compute: Compute
 ) -> tuple[Prepared, dict[str, Tensor], dict[str, Tensor]]:
     """Decide about every site; also the observed values and the constants of the others.
 
@@ -43,6 +114,7 @@ def prepare(
     Raises:
         ValueError: as `rbpp.posterior.density.ConditionedDensity`.
     """
+    seed, device = compute.seed, compute.device
     data = on_random_sites(process, data, seed)
     observed = {name: _raw(process, name, value).to(device) for name, value in data.items()}
     sets = {name: value.shape[1] for name, value in observed.items()}
@@ -138,32 +210,6 @@ def on_random_sites(
     return placed
 
 
-def prior_vectors(
-    density: ConditionedDensity, count: int, seed: int, placed: Mapping[str, Tensor]
-) -> Tensor:
-    """Unconstrained vectors (count, D) of draws from the prior of the latent sites."""
-    latents, sets = density.prepared.latents, density.data_sets
-    run = draw(density.process, (count, sets), seed, until=density.prepared.names)
-    parts = []
-    for latent in latents:
-        distribution, value = run.distributions[latent.name], run.values[latent.name]
-        free = _freed(latent, distribution, value)
-        if latent.name in placed:
-            site = density.process.sites[latent.name]
-            own = _freed(latent, distribution, site.batched(placed[latent.name].unsqueeze(1)))
-            free = torch.where(own.isfinite(), own, free)
-        own_sets = sets if latent.per_data_set else 1
-        parts.append(free.expand(count, own_sets, *latent.shape).flatten(1))
-    return torch.cat(parts, -1).to(density.device)
-
-
-def _freed(latent: Latent, distribution: Any, value: Tensor) -> Tensor:
-    """A site's value in unconstrained space."""
-    if latent.non_centred:
-        return standardised(normal_of(distribution), value)
-    return biject_to(support_of(distribution)).inv(value)
-
-
 def _layout(
     process: Process,
     run: Run,
@@ -190,7 +236,6 @@ def _layout(
             Latent(
                 name=name,
                 shape=shape,
-                constrained=(*(1,) * site.padding, *site.shape),
                 per_data_set=per_set,
                 start=start,
                 stop=start + size,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,9 +17,9 @@ import torch
 from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor, nn
 
-from rbpp.mixtures.until_level import WINDOW, set_pyro_rate, until_level
+from rbpp.mixtures.until_level import WINDOW, Ascended, set_pyro_rate, until_level
 from rbpp.posterior.density import ConditionedDensity
-from rbpp.posterior.laplace import PROPOSED, Weighted, weighed
+from rbpp.posterior.laplace import PROPOSED, Weighted, log_standard, weighed
 from rbpp.posterior.limit import NEVER, Limit
 from rbpp.processes.loading import find_model
 from rbpp.randomness import seeded
@@ -31,27 +32,47 @@ _RANK, _COUPLINGS, _HIDDEN = 10, 6, 32
 _LARGEST_FLOW, _LARGEST_FULL = 10, 300
 
 
-def fit_guide(
-    density: ConditionedDensity,
-    guide: str,
-    centre: Tensor,
-    scale: Tensor,
-    generator: torch.Generator,
-    *,
-    batch_rows: int | None = None,
-    out_of_time: Limit = NEVER,
-) -> tuple[Weighted, str]:
+@dataclass(frozen=True)
+class Target:
+    """A posterior's log density in whitened coordinates: called with points (N, D).
+
+    Attributes:
+        density: the posterior's.
+        centre, scale: vectors are centre + W x, with x roughly standard normal.
+        generator: source of all randomness of a fit.
+        batch_rows: observed rows of which each call takes so many, drawn anew; None for all.
+    """
+
+    density: ConditionedDensity
+    centre: Tensor
+    scale: Tensor
+    generator: torch.Generator
+    batch_rows: int | None = None
+
+    def __call__(self, points: Tensor) -> Tensor:
+        vectors = self.vectors(points)
+        if self.batch_rows is None:
+            return self.density(vectors)
+        return self.density.of_rows(vectors, self.batch_rows, self.generator)
+
+    def vectors(self, points: Tensor) -> Tensor:
+        """Unconstrained vectors (N, D) of points."""
+        return self.centre + points @ self.scale.mT
+
+    def normals(self, count: int) -> Tensor:
+        """Standard normal points (count, D)."""
+        return torch.randn(count, self.density.size, generator=self.generator, dtype=torch.float64)
+
+
+def fit_guide(target: Target, guide: str, late: Limit = NEVER) -> tuple[Weighted, str]:
     """A fitted guide's draws with importance weights, and how the fit ended.
 
     Args:
-        density: the posterior's.
+        target: what the guide is fitted to.
         guide: `"auto"` (a flow up to ten coordinates, then a full covariance, then a low rank),
             another of `GUIDES`, or FILE.py:NAME: a Pyro guide NAME(size) with one site `whitened`
             of event shape (size,).
-        centre, scale: coordinates are centre + W x.
-        generator: source of all randomness.
-        batch_rows: observed rows per step; all by default.
-        out_of_time: asked between steps.
+        late: asked between steps.
 
     Raises:
         ValueError: if there is no such guide, or the ELBO is not finite.
@@ -60,52 +81,25 @@ def fit_guide(
         raise ValueError(
             f"Expected guide to be one of {', '.join(GUIDES)}, or FILE.py:NAME; got {guide!r}"
         )
-    size = density.size
+    size = target.density.size
     if guide == "auto":
         guide = "lowrank" if size > _LARGEST_FULL else "multivariate"
         guide = "flow" if size <= _LARGEST_FLOW else guide
-    target = _Target(density, centre, scale, generator, batch_rows)
     if guide not in GUIDES:
-        drawn, log_q, ended = _fit_of_user(target, guide, size, generator, out_of_time)
+        drawn, log_q, ended = _fit_of_user(target, guide, late)
     else:
         with seeded(0):  # layers draw their first weights from global state
-            made = _GUIDES[guide](size, generator)
-        ended = _fit(target, made, generator, out_of_time)
+            made = _GUIDES[guide](size, target.generator)
+        ended = _fit(target, made, late)
         with torch.no_grad():
-            drawn = made.draw(_normals(PROPOSED, size, generator))
+            drawn = made.draw(target.normals(PROPOSED))
             log_q = made(drawn)
-    vectors = centre + drawn.detach() @ scale.mT
-    log_q = log_q.detach() - torch.linalg.slogdet(scale)[1]
-    return weighed(density, vectors, log_q, f"guide {guide}"), ended
+    log_q = log_q.detach() - torch.linalg.slogdet(target.scale)[1]
+    vectors = target.vectors(drawn.detach())
+    return weighed(target.density, vectors, log_q, f"guide {guide}"), ended
 
 
-class _Target:
-    """The log density in whitened coordinates, of all rows or of some at each call."""
-
-    def __init__(
-        self,
-        density: ConditionedDensity,
-        centre: Tensor,
-        scale: Tensor,
-        generator: torch.Generator,
-        batch_rows: int | None,
-    ) -> None:
-        self.density, self.centre, self.scale = density, centre, scale
-        self.generator, self.batch_rows = generator, batch_rows
-
-    def __call__(self, points: Tensor) -> Tensor:
-        vectors = self.centre + points @ self.scale.mT
-        if self.batch_rows is None:
-            return self.density(vectors)
-        return self.density.of_rows(vectors, self.batch_rows, self.generator)
-
-
-def _fit(
-    target: _Target,
-    guide: _Guide,
-    generator: torch.Generator,
-    out_of_time: Limit,
-) -> str:
+def _fit(target: Target, guide: _Guide, late: Limit) -> str:
     """Adam until the ELBO of a window of steps is no higher than that of the one before."""
     optimiser = torch.optim.Adam(guide.parameters(), lr=_RATE)
 
@@ -114,7 +108,7 @@ def _fit(
             group["lr"] = _RATE * share
 
     def step() -> float:
-        points = guide.draw(_normals(_PARTICLES, guide.size, generator))
+        points = guide.draw(target.normals(_PARTICLES))
         fixed = {name: value.detach() for name, value in guide.named_parameters()}
         log_q = torch.func.functional_call(guide, fixed, (points,))
         elbo = (target(points) - log_q).mean()
@@ -124,23 +118,23 @@ def _fit(
             optimiser.step()
         return float(elbo.detach())
 
-    found = until_level(step, set_rate, guide.named_parameters, out_of_time=out_of_time)
+    return _ended(until_level(step, set_rate, guide.named_parameters, out_of_time=late))
+
+
+def _ended(found: Ascended) -> str:
+    """How the ascent ended, in words."""
+    if found.elbos and not any(map(math.isfinite, found.elbos[-WINDOW:])):
+        raise ValueError("Expected a finite ELBO; got none in the last steps")
     if not found.settled:
         return f"time was up after {len(found.elbos)} steps, while the ELBO still rose"
-    if not any(map(math.isfinite, found.elbos[-WINDOW:])):
-        raise ValueError("Expected a finite ELBO; got none in the last steps")
     return f"{len(found.elbos)} steps, until the ELBO was level"
 
 
-def _fit_of_user(
-    target: _Target,
-    guide: str,
-    size: int,
-    generator: torch.Generator,
-    out_of_time: Limit,
-) -> tuple[Tensor, Tensor, str]:
-    """A guide that the user wrote, fitted by Pyro."""
+def _fit_of_user(target: Target, guide: str, late: Limit) -> tuple[Tensor, Tensor, str]:
+    """A guide that the user wrote, fitted by Pyro: its draws, their log q, and how it ended."""
     _, written, _ = find_model(guide)
+    size = target.density.size
+    seed = int(torch.randint(2**62, (), generator=target.generator))
 
     def model(size: int) -> None:
         normal = pyro.distributions.Normal(torch.zeros(size).double(), 1.0).to_event(1)
@@ -149,7 +143,7 @@ def _fit_of_user(
             own = target(point.reshape(1, size)).sum()
         pyro.factor("log_density", own - normal.log_prob(point))  # the site needs some prior
 
-    with pyro.get_param_store().scope(), seeded(int(torch.randint(2**62, (), generator=generator))):
+    with pyro.get_param_store().scope(), seeded(seed):
         first = pyro.poutine.trace(written).get_trace(size)
         sites = [name for name in first.stochastic_nodes if name != "_INPUT"]
         if sites != [SITE] or torch.as_tensor(first.nodes[SITE]["value"]).shape != (size,):
@@ -163,18 +157,16 @@ def _fit_of_user(
             lambda: -float(inference.step(size)),
             partial(set_pyro_rate, optimiser, _RATE),
             pyro.get_param_store().named_parameters,
-            out_of_time=out_of_time,
+            out_of_time=late,
         )
-        if found.elbos and not math.isfinite(found.elbos[-1]):
-            raise ValueError(f"Expected a finite ELBO of {guide}; got {found.elbos[-1]}")
+        ended = _ended(found)
         points, densities = [], []
         with torch.no_grad():
             for _ in range(PROPOSED):
                 trace = pyro.poutine.trace(written).get_trace(size)
                 points.append(torch.as_tensor(trace.nodes[SITE]["value"]).double())
                 densities.append(torch.as_tensor(trace.log_prob_sum()).double())
-    ended = "until the ELBO was level" if found.settled else "time was up while the ELBO still rose"
-    return torch.stack(points), torch.stack(densities), f"{len(found.elbos)} steps, {ended}"
+    return torch.stack(points), torch.stack(densities), ended
 
 
 class _Guide(nn.Module):
@@ -190,6 +182,8 @@ class _Guide(nn.Module):
 
 
 class _Normal(_Guide):
+    """A normal with a scale per coordinate; what mixes coordinates is in its subclasses."""
+
     def __init__(self, size: int, generator: torch.Generator) -> None:
         super().__init__(size)
         self.loc = nn.Parameter(torch.zeros(size, dtype=torch.float64))
@@ -200,19 +194,19 @@ class _Normal(_Guide):
 
     def forward(self, points: Tensor) -> Tensor:
         white = (points - self.loc) / self.log_scale.exp()
-        return _standard(white) - self.log_scale.sum()
+        return log_standard(white) - self.log_scale.sum()
 
 
-class _Multivariate(_Guide):
+class _Multivariate(_Normal):
+    """Covariance L Lᵀ, the scales on the diagonal of L."""
+
     def __init__(self, size: int, generator: torch.Generator) -> None:
-        super().__init__(size)
-        self.loc = nn.Parameter(torch.zeros(size, dtype=torch.float64))
-        self.log_diagonal = nn.Parameter(torch.zeros(size, dtype=torch.float64))
+        super().__init__(size, generator)
         self.below = nn.Parameter(torch.zeros(size, size, dtype=torch.float64))
 
     @property
     def _tril(self) -> Tensor:
-        return self.below.tril(-1) + torch.diag_embed(self.log_diagonal.exp())
+        return self.below.tril(-1) + torch.diag_embed(self.log_scale.exp())
 
     def draw(self, normals: Tensor) -> Tensor:
         return self.loc + normals @ self._tril.mT
@@ -220,30 +214,27 @@ class _Multivariate(_Guide):
     def forward(self, points: Tensor) -> Tensor:
         difference = (points - self.loc).mT
         white = torch.linalg.solve_triangular(self._tril, difference, upper=False).mT
-        return _standard(white) - self.log_diagonal.sum()
+        return log_standard(white) - self.log_scale.sum()
 
 
-class _LowRank(_Guide):
+class _LowRank(_Normal):
     """Covariance (I + U Vᵀ)(I + U Vᵀ)ᵀ after a scale per coordinate: an invertible low rank."""
 
     def __init__(self, size: int, generator: torch.Generator) -> None:
-        super().__init__(size)
+        super().__init__(size, generator)
         rank = min(_RANK, size)
-        self.loc = nn.Parameter(torch.zeros(size, dtype=torch.float64))
-        self.log_scale = nn.Parameter(torch.zeros(size, dtype=torch.float64))
         small = torch.randn(size, rank, generator=generator, dtype=torch.float64)
         self.left = nn.Parameter(torch.zeros(size, rank, dtype=torch.float64))
         self.right = nn.Parameter(small / math.sqrt(size))
 
     def draw(self, normals: Tensor) -> Tensor:
-        mixed = normals + (normals @ self.right) @ self.left.mT
-        return self.loc + self.log_scale.exp() * mixed
+        return super().draw(normals + (normals @ self.right) @ self.left.mT)
 
     def forward(self, points: Tensor) -> Tensor:
         mixed = (points - self.loc) / self.log_scale.exp()
         core = torch.eye(self.left.shape[-1]).to(mixed) + self.right.mT @ self.left
         white = mixed - torch.linalg.solve(core, (mixed @ self.right).mT).mT @ self.left.mT
-        return _standard(white) - self.log_scale.sum() - torch.linalg.slogdet(core)[1]
+        return log_standard(white) - self.log_scale.sum() - torch.linalg.slogdet(core)[1]
 
 
 class _Flow(_Guide):
@@ -290,12 +281,3 @@ _GUIDES: dict[str, Callable[[int, torch.Generator], Any]] = {
     "lowrank": _LowRank,
     "flow": _Flow,
 }
-
-
-def _normals(count: int, size: int, generator: torch.Generator) -> Tensor:
-    return torch.randn(count, size, generator=generator, dtype=torch.float64)
-
-
-def _standard(white: Tensor) -> Tensor:
-    """Log density (N,) of standard normals (N, D)."""
-    return -0.5 * (white.square() + math.log(2 * math.pi)).sum(-1)

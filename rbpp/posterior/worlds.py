@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,17 +18,17 @@ from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.display import DEFAULT_VIEW, Part, View
 from rbpp.inference_data import InferenceData
-from rbpp.posterior.audit import as_array, identification, left_out_check, predictive_checks
-from rbpp.posterior.auto import Engine, VectorDraws, infer_vectors
+from rbpp.posterior.audit import identification, left_out_check, predictive_checks
+from rbpp.posterior.auto import Engine, Inference, VectorDraws, infer_vectors
 from rbpp.posterior.density import ConditionedDensity
 from rbpp.posterior.hmc import LARGEST_RHAT
 from rbpp.posterior.identity import digest, worlds_of
 from rbpp.posterior.labels import described
 from rbpp.posterior.laplace import LARGEST_K, LEAST_EFFICIENCY
-from rbpp.posterior.new_rows import AT_ONCE, new_rows
+from rbpp.posterior.new_rows import draw_anew, new_rows
 from rbpp.posterior.sites import on_random_sites
 from rbpp.posterior.sizes import fit_sizes
-from rbpp.processes.process import Process, draw, load_process
+from rbpp.processes.process import Process, load_process
 from rbpp.processes.simulation import dimension_names, simulate_tensors
 from rbpp.result import Result
 
@@ -47,17 +48,17 @@ class WorldPosterior(Result):
         story: what was tried and why it was kept or left, a line each.
     """
 
+    idata: InferenceData
     process: Process
-    engine: str = ""
-    exact: bool = True
-    story: tuple[str, ...] = field(default_factory=tuple)
+    engine: str
+    exact: bool
+    story: tuple[str, ...]
 
     # Elements of a site that the printed table shows.
     shown: ClassVar[int] = 12
 
     def worlds(self, count: int, seed: int = 0) -> dict[str, Tensor]:
         """Posterior worlds (count, *shape of a plain run) by site, such as `rbpp.bounds` takes."""
-        assert self.idata is not None
         return worlds_of(self.idata, self.process, count, seed)
 
     def details(self) -> Mapping[str, Any]:
@@ -68,13 +69,10 @@ class WorldPosterior(Result):
         """`predictive`: every observed coordinate beside new rows."""
         from rbpp.posterior.figures import plot_predictive
 
-        data = self.idata
-        assert data is not None
-        return {"predictive": lambda: plot_predictive(data, hdi_prob)}
+        return {"predictive": lambda: plot_predictive(self.idata, hdi_prob)}
 
     def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """What the rows say of the world, and how far to trust it."""
-        assert self.idata is not None
         table = self._table(view)
         groups = inference_data.group_datasets(self.idata)
         before, after = groups["prior"], groups["posterior"]
@@ -90,14 +88,17 @@ class WorldPosterior(Result):
     def _body(self, view: View) -> list[Part]:
         table = self._table(view)
         kept: dict[str, Any] = {}
-        left: dict[str, int] = {}
+        elements: Counter[str] = Counter()
         for name, term in table.items():
             site = name.partition("[")[0]
-            if sum(one.partition("[")[0] == site for one in kept) < self.shown:
+            elements[site] += 1
+            if elements[site] <= self.shown:
                 kept[name] = term
-            else:
-                left[site] = left.get(site, 0) + 1
-        rest = [f"{site}: {count} more elements (--all)" for site, count in left.items()]
+        rest = [
+            f"{site}: {count - self.shown} more elements (--all)"
+            for site, count in elements.items()
+            if count > self.shown
+        ]
         body = display.group_terms(kept, view.hdi_prob, {})
         return [body, display.Lines(rest)] if rest else [body]
 
@@ -153,33 +154,24 @@ def infer(
         raise ValueError("Expected data of at least one site; got none")
     process = fit_sizes(load_process(process), rows)
     rows = on_random_sites(process, rows, seed)
-    density = ConditionedDensity(process, rows, keep=keep, seed=seed, device=compute.device)
-    found = infer_vectors(
-        density,
-        engine=engine,
-        guide=guide,
-        draws=draws,
-        seconds=seconds,
-        accept=accept,
-        batch_rows=batch_rows,
-        compute=compute,
-    )
+    density = ConditionedDensity(process, rows, keep, compute)
+    given = Inference(engine, guide, draws, seconds, accept, batch_rows)
+    found = infer_vectors(density, given, compute)
     judged = _engine_check(found)
     if not found.exact:
         warnings.warn(f"approximate posterior: {judged.message}", UserWarning, stacklevel=2)
-    groups = _Groups(process, density, found, tuple(keep), compute)
-    checks = (
-        judged,
-        *_mode_checks(found),
-        identification(groups.world, groups.prior, density.prepared.pruned),
-        *predictive_checks(process, groups.observed, groups.predicted),
-        *groups.left_out(density, compute),
-    )
+    groups = _Groups(density, found, keep, compute)
     sets = density.data_sets
     counts = ", ".join(f"{process.sites[name].rows} rows of {name}" for name in rows)
     return WorldPosterior(
         idata=groups.inference_data(),
-        checks=checks,
+        checks=(
+            judged,
+            *_mode_checks(found),
+            identification(groups.world, groups.prior, density.prepared.pruned),
+            *predictive_checks(process, groups.observed, groups.predicted),
+            *groups.left_out(),
+        ),
         settings={
             **process.settings,
             "digest": digest(process),
@@ -203,175 +195,126 @@ def infer(
 
 
 class _Groups:
-    """Everything that InferenceData holds, from draws of the vector."""
+    """Everything that InferenceData holds, from draws of the vector.
+
+    Values of sites are (draws, data sets, *shape of a plain run), of the world (draws, 1, …).
+    """
 
     def __init__(
         self,
-        process: Process,
         density: ConditionedDensity,
         found: VectorDraws,
-        keep: tuple[str, ...],
+        keep: Sequence[str],
         compute: Compute,
     ) -> None:
-        self.process, self.found, self.keep = process, found, keep
-        self.seed, self.sets = compute.seed, density.data_sets
-        self.chains, self.draws = found.vectors.shape[:2]
-        flat = found.vectors.flatten(0, 1)
-        self.values, self.likelihood = density.evaluate(flat, compute.generator("letters"))
-        held = {
-            name: process.sites[name].batched(value)
-            for name, value in self.values.items()
-            if not process.sites[name].in_chain
-        }
+        self.density, self.found, self.compute = density, found, compute
+        self.process = density.process
+        sites, flat = self.process.sites, found.vectors.flatten(0, 1)
+        self.values, likelihood = density.evaluate(flat, compute.generator("letters"))
+        self.likelihood = {name: value.cpu() for name, value in likelihood.items()}
         self.kept = {name: self.values[name] for name in keep}
-        self.world: dict[str, Tensor] = {}
-        self.derived: dict[str, Tensor] = {}
-        self.predicted: dict[str, Tensor] = {}
-        self._predict(held, tuple(density.observed), compute)
-        prior = simulate_tensors(process, worlds=len(flat), seed=compute.spawn("prior").seed)
-        self.prior = {name: value[:, 0] for name, value in prior.world.items()}
         self.observed = {
-            name: value[0].reshape(self.sets, *process.sites[name].shape).cpu()
+            name: value[0].reshape(density.data_sets, *sites[name].shape).cpu()
             for name, value in density.observed.items()
         }
+        # New data sets in posterior worlds; with them world sites that no data depend on.
+        world = {name: value for name, value in self.values.items() if not sites[name].in_chain}
+        wanted = [name for name in sites if name in self.observed or sites[name].shared]
+        drawn = draw_anew(density, len(flat), world, wanted, compute, "predictive")
+        self.predicted = {name: drawn[name] for name in wanted if name in self.observed}
+        shared = [name for name in wanted if name not in self.observed]
+        self.world = {n: drawn[n][:, :1] for n in shared if not sites[n].deterministic}
+        self.derived = {n: drawn[n][:, :1] for n in shared if sites[n].deterministic}
+        prior = simulate_tensors(self.process, worlds=len(flat), seed=compute.spawn("prior").seed)
+        self.prior = prior.world
 
-    def _predict(
-        self, held: Mapping[str, Tensor], observed: tuple[str, ...], compute: Compute
-    ) -> None:
-        """New data sets in posterior worlds; with them world sites that no data depend on."""
-        parts: dict[str, list[Tensor]] = {}
-        total = self.chains * self.draws
-        for first in range(0, total, AT_ONCE):
-            part = {name: value[first : first + AT_ONCE] for name, value in held.items()}
-            count = min(AT_ONCE, total - first)
-            run = draw(
-                self.process,
-                (count, self.sets),
-                compute.spawn("predictive", first).seed,
-                held=part,
-                device=compute.device,
-                fast_mixtures=True,
-            )
-            for name, site in self.process.sites.items():
-                if name not in observed and not site.shared:
-                    continue
-                value = site.plain(run.values[name])
-                sets = self.sets if name in observed else 1
-                value = value.expand(count, sets, *site.shape)
-                parts.setdefault(name, []).append(value.cpu())
-        for name, found in parts.items():
-            value, site = torch.cat(found), self.process.sites[name]
-            if name in observed:
-                self.predicted[name] = value
-            elif site.deterministic:
-                self.derived[name] = value[:, 0]
-            else:
-                self.world[name] = value[:, 0]
-
-    def left_out(self, density: ConditionedDensity, compute: Compute) -> list[Check]:
-        """The check by rows left out, of the last observed site, where its rows are vectors."""
+    def left_out(self) -> list[Check]:
+        """The check by rows left out, of every observed site whose rows are vectors."""
         checks = []
         for name, rows in self.observed.items():
-            site = self.process.sites[name]
-            if rows.dim() != 3 or not rows.is_floating_point() or not site.plates:
+            if (
+                rows.dim() != 3
+                or not rows.is_floating_point()
+                or not self.process.sites[name].plates
+            ):
                 continue
-            own = compute.spawn("left out", name)
-            new = new_rows(density, name, self.values, own.seed, compute.device)
+            own = self.compute.spawn("left out", name)
+            new = new_rows(self.density, name, self.values, own)
             if new is not None:
-                likelihood = self.likelihood[name].cpu()
-                checks.append(left_out_check(name, rows, new, likelihood, own.seed))
+                checks.append(left_out_check(name, rows, new, self.likelihood[name], own.seed))
         return checks
 
     def inference_data(self) -> InferenceData:
         """All groups, with the dimensions that `simulate` gives."""
-        sites, sizes = self.process.sites, dict[str, int]()
-        replicated = ["replicate"] if self.sets > 1 else []
+        process, found = self.process, self.found
+        sites, sizes = process.sites, dict[str, int]()
+        replicated = ["replicate"] if self.density.data_sets > 1 else []
         dims = {n: dimension_names(sites[n], sizes) for n in (*self.world, *self.derived)}
         for name in (*self.kept, *self.observed):
             dims[name] = [*replicated, *dimension_names(sites[name], sizes)]
-        likelihood = {n: self._per_draw(self._of_rows(n)) for n in self.likelihood}
-        posterior = {n: self._per_draw(v) for n, v in {**self.world, **self.derived}.items()}
-        posterior |= {n: self._per_draw(self._sets(v)) for n, v in self.kept.items()}
-        statistics: dict[str, Any] = {"lp": as_array(self.found.log_density)}
-        if self.found.log_q is not None:
-            statistics["log_q"] = as_array(self.found.log_q)
-        for statistic in ("pareto_k", "rhat", "efficiency", "sample_size"):
-            value = getattr(self.found, statistic)
-            if not np.isnan(value):
-                statistics[statistic] = np.full(self.chains, value)
+        statistics: dict[str, Any] = {"lp": found.log_density}
+        if found.log_q is not None:
+            statistics["log_q"] = found.log_q
+        for name, value in found.diagnostics.items():
+            statistics[name] = np.full(len(found.vectors), value)
         data = inference_data.make(
-            posterior,
-            prior={name: self._per_draw(value) for name, value in self.prior.items()},
+            self._per_draw({**self.world, **self.derived, **self.kept}),
+            prior=self._per_draw(self.prior),
             sample_stats=statistics,
-            posterior_predictive={
-                name: self._per_draw(self._sets(value)) for name, value in self.predicted.items()
-            },
-            observed_data={
-                name: as_array(value if self.sets > 1 else value[0])
-                for name, value in self.observed.items()
-            },
-            constant_data={**self.process.knobs, "seed": self.seed},
+            posterior_predictive=self._per_draw(self.predicted),
+            observed_data={name: value.squeeze(0) for name, value in self.observed.items()},
+            constant_data={**process.knobs, "seed": self.compute.seed},
             dims=dims,
             attrs={
-                "process": self.process.name,
-                "source": self.process.source,
-                "knobs": self.process.knobs,
-                "digest": digest(self.process),
-                "engine": self.found.engine,
-                "story": list(self.found.story),
+                "process": process.name,
+                "source": process.source,
+                "knobs": process.knobs,
+                "digest": digest(process),
+                "engine": found.engine,
+                "story": list(found.story),
             },
         )
+        # Of rows, in dimensions of their own; a site without a plate has one density.
+        by_row = {n: [f"{n}_row"] if sites[n].batch_dimensions else [] for n in self.likelihood}
+        likelihood = {n: v if by_row[n] else v.sum(-1) for n, v in self.likelihood.items()}
         rows = inference_data.make(
-            log_likelihood=likelihood,
-            dims={
-                n: [*replicated, f"{n}_row"] if sites[n].batch_dimensions else replicated
-                for n in likelihood
-            },
+            log_likelihood=self._per_draw(likelihood),
+            dims={name: [*replicated, *own] for name, own in by_row.items()},
         )
         data = inference_data.replace_group(
             data, "log_likelihood", inference_data.group_datasets(rows)["log_likelihood"]
         )
         # Sites have the units of the user's rows, which are not ours to name; tables show them.
         terms = inference_data.group_datasets(data)["posterior"]
-        for name in map(str, terms.data_vars):
-            terms[name].attrs.setdefault("units", "")
+        for variable in terms.data_vars.values():
+            variable.attrs.setdefault("units", "")
         return inference_data.replace_group(data, "posterior", terms)
 
-    def _of_rows(self, name: str) -> Tensor:
-        """(draws, data sets, rows) as the group has it: without what has one entry."""
-        value = self.likelihood[name].cpu()
-        if not self.process.sites[name].batch_dimensions:
-            value = value.sum(-1)
-        return value if self.sets > 1 else value[:, 0]
-
-    def _sets(self, value: Tensor) -> Tensor:
-        return value if self.sets > 1 else value[:, 0]
-
-    def _per_draw(self, value: Tensor) -> np.ndarray:
-        return as_array(value.reshape(self.chains, self.draws, *value.shape[1:]))
+    def _per_draw(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """(chain, draw, data sets, …), without data sets where there is one."""
+        shape = self.found.log_density.shape
+        return {name: value.squeeze(1).unflatten(0, shape) for name, value in values.items()}
 
 
 def _engine_check(found: VectorDraws) -> Check:
     """The verdict of the engine's own diagnostics."""
-    statement = "draws are of the posterior"
-    verdict: Any = "holds" if found.exact else "undecided"
-    if not np.isnan(found.pareto_k):
+    measured = found.diagnostics
+    if "pareto_k" in measured:
         message = (
-            f"{found.engine}: Pareto k {found.pareto_k:.2f} (below {LARGEST_K:g}), importance "
-            f"weights leave {100 * found.efficiency:.0f} % (above {100 * LEAST_EFFICIENCY:.0f} %)"
+            f"Pareto k {measured['pareto_k']:.2f} (below {LARGEST_K:g}), importance weights leave "
+            f"{100 * measured['efficiency']:.0f} % (above {100 * LEAST_EFFICIENCY:.0f} %)"
         )
-        return Check(
-            statement,
-            verdict,
-            message,
-            {"pareto_k": found.pareto_k, "efficiency": found.efficiency},
+    else:
+        message = (
+            f"R-hat {measured['rhat']:.3f} (up to {LARGEST_RHAT:g}), effective sample size "
+            f"{measured['sample_size']:.0f}"
         )
-    message = (
-        f"{found.engine}: R-hat {found.rhat:.3f} (up to {LARGEST_RHAT:g}), effective sample size "
-        f"{found.sample_size:.0f}"
+    return Check(
+        "draws are of the posterior",
+        "holds" if found.exact else "undecided",
+        f"{found.engine}: {message}",
+        measured,
     )
-    measured = {"rhat": found.rhat, "sample_size": found.sample_size}
-    return Check(statement, verdict, message, measured)
 
 
 def _mode_checks(found: VectorDraws) -> list[Check]:

@@ -4,42 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from rbpp.checks import Check, Verdict, verdict_of, worst
 from rbpp.estimate import Estimate
 from rbpp.theory.audit import check_at_most_zero, number, root_mean_square
 from rbpp.theory.information import sides_in_words
+from rbpp.theory.lemmas import LemmaSetting
 from rbpp.theory.settings import LemmaConstants
-from rbpp.theory.world_estimates import ProcessFacts
+from rbpp.theory.world_estimates import WorldEstimates
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Evidence:
     """What is known of a process when its statements are audited.
 
     Attributes:
         terms: all terms, per world.
-        missing: name to the reason why there is no such term.
-        notes: name to what a term stands for.
-        facts: of the process and its learners.
+        found: what they follow from, with the reasons of missing terms.
         constants: of the lemmas, as they were given.
-        sigma, sigma_from: σ, its mean over worlds, and where it comes from.
-        estimated_sigma: σ of the losses per world, where there are losses.
+        setting: of the lemmas.
         process_checks: of `rbpp.check`: Markov structure, rows, prompt.
     """
 
     terms: Mapping[str, Estimate]
-    missing: Mapping[str, str] = field(default_factory=dict)
-    notes: Mapping[str, str] = field(default_factory=dict)
-    facts: ProcessFacts
+    found: WorldEstimates
     constants: LemmaConstants
-    sigma: float
-    sigma_from: str
-    estimated_sigma: Tensor | None = None
+    setting: LemmaSetting
     process_checks: Sequence[Check] = ()
 
 
@@ -57,9 +50,9 @@ def loss_in_range(known: Evidence) -> Check:
     """The loss is in [0, C]."""
     bound = known.constants.loss_bound
     text = f"the loss is in [0, C], C = {bound:g}"
-    if known.facts.losses is None:
+    if known.found.facts.losses is None:
         return Check(text, "unknown", "the learner has no loss on rows")
-    low, high = (bound * value for value in known.facts.losses)
+    low, high = (bound * value for value in known.found.facts.losses)
     holds = low >= 0 and high <= bound * (1 + 1e-9)
     measured = {"lowest": low, "highest": high}
     return Check(text, verdict_of(holds), f"losses from {low:.3g} to {high:.3g}", measured)
@@ -67,13 +60,13 @@ def loss_in_range(known: Evidence) -> Check:
 
 def sub_gaussian_loss(known: Evidence) -> Check:
     """The loss is σ-sub-Gaussian."""
-    sigma, how = known.sigma, known.sigma_from
+    sigma, how = known.setting.mean_sub_gaussian, known.setting.sub_gaussian_from
     text = f"the loss is σ-sub-Gaussian, σ = {sigma:.3g} ({how})"
     by_range = known.constants.sub_gaussian is None
     verdict: Verdict = "holds" if by_range else "unknown"
-    if known.estimated_sigma is None:
+    if known.found.sub_gaussian is None:
         return Check(text, verdict, "no losses to compare with", {"sigma": sigma})
-    found = float(known.estimated_sigma.max())
+    found = float(known.found.sub_gaussian.max() * known.setting.loss_bound)
     message = f"from losses {found:.3g}"
     if known.constants.sub_gaussian == "estimate":
         message += "; an estimate is no bound: rare rows may need more"
@@ -93,10 +86,10 @@ def layers_contract(known: Evidence) -> Check | None:
 
 def independent_rows(known: Evidence) -> Check:
     """The rows of S_gen are independent."""
-    shared = "prompt and e_M" if known.facts.factor == "above" else "prompt"
+    shared = "prompt and e_M" if known.found.facts.factor == "above" else "prompt"
     information = known.terms["information_prompt_output"]
     return Check(
-        f"the n = {known.facts.rows['synthetic']} rows of S_gen are independent",
+        f"the n = {known.found.facts.rows['synthetic']} rows of S_gen are independent",
         "holds",
         f"given the {shared}, by the plate; D_gen is their distribution given it. Marginally the "
         f"rows share it: I(e_p; M(p)) = {number(information)} nats",
@@ -125,13 +118,13 @@ def factors_independent(known: Evidence) -> Check:
         "above": "sampled without the prompt, if the graph says so",
         "below": "M(p) = h(e_p) + e_M, with e_M drawn apart from the prompt",
     }
-    return Check("e_M is independent of e_p", "holds", messages[known.facts.factor])
+    return Check("e_M is independent of e_p", "holds", messages[known.found.facts.factor])
 
 
 def output_of_factors(known: Evidence) -> Check:
     """M(p) is a function of e_p and e_M."""
     text = "M(p) is a function of e_p and e_M"
-    if known.facts.factor == "above" and known.facts.output_random:
+    if known.found.facts.factor == "above" and known.found.facts.output_random:
         return Check(text, "violated", "output is sampled beyond prompt and model_factor")
     return Check(text, "holds", _remark(known, "entropy_model_factor"))
 
@@ -141,14 +134,14 @@ def model_factor_known(known: Evidence) -> Check | None:
     found = known.terms.get("information_model_factor_learner")
     if found is None or found.direction != "upper":
         return None
-    message = known.notes.get("information_model_factor_learner", "")
+    message = known.found.notes.get("information_model_factor_learner", "")
     return Check("I(e_M; W) can be estimated", "unknown", message)
 
 
 def entropies_count_states(known: Evidence) -> Check:
     """Entropies are those of letters, or of numbers at a fine enough resolution."""
     text = "entropies count states"
-    if known.facts.discrete:
+    if known.found.facts.discrete:
         return Check(text, "holds", "letters: entropies are finite sums")
     negative = [
         name
@@ -166,7 +159,7 @@ def prompting_factor_exists(known: Evidence) -> Check:
     text = "λ ≥ 1 with H(e_p) ≤ λ I(e_p; M(p)) exists"
     factor = known.terms.get("prompting_factor")
     if factor is None:
-        return Check(text, "unknown", known.missing.get("entropy_prompt_factor", ""))
+        return Check(text, "unknown", known.found.missing.get("entropy_prompt_factor", ""))
     information = known.terms["information_prompt_output"]
     infinite = factor.value.isinf()
     least = [one.interval(2.0)[0] for one in (information, information.lower) if one is not None]
@@ -186,9 +179,9 @@ def prompt_invertible(known: Evidence) -> Check:
     text = "φ_T is invertible"
     if known.process_checks:
         return _of_process(text, "invertible", known.process_checks)
-    if known.facts.prompt_random:
+    if known.found.facts.prompt_random:
         return Check(text, "violated", "the prompt is sampled given the anchors")
-    if "entropy_prompt_factor" in known.notes:
+    if "entropy_prompt_factor" in known.found.notes:
         message = "a function of the anchors; not differentiable row by row"
         return Check(text, "unknown", message)
     return Check(text, "holds", "its Jacobian is finite at every draw")
@@ -207,18 +200,18 @@ def curation_adds_no_entropy(known: Evidence) -> Check:
     text = "H(S_gen) ≤ H(M(p)) + I(S_anchor; M(p)) − I(h(e_p); M(p)): curation adds no entropy"
     slack = known.terms.get("slack_bound_ggmi")
     if slack is None:
-        return Check(text, "unknown", known.missing.get("entropy_synthetic", ""))
+        return Check(text, "unknown", known.found.missing.get("entropy_synthetic", ""))
     added = known.terms["entropy_synthetic"] - known.terms["entropy_output"]
     return check_at_most_zero(text, -slack, f"H(S_gen) − H(M(p)) = {number(added)} nats")
 
 
 def anchors_are_task_rows(known: Evidence) -> Check:
     """The anchors have the distribution of the task."""
-    text = f"the m = {known.facts.rows['anchor']} anchors are rows of the task D"
+    text = f"the m = {known.found.facts.rows['anchor']} anchors are rows of the task D"
     error = known.terms.get("generalization_error_anchor")
     gap = known.terms.get("estimation_gap_anchor")
     if error is None or gap is None:
-        return Check(text, "unknown", known.missing.get("generalization_error_anchor", ""))
+        return Check(text, "unknown", known.found.missing.get("generalization_error_anchor", ""))
     shift = error - gap
     noise = root_mean_square(shift.standard_error) / math.sqrt(shift.value.numel())
     differs = float(shift.value.abs().mean()) > 4 * noise
@@ -231,7 +224,7 @@ def total_variation_direction(known: Evidence) -> Check:
     text = "TV = sup_A |P(A) − Q(A)|"
     found = known.terms.get("generation_divergence")
     if found is None:
-        return Check(text, "unknown", known.missing.get("generation_divergence", ""))
+        return Check(text, "unknown", known.found.missing.get("generation_divergence", ""))
     message = f"{found.method}; TV(D_M, D_gen) = {float(found.value.mean()):.3g}"
     return Check(text, "holds", message)
 
@@ -251,7 +244,7 @@ def known_from_both_sides(name: str) -> Assumption:
 
 
 def _remark(known: Evidence, name: str) -> str:
-    return known.notes.get(name) or known.missing.get(name, "")
+    return known.found.notes.get(name) or known.found.missing.get(name, "")
 
 
 def _of_process(text: str, rule: str, checks: Sequence[Check]) -> Check:

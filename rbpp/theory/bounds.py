@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from rbpp import inference_data, sentences
+from rbpp import display, inference_data, sentences
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.display import DEFAULT_VIEW, View
@@ -31,10 +31,11 @@ from rbpp.theory.estimate_terms import Batch, Estimation, estimate_terms
 from rbpp.theory.information import sides_in_words
 from rbpp.theory.learner_choice import choose_learner
 from rbpp.theory.learners import Learner
+from rbpp.theory.lemmas import LemmaSetting, Value
 from rbpp.theory.settings import LearnerChoice, LemmaConstants, SampleSizes
-from rbpp.theory.statements import LemmaSetting, all_terms, audit
+from rbpp.theory.statements import all_terms, audit
 from rbpp.theory.world_estimates import WorldEstimates, join
-from rbpp.theory.world_intervals import interval_over_worlds, range_of, spread_of_worlds
+from rbpp.theory.world_intervals import interval_over_worlds, spread_of_worlds
 from rbpp.threads import one_thread
 from rbpp.variables import VARIABLES
 
@@ -85,7 +86,7 @@ class Bounds(Result):
         world with the stated probability, however few the worlds are.
         """
         found = super()._table(view)
-        shown = self._in_units(view)
+        shown = self.in_units(view.units, per_row=view.per_row)
         assert shown is not None
         dataset = inference_data.terms_of(shown)
         for name, term in found.items():
@@ -93,7 +94,9 @@ class Bounds(Result):
             if spread is None or name not in dataset:
                 continue
             values = dataset[name].values.ravel()
-            low, high = interval_over_worlds(values, view.hdi_prob, *range_of(name))
+            scale, _ = display.scale_of(name, view.units, self._divisors(view.per_row))
+            limits = (scale * VARIABLES[name].least, scale * VARIABLES[name].most)
+            low, high = interval_over_worlds(values, view.hdi_prob, *limits)
             term["hdi_low"], term["hdi_high"] = low, high
             term["sd"] = spread if error is None else spread_of_worlds(spread, error)
         return found
@@ -154,53 +157,25 @@ def bounds(
         world = worlds_of(data, process, sizes.worlds, compute.spawn("posterior").seed)
     process_checks = require(process, seed=compute.seed).checks
     chosen = choose_learner(learner, process)
-    anchors = chosen if anchor_learner is None else choose_learner(anchor_learner, process)
+    anchors = choose_learner(anchor_learner or learner, process, "anchor")
     estimation = Estimation(process, sizes, constants, chosen, anchors, compute)
     found = estimate_worlds(estimation, world)
-    sigma, sigma_from = _sub_gaussian(found, constants)
-    setting = LemmaSetting(
-        rows=found.facts.rows,
-        loss_bound=constants.loss_bound,
-        sub_gaussian=sigma,
-        layers=constants.layers,
-        contraction=constants.contraction,
-    )
+    setting = _setting(found, constants)
     terms = all_terms(found, setting)
-    notes = {**found.notes, **_notes(terms, found)}
-    mean_sigma = sigma if isinstance(sigma, float) else float(sigma.mean())
-    checks = audit(
-        Evidence(
-            terms=terms,
-            missing=found.missing,
-            notes=notes,
-            facts=found.facts,
-            constants=constants,
-            sigma=mean_sigma,
-            sigma_from=sigma_from,
-            estimated_sigma=(
-                None if found.sub_gaussian is None else found.sub_gaussian * constants.loss_bound
-            ),
-            process_checks=process_checks,
-        )
-    )
+    found.notes |= _notes(terms, found)
+    checks = audit(Evidence(terms, found, constants, setting, process_checks))
     estimators = {
         name: sides_in_words(term)
         for name, term in terms.items()
         if not name.startswith("slack_") and (term.lower or term.upper) is not None
-    }
-    attrs = {
-        "estimators": estimators,
-        "missing": found.missing,
-        "notes": notes,
-        "saturated": _saturated(terms),
     }
     settings = {
         **asdict(sizes),
         "worlds_at_once": min(worlds_in_memory(process, sizes), sizes.worlds),
         "pairs": min(sizes.pairs, sizes.replicates),
         **asdict(constants),
-        "sub_gaussian": mean_sigma,
-        "sub_gaussian_from": sigma_from,
+        "sub_gaussian": setting.mean_sub_gaussian,
+        "sub_gaussian_from": setting.sub_gaussian_from,
         "learner": found.facts.learner,
         "anchor_learner": found.facts.anchor_learner,
         **{f"rows_{name}": count for name, count in found.facts.rows.items()},
@@ -212,16 +187,21 @@ def bounds(
             posterior=None if world is None else group,
             prior=group if world is None else None,
             constant_data=settings,
-            attrs=attrs,
+            attrs={
+                "estimators": estimators,
+                "missing": found.missing,
+                "notes": found.notes,
+                "saturated": _saturated(terms),
+            },
         ),
         checks=checks,
         settings={**settings, "process": process.name, "knobs": process.knobs},
         headline=(_headline(checks, sizes.worlds, posterior=world is not None),),
-        notes=_lines(terms, found.missing, notes, estimators),
+        notes=_lines(terms, found, estimators),
         row_counts=found.facts.rows,
         estimators=estimators,
         missing=found.missing,
-        substitutes=notes,
+        substitutes=found.notes,
     )
 
 
@@ -268,17 +248,27 @@ def _arrays(
     return estimate_terms(batch, estimation, world).arrays()
 
 
-def _sub_gaussian(found: WorldEstimates, constants: LemmaConstants) -> tuple[float | Tensor, str]:
-    """σ and where it comes from."""
+def _setting(found: WorldEstimates, constants: LemmaConstants) -> LemmaSetting:
+    """The constants of the lemmas, with σ and where it comes from."""
+    sigma: Value
     if constants.sub_gaussian is None:
-        return constants.loss_bound / 2, "range of the loss, C/2"
-    if not isinstance(constants.sub_gaussian, str):
-        return float(constants.sub_gaussian), "given"
-    if found.sub_gaussian is None:
+        sigma, source = constants.loss_bound / 2, "range of the loss, C/2"
+    elif not isinstance(constants.sub_gaussian, str):
+        sigma, source = float(constants.sub_gaussian), "given"
+    elif found.sub_gaussian is not None:
+        sigma, source = found.sub_gaussian * constants.loss_bound, "estimate from losses"
+    else:
         raise ValueError(
             "Expected a learner with a loss to estimate sub_gaussian from; got one without: give σ"
         )
-    return found.sub_gaussian * constants.loss_bound, "estimate from losses"
+    return LemmaSetting(
+        rows=found.facts.rows,
+        loss_bound=constants.loss_bound,
+        sub_gaussian=sigma,
+        sub_gaussian_from=source,
+        layers=constants.layers,
+        contraction=constants.contraction,
+    )
 
 
 def _notes(terms: Mapping[str, Estimate], found: WorldEstimates) -> dict[str, str]:
@@ -333,14 +323,10 @@ def _headline(checks: Sequence[Check], worlds: int, *, posterior: bool) -> str:
 
 
 def _lines(
-    terms: Mapping[str, Estimate],
-    missing: Mapping[str, str],
-    notes: Mapping[str, str],
-    estimators: Mapping[str, str],
+    terms: Mapping[str, Estimate], found: WorldEstimates, estimators: Mapping[str, str]
 ) -> tuple[str, ...]:
     """What a table of numbers cannot say of its terms, a line each."""
-    lines = {name: f"missing: {reason}" for name, reason in missing.items()}
-    lines |= notes
+    lines = {name: f"missing: {reason}" for name, reason in found.missing.items()} | found.notes
     saturated = _saturated(terms)
     for name, how in estimators.items():
         if terms[name].far_apart or name in saturated:

@@ -5,8 +5,8 @@ What follows from these terms by arithmetic is added where all worlds are togeth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -14,11 +14,11 @@ from torch import Tensor
 
 from rbpp.compute import Compute
 from rbpp.estimate import Estimate, exactly
+from rbpp.processes.handlers import PROMPT_SITES
 from rbpp.processes.process import Process
 from rbpp.processes.replicas import Replicas
 from rbpp.theory.chain_information import chain_information
 from rbpp.theory.curated_entropy import is_copy
-from rbpp.theory.learner_choice import default_learner
 from rbpp.theory.learner_information import (
     ConditionalInformation,
     Trained,
@@ -35,7 +35,6 @@ from rbpp.theory.terms import EstimatedTerms
 from rbpp.theory.total_variation import total_variations
 from rbpp.theory.world_estimates import ProcessFacts, WorldEstimates
 
-_PROMPTS = ("prompt", "prompt_factor")
 _STAGES = ("draws", "chain", "learner", "anchors", "risks", "bounds")
 
 
@@ -60,27 +59,21 @@ class Estimation:
     Attributes:
         process: the process.
         sizes, constants: as for `rbpp.bounds`.
-        learner, anchor_learner: of W and of W', whose default is that of W, and for both that of
-            `default_learner`.
+        learner, anchor_learner: of W and of W'.
         compute: device, workers, progress, checkpoint and seed.
     """
 
     process: Process
     sizes: SampleSizes
     constants: LemmaConstants
-    learner: Learner | None
-    anchor_learner: Learner | None
+    learner: Learner
+    anchor_learner: Learner
     compute: Compute
 
     def replicas(self, worlds: int, world: Mapping[str, Tensor] | None = None) -> Replicas:
         """Of so many worlds: those given, or the prior's."""
         compute = self.compute
-        return Replicas(self.process, worlds, compute.seed, device=compute.device, world=world)
-
-    def learners(self, replicas: Replicas) -> tuple[Learner, Learner]:
-        """The learners of W and of W'."""
-        anchors = self.anchor_learner or self.learner or default_learner(replicas, "anchor")
-        return self.learner or default_learner(replicas, "synthetic"), anchors
+        return Replicas(self.process, worlds, compute.seed, world, device=compute.device)
 
     def settled(self) -> Estimation:
         """With what learners choose on pilot data chosen for all worlds at once."""
@@ -92,11 +85,10 @@ class Estimation:
                 return chosen
             return chosen.settle(pilot_rows(replicas, site), draws)
 
-        learner, anchor_learner = self.learners(replicas)
         return replace(
             self,
-            learner=settle(learner, "synthetic"),
-            anchor_learner=settle(anchor_learner, "anchor"),
+            learner=settle(self.learner, "synthetic"),
+            anchor_learner=settle(self.anchor_learner, "anchor"),
         )
 
 
@@ -123,14 +115,11 @@ def estimate_terms(
     )
     next(stages)
 
-    learner, anchor_learner = estimation.learners(replicas)
-    synthetic = Trained.of(learner, replicas, values, "synthetic", draws)
-    learning = _SyntheticLearner(synthetic, sizes)
-    learning.estimate(found.terms)
-    found |= learning.found
+    synthetic = Trained.of(estimation.learner, replicas, values, "synthetic", draws)
+    found |= _learner_terms(synthetic, sizes, found.terms)
     next(stages)
 
-    anchors = Trained.of(anchor_learner, replicas, values, "anchor", draws)
+    anchors = Trained.of(estimation.anchor_learner, replicas, values, "anchor", draws)
     found.terms["information_anchor_learner"] = anchors.information
     next(stages)
 
@@ -139,14 +128,9 @@ def estimate_terms(
     found |= _risk_terms(risks, measured_risks(anchors), constants.loss_bound)
     next(stages)
 
-    losses = None if risks is None else (float(risks.losses.min()), float(risks.losses.max()))
     next(stages, None)
     return WorldEstimates(
-        terms=found.terms,
-        missing=found.missing,
-        notes=found.notes,
-        rests=learning.rests,
-        paired=learning.paired,
+        **vars(found),
         world=replicas.world,
         sub_gaussian=None if risks is None else estimated_sub_gaussian(risks.losses),
         facts=ProcessFacts(
@@ -155,76 +139,66 @@ def estimate_terms(
             curated=not is_copy(replicas, values),
             discrete=replicas.sites["synthetic"].discrete,
             output_random=replicas.sites["output"].random,
-            losses=losses,
+            losses=None if risks is None else risks.extremes,
             rows={name: replicas.sites[name].rows for name in ("anchor", "synthetic")},
-            learner=learner.description,
-            anchor_learner=anchor_learner.description,
+            learner=estimation.learner.description,
+            anchor_learner=estimation.anchor_learner.description,
         ),
     )
 
 
-@dataclass
-class _SyntheticLearner:
-    """Informations of W trained on S_gen, with parts of the chain held fixed."""
+def _learner_terms(
+    trained: Trained, sizes: SampleSizes, chain: Mapping[str, Estimate]
+) -> EstimatedTerms:
+    """I(S_gen; W), I(e_p; W), I(e_M; W), I(e_M; W | e_p), δ_ε, and I(S_anchor; W).
 
-    trained: Trained
-    sizes: SampleSizes
-    found: EstimatedTerms = field(default_factory=EstimatedTerms)
-    rests: dict[str, Estimate] = field(default_factory=dict)
-    paired: dict[str, Estimate] = field(default_factory=dict)
+    Args:
+        trained: the learner of S_gen.
+        sizes: of the samples with parts of the chain held fixed.
+        chain: terms that need no learner.
+    """
+    replicas, total, found = trained.replicas, trained.information, EstimatedTerms()
+    found.terms["information_synthetic_learner"] = total
 
-    def estimate(self, chain: dict[str, Estimate]) -> None:
-        """I(S_gen; W), I(e_p; W), I(e_M; W), I(e_M; W | e_p), δ_ε, and I(S_anchor; W)."""
-        replicas, terms = self.trained.replicas, self.found.terms
-        sites, kind = replicas.sites, factor_kind(replicas)
-        total = self.trained.information
-        terms["information_synthetic_learner"] = total
-        prompt = self._given(_PROMPTS, "prompt held")
-        assert prompt is not None
-        if sites["synthetic"].random and not is_copy(replicas, self.trained.values):
-            held = self._given((*_PROMPTS, "model_factor", "output"), "output held")
-            assert held is not None
-            terms["curation_leak"] = held.information
-        else:  # S_gen is a function of the output: nothing is left once that is held
-            terms["curation_leak"] = exactly(torch.zeros_like(total.value), "no random curation")
-        name = "information_prompt_learner"
-        self._add(name, prompt, [chain["information_prompt_output"].upper])
-        if sites["prompt"].random:
-            self._add(
-                "information_anchor_synthetic_learner",
-                self._given(("anchor",), "anchor held"),
-                [chain["information_anchor_output"].upper, terms[name].upper],
-            )
-        if kind == "above":
-            both = self._given((*_PROMPTS, "model_factor"), "factors held")
-            assert both is not None
-            terms["information_model_factor_learner_given_prompt"] = information_given_held(
-                prompt, both
-            )
-        if kind != "absent":
-            factor = self._given(("model_factor",), "model factor held")
-            self._add("information_model_factor_learner", factor, [])
+    def given(label: str, *names: str) -> ConditionalInformation:
+        held = conditional_information(trained, names, sizes, label)
+        assert held is not None
+        return held
 
-    def _given(self, names: tuple[str, ...], label: str) -> ConditionalInformation | None:
-        outer = min(self.sizes.groups, self.sizes.replicates)
-        return conditional_information(
-            self.trained, names, outer=outer, inner=self.sizes.inner, label=label
+    def add(name: str, held: ConditionalInformation, *ceilings: Estimate | None) -> None:
+        of_held = information_of_held(total, trained, held, ceilings)
+        found.terms[name], found.paired[name], found.rests[name] = of_held
+
+    prompt = given("prompt held", *PROMPT_SITES)
+    if replicas.sites["synthetic"].random and not is_copy(replicas, trained.values):
+        held = given("output held", *PROMPT_SITES, "model_factor", "output")
+        found.terms["curation_leak"] = held.information
+    else:  # S_gen is a function of the output: nothing is left once that is held
+        zero = torch.zeros_like(total.value)
+        found.terms["curation_leak"] = exactly(zero, "no random curation")
+    add("information_prompt_learner", prompt, chain["information_prompt_output"].upper)
+    if replicas.sites["prompt"].random:
+        add(
+            "information_anchor_synthetic_learner",
+            given("anchor held", "anchor"),
+            chain["information_anchor_output"].upper,
+            found.terms["information_prompt_learner"].upper,
         )
-
-    def _add(
-        self, name: str, held: ConditionalInformation | None, ceilings: Sequence[Estimate | None]
-    ) -> None:
-        if held is None:
-            self.found.missing[name] = (
+    if factor_kind(replicas) == "above":
+        both = given("factors held", *PROMPT_SITES, "model_factor")
+        given_prompt = information_given_held(prompt, both)
+        found.terms["information_model_factor_learner_given_prompt"] = given_prompt
+    if factor_kind(replicas) != "absent":
+        name = "information_model_factor_learner"
+        factor = conditional_information(trained, ("model_factor",), sizes, "model factor held")
+        if factor is not None:
+            add(name, factor)
+        else:
+            found.missing[name] = (
                 "site model_factor is not output − h(prompt), so that it cannot be held fixed "
                 "while the prompt varies"
             )
-            return
-        total = self.found.terms["information_synthetic_learner"]
-        known = [ceiling for ceiling in ceilings if ceiling is not None]
-        found = information_of_held(total, self.trained, held, known)
-        self.found.terms[name], self.rests[name] = found.plain, found.rest(total)
-        self.paired[name] = found.paired
+    return found
 
 
 def _risk_terms(risks: Risks | None, anchors: Risks | None, loss_bound: float) -> EstimatedTerms:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rbpp.theory.learners import Learner, PreparedLearner
+from rbpp.theory.learners import Learner, PreparedLearner, no_loss
 
 
 def finite_learner(
@@ -33,25 +33,17 @@ def finite_learner(
         chosen = torch.nn.functional.one_hot(counts.argmax(-1), letters).double()
         return (1 - noise) * chosen + noise / letters
 
+    def wrong_letter(parameters: Tensor, rows: Tensor) -> Tensor:
+        return (_letters(rows) != parameters.unsqueeze(-1)).double()
+
     def prepare(pilot: Tensor, generator: torch.Generator) -> PreparedLearner:
-        return _PreparedFiniteLearner(channel or most_frequent, channel is None)
+        table = channel or most_frequent
+        return PreparedLearner(
+            lambda data: _FinitePosterior(table(data)), no_loss if channel else wrong_letter
+        )
 
     what = "given table" if channel else f"most frequent letter, replaced with probability {noise}"
     return Learner("finite", what, prepare)
-
-
-@dataclass(frozen=True)
-class _PreparedFiniteLearner:
-    channel: Callable[[Tensor], Tensor]
-    predicts: bool
-
-    def fit(self, data: Tensor) -> _FinitePosterior:
-        return _FinitePosterior(self.channel(data))
-
-    def loss(self, parameters: Tensor, rows: Tensor) -> Tensor | None:
-        if not self.predicts:
-            return None
-        return (_letters(rows) != parameters.unsqueeze(-1)).double()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Kept apart from the other learners because it runs Pyro: one trace per data set 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from torch.distributions import biject_to
 
 from rbpp.internals import site_is_subsample
 from rbpp.randomness import seeded
-from rbpp.theory.learners import Learner, PreparedLearner
+from rbpp.theory.learners import Learner, LearnerPosterior, PreparedLearner
 
 Loss = Callable[[dict[str, Tensor], Tensor], Tensor]
 
@@ -38,34 +39,26 @@ def guide_learner(guide: Callable[[Tensor], Any], *, loss: Loss | None = None) -
     unconstrained coordinates. With discrete sites only the leave-one-out bound is left.
     """
 
+    def losses(parameters: dict[str, Tensor], rows: Tensor) -> Tensor | None:
+        if loss is None:
+            return None
+        batch = rows.shape[:-2]
+        drawn = {name: value.flatten(0, len(batch) - 1) for name, value in parameters.items()}
+        values = [
+            loss({name: value[index] for name, value in drawn.items()}, own)
+            for index, own in enumerate(rows.flatten(0, -3))
+        ]
+        return torch.stack(values).unflatten(0, batch)
+
     def prepare(pilot: Tensor, generator: torch.Generator) -> PreparedLearner:
-        return _PreparedGuideLearner(guide, loss, generator)
+        def fit(data: Tensor) -> LearnerPosterior:
+            seed = int(torch.randint(2**62, (), generator=generator))
+            return GuidePosterior(guide, data, seed)
+
+        return PreparedLearner(fit, losses)
 
     name = getattr(guide, "__name__", type(guide).__name__)
     return Learner("guide", f"draw of the Pyro guide {name}", prepare)
-
-
-@dataclass(frozen=True)
-class _PreparedGuideLearner:
-    guide: Callable[[Tensor], Any]
-    own_loss: Loss | None
-    generator: torch.Generator
-
-    def fit(self, data: Tensor) -> GuidePosterior:
-        seed = int(torch.randint(2**62, (), generator=self.generator))
-        return GuidePosterior(self.guide, data, seed)
-
-    def loss(self, parameters: dict[str, Tensor], rows: Tensor) -> Tensor | None:
-        if self.own_loss is None:
-            return None
-        batch = rows.shape[:-2]
-        flat = rows.reshape(-1, *rows.shape[-2:])
-        drawn = {name: value.flatten(0, len(batch) - 1) for name, value in parameters.items()}
-        values = [
-            self.own_loss({name: value[index] for name, value in drawn.items()}, own)
-            for index, own in enumerate(flat)
-        ]
-        return torch.stack(values).reshape(*batch, rows.shape[-2])
 
 
 @dataclass(frozen=True)
@@ -104,20 +97,15 @@ class GuidePosterior:
     def cross_log_prob(self, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """log q(W_i | S_j): (…, R_W, R_S), by one trace per pair."""
         *batch, count = self.data.shape[:-2]
-        data = self.data.reshape(-1, count, *self.data.shape[-2:])
+        data = self.data.flatten(0, -4)
         drawn = next(iter(parameters.values())).shape[len(batch)]
-        values = {
-            name: value.reshape(-1, drawn, *value.shape[len(batch) + 1 :])
-            for name, value in parameters.items()
-        }
+        values = {name: value.flatten(0, len(batch) - 1) for name, value in parameters.items()}
         result = data.new_empty(len(data), drawn, count, dtype=torch.float64)
         with seeded(self.seed):
-            for world, row, column in torch.cartesian_prod(
-                *(torch.arange(size) for size in result.shape)
-            ).tolist():
+            for world, row, column in itertools.product(*map(range, result.shape)):
                 one = {name: value[world, row] for name, value in values.items()}
                 result[world, row, column] = self._log_prob(one, data[world, column])
-        result = result.reshape(*batch, drawn, count)
+        result = result.unflatten(0, batch)
         return result, result
 
     def divergence(self, others: GuidePosterior) -> Tensor:
@@ -155,7 +143,7 @@ class GuidePosterior:
         return torch.stack(points).unflatten(0, batch), torch.stack(logs).reshape(batch)
 
     def _flat(self) -> Tensor:
-        return self.data.reshape(-1, *self.data.shape[-2:])
+        return self.data.flatten(0, -3)
 
     def _trace(self, rows: Tensor) -> Any:
         return poutine.trace(self.guide).get_trace(rows)

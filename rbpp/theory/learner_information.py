@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from rbpp.estimate import Estimate, exactly, mean_estimate
+from rbpp.processes.handlers import FREE_SITES, PROMPT_SITES
 from rbpp.processes.replicas import Replicas, Values
 from rbpp.theory.information import contrastive_bounds, variational_upper_bound
 from rbpp.theory.learners import (
@@ -26,6 +27,7 @@ from rbpp.theory.learners import (
     divergences,
 )
 from rbpp.theory.model_factor import factor_kind, output_with_factor
+from rbpp.theory.settings import SampleSizes
 
 # Contrastive samples: the lower bound cannot exceed log 64 = 4.2 nats, the cost is the square.
 CONTRASTIVE_SAMPLES = 64
@@ -77,7 +79,7 @@ class Trained:
     @property
     def count(self) -> int:
         """Data sets in a world."""
-        return self.values["anchor"].shape[1]
+        return self.values.count
 
     @property
     def information(self) -> Estimate:
@@ -106,19 +108,16 @@ class ConditionalInformation:
     inner: int
 
 
-@dataclass(frozen=True)
-class InformationOfHeld:
-    """I(c; W) by a difference of informations, `plain`, and by paired data sets."""
+class InformationOfHeld(NamedTuple):
+    """I(c; W) by a difference of informations, `plain`, and by paired data sets.
+
+    `rest` is what the plain difference takes from I(S; W): its error is independent of that of
+    I(S; W), the error of the difference is not.
+    """
 
     plain: Estimate
     paired: Estimate
-    held: ConditionalInformation
-
-    def rest(self, total: Estimate) -> Estimate:
-        """What the plain difference takes from I(S; W): its error is independent of that of I(S;
-        W), the error of the difference is not."""
-        left = self.held.information
-        return Estimate(total.value - self.plain.value, left.standard_error, left.count)
+    rest: Estimate
 
 
 def learner_information(
@@ -158,40 +157,34 @@ def learner_information(
 
 
 def conditional_information(
-    trained: Trained, held: Iterable[str], *, outer: int, inner: int, label: str
+    trained: Trained, held: Iterable[str], sizes: SampleSizes, label: str
 ) -> ConditionalInformation | None:
-    """I(S_gen; W | held sites), by learners of `inner` data sets for each of `outer` values.
+    """I(S_gen; W | held sites), by learners of several data sets for each of several values.
 
     None where a model factor below the output cannot be held while the prompt varies.
 
     Args:
-        trained: the learner of S_gen; its first `outer` data sets give the values of held sites.
+        trained: the learner of S_gen; its first data sets give the values of held sites.
         held: sites held fixed; all else that matters is drawn afresh.
-        outer, inner: outer and inner samples, both at least 2.
+        sizes: outer samples, as many as `groups`, and inner samples.
         label: names the draws.
     """
+    outer, inner = min(sizes.groups, trained.count), sizes.inner
     replicas, values, generator = trained.replicas, trained.values, trained.generator
     names = set(held)
     shifted = "model_factor" in names and factor_kind(replicas) == "below"
     if shifted:  # it follows from the output
         names.discard("model_factor")
-    given = {
-        name: values[name][:, :outer].repeat_interleave(inner, 1)
-        for name in names
-        if name in values
-    }
-    # These sites have no part in W: a draw of them would be wasted.
-    idle = ["target", "unprompted", *(["anchor"] if "prompt" in names else [])]
-    given |= {name: values[name][:, :1] for name in idle if name in values and name not in given}
+    # Idle sites have no part in W: a draw of them would be wasted.
+    idle = values.of(*FREE_SITES, *(["anchor"] if "prompt" in names else []))
+    given = idle.first(1) | values.of(*names).first(outer).repeated(inner)
     if shifted and "output" not in names:
         fresh = replicas.draw(outer * inner, f"{label}, prompts", given)
-        factor = values["model_factor"][:, :outer].repeat_interleave(inner, 1)
+        factor = values.first(outer).repeated(inner)["model_factor"]
         output = output_with_factor(replicas, fresh, factor)
         if output is None:
             return None
-        prompts = ("anchor", "prompt", "prompt_factor")
-        given |= {name: fresh[name] for name in prompts if name in fresh}
-        given["output"] = output
+        given |= fresh.of("anchor", *PROMPT_SITES) | {"output": output}
     drawn = replicas.draw(outer * inner, label, given)
     learned = trained.prepared.fit(replicas.rows(drawn, "synthetic")).grouped(outer)
     each = learner_information(learned, inner, generator, pairs=_INNER_CONTRASTIVE_SAMPLES)
@@ -206,7 +199,7 @@ def information_of_held(
     total: Estimate,
     trained: Trained,
     held: ConditionalInformation,
-    ceilings: Iterable[Estimate] = (),
+    ceilings: Iterable[Estimate | None] = (),
 ) -> InformationOfHeld:
     """I(held; W) = I(S; W) − I(S; W | held), between its sides, in two ways.
 
@@ -229,13 +222,16 @@ def information_of_held(
     assert plain.upper is not None
     upper = _smaller(plain.upper, replace(total.upper, method="information of all data"))
     for ceiling in ceilings:
-        upper = _smaller(upper, replace(ceiling, method="data processing"))
+        if ceiling is not None:
+            upper = _smaller(upper, replace(ceiling, method="data processing"))
     across, within = divergences(trained.learned, trained.count)
     own = _middle(*divergences(held.learned, held.inner))
     excess = (across - _middle(across, within)).mean(-1)  # of a fit to other data sets
     apart = held.learned.divergence(trained.learned.grouped(1)) - own
     paired = mean_estimate(apart.mean(-1) - excess.unsqueeze(-1))
-    return InformationOfHeld(_kept(plain, lower, upper), _kept(paired, lower, upper), held)
+    plain, left = _kept(plain, lower, upper), held.information
+    rest = Estimate(total.value - plain.value, left.standard_error, left.count)
+    return InformationOfHeld(plain, _kept(paired, lower, upper), rest)
 
 
 def information_given_held(whole: ConditionalInformation, part: ConditionalInformation) -> Estimate:

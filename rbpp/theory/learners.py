@@ -55,14 +55,22 @@ class LearnerPosterior(Protocol):
         """
 
 
-class PreparedLearner(Protocol):
-    """A learner that has seen its pilot data."""
+def no_loss(parameters: Any, rows: Tensor) -> Tensor | None:
+    """That of a learner without one."""
+    return None
 
-    def fit(self, data: Tensor) -> LearnerPosterior:
-        """Learn from data sets (worlds, R, n, d)."""
 
-    def loss(self, parameters: Any, rows: Tensor) -> Tensor | None:
-        """Loss in [0, 1] of W (worlds, R) on rows (worlds, R, n, d): (worlds, R, n), if any."""
+@dataclass(frozen=True)
+class PreparedLearner:
+    """A learner that has seen its pilot data.
+
+    Attributes:
+        fit: learn from data sets (worlds, R, n, d).
+        loss: in [0, 1], of W (worlds, R) on rows (worlds, R, n, d): (worlds, R, n); None if none.
+    """
+
+    fit: Callable[[Tensor], LearnerPosterior]
+    loss: Callable[[Any, Tensor], Tensor | None] = no_loss
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,7 @@ def mixture_learner(
     if components is not None and components < 1:
         raise ValueError(f"Expected components ≥ 1; got {components}")
 
-    def prepare(pilot: Tensor, generator: torch.Generator) -> _PreparedMixtureLearner:
+    def pilot_mixture(pilot: Tensor, generator: torch.Generator) -> _PilotMixture:
         rows = pilot.double()
         choices = (components,) if components else _COMPONENT_CHOICES
         best: tuple[float, MixturePrior, VariationalMixture] | None = None
@@ -130,11 +138,15 @@ def mixture_learner(
                 best, worse = (evidence, prior, fit), 0
         assert best is not None
         level = best[2].expected().log_prob_rows(rows).mean(-1)
-        return _PreparedMixtureLearner(best[1], best[2], level, max_iterations)
+        return _PilotMixture(best[1], best[2], level, max_iterations)
+
+    def prepare(pilot: Tensor, generator: torch.Generator) -> PreparedLearner:
+        own = pilot_mixture(pilot, generator)
+        return PreparedLearner(own.fit, own.loss)
 
     def settle(pilot: Tensor, generator: torch.Generator) -> Learner:
         return mixture_learner(
-            prepare(pilot, generator).start.components,
+            pilot_mixture(pilot, generator).start.components,
             concentration=concentration,
             restarts=restarts,
             max_iterations=max_iterations,
@@ -146,7 +158,7 @@ def mixture_learner(
 
 
 @dataclass(frozen=True)
-class _PreparedMixtureLearner:
+class _PilotMixture:
     prior: MixturePrior
     start: VariationalMixture
     level: Tensor  # (worlds,): mean log density of the pilot, where the loss is one half
@@ -259,16 +271,19 @@ def point_learner(
     scale = torch.as_tensor(noise, dtype=torch.float64)
     if not bool((scale > 0).all()) or not bool(scale.isfinite().all()):
         raise ValueError(f"Expected noise above 0; got {noise}: without it I(S; W) is infinite")
-    own_estimate = estimate is not None
 
     def prepare(pilot: Tensor, generator: torch.Generator) -> PreparedLearner:
         rows = pilot.double()
         spread = (rows - rows.mean(-2, keepdim=True)).square().sum(-1).mean(-1)
-        return PreparedPointLearner(
-            scale, estimate or _mean, loss, None if own_estimate else spread
-        )
 
-    what = getattr(estimate, "__name__", "estimate") if own_estimate else "mean of the rows"
+        def of_location(parameters: Tensor, rows: Tensor) -> Tensor:
+            distance = (rows - parameters.unsqueeze(-2)).square().sum(-1)
+            return -torch.expm1(-distance / (2 * spread[:, None, None]))
+
+        own_loss = loss or (of_location if estimate is None else no_loss)
+        return noisy_point(scale, estimate or _mean, own_loss)
+
+    what = "mean of the rows" if estimate is None else getattr(estimate, "__name__", "estimate")
     return Learner("point", f"{what} plus Gaussian noise of scale {noise}", prepare)
 
 
@@ -276,27 +291,18 @@ def _mean(rows: Tensor) -> Tensor:
     return rows.mean(-2)
 
 
-@dataclass(frozen=True)
-class PreparedPointLearner:
-    """A point estimate plus noise, and its loss: `point_learner` says of what."""
+def noisy_point(
+    noise: Tensor,
+    estimate: Callable[[Tensor], Tensor],
+    loss: Callable[[Tensor, Tensor], Tensor | None],
+) -> PreparedLearner:
+    """A point estimate plus noise, with its loss: `point_learner` says of what."""
 
-    noise: Tensor
-    estimate: Callable[[Tensor], Tensor]
-    own_loss: Callable[[Tensor, Tensor], Tensor] | None
-    spread: Tensor | None  # (worlds,)
+    def fit(data: Tensor) -> LearnerPosterior:
+        centre = estimate(data.double())
+        return _PointPosterior(centre, noise.to(centre).expand(centre.shape[-1]))
 
-    def fit(self, data: Tensor) -> _PointPosterior:
-        centre = self.estimate(data.double())
-        return _PointPosterior(centre, self.noise.to(centre).expand(centre.shape[-1]))
-
-    def loss(self, parameters: Tensor, rows: Tensor) -> Tensor | None:
-        rows = rows.double()
-        if self.own_loss is not None:
-            return self.own_loss(parameters, rows)
-        if self.spread is None:
-            return None
-        distance = (rows - parameters.unsqueeze(-2)).square().sum(-1)
-        return -torch.expm1(-distance / (2 * self.spread[:, None, None]))
+    return PreparedLearner(fit, lambda parameters, rows: loss(parameters, rows.double()))
 
 
 @dataclass(frozen=True)

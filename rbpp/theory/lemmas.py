@@ -8,12 +8,46 @@ Carlo error made negative counts as zero; a nan term gives a nan bound.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 Value = Tensor | float
 _ROUNDING = 1e-9  # nats: an information computed as zero
+
+
+@dataclass(frozen=True, kw_only=True)
+class LemmaSetting:
+    """What the lemmas need besides terms.
+
+    Attributes:
+        rows: rows of the data sets `anchor` and `synthetic`.
+        loss_bound: C.
+        sub_gaussian: σ, a number or one per world.
+        sub_gaussian_from: where σ comes from, in words.
+        layers, contraction: ℓ and η.
+    """
+
+    rows: Mapping[str, int]
+    loss_bound: float
+    sub_gaussian: Value
+    sub_gaussian_from: str = "given"
+    layers: int = 0
+    contraction: float = 0.5
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """σ, ℓ and η as the lemmas take them."""
+        names = ("sub_gaussian", "layers", "contraction")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def mean_sub_gaussian(self) -> float:
+        """σ, its mean over worlds."""
+        return float(_tensor(self.sub_gaussian).mean())
 
 
 def sub_gaussian_constant(loss_bound: Value) -> Tensor:
@@ -52,14 +86,13 @@ def lemma_3_1(
     >>> lemma_3_1(0.1, 0.2, -0.05, loss_bound=1.0).item()
     0.35...
     """
-    divergences = _tensor(task_divergence) + _tensor(generation_divergence)
+    divergences = _tensor(task_divergence) + generation_divergence
     return distribution_shift(divergences, loss_bound) + _tensor(estimation_gap).abs()
 
 
 def lemma_4_4(
     information: Value,
     rows: int,
-    *,
     sub_gaussian: Value,
     layers: int = 0,
     contraction: Value = 0.5,
@@ -101,12 +134,12 @@ def lemma_4_4(
 
 def compression_bottleneck(model_factor_learner: Value, prompt_factor_learner: Value) -> Tensor:
     """B_syn = I(e_M; W) + I(e_p; W) (Definition 4.3)."""
-    return _tensor(model_factor_learner) + _tensor(prompt_factor_learner)
+    return _tensor(model_factor_learner) + prompt_factor_learner
 
 
 def efficiency(curation: Value, prompting: Value) -> Tensor:
     """δ_{ε,p} = δ_ε + δ_p (Lemma 4.5): what curation leaks, and the inefficiency of the prompt."""
-    return _tensor(curation) + _tensor(prompting)
+    return _tensor(curation) + prompting
 
 
 def prompting_factor(entropy_prompt_factor: Value, information_prompt_output: Value) -> Tensor:
@@ -136,8 +169,7 @@ def prompting_inefficiency(
     >>> prompting_inefficiency(1.0, 0.25).item()
     0.75
     """
-    difference = _tensor(entropy_prompt_factor) - _tensor(information_prompt_output)
-    return difference.clamp_min(0.0)
+    return (_tensor(entropy_prompt_factor) - information_prompt_output).clamp_min(0.0)
 
 
 def information_flow(
@@ -151,12 +183,7 @@ def information_flow(
     >>> information_flow(1.0, 0.5, 0.25, 0.25).item()
     2.0
     """
-    return (
-        _tensor(information_gain)
-        + _tensor(bottleneck)
-        + _tensor(entropy_model_factor)
-        + _tensor(efficiency)
-    )
+    return _tensor(information_gain) + bottleneck + entropy_model_factor + efficiency
 
 
 def chain_rule(
@@ -169,11 +196,7 @@ def chain_rule(
     >>> chain_rule(0.1, 0.2, 0.3).item()
     0.6...
     """
-    return (
-        _tensor(curation)
-        + _tensor(prompt_factor_learner)
-        + _tensor(model_factor_learner_given_prompt)
-    )
+    return _tensor(curation) + prompt_factor_learner + model_factor_learner_given_prompt
 
 
 def theorem_4_7(
@@ -195,16 +218,8 @@ def theorem_4_7(
     Preconditions: those of Lemmas 3.1 and 4.4; `information_bound` bounds I(S_gen; W). Constants
     are those of `lemma_4_4`: σ, ℓ and η.
     """
-    divergences = _tensor(task_divergence) + _tensor(generation_divergence)
-    return sharp_bound(
-        divergences,
-        information_bound,
-        rows,
-        loss_bound=loss_bound,
-        sub_gaussian=sub_gaussian,
-        layers=layers,
-        contraction=contraction,
-    )
+    shift = distribution_shift(_tensor(task_divergence) + generation_divergence, loss_bound)
+    return shift + lemma_4_4(information_bound, rows, sub_gaussian, layers, contraction)
 
 
 def sharp_bound(
@@ -223,14 +238,12 @@ def sharp_bound(
     is at most that of Lemma 4.5.
     """
     shift = distribution_shift(total_divergence, loss_bound)
-    return shift + lemma_4_4(
-        information_bound, rows, sub_gaussian=sub_gaussian, layers=layers, contraction=contraction
-    )
+    return shift + lemma_4_4(information_bound, rows, sub_gaussian, layers, contraction)
 
 
 def ggmi(information_anchor_learner: Value, information_synthetic_learner: Value) -> Tensor:
     """GGMI, the generalization gain: I(S_anchor; W') − I(S_gen; W) (Definition 4.9)."""
-    return _tensor(information_anchor_learner) - _tensor(information_synthetic_learner)
+    return _tensor(information_anchor_learner) - information_synthetic_learner
 
 
 def anchor_retention(
@@ -245,7 +258,7 @@ def anchor_retention(
     0.0
     """
     output = _tensor(entropy_anchor_given_output)
-    ratio = output / _tensor(entropy_anchor_given_learner)
+    ratio = output / entropy_anchor_given_learner
     return torch.where(output == 0, torch.zeros_like(ratio), ratio)
 
 
@@ -301,14 +314,13 @@ def theorem_4_10_corrected(
     Args:
         entropy_gap_output: ΔH_M = H(S_anchor) − H(M(p)); the others as for `theorem_4_10`.
     """
-    anchor = _tensor(entropy_anchor_given_learner)
     return (
         _tensor(information_gain)
-        - (_tensor(retention) + 1) * anchor
-        + _tensor(entropy_gap)
-        + _tensor(entropy_gap_output)
-        + _tensor(entropy_synthetic_given_learner)
-        + _tensor(learner_gap)
+        - (_tensor(retention) + 1) * entropy_anchor_given_learner
+        + entropy_gap
+        + entropy_gap_output
+        + entropy_synthetic_given_learner
+        + learner_gap
     )
 
 

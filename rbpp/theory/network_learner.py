@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rbpp import validate
-from rbpp.theory.learners import Learner, PreparedLearner, PreparedPointLearner
+from rbpp.theory.learners import Learner, PreparedLearner, noisy_point
 
 _HIDDEN = 3
 _PILOT_STEPS, _STEPS = 200, 50
@@ -50,7 +50,7 @@ def network_learner(letters: int, noise: float = 0.1) -> Learner:
         def loss(parameters: Tensor, rows: Tensor) -> Tensor:
             return _losses(parameters, rows, letters)
 
-        return PreparedPointLearner(scale, estimate, loss, None)
+        return noisy_point(scale, estimate, loss)
 
     what = f"weights of a network of {_HIDDEN} hidden units for the next token"
     return Learner("network", f"{what}, plus Gaussian noise of scale {noise}", prepare)

@@ -26,33 +26,10 @@ from rbpp.theory.audit import (
     root_mean_square,
     spread_of,
 )
+from rbpp.theory.lemmas import LemmaSetting
 from rbpp.theory.terms import Terms, add_derived, add_identities, require_described
 from rbpp.theory.world_estimates import REST, WorldEstimates
 from rbpp.variables import VARIABLES, Variable, describe
-
-
-@dataclass(frozen=True, kw_only=True)
-class LemmaSetting:
-    """What the lemmas need besides terms.
-
-    Attributes:
-        rows: rows of the data sets `anchor` and `synthetic`.
-        loss_bound: C.
-        sub_gaussian: σ, a number or one per world.
-        layers, contraction: ℓ and η.
-    """
-
-    rows: Mapping[str, int]
-    loss_bound: float
-    sub_gaussian: float | Tensor
-    layers: int = 0
-    contraction: float = 0.5
-
-    @property
-    def constants(self) -> dict[str, Any]:
-        """σ, ℓ and η as the lemmas take them."""
-        names = ("sub_gaussian", "layers", "contraction")
-        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +70,11 @@ def register(statement: Statement) -> None:
     Raises:
         ValueError: if a side is described neither by the entry nor by `rbpp.variables`.
     """
-    variable = statement.variable or VARIABLES.get(statement.right)
-    require_described([statement.left, *([] if variable else [statement.right])])
-    assert variable is not None
-    describe(statement.right, variable, bounds=True)
+    own = statement.variable
+    require_described([statement.left, *([] if own else [statement.right])])
+    if own is not None and not own.bound:
+        own = replace(own, bound=True, panel="")  # among bounds, and not among terms
+    describe(statement.right, own or replace(VARIABLES[statement.right], bound=True))
     STATEMENTS[statement.right] = statement
 
 
@@ -440,8 +418,8 @@ def _of_absolute_gap(statement: Statement, known: Evidence) -> str:
 
 def _lacking(statement: Statement, known: Evidence) -> str:
     """Why a statement cannot be judged: reasons of its own terms, or else all there are."""
-    own = [reason for name, reason in known.missing.items() if name in statement.needs]
-    reasons = own or list(known.missing.values())
+    own = [reason for name, reason in known.found.missing.items() if name in statement.needs]
+    reasons = own or list(known.found.missing.values())
     # One reason of several terms, or one part of such a reason, is said once.
     parts = dict.fromkeys(part for text in reasons for part in text.split("; "))
     return f"not every term is there ({'; '.join(parts)})"

@@ -27,16 +27,21 @@ class EstimatedTerms:
         terms: name to estimate.
         missing: name to the reason why there is no such term.
         notes: name to what the estimate stands for, where that needs saying.
+        rests: for an information of W that is I(S_gen; W) minus an estimate of its own, that
+            estimate: its error is independent of that of I(S_gen; W), the information's is not.
+        paired: the same informations in another way, between which `WorldEstimates.settled`
+            chooses.
     """
 
     terms: dict[str, Estimate] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    rests: dict[str, Estimate] = field(default_factory=dict)
+    paired: dict[str, Estimate] = field(default_factory=dict)
 
     def __ior__(self, other: EstimatedTerms) -> EstimatedTerms:
-        self.terms |= other.terms
-        self.missing |= other.missing
-        self.notes |= other.notes
+        for name, found in vars(self).items():
+            found |= getattr(other, name)
         return self
 
 

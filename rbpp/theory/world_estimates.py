@@ -50,16 +50,11 @@ class WorldEstimates(EstimatedTerms):
     """Estimates in some worlds, each (worlds,).
 
     Attributes:
-        rests: for an information of W that is I(S_gen; W) minus an estimate of its own, that
-            estimate: its error is independent of that of I(S_gen; W), the information's is not.
-        paired: the same informations in another way, between which `settled` chooses.
         world: parameters of the worlds, (worlds, …), or (1, …) where they are the same in all.
         sub_gaussian: σ of the losses in [0, 1], where there are losses.
         facts: of the process and its learners.
     """
 
-    rests: dict[str, Estimate] = field(default_factory=dict)
-    paired: dict[str, Estimate] = field(default_factory=dict)
     world: dict[str, Tensor] = field(default_factory=dict)
     sub_gaussian: Tensor | None = None
     facts: ProcessFacts
@@ -69,13 +64,13 @@ class WorldEstimates(EstimatedTerms):
 
         One choice for all worlds: one in each would favour errors that are small by chance.
         """
-        terms, rests = dict(self.terms), dict(self.rests)
+        chosen = dict(self.paired)
         for name, paired in self.paired.items():
-            errors = (one.standard_error.square().mean() for one in (terms[name], paired))
-            if not next(errors) < next(errors):
-                terms[name] = paired
-                del rests[name]
-        return replace(self, terms=terms, rests=rests, paired={})
+            plain, other = (e.standard_error.square().mean() for e in (self.terms[name], paired))
+            if plain < other:
+                del chosen[name]
+        kept = {name: rest for name, rest in self.rests.items() if name not in chosen}
+        return replace(self, terms=self.terms | chosen, rests=kept, paired={})
 
     def arrays(self) -> dict[str, np.ndarray]:
         """As a checkpoint keeps it."""

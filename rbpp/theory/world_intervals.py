@@ -6,23 +6,6 @@ import math
 
 import numpy as np
 
-_INFORMATION = ("information_prompt", "information_anchor", "information_synthetic")
-_SHARES = ("task_divergence", "generation_divergence", "total_divergence")
-
-
-def range_of(name: str) -> tuple[float, float]:
-    """Least and largest value that a term can have, in nats or as a share.
-
-    >>> range_of("total_divergence"), range_of("information_prompt_output")
-    ((0.0, 1.0), (0.0, inf))
-    """
-    if name.startswith(_SHARES):
-        return 0.0, 1.0
-    if name == "prompting_factor":
-        return 1.0, math.inf
-    not_negative = name.startswith(_INFORMATION) or name == "prompting_inefficiency"
-    return 0.0 if not_negative else -math.inf, math.inf
-
 
 def interval_over_worlds(
     draws: np.ndarray, probability: float, least: float = -math.inf, most: float = math.inf
@@ -36,8 +19,8 @@ def interval_over_worlds(
     Args:
         draws: (n,), at least two, one per world.
         probability: in (0, 1).
-        least, most: what the term cannot be below or above (`range_of`). Draws beyond them, by
-            their Monte Carlo error, stay in the interval.
+        least, most: what the term cannot be below or above (of its `rbpp.variables.Variable`).
+            Draws beyond them, by their Monte Carlo error, stay in the interval.
 
     >>> interval_over_worlds(np.arange(1.0, 100.0), 0.9)
     (5.0, 95.0)

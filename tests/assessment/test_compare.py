@@ -307,6 +307,16 @@ def test_two_rows_against_two_are_flagged() -> None:
     assert any("shares need" in note for note in result.notes)
 
 
+@pytest.mark.parametrize("names", [("few", "good"), ("good", "few")])
+def test_a_version_of_too_few_rows_has_no_gap_and_the_others_keep_theirs(names: Any) -> None:
+    sizes = {"few": 12, "good": 60}
+    made = {name: VERSIONS["good"][: sizes[name]] for name in names}
+    result = compare(made, TARGET[:60], anchor=VERSIONS["narrow"][:60], draws=DRAWS)
+    gap = result.idata["posterior"]["kl_gap"]
+    assert gap.sel(version="few").isnull().all()
+    assert gap.sel(version="good").notnull().all()
+
+
 def test_influence_names_the_rows_that_decide(labelled: Any) -> None:
     """A row's influence is what its weight adds: without it the score is that much smaller."""
     own = labelled.influence[labelled.influence["version"] == "some wrong"]

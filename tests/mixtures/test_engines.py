@@ -104,15 +104,23 @@ def test_pyro_evaluates_both_guides_alike(margin):
     margin(4.5 * error + 0.01 - abs(mean - ratio.mean().item()))
 
 
-@pytest.mark.parametrize("options", [{"batch_rows": 20}, {"particles": 4}, {"warm_start": False}])
-def test_svi_options_reach_the_same_optimum(options, margin):
+@pytest.mark.parametrize(
+    ("options", "limit"),
+    [({"batch_rows": 20}, 2.0), ({"particles": 4}, 0.5), ({"warm_start": False}, 0.5)],
+)
+def test_svi_options_reach_the_same_optimum(options, limit, margin):
+    """Five coordinates of standard deviation 40^(-1/2): a step of 0.04 in each is 0.16 nats.
+
+    Three such steps are allowed. Batches have noise of their own; a batch of 20 of 80 rows that was
+    not scaled would be off by 5 (3 - log 4) / 2 = 4 nats, of which half is allowed.
+    """
     rows = clusters(40)
     gradient = Gradient(**{"steps": 300, "learning_rate": 0.04, **options})
     ours = mixture_posterior(rows, 2, Settings(chains=1, draws=500))
     theirs = mixture_posterior(rows, 2, Settings("svi", chains=1, draws=200, gradient=gradient))
     assert theirs.mixture.batch_shape == (1, 200)
     gap = (ours.log_prob - ours.log_q).mean() - theirs.elbo
-    margin(2.5 - gap.abs())
+    margin(limit - gap.abs())
 
 
 def test_svi_leaves_no_trace():

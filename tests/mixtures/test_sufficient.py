@@ -147,7 +147,8 @@ def test_autoguides_fit_any_model(margin):
         values, log_q = draw_autoguide(guide, (observed,), ["centre"], 400)
     variance = 1 / (1 / 4 + 3)
     assert len(ascended.elbos) == 600
+    # Four standard errors of 400 draws, 0.11 and 0.14, and two steps of the optimiser, 0.04.
     margin(0.15 - abs(values["centre"].mean().item() - 7 * variance))
-    margin(0.2 - abs(values["centre"].std().item() / variance**0.5 - 1))
+    margin(0.18 - abs(values["centre"].std().item() / variance**0.5 - 1))
     law = dist.Normal(values["centre"].mean(), values["centre"].std())
     torch.testing.assert_close(log_q, law.log_prob(values["centre"]), rtol=0.2, atol=0.3)

@@ -173,7 +173,7 @@ def test_what_is_no_language_model_is_refused(knobs, message):
 
 
 def test_a_local_model_is_read_from_its_folder(tmp_path):
-    transformers = pytest.importorskip("transformers", reason="pip install 'rbpp[lm]'")
+    transformers = pytest.importorskip("transformers", reason="pip install '.[lm]'")
     size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
     config = transformers.LlamaConfig(
         vocab_size=6, num_attention_heads=1, num_key_value_heads=1, **size

@@ -6,7 +6,7 @@ import torch
 
 from rbpp.posterior import hmc
 from rbpp.posterior.auto import _said_of_chains
-from rbpp.posterior.density import Latent, Prepared
+from rbpp.posterior.sites import Latent, Prepared
 from rbpp.randomness import generator
 
 # As few chains as the library runs, in more coordinates than they have draws in a window.
@@ -65,7 +65,7 @@ def test_the_coordinate_that_chains_disagree_on_is_named(monkeypatch):
     found = hmc.sample(TwoPlaces(), starts, torch.eye(3).double(), generator(2))
     assert found.rhat > 2
     assert found.worst == 1
-    latents = [Latent(name, (1,), (1,), False, n, n + 1) for n, name in enumerate("abc")]
+    latents = [Latent(name, (1,), False, n, n + 1) for n, name in enumerate("abc")]
     assert "(of b)" in _said_of_chains(found, Prepared(tuple(latents), ()))
     other = replace(found, worst=3)
     assert "(of the log density)" in _said_of_chains(other, Prepared(tuple(latents), ()))

@@ -19,10 +19,11 @@ from rbpp.theory.chain_information import chain_information
 from rbpp.theory.estimate_terms import Estimation
 from rbpp.theory.learner_information import Trained
 from rbpp.theory.learners import mixture_learner, point_learner
+from rbpp.theory.lemmas import LemmaSetting
 from rbpp.theory.model_factor import factor_kind, is_additive
 from rbpp.theory.risk import measured_risks
 from rbpp.theory.settings import LearnerChoice, LemmaConstants, SampleSizes
-from rbpp.theory.statements import LemmaSetting, Statement, all_terms
+from rbpp.theory.statements import Statement, all_terms
 from rbpp.theory.world_estimates import ProcessFacts, WorldEstimates, join
 from rbpp.variables import VARIABLES, Variable
 from tests import processes_by_users as processes
@@ -549,7 +550,7 @@ def test_posterior_worlds_of_many_rows_are_worked_on_in_turn_too(monkeypatch):
         if site.shared and not site.deterministic
     }
     sizes, learner = SampleSizes(**SMALL), point_learner(0.3)
-    estimation = Estimation(process, sizes, LemmaConstants(), learner, None, Compute())
+    estimation = Estimation(process, sizes, LemmaConstants(), learner, learner, Compute())
     monkeypatch.setattr("rbpp.theory.bounds._NUMBERS_IN_MEMORY", 1)
     found = estimate_worlds(estimation, world)
     for name, value in world.items():

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from rbpp.theory.world_intervals import interval_over_worlds, range_of, spread_of_worlds
+from rbpp.theory.world_intervals import interval_over_worlds, spread_of_worlds
+from rbpp.variables import VARIABLES
 
 
 @pytest.mark.parametrize("count", [4, 12, 40, 200])
@@ -27,9 +28,9 @@ def test_intervals_stay_where_terms_can_be():
     draws = np.array([0.0, 0.1, 3.0])
     assert interval_over_worlds(draws, 0.9, 0.0)[0] == 0
     assert interval_over_worlds(draws, 0.9)[0] < 0
-    shares = np.array([0.4, 0.9, 0.99])
+    shares, share = np.array([0.4, 0.9, 0.99]), VARIABLES["total_divergence"]
     assert interval_over_worlds(shares, 0.94)[1] > 1
-    assert interval_over_worlds(shares, 0.94, *range_of("total_divergence")) == (0, 1)
+    assert interval_over_worlds(shares, 0.94, share.least, share.most) == (0, 1)
     # What Monte Carlo error pushed beyond stays in view.
     assert interval_over_worlds(np.array([0.4, 0.9, 1.01]), 0.94, 0, 1)[1] == 1.01
 
