@@ -52,7 +52,6 @@ class Ranking:
     Attributes:
         kind: what was scored: log p of `"labels"` given texts, of `"outputs"` given prompts, or
             of `"texts"`.
-        names: of the sets, in the order given.
         lines: best first, one a set: `name`, `score`, `sd`, `hdi_low`, `hdi_high`, `p_best`,
             `rank_mean`, `score_equal_size`, `p_best_equal_size`, `p_trained_best`, `rows`,
             `score_of_real_rows` (what as many real rows teach) and `real_rows` (how many those
@@ -73,7 +72,6 @@ class Ranking:
     """
 
     kind: Kind
-    names: list[str]
     lines: list[dict[str, Any]]
     pairs: dict[str, np.ndarray]
     checks: list[Check]
@@ -87,6 +85,11 @@ class Ranking:
     kept: dict[str, np.ndarray] = field(default_factory=dict)
     consensus: Consensus | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the sets, stored ones first."""
+        return list(self.scores)
 
 
 @dataclass(frozen=True)
@@ -253,7 +256,6 @@ def _ranked(
         )
     return Ranking(
         kind=prepared.kind,
-        names=names,
         lines=lines,
         pairs=pairwise(score, all_draws, copies, between, decision.equivalent, nothing),
         checks=ranking_checks.checks(prepared, judged.target, lines, judged.consensus),
@@ -316,11 +318,7 @@ def _judged(prepared: Prepared, compute: Compute) -> _Judged:
 
     def predict(one: PreparedSet) -> Tensor:
         log_p = label_score.log_probabilities(
-            one.rows,
-            one.second,
-            prepared.real,
-            classes,
-            prior_rows=prepared.prior_rows,
+            one.rows, one.second, prepared.real, classes, prior_rows=prepared.prior_rows
         )
         return log_p.float()  # 200 sets × thousands of rows × labels stay in memory
 
