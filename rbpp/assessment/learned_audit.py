@@ -158,6 +158,6 @@ def learner(role: str, learner: Learner, losses: Mapping[str, float]) -> Check:
 
 def goodness(learner: Learner, seed: int) -> Check:
     """Whether rows that were held out look like those of the learner's mixture."""
-    components = cast(Any, learner.prepared).start.components  # of a mixture, as `prepare` makes it
+    components = cast(Any, learner.learnt(1)).parameters.components  # of a mixture, by `prepare`
     found = goodness_of_fit(learner.rows, components, replicates=_REPLICATES, seed=seed)
     return replace(goodness_check(found), required=False)
