@@ -169,7 +169,7 @@ class Distinct:
         place = index_of_equal(rows)
         first = np.unique(place, return_index=True)[1]
         unit = None if sample.unit is None else np.asarray(sample.unit)[first]
-        return cls(rows[first], place, np.bincount(place, weight), unit)
+        return cls(rows[first], place, np.bincount(place, weight).astype(np.float64), unit)
 
 
 def design_effect(scores: np.ndarray, units: np.ndarray | None) -> float:
