@@ -94,7 +94,7 @@ class Bounds(Result):
             if spread is None or name not in dataset:
                 continue
             values = dataset[name].values.ravel()
-            scale, _ = display.scale_of(name, view.units, self._divisors(view))
+            scale, _ = display.scale_of(name, view.units, self._divisors(view.per_row))
             limits = (scale * VARIABLES[name].least, scale * VARIABLES[name].most)
             low, high = interval_over_worlds(values, view.hdi_prob, *limits)
             term["hdi_low"], term["hdi_high"] = low, high
