@@ -94,7 +94,7 @@ class Bounds(Result):
             if spread is None or name not in dataset:
                 continue
             values = dataset[name].values.ravel()
-            scale, _ = display.scale_of(name, view.units, self._divisors(view))
+            scale, _ = display.scale_of(name, view.units, self._divisors(view.per_row))
             limits = (scale * VARIABLES[name].least, scale * VARIABLES[name].most)
             low, high = interval_over_worlds(values, view.hdi_prob, *limits)
             term["hdi_low"], term["hdi_high"] = low, high
@@ -167,7 +167,8 @@ def bounds(
     estimators = {
         name: sides_in_words(term)
         for name, term in terms.items()
-        if not name.startswith("slack_") and (term.lower or term.upper) is not None
+        if not name.startswith("slack_")
+        and ((term.lower or term.upper) is not None or (name in found.terms and term.far_apart))
     }
     settings = {
         **asdict(sizes),

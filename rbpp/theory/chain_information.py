@@ -138,8 +138,8 @@ def _integrated(halves: list[Tensor], sides: Estimate) -> Estimate:
         value=torch.maximum(middle.lower.value, sides.lower.value.clamp_min(0)),
     )
     value = torch.minimum(torch.maximum(middle.value + gained, lower.value), sides.upper.value)
-    error = torch.hypot(middle.standard_error, gained / 2)
-    return replace(middle, value=value, standard_error=error, lower=lower, upper=sides.upper)
+    found = replace(middle, value=value, lower=lower, upper=sides.upper)
+    return found.widened(gained / 2)
 
 
 def _contrast(scores: Tensor) -> Estimate:
