@@ -15,8 +15,7 @@ from rbpp.compute import Compute
 from rbpp.posterior.evaluation import support_of
 from rbpp.posterior.normals import normal_of, standardised
 from rbpp.processes.convolution import convolved, is_independent_noise
-from rbpp.processes.handlers import CHAIN_SITES, Run
-from rbpp.processes.interventions import plain_run
+from rbpp.processes.handlers import CHAIN_SITES, Run, plain_run
 from rbpp.processes.process import Process
 from rbpp.randomness import spawn
 

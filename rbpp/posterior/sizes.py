@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from rbpp.processes.handlers import ROW_PLATES
-from rbpp.processes.interventions import plain_run
+from rbpp.processes.handlers import ROW_PLATES, plain_run
 from rbpp.processes.process import Process, load_process
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from rbpp.checks import Check, Verdict
 from rbpp.processes.density import site_log_density, sum_over_plates
-from rbpp.processes.handlers import LostDimension, Run
-from rbpp.processes.interventions import evidence, plain_run
+from rbpp.processes.handlers import PROMPT_SITES, LostDimension, Run, plain_run
+from rbpp.processes.interventions import evidence
 from rbpp.processes.process import Process, hold
 from rbpp.processes.replicas import Replicas
 from rbpp.processes.trace_rules import chain_of, finding, world_of
@@ -34,7 +34,9 @@ def check_batch(process: Process, run: Run, seed: int) -> Iterator[Check]:
             name: sum_over_plates(process.sites[name], site_log_density(batched, name))
             for name in drawn
         }
-        pairs = _output_under_other_prompts(replicas, values) if "output" in drawn else None
+        # The matrix that informations are made of: log p(output i | prompt j), (worlds, R, R).
+        prompts = values.of(*PROMPT_SITES)
+        pairs = replicas.pairs(values, "output", prompts) if "output" in drawn else None
     except (ValueError, RuntimeError, IndexError) as error:
         yield finding("batch", *_lost(process.name, error))
         return
@@ -63,12 +65,6 @@ def check_batch(process: Process, run: Run, seed: int) -> Iterator[Check]:
             return
     message = "a batch of worlds and replicates agrees with running them one by one"
     yield finding("batch", process.name, "holds", message, largest)
-
-
-def _output_under_other_prompts(replicas: Replicas, values: Mapping[str, Tensor]) -> Tensor:
-    """The matrix that informations are made of: log p(output i | prompt j), (worlds, R, R)."""
-    prompts = {name: values[name] for name in ("prompt", "prompt_factor") if name in values}
-    return replicas.pairs(values, "output", prompts)
 
 
 def _gaps(

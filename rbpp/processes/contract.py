@@ -20,14 +20,13 @@ from rbpp.checks import Check, Verdict, violations
 from rbpp.display import DEFAULT_VIEW, View
 from rbpp.processes.batch_rule import check_batch
 from rbpp.processes.graph import Graph
-from rbpp.processes.handlers import ALLOWED_PARENTS, CHAIN_SITES, ROW_PLATES, Run
+from rbpp.processes.handlers import ALLOWED_PARENTS, CHAIN_SITES, ROW_PLATES, Run, plain_run
 from rbpp.processes.interventions import (
     Responses,
     Tries,
     differences,
     evidence,
     intervene,
-    plain_run,
 )
 from rbpp.processes.process import Process, load_process
 from rbpp.processes.trace_rules import (
@@ -160,14 +159,11 @@ def _randomness(runs: Tries) -> Iterator[Check]:
         again = plain_run(runs.model, 1, base.values)
         changes = differences(evidence(base, base.values), evidence(again, base.values))
         for name, change in changes.items():
-            yield finding(
-                "randomness",
-                name,
-                "violated",
+            message = (
                 "differs between runs in which every site is held: it draws from something that "
-                "is no site; sample it with pyro.sample",
-                change,
+                "is no site; sample it with pyro.sample"
             )
+            yield finding("randomness", name, "violated", message, change)
             return
     yield finding("randomness", "every site", "holds", "all randomness is in sites")
 
@@ -178,7 +174,7 @@ def _world(run: Run, graph: Graph, responses: Responses) -> Iterator[Check]:
     for name in world_of(run):
         parents = _chain_parents(name, run, graph) or set()
         for source in chain_of(run):
-            seen = responses.count.get((source, name), 0)
+            seen = responses.count[source, name]
             if not seen and source not in parents:
                 continue
             fine = False
@@ -204,7 +200,7 @@ def _markov(run: Run, graph: Graph, responses: Responses) -> Iterator[Check]:
             allowed = READ_OFF_PARENTS
         parents = _chain_parents(target, run, graph)
         for source in chain:
-            seen = responses.count.get((source, target), 0)
+            seen = responses.count[source, target]
             in_graph = parents is not None and source in parents
             edge = f"{source} → {target}"
             if source == target or not (seen or in_graph):
@@ -214,44 +210,28 @@ def _markov(run: Run, graph: Graph, responses: Responses) -> Iterator[Check]:
                     unseen_by_graph.append(edge)
                 continue
             fine = False
-            tried = responses.tries.get(source, 0)
-            if seen:
-                yield finding(
-                    "markov",
-                    edge,
-                    "violated",
-                    f"{target} responds to {source} with all other sites held, in {seen} of "
-                    f"{tried} tries{_hint(source, run)}",
-                    responses.largest[source, target],
-                )
-            else:
-                yield finding(
-                    "markov",
-                    edge,
-                    "unknown",
-                    f"an edge of the graph, though {target} responded in none of {tried} tries: a "
-                    "coefficient of zero, or a branch seldom taken",
-                )
+            tried = responses.tries[source]
+            message = (
+                f"{target} responds to {source} with all other sites held, in {seen} of "
+                f"{tried} tries{_hint(source, run)}"
+                if seen
+                else f"an edge of the graph, though {target} responded in none of {tried} tries: a "
+                "coefficient of zero, or a branch seldom taken"
+            )
+            largest = responses.largest.get((source, target), math.nan)
+            yield finding("markov", edge, "violated" if seen else "unknown", message, largest)
     broken_links = list(_links(run, graph, responses))
     yield from broken_links
     blind = _blind_spots(run, graph, responses, unseen_by_graph)
     tried = min(responses.tries.values(), default=0)
     if blind:
+        showed = "nothing against it" if fine else "what is listed here"
         yield finding(
-            "markov",
-            CHAIN,
-            "unknown",
-            f"{blind}; {tried} tries per site showed "
-            + ("what is listed here" if not fine else "nothing against it"),
+            "markov", CHAIN, "unknown", f"{blind}; {tried} tries per site showed {showed}"
         )
     elif fine and not any(link.required for link in broken_links):
-        yield finding(
-            "markov",
-            CHAIN,
-            "holds",
-            f"no other edge in the graph, nor in {tried} tries per site",
-            float(tried),
-        )
+        message = f"no other edge in the graph, nor in {tried} tries per site"
+        yield finding("markov", CHAIN, "holds", message, float(tried))
 
 
 def _links(run: Run, graph: Graph, responses: Responses) -> Iterator[Check]:
@@ -259,12 +239,12 @@ def _links(run: Run, graph: Graph, responses: Responses) -> Iterator[Check]:
     links = (("anchor", "prompt"), ("prompt", "output"), ("output", "synthetic"))
     for source, target in links:
         by_factor = "prompt_factor" in run.values and source == "prompt"
-        if responses.count.get((source, target), 0) or (
-            by_factor and responses.count.get(("prompt_factor", target), 0)
+        if responses.count[source, target] or (
+            by_factor and responses.count["prompt_factor", target]
         ):
             continue
         in_graph = source in (_chain_parents(target, run, graph) or set())
-        tried = responses.tries.get(source, 0)
+        tried = responses.tries[source]
         # An output that ignores its prompt is a generator too: its information is zero.
         optional = target == "output"
         yield finding(
@@ -283,23 +263,19 @@ def _blind_spots(run: Run, graph: Graph, responses: Responses, unseen_by_graph: 
         reasons.append(f"the graph cannot be read ({graph.error})")
     else:
         for escape in graph.escapes:
-            touched = {
-                site
-                for name in escape.sites
-                for site in (
-                    {name} if name in CHAIN_SITES else _chain_parents(name, run, graph) or ()
-                )
-            }
+            touched = escape.sites & set(CHAIN_SITES)
+            for name in escape.sites - touched:
+                touched |= _chain_parents(name, run, graph) or set()
             if touched:
                 reasons.append(
                     f"{', '.join(sorted(touched))} leaves torch by {escape.operation} at "
                     f"{escape.place}, where edges are lost"
                 )
-    if unseen_by_graph and len(reasons) == 0:
+    if unseen_by_graph and not reasons:
         reasons.append(
             f"the graph lacks {', '.join(unseen_by_graph)}, so others may be missing too"
         )
-    never = [name for name in chain_of(run) if not responses.tries.get(name)]
+    never = [name for name in chain_of(run) if not responses.tries[name]]
     if never:
         reasons.append(f"no try could change {', '.join(never)}")
     return "; ".join(reasons)
@@ -321,7 +297,7 @@ def _rows(run: Run, plates: Mapping[str, list[str]], responses: Responses) -> It
     """Rule `rows`: given the chain above, a row has nothing to do with other rows of its plate."""
     for plate, names in plates.items():
         coupled = [pair for pair in responses.count if pair[0] in names]
-        tried = min(responses.tries.get(name, 0) for name in names)
+        tried = min(responses.tries[name] for name in names)
         for source, target in coupled:
             yield finding(
                 "rows",
@@ -349,8 +325,8 @@ def _invertible(runs: Tries, run: Run, responses: Responses) -> Iterator[Check]:
         return finding("invertible", place, verdict, message, measured, required=False)
 
     anchor, prompt = run.values["anchor"], run.values["prompt"]
-    tried = responses.tries.get("anchor", 0)
-    changed = responses.count.get(("anchor", "prompt"), 0)
+    tried = responses.tries["anchor"]
+    changed = responses.count["anchor", "prompt"]
     if "prompt" not in run.deterministic:
         yield found("violated", "the prompt is drawn given the anchors: φ_T has no inverse")
     elif changed < tried:
@@ -381,7 +357,7 @@ def _rank(runs: Tries, attempt: int) -> int:
 
     def prompt(anchor: Tensor) -> Tensor:
         held = {name: value for name, value in values.items() if name != "prompt"}
-        return Run({**held, "anchor": anchor}, until=["prompt"]).of(runs.model).computed["prompt"]
+        return Run({**held, "anchor": anchor}, ["prompt"]).of(runs.model).computed["prompt"]
 
     jacobian = torch.autograd.functional.jacobian(prompt, values["anchor"])
     return int(torch.linalg.matrix_rank(jacobian.reshape(values["prompt"].numel(), -1)))

@@ -36,6 +36,8 @@ ALLOWED_PARENTS: dict[str, frozenset[str]] = {
     "unprompted": frozenset(),
 }
 CHAIN_SITES = tuple(ALLOWED_PARENTS)
+PROMPT_SITES = ("prompt", "prompt_factor")
+FREE_SITES = ("target", "unprompted")  # rows that depend on nothing else in the chain
 REQUIRED_SITES = ("anchor", "prompt", "output", "synthetic")
 INNER_DIMENSIONS = 2  # dimensions −1 and −2 belong to the process's plates
 
@@ -82,11 +84,11 @@ class Run(Messenger):
 
     Args:
         held: site to value, as the run has it; a deterministic site takes it in place of its own.
+        until: stop once these sites were reached; without it the run goes to its end.
         outer: (worlds, replicates) to draw the other sites for, in front of their plates; sites of
             the world have one replicate. Without it sites are drawn as the model says.
         batch_dimensions: with `outer`, of every site the batch dimensions in a plain run.
         plate_sizes: plate to another number of rows.
-        until: stop once these sites were reached; without it the run goes to its end.
         fast_mixtures: draw mixtures of normals from one component per row. Torch's own sampler
             draws every row from every component: the same distribution by other random numbers.
     """
@@ -94,11 +96,11 @@ class Run(Messenger):
     def __init__(
         self,
         held: Mapping[str, Tensor] | None = None,
+        until: Collection[str] | None = None,
         *,
         outer: tuple[int, int] | None = None,
         batch_dimensions: Mapping[str, int] | None = None,
         plate_sizes: Mapping[str, int] | None = None,
-        until: Collection[str] | None = None,
         fast_mixtures: bool = False,
     ) -> None:
         super().__init__()
@@ -176,6 +178,14 @@ class Run(Messenger):
             self.waiting.discard(name)
             if not self.waiting:
                 raise _Reached
+
+
+def plain_run(
+    model: Callable[[], Any], seed: int = 0, held: Mapping[str, Tensor] | None = None
+) -> Run:
+    """A run of the model as it is, to its end, some sites held."""
+    with torch.no_grad():
+        return Run(held).of(model, seed)
 
 
 class _Reached(Exception):  # noqa: N818 (no error)

@@ -6,14 +6,15 @@ and Python branches, but only where the tries happen to go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rbpp.processes.handlers import CHAIN_SITES, Run
+from rbpp.processes.handlers import CHAIN_SITES, Run, plain_run
 from rbpp.processes.support import log_prob
 from rbpp.randomness import spawn
 
@@ -35,20 +36,20 @@ class Responses:
         largest: for each pair, the largest change of a log density (nats) or computed value.
     """
 
-    tries: dict[str, int] = field(default_factory=dict)
-    count: dict[tuple[str, str], int] = field(default_factory=dict)
+    tries: Counter[str] = field(default_factory=Counter)
+    count: Counter[tuple[str, str]] = field(default_factory=Counter)
     largest: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def note(self, source: str, changes: Mapping[str, float]) -> None:
         """Enter one try."""
-        self.tries[source] = self.tries.get(source, 0) + 1
+        self.tries[source] += 1
         for name, change in changes.items():
-            self.count[source, name] = self.count.get((source, name), 0) + 1
+            self.count[source, name] += 1
             self.largest[source, name] = max(self.largest.get((source, name), 0.0), change)
 
     def waiting(self, sources: Iterable[str], tries: int) -> list[str]:
         """The sources that were changed less often."""
-        return [name for name in sources if self.tries.get(name, 0) < tries]
+        return [name for name in sources if self.tries[name] < tries]
 
 
 class Tries:
@@ -87,14 +88,6 @@ class Tries:
         return plain_run(self.model, seed, world if same_world else None).values
 
 
-def plain_run(
-    model: Callable[[], Any], seed: int = 0, held: Mapping[str, Tensor] | None = None
-) -> Run:
-    """A run of the model as it is, to its end, some sites held."""
-    with torch.no_grad():
-        return Run(held).of(model, seed)
-
-
 def evidence(run: Run, values: Mapping[str, Tensor]) -> Evidence:
     """What each site says of `values` in a run: its log density, or what it computed.
 
@@ -113,7 +106,7 @@ def evidence(run: Run, values: Mapping[str, Tensor]) -> Evidence:
 
 
 def intervene(
-    runs: Tries, sources: Iterable[str], row_targets: Mapping[str, Iterable[str]], tries: int
+    runs: Tries, sources: Collection[str], row_targets: Mapping[str, Iterable[str]], tries: int
 ) -> tuple[Responses, Responses]:
     """Change one site or row at a time, all others held, and note what responds.
 
@@ -127,10 +120,9 @@ def intervene(
         Responses to changed sites and to changed rows; a site of a single row has none.
     """
     whole, by_row = Responses(), Responses()
-    names = tuple(sources)
     several = [name for name in row_targets if runs.base(0).values[name].shape[0] > 1]
     for attempt in range(_REPEATS * tries):
-        waiting, waiting_rows = whole.waiting(names, tries), by_row.waiting(several, tries)
+        waiting, waiting_rows = whole.waiting(sources, tries), by_row.waiting(several, tries)
         if not waiting and not waiting_rows:
             break
         run, other = runs.base(attempt), runs.other(attempt)

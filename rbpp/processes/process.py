@@ -24,10 +24,13 @@ from pyro.distributions import Delta, validation_enabled
 from torch import Tensor
 
 from rbpp.processes.graph import Graph, read_graph
-from rbpp.processes.handlers import ALLOWED_PARENTS, CHAIN_SITES, INNER_DIMENSIONS, Run
+from rbpp.processes.handlers import ALLOWED_PARENTS, CHAIN_SITES, INNER_DIMENSIONS, Run, plain_run
 from rbpp.processes.loading import find_model, knob_defaults, parse_settings, resolve_knobs
 
 __all__ = ["Process", "Site", "draw", "hold", "load_process", "parse_settings"]
+
+_OUTER = (2, 3)  # worlds and replicates of a trial: different, so that a swap of the two shows
+_BATCH_ERRORS = (ValueError, RuntimeError, IndexError)  # of a model that does not run in a batch
 
 
 @dataclass(frozen=True)
@@ -210,9 +213,9 @@ def draw(
     """
     run = Run(
         held,
+        until,
         outer=outer,
         batch_dimensions={name: site.batch_dimensions for name, site in process.sites.items()},
-        until=until,
         fast_mixtures=fast_mixtures,
     )
     with torch.no_grad():
@@ -244,7 +247,7 @@ def hold(
     """
     needed_sites(process, held, requested)
     with nullcontext() if validate else validation_enabled(False):
-        return Run(held, plate_sizes=plate_sizes, until=requested).of(process, 0, device)
+        return Run(held, requested, plate_sizes=plate_sizes).of(process, 0, device)
 
 
 def needed_sites(process: Process, held: Collection[str], requested: Collection[str]) -> set[str]:
@@ -272,84 +275,73 @@ def needed_sites(process: Process, held: Collection[str], requested: Collection[
 
 def _describe_sites(process: Process) -> dict[str, Site]:
     """The sites of a plain run, and where a batched run puts its padding."""
-    plain = _plain_run(process)
-    outer = (2, 3)  # different, so that a swap of the two shows
-    inside = {name: _batch_dimensions(plain, name) for name in plain.values}
-    batched = _batched_run(process, outer, inside)
-    if list(plain.values) != list(batched.values):
-        raise ValueError(
-            f"Expected the same sites in every run of {process.name}; got {list(plain.values)} "
-            f"and {list(batched.values)}"
-        )
-    return {name: _describe(process, name, plain, batched, outer) for name in plain.values}
-
-
-def _plain_run(process: Process) -> Run:
     try:
-        with torch.no_grad():
-            return Run().of(process)
+        plain = plain_run(process)
     except ValueError:  # a knob out of range, mostly: the model has said so
         raise
     except Exception as error:
         raise ValueError(
             f"Expected {process.name} to run with these knobs; got {type(error).__name__}: {error}"
         ) from error
+    inside = {name: _batch_dimensions(plain, name) for name in plain.values}
+    batched = _batched_run(process, plain, inside)
+    if list(plain.values) != list(batched.values):
+        raise ValueError(
+            f"Expected the same sites in every run of {process.name}; got {list(plain.values)} "
+            f"and {list(batched.values)}"
+        )
+    return {name: _describe(process, name, plain, batched) for name in plain.values}
 
 
-def _batched_run(process: Process, outer: tuple[int, int], inside: Mapping[str, int]) -> Run:
-    run = Run(outer=outer, batch_dimensions=inside)
+def _batched_run(process: Process, plain: Run, inside: Mapping[str, int]) -> Run:
+    run = Run(outer=_OUTER, batch_dimensions=inside)
     try:
         with torch.no_grad():
             return run.of(process)
-    except (ValueError, RuntimeError, IndexError) as error:
+    except _BATCH_ERRORS as error:
         last = next(reversed(run.values), "its start")
         raise ValueError(
-            f"{_scalar_hint(process, run, inside)}Expected {process.name} to run for many worlds "
+            f"{_scalar_hint(process, plain, run)}Expected {process.name} to run for many worlds "
             "and replicates at once (index dimensions from the right, keep reduced ones); got, "
             f"after site {last!r}: {error}"
         ) from error
 
 
-def _scalar_hint(process: Process, failed: Run, inside: Mapping[str, int]) -> str:
+def _scalar_hint(process: Process, plain: Run, failed: Run) -> str:
     """Which scalar site stands in the way of a batch: with it as a plain number the batch runs."""
     for name, distribution in failed.distributions.items():
-        if name in failed.deterministic or distribution.event_shape:
+        value = plain.values[name]
+        if name in failed.deterministic or distribution.event_shape or value.dim():
             continue
-        plain = _plain_run(process).values[name]
-        if plain.dim():
-            continue
-        further = Run({name: plain}, outer=(2, 3), batch_dimensions=inside)
+        further = Run({name: value}, outer=_OUTER, batch_dimensions=failed.batch_dimensions)
         try:
             with torch.no_grad():
                 further.of(process)
-        except (ValueError, RuntimeError, IndexError):
+        except _BATCH_ERRORS:
             if len(further.values) <= len(failed.values):
                 continue
         return f"{name} is a scalar: against rows of vectors write {name}[..., None]; "
     return ""
 
 
-def _describe(
-    process: Process, name: str, plain: Run, batched: Run, outer: tuple[int, int]
-) -> Site:
-    value, shape = batched.values[name], tuple(plain.values[name].shape)
-    deterministic = name in plain.deterministic
-    inside = _batch_dimensions(plain, name)
+def _describe(process: Process, name: str, plain: Run, batched: Run) -> Site:
+    value, distribution = batched.values[name], plain.distributions[name]
+    shape = tuple(plain.values[name].shape)
+    inside = batched.batch_dimensions[name]
     extra = value.dim() - len(shape)
-    _refuse_shape(process, name, tuple(value.shape), shape, outer)
+    _refuse_shape(process, name, tuple(value.shape), shape)
     replicated = extra > 0 and value.shape[1] != 1
-    if replicated and not deterministic and name not in CHAIN_SITES:
+    if replicated and name not in (*plain.deterministic, *CHAIN_SITES):
         raise ValueError(
             f"Expected site {name!r} of {process.name} to be part of the world, shared by "
             "replicates; got one that depends on the chain. The free sites of the chain are "
             "prompt, prompt_factor and model_factor"
         )
-    distribution = plain.distributions[name]
     random = not isinstance(getattr(distribution, "base_dist", distribution), Delta)
     discrete, letters = _support(distribution) if random else (False, None)
     return Site(
         name=name,
-        deterministic=deterministic,
+        deterministic=name in plain.deterministic,
         plates=tuple(f.name for f in sorted(plain.plates[name], key=lambda frame: -frame.dim)),
         shape=shape,
         batch_dimensions=inside,
@@ -362,21 +354,17 @@ def _describe(
 
 
 def _refuse_shape(
-    process: Process,
-    name: str,
-    found: tuple[int, ...],
-    shape: tuple[int, ...],
-    outer: tuple[int, int],
+    process: Process, name: str, found: tuple[int, ...], shape: tuple[int, ...]
 ) -> None:
     """A batched value has (worlds or 1, replicates or 1, 1…) before its plain shape, or nothing."""
     extra = len(found) - len(shape)
-    in_front = extra >= 2 and all(n in (1, many) for n, many in zip(found, outer, strict=False))
+    in_front = extra >= 2 and all(n in (1, many) for n, many in zip(found, _OUTER, strict=False))
     padded = all(size == 1 for size in found[2:extra])
     if found[max(extra, 0) :] == shape and (extra == 0 or (in_front and padded)):
         return
     raise ValueError(
-        f"Expected site {name!r} of {process.name} to have shape ({outer[0]} worlds, "
-        f"{outer[1]} replicates, 1…, {', '.join(map(str, shape))}) in a batch; got "
+        f"Expected site {name!r} of {process.name} to have shape ({_OUTER[0]} worlds, "
+        f"{_OUTER[1]} replicates, 1…, {', '.join(map(str, shape))}) in a batch; got "
         f"{found}: index dimensions from the right, keep reduced ones"
     )
 

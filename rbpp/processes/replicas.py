@@ -27,7 +27,27 @@ from rbpp.randomness import spawn
 
 __all__ = ["Replicas", "Site", "Values"]
 
-Values = dict[str, Tensor]
+
+class Values(dict[str, Tensor]):
+    """Values of sites by name, (worlds, replicates, …) each."""
+
+    @property
+    def count(self) -> int:
+        """Replicates in a world."""
+        return next(iter(self.values())).shape[1]
+
+    def of(self, *names: str) -> Values:
+        """Those of these sites that there are."""
+        return Values({name: self[name] for name in names if name in self})
+
+    def first(self, count: int) -> Values:
+        """The first replicates."""
+        return Values({name: value[:, :count] for name, value in self.items()})
+
+    def repeated(self, times: int) -> Values:
+        """Every replicate several times in a row."""
+        return Values({n: value.repeat_interleave(times, 1) for n, value in self.items()})
+
 
 # Numbers per pass of the pairs of data sets: larger intermediates cost more in page faults than
 # they save (a process of one coordinate: 30 seconds of 52 in the kernel at eight times as many).
@@ -41,9 +61,9 @@ class Replicas:
         model: the process, or a callable without arguments.
         worlds: number of worlds, drawn from the process; every other term is conditional on them.
         seed: decides the worlds, and with a label every draw in them.
-        device: where the process runs.
         world: worlds to use instead of drawing them, such as draws from a posterior: a value
             (worlds, *shape of a plain run) of every sample site outside the chain.
+        device: where the process runs.
 
     Raises:
         ValueError: if a site of the contract is missing or loses the leading dimensions, or worlds
@@ -55,9 +75,9 @@ class Replicas:
         model: Process | Callable[[], Any],
         worlds: int = 1,
         seed: int = 0,
+        world: Mapping[str, Tensor] | None = None,
         *,
         device: str | torch.device = "cpu",
-        world: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.process = load_process(model)
         self.worlds, self.seed, self.device = validate.count("worlds", worlds), seed, device
@@ -83,7 +103,8 @@ class Replicas:
         held = {**self.world, **(given or {})}
         outer, seed = (self.worlds, count), spawn(self.seed, label)
         run = draw(self.process, outer, seed, held, until=self.sites, device=self.device)
-        return {name: self._replicated(name, run.values[name], count) for name in self.sites}
+        values = {name: self._replicated(name, run.values[name], count) for name in self.sites}
+        return Values(values)
 
     def log_density(self, values: Mapping[str, Tensor], name: str) -> Tensor:
         """Log density of a site given the other values, summed over its rows: (…, worlds, R)."""
@@ -192,7 +213,7 @@ class Replicas:
         own = {key: value.unsqueeze(0) for key, value in values.items() if key not in swapped}
         rows = values[name]
 
-        def given(start: int, step: int) -> Values:
+        def given(start: int, step: int) -> dict[str, Tensor]:
             chosen = slice(start, start + step)
             others = {key: v[:, chosen].movedim(1, 0).unsqueeze(2) for key, v in swapped.items()}
             return {**own, **others}
@@ -243,16 +264,16 @@ class Replicas:
         with torch.set_grad_enabled(gradient):
             return self._run(others, name).values[name]
 
-    def _world(self, held: Values) -> Values:
+    def _world(self, held: dict[str, Tensor]) -> dict[str, Tensor]:
         """Every site that the replicates of a world share, drawn where it is not held."""
         names = [name for name, site in self.process.sites.items() if site.shared]
         if not names:
             return {}
         outer, seed = (self.worlds, 1), spawn(self.seed, "worlds")
-        run = draw(self.process, outer, seed, held=held, until=names, device=self.device)
+        run = draw(self.process, outer, seed, held, until=names, device=self.device)
         return {name: run.values[name] for name in names}
 
-    def _given(self, world: Mapping[str, Tensor]) -> Values:
+    def _given(self, world: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Worlds in the layout of a batched run."""
         sites = self.process.sites
         names = [n for n, site in sites.items() if site.shared and not site.deterministic]

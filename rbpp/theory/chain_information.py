@@ -7,12 +7,14 @@ two sides where it is not estimated without bias, or is missing with a reason.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from rbpp.estimate import Estimate, exactly, mean_estimate
+from rbpp.processes.handlers import FREE_SITES, PROMPT_SITES
 from rbpp.processes.replicas import Replicas, Values
 from rbpp.theory.curated_entropy import NO_DENSITY, curated_entropy, hides_density, is_copy
 from rbpp.theory.information import contrastive_bounds, midpoint
@@ -22,7 +24,6 @@ from rbpp.theory.terms import EstimatedTerms
 # Draws of what lies between two sites, to integrate their density over it.
 INTERMEDIATE_DRAWS = 32
 _JACOBIAN_DRAWS = 64
-_PROMPT_SITES = ("prompt", "prompt_factor")
 
 
 def chain_information(
@@ -42,7 +43,7 @@ def chain_information(
     """
     _refuse_infinite(replicas)
     found = EstimatedTerms()
-    few = {name: value[:, :pairs] for name, value in values.items()}
+    few = values.first(pairs)
     found.terms["entropy_anchor"] = _entropy(replicas, values, "anchor", resolution)
     _prompt_to_output(replicas, values, few, found, resolution)
     _model_factor(replicas, values, found, resolution)
@@ -83,9 +84,9 @@ def _prompt_to_output(
     replicas: Replicas, values: Values, few: Values, found: EstimatedTerms, resolution: float
 ) -> None:
     given_all = _entropy(replicas, values, "output", resolution)
-    prompt = {name: few[name] for name in _PROMPT_SITES if name in few}
+    prompt = few.of(*PROMPT_SITES)
 
-    def information(sites: Values) -> Estimate:
+    def information(sites: Mapping[str, Tensor]) -> Estimate:
         return midpoint(*contrastive_bounds(replicas.pairs(few, "output", sites)))
 
     if factor_kind(replicas) != "above":
@@ -94,7 +95,7 @@ def _prompt_to_output(
     else:
         factor = {"model_factor": few["model_factor"]}
         both, about_factor = information({**prompt, **factor}), information(factor)
-        scores = _integrated_pairs(replicas, few, ("anchor", *_PROMPT_SITES), "factor")
+        scores = _integrated_pairs(replicas, few, ("anchor", *PROMPT_SITES), "factor")
         about_prompt = _integrated(scores, both - about_factor)
         gain = given_all + about_factor
     found.terms["information_gain"] = gain
@@ -108,13 +109,11 @@ def _integrated_pairs(
     """log mean_k p(output_i | held_j, fresh draw k of what is between them), (worlds, R, R), over
     each half of the draws."""
     # What does not lie between, and what comes after it, need not be drawn.
-    idle = ("target", "unprompted", "output", "synthetic")
-    given = {name: few[name] for name in (*held, *idle) if name in few}
+    given = few.of(*held, *FREE_SITES, "output", "synthetic")
     totals: list[Tensor | None] = [None, None]
     for index in range(INTERMEDIATE_DRAWS):
-        fresh = replicas.draw(_count(few), f"{label} {index}", given)
-        between = {n: fresh[n] for n in (*_PROMPT_SITES, "model_factor") if n in fresh}
-        part = replicas.pairs(few, "output", between)
+        between = replicas.draw(few.count, f"{label} {index}", given)
+        part = replicas.pairs(few, "output", between.of(*PROMPT_SITES, "model_factor"))
         total = totals[index % 2]
         totals[index % 2] = part if total is None else torch.logaddexp(total, part)
     return [total - math.log(INTERMEDIATE_DRAWS / 2) for total in totals if total is not None]
@@ -138,7 +137,7 @@ def _integrated(halves: list[Tensor], sides: Estimate) -> Estimate:
         value=torch.maximum(middle.lower.value, sides.lower.value.clamp_min(0)),
     )
     value = torch.minimum(torch.maximum(middle.value + gained, lower.value), sides.upper.value)
-    found = replace(middle, value=value, lower=lower, upper=sides.upper)
+    found = Estimate(value, middle.standard_error, middle.count).between(lower, sides.upper)
     return found.widened(gained / 2)
 
 
@@ -180,8 +179,7 @@ def _prompt_factor(
     site = replicas.sites[name]
     if not site.random:
         found.terms[term] = found.terms["entropy_anchor"]
-        draws = {key: value[:, :_JACOBIAN_DRAWS] for key, value in values.items()}
-        volume = log_volume_of_prompt(replicas, draws, name)
+        volume = log_volume_of_prompt(replicas, values.first(_JACOBIAN_DRAWS), name)
         if volume is not None:
             found.terms[term] += mean_estimate(volume, method="Jacobian")
         else:
@@ -200,17 +198,17 @@ def _prompt_factor(
     if not site.discrete:
         found.missing[term] = (
             f"{drawn} has too many coordinates ({site.coordinates}) for its entropy to be bounded "
-            f"from {_count(values)} draws"
+            f"from {values.count} draws"
         )
         return
     # H(e_p) = H(e_p | above) + I(above; e_p): letters have no Gaussian above them.
-    above = {key: few[key] for key in ("anchor", "prompt") if key != name}
+    above = few.of("anchor", *(["prompt"] if name != "prompt" else []))
     entropy = given_above + midpoint(*contrastive_bounds(replicas.pairs(few, name, above)))
     if entropy.upper is not None and bool(entropy.upper.value.isfinite().all()):
         found.terms[term] = entropy
     else:
         found.missing[term] = (
-            f"{drawn} its letters differ too much between {_count(few)} draws for its entropy to "
+            f"{drawn} its letters differ too much between {few.count} draws for its entropy to "
             "be bounded from above"
         )
 
@@ -223,7 +221,7 @@ def _gaussian_entropy(
     The log determinant of a covariance of few draws is too small; what it lacks in expectation,
     and its error, are those of normal draws (Wishart).
     """
-    site, count = replicas.sites[name], _count(values)
+    site, count = replicas.sites[name], values.count
     if site.discrete or count < 4 * site.coordinates:
         return None
     flat = values[name].reshape(replicas.worlds, count, -1)
@@ -236,12 +234,8 @@ def _gaussian_entropy(
     value = 0.5 * (constant + torch.logdet(covariance))
     spread = 0.5 * math.sqrt(float(torch.polygamma(1, halves).sum()))
     error = torch.full_like(value, spread)
-    method = "Gaussian of the same covariance"
-    return _at_resolution(Estimate(value, error, count, "upper", method=method), size, resolution)
-
-
-def _count(values: Values) -> int:
-    return values["anchor"].shape[1]
+    found = Estimate(value, error, count, "upper", method="Gaussian of the same covariance")
+    return _at_resolution(found, size, resolution)
 
 
 def _anchor_to_output(replicas: Replicas, few: Values, found: EstimatedTerms) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rbpp.elementwise import exp_
 from rbpp.estimate import Estimate, mean_estimate
+from rbpp.processes.handlers import FREE_SITES
 from rbpp.processes.replicas import Replicas, Values
 from rbpp.theory.curated_rows import (
     UNSEEN,
@@ -40,7 +41,6 @@ _OWN_DATA_SETS, _OWN_POOL_ROWS = 48, 256
 _SETTINGS, _FRESH_ROWS, _FRESH_PAIRS = 64, 512, 2**21
 # Rows scored under every data set, in all worlds, where outputs are proposed around each row.
 _SCORES, _LEAST_DATA_SETS = 2**18, 16
-_IDLE = ("target", "unprompted")
 NO_DENSITY = (
     "site synthetic is a deterministic function of output, other than a copy: the process does not "
     "give its density"
@@ -90,8 +90,8 @@ def curated_entropy(replicas: Replicas, values: Values) -> Estimate:
 
 
 def _by_convolution(replicas: Replicas, values: Values) -> Estimate:
-    few = {name: value[:, :_DATA_SETS] for name, value in values.items()}
-    above = {name: few[name] for name in above_output(replicas)}
+    few = values.first(_DATA_SETS)
+    above = few.of(*above_output(replicas))
     lower, upper = cross_entropy(replicas.pairs(few, "synthetic", above, integrate_output=True))
     method = "noise added in closed form, average over prompts"
     lower = replace(lower, direction="lower", method=f"{method} with the own one")
@@ -104,8 +104,7 @@ def _by_proposals(replicas: Replicas, values: Values) -> Estimate:
     """H(S_gen | above) of many data sets and I(above; S_gen) of fewer, whose pairs cost more."""
     shape = values["output"].shape
     count = max(math.isqrt(_SCORES // (shape[0] * shape[3])), _LEAST_DATA_SETS)
-    few = {name: value[:, :count] for name, value in values.items()}
-    many = {name: value[:, :_SETTINGS] for name, value in values.items()}
+    few, many = values.first(count), values.first(_SETTINGS)
     pairs = row_scores(replicas, few, few["synthetic"], "curated pairs", own=True)
     each = row_scores(replicas, many, many["synthetic"], "curated rows", own=True, paired=True)
     scores = pairs.log_density.sum(-1)
@@ -171,7 +170,7 @@ def prompt_scores(replicas: Replicas, values: Values) -> tuple[Tensor, Tensor]:
     else:
         make, count = _common_pool, min(_DATA_SETS, math.isqrt(_SUMS // rows))
         pool_rows = min(_POOL_ROWS, _PAIRS // (rows * count))
-    few = {name: value[:, :count] for name, value in values.items()}
+    few = values.first(count)
     pool, log_weight = make(replicas, few, max(1, pool_rows // rows))
     total = log_square = None
     # Rows of output have one distribution: each may have become any row of S. Some shifts at once.
@@ -211,20 +210,19 @@ def _common_pool(replicas: Replicas, few: Values, count: int) -> tuple[Tensor, T
 
     A weight is p(output | above_j) over the density of the pool, an average over its prompts.
     """
-    idle: Values = {name: few[name][:, :1] for name in _IDLE if name in few}
-    fresh = replicas.draw(count, "curated pool", idle)
+    fresh = replicas.draw(count, "curated pool", few.of(*FREE_SITES).first(1))
     names = above_output(replicas)
-    own = replicas.pairs(fresh, "output", {name: fresh[name] for name in names}, per_row=True)
-    pooled = own.logsumexp(2, keepdim=True)
-    weight = replicas.pairs(fresh, "output", {name: few[name] for name in names}, per_row=True)
-    weight = weight - pooled
+    own, other = (
+        replicas.pairs(fresh, "output", of.of(*names), per_row=True) for of in (fresh, few)
+    )
+    weight = other - own.logsumexp(2, keepdim=True)
     total = weight.logsumexp((1, 3), keepdim=True)
     return fresh["output"], weight - total.clamp_min(UNSEEN)
 
 
 def _own_pools(replicas: Replicas, few: Values, count: int) -> tuple[Tensor, Tensor]:
     """The same with `count` outputs for each prompt, of weight zero under the other prompts."""
-    settings = few["output"].shape[1]
+    settings = few.count
     pool = fresh_outputs(replicas, few, count, "curated pools")
     mine = torch.eye(settings, dtype=pool.dtype, device=pool.device).repeat_interleave(count, 0)
     weight = (mine / (count * pool.shape[3])).log()
@@ -235,9 +233,9 @@ def _entropy_given_above(replicas: Replicas, values: Values) -> Estimate:
     """A lower bound of H(S_gen | above), by averages over outputs that contain the true one."""
     rows = replicas.sites["output"].rows
     settings = _FRESH_PAIRS // (_FRESH_ROWS * rows)
-    settings = min(max(8, settings), _SETTINGS, values["output"].shape[1])
+    settings = min(max(8, settings), _SETTINGS, values.count)
     draws = max(1, _FRESH_ROWS // rows)
-    few = {name: value[:, :settings] for name, value in values.items()}
+    few = values.first(settings)
     fresh = fresh_outputs(replicas, few, draws, "curation")
     own = few["output"].unsqueeze(2)
     outputs = torch.cat([fresh.unflatten(1, (settings, draws)), own], 2)

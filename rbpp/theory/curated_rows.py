@@ -9,6 +9,7 @@ E 1/p̂ = 1/p.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,9 @@ from torch import Tensor
 from torch.distributions import StudentT, Transform, biject_to, constraints
 from torch.distributions.transforms import identity_transform
 
+from rbpp.processes.handlers import FREE_SITES, PROMPT_SITES
 from rbpp.processes.replicas import Replicas, Values
-from rbpp.randomness import spawn
+from rbpp.randomness import generator, normals, spawn, uniforms
 from rbpp.theory.model_factor import factor_kind
 
 _DRAWS = 128
@@ -27,7 +29,6 @@ _PRIOR = 0.4  # share of draws that do not look at the row
 # Below it an average rests on too few draws for its error to be known.
 LEAST_EFFECTIVE = 10.0
 _WORST_ROWS = 0.1  # a world has the effective sample size of its row at this quantile
-_IDLE = ("target", "unprompted")
 _SAME = identity_transform
 # Stands for log 0 where no drawn output could have become this row.
 UNSEEN = -1e6
@@ -105,10 +106,9 @@ def row_scores(
         own: whether the points are S_gen of the data sets, so that their outputs are known.
         paired: score point i under data set i alone.
     """
-    above = {name: few[name] for name in above_output(replicas) if name in few}
-    settings, count = few["output"].shape[1], points.shape[1]
-    generator = torch.Generator(points.device).manual_seed(spawn(replicas.seed, label))
-    pool = None if paired else fresh_outputs(replicas, few, -(-2 * _DRAWS // settings), label)
+    above, count = few.of(*above_output(replicas)), points.shape[1]
+    random = generator(spawn(replicas.seed, label), points.device)
+    pool = None if paired else fresh_outputs(replicas, few, -(-2 * _DRAWS // few.count), label)
     free = _coordinates(replicas, few, points)
     residual = free.inv(few["output"].double()) - free.inv(few["synthetic"].double())
     event = tuple(range(residual.dim()))[4:]
@@ -138,16 +138,16 @@ def row_scores(
         return conditional + torch.where(beyond, 0.0, curated - proposal).unsqueeze(2)
 
     size = _DRAWS if pool is None else pool.shape[1]
-    shifts = torch.randperm(size, generator=generator)[:_DRAWS].tolist()
+    shifts = torch.randperm(size, generator=random)[:_DRAWS].tolist()
     total = square = torch.full((), -math.inf, dtype=torch.float64)
     for shift in shifts:
         if pool is None:
             prior = fresh_outputs(replicas, few, 1, f"{label} {shift}")
         else:
             prior = pool[:, (torch.arange(count) + shift) % size]
-        normal = torch.randn(points.shape, generator=generator, dtype=torch.float64)
-        chance = torch.rand(points.shape[:4], generator=generator, dtype=torch.float64)
-        others = torch.randn((_FREEDOM, *points.shape), generator=generator, dtype=torch.float64)
+        normal = normals(points.shape, random, middle)
+        chance = uniforms(points.shape[:4], random, middle)
+        others = normals((_FREEDOM, *points.shape), random, middle)
         # Student's t is a normal over the root of a mean of squared normals.
         drawn = free(middle + width * normal / others.square().mean(0).sqrt())
         chosen = (chance < _PRIOR).reshape(*chance.shape, *(1,) * len(event))
@@ -177,19 +177,23 @@ def _coordinates(replicas: Replicas, few: Values, points: Tensor) -> Transform:
     return free if inside and free.domain.event_dim == free.codomain.event_dim == 0 else _SAME
 
 
-def fresh_outputs(replicas: Replicas, few: Values, count: int, label: str) -> Tensor:
-    """`count` outputs for each data set, given what is above them: (worlds, R · count, 1, rows)."""
-    held = {name: few[name] for name in ("anchor", *above_output(replicas)) if name in few}
-    given = {name: value.repeat_interleave(count, 1) for name, value in held.items()}
-    # These sites have no part in the output: a draw of them would be wasted.
-    given |= {name: few[name][:, :1] for name in _IDLE if name in few}
-    return replicas.draw(few["output"].shape[1] * count, label, given)["output"]
+def fresh_outputs(
+    replicas: Replicas, few: Values, count: int, label: str, above: Sequence[str] = ()
+) -> Tensor:
+    """`count` outputs for each data set, given what is above them: (worlds, R · count, 1, rows).
+
+    `above` are the sites held besides the anchor, by default those of `above_output`.
+    """
+    held = few.of("anchor", *(above or above_output(replicas))).repeated(count)
+    # Free sites have no part in the output: a draw of them would be wasted.
+    given = held | few.of(*FREE_SITES).first(1)
+    return replicas.draw(few.count * count, label, given)["output"]
 
 
 def above_output(replicas: Replicas) -> tuple[str, ...]:
     """Sites given which rows are independent: the prompt, and a model factor that rows share."""
     shared = factor_kind(replicas) == "above" and not has_row_factors(replicas)
-    names = ("prompt", "prompt_factor", *(("model_factor",) if shared else ()))
+    names = (*PROMPT_SITES, *(("model_factor",) if shared else ()))
     return tuple(name for name in names if name in replicas.sites)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rbpp.compute import Compute
 from rbpp.estimate import Estimate, exactly
+from rbpp.processes.handlers import PROMPT_SITES
 from rbpp.processes.process import Process
 from rbpp.processes.replicas import Replicas
 from rbpp.theory.chain_information import chain_information
@@ -34,7 +35,6 @@ from rbpp.theory.terms import EstimatedTerms
 from rbpp.theory.total_variation import total_variations
 from rbpp.theory.world_estimates import ProcessFacts, WorldEstimates
 
-_PROMPTS = ("prompt", "prompt_factor")
 _STAGES = ("draws", "chain", "learner", "anchors", "risks", "bounds")
 
 
@@ -73,7 +73,7 @@ class Estimation:
     def replicas(self, worlds: int, world: Mapping[str, Tensor] | None = None) -> Replicas:
         """Of so many worlds: those given, or the prior's."""
         compute = self.compute
-        return Replicas(self.process, worlds, compute.seed, device=compute.device, world=world)
+        return Replicas(self.process, worlds, compute.seed, world, device=compute.device)
 
     def settled(self) -> Estimation:
         """With what learners choose on pilot data chosen for all worlds at once."""
@@ -128,7 +128,6 @@ def estimate_terms(
     found |= _risk_terms(risks, measured_risks(anchors), constants.loss_bound)
     next(stages)
 
-    losses = None if risks is None else (float(risks.losses.min()), float(risks.losses.max()))
     next(stages, None)
     return WorldEstimates(
         **vars(found),
@@ -140,7 +139,7 @@ def estimate_terms(
             curated=not is_copy(replicas, values),
             discrete=replicas.sites["synthetic"].discrete,
             output_random=replicas.sites["output"].random,
-            losses=losses,
+            losses=None if risks is None else risks.extremes,
             rows={name: replicas.sites[name].rows for name in ("anchor", "synthetic")},
             learner=estimation.learner.description,
             anchor_learner=estimation.anchor_learner.description,
@@ -170,9 +169,9 @@ def _learner_terms(
         of_held = information_of_held(total, trained, held, ceilings)
         found.terms[name], found.paired[name], found.rests[name] = of_held
 
-    prompt = given("prompt held", *_PROMPTS)
+    prompt = given("prompt held", *PROMPT_SITES)
     if replicas.sites["synthetic"].random and not is_copy(replicas, trained.values):
-        held = given("output held", *_PROMPTS, "model_factor", "output")
+        held = given("output held", *PROMPT_SITES, "model_factor", "output")
         found.terms["curation_leak"] = held.information
     else:  # S_gen is a function of the output: nothing is left once that is held
         zero = torch.zeros_like(total.value)
@@ -186,7 +185,7 @@ def _learner_terms(
             found.terms["information_prompt_learner"].upper,
         )
     if factor_kind(replicas) == "above":
-        both = given("factors held", *_PROMPTS, "model_factor")
+        both = given("factors held", *PROMPT_SITES, "model_factor")
         given_prompt = information_given_held(prompt, both)
         found.terms["information_model_factor_learner_given_prompt"] = given_prompt
     if factor_kind(replicas) != "absent":

@@ -71,8 +71,8 @@ def contrastive_bounds_of_rows(blocks: Iterable[Tensor]) -> tuple[Estimate, Esti
     True
     """
     lower, upper = _contrast(_row_sums(blocks))
-    limit = math.log(lower.count)
-    return replace(lower, method="InfoNCE", limit=limit), replace(upper, method="leave-one-out")
+    lower = replace(lower, method="InfoNCE", limit=math.log(lower.count))
+    return lower, replace(upper, method="leave-one-out")
 
 
 def cross_entropy(log_conditional: Tensor) -> tuple[Estimate, Estimate]:

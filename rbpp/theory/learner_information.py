@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from rbpp.estimate import Estimate, exactly, mean_estimate
+from rbpp.processes.handlers import FREE_SITES, PROMPT_SITES
 from rbpp.processes.replicas import Replicas, Values
 from rbpp.theory.information import contrastive_bounds, variational_upper_bound
 from rbpp.theory.learners import (
@@ -78,7 +79,7 @@ class Trained:
     @property
     def count(self) -> int:
         """Data sets in a world."""
-        return self.values["anchor"].shape[1]
+        return self.values.count
 
     @property
     def information(self) -> Estimate:
@@ -174,23 +175,16 @@ def conditional_information(
     shifted = "model_factor" in names and factor_kind(replicas) == "below"
     if shifted:  # it follows from the output
         names.discard("model_factor")
-    given = {
-        name: values[name][:, :outer].repeat_interleave(inner, 1)
-        for name in names
-        if name in values
-    }
-    # These sites have no part in W: a draw of them would be wasted.
-    idle = ["target", "unprompted", *(["anchor"] if "prompt" in names else [])]
-    given |= {name: values[name][:, :1] for name in idle if name in values and name not in given}
+    # Idle sites have no part in W: a draw of them would be wasted.
+    idle = values.of(*FREE_SITES, *(["anchor"] if "prompt" in names else []))
+    given = idle.first(1) | values.of(*names).first(outer).repeated(inner)
     if shifted and "output" not in names:
         fresh = replicas.draw(outer * inner, f"{label}, prompts", given)
-        factor = values["model_factor"][:, :outer].repeat_interleave(inner, 1)
+        factor = values.first(outer).repeated(inner)["model_factor"]
         output = output_with_factor(replicas, fresh, factor)
         if output is None:
             return None
-        prompts = ("anchor", "prompt", "prompt_factor")
-        given |= {name: fresh[name] for name in prompts if name in fresh}
-        given["output"] = output
+        given |= fresh.of("anchor", *PROMPT_SITES) | {"output": output}
     drawn = replicas.draw(outer * inner, label, given)
     learned = trained.prepared.fit(replicas.rows(drawn, "synthetic")).grouped(outer)
     each = learner_information(learned, inner, generator, pairs=_INNER_CONTRASTIVE_SAMPLES)

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from rbpp.processes.handlers import PROMPT_SITES
 from rbpp.processes.replicas import Replicas, Values
 
 Kind = Literal["absent", "above", "below"]
@@ -28,7 +29,7 @@ def factor_kind(replicas: Replicas) -> Kind:
 def sites_above_output(replicas: Replicas) -> tuple[str, ...]:
     """Sites given which D_gen is the distribution of a row: all above the output."""
     factor = ("model_factor",) if factor_kind(replicas) == "above" else ()
-    return ("anchor", "prompt", "prompt_factor", *factor)
+    return ("anchor", *PROMPT_SITES, *factor)
 
 
 def output_with_factor(replicas: Replicas, values: Values, factor: Tensor) -> Tensor | None:
@@ -80,7 +81,7 @@ def log_volume_of_prompt(replicas: Replicas, values: Values, name: str) -> Tenso
         return None
     if torch.equal(anchor, prompt):
         return anchor.new_zeros(anchor.shape[:2], dtype=torch.float64)
-    free = {key: value for key, value in values.items() if key not in ("prompt", "prompt_factor")}
+    free = {key: value for key, value in values.items() if key not in PROMPT_SITES}
     moved = anchor.clone()
     moved[..., 0, :] += 0.1
     shifted = replicas.computed({**free, "anchor": moved}, name)

@@ -8,13 +8,14 @@ are independent, which the lemmas need.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from rbpp.estimate import Estimate, mean_estimate
-from rbpp.processes.replicas import Values
+from rbpp.processes.handlers import FREE_SITES
 from rbpp.theory.learner_information import Trained
 from rbpp.theory.model_factor import sites_above_output
 
@@ -40,6 +41,11 @@ class Risks:
     absolute_gap: Estimate
     losses: Tensor
 
+    @property
+    def extremes(self) -> tuple[float, float]:
+        """Smallest and largest loss."""
+        return float(self.losses.min()), float(self.losses.max())
+
 
 def measured_risks(trained: Trained) -> Risks | None:
     """Risks of a learner; None where it has no loss.
@@ -50,11 +56,10 @@ def measured_risks(trained: Trained) -> Risks | None:
     replicas, values, site = trained.replicas, trained.values, trained.site
     parameters = trained.learned.draw(trained.generator)
 
-    def losses(drawn: Values, name: str) -> Tensor | None:
+    def losses(drawn: Mapping[str, Tensor], name: str) -> Tensor | None:
         return trained.prepared.loss(parameters, replicas.rows(drawn, name))
 
-    names = (*sites_above_output(replicas), "target", "unprompted")
-    held = {name: values[name] for name in names if name in values}
+    held = values.of(*sites_above_output(replicas), *FREE_SITES)
 
     def fresh(index: int) -> Tensor | None:
         if site == "anchor":

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from rbpp.estimate import Estimate, mean_estimate
+from rbpp.processes.handlers import FREE_SITES
 from rbpp.processes.replicas import Replicas, Values
 from rbpp.theory.curated_entropy import NO_DENSITY, hides_density, is_copy
-from rbpp.theory.curated_rows import can_propose, is_known, of_own, row_scores
+from rbpp.theory.curated_rows import can_propose, fresh_outputs, is_known, of_own, row_scores
 from rbpp.theory.information import midpoint
 from rbpp.theory.model_factor import sites_above_output
 from rbpp.theory.terms import EstimatedTerms
@@ -29,8 +30,6 @@ _POINTS = 512
 # For curated rows: fewer, since the density of each is an average over as many outputs.
 _CURATED_SETTINGS, _CURATED_POINTS, _CURATION_DRAWS = 8, 256, 400
 _PASS_ELEMENTS = 2**22
-# Sites of rows that depend on nothing else in the chain.
-_FREE = ("target", "unprompted")
 _NAMES = {
     "task_divergence": ("target", "unprompted"),
     "generation_divergence": ("unprompted", "synthetic"),
@@ -82,7 +81,7 @@ def between_free_and_output_rows(
         replicas, values, first: as for the others.
         second: `output`, or `synthetic` where noise is added to the output in closed form.
     """
-    settings = min(_SETTINGS, values["anchor"].shape[1])
+    settings = min(_SETTINGS, values.count)
     free = _points(replicas, values, first, _POINTS)
     own = values[second][:, :settings].unsqueeze(0)
     sides = []
@@ -104,7 +103,7 @@ def between_free_and_curated_rows(
     """
     points = _points(replicas, values, first, _CURATED_POINTS)
     log_free = _log_density_at(replicas, values, first, points)  # (worlds, 1, N)
-    settings = min(_CURATED_SETTINGS, values["anchor"].shape[1])
+    settings = min(_CURATED_SETTINGS, values.count)
     own = values[second][:, :settings].movedim(1, 0).unsqueeze(2)
     log_free_own = _log_density_at(replicas, values, first, own)
     log_free_own = log_free_own.squeeze(1).unflatten(1, (settings, -1))
@@ -116,14 +115,19 @@ def between_free_and_curated_rows(
     lower, upper = (
         _with_shared_rows(mean_estimate(each), 1.0, log_free.shape[-1]) for each in (below, above)
     )
-    method = "share of rows where the estimated density is smaller"
-    lower = replace(lower, direction="lower", method=method)
-    upper = replace(upper, direction="upper", method="density ratios; curated rows from above")
-    lower, upper = (
-        replace(side, standard_error=torch.where(known, side.standard_error, math.inf))
-        for side in (lower, upper)
+    lower = replace(
+        lower,
+        value=torch.minimum(lower.value.clamp_min(0), upper.value),
+        standard_error=torch.where(known, lower.standard_error, math.inf),
+        direction="lower",
+        method="share of rows where the estimated density is smaller",
     )
-    lower = replace(lower, value=torch.minimum(lower.value.clamp_min(0), upper.value))
+    upper = replace(
+        upper,
+        standard_error=torch.where(known, upper.standard_error, math.inf),
+        direction="upper",
+        method="density ratios; curated rows from above",
+    )
     return replace(midpoint(lower, upper), method="density ratios of curated rows, two sides")
 
 
@@ -133,11 +137,9 @@ def _proposed(
     """log q̂ at free points (worlds, P, N) and at own rows (worlds, P, rows), and whether both rest
     on enough draws."""
     settings = own.shape[0]
-    rows = replicas.sites[second].rows
-    few = {name: value[:, :settings] for name, value in values.items()}
-    free = _in_plate(points, rows)
+    free = _in_plate(points, replicas.sites[second].rows)
     placed = torch.cat([own, free]).squeeze(2).movedim(0, 1)
-    scores = row_scores(replicas, few, placed, f"curated {first}")
+    scores = row_scores(replicas, values.first(settings), placed, f"curated {first}")
     at_own = of_own(scores.log_density)
     at_free = scores.log_density[:, settings:].movedim(2, 1).flatten(2)
     count = points.shape[0] * points.shape[4]
@@ -148,17 +150,13 @@ def _pooled(
     replicas: Replicas, values: Values, first: str, second: str, points: Tensor, own: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same from outputs that serve all rows."""
-    fixed = _fixed(replicas, values, "output")
     settings = own.shape[0]
     draws = max(1, _CURATION_DRAWS // replicas.sites["output"].rows)
-    given = {
-        key: value[0, :, :settings].repeat_interleave(draws, 1) for key, value in fixed.items()
-    }
-    given |= {key: values[key][:, :1] for key in _FREE if key in values}  # no part in the output
-    outputs = replicas.draw(settings * draws, f"curated {first}", given)["output"]
+    above = sites_above_output(replicas)
+    few, label = values.first(settings), f"curated {first}"
+    outputs = fresh_outputs(replicas, few, draws, label, above)
     at_free, _ = _log_average(replicas, outputs, points, second, settings)
     at_own, effective = _log_average(replicas, outputs, own, second, settings)
-
     at_own, effective = (
         of_own(value.unflatten(2, (settings, -1)).transpose(1, 2)) for value in (at_own, effective)
     )
@@ -197,7 +195,7 @@ def _with_shared_rows(each: Estimate, weight: float, count: int) -> Estimate:
 
 def _lacking(replicas: Replicas, name: str) -> str:
     """Why the rows of a free site have no density, if so."""
-    if name not in _FREE:
+    if name not in FREE_SITES:
         return ""
     if name not in replicas.sites:
         return f"the process has no site {name}"
@@ -235,13 +233,12 @@ def _log_density_at(replicas: Replicas, values: Values, name: str, points: Tenso
     return found.movedim(0, 2).flatten(2)[..., :count]
 
 
-def _fixed(replicas: Replicas, values: Values, name: str) -> Values:
+def _fixed(replicas: Replicas, values: Values, name: str) -> dict[str, Tensor]:
     """What a row of a distribution is conditional on, for a few prompts."""
-    if name in _FREE:
+    if name in FREE_SITES:
         return {}
-    settings = min(_SETTINGS, values["anchor"].shape[1])
-    names = [key for key in sites_above_output(replicas) if key in values]
-    return {key: values[key][:, :settings].unsqueeze(0) for key in names}
+    above = values.of(*sites_above_output(replicas)).first(_SETTINGS)
+    return {key: value.unsqueeze(0) for key, value in above.items()}
 
 
 def _symmetric(first: Tensor, second: Tensor) -> Tensor:

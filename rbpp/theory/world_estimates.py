@@ -64,13 +64,13 @@ class WorldEstimates(EstimatedTerms):
 
         One choice for all worlds: one in each would favour errors that are small by chance.
         """
-        terms, rests = dict(self.terms), dict(self.rests)
+        chosen = dict(self.paired)
         for name, paired in self.paired.items():
-            errors = (one.standard_error.square().mean() for one in (terms[name], paired))
-            if not next(errors) < next(errors):
-                terms[name] = paired
-                del rests[name]
-        return replace(self, terms=terms, rests=rests, paired={})
+            plain, other = (e.standard_error.square().mean() for e in (self.terms[name], paired))
+            if plain < other:
+                del chosen[name]
+        kept = {name: rest for name, rest in self.rests.items() if name not in chosen}
+        return replace(self, terms=self.terms | chosen, rests=kept, paired={})
 
     def arrays(self) -> dict[str, np.ndarray]:
         """As a checkpoint keeps it."""

@@ -6,7 +6,8 @@ import torch
 from broken_processes import by_numpy, sound, unreadable_graph
 
 from rbpp.processes.graph import read_graph
-from rbpp.processes.interventions import Tries, evidence, intervene, plain_run
+from rbpp.processes.handlers import plain_run
+from rbpp.processes.interventions import Tries, evidence, intervene
 from rbpp.processes.process import load_process
 
 

@@ -15,8 +15,8 @@ from torch.distributions import Independent, MixtureSameFamily, MultivariateNorm
 
 from rbpp.compute import Compute
 from rbpp.processes.density import log_density
-from rbpp.processes.handlers import CHAIN_SITES, running
-from rbpp.processes.interventions import evidence, plain_run
+from rbpp.processes.handlers import CHAIN_SITES, plain_run, running
+from rbpp.processes.interventions import evidence
 from rbpp.processes.process import load_process
 from rbpp.processes.simulation import simulate
 from tests.processes.row_density import row_mixture
