@@ -324,7 +324,7 @@ def all_terms(found: WorldEstimates, setting: LemmaSetting) -> dict[str, Estimat
 def _completed(name: str, term: Estimate, found: WorldEstimates) -> Estimate:
     """A composed term with what its own estimate has besides value and error."""
     described = VARIABLES.get(name)
-    is_side = described is not None and described.stands_as == "upper side"
+    is_side = described is not None and described.stands_as == "upper side" and not described.part
     stands_in = found.facts.factor == "absent" and name == "information_model_factor_learner"
     if is_side or stands_in:
         term = replace(term, direction="upper")
