@@ -256,7 +256,7 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
         beside, failures = outputs.write_all({config: write})
         written += beside
     if parsed.json:
-        reports = {key: result.report(view, settings) for key, result in several.items()}
+        reports = {key: result.to_dict(view, settings) for key, result in several.items()}
         _print_json(display.to_json(_joined(reports)))
     elif not parsed.quiet:
         parts: list[Any] = []

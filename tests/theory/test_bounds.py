@@ -127,7 +127,7 @@ def test_a_users_own_process_gets_the_same_table(name):
     assert "information_synthetic_learner_upper" in prior
     assert prior["ggmi_mcse"].attrs["units"] == "nats"
     assert found.terms["information_synthetic_learner"].lower is not None
-    # A bound by an upper side stands as one; what is left between it and the gap is judged as it is.
+    # A bound by an upper side stands as one; what it leaves of the gap is judged as it is.
     assert found.terms["bound_lemma_4_4"].direction == "upper"
     assert found.terms["slack_bound_lemma_4_4"].direction == "unbiased"
 
