@@ -155,7 +155,7 @@ def bounds(
     world = None
     if data is not None:
         world = worlds_of(data, process, sizes.worlds, compute.spawn("posterior").seed)
-    process_checks = require(process, seed=compute.seed).checks
+    process_checks = require(process, compute).checks
     chosen = choose_learner(learner, process)
     anchors = choose_learner(anchor_learner or learner, process, "anchor")
     estimation = Estimation(process, sizes, constants, chosen, anchors, compute)

@@ -616,7 +616,7 @@ def test_identities_are_called_so_and_have_no_probability():
 def test_posterior_worlds_of_many_rows_are_worked_on_in_turn_too(monkeypatch):
     """Batches are smaller than `worlds_at_once` then: each has the worlds of its own place."""
     process = load_process("linear_gaussian")
-    drawn = Replicas(process, worlds=3, seed=5)
+    drawn = Replicas(process, worlds=3, compute=Compute(seed=5))
     world = {
         name: drawn.world[name].reshape(3, *site.shape)
         for name, site in process.sites.items()
