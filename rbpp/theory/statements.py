@@ -332,19 +332,17 @@ def _corners(
     def corner(sign: int) -> Estimate:
         at, square = {}, torch.zeros_like(value).detach()
         for key, one in known.items():
-            rising = sign * slopes[key]
-            high = one if one.upper is None else one.upper
-            low = one if one.lower is None else one.lower
+            slope, high, low = sign * slopes[key], one.upper or one, one.lower or one
             at[key], error = (
-                torch.where(
-                    rising == 0,
-                    getattr(one, of),
-                    torch.where(rising > 0, getattr(high, of), getattr(low, of)),
-                ).double()
-                for of in ("value", "standard_error")
+                torch.where(slope == 0, own, torch.where(slope > 0, up, down)).double()
+                for own, up, down in (
+                    (one.value, high.value, low.value),
+                    (one.standard_error, high.standard_error, low.standard_error),
+                )
             )
-            part = (slopes[key] * error).square()
-            square = square + torch.where((rising == 0) | (error == 0), 0.0, part)
+            # An infinite error of what the value does not depend on adds nothing.
+            part = torch.where((slope == 0) | (error == 0), 0.0, (slope * error).square())
+            square = square + part
         return Estimate(formulas(at)[name].detach(), square.sqrt())
 
     return replace(corner(-1), direction="lower"), replace(corner(1), direction="upper")
