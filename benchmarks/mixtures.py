@@ -38,7 +38,7 @@ from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import VariationalMixture, default_prior
 from rbpp.mixtures.engines import Gradient
 from rbpp.mixtures.normal_wishart import Parameters
-from rbpp.mixtures.posterior import mixture_posterior
+from rbpp.mixtures.posterior import Settings, mixture_posterior
 from rbpp.mixtures.stream import Passes, fit_stream
 from rbpp.randomness import generator
 
@@ -396,8 +396,8 @@ def converged(settings: dict[str, Any]) -> dict[str, Any]:
     if settings["engine"] == "svi":
         gradient = Gradient(steps=settings["steps"], particles=1, warm_start=False)
         options |= {"engine": "svi", "gradient": gradient}
-    mixture_posterior(data[:200], 2, chains=1, ascent=Ascent(starts=1), draws=10)
-    fit, used = timed(lambda: mixture_posterior(data, 16, **options))
+    mixture_posterior(data[:200], 2, Settings(chains=1, ascent=Ascent(starts=1), draws=10))
+    fit, used = timed(lambda: mixture_posterior(data, 16, Settings(**options)))
     assert fit.log_q is not None
     ratio = fit.log_prob - fit.log_q
     return {**used, "value": f"{ratio.mean():.1f} ± {ratio.std() / 50**0.5:.1f}"}

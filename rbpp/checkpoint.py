@@ -57,7 +57,7 @@ class Checkpoint:
                 )
             with written_whole(place) as aside:
                 aside.write_text(text, encoding="utf-8")
-        elif (before := _settings(place)) != text:
+        elif (before := place.read_text(encoding="utf-8", errors="replace")) != text:
             raise ValueError(
                 f"Expected the checkpoint {self.folder} to be of the same work; got "
                 f"{_difference(before, text)}"
@@ -140,13 +140,6 @@ def _release(key: str, process: int) -> None:
     _held[key][0] -= 1
     if not _held[key][0]:
         os.close(_held.pop(key)[1])
-
-
-def _settings(place: Path) -> str:
-    try:
-        return place.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        return ""
 
 
 def _difference(before: str, now: str) -> str:

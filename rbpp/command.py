@@ -64,7 +64,9 @@ class Done:
 
 
 class _Parser(run_options.Parser):
-    """Says what is wrong in one line."""
+    """Says what is wrong in one line, and keeps what runs its program."""
+
+    run: Callable[[argparse.Namespace], Any]
 
     def error(self, message: str) -> NoReturn:
         text = terminal.visible(" ".join(message.split()))
@@ -109,6 +111,22 @@ def programs() -> dict[str, str]:
     }
 
 
+def parser_of(name: str) -> _Parser:
+    """The parser of a program, whose file is loaded."""
+    program = _load(programs_folder() / f"{name.replace('-', '_')}.py")
+    parser = _Parser(
+        prog=f"rbpp {name}",
+        description=program.__doc__,
+        epilog=signals.EXIT_STATUSES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.run = program.run
+    program.configure(parser)
+    options.add_common(parser)
+    return parser
+
+
 def _main(arguments: list[str]) -> int:
     names = programs()
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -124,8 +142,7 @@ def _main(arguments: list[str]) -> int:
         close = difflib.get_close_matches(name, names, 1)
         hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names)}"
         return _say("rbpp", f"no program {arguments[0]}; {hint}", signals.REFUSED)
-    program = _load(programs_folder() / f"{name.replace('-', '_')}.py")
-    parser = _parser(name, program)
+    parser = parser_of(name)
     try:
         words = _configured(parser, name, arguments[1:])
     except (ValueError, OSError) as error:
@@ -133,7 +150,7 @@ def _main(arguments: list[str]) -> int:
     parsed = parser.parse_args(words)
     with _warnings_as_lines(parser.prog):
         try:
-            return _run(program.run, parser, parsed)
+            return _run(parser, parsed)
         except BrokenPipeError:
             raise
         except Exception as error:
@@ -166,10 +183,7 @@ def _complete(words: list[str], names: Mapping[str, str]) -> int:
     if len(words) != 1 or words[0] not in completion.SHELLS:
         expected = f"expected one of {', '.join(completion.SHELLS)}"
         return _say("rbpp completion", f"{expected}; got {' '.join(words)}", signals.REFUSED)
-    parsers = {
-        name: _parser(name, _load(programs_folder() / f"{name.replace('-', '_')}.py"))
-        for name in names
-    }
+    parsers = {name: parser_of(name) for name in names}
     print(completion.script(words[0], parsers, names, builtin_names()))
     return 0
 
@@ -191,11 +205,7 @@ def _say(prog: str, message: str, status: int) -> int:
     return status
 
 
-def _run(
-    run: Callable[[argparse.Namespace], Any],
-    parser: _Parser,
-    parsed: argparse.Namespace,
-) -> int:
+def _run(parser: _Parser, parsed: argparse.Namespace) -> int:
     parsed.device = options.resolve_device(parsed.device)
     signals.loaded()
     outputs.check_outputs(parser, parsed)
@@ -204,7 +214,7 @@ def _run(
     with _figures_folder(parsed.figures):
         # Whatever a library prints must not end up inside the one JSON object.
         with contextlib.redirect_stdout(sys.stderr) if parsed.json else contextlib.nullcontext():
-            found = run(parsed)
+            found = parser.run(parsed)
         return _report(parser, found if isinstance(found, Done) else Done(found), parsed)
 
 
@@ -246,7 +256,7 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
         beside, failures = outputs.write_all({config: write})
         written += beside
     if parsed.json:
-        reports = {key: result.report(view, settings) for key, result in several.items()}
+        reports = {key: result.to_dict(view, settings) for key, result in several.items()}
         _print_json(display.to_json(_joined(reports)))
     elif not parsed.quiet:
         parts: list[Any] = []
@@ -291,19 +301,6 @@ def _joined(reports: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         }
         whole["audit"] = [entry for one in reports.values() for entry in one["audit"]]
     return whole
-
-
-def _parser(name: str, program: ModuleType) -> _Parser:
-    parser = _Parser(
-        prog=f"rbpp {name}",
-        description=program.__doc__,
-        epilog=signals.EXIT_STATUSES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    program.configure(parser)
-    options.add_common(parser)
-    return parser
 
 
 def _load(path: Path) -> ModuleType:

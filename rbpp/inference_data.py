@@ -251,7 +251,7 @@ def term_table(data: InferenceData, hdi_prob: float = 0.94, *, prefix: str = "")
         for before, label, draws, error in _elements(posterior[name], errors, prefix):
             table[before + name + label] = {
                 **_spread(draws, hdi_prob),
-                "mcse": _root_mean_square(error),
+                "mcse": None if error is None else _number(float(np.sqrt(np.mean(error**2)))),
             }
     return table
 
@@ -406,10 +406,6 @@ def _spread(draws: np.ndarray, hdi_prob: float) -> Term:
         "hdi_low": low,
         "hdi_high": high,
     }
-
-
-def _root_mean_square(errors: np.ndarray | None) -> float | None:
-    return None if errors is None else _number(float(np.sqrt(np.mean(np.square(errors)))))
 
 
 def _number(value: float) -> float | None:

@@ -557,13 +557,9 @@ def test_help_has_examples_that_its_own_parser_takes(name, capsys):
     examples = [line.split("#")[0] for line in text.splitlines() if line.startswith("  rbpp ")]
     own = [line for line in examples if line.startswith(f"  rbpp {name} ") and "…" not in line]
     assert own
-    parser = command._parser(name, command._load(command.programs_folder() / _file(name)))
+    parser = command.parser_of(name)
     for line in own:
         parser.parse_args(shlex.split(line)[2:])
-
-
-def _file(name):
-    return f"{name.replace('-', '_')}.py"
 
 
 # The functions and groups that take a program's options by name; a new program joins by a line.
@@ -591,7 +587,7 @@ def test_every_program_says_what_takes_its_options():
 @pytest.mark.parametrize("name", SHIPPED)
 def test_options_have_the_defaults_of_the_arguments_that_they_become(name):
     """And the help says them in brackets, as in `per chain (250)`."""
-    parser = command._parser(name, command._load(command.programs_folder() / _file(name)))
+    parser = command.parser_of(name)
     options = {action.dest: action for action in parser._actions}
     for function in TAKEN_BY[name]:
         for argument, about in inspect.signature(function).parameters.items():

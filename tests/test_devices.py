@@ -20,7 +20,7 @@ from rbpp.mixtures.divergences import (
 )
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.mixtures.normal_wishart import expectations
-from rbpp.mixtures.posterior import mixture_posterior
+from rbpp.mixtures.posterior import Settings, mixture_posterior
 from rbpp.mixtures.standardisation import standardisation
 from rbpp.mixtures.stream import part_statistics
 from rbpp.mixtures.sufficient import natural_parameters
@@ -103,7 +103,7 @@ def pairs():
         a_part,
         divergences,
         lambda: contrastive_bounds(torch.randn(50, 50, generator=generator(0), device="cpu")),
-        lambda: mixture_posterior(rows(), 2, chains=2, draws=50),
+        lambda: mixture_posterior(rows(), 2, Settings(chains=2, draws=50)),
         pairs,
     ],
     ids=["cavi", "stream", "divergences", "contrast", "fit_mixture", "pairs"],

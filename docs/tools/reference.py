@@ -74,8 +74,7 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     """
     if name not in command.programs():
         raise ValueError(f"Expected a program, one of {', '.join(command.programs())}; got {name}")
-    program = command._load(command.programs_folder() / f"{name.replace('-', '_')}.py")
-    return command._parser(name, program)
+    return command.parser_of(name)
 
 
 def command_index() -> str:

@@ -32,28 +32,36 @@ _HALVINGS = 60
 
 
 @dataclass(frozen=True)
-class Contrast:
-    """Of all outputs (n,), and for every set of rows R and prompt (R, J). In nats.
+class Side:
+    """What one side of the information compares outputs with. In nats.
 
     Attributes:
-        joint: log mean probability of every output, its own prompt included.
-        marginal: log-probability under the distribution of the upper side: the other prompts, mixed
-            with the unprompted model where there is one; −∞ where that leaves the output
-            impossible.
+        log_prob: (n,) log-probability of every output; −∞ where that leaves it impossible.
+        slope: (R, J) Σ_i ρ_i ∂ log_prob_i / ∂ log v_j: how the mean over every set of rows changes
+            with the share of every prompt.
+        error: (R,) Monte Carlo error of the means by the choice of others.
+    """
+
+    log_prob: Tensor
+    slope: Tensor
+    error: Tensor
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """All outputs against the prompts.
+
+    Attributes:
+        joint: of the lower side: the mean over prompts, the own one included.
+        marginal: of the upper side: the other prompts, mixed with the unprompted model where there
+            is one.
         mixed: share of the unprompted model in that mixture.
-        joint_slope, marginal_slope: Σ_i ρ_i ∂ joint_i / ∂ log v_j, and of `marginal` likewise: how
-            the means over R change with the share of every prompt.
-        joint_error, marginal_error: (R,) Monte Carlo error of the means by the choice of others.
         limit: the largest value of the mean of own − joint: log(1 + M) of M others of equal shares.
     """
 
-    joint: Tensor
-    marginal: Tensor
+    joint: Side
+    marginal: Side
     mixed: float
-    joint_slope: Tensor
-    marginal_slope: Tensor
-    joint_error: Tensor
-    marginal_error: Tensor
     limit: float
 
 
@@ -119,16 +127,9 @@ def contrast(data: LogProbabilities, sets: Tensor) -> Contrast:
         (sets.square() * torch.where(part > 0, variance * part.square(), 0.0)).sum(-1).sqrt()
         for part in (rest_in_joint, rest_in_marginal)
     ]
-    return Contrast(
-        joint=log_sum - total,
-        marginal=marginal,
-        mixed=mixed,
-        joint_slope=slopes[0],
-        marginal_slope=slopes[1],
-        joint_error=errors[0],
-        marginal_error=errors[1],
-        limit=float((total - own_share).mean()),
-    )
+    limit = float((total - own_share).mean())
+    joint, upper = map(Side, (log_sum - total, marginal), slopes, errors)
+    return Contrast(joint, upper, mixed, limit)
 
 
 def _blocks(data: LogProbabilities, log_shares: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:

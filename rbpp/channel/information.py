@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,6 @@ from rbpp.channel.result import (
     ALL,
     ChannelInformation,
     determined_by_prompt,
-    headline,
     ignores_prompt,
 )
 from rbpp.estimate import SATURATION_MARGIN, Estimate, exactly
@@ -90,17 +89,12 @@ def channel_information(
     data = log_prob if isinstance(log_prob, LogProbabilities) else log_probabilities(log_prob)
     if per_token and data.tokens is None:
         raise ValueError("Expected `tokens`, the number of tokens of every output; got none")
-    sets = _sets(data)
-    contrasted = data.others > 0 or data.unprompted is not None
-    found = contrast(data, torch.stack([*sets.values()])) if contrasted else None
-    information = torch.full((len(data), 2), math.nan).double()
-    if found is not None:
-        information = torch.stack([data.own - found.joint, data.own - found.marginal], -1)
+    channel = _Channel(data)
+    found, information = channel.contrast, channel.information
     generator = np.random.default_rng(spawn(seed, "prompts"))
-    statistics = _statistics(data, sets, found, information)
-    means = bootstrap_means(statistics, data.prompt, draws, generator)
+    means = bootstrap_means(channel.statistics(), data.prompt, draws, generator)
     place = torch.as_tensor(generator.uniform(size=(1, draws)))
-    terms, refused = _terms(data, sets, found, information, means, place)
+    terms, refused = channel.terms(means, place)
     settings = {
         "outputs": len(data),
         "prompts": len(torch.unique(data.prompt)),
@@ -111,111 +105,152 @@ def channel_information(
         "draws": draws,
         "seed": seed,
     }
-    idata = inference_data.make(
-        inference_data.from_estimates(terms),
-        observed_data={"surprise": -data.own, "prompt_information": information},
-        constant_data=settings,
-        dims={"surprise": ["row"], "prompt_information": ["row", "side"]},
-        coords={"side": ["lower", "upper"]},
-    )
-    row_counts = {"synthetic": len(data)} | {
+    rows_of_sets = {
         f"{name}_{rows}{side}": int((weights > 0).sum())
         for name in ("information_gain", "information_prompt_output")
-        for rows, weights in sets.items()
+        for rows, weights in channel.sets.items()
         if rows != ALL
         for side in ("", "_lower", "_upper", "_mcse", "_lower_mcse", "_upper_mcse")
     }
-    return ChannelInformation(
-        idata=idata,
+    result = ChannelInformation(
+        idata=inference_data.make(
+            inference_data.from_estimates(terms),
+            observed_data={"surprise": -data.own, "prompt_information": information},
+            constant_data=settings,
+            dims={"surprise": ["row"], "prompt_information": ["row", "side"]},
+            coords={"side": ["lower", "upper"]},
+        ),
         checks=channel_checks(data, found, information, refused),
         settings=settings,
-        headline=headline(idata, data, information, row_counts, refused),
-        notes=_notes(data, found),
-        row_counts=row_counts,
+        notes=channel.notes(),
+        row_counts={"synthetic": len(data), **rows_of_sets},
         data=data,
         prompt_information=information,
         refused=refused,
         per_token=per_token,
-        token_draws={rows: means[f"tokens {rows}"] for rows in sets if data.tokens is not None},
+        token_draws={
+            rows: means[f"tokens {rows}"] for rows in channel.sets if data.tokens is not None
+        },
     )
+    return replace(result, headline=result.sentences())
 
 
-def _sets(data: LogProbabilities) -> dict[str, Tensor]:
-    """Weights (n,) of sum 1 of all outputs, and of those that a filter kept and dropped."""
-    sets = {ALL: torch.ones(len(data)).double()}
-    if data.kept is not None:
-        parts = {"kept": data.kept.double(), "dropped": (~data.kept).double()}
-        sets |= {name: part for name, part in parts.items() if bool(part.any())}
-    return {name: part / part.sum() for name, part in sets.items()}
+class _Channel:
+    """Log-probabilities and what every output has beside the others.
 
+    Attributes:
+        data: the log-probabilities.
+        sets: weights (n,) of sum 1 of all outputs, and of those that a filter kept and dropped.
+        contrast: None where there is nothing to compare with.
+        information: (n, 2) of every output from both sides; nan without a contrast.
+    """
 
-def _statistics(
-    data: LogProbabilities, sets: Mapping[str, Tensor], found: Contrast | None, information: Tensor
-) -> dict[str, Mean]:
-    statistics: dict[str, Mean] = {}
-    lower, upper = information.unbind(-1)
-    for place, (rows, weights) in enumerate(sets.items()):
-        statistics[f"gain {rows}"] = Mean(-data.own, weights)
-        if data.tokens is not None:
-            statistics[f"tokens {rows}"] = Mean(data.tokens, weights)
+    def __init__(self, data: LogProbabilities) -> None:
+        self.data = data
+        sets = {ALL: torch.ones(len(data)).double()}
+        if data.kept is not None:
+            parts = {"kept": data.kept.double(), "dropped": (~data.kept).double()}
+            sets |= {name: part for name, part in parts.items() if bool(part.any())}
+        self.sets = {name: part / part.sum() for name, part in sets.items()}
+        self.contrast: Contrast | None = None
+        self.information = torch.full((len(data), 2), math.nan).double()
+        if data.others or data.unprompted is not None:
+            self.contrast = contrast(data, torch.stack([*self.sets.values()]))
+            sides = self.contrast.joint.log_prob, self.contrast.marginal.log_prob
+            self.information = data.own.unsqueeze(-1) - torch.stack(sides, -1)
+
+    def statistics(self) -> dict[str, Mean]:
+        """What is a mean over outputs, by name and set of rows."""
+        data, found = self.data, self.contrast
+        statistics: dict[str, Mean] = {}
+        lower, upper = self.information.unbind(-1)
+        for place, (rows, weights) in enumerate(self.sets.items()):
+            statistics[f"gain {rows}"] = Mean(-data.own, weights)
+            if data.tokens is not None:
+                statistics[f"tokens {rows}"] = Mean(data.tokens, weights)
+            if found is not None:
+                statistics[f"lower {rows}"] = Mean(lower, weights, -found.joint.slope[place])
+                statistics[f"upper {rows}"] = Mean(upper, weights, -found.marginal.slope[place])
+        shares: dict[str, Tensor] = {}
         if found is not None:
-            statistics[f"lower {rows}"] = Mean(lower, weights, -found.joint_slope[place])
-            statistics[f"upper {rows}"] = Mean(upper, weights, -found.marginal_slope[place])
-    shares: dict[str, Tensor] = {}
-    if found is not None:
-        shares["prompt_ignored_share"] = ignores_prompt(upper)
-        shares["prompt_determined_share"] = determined_by_prompt(-data.own, upper)
-    if data.kept is not None:
-        shares["kept_share"] = data.kept
-    return statistics | {
-        name: Mean(which.double(), sets[ALL], share=True) for name, which in shares.items()
-    }
+            shares["prompt_ignored_share"] = ignores_prompt(upper)
+            shares["prompt_determined_share"] = determined_by_prompt(-data.own, upper)
+        if data.kept is not None:
+            shares["kept_share"] = data.kept
+        return statistics | {
+            name: Mean(which.double(), self.sets[ALL], share=True) for name, which in shares.items()
+        }
 
+    def terms(self, means: Mapping[str, Tensor], place: Tensor) -> tuple[dict[str, Estimate], str]:
+        """Terms per data set (1, draw), and why the information has no value, if it has none."""
+        data, found = self.data, self.contrast
+        terms: dict[str, Estimate] = {}
+        refused = ""
+        for index, (rows, weights) in enumerate(self.sets.items()):
+            count, end = int((weights > 0).sum()), "" if rows == ALL else f"_{rows}"
+            gain = exactly(means[f"gain {rows}"].clamp_min(0)) * count
+            terms[f"information_gain{end}"] = gain
+            if found is None:
+                continue
+            lower, upper = (
+                exactly(values)
+                if data.columns is None
+                else Estimate(values, side.error[index].expand_as(values))
+                for values, side in (
+                    (means[f"lower {rows}"].clamp_min(0), found.joint),
+                    (means[f"upper {rows}"].clamp_min(0), found.marginal),
+                )
+            )
+            value = _between(lower, upper, place)
+            reason = _refusal(data, found, self.information[weights > 0].mean(0).tolist())
+            if reason:
+                value = exactly(torch.full_like(value.value, math.nan))
+            told = value.between(lower, upper) * count
+            terms[f"information_prompt_output{end}"] = told
+            if rows == ALL:
+                refused = reason
+                terms["entropy_output"] = (gain + told).between(
+                    gain + lower * count, gain + upper * count
+                )
+                entropy = torch.full_like(lower.value, found.limit)
+                terms["prompting_factor"] = exactly(prompting_factor(entropy, lower.value))
+                terms["prompting_inefficiency"] = (
+                    exactly(prompting_inefficiency(entropy, lower.value)) * count
+                )
+        shares = {name: values for name, values in means.items() if name.endswith("_share")}
+        terms |= {name: exactly(values) for name, values in shares.items()}
+        if data.tokens is not None:
+            terms["tokens_per_output"] = exactly(means[f"tokens {ALL}"])
+        return terms, refused
 
-def _terms(
-    data: LogProbabilities,
-    sets: Mapping[str, Tensor],
-    found: Contrast | None,
-    information: Tensor,
-    means: Mapping[str, Tensor],
-    place: Tensor,
-) -> tuple[dict[str, Estimate], str]:
-    """Terms per data set (1, draw), and why the information has no value, if it has none."""
-    terms: dict[str, Estimate] = {}
-    refused = ""
-    for index, (rows, weights) in enumerate(sets.items()):
-        count, end = int((weights > 0).sum()), "" if rows == ALL else f"_{rows}"
-        gain = exactly(means[f"gain {rows}"].clamp_min(0)) * count
-        terms[f"information_gain{end}"] = gain
-        if found is None:
-            continue
-        lower, upper = (
-            exactly(values) if data.columns is None else Estimate(values, error.expand_as(values))
-            for values, error in (
-                (means[f"lower {rows}"].clamp_min(0), found.joint_error[index]),
-                (means[f"upper {rows}"].clamp_min(0), found.marginal_error[index]),
+    def notes(self) -> tuple[str, ...]:
+        """What the numbers do not say of themselves."""
+        data, found, notes = self.data, self.contrast, []
+        if found is not None and data.others:
+            which = (
+                "all prompts"
+                if data.columns is None
+                else f"its own and {data.others} other prompts"
             )
-        )
-        value = _between(lower, upper, place)
-        reason = _refusal(data, found, information[weights > 0].mean(0).tolist())
-        if reason:
-            value = exactly(torch.full_like(value.value, math.nan))
-        told = value.between(lower, upper) * count
-        terms[f"information_prompt_output{end}"] = told
-        if rows == ALL:
-            refused = reason
-            terms["entropy_output"] = (gain + told).between(
-                gain + lower * count, gain + upper * count
+            notes.append(
+                "prompting_factor and prompting_inefficiency are of telling an output's prompt "
+                f"among {which}: their entropy is {found.limit:.4g} nats an output"
             )
-            entropy = torch.full_like(lower.value, found.limit)
-            terms["prompting_factor"] = exactly(prompting_factor(entropy, lower.value))
-            terms["prompting_inefficiency"] = (
-                exactly(prompting_inefficiency(entropy, lower.value)) * count
+            if found.mixed > 1e-4:
+                notes.append(
+                    f"the upper side's marginal is {100 * found.mixed:.3g} % the unprompted model, "
+                    "the rest the other prompts"
+                )
+        if data.kept is not None:
+            notes.append(
+                "kept and dropped are of the model before the filter; the distribution of what is "
+                "kept has at most the information_gain_kept, and less by at most −log kept_share "
+                "an output"
             )
-    terms |= {name: exactly(values) for name, values in means.items() if name.endswith("_share")}
-    if data.tokens is not None:
-        terms["tokens_per_output"] = exactly(means[f"tokens {ALL}"])
-    return terms, refused
+        unused = data.prompts - int((prompt_shares(data) > 0).sum())
+        if unused:
+            notes.append(f"{unused} prompts have no output and no weight")
+        return tuple(notes)
 
 
 def _between(lower: Estimate, upper: Estimate, place: Tensor) -> Estimate:
@@ -244,32 +279,6 @@ def _refusal(data: LogProbabilities, found: Contrast, sides: list[float]) -> str
     if upper - lower > LARGEST_DISTANCE:
         return f"the sides are {upper - lower:.2g} nats an output apart"
     return ""
-
-
-def _notes(data: LogProbabilities, found: Contrast | None) -> tuple[str, ...]:
-    notes = []
-    if found is not None and data.others:
-        which = (
-            "all prompts" if data.columns is None else f"its own and {data.others} other prompts"
-        )
-        notes.append(
-            "prompting_factor and prompting_inefficiency are of telling an output's prompt among "
-            f"{which}: their entropy is {found.limit:.4g} nats an output"
-        )
-    if found is not None and found.mixed > 1e-4 and data.others:
-        notes.append(
-            f"the upper side's marginal is {100 * found.mixed:.3g} % the unprompted model, the "
-            "rest the other prompts"
-        )
-    if data.kept is not None:
-        notes.append(
-            "kept and dropped are of the model before the filter; the distribution of what is kept "
-            "has at most the information_gain_kept, and less by at most −log kept_share an output"
-        )
-    unused = data.prompts - int((prompt_shares(data) > 0).sum())
-    if unused:
-        notes.append(f"{unused} prompts have no output and no weight")
-    return tuple(notes)
 
 
 @dataclass(frozen=True)
@@ -318,12 +327,10 @@ def bootstrap_means(
     def by_group(values: Tensor) -> Tensor:
         return torch.zeros(count, dtype=torch.float64).index_add_(0, member, values)
 
-    def finite(one: Mean) -> Tensor:
-        return torch.where(one.values.isfinite(), one.values, 0.0)
-
     none = torch.zeros(int(prompt.max()) + 1, dtype=torch.float64)
     parts = list(means.values())
-    top = torch.stack([by_group(finite(one) * one.weights) for one in parts], 1)
+    values = [one.values.where(one.values.isfinite(), 0.0) for one in parts]
+    top = torch.stack([by_group(x * one.weights) for x, one in zip(values, parts, strict=True)], 1)
     bottom = torch.stack([by_group(one.weights) for one in parts], 1)
     slopes = [none if one.slope is None else one.slope for one in parts]
     change = torch.stack([slope[groups] for slope in slopes], 1)

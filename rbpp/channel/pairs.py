@@ -20,13 +20,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from rbpp.channel.log_probabilities import LogProbabilities, log_probabilities
 from rbpp.data.table import Table
 
 # What some servers write for a token whose log-probability they do not give.
@@ -84,10 +83,8 @@ def read_pairs(table: Table) -> Iterator[Pair]:
         yield from (replace(pair, place=place, kept=kept) for pair in found)
 
 
-def of_pairs(
-    pairs: Iterator[Pair] | Sequence[Pair], origin: str, leave_out_impossible: bool = False
-) -> LogProbabilities:
-    """Outputs and prompts of the pairs: a matrix, or for every output its own and M others.
+def columns_of(pairs: Iterable[Pair]) -> dict[str, Any]:
+    """What `log_probabilities` takes, by name: of every output its own prompt and M others.
 
     Raises:
         ValueError: naming the file and the output whose own prompt is not known or not scored, that
@@ -124,29 +121,25 @@ def of_pairs(
         own.append(prompts[of_group])
         values.append([under.pop(of_group), *under.values()])
         others.append([prompts[str(prompt)] for prompt in under])
-    given: dict[str, Any] = {}
-    for field_name, column in columns.items():
-        lacking = [name for name, value in zip(outputs, column, strict=True) if value is None]
-        if not lacking:
-            given[field_name] = np.asarray(column, dtype=float)
-        elif len(lacking) < len(column):
-            raise ValueError(
-                f"{outputs[lacking[0]][0].place}: Expected {field_name} of every output or of "
-                f"none; got none of {lacking[0]!r}"
-            )
+    scored = np.asarray(values)
+    given: dict[str, Any] = {
+        "log_prob": scored if width > 1 else scored[:, 0],
+        "prompt": np.asarray(own),
+        "prompt_names": tuple(prompts),
+        "output_names": tuple(outputs),
+    }
     if width > 1:
         given["others"] = np.asarray(others)
-    try:
-        return log_probabilities(
-            np.asarray(values) if width > 1 else np.asarray(values)[:, 0],
-            np.asarray(own),
-            leave_out_impossible=leave_out_impossible,
-            prompt_names=tuple(prompts),
-            output_names=tuple(outputs),
-            **given,
-        )
-    except ValueError as error:
-        raise ValueError(f"{origin}: {error}") from error
+    for field, column in columns.items():
+        lacking = [name for name, value in zip(outputs, column, strict=True) if value is None]
+        if not lacking:
+            given[field] = np.asarray(column, dtype=float)
+        elif len(lacking) < len(column):
+            raise ValueError(
+                f"{outputs[lacking[0]][0].place}: Expected {field} of every output or of none; got "
+                f"none of {lacking[0]!r}"
+            )
+    return given
 
 
 def _under(group: Sequence[Pair]) -> dict[str | None, float]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rbpp.channel.log_probabilities import LogProbabilities, log_probabilities
-from rbpp.channel.pairs import of_pairs, read_pairs
+from rbpp.channel.pairs import columns_of, read_pairs
 from rbpp.data.arrays import ZIP, read_archive
 from rbpp.data.read import read_tables
 from rbpp.data.source_files import LONGEST_MESSAGE, open_source
@@ -43,37 +43,51 @@ def read_log_probabilities(
     Raises:
         ValueError: naming the file, and the row and field or array that is not as expected.
     """
+    origin, columns = _columns(path)
+    if "log_prob" not in columns:
+        raise ValueError(
+            f"{origin}: Expected an array log_prob; got {', '.join(sorted(columns)) or 'none'}"
+        )
+    known = [*FIELDS, *_NAMES, *_ABOUT]
+    for name in columns:
+        close = difflib.get_close_matches(name, known, 1, 0.7)
+        if name not in known and close and close[0] not in columns:
+            raise ValueError(
+                f"{origin}: Expected fields of {', '.join(known)}; got {name!r}: did you mean "
+                f"{close[0]!r}?"
+            )
+    given = {name: columns[name] for name in (*FIELDS, *_NAMES) if name in columns}
+    try:
+        return log_probabilities(**given, leave_out_impossible=leave_out_impossible)
+    except ValueError as error:
+        raise ValueError(f"{origin}: {error}"[: len(origin) + 2 * LONGEST_MESSAGE]) from error
+
+
+def _columns(path: Path | str) -> tuple[str, dict[str, Any]]:
+    """What the file is called in messages, and what it has, by the names of the arguments."""
     if Path(path).suffix == ".npz" or (
         Path(path).is_file() and open_source(path).head.startswith(ZIP)
     ):
-        return _of_arrays(path, leave_out_impossible)
+        arrays = read_archive(open_source(path))
+        names = {name: tuple(map(str, arrays[name])) for name in _NAMES if name in arrays}
+        return str(path), {**arrays, **names}
     (table, *more) = read_tables(path)
     if more:
         raise ValueError(f"{path}: Expected one file of log-probabilities; got {1 + len(more)}")
     if not len(table):
         raise ValueError(f"{path}: Expected log-probabilities; got no rows")
-    matrix = any(
-        isinstance(value, list | tuple | np.ndarray) for value in table.columns.get("log_prob", ())
-    )
-    if matrix or set(table.columns) <= {*FIELDS, *_NAMES}:
-        return _of_rows(table, leave_out_impossible)
-    return of_pairs(read_pairs(table), table.origin, leave_out_impossible)
-
-
-def _of_arrays(path: Path | str, leave_out_impossible: bool) -> LogProbabilities:
-    arrays = read_archive(open_source(path))
-    names = {name: tuple(map(str, arrays[name])) for name in _NAMES if name in arrays}
-    return _checked(str(path), dict(arrays) | names, leave_out_impossible)
-
-
-def _of_rows(table: Table, leave_out_impossible: bool) -> LogProbabilities:
     columns: dict[str, Any] = dict(table.columns)
+    matrix = any(
+        isinstance(value, list | tuple | np.ndarray) for value in columns.get("log_prob", ())
+    )
+    if not matrix and not set(columns) <= {*FIELDS, *_NAMES}:
+        return table.origin, columns_of(read_pairs(table))
     for name in {*FIELDS} & {*columns}:
         columns[name] = _column(table, name, columns[name])
     columns.pop("prompt_names", None)  # a row is an output
     if "output_names" in columns:
         columns["output_names"] = tuple(map(str, columns["output_names"]))
-    return _checked(table.origin, columns, leave_out_impossible)
+    return table.origin, columns
 
 
 def _column(table: Table, name: str, values: Sequence[Any] | np.ndarray) -> np.ndarray:
@@ -92,23 +106,3 @@ def _column(table: Table, name: str, values: Sequence[Any] | np.ndarray) -> np.n
                     f"{'nothing' if part is None else repr(part)[:40]}"
                 )
     return np.asarray(list(values))
-
-
-def _checked(origin: str, columns: dict[str, Any], leave_out_impossible: bool) -> LogProbabilities:
-    if "log_prob" not in columns:
-        raise ValueError(
-            f"{origin}: Expected an array log_prob; got {', '.join(sorted(columns)) or 'none'}"
-        )
-    known = [*FIELDS, *_NAMES, *_ABOUT]
-    for name in columns:
-        close = difflib.get_close_matches(name, known, 1, 0.7)
-        if name not in known and close and close[0] not in columns:
-            raise ValueError(
-                f"{origin}: Expected fields of {', '.join(known)}; got {name!r}: did you mean "
-                f"{close[0]!r}?"
-            )
-    given = {name: columns[name] for name in (*FIELDS, *_NAMES) if name in columns}
-    try:
-        return log_probabilities(**given, leave_out_impossible=leave_out_impossible)
-    except ValueError as error:
-        raise ValueError(f"{origin}: {error}"[: len(origin) + 2 * LONGEST_MESSAGE]) from error

@@ -135,9 +135,37 @@ class ChannelInformation(Result):
         heading = f"Information in {view.units} per {per}: {outputs} of {prompts}"
         if data.tokens is not None:
             heading += f", {wording.count(int(data.tokens.sum()), 'token')}"
-        information = self.prompt_information
-        words = headline(self.idata, data, information, self.row_counts, self.refused, view)
-        return (f"{heading}.", *words, trust(self.checks))
+        return (f"{heading}.", *self.sentences(view), trust(self.checks))
+
+    def sentences(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
+        """What an output has, with its interval, in words.
+
+        The information of a prompt reaches from the low end of its lower side to the high end of
+        its upper one.
+        """
+        shown = display.convert(self.idata, view.units, self.row_counts)
+        table = inference_data.term_table(shown, view.hdi_prob)
+        gain = wording.term_quantity("information_gain", table)
+        first = f"An output under its prompt (ΔI): {gain} {view.units}"
+        if self.data.tokens is not None:
+            factor = 1 / math.log(2) if view.units == "bits" else 1.0
+            each = factor * float(self.surprise.sum() / self.data.tokens.sum())
+            first += f", {each:.3g} a token"
+        first += "."
+        if bool(self.prompt_information.isnan().any()):
+            return first, "Under no other prompt, nor without one: what prompts say is not known."
+        told = wording.term_quantity("information_prompt_output", table)
+        upper = self.prompt_information[:, 1]
+        ignored = int(ignores_prompt(upper).sum())
+        determined = int(determined_by_prompt(self.surprise, upper).sum())
+        refused = f"I(p; M(p)) has its sides and no value: {self.refused}."
+        return (
+            first,
+            f"Its prompt says {told} {view.units} of it.",
+            *([refused] if self.refused else []),
+            f"Of {len(self.data)} outputs {ignored} ignore their prompt; {determined} are all but "
+            "determined by it, as copies are.",
+        )
 
     def _body(self, view: View) -> list[Part]:
         """The terms that matter, the entropy of outputs among them."""
@@ -160,39 +188,3 @@ def determined_by_prompt(surprise: Tensor, information: Tensor) -> Tensor:
 
 def _set_of(name: str) -> str:
     return next((rows for rows in ("kept", "dropped") if f"_{rows}" in name), ALL)
-
-
-def headline(
-    idata: InferenceData,
-    data: LogProbabilities,
-    information: Tensor,
-    row_counts: Mapping[str, int],
-    refused: str,
-    view: View = DEFAULT_VIEW,
-) -> tuple[str, ...]:
-    """What an output has, with its interval, in words; its prompt's information is (n, 2), in nats.
-
-    The information of a prompt reaches from the low end of its lower side to the high end of its
-    upper one.
-    """
-    shown = display.convert(idata, view.units, row_counts)
-    table = inference_data.term_table(shown, view.hdi_prob)
-    gain = wording.term_quantity("information_gain", table)
-    surprise = -data.own
-    first = f"An output under its prompt (ΔI): {gain} {view.units}"
-    if data.tokens is not None:
-        factor = 1 / math.log(2) if view.units == "bits" else 1.0
-        first += f", {factor * float(surprise.sum() / data.tokens.sum()):.3g} a token"
-    first += "."
-    if bool(information.isnan().any()):
-        return first, "Under no other prompt, nor without one: what prompts say is not known."
-    told = wording.term_quantity("information_prompt_output", table)
-    ignored = int(ignores_prompt(information[:, 1]).sum())
-    determined = int(determined_by_prompt(surprise, information[:, 1]).sum())
-    return (
-        first,
-        f"Its prompt says {told} {view.units} of it.",
-        *([f"I(p; M(p)) has its sides and no value: {refused}."] if refused else []),
-        f"Of {len(surprise)} outputs {ignored} ignore their prompt; {determined} are all but "
-        "determined by it, as copies are.",
-    )

@@ -90,13 +90,13 @@ def score_rows(
         )
     inputs = score_inputs(model, prompts, outputs, settings)
     others = _others(inputs, settings.others, compute.seed)
-    scoring = _Scoring(model, inputs, settings)
-    pairs = _pairs(inputs, others, bool(model.start))
+    scoring = _Scoring(model, inputs, settings, others)
+    pairs = scoring.pairs()
     lengths = np.array([sum(map(len, scoring.texts(pair))) for pair in pairs])
     order = np.argsort(-lengths, kind="stable")  # the longest first: memory fails at once or never
     steps = [order[start : start + _STEP] for start in range(0, len(order), _STEP)]
 
-    mark = _mark(scoring, others)
+    mark = _mark(scoring)
     scored = {name: np.full(len(pairs), math.nan) for name in ("log_prob", "entropy", "outside")}
     names = {step[0]: f"{mark}-{index:06d}" for index, step in enumerate(steps)}
     done = compute.steps(
@@ -105,7 +105,7 @@ def score_rows(
     for step, found in zip(steps, done, strict=True):
         for name, values in scored.items():
             values[step] = found[name]
-    return _result(scoring, others, scored, compute.seed)
+    return _result(scoring, scored, compute.seed)
 
 
 def _others(inputs: ScoreInputs, count: int, seed: int) -> np.ndarray | None:
@@ -120,29 +120,30 @@ def _others(inputs: ScoreInputs, count: int, seed: int) -> np.ndarray | None:
     return drawn + (drawn >= inputs.prompt[:, None])
 
 
-def _pairs(inputs: ScoreInputs, others: np.ndarray | None, unprompted: bool) -> np.ndarray:
-    """(pairs, 2): output and prompt, in the order of the columns; prompt −1 is none."""
-    count = len(inputs.outputs)
-    if others is None:
-        columns = np.tile(np.arange(len(inputs.prompts)), (count, 1))
-    else:
-        columns = np.concatenate([inputs.prompt[:, None], others], 1)
-    if unprompted:
-        columns = np.concatenate([columns, np.full((count, 1), -1)], 1)
-    rows = np.repeat(np.arange(count), columns.shape[1])
-    return np.stack([rows, columns.ravel()], 1)
-
-
 @dataclass(frozen=True)
 class _Scoring:
     """A model, its tokens of outputs and prompts, and how outputs were drawn.
 
-    A pair is the index of an output and that of a prompt, −1 for none.
+    A pair is the index of an output and that of a prompt, −1 for none. `others` (n, M) are the
+    other prompts of every output; None where all prompts are taken.
     """
 
     model: LanguageModel
     inputs: ScoreInputs
     settings: ScoreSettings
+    others: np.ndarray | None
+
+    def pairs(self) -> np.ndarray:
+        """(pairs, 2), an output after the other, in the order of the columns, without one last."""
+        count = len(self.inputs.outputs)
+        if self.others is None:
+            columns = np.tile(np.arange(len(self.inputs.prompts)), (count, 1))
+        else:
+            columns = np.column_stack([self.inputs.prompt, self.others])
+        if self.model.start:
+            columns = np.column_stack([columns, np.full(count, -1)])
+        rows = np.repeat(np.arange(count), columns.shape[1])
+        return np.column_stack([rows, columns.ravel()])
 
     def texts(self, pair: np.ndarray) -> tuple[Sequence[int], Sequence[int]]:
         """Tokens before the output, and of the output."""
@@ -226,21 +227,18 @@ class _Scoring:
         return batches
 
 
-def _mark(scoring: _Scoring, others: np.ndarray | None) -> str:
+def _mark(scoring: _Scoring) -> str:
     """What a step depends on: of another model or other texts it is done again."""
-    content = hashlib.blake2b(digest_size=8)
-    inputs, given = scoring.inputs, vars(scoring.settings)
+    inputs, given, others = scoring.inputs, vars(scoring.settings), scoring.others
     kept = {name: value for name, value in given.items() if name != "batch_tokens"}
     of_texts = [inputs.prompts, inputs.outputs, inputs.prompt.tolist()]
     parts = [scoring.model.fingerprint, *of_texts, kept, _STEP]
-    content.update(json.dumps([*parts, None if others is None else others.tolist()]).encode())
-    return content.hexdigest()
+    content = json.dumps([*parts, None if others is None else others.tolist()])
+    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
 
-def _result(
-    scoring: _Scoring, others: np.ndarray | None, scored: Mapping[str, np.ndarray], seed: int
-) -> ScoredRows:
-    inputs, unprompted = scoring.inputs, bool(scoring.model.start)
+def _result(scoring: _Scoring, scored: Mapping[str, np.ndarray], seed: int) -> ScoredRows:
+    inputs, others, unprompted = scoring.inputs, scoring.others, bool(scoring.model.start)
     count = len(inputs.outputs)
     table = {name: values.reshape(count, -1) for name, values in scored.items()}
     log_prob = table["log_prob"]

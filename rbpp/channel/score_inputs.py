@@ -62,13 +62,14 @@ def score_inputs(
     given = _prompts(prompt_table, settings.text_field)
     texts = _texts(output_table, settings.output_field)
     own = _own(output_table, settings.own_field, given, prompt_table.origin)
-    keys = [str(one) for one in given]
-    distinct = list(dict.fromkeys(keys))
-    rows_of = {key: index for index, key in reversed(list(enumerate(keys)))}
-    first = [rows_of[key] for key in distinct]
-    place = {key: index for index, key in enumerate(distinct)}
+    keys = list(map(str, given))
+    first: dict[str, int] = {}  # row of every distinct prompt
+    for index, key in enumerate(keys):
+        first.setdefault(key, index)
+    prompt_places = [prompt_table.place(index) for index in first.values()]
     prompt_tokens = [
-        _encoded_prompt(model, given[index], prompt_table.place(index)) for index in first
+        _encoded_prompt(model, given[index], place)
+        for index, place in zip(first.values(), prompt_places, strict=True)
     ]
     output_tokens, cut = _output_tokens(model, output_table, texts, settings.end)
     notes = [
@@ -80,13 +81,11 @@ def score_inputs(
         notes.append("outputs have no end token: how long they are is not counted")
     elif cut:
         notes.append(f"{cut} outputs were cut and have no end token")
-    if len(distinct) < len(given):
-        notes.append(f"{len(given) - len(distinct)} prompts are there twice and count as one")
-    prompt = np.array([place[keys[index]] for index in own])
-    places = (
-        [output_table.place(index) for index in range(len(output_table))],
-        [prompt_table.place(index) for index in first],
-    )
+    if len(first) < len(given):
+        notes.append(f"{len(given) - len(first)} prompts are there twice and count as one")
+    number = {key: index for index, key in enumerate(first)}
+    prompt = np.array([number[keys[index]] for index in own])
+    places = [output_table.place(index) for index in range(len(output_table))], prompt_places
     _check_lengths(model, prompt_tokens, output_tokens, places)
     kept = None
     if "kept" in output_table.columns:

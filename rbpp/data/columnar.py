@@ -12,7 +12,7 @@ from rbpp.data.source_files import SourceFile, check_regular, check_room, guarde
 from rbpp.data.table import Table, refuse_repeated
 
 PARQUET, ARROW, FEATHER = b"PAR1", b"ARROW1", b"FEA1"
-SUFFIXES = {".parquet", ".arrow", ".feather"}
+SUFFIXES = (".parquet", ".arrow", ".feather")
 # Bytes that a cell takes as a Python object beside its content.
 _CELL_BYTES = 16
 

@@ -7,7 +7,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,17 @@ _BRACKETS = re.compile(r"\s*(\[[^][]*\]|\([^()]*\))\s*,?\s*")
 _LIBSVM = re.compile(r"\S+(\s+\d+:\S+)+\s*(#.*)?")
 # A word at the head of its column is one of its values where it is there so often below.
 _REPEATED, _REPEATED_SHARE = 2, 50
+
+
+Numbered = Sequence[tuple[int, str]]  # lines with their numbers, from 1
+
+
+class Cells(NamedTuple):
+    """Cells of a table of text, and the line of every row."""
+
+    header: list[str]
+    rows: list[list[str]]
+    numbers: list[int]
 
 
 def number(text: str) -> float | None:
@@ -56,8 +67,8 @@ def read_delimited(file: SourceFile) -> Table:
             numbered = [
                 (at, " ".join(line.split()) + "\n" * line.endswith("\n")) for at, line in numbered
             ]
-        header, rows, numbers = _cells(file, numbered, delimiter)
-    return _table(file.name, header, rows, numbers, numbered, delimiter)
+        cells = _cells(file, numbered, delimiter)
+    return _table(file.name, cells, numbered, delimiter)
 
 
 def read_text(file: SourceFile) -> Table:
@@ -96,7 +107,7 @@ def _without_comments(numbered: list[tuple[int, str]]) -> list[tuple[int, str]]:
     return numbered[first:]
 
 
-def _refuse_one_or_two(name: str, numbered: Sequence[tuple[int, str]]) -> None:
+def _refuse_one_or_two(name: str, numbered: Numbered) -> None:
     """Refuse lines such as 0,126 that are a decimal comma each, or two whole numbers."""
     kept = [(at, line.strip()) for at, line in numbered if line.strip()]
     if len(kept) < 2 or not all(_DECIMAL_COMMA.fullmatch(line) for _, line in kept):
@@ -150,14 +161,7 @@ def _is_number(cell: str, delimiter: str) -> bool:
     return delimiter != "," and _DECIMAL_COMMA.fullmatch(cell.strip()) is not None
 
 
-def _cells(
-    file: SourceFile, numbered: Sequence[tuple[int, str]], delimiter: str
-) -> tuple[list[str], list[list[str]], list[int]]:
-    """Header, rows and their lines.
-
-    Raises:
-        ValueError: naming the line that cannot be parsed.
-    """
+def _cells(file: SourceFile, numbered: Numbered, delimiter: str) -> Cells:
     try:
         return _parsed(file, numbered, delimiter, csv.QUOTE_MINIMAL)
     except ValueError:
@@ -168,9 +172,7 @@ def _cells(
         raise
 
 
-def _parsed(
-    file: SourceFile, numbered: Sequence[tuple[int, str]], delimiter: str, quoting: Any
-) -> tuple[list[str], list[list[str]], list[int]]:
+def _parsed(file: SourceFile, numbered: Numbered, delimiter: str, quoting: Any) -> Cells:
     header: list[str] = []
     rows: list[list[str]] = []
     numbers: list[int] = []
@@ -198,7 +200,7 @@ def _parsed(
         raise ValueError(f"{place}: Expected CSV; got {error} (is the file cut?)") from None
     finally:
         csv.field_size_limit(previous)
-    return header, rows, numbers
+    return Cells(header, rows, numbers)
 
 
 def _named_row(row: Sequence[str], delimiter: str) -> bool:
@@ -206,20 +208,14 @@ def _named_row(row: Sequence[str], delimiter: str) -> bool:
     return len(row) > 2 and all(_is_number(cell, delimiter) for cell in row[1:])
 
 
-def _table(
-    name: str,
-    header: list[str],
-    rows: list[list[str]],
-    numbers: list[int],
-    numbered: Sequence[tuple[int, str]],
-    delimiter: str,
-) -> Table:
+def _table(name: str, cells: Cells, numbered: Numbered, delimiter: str) -> Table:
     notes: list[str] = []
     indices: tuple[str, ...] = ()
+    header, rows, numbers = cells
     header = [cell.strip() for cell in header]
     if len(header) > 1 and header[-1] == "" and not any(row[-1].strip() for row in rows):
         header, rows = header[:-1], [row[:-1] for row in rows]  # a delimiter ends every line
-    if rows and _is_row(name, header, rows, numbers, delimiter):
+    if rows and _is_row(name, Cells(header, rows, numbers), delimiter):
         rows = [header, *rows]
         numbers = [next(at for at, line in numbered if line.strip()), *numbers]
         header = [f"column {place}" for place in range(1, len(header) + 1)]
@@ -228,9 +224,7 @@ def _table(
         header = ["Unnamed: 0", *header[1:]]  # what pandas calls the index that it saved
         indices = ("Unnamed: 0",)
     refuse_repeated(header, f"{name}: Expected distinct fields in the header")
-    columns: dict[str, list[str]] = {
-        field: [row[place] for row in rows] for place, field in enumerate(header)
-    }
+    columns = {field: [row[place] for row in rows] for place, field in enumerate(header)}
     if delimiter != ",":
         columns, comma = _with_points(columns)
         notes += [f"{name}: decimal commas in {', '.join(comma)}"] if comma else []
@@ -239,18 +233,9 @@ def _table(
     return Table(name, columns, numbers, "line", indices, tuple(notes))
 
 
-def _is_row(
-    name: str,
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    numbers: Sequence[int],
-    delimiter: str,
-) -> bool:
-    """Whether the first line is a row, and the columns have no names.
-
-    Raises:
-        ValueError: if it may be either.
-    """
+def _is_row(name: str, cells: Cells, delimiter: str) -> bool:
+    """Whether the first line is a row and no header; refused where it may be either."""
+    header, rows, numbers = cells
     known = [cell for cell in header if _is_number(cell, delimiter)]
     whole = [cell for cell in known if _WHOLE.fullmatch(cell)]
     words = [place for place, cell in enumerate(header) if cell and cell not in known]
@@ -312,9 +297,7 @@ def _refuse_cut(name: str, columns: dict[str, list[str]], numbers: Sequence[int]
         )
 
 
-def _table_in_text(
-    name: str, kept: Sequence[tuple[int, str]], numbered: Sequence[tuple[int, str]]
-) -> Table | None:
+def _table_in_text(name: str, kept: Numbered, numbered: Numbered) -> Table | None:
     """Rows most of whose fields are numbers; None where lines are texts."""
     body = [(at, line) for at, line in kept if not line.lstrip().startswith("#")]
     if body and all(_BRACKETS.fullmatch(line) for _, line in body):
@@ -354,7 +337,7 @@ def _table_in_text(
         columns = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
         columns = columns if best == "," else _with_points(columns)[0]
         return Table(name, columns, numbers, "line")
-    return _table(name, header, rows, numbers, numbered, best)
+    return _table(name, Cells(header, rows, numbers), numbered, best)
 
 
 def _numbers_in(cells: Sequence[str], delimiter: str) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rbpp.data import arrays, folders
+from rbpp.data import arrays, columnar, folders
 from rbpp.data.columnar import is_columnar, read_columns, read_partitions
 from rbpp.data.delimited import read_delimited, read_text
 from rbpp.data.records import read_json, read_json_lines
@@ -155,7 +155,5 @@ _READERS: dict[str, Callable[[SourceFile], Table]] = {
     ".csv": read_delimited,
     ".tsv": read_delimited,
     ".txt": read_text,
-    ".parquet": read_columns,
-    ".arrow": read_columns,
-    ".feather": read_columns,
+    **dict.fromkeys(columnar.SUFFIXES, read_columns),
 }

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp.data import folders
+from rbpp.data import columnar, folders
 from rbpp.data.arrays import read_header
 from rbpp.data.column_kinds import refuse_no_measurements
 from rbpp.data.columnar import ARROW, is_parquet, saved_indices
@@ -40,7 +40,7 @@ Stream = Sequence[Part]
 CHUNK_ROWS = 50_000
 # Rows by which a column is known that is no measurement.
 _LOOKED_AT = 1000
-SUFFIXES = (".npy", ".parquet", ".arrow", ".feather")
+SUFFIXES = (".npy", *columnar.SUFFIXES)
 # From here on rows are streamed: as float64, with what a fit keeps of them, they take several times
 # the bytes of the file.
 STREAM_BYTES = 2**30

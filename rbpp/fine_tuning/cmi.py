@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rbpp.fine_tuning.supersample import Supersample
+from rbpp.fine_tuning.supersample import Supersample, rounded
 
 LOG2 = math.log(2)
 # Bounds on the average over pairs of I(…; U_i | Z), then those on the pair taken at random.
@@ -93,8 +93,7 @@ def jensen_shannon_divergence(first: Tensor, second: Tensor) -> Tensor:
 
 
 def pair_information(tables: Tensor) -> tuple[Tensor, Tensor]:
-    """I(L_i; U_i | Z) and I(L_i1 − L_i0; U_i | Z) of distributions of a pair's rounded
-    losses.
+    """I(L_i; U_i | Z) and I(L_i1 − L_i0; U_i | Z) of distributions of a pair's rounded losses.
 
     Args:
         tables: (…, 2, 2, 2): mask, loss of column 0, loss of column 1; sums to 1 for either mask.
@@ -120,26 +119,18 @@ def row_tables(training: Tensor, held_out: Tensor) -> Tensor:
     Returns:
         (…, 2, 2, 2), as `pair_information` takes it.
     """
-    found = []
-    for first, second in (
-        (training[..., 0], held_out[..., 1]),
-        (held_out[..., 0], training[..., 1]),
-    ):
-        one = torch.stack([1 - first, first], dim=-1)
-        other = torch.stack([1 - second, second], dim=-1)
-        found.append(one.unsqueeze(-1) * other.unsqueeze(-2))
-    return torch.stack(found, dim=-3)
+    trained, held = rounded(training), rounded(held_out)
+    sides = (trained[..., 0, :], held[..., 1, :]), (held[..., 0, :], trained[..., 1, :])
+    return torch.stack([one.unsqueeze(-1) * other.unsqueeze(-2) for one, other in sides], dim=-3)
 
 
 def empirical_tables(data: Supersample) -> Tensor:
     """(n, 2, 2, 2) the shares that `pair_information` takes, as observed: the plug-in estimate."""
-    second = data.columns
-    one = torch.stack([1 - second, second], dim=-1)
+    one = rounded(data.columns)
     joint = one[..., 0, :].unsqueeze(-1) * one[..., 1, :].unsqueeze(-2)
-    masks = torch.stack([data.masks == 0, data.masks == 1], dim=-1).to(joint)
-    counts = torch.einsum("knu,knab->nuab", masks, joint)
+    counts = torch.einsum("knu,knab->nuab", data.trained, joint)
     # A mask that never came leaves nothing to tell apart: it gets the distribution of the other.
-    total = masks.sum(0)[..., None, None]
+    total = data.trained.sum(0)[..., None, None]
     shares = counts / total.clamp_min(1)
     return torch.where(total > 0, shares, shares.flip(1))
 

@@ -199,9 +199,9 @@ def draw_bounds(data: Supersample, draws: int, source: torch.Generator) -> dict[
     `rows_gap` is the gap by the row model, from which the conditional bounds come, and `none`
     whether the draw has no memorised row.
     """
-    rows = row_losses(data, draws=draws, generator=source)
+    rows = row_losses(data, draws, source)
     pairs = information_of_rows(rows.training, rows.held_out)
-    pooled = pooled_losses(data, draws=draws, generator=source)
+    pooled = pooled_losses(data, draws, source)
     pool = information_of_pool(pooled.table)
     scale = data.loss_bound
     losses = {
@@ -339,8 +339,7 @@ def _pair_correlation(data: Supersample) -> tuple[float, float]:
     """Correlation of a pair's two losses around their means given the mask, and its error."""
     products, squares = 0.0, [0.0, 0.0]
     count = 0
-    for mask in (0, 1):
-        inside = (data.masks == mask).to(torch.float64)
+    for inside in data.trained.unbind(-1):
         total = inside.sum(0)
         usable = total > 1
         residuals = []

@@ -162,15 +162,9 @@ def centre_parameters(centres: Tensor) -> Tensor:
     dimension = centres.shape[-1]
     row, column = torch.triu_indices(dimension, dimension, device=centres.device)
     quadratic = torch.where(row == column, -0.5 * _START_PRECISION, 0.0).to(centres)
+    quadratic = quadratic.expand(*centres.shape[:-1], -1)
     constant = -0.5 * _START_PRECISION * centres.square().sum(-1, keepdim=True)
-    return torch.cat(
-        [
-            quadratic.expand(*centres.shape[:-1], -1),
-            _START_PRECISION * centres,
-            constant,
-        ],
-        -1,
-    )
+    return torch.cat([quadratic, _START_PRECISION * centres, constant], -1)
 
 
 def fitted_prior(
@@ -296,10 +290,7 @@ def _check(
 
 
 def _standardised(
-    data: Tensor,
-    weights: Tensor | None,
-    units: Standardisation,
-    dtype: torch.dtype,
+    data: Tensor, weights: Tensor | None, units: Standardisation, dtype: torch.dtype
 ) -> Rows:
     columns = units.rows(data).to(dtype).mT.contiguous()
     if weights is not None:

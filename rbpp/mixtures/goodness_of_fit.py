@@ -53,10 +53,9 @@ class GoodnessOfFit:
 def goodness_of_fit(
     rows: Tensor,
     components: int,
-    *,
     concentration: float = 1.0,
-    replicates: int = 99,
     seed: int = 0,
+    replicates: int = 99,
 ) -> GoodnessOfFit | None:
     """Test that rows (n, d) come from a Gaussian mixture of `components`; None for too few rows.
 
@@ -64,8 +63,8 @@ def goodness_of_fit(
         rows: at most 1,000 of them, and their 6 leading principal components, are looked at.
         components: K.
         concentration: of the prior's Dirichlet over the weights.
-        replicates: data sets that the mixture makes; the smallest probability is one in as many.
         seed: of the halves, the data sets and the starts.
+        replicates: data sets that the mixture makes; the smallest probability is one in as many.
 
     Raises:
         ValueError: on unusable rows or options.

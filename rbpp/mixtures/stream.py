@@ -74,7 +74,6 @@ class Passes:
 def stream_posterior(
     stream: Stream,
     components: int,
-    *,
     concentration: float = 1.0,
     chains: int = 4,
     draws: int = 1000,
@@ -200,8 +199,8 @@ class _StreamAscent:
             )
         units = self.units.map(lambda value: value.to(self.device))
         back = units.parameters_back(fit).map(lambda value: value.to(self.summary.sample.dtype))
-        elbo = fit.elbo - self.summary.weight * units.spread.log().sum()
-        return replace(fit, **vars(back), elbo=elbo)
+        jacobian = self.summary.weight * units.spread.log().sum()
+        return replace(fit, **vars(back), elbo=fit.elbo - jacobian)
 
     def _starts(self, chains: int) -> Parameters:
         """Where the chains begin: the best of several fits to the sample, each."""
@@ -309,9 +308,9 @@ def _summary(stream: Stream, sample_rows: int, compute: Compute) -> StreamSummar
     """`summarise`, once per checkpoint."""
 
     def work() -> dict[str, np.ndarray]:
-        seed = spawn(compute.seed, "sample")
+        own = compute.spawn("sample")
         return summarise(
-            stream, sample_rows=sample_rows, seed=seed, mapper=compute.workers
+            stream, sample_rows=sample_rows, seed=own.seed, mapper=own.workers
         ).arrays()
 
     return StreamSummary.from_arrays(compute.checkpoint.once("summary", work))

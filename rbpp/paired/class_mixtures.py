@@ -12,7 +12,6 @@ from torch import Tensor
 
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
-from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.paired.candidates import coordinates, independent_log_density
 from rbpp.paired.joint_mixture import PairDensity, fit_masks, of_own_fold, stacked
 from rbpp.paired.margins import NORMAL_SCORES, RAW
@@ -102,15 +101,9 @@ def _of_size(
         max_iterations=_MAX_ITERATIONS,
         generator=source,
     ).best()
-    mixtures = GaussianMixture(
-        fits.concentration / fits.concentration.sum(-1, keepdim=True),
-        fits.mean,
-        fits.scale / fits.degrees_of_freedom[..., None, None],
-        validate_args=False,
-    )
     sizes = masks.sum(-1) + 0.5
     share = (sizes / sizes.sum(-1, keepdim=True)).log().unsqueeze(-1)
-    joint = share + mixtures.log_prob_rows(data)
+    joint = share + fits.expected().log_prob_rows(data)
     share = share.expand(joint.shape)
     place = torch.arange(count, device=codes.device)
     parts = torch.stack([joint[:, codes, place], joint.logsumexp(1), share[:, codes, place]])

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from rbpp.plots.style import ABOVE, BLUE, GREY, ORANGE, interval
+from rbpp.plots.style import BLUE, GREY, ORANGE, axes_of, interval, legend_above
 
 # Names and numbers of more versions than this would lie over each other.
 _MOST_NAMES = 16
@@ -22,20 +21,11 @@ def plot_ranking(ranking: Sequence[Mapping[str, Any]], axis: Axes | None = None)
         ranking: that of `rbpp.assessment.comparison.Comparison`, best first.
         axis: axes to draw on; made where absent.
     """
-    if axis is None:
-        size = (7, 0.9 + 0.35 * len(ranking))
-        axis = pyplot.subplots(figsize=size, layout="constrained")[1]
+    axis = axes_of(axis, 7, 0.9 + 0.35 * len(ranking))
     for place, line in enumerate(ranking):
-        label = {"label": "as it is"} if place == 0 else {}
-        interval(axis, place, (line["hdi_low"], line["hdi_high"]), line["score"], BLUE, **label)
-        axis.plot(
-            line["score_equal_size"],
-            place,
-            "d",
-            color=ORANGE,
-            markersize=4,
-            label="at equal size" if place == 0 else None,
-        )
+        score, equal = ("as it is", "at equal size") if place == 0 else (None, None)
+        interval(axis, place, (line["hdi_low"], line["hdi_high"]), line["score"], BLUE, score)
+        axis.plot(line["score_equal_size"], place, "d", color=ORANGE, markersize=4, label=equal)
         axis.text(
             1.02,
             place,
@@ -47,7 +37,7 @@ def plot_ranking(ranking: Sequence[Mapping[str, Any]], axis: Axes | None = None)
     axis.set_yticks(range(len(ranking)), [line["name"] for line in ranking])
     axis.set_ylim(len(ranking) - 0.5, -0.5)
     axis.set_xlabel("score, nats a row: larger is better")
-    axis.legend(frameon=False, fontsize=8, ncols=2, **ABOVE)
+    legend_above(axis, 2)
     return axis
 
 
@@ -58,7 +48,7 @@ def plot_score_by_rows(ranking: Sequence[Mapping[str, Any]], axis: Axes | None =
         ranking: that of `rbpp.assessment.comparison.Comparison`.
         axis: axes to draw on; made where absent.
     """
-    axis = axis or pyplot.subplots(figsize=(6, 4), layout="constrained")[1]
+    axis = axes_of(axis, 6, 4)
     seen: dict[int, int] = {}
     for place, line in enumerate(ranking):
         # Versions of one size stand side by side.
@@ -80,7 +70,7 @@ def plot_score_by_rows(ranking: Sequence[Mapping[str, Any]], axis: Axes | None =
     )
     if real:
         axis.plot(*zip(*real, strict=True), "x--", color=GREY, label="real rows")
-        axis.legend(frameon=False, fontsize=8, **ABOVE)
+        legend_above(axis)
     axis.margins(x=0.2)  # for the names
     ticks: list[int] = []
     for size in [*sorted(seen), *(size for size, _ in real)]:
@@ -105,7 +95,7 @@ def plot_pairs(
     """
     names = [line["name"] for line in ranking]
     side = 2.2 + 0.45 * min(len(names), _MOST_NAMES)
-    axis = axis or pyplot.subplots(figsize=(side + 1, side), layout="constrained")[1]
+    axis = axes_of(axis, side + 1, side)
     table = np.full((len(names), len(names)), np.nan)
     for line in differences:
         if line["term"] == "score":
@@ -141,7 +131,7 @@ def plot_series(
         names: in order.
         axis: axes to draw on; made where absent.
     """
-    axis = axis or pyplot.subplots(figsize=(7, 3.6), layout="constrained")[1]
+    axis = axes_of(axis, 7, 3.6)
     lines = {line["name"]: line for line in ranking}
     scores = [lines[name]["score"] for name in names]
     places = range(len(names))
@@ -153,5 +143,5 @@ def plot_series(
     if len(names) <= 2 * _MOST_NAMES:
         axis.set_xticks(places, names, rotation=40, ha="right", fontsize=8)
     axis.set(xlabel="version, oldest first", ylabel="score, nats a row")
-    axis.legend(frameon=False, fontsize=8, ncols=2, **ABOVE)
+    legend_above(axis, 2)
     return axis

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from rbpp.plots.style import (
@@ -13,6 +12,7 @@ from rbpp.plots.style import (
     ORANGE,
     PART_COLOURS,
     PURPLE,
+    axes_of,
     ellipse,
 )
 
@@ -44,7 +44,7 @@ def plot_map(
         rows, components, axes: those of `rbpp.assessment.assessment.Assessment`.
         axis: axes to draw on; made where absent.
     """
-    axis = axis or pyplot.subplots(figsize=(8.4, 4.6), layout="constrained")[1]
+    axis = axes_of(axis, 8.4, 4.6)
     for source in [name for name in SOURCE_COLOURS if name in set(rows["source"])]:
         own = rows[rows["source"] == source]
         # Thousands of marks as shapes would make the page heavy: they travel as one picture.

@@ -11,7 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rbpp.plots.style import ABOVE, ANCHOR_COLOUR, PART_COLOURS, SYNTHETIC_COLOUR, ellipse
+from rbpp.plots.style import (
+    ANCHOR_COLOUR,
+    PART_COLOURS,
+    SYNTHETIC_COLOUR,
+    axes_of,
+    ellipse,
+    legend_above,
+)
 
 if TYPE_CHECKING:
     from rbpp.result import Result
@@ -101,7 +108,7 @@ def plot_chain(data: Any, axis: Axes | None = None, draws: int = 25) -> Axes:
         axis: axes to draw on; made where absent.
         draws: posterior draws shown per chain.
     """
-    axis = axis or pyplot.subplots(figsize=(5.2, 4.6), layout="constrained")[1]
+    axis = axes_of(axis, 5.2, 4.6)
     posterior, observed = data["posterior"], data["observed_data"]
     for source, colour in (("synthetic", SYNTHETIC_COLOUR), ("anchor", ANCHOR_COLOUR)):
         rows = observed[source].values
@@ -121,7 +128,7 @@ def plot_chain(data: Any, axis: Axes | None = None, draws: int = 25) -> Axes:
             if weight > 0.01:
                 axis.add_patch(ellipse(mean, covariance, edgecolor=colour, alpha=faint))
     axis.set(xlabel="dimension 0", ylabel="dimension 1")
-    axis.legend(frameon=False, markerscale=2, ncols=2, **ABOVE)
+    legend_above(axis, 2, size=None, markers=2)
     return axis
 
 
@@ -134,7 +141,7 @@ def plot_parts(data: Any, axis: Axes | None = None) -> Axes:
         data: InferenceData of `rbpp.kl_gap_study.world_posterior`.
         axis: axes to draw on; made where absent.
     """
-    axis = axis or pyplot.subplots(figsize=(5.2, 4.6), layout="constrained")[1]
+    axis = axes_of(axis, 5.2, 4.6)
     constant, rows = data["constant_data"], data["observed_data"]["synthetic"].values
     axis.scatter(rows[:, 0], rows[:, 1], s=5, color="0.6", label="synthetic", linewidth=0)
     parts = [str(part) for part in constant["generator_part"].values]
@@ -152,5 +159,5 @@ def plot_parts(data: Any, axis: Axes | None = None) -> Axes:
         if part in parts:
             axis.scatter([], [], s=60, color=colour, alpha=0.5, label=part)
     axis.set(xlabel="dimension 0", ylabel="dimension 1")
-    axis.legend(frameon=False, ncols=2, **ABOVE)
+    legend_above(axis, 2, size=None)
     return axis

@@ -20,12 +20,35 @@ BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
 # Drawn in a colour that stands nowhere else, then replaced by the page's ink.
 _INK = "#010203"
 
-# Where a legend lies over no point.
-ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0)}
-
 ANCHOR_COLOUR, SYNTHETIC_COLOUR = BLUE, ORANGE
 # The parts of a generating process.
 PART_COLOURS = {"anchor-sampled": BLUE, "unsampled": GREEN, "irrelevant": VERMILION}
+
+
+def axes_of(axis: Axes | None, width: float, height: float) -> Axes:
+    """The axes to draw on: those that are given, or those of a new figure (inches)."""
+    return axis or pyplot.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def legend_above(
+    axis: Axes, columns: int = 1, size: float | None = 8, markers: float | None = None
+) -> None:
+    """A legend above the axes, where it lies over no point, in columns.
+
+    Args:
+        axis: that it is of.
+        columns: of the legend.
+        size: of its letters, and None for matplotlib's own.
+        markers: times as large as in the figure; matplotlib's own where absent.
+    """
+    axis.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        frameon=False,
+        ncols=columns,
+        fontsize=size,
+        markerscale=markers,
+    )
 
 
 def interval(
@@ -50,7 +73,7 @@ def interval(
     if low is not None and high is not None:
         axis.hlines(position, low, high, color=colour, linewidth=2)
     if centre is not None:
-        axis.plot(centre, position, "o", color=colour, markersize=4, label=label)
+        axis.plot(centre, position, "o", markersize=4, color=colour, label=label)
 
 
 def ellipse(mean: Any, covariance: Any, scale: float = 1, **style: Any) -> Ellipse:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from rbpp.inference_data import (
@@ -23,7 +22,9 @@ from rbpp.plots.style import (
     GREEN,
     SYNTHETIC_COLOUR,
     VERMILION,
+    axes_of,
     interval,
+    legend_above,
 )
 from rbpp.wording import is_share
 
@@ -55,7 +56,7 @@ def plot_forest(
     """
     table = term_table(data, hdi_prob)
     shown = [name for name in names if name in table and table[name]["mean"] is not None]
-    axis = axis or pyplot.subplots(figsize=(6.4, 0.8 + 0.28 * len(shown)), layout="constrained")[1]
+    axis = axes_of(axis, 6.4, 0.8 + 0.28 * len(shown))
     for position, name in enumerate(reversed(shown)):
         term = table[name]
         ends = term["hdi_low"], term["hdi_high"]
@@ -87,7 +88,7 @@ def plot_outputs(rows: pd.DataFrame, axis: Axes | None = None) -> Axes:
         rows: of `rbpp.channel.information.ChannelInformation`.
         axis: axes to draw on; made where absent.
     """
-    axis = axis or pyplot.subplots(figsize=(5.6, 4.2), layout="constrained")[1]
+    axis = axes_of(axis, 5.6, 4.2)
     axis.set_xlabel("surprise under its prompt (nats)")
     if "prompt_information_upper" not in rows:
         axis.hist(rows["surprise"], bins=min(40, 1 + len(rows) // 4), color=BLUE)
@@ -111,7 +112,7 @@ def plot_outputs(rows: pd.DataFrame, axis: Axes | None = None) -> Axes:
             axis.plot(surprise[chosen], shown[chosen], ".", color=colour, label=label)
     axis.set_ylabel("what its prompt says of it, at least and at most (nats)")
     axis.axhline(0, color="0.4", linewidth=0.8, linestyle=":")
-    axis.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    legend_above(axis, 3)
     return axis
 
 
@@ -126,7 +127,7 @@ def plot_fine_tune_bounds(data: Any, hdi_prob: float = 0.94, axis: Axes | None =
     groups = group_datasets(data)
     posterior, constant = groups["posterior"], groups["constant_data"]
     names = [str(name) for name in constant["bound"].values]
-    axis = axis or pyplot.subplots(figsize=(7.6, 1.2 + 0.36 * len(names)), layout="constrained")[1]
+    axis = axes_of(axis, 7.6, 1.2 + 0.36 * len(names))
     low, high = highest_density_interval(
         posterior["generalization_gap"].values.reshape(-1), hdi_prob
     )
@@ -161,5 +162,5 @@ def plot_fine_tune_bounds(data: Any, hdi_prob: float = 0.94, axis: Axes | None =
     axis.set_yticks(range(len(names)), labels, fontsize=8)
     axis.set_xlabel("loss")
     axis.set_xlim(left=left)
-    axis.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    legend_above(axis, 3)
     return axis

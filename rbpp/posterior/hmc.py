@@ -333,7 +333,8 @@ def split_rhat(draws: Tensor) -> Tensor:
 def effective_sample_size(draws: Tensor) -> Tensor:
     """Effective sample size (D,) of draws (chain, draw, D) by Geyer's initial positive pairs.
 
-    Autocorrelations are averages over chains (Vehtari et al. 2021, equations 10 to 13).
+    Autocorrelations are averages over chains (Vehtari et al. 2021, equations 10 to 13). Pyro's
+    function of the same name needs memory that is quadratic in draws.
     """
     chains, count, _ = draws.shape
     centred = draws - draws.mean(1, keepdim=True)

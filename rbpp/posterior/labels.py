@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -93,24 +93,39 @@ class Symmetry:
         return self.permuted(vectors, torch.as_tensor(order, device=vectors.device))
 
 
+class _Probe:
+    """A density at draws of the prior: what leaves it as it is, is a symmetry."""
+
+    def __init__(self, density: ConditionedDensity, seed: int) -> None:
+        self.density, self.vectors = density, density.prior_vectors(_TESTED, seed)
+        with torch.no_grad():
+            self.values = density(self.vectors)
+
+    def is_unmoved(self, one: Symmetry, order: Tensor) -> bool:
+        """Whether members can take this order (K,)."""
+        orders = order.to(self.vectors.device).expand(len(self.vectors), -1)
+        with torch.no_grad():
+            after = self.density(one.permuted(self.vectors, orders))
+        return bool(self.values.isfinite().all()) and torch.allclose(
+            after, self.values, rtol=_TOLERANCE, atol=_TOLERANCE
+        )
+
+
 def symmetries(density: ConditionedDensity, seed: int) -> list[Symmetry]:
     """Plates of the world whose members may change places without changing the density."""
-    latents = density.prepared.latents
-    sites = density.process.sites
+    world = [one for one in density.prepared.latents if not one.per_data_set]
     sizes: dict[str, int] = {}
-    for latent in latents:
-        site = sites[latent.name]
+    for latent in world:
+        site = density.process.sites[latent.name]
         for axis, plate in enumerate(site.plates[: site.batch_dimensions]):
-            if not latent.per_data_set and plate not in ROW_PLATES.values():
+            if plate not in ROW_PLATES.values():
                 sizes[plate] = site.shape[site.batch_dimensions - 1 - axis]
-    vectors = density.prior_vectors(_TESTED, seed)
-    found = []
+    probe, found = _Probe(density, seed), list[Symmetry]()
     for plate, size in sizes.items():
         if size > 1:
-            found += _tested(density, plate, size, vectors)
-    for latent in latents:
-        if not latent.per_data_set:
-            found += _along_axes(density, latent, vectors)
+            found += _of_plate(probe, plate, size)
+    for latent in world:
+        found += _along_axes(probe, latent)
     return found
 
 
@@ -119,50 +134,37 @@ def described(found: Sequence[Symmetry]) -> dict[str, str]:
     return {one.members: one.describe() for one in found}
 
 
-def _along_axes(density: ConditionedDensity, latent: Latent, vectors: Tensor) -> list[Symmetry]:
+def _along_axes(probe: _Probe, latent: Latent) -> list[Symmetry]:
     """Axes of a site's event along which entries may change places, as columns of A in A Aᵀ.
 
     Any order is a product of a swap and shifts, so that these two are tested, of every member of
     the plates by itself.
     """
-    site = density.process.sites[latent.name]
+    site = probe.density.process.sites[latent.name]
     event = site.shape[site.batch_dimensions :]
     if math.prod(latent.shape) != math.prod(site.shape) or len(event) < 2:
         return []
     places = torch.arange(latent.start, latent.stop).reshape(-1, *event)
     found: list[Symmetry] = []
-    with torch.no_grad():
-        before = density(vectors)
-        for axis in range(-len(event), 0):
-            size = event[axis]
-            orders = torch.arange(size).roll(1), torch.tensor([1, 0, *range(2, size)])
-            along = [
-                Symmetry(
-                    latent.name,
-                    (tuple(range(size)),),
-                    own.movedim(axis, 0).flatten(1),
-                    torch.empty(size, 0, dtype=torch.long),
-                    axis=axis,
-                )
-                for own in places
-                if size > 1
-            ]
-            same = (
-                _is_unmoved(density, one, order, vectors, before)
-                for one in along
-                for order in orders
+    for axis in range(-len(event), 0):
+        size = event[axis]
+        if size == 1:
+            continue
+        orders = torch.arange(size).roll(1), torch.tensor([1, 0, *range(2, size)])
+        nothing = torch.empty(size, 0, dtype=torch.long)
+        along = [
+            Symmetry(
+                latent.name,
+                (tuple(range(size)),),
+                own.movedim(axis, 0).flatten(1),
+                nothing,
+                axis=axis,
             )
-            if along and bool(before.isfinite().all()) and all(same):
-                found += along
+            for own in places
+        ]
+        if all(probe.is_unmoved(one, order) for one in along for order in orders):
+            found += along
     return found
-
-
-def _is_unmoved(
-    density: ConditionedDensity, one: Symmetry, order: Tensor, vectors: Tensor, before: Tensor
-) -> bool:
-    orders = order.to(vectors.device).expand(len(vectors), -1)
-    after = density(one.permuted(vectors, orders))
-    return torch.allclose(after, before, rtol=_TOLERANCE, atol=_TOLERANCE)
 
 
 def one_order(found: Sequence[Symmetry], vectors: Tensor, reference: Tensor) -> Tensor:
@@ -173,28 +175,26 @@ def one_order(found: Sequence[Symmetry], vectors: Tensor, reference: Tensor) -> 
     return flat.reshape(vectors.shape)
 
 
-def _tested(density: ConditionedDensity, plate: str, size: int, vectors: Tensor) -> list[Symmetry]:
+def _of_plate(probe: _Probe, plate: str, size: int) -> list[Symmetry]:
     """The symmetry of one plate, with rows of the chain going along in blocks or staying."""
+    density = probe.density
     latents, sites = density.prepared.latents, density.process.sites
+    world = [one for one in latents if not one.per_data_set]
     blocks = _joined(
         [
             _places(one, sites[one.name].plates.index(plate), size, 1, density)
-            for one in latents
-            if not one.per_data_set and plate in sites[one.name].plates
+            for one in world
+            if plate in sites[one.name].plates
         ],
         size,
     )
     simplices = tuple(
         (one.start, one.stop)
-        for one in latents
-        if not one.per_data_set
-        and sites[one.name].shape == (size,)
-        and one.stop - one.start == size - 1
+        for one in world
+        if sites[one.name].shape == (size,) and one.stop - one.start == size - 1
     )
-    best: Symmetry | None = None
-    for members in range(size, -1, -1):
-        if members == 1:
-            continue
+    candidates = []
+    for members in (*range(size, 1, -1), 0):
         along = [
             _places(one, 0, members, sites[one.name].rows // members, density)
             for one in latents
@@ -203,37 +203,28 @@ def _tested(density: ConditionedDensity, plate: str, size: int, vectors: Tensor)
             and sites[one.name].plates
             and sites[one.name].rows % members == 0
         ]
-        if members and not along:
-            continue
-        carried = _joined(along, members)
-        whole = Symmetry(plate, (), blocks, carried, simplices)
-        classes = _classes(density, whole, vectors)
-        if classes and (best is None or sum(map(len, classes)) > sum(map(len, best.classes))):
-            best = Symmetry(plate, classes, blocks, carried, simplices)
-    return [] if best is None else [best]
+        if along or not members:
+            whole = Symmetry(plate, (), blocks, _joined(along, members), simplices)
+            candidates.append(replace(whole, classes=_classes(probe, whole)))
+    best = max(candidates, key=lambda one: sum(map(len, one.classes)))
+    return [best] if best.classes else []
 
 
-def _classes(
-    density: ConditionedDensity, symmetry: Symmetry, vectors: Tensor
-) -> tuple[tuple[int, ...], ...]:
+def _classes(probe: _Probe, symmetry: Symmetry) -> tuple[tuple[int, ...], ...]:
     """Sets of members of which any two can be swapped."""
     size = len(symmetry.blocks)
-    with torch.no_grad():
-        before = density(vectors)
-        if not before.isfinite().all():
-            return ()
-        classes: list[list[int]] = []
-        for member in range(size):
-            for known in classes:
-                if known[0] < len(symmetry.carried) <= member:  # one has rows, the other none
-                    continue
-                order = torch.arange(size)
-                order[member], order[known[0]] = known[0], member
-                if _is_unmoved(density, symmetry, order, vectors, before):
-                    known.append(member)
-                    break
-            else:
-                classes.append([member])
+    classes: list[list[int]] = []
+    for member in range(size):
+        for known in classes:
+            if known[0] < len(symmetry.carried) <= member:  # one has rows, the other none
+                continue
+            order = torch.arange(size)
+            order[member], order[known[0]] = known[0], member
+            if probe.is_unmoved(symmetry, order):
+                known.append(member)
+                break
+        else:
+            classes.append([member])
     return tuple(tuple(members) for members in classes if len(members) > 1)
 
 

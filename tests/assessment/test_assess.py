@@ -328,7 +328,7 @@ def test_command_prints_json_and_writes_the_rows(files, capsys, tmp_path):
 )
 def test_files_have_the_names_that_users_have_for_them(given, roles):
     program = command._load(command.programs_folder() / "assess.py")
-    arguments = command._parser("assess", program).parse_args(given.split())
+    arguments = command.parser_of("assess").parse_args(given.split())
     found = program._sources(arguments)
     assert {role: path for role, path in found.items() if path is not None} == roles
 

@@ -30,8 +30,8 @@ def test_sides_of_one_output_a_prompt_are_the_contrastive_bounds():
     data = log_probabilities(**drawn(outputs=1))
     found = contrast(data, torch.full((1, len(data)), 1 / len(data)).double())
     lower, upper = contrastive_bounds(data.log_prob)
-    assert float((data.own - found.joint).mean()) == pytest.approx(lower.value.item())
-    assert float((data.own - found.marginal).mean()) == pytest.approx(upper.value.item())
+    assert float((data.own - found.joint.log_prob).mean()) == pytest.approx(lower.value.item())
+    assert float((data.own - found.marginal.log_prob).mean()) == pytest.approx(upper.value.item())
     assert found.limit == pytest.approx(math.log(40))
 
 
@@ -55,9 +55,9 @@ def test_slopes_are_derivatives_by_the_shares(unprompted):
     joint = (probability.sum(-1) / mass.sum(-1)).log()
     rest = probability.masked_fill(own, 0).sum(-1) / mass.masked_fill(own, 0).sum(-1)
     marginal = (found.mixed * math.exp(-1.5) + (1 - found.mixed) * rest).log()
-    torch.testing.assert_close(found.joint, joint.detach())
-    torch.testing.assert_close(found.marginal, marginal.detach())
-    for values, slopes in ((joint, found.joint_slope), (marginal, found.marginal_slope)):
+    torch.testing.assert_close(found.joint.log_prob, joint.detach())
+    torch.testing.assert_close(found.marginal.log_prob, marginal.detach())
+    for values, slopes in ((joint, found.joint.slope), (marginal, found.marginal.slope)):
         for weight, slope in zip(weights, slopes, strict=True):
             (expected,) = torch.autograd.grad((weight * values).sum(), log_share, retain_graph=True)
             torch.testing.assert_close(slope, expected)
@@ -70,12 +70,12 @@ def test_the_unprompted_share_is_the_best_one():
     alone = contrast(replace(data, unprompted=None), weights)
 
     def mean(share):
-        mixed = share * data.unprompted.exp() + (1 - share) * alone.marginal.exp()
+        mixed = share * data.unprompted.exp() + (1 - share) * alone.marginal.log_prob.exp()
         return mixed.log().mean()
 
     best = float(mean(found.mixed))
     assert all(best >= float(mean(share)) - 1e-8 for share in np.linspace(0, 1, 21))
-    assert best == pytest.approx(float(found.marginal.mean()))
+    assert best == pytest.approx(float(found.marginal.log_prob.mean()))
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
@@ -151,7 +151,8 @@ def test_the_truth_lies_between_the_mean_sides(others, margin):
     for seed in range(200):
         data = log_probabilities(**drawn(20, 1, others, seed, letters))
         found = contrast(data, torch.full((1, 20), 1 / 20).double())
-        sides.append([float((data.own - one).mean()) for one in (found.joint, found.marginal)])
+        both = found.joint.log_prob, found.marginal.log_prob
+        sides.append([float((data.own - one).mean()) for one in both])
     lower, upper = np.mean(sides, 0)
     error = np.std(sides, 0) / math.sqrt(200)
     margin(letters.information - lower + 3 * error[0])
@@ -172,8 +173,9 @@ def test_the_error_by_the_choice_of_others_is_their_spread(margin):
         chosen = np.concatenate([own, np.take_along_axis(matrix, index, 1)], 1)
         data = log_probabilities(chosen, prompt, others=index)
         one = contrast(data, torch.full((1, 60), 1 / 60).double())
-        values = (float((data.own - side).mean()) for side in (one.joint, one.marginal))
-        found.append([*values, float(one.joint_error[0]), float(one.marginal_error[0])])
+        sides = one.joint, one.marginal
+        values = (float((data.own - side.log_prob).mean()) for side in sides)
+        found.append([*values, *(float(side.error[0]) for side in sides)])
     lower, upper, lower_error, upper_error = np.array(found).T
     margin(0.2 - abs(np.median(lower_error) / lower.std() - 1))
     margin(0.2 - abs(np.median(upper_error) / upper.std() - 1))

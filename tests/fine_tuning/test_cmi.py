@@ -325,7 +325,7 @@ def test_pooled_posterior_covers():
         expected = float(information_of_pool(truth).difference)
         for seed in range(200):
             data = simulate(training, held_out, 30, seed)
-            draws = pooled_losses(data, draws=400, generator=generator(seed))
+            draws = pooled_losses(data, 400, generator(seed))
             information = information_of_pool(draws.table).difference.numpy()
             low, high = highest_density_interval(information, 0.94)
             covered.append(low - 1e-12 <= expected <= high + 1e-12)
@@ -337,7 +337,7 @@ def test_design_effect_counts_fine_tunes_that_differ_as_a_whole():
     masks = (torch.rand(40, 50, generator=generator(0)) < 0.5).long()
     held_out = (torch.arange(40) % 2).double()[:, None].expand(40, 50)
     losses = torch.where(torch.stack([masks == 1, masks == 0], -1), held_out.unsqueeze(-1), 0.0)
-    draws = pooled_losses(supersample(losses, masks), draws=500, generator=generator(0))
+    draws = pooled_losses(supersample(losses, masks), 500, generator(0))
     assert draws.design_effect == pytest.approx(50, rel=0.1)
     gap = draws.table[:, 0, 1] - draws.table[:, 1, 0]
     # As of 40 coins, not of 2,000: standard deviation ½ / sqrt(40) and not ½ / sqrt(2000).

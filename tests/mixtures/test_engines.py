@@ -13,7 +13,7 @@ from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.divergences import entropy
 from rbpp.mixtures.engines import Gradient, Sampling
 from rbpp.mixtures.mixture_model import MixtureData, mixture_model
-from rbpp.mixtures.posterior import mixture_posterior
+from rbpp.mixtures.posterior import Settings, mixture_posterior
 from rbpp.randomness import generator, seeded
 from tests.mixtures.conjugate_guide import conjugate_guide
 
@@ -80,9 +80,11 @@ def test_weighted_rows_in_the_model_are_repeated_rows():
 )
 def test_no_autoguide_beats_coordinate_ascent_on_separate_components(guide, margin):
     rows = clusters(40, (0.0, 8.0), 2)
-    ours = mixture_posterior(rows, 2, chains=1, draws=2000)
+    ours = mixture_posterior(rows, 2, Settings(chains=1, draws=2000))
     theirs = mixture_posterior(
-        rows, 2, engine="svi", gradient=Gradient(guide=guide, steps=400), chains=1, draws=400
+        rows,
+        2,
+        Settings("svi", gradient=Gradient(guide=guide, steps=400), chains=1, draws=400),
     )
     # Both with the assignments summed out, as TraceEnum_ELBO has them.
     ratio = ours.log_prob - ours.log_q
@@ -95,7 +97,7 @@ def test_no_autoguide_beats_coordinate_ascent_on_separate_components(guide, marg
 
 def test_pyro_evaluates_both_guides_alike(margin):
     rows = clusters(40, (0.0, 8.0), 2)
-    ours = mixture_posterior(rows, 2, chains=1, draws=2000)
+    ours = mixture_posterior(rows, 2, Settings(chains=1, draws=2000))
     ratio = (ours.log_prob - ours.log_q)[0]
     arguments = (MixtureData(rows), ours.prior, 2)
     mean, error = pyro_elbo(arguments, conjugate_guide(ours.variational.select(0)))
@@ -114,8 +116,8 @@ def test_svi_options_reach_the_same_optimum(options, limit, margin):
     """
     rows = clusters(40)
     gradient = Gradient(**{"steps": 300, "learning_rate": 0.04, **options})
-    ours = mixture_posterior(rows, 2, chains=1, draws=500)
-    theirs = mixture_posterior(rows, 2, engine="svi", chains=1, draws=200, gradient=gradient)
+    ours = mixture_posterior(rows, 2, Settings(chains=1, draws=500))
+    theirs = mixture_posterior(rows, 2, Settings("svi", chains=1, draws=200, gradient=gradient))
     assert theirs.mixture.batch_shape == (1, 200)
     gap = (ours.log_prob - ours.log_q).mean() - theirs.elbo
     margin(limit - gap.abs())
@@ -124,7 +126,9 @@ def test_svi_options_reach_the_same_optimum(options, limit, margin):
 def test_svi_leaves_no_trace():
     pyro.clear_param_store()
     before = torch.random.get_rng_state()
-    mixture_posterior(clusters(10), 2, engine="svi", gradient=Gradient(steps=3), chains=1, draws=2)
+    mixture_posterior(
+        clusters(10), 2, Settings("svi", gradient=Gradient(steps=3), chains=1, draws=2)
+    )
     assert not list(pyro.get_param_store().keys())
     assert torch.equal(before, torch.random.get_rng_state())
     assert torch.get_default_dtype() == torch.float32
@@ -135,9 +139,11 @@ def compare_with_nuts(rows, components, draws, warmup, mean_tolerance, sd_tolera
     low, high = rows.min(0).values - 1, rows.max(0).values + 1
     grid = low + (high - low) * torch.linspace(0, 1, 9).double().unsqueeze(-1)
     reference = mixture_posterior(
-        rows, components, engine="nuts", sampling=Sampling(warmup=warmup), chains=1, draws=draws
+        rows,
+        components,
+        Settings("nuts", sampling=Sampling(warmup=warmup), chains=1, draws=draws),
     )
-    ours = mixture_posterior(rows, components, chains=1, draws=4000)
+    ours = mixture_posterior(rows, components, Settings(chains=1, draws=4000))
     assert ours.pareto_k.item() < 0.7
 
     def functionals(posterior):
@@ -178,13 +184,15 @@ def test_guide_wants_one_data_set():
 def test_guides_without_a_density_are_refused(name):
     with pytest.raises(ValueError, match="Expected an autoguide with a density"):
         mixture_posterior(
-            clusters(10), 2, engine="svi", gradient=Gradient(guide=name, steps=2), chains=1, draws=2
+            clusters(10),
+            2,
+            Settings("svi", gradient=Gradient(guide=name, steps=2), chains=1, draws=2),
         )
 
 
 def test_log_density_of_the_model_is_that_of_the_posterior():
     rows = clusters(20)
-    fit = mixture_posterior(rows, 2, chains=1, draws=3)
+    fit = mixture_posterior(rows, 2, Settings(chains=1, draws=3))
     values = {
         "weights": fit.draws.weights[0, 0],
         "mean": fit.draws.means[0, 0],

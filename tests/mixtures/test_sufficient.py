@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from rbpp.mixtures.ascent import update
-from rbpp.mixtures.autoguide import draw_autoguide, fit_autoguide
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
+from rbpp.mixtures.engines import Gradient, draw_autoguide, fit_autoguide
 from rbpp.mixtures.kmeans import kmeans_centres
 from rbpp.mixtures.normal_wishart import expectations, kl_divergence
 from rbpp.mixtures.sufficient import Rows, natural_parameters, responsibilities_, statistics
@@ -142,9 +142,8 @@ def test_autoguides_fit_any_model(margin):
             pyro.sample("row", dist.Normal(centre, 1.0), obs=rows)
 
     with pyro.get_param_store().scope(), seeded(0):
-        guide, ascended = fit_autoguide(
-            model, (observed,), guide="AutoNormal", steps=600, max_plate_nesting=1
-        )
+        how = Gradient(steps=600, particles=1)
+        guide, ascended = fit_autoguide(model, (observed,), how, {})
         values, log_q = draw_autoguide(guide, (observed,), ["centre"], 400)
     variance = 1 / (1 / 4 + 3)
     assert len(ascended.elbos) == 600
