@@ -167,7 +167,8 @@ def bounds(
     estimators = {
         name: sides_in_words(term)
         for name, term in terms.items()
-        if not name.startswith("slack_") and (term.lower or term.upper) is not None
+        if not name.startswith("slack_")
+        and ((term.lower or term.upper) is not None or (name in found.terms and term.far_apart))
     }
     settings = {
         **asdict(sizes),
