@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 Verdict = Literal["holds", "violated", "undecided", "unknown"]
 VERDICTS: tuple[Verdict, ...] = ("violated", "undecided", "unknown", "holds")  # worst first
+_SURE = 0.95
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def verdict_of(holds: bool | None) -> Verdict:
     return "unknown" if holds is None else "holds" if holds else "violated"
 
 
-def verdict_of_probability(probability: float, sure: float = 0.95) -> Verdict:
+def verdict_of_probability(probability: float) -> Verdict:
     """The verdict of a statement that holds with this probability; nan is `"unknown"`.
 
     >>> verdict_of_probability(0.99), verdict_of_probability(0.5), verdict_of_probability(0.01)
@@ -70,9 +71,9 @@ def verdict_of_probability(probability: float, sure: float = 0.95) -> Verdict:
     """
     if math.isnan(probability):
         return "unknown"
-    if probability >= sure:
+    if probability >= _SURE:
         return "holds"
-    return "violated" if probability <= 1 - sure else "undecided"
+    return "violated" if probability <= 1 - _SURE else "undecided"
 
 
 def worst(checks: Iterable[Check]) -> Check | None:

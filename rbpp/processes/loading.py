@@ -198,21 +198,12 @@ def _parse(text: str, kind: type, expected: str) -> Any:
         if text.strip().lower() not in words:
             raise ValueError(expected)
         return words[text.strip().lower()]
-    if kind in (int, float):
-        try:
-            return int(text)
-        except ValueError:
-            pass
-        try:
-            return float(text)
-        except ValueError:
-            raise ValueError(expected) from None
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        if kind is type(None):
-            return text
-        raise ValueError(expected) from None
+    for parse in (int, float) if kind in (int, float) else (ast.literal_eval,):
+        with suppress(ValueError, SyntaxError):
+            return parse(text)
+    if kind is type(None):
+        return text
+    raise ValueError(expected)
 
 
 def _module_from_name(name: str) -> ModuleType:

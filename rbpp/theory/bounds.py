@@ -155,7 +155,7 @@ def bounds(
     world = None
     if data is not None:
         world = worlds_of(data, process, sizes.worlds, compute.spawn("posterior").seed)
-    process_checks = require(process, seed=compute.seed).checks
+    process_checks = require(process, compute).checks
     chosen = choose_learner(learner, process)
     anchors = choose_learner(anchor_learner or learner, process, "anchor")
     estimation = Estimation(process, sizes, constants, chosen, anchors, compute)
@@ -167,7 +167,8 @@ def bounds(
     estimators = {
         name: sides_in_words(term)
         for name, term in terms.items()
-        if not name.startswith("slack_") and (term.lower or term.upper) is not None
+        if not name.startswith("slack_")
+        and ((term.lower or term.upper) is not None or (name in found.terms and term.far_apart))
     }
     settings = {
         **asdict(sizes),

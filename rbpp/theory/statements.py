@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rbpp.checks import Check
-from rbpp.estimate import Estimate, delta_method, exactly
+from rbpp.estimate import Estimate, delta_method
 from rbpp.theory import assumptions as assume
 from rbpp.theory import lemmas
 from rbpp.theory.assumptions import Assumption, Evidence
@@ -26,6 +26,7 @@ from rbpp.theory.audit import (
     root_mean_square,
     spread_of,
 )
+from rbpp.theory.corners import between_corners
 from rbpp.theory.lemmas import LemmaSetting
 from rbpp.theory.terms import Terms, add_derived, add_identities, require_described
 from rbpp.theory.world_estimates import REST, WorldEstimates
@@ -68,8 +69,15 @@ def register(statement: Statement) -> None:
     """Add a statement; terms, audit, figure and tables have it from then on.
 
     Raises:
-        ValueError: if a side is described neither by the entry nor by `rbpp.variables`.
+        ValueError: if a side is described neither by the entry nor by `rbpp.variables`, or a
+            statement of another name has this right side: it would go unsaid from then on.
     """
+    there = STATEMENTS.get(statement.right)
+    if there is not None and there.name != statement.name:
+        raise ValueError(
+            f"Expected a right side that no other statement has; got {statement.right} of "
+            f"{statement.name}, which {there.name} has"
+        )
     own = statement.variable
     require_described([statement.left, *([] if own else [statement.right])])
     if own is not None and not own.bound:
@@ -305,7 +313,7 @@ def all_terms(found: WorldEstimates, setting: LemmaSetting) -> dict[str, Estimat
     composed = delta_method(formulas, known)
     for right in STATEMENTS:
         name = f"slack_{right}"
-        composed[name] = composed[name].between(*_corners(formulas, known, name))
+        composed[name] = between_corners(composed[name], formulas, known, name)
     return {
         name: _completed(name, term, found)
         for name, term in composed.items()
@@ -313,47 +321,10 @@ def all_terms(found: WorldEstimates, setting: LemmaSetting) -> dict[str, Estimat
     }
 
 
-def _corners(
-    formulas: Callable[[Mapping[str, Tensor]], Terms], known: Mapping[str, Estimate], name: str
-) -> tuple[Estimate, Estimate]:
-    """The least and the largest value of a term that the sides of the estimates leave open."""
-    variables = {
-        key: one.value.double().detach().clone().requires_grad_(True) for key, one in known.items()
-    }
-    value = formulas(variables)[name]
-    if not value.requires_grad:
-        return exactly(value), exactly(value)
-    gradients = torch.autograd.grad(value.sum(), list(variables.values()), allow_unused=True)
-    slopes = {
-        key: torch.zeros_like(variables[key]) if slope is None else slope
-        for key, slope in zip(known, gradients, strict=True)
-    }
-
-    def corner(sign: int) -> Estimate:
-        at, square = {}, torch.zeros_like(value).detach()
-        for key, one in known.items():
-            rising = sign * slopes[key]
-            high = one if one.upper is None else one.upper
-            low = one if one.lower is None else one.lower
-            at[key], error = (
-                torch.where(
-                    rising == 0,
-                    getattr(one, of),
-                    torch.where(rising > 0, getattr(high, of), getattr(low, of)),
-                ).double()
-                for of in ("value", "standard_error")
-            )
-            part = (slopes[key] * error).square()
-            square = square + torch.where((rising == 0) | (error == 0), 0.0, part)
-        return Estimate(formulas(at)[name].detach(), square.sqrt())
-
-    return replace(corner(-1), direction="lower"), replace(corner(1), direction="upper")
-
-
 def _completed(name: str, term: Estimate, found: WorldEstimates) -> Estimate:
     """A composed term with what its own estimate has besides value and error."""
     described = VARIABLES.get(name)
-    is_side = described is not None and described.stands_as == "upper side"
+    is_side = described is not None and described.stands_as == "upper side" and not described.part
     stands_in = found.facts.factor == "absent" and name == "information_model_factor_learner"
     if is_side or stands_in:
         term = replace(term, direction="upper")
