@@ -144,7 +144,7 @@ def _main(arguments: list[str]) -> int:
         return _say("rbpp", f"no program {arguments[0]}; {hint}", signals.REFUSED)
     parser = parser_of(name)
     try:
-        words = _configured(parser, name, arguments[1:])
+        words = run_options.with_config(parser, arguments[1:])
     except (ValueError, OSError) as error:
         return _say(parser.prog, str(error), signals.REFUSED)
     parsed = parser.parse_args(words)
@@ -164,15 +164,6 @@ def _main(arguments: list[str]) -> int:
                 message = f"internal error: {kind}: {message} (--traceback shows more)"
             status = signals.REFUSED if refused else signals.INTERNAL_ERROR
             return _say(parser.prog, message, status)
-
-
-def _configured(parser: _Parser, name: str, words: list[str]) -> list[str]:
-    """The words of the command line, after those of the file that `--config` names."""
-    path = run_options.config_of(words)
-    if path is None or {"-h", "--help"} & set(words):
-        return words
-    config = run_options.read_config(path, name)
-    return [*run_options.arguments_of(config, parser, words, path), *words]
 
 
 def _complete(words: list[str], names: Mapping[str, str]) -> int:
@@ -222,10 +213,9 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     """Write the files that were asked for, and print the result, whatever became of the files."""
     from rbpp import display
 
-    prog, name = parser.prog, parser.prog.partition(" ")[2]
     several = done.result if isinstance(done.result, Mapping) else {"": done.result}
     settings = {
-        "program": name,
+        "program": parser.program,
         **{key: value for key, value in vars(parsed).items() if key not in _OWN_OPTIONS},
     }
     per_row = getattr(parsed, "per_row", False)
@@ -235,7 +225,7 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     writers: dict[Path, outputs.Writer] = dict(done.files)
     if parsed.output is not None:
         if not any(result.has_draws for result in several.values()):
-            raise ValueError(f"--output: rbpp {name} has no InferenceData to write")
+            raise ValueError(f"--output: {parser.prog} has no InferenceData to write")
         for key, path in outputs.derived(parsed.output, several).items():
             writers[path] = partial(several[key].save, settings=settings)
     if parsed.figures is not None:
@@ -251,7 +241,7 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     written = [*done.written, *new]
     config = outputs.beside(sorted(written, key=lambda path: path.suffix != ".nc"))
     if config is not None and not failures:
-        text = run_options.to_toml(name, parser, parser.given, parsed)
+        text = run_options.to_toml(parser, parsed)
         write = partial(Path.write_text, data=text, encoding="utf-8")
         beside, failures = outputs.write_all({config: write})
         written += beside
@@ -264,12 +254,12 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
             parts += [f"{key}:"] if key else []
             parts += result.parts(view, everything=parsed.all)
         draws = any(result.has_draws for result in several.values())
-        told = outputs.told(written, parser, name, draws)
+        told = outputs.told(written, parser, draws)
         display.show([*parts, *([told] if told else [])])
     if done.opened in new:
-        _open(prog, done.opened)
+        _open(parser.prog, done.opened)
     for failure in failures:
-        _say(prog, failure, signals.REFUSED)
+        _say(parser.prog, failure, signals.REFUSED)
     return signals.REFUSED if failures else done.exit_status
 
 
