@@ -25,6 +25,7 @@ from rbpp.processes.simulation import simulate
 from rbpp.randomness import generator
 from rbpp.theory.information import contrastive_bounds
 from rbpp.theory.learner_information import learner_information
+from rbpp.theory.statements import STATEMENTS
 
 CENTRES = torch.tensor([[0.0, 0, 0], [7, 0, 0], [0, 7, 0], [0, 0, 7]], dtype=torch.float64)
 WEIGHTS = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
