@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rbpp.estimate import Estimate as Estimate
     from rbpp.fine_tuning.fine_tunes import fine_tune_bounds as fine_tune_bounds
     from rbpp.inference_data import read as read
+    from rbpp.kl_gap_study import FittedWorld as FittedWorld
     from rbpp.kl_gap_study import Study as Study
     from rbpp.kl_gap_study import sample_worlds as sample_worlds
     from rbpp.kl_gap_study import study as study
@@ -78,7 +79,7 @@ _NAMES = {
     "rbpp.estimate": "Estimate",
     "rbpp.fine_tuning.fine_tunes": "fine_tune_bounds",
     "rbpp.inference_data": "read",
-    "rbpp.kl_gap_study": "Study sample_worlds study world_posterior",
+    "rbpp.kl_gap_study": "FittedWorld Study sample_worlds study world_posterior",
     "rbpp.mixtures.divergences": "entropy jensen_shannon kl_divergence total_variation",
     "rbpp.mixtures.fit": "Fit fit_mixture fit_mixture_stream",
     "rbpp.mixtures.histograms": "histogram_divergence",

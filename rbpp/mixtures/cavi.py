@@ -17,8 +17,8 @@ from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_pr
 from rbpp.mixtures.kmeans import kmeans_centres
 from rbpp.mixtures.normal_wishart import Parameters
 from rbpp.mixtures.standardisation import Standardisation, standardisation
-from rbpp.mixtures.sufficient import Rows, statistics
-from rbpp.threads import Map, block_threads
+from rbpp.mixtures.sufficient import Rows, Statistics, statistics
+from rbpp.threads import block_threads
 
 # Inverse variance of the clusters that turn centres into near-hard first responsibilities, in units
 # of the data's standard deviation: far sharper than any component, far from overflow.
@@ -102,16 +102,22 @@ def cavi(
     if initial is None and generator is None:
         raise ValueError("Expected a generator for the starts, or initial; got neither")
     with block_threads(data.device) as mapper:
+
+        def gather(natural: Tensor, which: Tensor) -> Statistics:
+            return statistics(rows, natural, which, chunk_rows, mapper)
+
         if initial is not None:
             parameters = _from_initial(initial, restarts, batch, components)
             parameters = own_units.parameters(parameters)
         else:
             assert generator is not None
-            parameters = start(
-                rows, members, prior_parameters, components, generator, chunk_rows, mapper
+            centres = kmeans_centres(
+                rows.columns, rows.weights, members, components, generator, mapper
             )
+            nearest = gather(centre_parameters(centres.mT.double()), members)
+            parameters = update(prior_parameters, nearest.moments)
         fit = ascend(
-            lambda natural, which: statistics(rows, natural, which, chunk_rows, mapper),
+            gather,
             members,
             prior_parameters,
             parameters,
@@ -139,22 +145,6 @@ def cavi(
         iterations=shaped(fit.iterations),
         elbo_history=trace,
     )
-
-
-def start(
-    rows: Rows,
-    members: Tensor,
-    prior: Parameters,
-    components: int,
-    generator: torch.Generator,
-    chunk_rows: int | None = None,
-    mapper: Map = map,
-) -> Parameters:
-    """First parameters of every fit: one update from near-hard k-means++ responsibilities."""
-    centres = kmeans_centres(rows.columns, rows.weights, members, components, generator, mapper)
-    natural = centre_parameters(centres.mT.double())
-    found = statistics(rows, natural, members, chunk_rows, mapper)
-    return update(prior, found.moments)
 
 
 def centre_parameters(centres: Tensor) -> Tensor:
@@ -301,12 +291,13 @@ def _standardised(
 
 def _flat(parameters: Parameters, batch: torch.Size) -> Parameters:
     """Parameters of a batch that broadcasts to `batch`, as (D, …)."""
-    trailing = (1, 2, 1, 1, 3)
-    values = []
-    for value, kept in zip(parameters, trailing, strict=True):
-        own = value.shape[value.dim() - kept :]
-        values.append(value.expand(*batch, *own).reshape(batch.numel(), *own))
-    return Parameters(*values)
+    depth = len(parameters.batch_shape)
+
+    def flat(value: Tensor) -> Tensor:
+        own = value.shape[depth:]
+        return value.expand(*batch, *own).reshape(batch.numel(), *own)
+
+    return parameters.map(flat)
 
 
 def _from_initial(
