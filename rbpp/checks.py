@@ -58,6 +58,37 @@ class Check:
         return f"{self.verdict}: {self.statement}" + (f" ({self.message})" if self.message else "")
 
 
+def compared(
+    left_name: str,
+    right_name: str,
+    *,
+    left: float,
+    right: float,
+    slack: float,
+    slack_sd: float = math.nan,
+    slack_mcse: float = math.nan,
+    probability_holds: float = math.nan,
+) -> dict[str, Any]:
+    """What the check of a bound has measured, in the keys that every audit has.
+
+    Args:
+        left_name, right_name: of the variable that is bounded and of its bound.
+        left, right: their means.
+        slack, slack_sd, slack_mcse: right − left, its spread and its Monte Carlo error.
+        probability_holds: that it is at least zero; nan where that is no matter of chance.
+    """
+    return {
+        "bounds": left_name,
+        "left": left,
+        "by": right_name,
+        "right": right,
+        "slack": slack,
+        "slack_sd": slack_sd,
+        "slack_mcse": slack_mcse,
+        "probability_holds": probability_holds,
+    }
+
+
 def verdict_of(holds: bool | None) -> Verdict:
     """The verdict of a plain yes or no; None is `"unknown"`."""
     return "unknown" if holds is None else "holds" if holds else "violated"

@@ -23,7 +23,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -166,16 +166,14 @@ def _main(arguments: list[str]) -> int:
             return _say(parser.prog, message, status)
 
 
-def _complete(words: list[str], names: Mapping[str, str]) -> int:
+def _complete(words: list[str], names: Iterable[str]) -> int:
     """Print what completes words in a shell."""
     from rbpp import completion
-    from rbpp.processes.loading import builtin_names
 
     if len(words) != 1 or words[0] not in completion.SHELLS:
         expected = f"expected one of {', '.join(completion.SHELLS)}"
         return _say("rbpp completion", f"{expected}; got {' '.join(words)}", signals.REFUSED)
-    parsers = {name: parser_of(name) for name in names}
-    print(completion.script(words[0], parsers, names, builtin_names()))
+    print(completion.script(words[0], {name: parser_of(name) for name in names}))
     return 0
 
 

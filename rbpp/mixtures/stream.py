@@ -307,10 +307,7 @@ def _summary(stream: Stream, sample_rows: int, compute: Compute) -> StreamSummar
     """`summarise`, once per checkpoint."""
 
     def work() -> dict[str, np.ndarray]:
-        own = compute.spawn("sample")
-        return summarise(
-            stream, sample_rows=sample_rows, seed=own.seed, mapper=own.workers
-        ).arrays()
+        return summarise(stream, sample_rows, compute.spawn("sample")).arrays()
 
     return StreamSummary.from_arrays(compute.checkpoint.once("summary", work))
 
