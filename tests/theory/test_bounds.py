@@ -124,6 +124,7 @@ def test_a_users_own_process_gets_the_same_table(name):
     assert list(checks_of(found))[:3] == ["Lemma 3.1", "Lemma 4.4", "Lemma 4.5"]
     prior = found.idata["prior"]
     assert prior["ggmi"].shape == (1, 3)
+    assert not [dimension for dimension in prior.dims if "_dim_" in str(dimension)]
     assert "information_synthetic_learner_upper" in prior
     assert prior["ggmi_mcse"].attrs["units"] == "nats"
     assert found.terms["information_synthetic_learner"].lower is not None
