@@ -16,7 +16,6 @@ import argparse
 import ast
 import contextlib
 import difflib
-import importlib.util
 import io
 import json
 import os
@@ -27,11 +26,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import rbpp
-from rbpp import options, outputs, run_options, signals, terminal
+from rbpp import options, outputs, run_options, shipped, signals, terminal
 
 if TYPE_CHECKING:
     from rbpp.result import Result
@@ -96,10 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def programs_folder() -> Path:
-    """Where the programs are: inside the package once installed, beside it in a checkout."""
-    package = Path(rbpp.__file__).parent
-    installed = package / "inference"
-    return installed if installed.is_dir() else package.parent / "inference"
+    """Where the programs are."""
+    return shipped.folder("inference")
 
 
 def programs() -> dict[str, str]:
@@ -113,7 +109,8 @@ def programs() -> dict[str, str]:
 
 def parser_of(name: str) -> _Parser:
     """The parser of a program, whose file is loaded."""
-    program = _load(programs_folder() / f"{name.replace('-', '_')}.py")
+    file = programs_folder() / f"{name.replace('-', '_')}.py"
+    program = shipped.load(file, f"rbpp.inference.{file.stem}")
     parser = _Parser(
         prog=f"rbpp {name}",
         description=program.__doc__,
@@ -291,31 +288,15 @@ def _joined(reports: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return whole
 
 
-def _load(path: Path) -> ModuleType:
-    name = f"rbpp.inference.{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None  # a .py file always has a spec and a loader
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickling look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
 def _overview(names: Mapping[str, str]) -> str:
     width = max(map(len, names), default=0)
-    lines = [f"  {name:<{width}}  {line}" for name, line in names.items()]
-    return "\n".join(
-        [
-            "usage: rbpp PROGRAM …",
-            "",
-            "Posteriors over the terms and bounds of the reverse-bottleneck theory.",
-            "",
-            *lines,
-            "",
-            "rbpp PROGRAM --help tells the options of a program and shows examples; rbpp --version",
-            "the version; rbpp completion bash|zsh|fish prints what completes words in a shell.",
-        ]
+    lines = "\n".join(f"  {name:<{width}}  {line}" for name, line in names.items())
+    return (
+        "usage: rbpp PROGRAM …\n\n"
+        "Posteriors over the terms and bounds of the reverse-bottleneck theory.\n\n"
+        f"{lines}\n\n"
+        "rbpp PROGRAM --help tells the options of a program and shows examples; rbpp --version\n"
+        "the version; rbpp completion bash|zsh|fish prints what completes words in a shell."
     )
 
 
@@ -348,11 +329,11 @@ def _figures_folder(folder: Path | None) -> Iterator[None]:
             os.environ.pop("MPLBACKEND", None)
 
 
-def _save_figure(draw: Any, path: Path) -> None:
+def _save_figure(draw: Callable[[], Any], path: Path) -> None:
     from matplotlib import pyplot
 
-    axes = draw() if callable(draw) else draw
-    axes = axes if hasattr(axes, "figure") or not hasattr(axes, "flat") else axes.flat[0]
+    drawn = draw()
+    axes = drawn.flat[0] if hasattr(drawn, "flat") else drawn
     figure = axes if hasattr(axes, "savefig") else axes.figure
     try:
         figure.savefig(path, format="png", dpi=150)
@@ -387,12 +368,7 @@ def _warnings_as_lines(prog: str) -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        for category in (
-            FutureWarning,
-            DeprecationWarning,
-            PendingDeprecationWarning,
-            SyntaxWarning,
-        ):
-            warnings.simplefilter("ignore", category)
+        for quiet in FutureWarning, DeprecationWarning, PendingDeprecationWarning, SyntaxWarning:
+            warnings.simplefilter("ignore", quiet)
         warnings.showwarning = show
         yield

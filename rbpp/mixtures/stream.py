@@ -193,8 +193,7 @@ class _StreamAscent:
                 members,
                 prior,
                 parameters,
-                tolerance=self.passes.tolerance,
-                max_iterations=self.passes.exact,
+                Ascent(tolerance=self.passes.tolerance, max_iterations=self.passes.exact),
                 rounding=torch.finfo(self.dtype or self.summary.sample.dtype).eps,
             )
         units = self.units.map(lambda value: value.to(self.device))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi, likeliest_mean_precision
 from rbpp.mixtures.conjugate import MixturePrior, default_prior
 from rbpp.mixtures.mixture import GaussianMixture
@@ -23,9 +24,9 @@ from rbpp.mixtures.normal_wishart import Parameters
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 # Times the covariance that `default_prior` expects of the only component.
 _PRIOR_SCALE = 0.3
-_TOLERANCE, _MAX_ITERATIONS = 1e-4, 60
+_ASCENT = Ascent(tolerance=1e-4, max_iterations=60)
 # A pass costs the square of the dimension, and with many a second component settles late or never.
-_MANY_DIMENSIONS, _FEW_ITERATIONS = 30, 25
+_MANY_DIMENSIONS, _SHORT_ASCENT = 30, replace(_ASCENT, max_iterations=25)
 # Growth stops after two sizes in a row that add less than this to the stacked density (nats a row),
 # or with one that is so far below the best.
 _LEAST_GAIN, _MOST_BELOW = 0.002, 0.15
@@ -94,7 +95,6 @@ def growing_mixtures(
     masks = fit_masks(fold)
     data = rows.expand(len(masks), *rows.shape)
     places = _places(fold)
-    dimension = rows.shape[-1]
     fits: Parameters | None = None
     prior = default_prior(data, 1, sample_weights=masks)
     prior = replace(prior, scale=_PRIOR_SCALE * prior.scale)
@@ -116,10 +116,9 @@ def growing_mixtures(
             prior,
             components,
             sample_weights=masks,
-            tolerance=_TOLERANCE,
-            max_iterations=_MAX_ITERATIONS if dimension <= _MANY_DIMENSIONS else _FEW_ITERATIONS,
             initial=start,
             generator=generator,
+            ascent=_ASCENT if rows.shape[-1] <= _MANY_DIMENSIONS else _SHORT_ASCENT,
         ).select(0)
         fitted, held_out = _densities(fits, rows, dim_x, fold, places)
         found.append(
