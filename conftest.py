@@ -163,13 +163,13 @@ def contracts_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return
     require = module.require
 
-    def once(process: Any, *, seed: int = 0) -> Any:
+    def once(process: Any, compute: Any) -> Any:
         model = process.model
         if model.__closure__ or "<locals>" in model.__qualname__:
-            return require(process, seed=seed)
-        key = (model.__code__.co_filename, model.__code__, repr(process.knobs), seed)
+            return require(process, compute)
+        key = (model.__code__.co_filename, model.__code__, repr(process.knobs), compute.seed)
         if key not in _CONTRACTS:
-            _CONTRACTS[key] = require(process, seed=seed)
+            _CONTRACTS[key] = require(process, compute)
         return _CONTRACTS[key]
 
     monkeypatch.setattr(module, "require", once)

@@ -38,7 +38,7 @@ from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import VariationalMixture, default_prior
 from rbpp.mixtures.engines import Gradient
 from rbpp.mixtures.normal_wishart import Parameters
-from rbpp.mixtures.posterior import mixture_posterior
+from rbpp.mixtures.posterior import Settings, mixture_posterior
 from rbpp.mixtures.stream import Passes, fit_stream
 from rbpp.randomness import generator
 
@@ -259,7 +259,7 @@ def elbo_of_peer(data: torch.Tensor, prior: Any, fit: BayesianGaussianMixture) -
         freedom,
         torch.as_tensor(fit.covariances_) * freedom[:, None, None],
     )
-    found = cavi(data, prior, len(freedom), initial=initial, max_iterations=1)
+    found = cavi(data, prior, len(freedom), initial=initial, ascent=Ascent(max_iterations=1))
     assert found.elbo is not None
     return float(found.elbo)
 
@@ -275,7 +275,7 @@ def many(settings: dict[str, Any]) -> dict[str, Any]:
             prior,
             settings["components"],
             generator=generator(0),
-            tolerance=SAME_TOLERANCE / 200,
+            ascent=Ascent(tolerance=SAME_TOLERANCE / 200),
         )
 
     fit, used = timed(work)
@@ -340,14 +340,18 @@ def iteration(settings: dict[str, Any]) -> dict[str, Any]:
     components = settings["components"]
     data = blobs(settings["rows"], settings["dimension"], components, settings["dtype"])
     prior = default_prior(data[:10_000], components)
-    cavi(data[:100], prior, 2, generator=generator(0), max_iterations=2)
+    cavi(data[:100], prior, 2, generator=generator(0), ascent=Ascent(max_iterations=2))
 
     before = peak()
-    start = cavi(data, prior, components, generator=generator(0), max_iterations=2)
+    start = cavi(data, prior, components, generator=generator(0), ascent=Ascent(max_iterations=2))
 
     def work(count: int) -> VariationalMixture:
         return cavi(
-            data, prior, components, initial=start, tolerance=-torch.inf, max_iterations=count
+            data,
+            prior,
+            components,
+            initial=start,
+            ascent=Ascent(tolerance=-torch.inf, max_iterations=count),
         )
 
     _, short = timed(lambda: work(1))
@@ -396,8 +400,8 @@ def converged(settings: dict[str, Any]) -> dict[str, Any]:
     if settings["engine"] == "svi":
         gradient = Gradient(steps=settings["steps"], particles=1, warm_start=False)
         options |= {"engine": "svi", "gradient": gradient}
-    mixture_posterior(data[:200], 2, chains=1, ascent=Ascent(starts=1), draws=10)
-    fit, used = timed(lambda: mixture_posterior(data, 16, **options))
+    mixture_posterior(data[:200], 2, Settings(chains=1, ascent=Ascent(starts=1), draws=10))
+    fit, used = timed(lambda: mixture_posterior(data, 16, Settings(**options)))
     assert fit.log_q is not None
     ratio = fit.log_prob - fit.log_q
     return {**used, "value": f"{ratio.mean():.1f} ± {ratio.std() / 50**0.5:.1f}"}

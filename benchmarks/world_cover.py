@@ -192,7 +192,7 @@ def _one(
     """The engine, (truth, low, high) by term, and seconds of a processor."""
     begin = time.process_time()
     compute = Compute(seed=seed).spawn("replication", number)
-    drawn = simulate_tensors(process, seed=compute.spawn("truth").seed)
+    drawn = simulate_tensors(process, compute=compute.spawn("truth"))
     data = {name: drawn.sites[name][0, 0] for name in case.observed}
     try:
         with warnings.catch_warnings():

@@ -138,7 +138,7 @@ def _one(
     """Which engine made the draws, the ranks by functional, and seconds of a processor."""
     begin = time.process_time()
     compute = Compute(seed=seed).spawn("replication", number)
-    truth = simulate_tensors(process, seed=compute.spawn("truth").seed)
+    truth = simulate_tensors(process, compute=compute.spawn("truth"))
     rows = on_random_sites(process, {name: truth.sites[name][0, 0] for name in observed})
     density = ConditionedDensity(process, rows, compute=compute)
     try:

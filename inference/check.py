@@ -36,7 +36,8 @@ def run(arguments: argparse.Namespace) -> command.Done:
     from rbpp.processes.process import load_process, parse_settings
 
     process = load_process(arguments.process, **parse_settings(arguments.set))
-    contract = check(process, tries=arguments.tries, seed=arguments.seed)
+    with options.open_compute(arguments) as compute:
+        contract = check(process, tries=arguments.tries, seed=compute.seed, compute=compute)
     if not contract.violated:
         return command.Done(contract)
     remark = f"{process.name} violates the contract: {contract.reasons()}"

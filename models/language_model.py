@@ -125,15 +125,9 @@ class SmallTransformer(nn.Module):
 class GivenRows(TokenRows):
     """Rows drawn with equal probability from rows (N, length) that are given."""
 
-    def __init__(self, rows: Tensor, letters: int, batch_shape: Any = torch.Size()) -> None:  # noqa: B008
+    def __init__(self, rows: Tensor, letters: int) -> None:
         self.given = rows
-        super().__init__(
-            _no_model, rows.new_zeros(1), letters, rows.shape[-1], batch_shape=batch_shape
-        )
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> GivenRows:
-        """The same for every place of a batch."""
-        return GivenRows(self.given, self.letters, torch.Size(batch_shape))
+        super().__init__(_no_model, rows.new_zeros(1), letters, rows.shape[-1])
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008 (torch's own)
         """Rows by their number."""

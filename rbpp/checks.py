@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 Verdict = Literal["holds", "violated", "undecided", "unknown"]
 VERDICTS: tuple[Verdict, ...] = ("violated", "undecided", "unknown", "holds")  # worst first
+_SURE = 0.95
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,43 @@ class Check:
         return f"{self.verdict}: {self.statement}" + (f" ({self.message})" if self.message else "")
 
 
+def compared(
+    left_name: str,
+    right_name: str,
+    *,
+    left: float,
+    right: float,
+    slack: float,
+    slack_sd: float = math.nan,
+    slack_mcse: float = math.nan,
+    probability_holds: float = math.nan,
+) -> dict[str, Any]:
+    """What the check of a bound has measured, in the keys that every audit has.
+
+    Args:
+        left_name, right_name: of the variable that is bounded and of its bound.
+        left, right: their means.
+        slack, slack_sd, slack_mcse: right − left, its spread and its Monte Carlo error.
+        probability_holds: that it is at least zero; nan where that is no matter of chance.
+    """
+    return {
+        "bounds": left_name,
+        "left": left,
+        "by": right_name,
+        "right": right,
+        "slack": slack,
+        "slack_sd": slack_sd,
+        "slack_mcse": slack_mcse,
+        "probability_holds": probability_holds,
+    }
+
+
 def verdict_of(holds: bool | None) -> Verdict:
     """The verdict of a plain yes or no; None is `"unknown"`."""
     return "unknown" if holds is None else "holds" if holds else "violated"
 
 
-def verdict_of_probability(probability: float, sure: float = 0.95) -> Verdict:
+def verdict_of_probability(probability: float) -> Verdict:
     """The verdict of a statement that holds with this probability; nan is `"unknown"`.
 
     >>> verdict_of_probability(0.99), verdict_of_probability(0.5), verdict_of_probability(0.01)
@@ -80,9 +112,9 @@ def verdict_of_probability(probability: float, sure: float = 0.95) -> Verdict:
     """
     if math.isnan(probability):
         return "unknown"
-    if probability >= sure:
+    if probability >= _SURE:
         return "holds"
-    return "violated" if probability <= 1 - sure else "undecided"
+    return "violated" if probability <= 1 - _SURE else "undecided"
 
 
 def worst(checks: Iterable[Check]) -> Check | None:

@@ -16,22 +16,20 @@ import argparse
 import ast
 import contextlib
 import difflib
-import importlib.util
 import io
 import json
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import rbpp
-from rbpp import options, outputs, run_options, signals, terminal
+from rbpp import options, outputs, run_options, shipped, signals, terminal
 
 if TYPE_CHECKING:
     from rbpp.result import Result
@@ -108,10 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def programs_folder() -> Path:
-    """Where the programs are: inside the package once installed, beside it in a checkout."""
-    package = Path(rbpp.__file__).parent
-    installed = package / "inference"
-    return installed if installed.is_dir() else package.parent / "inference"
+    """Where the programs are."""
+    return shipped.folder("inference")
 
 
 def programs() -> dict[str, str]:
@@ -125,7 +121,8 @@ def programs() -> dict[str, str]:
 
 def parser_of(name: str) -> _Parser:
     """The parser of a program, whose file is loaded."""
-    program = _load(programs_folder() / f"{name.replace('-', '_')}.py")
+    file = programs_folder() / f"{name.replace('-', '_')}.py"
+    program = shipped.load(file, f"rbpp.inference.{file.stem}")
     parser = _Parser(
         prog=f"rbpp {name}",
         description=program.__doc__,
@@ -156,7 +153,7 @@ def _main(arguments: list[str]) -> int:
         return _say("rbpp", f"no program {arguments[0]}; {hint}", signals.REFUSED)
     parser = parser_of(name)
     try:
-        words = _configured(parser, name, arguments[1:])
+        words = run_options.with_config(parser, arguments[1:])
     except (ValueError, OSError) as error:
         return _say(parser.prog, str(error), signals.REFUSED)
     parsed = parser.parse_args(words)
@@ -180,25 +177,14 @@ def _main(arguments: list[str]) -> int:
             return _say(parser.prog, message, status)
 
 
-def _configured(parser: _Parser, name: str, words: list[str]) -> list[str]:
-    """The words of the command line, after those of the file that `--config` names."""
-    path = run_options.config_of(words)
-    if path is None or {"-h", "--help"} & set(words):
-        return words
-    config = run_options.read_config(path, name)
-    return [*run_options.arguments_of(config, parser, words, path), *words]
-
-
-def _complete(words: list[str], names: Mapping[str, str]) -> int:
+def _complete(words: list[str], names: Iterable[str]) -> int:
     """Print what completes words in a shell."""
     from rbpp import completion
-    from rbpp.processes.loading import builtin_names
 
     if len(words) != 1 or words[0] not in completion.SHELLS:
         expected = f"expected one of {', '.join(completion.SHELLS)}"
         return _say("rbpp completion", f"{expected}; got {' '.join(words)}", signals.REFUSED)
-    parsers = {name: parser_of(name) for name in names}
-    print(completion.script(words[0], parsers, names, builtin_names()))
+    print(completion.script(words[0], {name: parser_of(name) for name in names}))
     return 0
 
 
@@ -237,10 +223,9 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     """Write the files that were asked for, and print the result, whatever became of the files."""
     from rbpp import display
 
-    prog, name = parser.prog, parser.prog.partition(" ")[2]
     several = done.result if isinstance(done.result, Mapping) else {"": done.result}
     settings = {
-        "program": name,
+        "program": parser.program,
         **{key: value for key, value in vars(parsed).items() if key not in _OWN_OPTIONS},
     }
     per_row = getattr(parsed, "per_row", False)
@@ -252,7 +237,7 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     }
     if parsed.output is not None:
         if not any(result.has_draws for result in several.values()):
-            raise ValueError(f"--output: rbpp {name} has no InferenceData to write")
+            raise ValueError(f"--output: {parser.prog} has no InferenceData to write")
         for key, path in outputs.derived(parsed.output, several).items():
             writers[path] = partial(several[key].save, settings=settings)
     if parsed.figures is not None:
@@ -268,12 +253,12 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     written = [*done.written, *new]
     config = outputs.beside(sorted(written, key=lambda path: path.suffix != ".nc"))
     if config is not None and not failures:
-        text = run_options.to_toml(name, parser, parser.given, parsed)
+        text = run_options.to_toml(parser, parsed)
         write = partial(Path.write_text, data=text, encoding="utf-8")
         beside, failures = outputs.write_all({config: write})
         written += beside
     if parsed.json:
-        reports = {key: result.report(view, settings) for key, result in several.items()}
+        reports = {key: result.to_dict(view, settings) for key, result in several.items()}
         _print_json(display.to_json(_joined(reports)))
     elif not parsed.quiet:
         parts: list[Any] = []
@@ -281,14 +266,14 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
             parts += [f"{key}:"] if key else []
             parts += result.parts(view, everything=parsed.all)
         draws = any(result.has_draws for result in several.values())
-        told = outputs.told(written, parser, name, draws)
+        told = outputs.told(written, parser, draws)
         display.show([*parts, *([told] if told else [])])
     if done.opened in new:
-        _open(prog, done.opened)
+        _open(parser.prog, done.opened)
     for remark in done.remarks:
-        _say(prog, remark, signals.DONE)
+        _say(parser.prog, remark, signals.DONE)
     for failure in failures:
-        _say(prog, failure, signals.REFUSED)
+        _say(parser.prog, failure, signals.REFUSED)
     return signals.REFUSED if failures else done.exit_status
 
 
@@ -322,31 +307,15 @@ def _joined(reports: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return whole
 
 
-def _load(path: Path) -> ModuleType:
-    name = f"rbpp.inference.{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None  # a .py file always has a spec and a loader
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickling look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
 def _overview(names: Mapping[str, str]) -> str:
     width = max(map(len, names), default=0)
-    lines = [f"  {name:<{width}}  {line}" for name, line in names.items()]
-    return "\n".join(
-        [
-            "usage: rbpp PROGRAM …",
-            "",
-            "Posteriors over the terms and bounds of the reverse-bottleneck theory.",
-            "",
-            *lines,
-            "",
-            "rbpp PROGRAM --help tells the options of a program and shows examples; rbpp --version",
-            "the version; rbpp completion bash|zsh|fish prints what completes words in a shell.",
-        ]
+    lines = "\n".join(f"  {name:<{width}}  {line}" for name, line in names.items())
+    return (
+        "usage: rbpp PROGRAM …\n\n"
+        "Posteriors over the terms and bounds of the reverse-bottleneck theory.\n\n"
+        f"{lines}\n\n"
+        "rbpp PROGRAM --help tells the options of a program and shows examples; rbpp --version\n"
+        "the version; rbpp completion bash|zsh|fish prints what completes words in a shell."
     )
 
 
@@ -379,11 +348,11 @@ def _figures_folder(folder: Path | None) -> Iterator[None]:
             os.environ.pop("MPLBACKEND", None)
 
 
-def _save_figure(draw: Any, path: Path) -> None:
+def _save_figure(draw: Callable[[], Any], path: Path) -> None:
     from matplotlib import pyplot
 
-    axes = draw() if callable(draw) else draw
-    axes = axes if hasattr(axes, "figure") or not hasattr(axes, "flat") else axes.flat[0]
+    drawn = draw()
+    axes = drawn.flat[0] if hasattr(drawn, "flat") else drawn
     figure = axes if hasattr(axes, "savefig") else axes.figure
     try:
         figure.savefig(path, format="png", dpi=150)
@@ -418,12 +387,7 @@ def _warnings_as_lines(prog: str, said: Callable[[str], str]) -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        for category in (
-            FutureWarning,
-            DeprecationWarning,
-            PendingDeprecationWarning,
-            SyntaxWarning,
-        ):
-            warnings.simplefilter("ignore", category)
+        for quiet in FutureWarning, DeprecationWarning, PendingDeprecationWarning, SyntaxWarning:
+            warnings.simplefilter("ignore", quiet)
         warnings.showwarning = show
         yield

@@ -165,9 +165,7 @@ def group_terms(
     )
 
 
-def format_terms(
-    table: Mapping[str, Term], hdi_prob: float, units: Mapping[str, str] | None = None
-) -> Table:
+def format_terms(table: Mapping[str, Term], hdi_prob: float, units: Mapping[str, str]) -> Table:
     """The terms of `rbpp.inference_data.term_table`, one a line.
 
     Args:
@@ -179,7 +177,7 @@ def format_terms(
     lines = [["term", "mean", "sd", f"{percent} low", f"{percent} high", "mcse", "units"]]
     for name, term in table.items():
         numbers = [term[key] for key in ("mean", "sd", "hdi_low", "hdi_high", "mcse")]
-        unit = (units or {}).get(name.partition("[")[0], "")
+        unit = units.get(name.partition("[")[0], "")
         lines.append([name, *map(_short, numbers), "" if unit == "1" else unit])
     return Table(lines)
 

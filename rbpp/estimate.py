@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 Direction = Literal["exact", "unbiased", "lower", "upper", "biased"]
+Side = Literal["lower", "upper"]
+SIDES: tuple[Side, ...] = get_args(Side)
 
 # A value within this distance of its limit is cut by it (nats, of informations).
 SATURATION_MARGIN = 0.7
@@ -115,6 +117,26 @@ class Estimate:
         """The same value with these two sides."""
         return replace(self, lower=lower, upper=upper)
 
+    def end(self, side: Side) -> Estimate | None:
+        """The side, or the estimate itself; None where it bounds the quantity from the other side.
+
+        >>> least = Estimate(torch.tensor(0.3), torch.tensor(0.0), direction="lower")
+        >>> least.end("lower") is least, least.end("upper") is None
+        (True, True)
+        """
+        own = self.lower if side == "lower" else self.upper
+        if own is None and _OPPOSITE.get(self.direction) != side:
+            return self
+        return own
+
+    def widened(self, by: Tensor) -> Estimate:
+        """The same value with another independent error beside its own, of this size.
+
+        >>> Estimate(torch.tensor(1.0), torch.tensor(3.0)).widened(torch.tensor(4.0)).standard_error
+        tensor(5.)
+        """
+        return replace(self, standard_error=torch.hypot(self.standard_error, by))
+
     def interval(self, z: float = 1.96) -> tuple[Tensor, Tensor]:
         """The estimate plus and minus `z` standard errors."""
         return self.value - z * self.standard_error, self.value + z * self.standard_error
@@ -127,9 +149,10 @@ class Estimate:
     @property
     def far_apart(self) -> bool:
         """Whether the sides leave the value open: in the mean over entries they are further apart
-        than one unit and than half the upper side, or there is no finite upper side."""
+        than one unit and than half the upper side, or there is no finite upper side, or one side
+        alone."""
         if self.lower is None or self.upper is None:
-            return False
+            return self.end("lower") is None or self.end("upper") is None
         low, high = float(self.lower.value.mean()), float(self.upper.value.mean())
         return not math.isfinite(high) or high - low > max(1.0, high / 2)
 
@@ -289,7 +312,7 @@ def _sum(first: Estimate, second: Estimate) -> Estimate:
     )
 
 
-def _side(first: Estimate, second: Estimate, name: Literal["lower", "upper"]) -> Estimate | None:
+def _side(first: Estimate, second: Estimate, name: Side) -> Estimate | None:
     """The sum's side: of both sides, or of one side and a value that stands for its own side."""
     one, other = getattr(first, name), getattr(second, name)
     if one is None and other is None:

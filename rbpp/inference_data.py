@@ -323,7 +323,7 @@ def _with_draws(
     if array.ndim == 0:
         array = array.reshape(1, 1)
     if group == "sample_stats" and array.ndim == 1:
-        # Of every draw of the restart: what lacks draws, ArviZ does not concatenate along them.
+        # Of every draw of the restart: `arviz.concat` refuses along draws what lacks them.
         array = np.repeat(array[:, None], sizes.get("draw", 1), 1)
     leading = ("chain", "draw")
     if array.ndim < len(leading) or 0 in array.shape[: len(leading)]:

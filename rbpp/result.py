@@ -159,20 +159,18 @@ class Result:
         units: Units = "nats",
         *,
         per_row: bool = False,
-        settings: Mapping[str, Any] | None = None,
     ) -> str:
         """What the command prints with `--json`: one object; nan is null.
 
         Args:
             hdi_prob, units, per_row: as for `summary`.
-            settings: further settings, such as those of a command line.
         """
-        return display.to_json(self.report(View(hdi_prob, units, per_row), settings))
+        return display.to_json(self.to_dict(View(hdi_prob, units, per_row)))
 
-    def report(
+    def to_dict(
         self, view: View = DEFAULT_VIEW, settings: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """What `to_json` writes: terms, checks, settings and versions by name."""
+        """What `to_json` writes; `settings` are further ones, such as those of a command line."""
         return {
             "terms": self._table(view),
             "hdi_prob": view.hdi_prob,

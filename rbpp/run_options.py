@@ -42,6 +42,11 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self.given: dict[str, list[str]] = {}
 
+    @property
+    def program(self) -> str:
+        """The name of the program, behind `rbpp`."""
+        return self.prog.partition(" ")[2]
+
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         texts = [text for text in arg_strings if text != "--"]
         if _repeats(action):
@@ -51,7 +56,23 @@ class Parser(argparse.ArgumentParser):
         return super()._get_values(action, arg_strings)
 
 
-def config_of(arguments: Sequence[str]) -> Path | None:
+def with_config(parser: Parser, words: list[str]) -> list[str]:
+    """The words of a command line, after those of the file that `--config` names.
+
+    Positional arguments of the file become defaults of the parser.
+
+    Raises:
+        ValueError: if the file is no TOML, or of another program; naming the key that is no option,
+            or of a type that an option has not.
+        OSError: if it cannot be read.
+    """
+    path = _config_of(words)
+    if path is None or {"-h", "--help"} & set(words):
+        return words
+    return [*_arguments_of(_read_config(path, parser.program), parser, words, path), *words]
+
+
+def _config_of(arguments: Sequence[str]) -> Path | None:
     """The file that `--config` names, the last of several."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config", type=Path)
@@ -62,13 +83,7 @@ def config_of(arguments: Sequence[str]) -> Path | None:
     return found
 
 
-def read_config(path: Path, program: str) -> dict[str, Any]:
-    """The options in a TOML file.
-
-    Raises:
-        ValueError: if it is no TOML, or of another program.
-        OSError: if it cannot be read.
-    """
+def _read_config(path: Path, program: str) -> dict[str, Any]:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -79,16 +94,10 @@ def read_config(path: Path, program: str) -> dict[str, Any]:
     return found
 
 
-def arguments_of(
+def _arguments_of(
     config: Mapping[str, Any], parser: Parser, given: Sequence[str], path: Path
 ) -> list[str]:
-    """The words of the command line that a file stands for, before those that are `given`.
-
-    Positional arguments of the file become defaults of the parser.
-
-    Raises:
-        ValueError: naming the file and the key: no option, or of a type that an option has not.
-    """
+    """The words of the command line that a file stands for, before those that are `given`."""
     known = {_key(action): action for action in parser._actions if _key(action) not in _NOT_KEPT}
     known |= {
         option.lstrip("-"): action
@@ -110,28 +119,16 @@ def arguments_of(
             action.nargs = "*" if several else "?"
             action.default = values if several else values[0]
             parser.given[action.dest] = values
-        elif not _is_given(action, given):
+        elif not any(word.partition("=")[0] in action.option_strings for word in given):
             words += _words(action, key, values, path)
     return words
 
 
-def to_toml(
-    program: str,
-    parser: argparse.ArgumentParser,
-    given: Mapping[str, Sequence[str]],
-    parsed: argparse.Namespace,
-) -> str:
-    """A TOML file of the options that a run was given, with its seed.
-
-    Args:
-        program: name.
-        parser: of the program.
-        given: the texts of every option that was given, by destination.
-        parsed: what they were read as.
-    """
-    lines = [_HEADER.format(program), f"program = {json.dumps(program)}"]
+def to_toml(parser: Parser, parsed: argparse.Namespace) -> str:
+    """A TOML file of the options that a run was given, with its seed."""
+    lines = [_HEADER.format(parser.program), f"program = {json.dumps(parser.program)}"]
     for action in parser._actions:
-        key, texts = _key(action), given.get(action.dest)
+        key, texts = _key(action), parser.given.get(action.dest)
         if texts is None or key in _NOT_KEPT:
             continue
         if action.nargs == 0:
@@ -141,7 +138,7 @@ def to_toml(
         else:
             value = _toml_text(texts[-1])
         lines.append(f"{key} = {value}")
-    if "seed" not in given:
+    if "seed" not in parser.given:
         lines.append("seed = 0")
     return "\n".join(lines) + "\n"
 
@@ -210,10 +207,6 @@ def _key(action: argparse.Action) -> str:
 
 def _repeats(action: argparse.Action) -> bool:
     return isinstance(action, argparse._AppendAction)
-
-
-def _is_given(action: argparse.Action, given: Sequence[str]) -> bool:
-    return any(word.partition("=")[0] in action.option_strings for word in given)
 
 
 def _texts(key: str, value: Any, path: Path) -> list[str]:

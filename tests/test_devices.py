@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from rbpp.compute import Compute
 from rbpp.data.stream import tensor_stream
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.divergences import (
@@ -20,7 +21,7 @@ from rbpp.mixtures.divergences import (
 )
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.mixtures.normal_wishart import expectations
-from rbpp.mixtures.posterior import mixture_posterior
+from rbpp.mixtures.posterior import Settings, mixture_posterior
 from rbpp.mixtures.standardisation import standardisation
 from rbpp.mixtures.stream import part_statistics
 from rbpp.mixtures.sufficient import natural_parameters
@@ -68,7 +69,13 @@ def ascent():
     prior = default_prior(data, 3)
     for dtype in (torch.float32, torch.float64):
         fit = cavi(
-            data, prior, 3, restarts=2, generator=generator(0), dtype=dtype, **options
+            data,
+            prior,
+            3,
+            restarts=2,
+            generator=generator(0),
+            **options,
+            ascent=Ascent(dtype=dtype),
         ).best()
         fit.draw(5, generator(0)).mixture()
         fit.expected().responsibilities(data)
@@ -103,7 +110,7 @@ def pairs():
         a_part,
         divergences,
         lambda: contrastive_bounds(torch.randn(50, 50, generator=generator(0), device="cpu")),
-        lambda: mixture_posterior(rows(), 2, chains=2, draws=50),
+        lambda: mixture_posterior(rows(), 2, Settings(chains=2, draws=50)),
         pairs,
     ],
     ids=["cavi", "stream", "divergences", "contrast", "fit_mixture", "pairs"],

@@ -1,6 +1,7 @@
 """Estimates carry their error through arithmetic."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -87,6 +88,30 @@ def test_one_sided_terms_give_no_side_that_they_do_not_have():
     found = two_sided + lower_bound
     assert found.lower is not None
     assert found.upper is None
+
+
+def test_an_end_is_a_side_or_the_value_unless_that_is_the_other_side():
+    value = Estimate(torch.tensor(0.5), torch.tensor(0.1))
+    side = exactly(torch.tensor(1.0))
+    assert value.end("lower") is value
+    assert value.end("upper") is value
+    assert not value.far_apart
+    least = replace(value, direction="lower")
+    assert least.end("lower") is least
+    assert least.end("upper") is None
+    assert least.far_apart
+    assert (-least).end("lower") is None
+    assert replace(least, upper=side).end("upper") is side
+    assert not replace(least, lower=value, upper=side).far_apart
+
+
+def test_another_error_adds_in_squares_and_sides_stay():
+    sides = exactly(torch.tensor([0.0, 0.0])), exactly(torch.tensor([1.0, 1.0]))
+    found = Estimate(torch.tensor([0.5, 0.5]), torch.tensor([3.0, math.inf]), 7).between(*sides)
+    wide = found.widened(torch.tensor([4.0, 1.0]))
+    assert wide.standard_error.tolist() == [5.0, math.inf]
+    assert wide.value is found.value
+    assert (wide.lower, wide.upper, wide.count) == (*sides, 7)
 
 
 def test_units_scale_value_error_and_sides():

@@ -323,7 +323,7 @@ def missing_components(assessment: Assessment) -> pd.DataFrame:
     """Components of the task that the synthetic data lacks, the heaviest first."""
     components = assessment.components
     missing = components[components["part"] == "uncovered"]
-    share = "share_target" if "share_target" in components else "share_anchor"
+    share = f"share_{assessment.task}"
     return missing.sort_values(share, ascending=False) if share in components else missing[:0]
 
 

@@ -87,6 +87,11 @@ class Assessment(Result):
         return self.rows[self.rows["source"] == "synthetic"]
 
     @property
+    def task(self) -> str:
+        """What stands for the task: `"target"`, or `"anchor"` in its place."""
+        return "target" if "share_target" in self.components else "anchor"
+
+    @property
     def texts(self) -> list[str]:
         """Texts of the synthetic rows, or their ids where there are none: what is marked."""
         own = self.synthetic

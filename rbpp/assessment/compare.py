@@ -136,7 +136,7 @@ def compare(
             ),
             constant_data={"seed": compute.seed},
             dims={name: ["version"] for name in terms},
-            coords={"version": list(ranking.names)},
+            coords={"version": ranking.names},
         ),
         checks=tuple(checks),
         settings=settings,
@@ -148,7 +148,7 @@ def compare(
         diagnostics=[lines[line["name"]] for line in ranked],
         influence=_influence(read, ranking),
         record=kept,
-        series=list(ranking.names) if record is not None else (),
+        series=ranking.names if record is not None else (),
     )
 
 

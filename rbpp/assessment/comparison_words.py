@@ -123,9 +123,7 @@ def pair_rows(differences: Sequence[Line]) -> list[list[str]]:
 
 def diagnostic_rows(diagnostics: Sequence[Line]) -> dict[str, Any]:
     """What stands beside the score, a row a version."""
-    names: dict[str, None] = {}
-    for line in diagnostics:
-        names |= dict.fromkeys(key for key in line if key != "name")
+    names = list(dict.fromkeys(key for line in diagnostics for key in line if key != "name"))
     return {
         "header": ["version", *(name.replace("_", " ") for name in names)],
         "rows": [[line["name"], *(quantity(line.get(n)) for n in names)] for line in diagnostics],
@@ -136,15 +134,13 @@ def diagnostic_rows(diagnostics: Sequence[Line]) -> dict[str, Any]:
 def deciding_rows(ranking: Sequence[Line], influence: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows that add most to the score of a version, and those that take most from it."""
     found: list[dict[str, Any]] = []
-    for line in ranking:
-        own = influence[influence["version"] == line["name"]]
+    for name in (line["name"] for line in ranking):
+        own = influence[influence["version"] == name]
         if own.empty or len(found) == _VERSIONS:
             continue
         ordered = own.sort_values("influence", ascending=False)
         helping, harming = ordered.head(_ROWS), ordered.tail(_ROWS).iloc[::-1]
-        found.append(
-            {"name": line["name"], "helping": _quotes(helping), "harming": _quotes(harming)}
-        )
+        found.append({"name": name, "helping": _quotes(helping), "harming": _quotes(harming)})
     return found
 
 
@@ -168,7 +164,7 @@ def _known(value: float | None) -> bool:
 def ties(ranking: Ranking) -> list[str]:
     """Versions that tie with the first: copies, and those equivalent to it with `SURE`."""
     first, *others = (line["name"] for line in ranking.lines)
-    equal = dict(zip(ranking.names, _beside_first(ranking, "p_equivalent"), strict=True))
+    equal = _beside_first(ranking, "p_equivalent")
     return [
         name
         for name in others
@@ -176,9 +172,10 @@ def ties(ranking: Ranking) -> list[str]:
     ]
 
 
-def _beside_first(ranking: Ranking, what: str) -> np.ndarray:
-    """What the best version is to each other one."""
-    return ranking.pairs[what][ranking.names.index(ranking.lines[0]["name"])]
+def _beside_first(ranking: Ranking, what: str) -> dict[str, float]:
+    """What the best version is to each one, by name."""
+    first = ranking.names.index(ranking.lines[0]["name"])
+    return dict(zip(ranking.names, ranking.pairs[what][first], strict=True))
 
 
 def _measured(ranking: Ranking, what: str) -> Mapping[str, float]:
@@ -189,7 +186,7 @@ def _measured(ranking: Ranking, what: str) -> Mapping[str, float]:
 def headline(ranking: Ranking) -> tuple[str, ...]:
     """The answer, or why there is none."""
     best = ranking.lines[0]
-    larger = dict(zip(ranking.names, _beside_first(ranking, "p_larger"), strict=True))
+    larger = _beside_first(ranking, "p_larger")
     few = [c.message for c in ranking.checks if c.statement in _FEW and c.verdict != "holds"]
     equal = ties(ranking)
     open_ = [

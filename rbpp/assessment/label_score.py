@@ -124,11 +124,6 @@ def _logits(
     return torch.where(present, real @ slopes + offsets, -torch.inf)
 
 
-def learned_from_rest(rows: Tensor, labels: Tensor, classes: int, seed: int = 0) -> Tensor:
-    """log p(label | text) of rows, each learned from those of the other four folds, (n, K)."""
-    return _normalised(_cross_fitted(rows, labels, classes, PRIOR_ROWS, seed))
-
-
 def fitted_temperature(
     real: Tensor, labels: Tensor, classes: int, prior_rows: float = PRIOR_ROWS
 ) -> float:
@@ -323,7 +318,7 @@ def wrong_labels(
     if count < 10:
         raise ValueError(f"Expected at least 10 rows to learn labels from; got {count}")
     if real is None or real_labels is None:
-        log_p = learned_from_rest(rows, labels, classes, seed)
+        log_p = _normalised(_cross_fitted(rows, labels, classes, PRIOR_ROWS, seed))
     else:
         log_p = log_probabilities(real, real_labels, rows, classes, origin=real.mean(0))
     probability, rate = probability_wrong(log_p, labels)

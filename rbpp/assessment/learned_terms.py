@@ -59,12 +59,11 @@ class Learned:
     @property
     def row_counts(self) -> dict[str, int]:
         """Rows that the information of a learner is about, by the name of the term."""
-        counts: dict[str, int] = {}
-        for role, count in self.rows.items():
-            names = (_NAMES[role], *(["ggmi"] if role == "synthetic" else []))
-            for name in names:
-                counts |= dict.fromkeys((name, f"{name}_lower", f"{name}_upper"), count)
-        return counts
+        counts = {_NAMES[role]: count for role, count in self.rows.items()}
+        if "synthetic" in self.rows:
+            counts["ggmi"] = self.rows["synthetic"]
+        sides = ("", "_lower", "_upper")
+        return {f"{name}{side}": count for name, count in counts.items() for side in sides}
 
 
 @dataclass(frozen=True)
@@ -83,10 +82,7 @@ class Variation:
 
 
 def learned_terms(
-    sources: Sources,
-    divergences: Terms,
-    variation: Variation | None,
-    draws: Draws,
+    sources: Sources, divergences: Terms, variation: Variation | None, draws: Draws
 ) -> Learned:
     """Informations of learners, measured errors, and bounds of them, from the sources' rows.
 
@@ -130,9 +126,9 @@ def learned_terms(
     if len(learners) == 2:
         terms["ggmi"] = terms[_NAMES["anchor"]] - terms[_NAMES["synthetic"]]
     checks += [
-        learned_audit.statement(terms, *names)
-        for names in learned_audit.STATEMENTS
-        if names[2] in terms
+        learned_audit.statement(terms, audited)
+        for audited in learned_audit.AUDITED
+        if audited.right in terms
     ]
     checks += learned_audit.unknown(terms, learners)
     sizes = {role: len(learner.rows) for role, learner in learners.items()}
@@ -192,8 +188,7 @@ def _error(
 
     Also the range of the losses and their σ.
     """
-    found = []
-    low, high, sub_gaussian = 1.0, 0.0, 0.0
+    found, losses, sub_gaussian = [], [], 0.0
     chains, draws = shape
     for _ in range(chains):
         on_task, on_rows = _losses(learner, (task, learner.rows), random)
@@ -201,11 +196,10 @@ def _error(
         of_rows = bootstrap_weights(learner.unit, draws, random) / len(learner.rows)
         gaps = of_task @ on_task.mT - of_rows @ on_rows.mT  # (draw, W)
         found.append(mean_estimate(gaps))
-        low = min(low, float(on_task.min()), float(on_rows.min()))
-        high = max(high, float(on_task.max()), float(on_rows.max()))
+        losses += [on_task.flatten(), on_rows.flatten()]
         sub_gaussian = max(sub_gaussian, float(estimated_sub_gaussian(on_rows)))
-    measured = {"low": low, "high": high, "sub_gaussian": sub_gaussian}
-    return stack(found), measured
+    low, high = (float(one) for one in torch.cat(losses).aminmax())
+    return stack(found), {"low": low, "high": high, "sub_gaussian": sub_gaussian}
 
 
 def _losses(learner: Learner, parts: tuple[Tensor, ...], random: torch.Generator) -> list[Tensor]:

@@ -58,12 +58,14 @@ def of_comparison(comparison: Comparison, *, hdi_prob: float = 0.94) -> str:
     """The report of a comparison: who is first, conditions, ranking and checks."""
     headline, *rest = comparison.answer(View(hdi_prob))
     ranking, differences = comparison._body(View(hdi_prob))
-    failed = {key: names for key, names in comparison.fail_if.items() if names}
     conditions = [
-        f"- {'✗' if names else '✓'} `{condition.replace('`', '')}`: "
-        + (f"holds for {escaped(', '.join(names))}" if names else "holds for no version")
+        f"- {'✗' if names else '✓'} `{condition.replace('`', '')}`: holds for "
+        + (escaped(", ".join(names)) or "no version")
         for condition, names in comparison.fail_if.items()
     ]
+    if conditions:
+        failed = " (failed)" if any(comparison.fail_if.values()) else ""
+        conditions = [f"### Conditions{failed}", "", *conditions, ""]
     lines = [
         "## Synthetic data, compared",
         "",
@@ -71,11 +73,7 @@ def of_comparison(comparison: Comparison, *, hdi_prob: float = 0.94) -> str:
         "",
         *(f"- {escaped(line)}" for line in rest),
         "",
-        *(
-            ["### Conditions" + (" (failed)" if failed else ""), "", *conditions, ""]
-            if conditions
-            else []
-        ),
+        *conditions,
         *_parts([ranking]),
         "",
         *_folded("Differences from the first", _parts([differences])),

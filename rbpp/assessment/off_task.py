@@ -44,13 +44,11 @@ from rbpp.assessment.grid import at_share, grid_posterior
 from rbpp.assessment.neighbours import matched_rank, unit_length
 from rbpp.assessment.scores import (
     LEAST_ROWS,
+    Distinct,
     Scores,
     checked_rows,
-    checked_weights,
     design_effect,
-    distinct,
     neighbour,
-    of_distinct,
     off_task_scores,
     score_rows,
     without_style,
@@ -144,17 +142,15 @@ def off_task(
     Raises:
         ValueError: if rows are not finite, of different dimensions, or fewer than 10 a source.
     """
-    made = Sample.of(synthetic)
-    target, synthetic = checked_rows(target, made.rows)
-    rows, place, weights = distinct(synthetic, checked_weights(made.weight, len(synthetic)))
-    reference, _, mass = distinct(target, np.ones(len(target)))
-    moved = without_style(reference, rows)
-    found = score_rows(reference, moved, weights=(np.ones(len(mass)), weights))
+    asked = Sample.of(synthetic)
+    target, synthetic = checked_rows(target, asked.rows)
+    made, reference = Distinct.of(synthetic, asked), Distinct.of(target).rows
+    moved = without_style(reference, made.rows)
+    found = score_rows(reference, moved, weights=(np.ones(len(reference)), made.weight))
     tail = OFF_TASK_NUMBERS if kind.numbers else OFF_TASK
-    design = design_effect(found.rows, of_distinct(made.unit, place))
+    excess = Excess(found, tail, made.weight, design_effect(found.rows, made.unit))
     refusal = _refusal(found, kind, apart)
-    excess = Excess(found, tail, weights, design)
-    result = _judged(excess, refusal, place, draws)
+    result = _judged(excess, refusal, made.place, draws)
     if labels is None or refusal:
         return result
     seen = visibility(target, labels, seed=draws.seed)
@@ -184,14 +180,13 @@ def uncovered(
     """
     asked = Sample.of(target)
     target, synthetic = checked_rows(asked.rows, synthetic)
-    rows, place, weights = distinct(target, checked_weights(asked.weight, len(target)))
-    source, _, mass = distinct(synthetic, np.ones(len(synthetic)))
-    moved = without_style(rows, source)
-    rank = matched_rank(moved, rows, neighbour(len(source)))
-    found = score_rows(moved, rows, rank, weights=(np.ones(len(mass)), weights))
+    real = Distinct.of(target, asked)
+    moved = without_style(real.rows, Distinct.of(synthetic).rows)
+    rank = matched_rank(moved, real.rows, neighbour(len(moved)))
+    found = score_rows(moved, real.rows, rank, weights=(np.ones(len(moved)), real.weight))
     tail = UNCOVERED_NUMBERS if kind.numbers else UNCOVERED
-    design = design_effect(found.rows, of_distinct(asked.unit, place))
-    return _judged(Excess(found, tail, weights, design), _refusal(found, kind), place, draws)
+    excess = Excess(found, tail, real.weight, design_effect(found.rows, real.unit))
+    return _judged(excess, _refusal(found, kind), real.place, draws)
 
 
 def novel(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,12 +58,11 @@ def paired_terms(
 
     Lieb, Proof of an entropy conjecture of Wehrl, Comm. Math. Phys. 62 (1978).
     """
-    values = _Coordinates(rows, representation, compute)
     sizes = {"pairs": len(rows)}
     try:
         prompt = index_of_equal(rows.paired["prompt"])
         sizes["prompts"] = int(prompt.max()) + 1
-        found, said = _terms(values, prompt, draws, compute)
+        found, said = _terms(rows, prompt, draws, representation, compute)
     except ValueError as error:
         found, said = {}, f"no ΔI and no I(p; M(p)): {error}"
     return {name: one * len(rows) for name, one in found.items()}, Check(
@@ -71,31 +70,24 @@ def paired_terms(
     )
 
 
-@dataclass(frozen=True)
-class _Coordinates:
+def _coordinates(rows: Rows, name: str, representation: Representation, compute: Compute) -> Array:
     """Principal components of a paired field (n, d), in the units of the field."""
-
-    rows: Rows
-    representation: Representation
-    compute: Compute
-
-    def __call__(self, name: str) -> Array:
-        part, origin = self.rows.paired[name], f"{self.rows.origin}, {name}"
-        if isinstance(part, np.ndarray):
-            one = Rows(self.rows.source, origin, self.rows.ids, embedding=part)
-        else:
-            one = Rows(self.rows.source, origin, self.rows.ids, text=part)
-        model = self.representation.model if one.text is not None else None
-        (vectors,), _ = embed([one], replace(self.representation, model=model), self.compute)
-        axes = principal_components([vectors])
-        return (axes(vectors) * axes.scale)[:, :DIMENSION]
+    part, origin = rows.paired[name], f"{rows.origin}, {name}"
+    if isinstance(part, np.ndarray):
+        one = Rows(rows.source, origin, rows.ids, embedding=part)
+        representation = replace(representation, model=None)
+    else:
+        one = Rows(rows.source, origin, rows.ids, text=part)
+    (vectors,), _ = embed([one], representation, compute)
+    axes = principal_components([vectors])
+    return (axes(vectors) * axes.scale)[:, :DIMENSION]
 
 
 def _terms(
-    coordinates: _Coordinates, prompt: Index, draws: Draws, compute: Compute
+    rows: Rows, prompt: Index, draws: Draws, representation: Representation, compute: Compute
 ) -> tuple[dict[str, Estimate], str]:
     """Per row, by what the repeats of prompts allow, and in words what that was."""
-    outputs = coordinates("output")
+    outputs = _coordinates(rows, "output", representation, compute)
     size = np.bincount(prompt)
     of = f"of {outputs.shape[1]} principal components of the outputs and"
     draws = replace(draws, seed=compute.spawn("pairs").seed)
@@ -106,9 +98,8 @@ def _terms(
     if shared.mean() >= 0.5 and (size > 1).sum() >= 2 * FOLDS:
         within, weight = _about_means(outputs, prompt)
         gain = _entropy(Sample(within[shared], prompt[shared], weight[shared]), draws)
-        information = (_entropy(Sample(outputs, prompt), draws) - gain).map(
-            lambda value: value.clamp_min(0)
-        )
+        whole = _entropy(Sample(outputs, prompt), draws)
+        information = (whole - gain).map(lambda value: value.clamp_min(0))
         return {"information_gain": gain, "information_prompt_output": information}, (
             f"{of} {len(size)} prompts, each a unit, which {shared.mean():.0%} of the rows share: "
             "ΔI is of outputs about the mean of their prompt, an upper side where these are not "
@@ -121,7 +112,7 @@ def _terms(
             f"distinct prompts of {len(prompt)} rows"
         )
     first = np.sort(np.unique(prompt, return_index=True)[1])
-    given = coordinates("prompt")[first]
+    given = _coordinates(rows, "prompt", representation, compute)[first]
     said = f"{of} {given.shape[1]} of {len(first)} distinct prompts"
     return _of_given(given, outputs[first], draws, compute, said)
 

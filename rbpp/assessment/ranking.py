@@ -52,7 +52,6 @@ class Ranking:
     Attributes:
         kind: what was scored: log p of `"labels"` given texts, of `"outputs"` given prompts, or
             of `"texts"`.
-        names: of the sets, in the order given.
         lines: best first, one a set: `name`, `score`, `sd`, `hdi_low`, `hdi_high`, `p_best`,
             `rank_mean`, `score_equal_size`, `p_best_equal_size`, `p_trained_best`, `rows`,
             `score_of_real_rows` (what as many real rows teach) and `real_rows` (how many those
@@ -73,7 +72,6 @@ class Ranking:
     """
 
     kind: Kind
-    names: list[str]
     lines: list[dict[str, Any]]
     pairs: dict[str, np.ndarray]
     checks: list[Check]
@@ -87,6 +85,11 @@ class Ranking:
     kept: dict[str, np.ndarray] = field(default_factory=dict)
     consensus: Consensus | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the sets, stored ones first."""
+        return list(self.scores)
 
 
 @dataclass(frozen=True)
@@ -229,31 +232,30 @@ def _ranked(
         discrepancy = OF_TEXTS if prepared.kind == "texts" else Discrepancy()
     nothing = discrepancy.says_nothing
     between = discrepancy.variance(score[distinct], row_difference_sd(values[distinct]))
-    best = probability_best(all_draws, copies)
-    best_equal = probability_best(equal_draws, copies)
     trained = probability_trained_best(all_draws, copies, between, source, nothing)
     ranks = (-all_draws).argsort(0).argsort(0) + 1
-    lines = []
-    for place in np.argsort(-score, kind="stable"):
-        low, high = inference_data.highest_density_interval(all_draws[place], decision.hdi_prob)
-        lines.append(
-            {
-                "name": names[place],
-                "score": float(score[place]),
-                "sd": float(all_draws[place].std()),
-                "hdi_low": float(low),
-                "hdi_high": float(high),
-                "p_best": float(best[place]),
-                "rank_mean": float(ranks[copies == copies[place]].mean()),
-                "score_equal_size": float(score_equal[place]),
-                "p_best_equal_size": float(best_equal[place]),
-                "p_trained_best": float(trained[place]),
-                **beside[names[place]],
-            }
-        )
+    ends = [inference_data.highest_density_interval(own, decision.hdi_prob) for own in all_draws]
+    columns = {
+        "score": score,
+        "sd": [own.std() for own in all_draws],
+        "hdi_low": [low for low, _ in ends],
+        "hdi_high": [high for _, high in ends],
+        "p_best": probability_best(all_draws, copies),
+        "rank_mean": [ranks[copies == copy].mean() for copy in copies],
+        "score_equal_size": score_equal,
+        "p_best_equal_size": probability_best(equal_draws, copies),
+        "p_trained_best": trained,
+    }
+    lines: list[dict[str, Any]] = [
+        {
+            "name": names[place],
+            **{name: float(column[place]) for name, column in columns.items()},
+            **beside[names[place]],
+        }
+        for place in np.argsort(-score, kind="stable")
+    ]
     return Ranking(
         kind=prepared.kind,
-        names=names,
         lines=lines,
         pairs=pairwise(score, all_draws, copies, between, decision.equivalent, nothing),
         checks=ranking_checks.checks(prepared, judged.target, lines, judged.consensus),
@@ -316,11 +318,7 @@ def _judged(prepared: Prepared, compute: Compute) -> _Judged:
 
     def predict(one: PreparedSet) -> Tensor:
         log_p = label_score.log_probabilities(
-            one.rows,
-            one.second,
-            prepared.real,
-            classes,
-            prior_rows=prepared.prior_rows,
+            one.rows, one.second, prepared.real, classes, prior_rows=prepared.prior_rows
         )
         return log_p.float()  # 200 sets × thousands of rows × labels stay in memory
 

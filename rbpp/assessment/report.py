@@ -140,13 +140,7 @@ def _of_comparison(comparison: Comparison, hdi_prob: float) -> dict[str, Any]:
 
 def _answer(answer: Mapping[str, Any]) -> dict[str, str]:
     sign, word = SIGNS[answer["verdict"]]
-    return {
-        "verdict": answer["verdict"],
-        "sign": sign,
-        "word": word,
-        "question": answer["question"],
-        "sentence": _unbroken(sentence(answer)),
-    }
+    return {**answer, "sign": sign, "word": word, "sentence": _unbroken(sentence(answer))}
 
 
 def _unbroken(sentence: str) -> str:

@@ -11,9 +11,8 @@ from scipy.special import ndtri
 from rbpp.assessment.copies import index_of_equal
 from rbpp.assessment.grid import HIGHEST, LOWEST
 from rbpp.assessment.neighbours import kth_distance, neighbour_shares, unit_length
-from rbpp.assessment.style import FINE, auc_error, near_separation, style_offset
-
-Array = NDArray[np.float64]
+from rbpp.assessment.style import FINE, auc, auc_error, near_halves, style_offset
+from rbpp.assessment.weighted_rows import Array, Sample
 
 # The neighbour whose distance is a row's distance from the task, and the part of the pool of the
 # coarse contrast, and of the finer one that joins where no style is left.
@@ -91,8 +90,9 @@ def score_rows(
     of_reference, of_rows = neighbour_shares(reference, rows, (COARSE, FINER, FINE), weights)
     coarse = _normal_scores(of_reference[0], of_rows[0])
     finer = _normal_scores(of_reference[1], of_rows[1])
-    apart, _ = near_separation(reference, rows, of_reference[2], of_rows[2])
-    saturation, _ = near_separation(reference, rows, of_reference[0], of_rows[0])
+    first, second = near_halves(reference, rows)
+    apart = auc(of_reference[2][first], of_rows[2][second])
+    saturation = auc(of_reference[0][first], of_rows[0][second])
     noise = 2 * auc_error(max(1, len(reference) // 2), max(1, len(rows) // 2))
     # Below a half rows lie next to the reference's own, as its copies do: no style does that.
     style = float(np.clip((apart - 0.5 - max(_NO_STYLE, noise)) / _STYLE_RANGE, 0, 1))
@@ -140,26 +140,37 @@ def checked_rows(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.
     return unit_length(first), unit_length(second)
 
 
-def distinct(rows: np.ndarray, weights: Array) -> tuple[np.ndarray, NDArray[np.int64], Array]:
-    """Distinct rows, the place of every row among them, and the sum of the weights of each.
+@dataclass(frozen=True)
+class Distinct:
+    """Rows without their copies, among which a row would look foreign to every other source.
 
-    A row among its own copies has them as neighbours, and looks foreign to every other source.
+    Attributes:
+        rows: distinct ones (d, D).
+        place: of every row among them (n,).
+        weight: sum of those of the copies (d,).
+        unit: that of the first copy of each (d,), or None.
     """
-    place = index_of_equal(rows)
-    _, index = np.unique(place, return_index=True)
-    return rows[index], place, np.asarray(np.bincount(place, weights), dtype=np.float64)
 
+    rows: np.ndarray
+    place: NDArray[np.int64]
+    weight: Array
+    unit: np.ndarray | None = None
 
-def checked_weights(weights: np.ndarray | None, count: int) -> Array:
-    """Weights of the rows, 1 by default.
+    @classmethod
+    def of(cls, rows: np.ndarray, sample: Sample | None = None) -> Distinct:
+        """Of checked rows (n, D), with weights and units of the sample.
 
-    Raises:
-        ValueError: if they are not finite and above 0, one per row.
-    """
-    found = np.ones(count) if weights is None else np.asarray(weights, dtype=float)
-    if found.shape != (count,) or not np.isfinite(found).all() or (found <= 0).any():
-        raise ValueError(f"Expected {count} finite weights above 0; got shape {found.shape}")
-    return found
+        Raises:
+            ValueError: if weights are not finite and above 0, one per row.
+        """
+        count, sample = len(rows), sample or Sample(rows)
+        weight = np.ones(count) if sample.weight is None else np.asarray(sample.weight, float)
+        if weight.shape != (count,) or not np.isfinite(weight).all() or (weight <= 0).any():
+            raise ValueError(f"Expected {count} finite weights above 0; got shape {weight.shape}")
+        place = index_of_equal(rows)
+        first = np.unique(place, return_index=True)[1]
+        unit = None if sample.unit is None else np.asarray(sample.unit)[first]
+        return cls(rows[first], place, np.bincount(place, weight).astype(np.float64), unit)
 
 
 def design_effect(scores: np.ndarray, units: np.ndarray | None) -> float:
@@ -181,10 +192,3 @@ def design_effect(scores: np.ndarray, units: np.ndarray | None) -> float:
     centred = scores - scores.mean()
     by_unit = np.bincount(np.unique(units, return_inverse=True)[1].reshape(-1), centred)
     return max(1.0, float(np.square(by_unit).sum() / max(np.square(centred).sum(), 1e-300)))
-
-
-def of_distinct(units: np.ndarray | None, place: NDArray[np.int64]) -> np.ndarray | None:
-    """Units of distinct rows: those of the first copy of each."""
-    if units is None:
-        return None
-    return np.asarray(units)[np.unique(place, return_index=True)[1]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,30 +74,21 @@ class Versions:
         )
         return Sources.of(self.rows, _roles(self.rows), self.vectors, projection, self.embedding)
 
-    def checks(self, fields: Fields) -> list[Check]:
+    def checks(self, fields: Fields) -> Iterator[Check]:
         """What may mislead before anything is computed."""
-        found = [self._read()]
+        yield self._read()
         if fields.prompt is not None and fields.group is None:
-            found.append(self._dependence())
+            yield self._dependence()
         if "anchor" in self.rows:
-            same = same_rows(*(_content(self.rows[name]) for name in ("anchor", "target")))
-            found.append(
-                unless(
-                    "the anchors are other rows than the reference",
-                    same,
-                    "both hold the same rows: copies of anchors score as if they were learned",
-                )
+            yield unless(
+                "the anchors are other rows than the reference",
+                same_rows(*(_content(self.rows[name]) for name in ("anchor", "target"))),
+                "both hold the same rows: copies of anchors score as if they were learned",
             )
         if sizes := {n: (len(r), r.size) for n, r in self.rows.items() if len(r) < r.size}:
             some = [f"{n:,} of {whole:,} of {name}" for name, (n, whole) in sizes.items()]
-            found.append(
-                Check(
-                    "rows of the samples",
-                    "unknown",
-                    f"scores are those of {', '.join(some)} rows, drawn uniformly",
-                )
-            )
-        return found
+            message = f"scores are those of {', '.join(some)} rows, drawn uniformly"
+            yield Check("rows of the samples", "unknown", message)
 
     def _source(self, name: str) -> Source:
         rows = self.rows[name]

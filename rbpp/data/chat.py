@@ -9,23 +9,14 @@ from typing import Any
 
 USER, ASSISTANT, SYSTEM, TOOL = "user", "assistant", "system", "tool"
 _ROLES = {
-    "user": USER,
-    "human": USER,
-    "prompter": USER,
-    "assistant": ASSISTANT,
-    "gpt": ASSISTANT,
-    "model": ASSISTANT,
-    "bot": ASSISTANT,
-    "ai": ASSISTANT,
-    "chatgpt": ASSISTANT,
-    "bing": ASSISTANT,
-    "bard": ASSISTANT,
-    "system": SYSTEM,
-    "developer": SYSTEM,
-    "tool": TOOL,
-    "function": TOOL,
-    "function_call": ASSISTANT,
-    "observation": TOOL,
+    name: role
+    for role, names in {
+        USER: "user human prompter",
+        ASSISTANT: "assistant gpt model bot ai chatgpt bing bard function_call",
+        SYSTEM: "system developer",
+        TOOL: "tool function observation",
+    }.items()
+    for name in names.split()
 }
 
 

@@ -23,14 +23,13 @@ from rbpp.randomness import spawn
 
 ANCHOR_MODULES = ("fractions", "statistics", "numbers", "datetime", "heapq")
 TARGET_MODULES = (
-    *("_pydecimal", "calendar", "random", "collections", "operator", "bisect", "colorsys"),
-    *("queue", "zoneinfo", "_strptime", "functools", "copy", "enum", "difflib", "typing"),
-    *("string", "textwrap", "pprint", "dataclasses", "weakref", "graphlib", "reprlib"),
-)
+    "_pydecimal calendar random collections operator bisect colorsys queue zoneinfo _strptime "
+    "functools copy enum difflib typing string textwrap pprint dataclasses weakref graphlib reprlib"
+).split()
 OFF_TASK_MODULES = (
-    *("smtplib", "ftplib", "imaplib", "poplib", "nntplib", "mailbox", "email", "http", "urllib"),
-    *("socketserver", "xmlrpc", "ssl", "socket", "asyncio", "wsgiref"),
-)
+    "smtplib ftplib imaplib poplib nntplib mailbox email http urllib socketserver xmlrpc ssl "
+    "socket asyncio wsgiref"
+).split()
 # How often a sample comes from the off-task part, prompted and not: the prompt helps, but not
 # enough.
 PROMPTED_SHARE, UNPROMPTED_SHARE = 0.3, 0.6

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn, cast
+from typing import IO, Any, NoReturn
 
 STANDARD_INPUT = "-"
 LONGEST_MESSAGE, _LEAST_SAID = 200, 150
@@ -29,7 +29,20 @@ SURELY_SMALL, LARGEST_RATIO = 2**28, 200
 # Rows become Python objects and float64 beside what was read.
 SHARE_OF_MEMORY = 0.5
 
-_PACKED = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ\x00", ".zst": b"\x28\xb5\x2f\xfd"}
+
+def _zstd(raw: IO[bytes]) -> Any:
+    import pyarrow
+
+    return pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, mode="r"), "zstd")
+
+
+# Ending of a packed file to how it begins, and what unpacks it.
+_PACKED: dict[str, tuple[bytes, Callable[[IO[bytes]], Any]]] = {
+    ".gz": (b"\x1f\x8b", lambda raw: gzip.GzipFile(fileobj=raw)),
+    ".bz2": (b"BZh", bz2.BZ2File),
+    ".xz": (b"\xfd7zXZ\x00", lzma.LZMAFile),
+    ".zst": (b"\x28\xb5\x2f\xfd", _zstd),
+}
 _REMOTE = re.compile(r"([a-z][a-z0-9+]+):/+(.+)", re.DOTALL)
 
 
@@ -178,7 +191,7 @@ def _packed_or_not(
     with raw() as stream:
         head = stream.read(16)
     parts = Path(file).suffixes
-    kind = next((key for key, magic in _PACKED.items() if head.startswith(magic)), None)
+    kind = next((key for key, (magic, _) in _PACKED.items() if head.startswith(magic)), None)
     if parts and parts[-1].lower() in _PACKED:
         if kind is None and head:
             refuse(name, f"a file packed as {parts[-1]}", "another beginning")
@@ -186,32 +199,18 @@ def _packed_or_not(
     suffix = parts[-1].lower() if parts else ""
     opened = raw
     if kind is not None:
-        path, opened = None, lambda: _unpacked(name, kind, size, raw())
+        path, opened = None, lambda: io.BufferedReader(_Bounded(raw(), name, kind, size))
         with guarded(name, f"a whole {kind} file"), opened() as stream:
             head = stream.read(16)
     return SourceFile(name, suffix, head, size, path, opened)
 
 
-def _unpacked(name: str, kind: str, size: int, raw: IO[bytes]) -> IO[bytes]:
-    inner: Any
-    if kind == ".gz":
-        inner = gzip.GzipFile(fileobj=raw)
-    elif kind == ".bz2":
-        inner = bz2.BZ2File(raw)
-    elif kind == ".xz":
-        inner = lzma.LZMAFile(raw)  # noqa: SIM115 (closed with its reader)
-    else:
-        import pyarrow
-
-        inner = pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, mode="r"), "zstd")
-    return cast("IO[bytes]", io.BufferedReader(_Bounded(inner, raw, name, kind, size)))
-
-
 class _Bounded(io.RawIOBase):
     """What a packed file unpacks to, as long as it is in proportion."""
 
-    def __init__(self, inner: Any, raw: IO[bytes], name: str, kind: str, size: int) -> None:
-        self._inner, self._raw, self._name, self._kind, self._size = inner, raw, name, kind, size
+    def __init__(self, raw: IO[bytes], name: str, kind: str, size: int) -> None:
+        self._raw, self._name, self._kind, self._size = raw, name, kind, size
+        self._inner = _PACKED[kind][1](raw)
         self._given = 0
 
     def readable(self) -> bool:

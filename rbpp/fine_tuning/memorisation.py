@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rbpp.fine_tuning.supersample import Supersample
 from rbpp.internals import standard_gamma
+from rbpp.randomness import uniforms
 
 # Prior probability that no row at all is memorised (a = b everywhere). Otherwise the share of rows
 # with a = b is uniform on [0, 1].
@@ -46,7 +47,7 @@ class RowLosses:
     none: Tensor
 
 
-def row_losses(data: Supersample, *, draws: int, generator: torch.Generator) -> RowLosses:
+def row_losses(data: Supersample, draws: int, generator: torch.Generator) -> RowLosses:
     """Draws of every row's mean losses by Gibbs sampling.
 
     Losses between 0 and C count as what random rounding to 0 or C makes of them, which keeps their
@@ -90,7 +91,7 @@ def _choose(weights: Tensor, line: Tensor, generator: torch.Generator) -> Tensor
     cumulative = weights.cumsum(1)
     # One sorted list for all: line i's cumulative weights lie in (i, i + 1].
     ladder = cumulative / cumulative[:, -1:] + torch.arange(len(weights))[:, None]
-    uniform = torch.rand(len(line), generator=generator, dtype=torch.float64)
+    uniform = uniforms((len(line),), generator, weights)
     place = torch.searchsorted(ladder.reshape(-1), line + uniform) - line * weights.shape[1]
     return place.clamp(0, weights.shape[1] - 1)
 
@@ -121,8 +122,7 @@ def _likelihood(unique: Tensor, training: Tensor, held_out: Tensor) -> Tensor:
 
 def _row_counts(data: Supersample) -> Tensor:
     """(2n, 4): fine-tunes that trained on the row, their summed loss, the others, theirs."""
-    trained = torch.stack([data.masks == 0, data.masks == 1], dim=-1).to(torch.float64)
-    losses = data.columns
+    trained, losses = data.trained, data.columns
     gain = 1.0 if data.binary else _precision_gain(losses, trained)
     parts = []
     for inside in (trained, 1 - trained):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rbpp.fine_tuning.supersample import Supersample
+from rbpp.fine_tuning.supersample import Supersample, rounded
 from rbpp.internals import standard_gamma
 
 # Precisions of the symmetric Beta priors of how discordant pairs split: no scale is preferred.
@@ -36,12 +36,11 @@ class PooledLosses:
 
 def mean_tables(data: Supersample) -> Tensor:
     """(k, 2, 2): share of the pairs of each fine-tune by rounded training and held-out loss."""
-    first = torch.stack([1 - data.training, data.training], dim=-1)
-    second = torch.stack([1 - data.held_out, data.held_out], dim=-1)
-    return torch.einsum("kna,knb->kab", first, second) / data.training.shape[1]
+    sides = rounded(data.training), rounded(data.held_out)
+    return torch.einsum("kna,knb->kab", *sides) / data.training.shape[1]
 
 
-def pooled_losses(data: Supersample, *, draws: int, generator: torch.Generator) -> PooledLosses:
+def pooled_losses(data: Supersample, draws: int, generator: torch.Generator) -> PooledLosses:
     """Draws of the pooled table.
 
     Concordant and discordant shares have a Dirichlet prior (½ each). How the discordant ones split

@@ -48,14 +48,13 @@ class Supersample:
     @property
     def columns(self) -> Tensor:
         """(k, n, 2): the losses by column, whichever was trained on, divided by C."""
-        second = self.masks == 1
-        return torch.stack(
-            [
-                torch.where(second, self.held_out, self.training),
-                torch.where(second, self.training, self.held_out),
-            ],
-            dim=-1,
-        )
+        by_role = torch.stack([self.training, self.held_out], dim=-1)
+        return torch.where((self.masks == 1).unsqueeze(-1), by_role.flip(-1), by_role)
+
+    @property
+    def trained(self) -> Tensor:
+        """(k, n, 2): 1.0 where the row of the column was trained on, else 0.0."""
+        return torch.stack([self.masks == 0, self.masks == 1], dim=-1).to(torch.float64)
 
     def permuted(self, generator: torch.Generator) -> Supersample:
         """The same losses beside the masks of other fine-tunes: no loss depends on its mask.
@@ -67,6 +66,11 @@ class Supersample:
         masks = self.masks.clone()
         masks[cycle] = self.masks[cycle.roll(1)]
         return _by_role(self.columns, masks, self.loss_bound)
+
+
+def rounded(mean: Tensor) -> Tensor:
+    """Distribution (…, 2) of a loss with this mean, a share of C, rounded at random to 0 or C."""
+    return torch.stack([1 - mean, mean], dim=-1)
 
 
 def supersample(losses: Any, masks: Any, *, loss_bound: float | None = None) -> Supersample:

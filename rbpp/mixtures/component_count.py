@@ -17,10 +17,8 @@ import torch
 from torch import Tensor
 
 from rbpp.estimate import Estimate, mean_estimate
-from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
-from rbpp.mixtures.posterior import MixturePosterior, as_rows, mixture_posterior
-from rbpp.randomness import generator, spawn
+from rbpp.mixtures.posterior import MixturePosterior, Settings, as_rows, mixture_posterior
 
 _FOLDS = 10
 
@@ -44,38 +42,27 @@ class ComponentCount:
 
 
 def compare_component_counts(
-    data: Any,
-    counts: Sequence[int],
-    *,
-    chains: int = 4,
-    seed: int = 0,
-    ascent: Ascent | None = None,
-    **settings: Any,
+    data: Any, counts: Sequence[int], settings: Settings | None = None
 ) -> list[ComponentCount]:
     """Fit every count and rank them by the predictive density of held-out rows, best first.
 
     Args:
         data: rows (n, d), at least two.
         counts: the K to compare.
-        chains, seed, ascent, settings: of `mixture_posterior`.
+        settings: of every posterior.
 
     Raises:
         ValueError: if there are no counts, or as `mixture_posterior`.
     """
-    rows = as_rows(data)
+    rows, settings = as_rows(data), settings or Settings()
     if not counts:
         raise ValueError("Expected at least one component count; got none")
     if len(rows) < 2:
         raise ValueError(f"Expected at least 2 rows to hold some out; got {len(rows)}")
-    if settings.get("sample_weights") is not None:
+    if settings.sample_weights is not None:
         raise ValueError("Expected rows without sample_weights for a comparison; got some")
-    ascent = ascent or Ascent()
-    fits = [
-        mixture_posterior(rows, count, chains=chains, seed=seed, ascent=ascent, **settings)
-        for count in counts
-    ]
-    starts = chains * ascent.starts
-    densities = [_held_out_log_density(fit, rows, starts, ascent, seed) for fit in fits]
+    fits = [mixture_posterior(rows, count, settings) for count in counts]
+    densities = [_held_out_log_density(fit, rows, settings) for fit in fits]
     best = densities[max(range(len(counts)), key=lambda index: densities[index].sum().item())]
     ranked = [
         ComponentCount(
@@ -89,12 +76,11 @@ def compare_component_counts(
     return sorted(ranked, key=lambda entry: -entry.elpd.value.item())
 
 
-def _held_out_log_density(
-    posterior: MixturePosterior, rows: Tensor, starts: int, ascent: Ascent, seed: int
-) -> Tensor:
+def _held_out_log_density(posterior: MixturePosterior, rows: Tensor, settings: Settings) -> Tensor:
     """Log predictive density of every row under the fit without its fold, (n,)."""
     folds = min(_FOLDS, len(rows))
-    order = torch.randperm(len(rows), generator=generator(spawn(seed, "folds")))
+    source = settings.generator("folds", torch.device("cpu"))
+    order = torch.randperm(len(rows), generator=source)
     fold = torch.empty(len(rows), dtype=torch.long)
     fold[order] = torch.arange(len(rows)) % folds
     fold = fold.to(rows.device)
@@ -104,12 +90,9 @@ def _held_out_log_density(
         posterior.prior,
         posterior.components,
         sample_weights=kept,
-        restarts=starts,
-        tolerance=ascent.tolerance,
-        max_iterations=ascent.max_iterations,
-        generator=generator(spawn(seed, "fold starts"), rows.device),
-        chunk_rows=ascent.chunk_rows,
-        dtype=ascent.dtype,
+        restarts=settings.chains * settings.ascent.starts,
+        generator=settings.generator("fold starts", rows.device),
+        ascent=settings.ascent,
     ).best()
     density = fits.predictive().log_prob(rows.unsqueeze(-2))  # (n, folds)
     return density.gather(-1, fold.unsqueeze(-1)).squeeze(-1).double()

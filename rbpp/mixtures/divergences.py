@@ -51,7 +51,7 @@ def kl_divergence(
 
     It punishes mass of p where q has little, and forgives mass of q that p lacks.
     """
-    return expected_log_ratio(p, p, q, draws=draws, seed=seed, generator=generator)
+    return _expectation(p, (p, q), _log_ratio, draws, _random(seed, generator))
 
 
 def expected_log_ratio(
@@ -67,7 +67,11 @@ def expected_log_ratio(
 
     Prefer it to the difference of two divergences: the error common to both cancels.
     """
-    return _expectation(p, (a, b), lambda logs: logs[0] - logs[1], draws, _random(seed, generator))
+    return _expectation(p, (a, b), _log_ratio, draws, _random(seed, generator))
+
+
+def _log_ratio(logs: tuple[Tensor, ...]) -> Tensor:
+    return logs[0] - logs[1]
 
 
 def total_variation(
@@ -84,7 +88,7 @@ def total_variation(
     """
 
     def integrand(logs: tuple[Tensor, ...]) -> Tensor:
-        return torch.tanh((logs[0] - logs[1]).abs() / 2)
+        return torch.tanh(_log_ratio(logs).abs() / 2)
 
     return _symmetric(p, q, integrand, integrand, draws, _random(seed, generator))
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rbpp import inference_data, sentences
-from rbpp.checks import Check
+from rbpp.checks import Check, verdict_of
 from rbpp.compute import Compute
 from rbpp.data.stream import Stream, row_stream
 from rbpp.display import DEFAULT_VIEW, Part, Table, View
@@ -25,7 +25,7 @@ from rbpp.mixtures.engines import Gradient, Sampling
 from rbpp.mixtures.gibbs import gibbs_movement
 from rbpp.mixtures.goodness_of_fit import goodness_check, goodness_of_fit
 from rbpp.mixtures.mixture import GaussianMixture
-from rbpp.mixtures.posterior import Engine, MixturePosterior, as_rows, mixture_posterior
+from rbpp.mixtures.posterior import Engine, MixturePosterior, Settings, as_rows, mixture_posterior
 from rbpp.mixtures.row_order import row_order
 from rbpp.mixtures.stream import Passes, stream_posterior
 from rbpp.randomness import spawn
@@ -143,26 +143,26 @@ def fit_mixture(
     if compute is not None:
         rows = rows.to(compute.device)
     looked_at = continuous_rows(_counted(rows, sample_weights))
-    settings: dict[str, Any] = {
-        "engine": engine,
-        "prior": prior,
-        "concentration": concentration,
-        "sample_weights": sample_weights,
-        "chains": chains,
-        "draws": draws,
-        "seed": seed,
-        "ascent": ascent,
-        "gradient": gradient,
-        "sampling": sampling,
-    }
+    settings = Settings(
+        engine,
+        prior,
+        concentration,
+        sample_weights,
+        chains,
+        draws,
+        seed,
+        ascent or Ascent(),
+        gradient,
+        sampling,
+    )
     comparison: list[ComponentCount] = []
     if isinstance(components, Sequence):
         counts = list(components)
-        comparison = compare_component_counts(rows, counts, **settings)
+        comparison = compare_component_counts(rows, counts, settings)
         posterior = comparison[0].posterior
     else:
         counts = [components]
-        posterior = mixture_posterior(rows, components, **settings)
+        posterior = mixture_posterior(rows, components, settings)
     unweighted = rows if sample_weights is None else None
     judged = [*looked_at, _approximation(posterior, unweighted, seed)]
     judged.append(
@@ -173,13 +173,11 @@ def fit_mixture(
         )
     )
     if unweighted is not None:
-        found = goodness_of_fit(
-            rows, posterior.components, concentration=concentration, seed=spawn(seed, "fit")
-        )
+        found = goodness_of_fit(rows, posterior.components, concentration, spawn(seed, "fit"))
         judged.append(goodness_check(found))
     return _result(
         posterior,
-        {"components_compared": counts},
+        counts,
         len(rows),
         points,
         seed,
@@ -215,22 +213,15 @@ def fit_mixture_stream(
     compute = Compute.of(compute, seed)
     parts = row_stream(stream) if isinstance(stream, str | Path) else stream
     posterior, summary = stream_posterior(
-        parts,
-        components,
-        concentration=concentration,
-        chains=chains,
-        draws=draws,
-        passes=passes,
-        compute=compute,
+        parts, components, concentration, chains, draws, passes, compute
     )
-    settings = {"components_compared": [components]}
     judged = [_approximation(posterior, None, seed)]
-    return _result(posterior, settings, summary.count, points, seed, judged)
+    return _result(posterior, [components], summary.count, points, seed, judged)
 
 
 def _result(
     posterior: MixturePosterior,
-    settings: Mapping[str, Any],
+    compared: Sequence[int],
     count: int,
     points: int,
     seed: int,
@@ -246,7 +237,7 @@ def _result(
         settings={
             "engine": posterior.engine,
             "components": posterior.components,
-            **settings,
+            "components_compared": list(compared),
             "rows": count,
             "dimension": posterior.draws.means.shape[-1],
             "digest": posterior.digest,
@@ -305,14 +296,13 @@ def _checks(idata: InferenceData, posterior: MixturePosterior) -> tuple[Check, .
     found = []
     if posterior.settled is not None:
         unsettled = float((~posterior.settled).sum())
-        found.append(
-            _check("the ascent of every chain has settled", "unsettled_chains", unsettled, 0.0)
-        )
+        statement = "the ascent of every chain has settled"
+        found.append(_at_most(statement, "unsettled chains", "unsettled_chains", unsettled, 0.0))
     if idata["posterior"].sizes["chain"] > 1:
         import arviz
 
         rhat = float(arviz.rhat(idata, var_names=["entropy"])["entropy"])
-        found.append(_check("chains agree on the entropy", "r_hat", rhat, LARGEST_RHAT))
+        found.append(_at_most("chains agree on the entropy", "R-hat", "r_hat", rhat, LARGEST_RHAT))
     return tuple(found)
 
 
@@ -383,13 +373,10 @@ def _counted(rows: Tensor, sample_weights: Tensor | None) -> Tensor:
     return rows[row_weights(rows, sample_weights) > 0]
 
 
-_NAMES = {"unsettled_chains": "unsettled chains", "r_hat": "R-hat"}
-
-
-def _check(statement: str, name: str, measured: float, threshold: float) -> Check:
-    values = {name: measured, "threshold": threshold}
-    message = f"{_NAMES[name]} {measured:.3g}, to be {threshold:g} at most"
-    return Check(statement, "holds" if measured <= threshold else "violated", message, values)
+def _at_most(statement: str, what: str, name: str, measured: float, threshold: float) -> Check:
+    message = f"{what} {measured:.3g}, to be {threshold:g} at most"
+    verdict = verdict_of(measured <= threshold)
+    return Check(statement, verdict, message, {name: measured, "threshold": threshold})
 
 
 def _component_table(idata: InferenceData | None) -> Table:

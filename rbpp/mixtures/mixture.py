@@ -148,19 +148,12 @@ class GaussianMixture(Distribution):
 
     def _component_log_prob(self, columns: Tensor) -> Tensor:
         """log w_k + log N(column; μ_k, Σ_k): (…, K, n) for columns (d, n) or (…, d, n)."""
-        shared = columns.dim() == 2
         # Far from the origin the quadratic form cancels: work relative to where the mass is. Where
         # exactly does not matter, nor does its gradient.
         centre = self.mean.detach()
-        if shared:
+        if columns.dim() == 2:
             centre = centre.reshape(-1, self.dimension).mean(0)
-        parameters = self.natural_parameters(centre)
-        products = features(columns - centre.unsqueeze(-1))
-        if not shared:
-            return parameters @ products
-        return (parameters.flatten(0, -2) @ products).unflatten(
-            0, (*self.batch_shape, self.components)
-        )
+        return self.natural_parameters(centre) @ features(columns - centre.unsqueeze(-1))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of `value` (sample…, batch…, d), broadcasting as torch does."""
@@ -180,7 +173,6 @@ class GaussianMixture(Distribution):
 
     def responsibilities(self, rows: Tensor) -> Tensor:
         """Posterior probability of every component for every row: (…, n, K)."""
-        self._check_rows(rows)
         return self.component_log_prob_rows(rows).softmax(-1)
 
     def sample(

@@ -7,7 +7,7 @@ has the draws, the derived terms and the checks.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -155,20 +155,52 @@ def symmetric_divergence(p: GaussianMixture, q: GaussianMixture) -> Tensor:
     return 0.5 * (traces + distance) - p.dimension
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How a posterior is drawn: the options of `fit_mixture` that it shares with comparisons.
+
+    Raises:
+        ValueError: if an option is out of range, or is of another engine.
+    """
+
+    engine: Engine = "cavi"
+    prior: MixturePrior | None = None
+    concentration: float = 1.0
+    sample_weights: Tensor | None = None
+    chains: int = 4
+    draws: int = 1000
+    seed: int = 0
+    ascent: Ascent = field(default_factory=Ascent)
+    gradient: Gradient | None = None
+    sampling: Sampling | None = None
+
+    def __post_init__(self) -> None:
+        validate.choice("engine", self.engine, get_args(Engine))
+        for name, own in (("gradient", "svi"), ("sampling", "nuts")):
+            if getattr(self, name) is not None and self.engine != own:
+                raise ValueError(
+                    f"Expected engine {own} with {name} settings; got engine {self.engine}"
+                )
+        validate.count("chains", self.chains)
+        validate.count("starts", self.ascent.starts)
+        validate.count("draws", self.draws)
+
+    @property
+    def by_pyro(self) -> Gradient | Sampling | None:
+        """Settings of the engine; None for coordinate ascent."""
+        if self.engine == "cavi":
+            return None
+        if self.engine == "svi":
+            return self.gradient or Gradient()
+        return self.sampling or Sampling()
+
+    def generator(self, label: str, device: torch.device) -> torch.Generator:
+        """A generator for the part of the work that the label names."""
+        return generator(spawn(self.seed, label), device)
+
+
 def mixture_posterior(
-    data: Any,
-    components: int,
-    *,
-    engine: Engine = "cavi",
-    prior: MixturePrior | None = None,
-    concentration: float = 1.0,
-    sample_weights: Tensor | None = None,
-    chains: int = 4,
-    draws: int = 1000,
-    seed: int = 0,
-    ascent: Ascent | None = None,
-    gradient: Gradient | None = None,
-    sampling: Sampling | None = None,
+    data: Any, components: int, settings: Settings | None = None
 ) -> MixturePosterior:
     """Posterior draws of the Gaussian mixture that rows come from; arguments of `fit_mixture`.
 
@@ -176,21 +208,19 @@ def mixture_posterior(
         ValueError: on unusable rows or options.
 
     >>> rows = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
-    >>> mixture_posterior(rows, 2, chains=2, draws=100).mixture.batch_shape
+    >>> mixture_posterior(rows, 2, Settings(chains=2, draws=100)).mixture.batch_shape
     torch.Size([2, 100])
     """
-    data = as_rows(data)
+    data, settings = as_rows(data), settings or Settings()
     validate.count("components", components)
-    how = _settings(engine, gradient, sampling)
-    ascent = ascent or Ascent()
-    for name, value in (("chains", chains), ("starts", ascent.starts), ("draws", draws)):
-        validate.count(name, value)
+    how, ascent, sample_weights = settings.by_pyro, settings.ascent, settings.sample_weights
+    prior = settings.prior
     if prior is None:
         prior = fitted_prior(
             data,
             components,
-            generator(spawn(seed, "prior"), data.device),
-            concentration,
+            settings.generator("prior", data.device),
+            settings.concentration,
             sample_weights,
             ascent,
         )
@@ -199,12 +229,9 @@ def mixture_posterior(
         prior,
         components,
         sample_weights=sample_weights,
-        restarts=chains * ascent.starts,
-        tolerance=ascent.tolerance,
-        max_iterations=ascent.max_iterations if how is None or how.warm_start else 1,
-        generator=generator(spawn(seed, "starts"), data.device),
-        chunk_rows=ascent.chunk_rows,
-        dtype=ascent.dtype,
+        restarts=settings.chains * ascent.starts,
+        generator=settings.generator("starts", data.device),
+        ascent=ascent if how is None or how.warm_start else replace(ascent, max_iterations=1),
     ).best_of(ascent.starts)
     fits = fits.double()
     weights = None
@@ -213,11 +240,11 @@ def mixture_posterior(
         data, weights = data[weights > 0], weights[weights > 0]
     observed = MixtureData(data.double(), weights)
     if how is None:
-        drawn = draws_of(fits, draws, spawn(seed, "draws"))
+        drawn = draws_of(fits, settings.draws, spawn(settings.seed, "draws"))
     else:
-        drawn = draw_by_pyro(how, observed, prior, fits, draws=draws, seed=seed)
+        drawn = draw_by_pyro(how, observed, prior, fits, settings.draws, settings.seed)
     joint = _log_joint(drawn.draws, prior, observed)
-    elbo = pareto_k = joint.new_full((chains,), torch.nan, device="cpu")
+    elbo = pareto_k = joint.new_full((settings.chains,), torch.nan, device="cpu")
     if drawn.log_q is not None:
         ratio = (joint - drawn.log_q).cpu()
         elbo = fits.elbo.cpu() if how is None else ratio.mean(-1)
@@ -228,7 +255,7 @@ def mixture_posterior(
         log_q=drawn.log_q,
         elbo=elbo,
         pareto_k=pareto_k,
-        engine=engine,
+        engine=settings.engine,
         prior=prior,
         digest=hashlib.sha256(np.ascontiguousarray(data.detach().cpu()).tobytes()).hexdigest(),
         variational=fits if how is None else None,
@@ -272,19 +299,6 @@ def as_rows(data: Any) -> Tensor:
             f"Expected finite rows; got {data[row, column].item()} in row {row}, column {column}"
         )
     return data if data.is_floating_point() or data.is_complex() else data.double()
-
-
-def _settings(
-    engine: Engine, gradient: Gradient | None, sampling: Sampling | None
-) -> Gradient | Sampling | None:
-    """Those of the engine; None for coordinate ascent. Settings of another one are refused."""
-    validate.choice("engine", engine, get_args(Engine))
-    for name, given, own in (("gradient", gradient, "svi"), ("sampling", sampling, "nuts")):
-        if given is not None and engine != own:
-            raise ValueError(f"Expected engine {own} with {name} settings; got engine {engine}")
-    if engine == "cavi":
-        return None
-    return (gradient or Gradient()) if engine == "svi" else (sampling or Sampling())
 
 
 def _log_joint(draws: Draws, prior: MixturePrior, observed: MixtureData) -> Tensor:

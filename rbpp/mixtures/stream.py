@@ -74,7 +74,6 @@ class Passes:
 def stream_posterior(
     stream: Stream,
     components: int,
-    *,
     concentration: float = 1.0,
     chains: int = 4,
     draws: int = 1000,
@@ -194,14 +193,13 @@ class _StreamAscent:
                 members,
                 prior,
                 parameters,
-                tolerance=self.passes.tolerance,
-                max_iterations=self.passes.exact,
+                Ascent(tolerance=self.passes.tolerance, max_iterations=self.passes.exact),
                 rounding=torch.finfo(self.dtype or self.summary.sample.dtype).eps,
             )
         units = self.units.map(lambda value: value.to(self.device))
         back = units.parameters_back(fit).map(lambda value: value.to(self.summary.sample.dtype))
-        elbo = fit.elbo - self.summary.weight * units.spread.log().sum()
-        return replace(fit, **vars(back), elbo=elbo)
+        jacobian = self.summary.weight * units.spread.log().sum()
+        return replace(fit, **vars(back), elbo=fit.elbo - jacobian)
 
     def _starts(self, chains: int) -> Parameters:
         """Where the chains begin: the best of several fits to the sample, each."""
@@ -309,10 +307,7 @@ def _summary(stream: Stream, sample_rows: int, compute: Compute) -> StreamSummar
     """`summarise`, once per checkpoint."""
 
     def work() -> dict[str, np.ndarray]:
-        seed = spawn(compute.seed, "sample")
-        return summarise(
-            stream, sample_rows=sample_rows, seed=seed, mapper=compute.workers
-        ).arrays()
+        return summarise(stream, sample_rows, compute.spawn("sample")).arrays()
 
     return StreamSummary.from_arrays(compute.checkpoint.once("summary", work))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -50,19 +50,16 @@ class Statistics:
 
     def to(self, device: torch.device | str) -> Statistics:
         """The same on another device."""
-        return Statistics(*(getattr(self, name).to(device) for name in _FIELDS))
+        return Statistics(**{name: value.to(device) for name, value in vars(self).items()})
 
     def arrays(self) -> dict[str, np.ndarray]:
         """As named arrays, for a checkpoint."""
-        return {name: getattr(self, name).cpu().numpy() for name in _FIELDS}
+        return {name: value.cpu().numpy() for name, value in vars(self).items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Statistics:
         """Inverse of `arrays`."""
-        return cls(*(torch.from_numpy(arrays[name]) for name in _FIELDS))
-
-
-_FIELDS = [field.name for field in fields(Statistics)]
+        return cls(**{name: torch.from_numpy(value) for name, value in arrays.items()})
 
 
 class Block(NamedTuple):
@@ -81,11 +78,7 @@ class Rows:
     """
 
     def __init__(
-        self,
-        columns: Tensor,
-        weights: Tensor | None = None,
-        *,
-        store: bool = True,
+        self, columns: Tensor, weights: Tensor | None = None, *, store: bool = True
     ) -> None:
         self.columns, self.weights = columns, weights
         self.sets, self.dimension, self.count = columns.shape
@@ -126,16 +119,14 @@ class Rows:
 
     def read(self, block: Block) -> tuple[Tensor, Tensor | None]:
         """Features and weights of a block: (P, n) with one data set, else (fits, P, n)."""
-        features = self._features(block.sets, block.rows)
+        if self._stored is not None:
+            own = self._stored[block.sets, :, block.rows]
+        else:
+            own = features(self.columns[block.sets, :, block.rows])
         weights = self.weights
         if weights is not None:
             weights = weights[block.sets, block.rows].unsqueeze(-2)
-        return features[0] if self.sets == 1 else features, weights
-
-    def _features(self, sets: slice | Tensor, rows: slice) -> Tensor:
-        if self._stored is not None:
-            return self._stored[sets, :, rows]
-        return features(self.columns[sets, :, rows])
+        return own[0] if self.sets == 1 else own, weights
 
 
 def natural_parameters(parameters: Parameters, expected: Expectations) -> Tensor:
@@ -181,19 +172,9 @@ def statistics(
     natural = natural.to(rows.columns.dtype)
 
     def one_pass(block: Block) -> tuple[slice, Tensor, Tensor]:
-        own = natural[block.fits]
-        features, weights = rows.read(block)
-        if features.dim() == 2:  # one data set: a single product for all the fits
-            logits = (own.flatten(0, 1) @ features).unflatten(0, (fits, components))
-        else:
-            logits = own @ features
+        features, weights = rows.read(block)  # of one data set: one product for all the fits
+        logits = natural[block.fits] @ features
         found = responsibilities_(logits, weights)
-        if features.dim() == 2:
-            return (
-                block.fits,
-                found,
-                (logits.flatten(0, 1) @ features.mT).unflatten(0, (fits, components)),
-            )
         return block.fits, found, logits @ features.mT
 
     # Blocks come back in order: sums do not depend on the number of threads.

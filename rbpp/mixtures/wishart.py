@@ -114,7 +114,7 @@ class WishartCholesky(TorchDistribution):
         batch_shape = torch.Size(broadcast_shape(degrees_of_freedom.shape, scale_tril.shape[:-2]))
         self.degrees_of_freedom = degrees_of_freedom.expand(batch_shape)
         self.scale_tril = scale_tril.expand(*batch_shape, dimension, dimension)
-        super().__init__(batch_shape, torch.Size([dimension] * 2), validate_args=validate_args)
+        super().__init__(batch_shape, torch.Size([dimension] * 2), validate_args)
         if self._validate_args and bool((degrees_of_freedom <= dimension - 1).any()):
             raise ValueError(
                 f"Expected degrees of freedom above d − 1 = {dimension - 1}; "
@@ -193,7 +193,7 @@ class PrecisionNormal(TorchDistribution):
         self._loc, self._factor = loc, precision_cholesky
         self.loc = loc.expand(*batch_shape, dimension)
         self.precision_cholesky = precision_cholesky.expand(*batch_shape, dimension, dimension)
-        super().__init__(batch_shape, torch.Size([dimension]), validate_args=validate_args)
+        super().__init__(batch_shape, torch.Size([dimension]), validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of value (…, d)."""

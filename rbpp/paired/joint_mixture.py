@@ -8,37 +8,30 @@ what was converged before the split stays converged.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from scipy.spatial import cKDTree
-from scipy.special import digamma
 from torch import Tensor
 
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi, likeliest_mean_precision
-from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_prior
+from rbpp.mixtures.conjugate import MixturePrior, default_prior
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.mixtures.normal_wishart import Parameters
-from rbpp.randomness import generator, spawn
 
 # Sizes tried: steps of a third to a half, so that a split has little to move.
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 # Times the covariance that `default_prior` expects of the only component.
 _PRIOR_SCALE = 0.3
-_TOLERANCE, _MAX_ITERATIONS = 1e-4, 60
+_ASCENT = Ascent(tolerance=1e-4, max_iterations=60)
 # A pass costs the square of the dimension, and with many a second component settles late or never.
-_MANY_DIMENSIONS, _FEW_ITERATIONS = 30, 25
+_MANY_DIMENSIONS, _SHORT_ASCENT = 30, replace(_ASCENT, max_iterations=25)
 # Growth stops after two sizes in a row that add less than this to the stacked density (nats a row),
 # or with one that is so far below the best.
 _LEAST_GAIN, _MOST_BELOW = 0.002, 0.15
-_NEIGHBOURS = 5
 # Of the expectation maximisation that averages densities; each only improves it.
 _STACKING_STEPS = 200
-# Rows that are simulated for the bias of neighbours.
-_BIAS_ROWS = 20_000
 _BATCHED = ("mean", "mean_precision", "degrees_of_freedom", "scale")
 
 
@@ -61,18 +54,22 @@ class PairDensity:
     fitted: Tensor
     held_out: Tensor
     margin_log_density: Tensor
-    fit: VariationalMixture | None = None
+    fit: Parameters | None = None
     prior: MixturePrior | None = None
 
     @property
     def fitted_ratio(self) -> Tensor:
         """log p(x, y) / p(x) p(y) of rows fitted to, (n,)."""
-        return self.fitted[0] - self.fitted[1] - self.fitted[2]
+        return _ratio(*self.fitted)
 
     @property
     def held_out_ratio(self) -> Tensor:
         """log p(x, y) / p(x) p(y) of held-out rows, (n,)."""
-        return self.held_out[0] - self.held_out[1] - self.held_out[2]
+        return _ratio(*self.held_out)
+
+
+def _ratio(joint: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    return joint - x - y
 
 
 def growing_mixtures(
@@ -98,8 +95,7 @@ def growing_mixtures(
     masks = fit_masks(fold)
     data = rows.expand(len(masks), *rows.shape)
     places = _places(fold)
-    dimension = rows.shape[-1]
-    fit: VariationalMixture | None = None
+    fits: Parameters | None = None
     prior = default_prior(data, 1, sample_weights=masks)
     prior = replace(prior, scale=_PRIOR_SCALE * prior.scale)
     found: list[PairDensity] = []
@@ -107,24 +103,24 @@ def growing_mixtures(
     for components in SIZES:
         if components > largest:
             return
-        if fit is not None:
+        start = None
+        if fits is not None:
             prior = replace(
                 prior,
-                scale=expected_scale(fit, prior, components),
-                mean_precision=likeliest_mean_precision(prior, fit.select(0)),
+                scale=expected_scale(fits, prior, components),
+                mean_precision=likeliest_mean_precision(prior, fits),
             )
-        fit = cavi(
+            start = split(fits, components).map(lambda value: value.unsqueeze(0))
+        fits = cavi(
             data,
             prior,
             components,
             sample_weights=masks,
-            tolerance=_TOLERANCE,
-            max_iterations=_MAX_ITERATIONS if dimension <= _MANY_DIMENSIONS else _FEW_ITERATIONS,
-            initial=None if fit is None else split(fit, components),
+            initial=start,
             generator=generator,
-        )
-        whole = fit.select(0)
-        fitted, held_out = _densities(whole, rows, dim_x, fold, places)
+            ascent=_ASCENT if rows.shape[-1] <= _MANY_DIMENSIONS else _SHORT_ASCENT,
+        ).select(0)
+        fitted, held_out = _densities(fits, rows, dim_x, fold, places)
         found.append(
             PairDensity(
                 margins,
@@ -132,7 +128,7 @@ def growing_mixtures(
                 fitted,
                 held_out,
                 margin_log_density,
-                whole.select(0),
+                fits.select(0),
                 replace(prior, **{name: getattr(prior, name)[0] for name in _BATCHED}),
             )
         )
@@ -169,8 +165,7 @@ def expected_scale(fit: Parameters, prior: MixturePrior, components: int) -> Ten
     leaves each that much less volume. One scale for all directions, that of the rows, would blur
     the thin ones: a Y that names the component it belongs to up to a hundredth of its range.
     """
-    parameters = fit.select(0)
-    precision = parameters.degrees_of_freedom[..., None, None] * torch.linalg.inv(parameters.scale)
+    precision = fit.degrees_of_freedom[..., None, None] * torch.linalg.inv(fit.scale)
     covariance = torch.linalg.inv(precision.mean(-3))
     shrinkage = (fit.components / components) ** (2 / fit.dimension)
     return shrinkage * prior.degrees_of_freedom[..., None, None] * covariance
@@ -282,56 +277,3 @@ def stacking_weights(log_density: Tensor) -> Tensor:
         share = weights.unsqueeze(-1) * relative
         weights = (share / share.sum(0)).mean(-1)
     return weights.clamp_min(torch.finfo(weights.dtype).tiny)
-
-
-def neighbour_log_density(rows: Tensor) -> Tensor:
-    """Log density of every row by its k-th nearest neighbour, (n,); its mean estimates −h.
-
-    Kozachenko and Leonenko, Sample estimate of the entropy of a random vector, Problems of
-    Information Transmission 23 (1987).
-    """
-    count, dimension = rows.shape
-    points = rows.cpu().numpy()
-    distance = cKDTree(points).query(points, _NEIGHBOURS + 1)[0][:, -1]
-    log_ball = dimension / 2 * math.log(math.pi) - math.lgamma(dimension / 2 + 1)
-    constant = digamma(_NEIGHBOURS) - math.log(count - 1) - log_ball
-    return constant - dimension * torch.as_tensor(distance).log()
-
-
-def neighbour_information(rows: Tensor) -> float:
-    """I(X; Y) in nats of rows (n, 2) by the k nearest neighbours in the maximum norm.
-
-    ψ(k) + ψ(n) − mean ψ(n_x + 1) + ψ(n_y + 1), with n_x and n_y the rows nearer than the k-th
-    neighbour in one coordinate.
-
-    Kraskov, Stögbauer and Grassberger, Estimating mutual information, Physical Review E 69 (2004).
-    """
-    points = rows.cpu().numpy()
-    distance = cKDTree(points).query(points, _NEIGHBOURS + 1, p=np.inf)[0][:, -1]
-    found = digamma(_NEIGHBOURS) + digamma(len(points))
-    for column in points.T:
-        ordered = np.sort(column)
-        last = np.searchsorted(ordered, column + distance, side="left")
-        near = last - np.searchsorted(ordered, column - distance, side="right")
-        found -= digamma(np.maximum(near, 1)).mean()  # the row itself is among them
-    return float(found)
-
-
-def neighbour_bias(count: int, dimension: int) -> float:
-    """By how much `neighbour_log_density` is too large on average for normal rows, in nats a row.
-
-    Balls reach into places of lower density: in three dimensions and 600 rows that is 0.1 nats,
-    many standard errors of the mean. It is the average over simulated rows of known density.
-
-    Args:
-        count: rows n.
-        dimension: d.
-    """
-    source = generator(spawn(0, "neighbour bias", count, dimension))
-    simulated = max(2, min(16, _BIAS_ROWS // count))
-    found = []
-    for _ in range(simulated):
-        rows = torch.randn(count, dimension, generator=source, dtype=torch.float64)
-        exact = -0.5 * (rows.square() + math.log(2 * math.pi)).sum(-1)
-        found.append(float((neighbour_log_density(rows) - exact).mean()))
-    return sum(found) / simulated

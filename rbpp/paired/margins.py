@@ -15,6 +15,7 @@ from scipy.special import ndtri, stdtrit
 from scipy.stats import rankdata
 from torch import Tensor
 
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.paired.joint_mixture import PairDensity, fold_masks, of_own_fold, stacking_weights
@@ -71,14 +72,11 @@ def margin_log_density(rows: Tensor, fold: Tensor, generator: torch.Generator) -
     )
     spread = (quartile[2] - quartile[0]).clamp_min(1e-12 * (1 + rows.abs().amax(0)))
     centred = (rows - quartile[1]) / spread
-    tamed = torch.asinh(centred)
+    tamed, slope = torch.asinh(centred), -0.5 * torch.log1p(centred.square()) - spread.log()
     masks = fold_masks(fold)
     counts = _MARGIN_COMPONENTS if rows.shape[-1] <= _MANY_COORDINATES else _FEW_MARGIN_COMPONENTS
     found = []
-    for values, jacobian in (
-        (rows, torch.zeros_like(rows)),
-        (tamed, _asinh_slope(centred, spread)),
-    ):
+    for values, jacobian in ((rows, torch.zeros_like(rows)), (tamed, slope)):
         data = values.mT[:, None, :, None].expand(-1, len(masks), -1, 1)
         for components in counts:
             fits = cavi(
@@ -86,26 +84,17 @@ def margin_log_density(rows: Tensor, fold: Tensor, generator: torch.Generator) -
                 default_prior(data, components, sample_weights=masks),
                 components,
                 sample_weights=masks.expand(len(data), -1, -1),
-                tolerance=1e-4,
-                max_iterations=20,
                 generator=generator,
+                ascent=Ascent(tolerance=1e-4, max_iterations=20),
             ).best()
             density = fits.expected().log_prob_rows(data)  # (d, folds, n)
             found.append(of_own_fold(density.movedim(0, -1), fold) + jacobian)
     stacked = torch.stack(found)  # (candidates, n, d)
-    return torch.stack(
-        [
-            (
-                stacking_weights(stacked[..., column]).log()[:, None] + stacked[..., column]
-            ).logsumexp(0)
-            for column in range(rows.shape[-1])
-        ],
-        -1,
-    )
-
-
-def _asinh_slope(centred: Tensor, spread: Tensor) -> Tensor:
-    return -0.5 * torch.log1p(centred.square()) - spread.log()
+    averaged = [
+        (stacking_weights(column).log()[:, None] + column).logsumexp(0)
+        for column in stacked.unbind(-1)
+    ]
+    return torch.stack(averaged, -1)
 
 
 def student_pair_density(values: Tensor, dim_x: int, fold: Tensor, freedom: float) -> PairDensity:

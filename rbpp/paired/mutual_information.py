@@ -36,15 +36,15 @@ from rbpp.paired.candidates import MARGINS, advantages, coordinates, pair_densit
 from rbpp.paired.class_mixtures import class_codes, class_densities
 from rbpp.paired.dependence import independence_check
 from rbpp.paired.information_draws import FOLDS, PairModel, information_draws
-from rbpp.paired.joint_mixture import (
-    PairDensity,
-    neighbour_bias,
-    neighbour_information,
-    random_folds,
-)
+from rbpp.paired.joint_mixture import PairDensity, random_folds
 from rbpp.paired.labels import is_classes, is_labels, label_information, labels_of
 from rbpp.paired.margins import normal_scores
-from rbpp.paired.misfit import log_densities, with_misfit
+from rbpp.paired.misfit import (
+    log_densities,
+    neighbour_bias,
+    neighbour_information,
+    with_misfit,
+)
 from rbpp.paired.paired_rows import measured_rows, paired_rows
 from rbpp.randomness import generator, spawn
 from rbpp.result import Result

@@ -225,8 +225,8 @@ class _Groups:
         shared = [name for name in wanted if name not in self.observed]
         self.world = {n: drawn[n][:, :1] for n in shared if not sites[n].deterministic}
         self.derived = {n: drawn[n][:, :1] for n in shared if sites[n].deterministic}
-        prior = simulate_tensors(self.process, worlds=len(flat), seed=compute.spawn("prior").seed)
-        self.prior = prior.world
+        own = Compute(seed=compute.spawn("prior").seed)
+        self.prior = simulate_tensors(self.process, worlds=len(flat), compute=own).world
 
     def left_out(self) -> list[Check]:
         """The check by rows left out, of every observed site whose rows are vectors."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor
 
 from rbpp.checks import Check, Verdict
+from rbpp.compute import Compute
 from rbpp.processes.density import site_log_density, sum_over_plates
 from rbpp.processes.handlers import PROMPT_SITES, LostDimension, Run, plain_run
 from rbpp.processes.interventions import evidence
@@ -20,13 +21,13 @@ BATCH = (2, 3)  # worlds and replicates that are compared with single runs
 BATCH_TOLERANCE = 1e-6  # relative: sums of log densities in another order
 
 
-def check_batch(process: Process, run: Run, seed: int) -> Iterator[Check]:
+def check_batch(process: Process, run: Run, compute: Compute) -> Iterator[Check]:
     """Rule `batch`: many worlds and replicates at once are what they are one by one."""
     known = evidence(run, run.values)
     names = [name for name in [*chain_of(run), *world_of(run)] if known[name] is not None]
     drawn = [name for name in names if name not in run.deterministic]
     try:
-        replicas = Replicas(process, worlds=BATCH[0], seed=seed)
+        replicas = Replicas(process, BATCH[0], compute=Compute(seed=compute.seed))
         values = replicas.draw(BATCH[1], "check")
         held = {**replicas.world, **values}
         batched = hold(process, held, drawn) if drawn else Run()

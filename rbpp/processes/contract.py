@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rbpp import sentences, validate
 from rbpp.checks import Check, Verdict, violations
+from rbpp.compute import Compute
 from rbpp.display import DEFAULT_VIEW, View
 from rbpp.processes.batch_rule import check_batch
 from rbpp.processes.graph import Graph
@@ -84,7 +85,11 @@ class Contract(Result):
 
 @one_thread()
 def check(
-    process: str | Path | Callable[..., Any] | Process, *, tries: int = TRIES, seed: int = 0
+    process: str | Path | Callable[..., Any] | Process,
+    *,
+    tries: int = TRIES,
+    seed: int = 0,
+    compute: Compute | None = None,
 ) -> Contract:
     """Hold a process to the contract, rule by rule.
 
@@ -96,13 +101,14 @@ def check(
         process: what to check: a process, or what `load_process` takes.
         tries: interventions per site.
         seed: decides them.
+        compute: progress over the tries; the rules are looked at on the CPU.
 
     Raises:
         ValueError: if `tries` is not positive.
     """
     validate.count("tries", tries)
     process = load_process(process)
-    checks = tuple(_checks(process, tries, seed))
+    checks = tuple(_checks(process, tries, Compute.of(compute, seed)))
     met = "violates" if violations(checks) else "is not seen to violate"
     return Contract(
         checks=checks,
@@ -111,13 +117,14 @@ def check(
     )
 
 
-def require(process: Process, *, tries: int = TRIES, seed: int = 0) -> Contract:
-    """`check`, refusing a process that violates the contract.
+def require(process: Process, compute: Compute | None = None, *, tries: int = TRIES) -> Contract:
+    """`check` by the seed of `compute`, refusing a process that violates the contract.
 
     Raises:
         ValueError: naming every violated rule, its place and what was seen.
     """
-    contract = check(process, tries=tries, seed=seed)
+    compute = Compute.of(compute)
+    contract = check(process, tries=tries, seed=compute.seed, compute=compute)
     if contract.violated:
         raise ValueError(
             f"Expected {process.name} to meet the contract of a process; {contract.reasons()}"
@@ -125,9 +132,9 @@ def require(process: Process, *, tries: int = TRIES, seed: int = 0) -> Contract:
     return contract
 
 
-def _checks(process: Process, tries: int, seed: int) -> list[Check]:
+def _checks(process: Process, tries: int, compute: Compute) -> list[Check]:
     """Every rule; the plain runs of `Tries` serve several of them."""
-    runs = Tries(process, seed)
+    runs = Tries(process, compute.seed)
     found, run = first_run(process.name, runs)
     if run is not None:
         found += check_sites(runs, run)
@@ -139,13 +146,13 @@ def _checks(process: Process, tries: int, seed: int) -> list[Check]:
         if not violations(found):
             graph, plates = process.graph, _row_plates(run)
             targets = {name: names for names in plates.values() for name in names}
-            responses, by_row = intervene(runs, chain_of(run), targets, tries)
+            responses, by_row = intervene(runs, chain_of(run), targets, tries, compute)
             return [
                 *found,
                 *_world(run, graph, responses),
                 *_markov(run, graph, responses),
                 *_rows(run, plates, by_row),
-                *check_batch(process, run, seed),
+                *check_batch(process, run, compute),
                 *_invertible(runs, run, responses),
             ]
     unseen = "not looked at: what is violated above has to be right first"

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rbpp.compute import Compute
 from rbpp.processes.handlers import CHAIN_SITES, Run, plain_run
 from rbpp.processes.support import log_prob
 from rbpp.randomness import spawn
@@ -106,7 +107,11 @@ def evidence(run: Run, values: Mapping[str, Tensor]) -> Evidence:
 
 
 def intervene(
-    runs: Tries, sources: Collection[str], row_targets: Mapping[str, Iterable[str]], tries: int
+    runs: Tries,
+    sources: Collection[str],
+    row_targets: Mapping[str, Iterable[str]],
+    tries: int,
+    compute: Compute | None = None,
 ) -> tuple[Responses, Responses]:
     """Change one site or row at a time, all others held, and note what responds.
 
@@ -115,13 +120,14 @@ def intervene(
         sources: sites to change as a whole; any other site may respond.
         row_targets: sites to change in one row, and the sites that may respond in *other* rows.
         tries: changes of each.
+        compute: progress.
 
     Returns:
         Responses to changed sites and to changed rows; a site of a single row has none.
     """
     whole, by_row = Responses(), Responses()
     several = [name for name in row_targets if runs.base(0).values[name].shape[0] > 1]
-    for attempt in range(_REPEATS * tries):
+    for attempt in Compute.of(compute).shown(range(_REPEATS * tries), tries, "tries"):
         waiting, waiting_rows = whole.waiting(sources, tries), by_row.waiting(several, tries)
         if not waiting and not waiting_rows:
             break

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rbpp import shipped
 from rbpp.workers import FILE_MODULE, NEIGHBOURS
 
 # What the paper calls knobs of `gaussian_mixture`.
@@ -29,10 +30,8 @@ DEFAULT_ATTRIBUTE = "model"
 
 
 def models_folder() -> Path:
-    """The folder of the shipped processes: inside the installed package, else in the checkout."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "models"
-    return installed if installed.is_dir() else package.parent / "models"
+    """The folder of the shipped processes."""
+    return shipped.folder("models")
 
 
 def builtin_names() -> list[str]:
@@ -198,21 +197,12 @@ def _parse(text: str, kind: type, expected: str) -> Any:
         if text.strip().lower() not in words:
             raise ValueError(expected)
         return words[text.strip().lower()]
-    if kind in (int, float):
-        try:
-            return int(text)
-        except ValueError:
-            pass
-        try:
-            return float(text)
-        except ValueError:
-            raise ValueError(expected) from None
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        if kind is type(None):
-            return text
-        raise ValueError(expected) from None
+    for parse in (int, float) if kind in (int, float) else (ast.literal_eval,):
+        with suppress(ValueError, SyntaxError):
+            return parse(text)
+    if kind is type(None):
+        return text
+    raise ValueError(expected)
 
 
 def _module_from_name(name: str) -> ModuleType:
@@ -229,15 +219,11 @@ def _module_from_name(name: str) -> ModuleType:
 def _module_from_path(path: Path) -> ModuleType:
     """A fresh module per load: an edited file is read again, and no top-level name is taken."""
     name = f"{FILE_MODULE}{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    if importlib.util.spec_from_file_location(name, path) is None:
         raise ValueError(f"Expected a Python file; got {path}")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickling look their module up while the file runs.
-    sys.modules[name] = module
     try:
         with _neighbours(path.resolve().parent):
-            spec.loader.exec_module(module)
+            return shipped.load(path, name)
     except SyntaxError as error:
         sys.modules.pop(name, None)
         raise ValueError(f"Expected Python in {path}; got {error}") from error
@@ -247,7 +233,6 @@ def _module_from_path(path: Path) -> ModuleType:
     except (Exception, SystemExit) as error:  # a script that ends by itself is no process
         sys.modules.pop(name, None)
         raise ValueError(f"Expected {path} to load; got {type(error).__name__}: {error}") from error
-    return module
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import functools
 import types
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -103,39 +103,35 @@ def _look(value: Any, found: dict[int, nn.Module], seen: set[int], depth: int) -
     seen.add(id(value))
     if isinstance(value, nn.Module):
         found.setdefault(id(value), value)
-    elif isinstance(value, functools.partial):
-        for part in (value.func, *value.args, *value.keywords.values()):
-            _look(part, found, seen, depth + 1)
+        return
+    for part in _referred(value):
+        _look(part, found, seen, depth + 1)
+
+
+def _referred(value: Any) -> Iterator[Any]:
+    """What a value holds or names."""
+    if isinstance(value, functools.partial):
+        yield from (value.func, *value.args, *value.keywords.values())
     elif isinstance(value, types.MethodType):
-        _look(value.__self__, found, seen, depth + 1)
-        _look(value.__func__, found, seen, depth + 1)
+        yield from (value.__self__, value.__func__)
     elif isinstance(value, types.FunctionType):
         if (value.__module__ or "").startswith(_LIBRARIES):
             return
         for cell in value.__closure__ or ():
-            try:
-                _look(cell.cell_contents, found, seen, depth + 1)
-            except ValueError:  # not assigned yet
-                continue
-        for part in (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()):
-            _look(part, found, seen, depth + 1)
-        for name in _names(value.__code__):
-            if name in value.__globals__:
-                _look(value.__globals__[name], found, seen, depth + 1)
+            with suppress(ValueError):  # not assigned yet
+                yield cell.cell_contents
+        yield from (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+        known = value.__globals__
+        yield from (known[name] for name in _names(value.__code__) if name in known)
     elif isinstance(value, types.ModuleType):
         if getattr(value, "__file__", None) and not value.__name__.startswith(_LIBRARIES):
-            for part in list(vars(value).values()):
-                if isinstance(part, nn.Module):
-                    _look(part, found, seen, depth + 1)
+            yield from [part for part in vars(value).values() if isinstance(part, nn.Module)]
     elif isinstance(value, list | tuple):
-        for part in value[:100]:
-            _look(part, found, seen, depth + 1)
+        yield from value[:100]
     elif isinstance(value, dict):
-        for part in list(value.values())[:100]:
-            _look(part, found, seen, depth + 1)
+        yield from list(value.values())[:100]
     elif hasattr(value, "model") and callable(value):  # a Process, or another wrapper
-        _look(value.model, found, seen, depth + 1)
-        _look(getattr(value, "knobs", None), found, seen, depth + 1)
+        yield from (value.model, getattr(value, "knobs", None))
 
 
 def _names(code: types.CodeType) -> set[str]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rbpp import validate
+from rbpp.compute import Compute
 from rbpp.processes.convolution import convolved, is_independent_noise
 from rbpp.processes.density import (
     density_of_normal_rows,
@@ -60,10 +61,9 @@ class Replicas:
     Args:
         model: the process, or a callable without arguments.
         worlds: number of worlds, drawn from the process; every other term is conditional on them.
-        seed: decides the worlds, and with a label every draw in them.
         world: worlds to use instead of drawing them, such as draws from a posterior: a value
             (worlds, *shape of a plain run) of every sample site outside the chain.
-        device: where the process runs.
+        compute: device; its seed decides the worlds, and with a label every draw in them.
 
     Raises:
         ValueError: if a site of the contract is missing or loses the leading dimensions, or worlds
@@ -74,13 +74,12 @@ class Replicas:
         self,
         model: Process | Callable[[], Any],
         worlds: int = 1,
-        seed: int = 0,
         world: Mapping[str, Tensor] | None = None,
-        *,
-        device: str | torch.device = "cpu",
+        compute: Compute | None = None,
     ) -> None:
         self.process = load_process(model)
-        self.worlds, self.seed, self.device = validate.count("worlds", worlds), seed, device
+        self.worlds, compute = validate.count("worlds", worlds), Compute.of(compute)
+        self.seed, self.device = compute.seed, compute.device
         described = self.process.sites
         missing = [name for name in REQUIRED_SITES if name not in described]
         if missing:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from rbpp import inference_data, validate
@@ -110,7 +109,7 @@ def simulate(
         ValueError: if a count is not positive, or the process cannot run in a batch.
     """
     compute = Compute.of(compute, seed)
-    drawn = simulate_tensors(load_process(process), worlds, replicates, seed, compute.device)
+    drawn = simulate_tensors(load_process(process), worlds, replicates, compute)
     settings = drawn.process.settings
     return Simulation(**vars(drawn), idata=_inference_data(drawn), settings=settings)
 
@@ -125,14 +124,15 @@ def simulate_tensors(
     process: Process,
     worlds: int = 1,
     replicates: int = 1,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
+    compute: Compute | None = None,
 ) -> Draws:
-    """`simulate` without InferenceData."""
+    """`simulate` without InferenceData, by the seed of `compute`."""
+    compute = Compute.of(compute)
     validate.count("worlds", worlds)
     validate.count("replicates", replicates)
     sites = process.sites
-    run = draw(process, (worlds, replicates), seed, device=device, fast_mixtures=True)
+    outer, seed = (worlds, replicates), compute.seed
+    run = draw(process, outer, seed, device=compute.device, fast_mixtures=True)
     groups: dict[str, dict[str, Tensor]] = {"sites": {}, "world": {}, "derived": {}}
     for name, value in run.values.items():
         if name not in sites:

@@ -6,8 +6,9 @@ tensor, to logits (rows, T, V) of the token that follows each.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -19,7 +20,17 @@ LanguageModel = Callable[[Tensor], Tensor]
 _TOKENS_AT_ONCE = 2**15
 
 
-class TokenRows(TorchDistribution):
+class _Rows(TorchDistribution):
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
+        """The same for every place of a batch; nothing is copied."""
+        expanded = copy.copy(self)
+        expanded._batch_shape = torch.Size(batch_shape)
+        return expanded
+
+
+class TokenRows(_Rows):
     """Rows of `length` tokens after `context`, drawn with temperature and top-p.
 
     log p(row | context) = Σ_t log q(row_t | context, row_<t), where q is the softmax of the logits
@@ -39,7 +50,6 @@ class TokenRows(TorchDistribution):
     0.1111
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}
     has_enumerate_support = False
 
     def __init__(
@@ -51,7 +61,6 @@ class TokenRows(TorchDistribution):
         *,
         temperature: float = 1.0,
         top_p: float = 1.0,
-        batch_shape: torch.Size | None = None,
     ) -> None:
         if temperature <= 0 or not 0 < top_p <= 1:
             raise ValueError(
@@ -59,25 +68,12 @@ class TokenRows(TorchDistribution):
             )
         self.logits, self.context = logits, context
         self.letters, self.temperature, self.top_p = letters, temperature, top_p
-        batch = context.shape[:-1] if batch_shape is None else batch_shape
-        super().__init__(batch, torch.Size((length,)), validate_args=False)
+        super().__init__(context.shape[:-1], torch.Size((length,)), validate_args=False)
 
     @property
     def support(self) -> Any:
         """Rows of letters."""
         return constraints.independent(constraints.integer_interval(0, self.letters - 1), 1)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> TokenRows:
-        """The same for every place of a batch; the context is not copied."""
-        return TokenRows(
-            self.logits,
-            self.context,
-            self.letters,
-            self.event_shape[0],
-            temperature=self.temperature,
-            top_p=self.top_p,
-            batch_shape=torch.Size(batch_shape),
-        )
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008 (torch's own)
         """Rows, token by token, from torch's global generator."""
@@ -126,7 +122,7 @@ class TokenRows(TorchDistribution):
         return found.masked_fill(~kept, -torch.inf).log_softmax(-1)
 
 
-class FilteredRows(TorchDistribution):
+class FilteredRows(_Rows):
     """A row as it is where a filter keeps it, else a row that a curator writes in its place.
 
     Args:
@@ -135,29 +131,14 @@ class FilteredRows(TorchDistribution):
         rewritten: distribution of a row in place of one that is not kept, the same for all.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}
-
-    def __init__(
-        self,
-        rows: Tensor,
-        kept: Tensor,
-        rewritten: TokenRows,
-        *,
-        batch_shape: torch.Size | None = None,
-    ) -> None:
+    def __init__(self, rows: Tensor, kept: Tensor, rewritten: TokenRows) -> None:
         self.rows, self.kept, self.rewritten = rows, kept, rewritten
-        batch = rows.shape[:-1] if batch_shape is None else batch_shape
-        super().__init__(batch, rows.shape[-1:], validate_args=False)
+        super().__init__(rows.shape[:-1], rows.shape[-1:], validate_args=False)
 
     @property
     def support(self) -> Any:
         """Rows of letters."""
         return self.rewritten.support
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> FilteredRows:
-        """The same for every place of a batch."""
-        size = torch.Size(batch_shape)
-        return FilteredRows(self.rows, self.kept, self.rewritten, batch_shape=size)
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008 (torch's own)
         """Kept rows, and rows of the curator."""

@@ -108,7 +108,8 @@ def upper_side_used(known: Evidence) -> Check:
     """The bound has the upper side of I(S; W) in it."""
     found = known.terms.get("information_synthetic_learner")
     message = "" if found is None else sides_in_words(found)
-    return Check("I(S; W) is an upper side of it", "holds", message)
+    from_below = found is not None and found.end("upper") is None
+    return Check("I(S; W) is an upper side of it", "unknown" if from_below else "holds", message)
 
 
 def factors_independent(known: Evidence) -> Check:
@@ -225,8 +226,10 @@ def total_variation_direction(known: Evidence) -> Check:
     found = known.terms.get("generation_divergence")
     if found is None:
         return Check(text, "unknown", known.found.missing.get("generation_divergence", ""))
-    message = f"{found.method}; TV(D_M, D_gen) = {float(found.value.mean()):.3g}"
-    return Check(text, "holds", message)
+    words = {"lower": "is at least", "upper": "is at most"}.get(found.direction, "=")
+    message = f"{found.method}; TV(D_M, D_gen) {words} {float(found.value.mean()):.3g}"
+    known_both = found.end("lower") is not None and found.end("upper") is not None
+    return Check(text, "holds" if known_both else "unknown", message)
 
 
 def known_from_both_sides(name: str) -> Assumption:

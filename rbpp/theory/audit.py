@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rbpp.checks import Check, Verdict
+from rbpp.checks import Check, Verdict, verdict_of_probability
 from rbpp.estimate import Estimate, mean_estimate
 
 _ROUNDING = 1e-6  # nats or units of loss: an identity computed in two ways differs by less
@@ -42,9 +42,10 @@ def judge(slack: Estimate) -> Judgement:
     """Whether slack ≥ 0 in every world.
 
     It is violated where the largest slack that the sides leave open is negative beyond its error in
-    some world; it holds where it does in all worlds together, by the value with its error, or by
-    the least slack that the sides leave open. Else it is undecided. It is unknown where an error is
-    unknown, and an identity where neither value nor error differ from zero.
+    some world; it holds where it does in all worlds together, by the value with its error (unless
+    that bounds the slack from above alone), or by the least slack that the sides leave open. Else
+    it is undecided. It is unknown where an error is unknown, and an identity where neither value
+    nor error differ from zero.
 
     >>> zero = torch.zeros(2)
     >>> judge(Estimate(torch.tensor([1.0, -1.0]), zero, 1)).message
@@ -53,14 +54,18 @@ def judge(slack: Estimate) -> Judgement:
     value, error = slack.value.double().flatten(), slack.standard_error.double().flatten()
     if not bool(value.isfinite().any()):
         return Judgement("unknown", nothing_known=True)
-    if bool((value.abs() <= _ROUNDING).all()) and bool((error <= _ROUNDING).all()):
+    one_sided = slack.direction in ("lower", "upper", "biased")
+    nothing = (value.abs() <= _ROUNDING) & (error <= _ROUNDING)
+    if bool(nothing.all()) and not one_sided:
         return Judgement("holds", IDENTITY)
     worlds = value.numel()
     known = ~value.isnan() & error.isfinite() | (value == math.inf)
     plain = _probability(value, error)
-    least = plain if slack.lower is None else _of_side(slack.lower, plain)
-    most = plain if slack.upper is None else _of_side(slack.upper, torch.ones_like(plain))
-    holds = torch.maximum(plain, least)
+    lower, upper = slack.end("lower"), slack.end("upper")
+    least = torch.zeros_like(plain) if lower is None else _of_side(lower, plain)
+    most = torch.ones_like(plain) if upper is None else _of_side(upper, torch.ones_like(plain))
+    from_above = slack.direction in ("upper", "biased")
+    holds = least if from_above else torch.maximum(plain, least)
     violated = (torch.maximum(most, plain) * worlds <= _LEVEL) & known
     sure = (holds >= 1 - _LEVEL / worlds) & known
     probability = float(plain[known].mean()) if bool(known.any()) else math.nan
@@ -71,6 +76,8 @@ def judge(slack: Estimate) -> Judgement:
         verdict = "unknown"
     elif float(holds.prod()) >= 1 - _LEVEL:
         verdict = "holds"
+    if one_sided and verdict == "undecided":
+        probability = math.nan  # of the side that is known, and not of the slack
     return Judgement(verdict, _in_words(verdict, sure, violated, known), probability)
 
 
@@ -108,6 +115,18 @@ def _probability(value: Tensor, error: Tensor) -> Tensor:
     exact = (error <= _ROUNDING) | (value.abs() <= _ROUNDING) | value.isinf()
     chance = torch.where(exact, sure, likely)
     return torch.where(value.isnan(), math.nan, chance)
+
+
+def judge_draws(slack: Estimate) -> Judgement:
+    """Whether slack ≥ 0, of draws of one slack: by its probability over draws and errors.
+
+    Worlds are many slacks, each of which has to be at least zero: `judge`.
+
+    >>> judge_draws(Estimate(torch.ones(100), torch.zeros(100))).verdict
+    'holds'
+    """
+    probability = probability_holds(slack)
+    return Judgement(verdict_of_probability(probability), probability=probability)
 
 
 def probability_holds(slack: Estimate) -> float:

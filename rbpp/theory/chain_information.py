@@ -137,8 +137,8 @@ def _integrated(halves: list[Tensor], sides: Estimate) -> Estimate:
         value=torch.maximum(middle.lower.value, sides.lower.value.clamp_min(0)),
     )
     value = torch.minimum(torch.maximum(middle.value + gained, lower.value), sides.upper.value)
-    error = torch.hypot(middle.standard_error, gained / 2)
-    return Estimate(value, error, middle.count).between(lower, sides.upper)
+    found = Estimate(value, middle.standard_error, middle.count).between(lower, sides.upper)
+    return found.widened(gained / 2)
 
 
 def _contrast(scores: Tensor) -> Estimate:

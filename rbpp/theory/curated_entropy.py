@@ -152,9 +152,9 @@ def _by_pool(replicas: Replicas, values: Values) -> Estimate:
     share = bias.square() / (bias.square() + (noise / 2).square()).clamp_min(1e-300)
     value = torch.lerp(middle, lower.value, share / 2)
     value = torch.minimum(torch.maximum(value, lower.value), upper.value)
-    half = (upper.value - lower.value) / 2
     upper = replace(upper, method="average over prompts")
-    return Estimate(value, torch.hypot(noise, half), upper.count).between(lower, upper)
+    found = Estimate(value, noise, upper.count).between(lower, upper)
+    return found.widened((upper.value - lower.value) / 2)
 
 
 def prompt_scores(replicas: Replicas, values: Values) -> tuple[Tensor, Tensor]:

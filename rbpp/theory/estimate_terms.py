@@ -72,8 +72,7 @@ class Estimation:
 
     def replicas(self, worlds: int, world: Mapping[str, Tensor] | None = None) -> Replicas:
         """Of so many worlds: those given, or the prior's."""
-        compute = self.compute
-        return Replicas(self.process, worlds, compute.seed, world, device=compute.device)
+        return Replicas(self.process, worlds, world, self.compute)
 
     def settled(self) -> Estimation:
         """With what learners choose on pilot data chosen for all worlds at once."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rbpp.elementwise import exp_
-from rbpp.estimate import Estimate, mean_estimate
+from rbpp.estimate import SIDES, Estimate, mean_estimate
 from rbpp.threads import block_elements
 
 # Of a pass over a matrix of pairs: what stays in a processor's cache (2 MB of float64).
@@ -181,24 +181,26 @@ def midpoint(lower: Estimate, upper: Estimate) -> Estimate:
     low, high = lower.value, upper.value
     bounded = high.isfinite()
     error = torch.maximum(lower.standard_error, upper.standard_error)
-    error = torch.hypot(error, torch.where(bounded, (high - low) / 2, 0.0))
-    return Estimate(
+    found = Estimate(
         torch.where(bounded, (low + high) / 2, low),
         torch.where(bounded, error, lower.standard_error),
         lower.count,
-    ).between(lower, upper)
+    )
+    return found.widened(torch.where(bounded, (high - low) / 2, 0.0)).between(lower, upper)
 
 
 def sides_in_words(estimate: Estimate) -> str:
     """One line: which estimator gave which side, and whether the sides say anything."""
-    parts = []
-    for name, side in (("lower", estimate.lower), ("upper", estimate.upper)):
-        if side is not None:
+    parts, sides = [], {name: estimate.end(name) for name in SIDES}
+    for name, side in sides.items():
+        if side is None:
+            parts.append(f"no {name} side")
+        elif side is not estimate or estimate.direction == name:
             parts.append(f"{name} side {float(side.value.mean()):.3g} by {side.method}")
     lower = estimate.lower
     if lower is not None and bool(lower.saturated.any()):
         parts.append(f"the lower side is saturated near its limit {lower.limit:.3g}")
-    if estimate.far_apart:
+    if estimate.far_apart and None not in sides.values():
         parts.append("the sides are too far apart to say more than that it lies between them")
     return "; ".join(parts)
 

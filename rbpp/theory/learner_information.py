@@ -191,8 +191,7 @@ def conditional_information(
     found = _over_outer_samples(each)
     across, within = divergences(learned, inner)
     left = _UNCANCELLED * (across - within).mean((-1, -2))
-    error = torch.hypot(found.standard_error, left)
-    return ConditionalInformation(learned, replace(found, standard_error=error), outer, inner)
+    return ConditionalInformation(learned, found.widened(left), outer, inner)
 
 
 def information_of_held(

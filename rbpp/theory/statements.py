@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from rbpp.checks import Check
-from rbpp.estimate import Estimate, delta_method, exactly
+from rbpp.checks import Check, compared
+from rbpp.estimate import Estimate, delta_method
 from rbpp.theory import assumptions as assume
 from rbpp.theory import lemmas
 from rbpp.theory.assumptions import Assumption, Evidence
@@ -26,6 +25,7 @@ from rbpp.theory.audit import (
     root_mean_square,
     spread_of,
 )
+from rbpp.theory.corners import between_corners
 from rbpp.theory.lemmas import LemmaSetting
 from rbpp.theory.terms import Terms, add_derived, add_identities, require_described
 from rbpp.theory.world_estimates import REST, WorldEstimates
@@ -68,8 +68,15 @@ def register(statement: Statement) -> None:
     """Add a statement; terms, audit, figure and tables have it from then on.
 
     Raises:
-        ValueError: if a side is described neither by the entry nor by `rbpp.variables`.
+        ValueError: if a side is described neither by the entry nor by `rbpp.variables`, or a
+            statement of another name has this right side: it would go unsaid from then on.
     """
+    there = STATEMENTS.get(statement.right)
+    if there is not None and there.name != statement.name:
+        raise ValueError(
+            f"Expected a right side that no other statement has; got {statement.right} of "
+            f"{statement.name}, which {there.name} has"
+        )
     own = statement.variable
     require_described([statement.left, *([] if own else [statement.right])])
     if own is not None and not own.bound:
@@ -305,7 +312,7 @@ def all_terms(found: WorldEstimates, setting: LemmaSetting) -> dict[str, Estimat
     composed = delta_method(formulas, known)
     for right in STATEMENTS:
         name = f"slack_{right}"
-        composed[name] = composed[name].between(*_corners(formulas, known, name))
+        composed[name] = between_corners(composed[name], formulas, known, name)
     return {
         name: _completed(name, term, found)
         for name, term in composed.items()
@@ -313,47 +320,10 @@ def all_terms(found: WorldEstimates, setting: LemmaSetting) -> dict[str, Estimat
     }
 
 
-def _corners(
-    formulas: Callable[[Mapping[str, Tensor]], Terms], known: Mapping[str, Estimate], name: str
-) -> tuple[Estimate, Estimate]:
-    """The least and the largest value of a term that the sides of the estimates leave open."""
-    variables = {
-        key: one.value.double().detach().clone().requires_grad_(True) for key, one in known.items()
-    }
-    value = formulas(variables)[name]
-    if not value.requires_grad:
-        return exactly(value), exactly(value)
-    gradients = torch.autograd.grad(value.sum(), list(variables.values()), allow_unused=True)
-    slopes = {
-        key: torch.zeros_like(variables[key]) if slope is None else slope
-        for key, slope in zip(known, gradients, strict=True)
-    }
-
-    def corner(sign: int) -> Estimate:
-        at, square = {}, torch.zeros_like(value).detach()
-        for key, one in known.items():
-            rising = sign * slopes[key]
-            high = one if one.upper is None else one.upper
-            low = one if one.lower is None else one.lower
-            at[key], error = (
-                torch.where(
-                    rising == 0,
-                    getattr(one, of),
-                    torch.where(rising > 0, getattr(high, of), getattr(low, of)),
-                ).double()
-                for of in ("value", "standard_error")
-            )
-            part = (slopes[key] * error).square()
-            square = square + torch.where((rising == 0) | (error == 0), 0.0, part)
-        return Estimate(formulas(at)[name].detach(), square.sqrt())
-
-    return replace(corner(-1), direction="lower"), replace(corner(1), direction="upper")
-
-
 def _completed(name: str, term: Estimate, found: WorldEstimates) -> Estimate:
     """A composed term with what its own estimate has besides value and error."""
     described = VARIABLES.get(name)
-    is_side = described is not None and described.stands_as == "upper side"
+    is_side = described is not None and described.stands_as == "upper side" and not described.part
     stands_in = found.facts.factor == "absent" and name == "information_model_factor_learner"
     if is_side or stands_in:
         term = replace(term, direction="upper")
@@ -369,10 +339,7 @@ def audit(known: Evidence) -> tuple[Check, ...]:
 
 
 def _check(statement: Statement, known: Evidence) -> Check:
-    left, right, slack = (
-        known.terms.get(name)
-        for name in (statement.left, statement.right, f"slack_{statement.right}")
-    )
+    slack = known.terms.get(f"slack_{statement.right}")
     judged = Judgement("unknown") if slack is None else judge(slack)
     if slack is None or judged.nothing_known:
         judged = replace(judged, message=_lacking(statement, known))
@@ -383,25 +350,42 @@ def _check(statement: Statement, known: Evidence) -> Check:
     )
     if hidden:  # with an upper bound in its place a violation could not be seen
         judged = Judgement("unknown")
-    measured: dict[str, Any] = {
-        "bounds": statement.left,
-        "left": mean_of(left),
-        "by": statement.right,
-        "right": mean_of(right),
-        "slack": mean_of(slack),
-        "slack_sd": spread_of(slack),
-        "slack_mcse": math.nan if slack is None else root_mean_square(slack.standard_error),
-        "probability_holds": judged.probability,
-    }
     rests_on = (assumption(known) for assumption in statement.assumptions)
     messages = (judged.message, _of_absolute_gap(statement, known))
-    return Check(
-        statement.name,
-        judged.verdict,
-        "; ".join(message for message in messages if message),
-        measured,
-        tuple(check for check in rests_on if check is not None),
+    found = check_of(
+        statement,
+        known.terms,
+        slack,
+        replace(judged, message="; ".join(message for message in messages if message)),
     )
+    return replace(found, assumptions=tuple(check for check in rests_on if check is not None))
+
+
+def check_of(
+    statement: Statement,
+    terms: Mapping[str, Estimate],
+    slack: Estimate | None,
+    judged: Judgement,
+) -> Check:
+    """What was found of a statement, with both its sides in numbers.
+
+    Args:
+        statement: left ≤ right.
+        terms: the sides, where they are known.
+        slack: right − left, where it is known.
+        judged: whether it is at least zero.
+    """
+    measured = compared(
+        statement.left,
+        statement.right,
+        left=mean_of(terms.get(statement.left)),
+        right=mean_of(terms.get(statement.right)),
+        slack=mean_of(slack),
+        slack_sd=spread_of(slack),
+        slack_mcse=math.nan if slack is None else root_mean_square(slack.standard_error),
+        probability_holds=judged.probability,
+    )
+    return Check(statement.name, judged.verdict, judged.message, measured)
 
 
 def _of_absolute_gap(statement: Statement, known: Evidence) -> str:

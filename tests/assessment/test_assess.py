@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from rbpp import command
+from rbpp import command, shipped
 from rbpp.assessment.answers import advice
 from rbpp.assessment.assess import assess
 from rbpp.assessment.sources import Fields, Representation
@@ -327,7 +327,7 @@ def test_command_prints_json_and_writes_the_rows(files, capsys, tmp_path):
     ],
 )
 def test_files_have_the_names_that_users_have_for_them(given, roles):
-    program = command._load(command.programs_folder() / "assess.py")
+    program = shipped.load(command.programs_folder() / "assess.py", "rbpp.inference.assess")
     arguments = command.parser_of("assess").parse_args(given.split())
     found = program._sources(arguments)
     assert {role: path for role, path in found.items() if path is not None} == roles

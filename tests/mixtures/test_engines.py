@@ -13,7 +13,7 @@ from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.divergences import entropy
 from rbpp.mixtures.engines import Gradient, Sampling
 from rbpp.mixtures.mixture_model import MixtureData, mixture_model
-from rbpp.mixtures.posterior import mixture_posterior
+from rbpp.mixtures.posterior import Settings, mixture_posterior
 from rbpp.randomness import generator, seeded
 from tests.mixtures.conjugate_guide import conjugate_guide
 
@@ -42,7 +42,7 @@ def test_pyro_finds_the_closed_form_elbo_on_the_guide(dimension, margin):
     rows = clusters(30, (0.0, 2.0), dimension)
     prior = default_prior(rows, 2)
     fit = cavi(rows, prior, 2, restarts=5, generator=generator(0)).best()
-    arguments = (MixtureData(rows), prior, 2)
+    arguments = (MixtureData(rows), prior.parameters(2))
     mean, error = pyro_elbo(arguments, conjugate_guide(fit, assignments=True), 200)
     margin(4.5 - abs(mean - fit.elbo.item()) / error)
     tighter, error = pyro_elbo(arguments, conjugate_guide(fit), 200)
@@ -54,9 +54,9 @@ def test_weighted_rows_in_the_model_are_repeated_rows():
     times = torch.randint(1, 4, (40,), generator=generator(0))
     prior = default_prior(rows, 2)
     fit = cavi(rows, prior, 2, sample_weights=times.double(), generator=generator(0)).best()
-    guide = conjugate_guide(fit)
-    repeated, _ = pyro_elbo((MixtureData(rows.repeat_interleave(times, 0)), prior, 2), guide, 5)
-    weighted, _ = pyro_elbo((MixtureData(rows, weights=times.double()), prior, 2), guide, 5)
+    guide, own = conjugate_guide(fit), prior.parameters(2)
+    repeated, _ = pyro_elbo((MixtureData(rows.repeat_interleave(times, 0)), own), guide, 5)
+    weighted, _ = pyro_elbo((MixtureData(rows, weights=times.double()), own), guide, 5)
     assert weighted == pytest.approx(repeated)
 
 
@@ -80,9 +80,11 @@ def test_weighted_rows_in_the_model_are_repeated_rows():
 )
 def test_no_autoguide_beats_coordinate_ascent_on_separate_components(guide, margin):
     rows = clusters(40, (0.0, 8.0), 2)
-    ours = mixture_posterior(rows, 2, chains=1, draws=2000)
+    ours = mixture_posterior(rows, 2, Settings(chains=1, draws=2000))
     theirs = mixture_posterior(
-        rows, 2, engine="svi", gradient=Gradient(guide=guide, steps=400), chains=1, draws=400
+        rows,
+        2,
+        Settings("svi", gradient=Gradient(guide=guide, steps=400), chains=1, draws=400),
     )
     # Both with the assignments summed out, as TraceEnum_ELBO has them.
     ratio = ours.log_prob - ours.log_q
@@ -95,9 +97,9 @@ def test_no_autoguide_beats_coordinate_ascent_on_separate_components(guide, marg
 
 def test_pyro_evaluates_both_guides_alike(margin):
     rows = clusters(40, (0.0, 8.0), 2)
-    ours = mixture_posterior(rows, 2, chains=1, draws=2000)
+    ours = mixture_posterior(rows, 2, Settings(chains=1, draws=2000))
     ratio = (ours.log_prob - ours.log_q)[0]
-    arguments = (MixtureData(rows), ours.prior, 2)
+    arguments = (MixtureData(rows), ours.prior.parameters(2))
     mean, error = pyro_elbo(arguments, conjugate_guide(ours.variational.select(0)))
     margin(4.5 * error + 0.01 - abs(mean - ratio.mean().item()))
 
@@ -114,8 +116,8 @@ def test_svi_options_reach_the_same_optimum(options, limit, margin):
     """
     rows = clusters(40)
     gradient = Gradient(**{"steps": 300, "learning_rate": 0.04, **options})
-    ours = mixture_posterior(rows, 2, chains=1, draws=500)
-    theirs = mixture_posterior(rows, 2, engine="svi", chains=1, draws=200, gradient=gradient)
+    ours = mixture_posterior(rows, 2, Settings(chains=1, draws=500))
+    theirs = mixture_posterior(rows, 2, Settings("svi", chains=1, draws=200, gradient=gradient))
     assert theirs.mixture.batch_shape == (1, 200)
     gap = (ours.log_prob - ours.log_q).mean() - theirs.elbo
     margin(limit - gap.abs())
@@ -124,7 +126,9 @@ def test_svi_options_reach_the_same_optimum(options, limit, margin):
 def test_svi_leaves_no_trace():
     pyro.clear_param_store()
     before = torch.random.get_rng_state()
-    mixture_posterior(clusters(10), 2, engine="svi", gradient=Gradient(steps=3), chains=1, draws=2)
+    mixture_posterior(
+        clusters(10), 2, Settings("svi", gradient=Gradient(steps=3), chains=1, draws=2)
+    )
     assert not list(pyro.get_param_store().keys())
     assert torch.equal(before, torch.random.get_rng_state())
     assert torch.get_default_dtype() == torch.float32
@@ -135,9 +139,11 @@ def compare_with_nuts(rows, components, draws, warmup, mean_tolerance, sd_tolera
     low, high = rows.min(0).values - 1, rows.max(0).values + 1
     grid = low + (high - low) * torch.linspace(0, 1, 9).double().unsqueeze(-1)
     reference = mixture_posterior(
-        rows, components, engine="nuts", sampling=Sampling(warmup=warmup), chains=1, draws=draws
+        rows,
+        components,
+        Settings("nuts", sampling=Sampling(warmup=warmup), chains=1, draws=draws),
     )
-    ours = mixture_posterior(rows, components, chains=1, draws=4000)
+    ours = mixture_posterior(rows, components, Settings(chains=1, draws=4000))
     assert ours.pareto_k.item() < 0.7
 
     def functionals(posterior):
@@ -178,25 +184,29 @@ def test_guide_wants_one_data_set():
 def test_guides_without_a_density_are_refused(name):
     with pytest.raises(ValueError, match="Expected an autoguide with a density"):
         mixture_posterior(
-            clusters(10), 2, engine="svi", gradient=Gradient(guide=name, steps=2), chains=1, draws=2
+            clusters(10),
+            2,
+            Settings("svi", gradient=Gradient(guide=name, steps=2), chains=1, draws=2),
         )
 
 
 def test_log_density_of_the_model_is_that_of_the_posterior():
     rows = clusters(20)
-    fit = mixture_posterior(rows, 2, chains=1, draws=3)
+    fit = mixture_posterior(rows, 2, Settings(chains=1, draws=3))
     values = {
         "weights": fit.draws.weights[0, 0],
-        "mean": fit.draws.means[0, 0],
+        "means": fit.draws.means[0, 0],
         "precision_cholesky": fit.draws.precision_cholesky[0, 0],
     }
     conditioned = pyro.poutine.condition(
         pyro.poutine.block(mixture_model, hide=["component", "row"]), data=values
     )
     with seeded(0):
-        trace = pyro.poutine.trace(conditioned).get_trace(MixtureData(rows), fit.prior, 2)
+        trace = pyro.poutine.trace(conditioned).get_trace(
+            MixtureData(rows), fit.prior.parameters(2)
+        )
     joint = trace.log_prob_sum() + fit.log_likelihood(rows)[0, 0].sum()
     torch.testing.assert_close(joint, fit.log_prob[0, 0])
     sampled = pyro.poutine.condition(conjugate_guide(fit.variational.select(0)), data=values)
-    density = pyro.poutine.trace(sampled).get_trace(MixtureData(rows), fit.prior, 2)
+    density = pyro.poutine.trace(sampled).get_trace(MixtureData(rows), fit.prior.parameters(2))
     torch.testing.assert_close(density.log_prob_sum(), fit.log_q[0, 0])

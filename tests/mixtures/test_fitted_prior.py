@@ -10,7 +10,7 @@ from rbpp.mixtures.cavi import cavi, fitted_prior
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.divergences import entropy
 from rbpp.mixtures.mixture import GaussianMixture
-from rbpp.mixtures.posterior import mixture_posterior
+from rbpp.mixtures.posterior import Settings, mixture_posterior
 from rbpp.randomness import generator
 
 
@@ -41,7 +41,7 @@ def test_entropies_of_components_far_apart_are_covered(margin):
     covered = []
     for seed in range(40):
         rows = truth.sample((400,), generator=generator(seed))
-        posterior = mixture_posterior(rows, 3, chains=1, draws=200, seed=seed)
+        posterior = mixture_posterior(rows, 3, Settings(chains=1, draws=200, seed=seed))
         drawn = entropy(posterior.mixture, draws=512, generator=generator(seed)).value
         covered.append(
             bool((drawn.quantile(0.03) <= expected) & (expected <= drawn.quantile(0.97)))

@@ -15,7 +15,7 @@ from rbpp.mixtures.cavi import cavi, fitted_prior
 from rbpp.mixtures.continuous import continuous_rows
 from rbpp.mixtures.gibbs import gibbs_movement
 from rbpp.mixtures.goodness_of_fit import SMALLEST_PROBABILITY, goodness_of_fit
-from rbpp.mixtures.posterior import mixture_posterior
+from rbpp.mixtures.posterior import Settings, mixture_posterior
 
 NORMAL = 0.5 * math.log(2 * math.pi * math.e)
 
@@ -154,7 +154,7 @@ def test_a_misspecified_fit_says_so():
 def test_exact_sweeps_leave_an_exact_posterior_and_move_a_wrong_one():
     random = np.random.default_rng(0)
     rows = torch.tensor(random.normal(size=(300, 2)))
-    fit = mixture_posterior(rows, 1, draws=200, chains=1)
+    fit = mixture_posterior(rows, 1, Settings(draws=200, chains=1))
     moved = gibbs_movement(rows, fit.prior, fit.draws)
     assert moved is not None
     assert not moved.is_seen

@@ -14,6 +14,7 @@ from rbpp.mixtures.fit import fit_mixture, fit_mixture_stream
 from rbpp.mixtures.normal_wishart import Draws
 from rbpp.mixtures.posterior import (
     MixturePosterior,
+    Settings,
     mixture_posterior,
     relabelled,
     symmetric_divergence,
@@ -37,7 +38,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def posterior(rows) -> MixturePosterior:
-    return mixture_posterior(rows, 3, chains=2, draws=300)
+    return mixture_posterior(rows, 3, Settings(chains=2, draws=300))
 
 
 def test_planted_switches_are_undone(posterior):
@@ -80,11 +81,12 @@ def test_symmetric_divergence_is_both_divergences(posterior):
 
 
 def test_posterior_is_reproducible_and_seeds_differ(rows, posterior):
-    again = mixture_posterior(rows, 3, chains=2, draws=300)
+    again = mixture_posterior(rows, 3, Settings(chains=2, draws=300))
     assert torch.equal(again.draws.means, posterior.draws.means)
-    other = mixture_posterior(rows, 3, chains=2, draws=300, seed=1)
+    other = mixture_posterior(rows, 3, Settings(chains=2, draws=300, seed=1))
     assert not torch.equal(other.draws.means, posterior.draws.means)
-    assert again.digest == posterior.digest != mixture_posterior(rows + 1, 3, draws=10).digest
+    shifted = mixture_posterior(rows + 1, 3, Settings(draws=10))
+    assert again.digest == posterior.digest != shifted.digest
 
 
 def test_arviz_runs_on_a_fit(rows, tmp_path):
@@ -143,8 +145,8 @@ def test_weights_are_repetitions(rows):
     times = torch.randint(0, 3, (len(rows),), generator=generator(0))
     # Sums in another order may end one pass earlier: both go on to their fixed point.
     options = {"chains": 1, "draws": 20, "ascent": Ascent(tolerance=1e-13)}
-    weighted = mixture_posterior(rows, 3, sample_weights=times.double(), **options)
-    repeated = mixture_posterior(rows.repeat_interleave(times, 0), 3, **options)
+    weighted = mixture_posterior(rows, 3, Settings(sample_weights=times.double(), **options))
+    repeated = mixture_posterior(rows.repeat_interleave(times, 0), 3, Settings(**options))
     torch.testing.assert_close(weighted.elbo, repeated.elbo)
     # Starts that end at one optimum tie: which of them wins, and so the order, is rounding's.
     for name in ("concentration", "mean", "scale"):
@@ -155,7 +157,7 @@ def test_weights_are_repetitions(rows):
 def test_importance_weights_correct_the_evidence():
     # One Gaussian: q is the posterior, the ratios are all the log evidence.
     rows = clusters(20, (0.0,))
-    fit = mixture_posterior(rows, 1, chains=1, draws=100)
+    fit = mixture_posterior(rows, 1, Settings(chains=1, draws=100))
     ratio = fit.log_prob - fit.log_q
     torch.testing.assert_close(ratio, fit.elbo.unsqueeze(-1).expand_as(ratio))
     assert fit.pareto_k.item() < 0
@@ -172,17 +174,17 @@ def test_resampling_moves_the_mean_towards_the_posterior(posterior, margin):
 
 
 def test_starts_and_concentration_reach_the_fit(rows):
-    many = mixture_posterior(rows, 6, chains=1, draws=10, ascent=Ascent(starts=20))
-    few = mixture_posterior(rows, 6, chains=1, draws=10, ascent=Ascent(starts=1))
+    many = mixture_posterior(rows, 6, Settings(chains=1, draws=10, ascent=Ascent(starts=20)))
+    few = mixture_posterior(rows, 6, Settings(chains=1, draws=10, ascent=Ascent(starts=1)))
     assert many.elbo > few.elbo
-    sparse = mixture_posterior(rows, 6, chains=1, draws=10, concentration=0.01)
+    sparse = mixture_posterior(rows, 6, Settings(chains=1, draws=10, concentration=0.01))
     assert sparse.prior.concentration.item() == pytest.approx(0.01)
-    cut = mixture_posterior(rows, 6, chains=1, draws=10, ascent=Ascent(max_iterations=2))
+    cut = mixture_posterior(rows, 6, Settings(chains=1, draws=10, ascent=Ascent(max_iterations=2)))
     assert cut.elbo < many.elbo
 
 
 def test_component_counts_are_ranked(rows, margin):
-    ranked = compare_component_counts(rows, [1, 2, 3], chains=2, draws=300)
+    ranked = compare_component_counts(rows, [1, 2, 3], Settings(chains=2, draws=300))
     assert [entry.components for entry in ranked] == [3, 2, 1]
     assert ranked[0].difference.value == 0
     margin(0 - (ranked[-1].difference.value + 4 * ranked[-1].difference.standard_error))
@@ -205,7 +207,7 @@ def test_component_counts_are_ranked(rows, margin):
 )
 def test_bad_options_are_named(rows, options, message):
     with pytest.raises(ValueError, match=message):
-        mixture_posterior(rows, 3, **options)
+        mixture_posterior(rows, 3, Settings(**options))
 
 
 @pytest.mark.parametrize(
@@ -217,7 +219,7 @@ def test_bad_options_are_named(rows, options, message):
 )
 def test_bad_comparisons_are_named(rows, counts, options, message):
     with pytest.raises(ValueError, match=message):
-        compare_component_counts(rows, counts, **options)
+        compare_component_counts(rows, counts, Settings(**options))
 
 
 def test_rows_have_two_dimensions(rows):
@@ -228,7 +230,7 @@ def test_rows_have_two_dimensions(rows):
 def test_arrays_lists_and_tensors_are_the_same_rows():
     rows = torch.randn(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     first, *others = (
-        mixture_posterior(given, 2, chains=2, draws=20).draws.means
+        mixture_posterior(given, 2, Settings(chains=2, draws=20)).draws.means
         for given in (rows, rows.numpy(), rows.tolist())
     )
     assert all(torch.equal(first, other) for other in others)

@@ -8,6 +8,7 @@ import torch
 from rbpp.checkpoint import Checkpoint
 from rbpp.compute import Compute
 from rbpp.data.stream import Chunk, tensor_stream
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.stream import Passes, fit_stream
@@ -49,7 +50,7 @@ def test_a_stochastic_pass_comes_close():
     assert fit.elbo.isnan().all()
     prior = default_prior(rows, 3)
     whole = cavi(rows, prior, 3, restarts=3, generator=generator(0)).best()
-    found = cavi(rows, prior, 3, initial=fit, max_iterations=1)
+    found = cavi(rows, prior, 3, initial=fit, ascent=Ascent(max_iterations=1))
     # Ten noisy chunks are in the average at any time: within a hundredth of a nat per row.
     assert (whole.elbo - found.elbo).item() < 0.01 * len(rows)
     sample_only = fit_stream(
@@ -57,7 +58,7 @@ def test_a_stochastic_pass_comes_close():
         3,
         passes=Passes(sample_rows=50, stochastic=0, exact=0),
     )
-    start = cavi(rows, prior, 3, initial=sample_only, max_iterations=1)
+    start = cavi(rows, prior, 3, initial=sample_only, ascent=Ascent(max_iterations=1))
     assert found.elbo.item() > start.elbo.item()
 
 

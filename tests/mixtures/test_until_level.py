@@ -6,7 +6,7 @@ import torch
 from rbpp.mixtures.engines import Gradient
 from rbpp.mixtures.fit import fit_mixture
 from rbpp.mixtures.gibbs import gibbs_movement
-from rbpp.mixtures.posterior import mixture_posterior
+from rbpp.mixtures.posterior import Settings, mixture_posterior
 from rbpp.mixtures.until_level import RATES, until_level
 from rbpp.randomness import generator
 
@@ -71,7 +71,7 @@ def correlated_rows(count=200, correlation=0.95):
 def test_sweeps_see_means_that_are_too_narrow(factor, seen):
     """Of one component coordinate ascent is exact: its means are drawn together by a factor."""
     rows = correlated_rows()
-    exact = mixture_posterior(rows, 1, chains=1, draws=1000)
+    exact = mixture_posterior(rows, 1, Settings(chains=1, draws=1000))
     means = exact.draws.means
     centre = means.mean(1, keepdim=True)
     narrow = exact.draws._replace(means=centre + factor * (means - centre))
@@ -82,7 +82,9 @@ def test_sweeps_see_means_that_are_too_narrow(factor, seen):
 
 def test_a_fit_that_ran_out_of_steps_says_so():
     posterior = mixture_posterior(
-        correlated_rows(40), 1, engine="svi", gradient=Gradient(steps=5), chains=2, draws=20
+        correlated_rows(40),
+        1,
+        Settings("svi", gradient=Gradient(steps=5), chains=2, draws=20),
     )
     assert posterior.settled is not None
     assert posterior.settled.tolist() == [False, False]
@@ -100,7 +102,7 @@ def test_a_fit_that_ran_out_of_steps_says_so():
 )
 def test_the_check_sees_the_spread_of_a_guide(guide, verdict, least, correlation):
     rows = correlated_rows(correlation=correlation)
-    exact = mixture_posterior(rows, 1, chains=1, draws=2000)
+    exact = mixture_posterior(rows, 1, Settings(chains=1, draws=2000))
     fit = fit_mixture(rows, 1, engine="svi", gradient=Gradient(guide=guide), chains=1, draws=1000)
     spread = fit.posterior.draws.means[0, :, 0].std(0) / exact.draws.means[0, :, 0].std(0)
     assert float(spread.min()) > least

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from rbpp.compute import Compute
 from rbpp.processes.contract import check
 from rbpp.processes.density import log_density
 from rbpp.processes.process import load_process
@@ -94,14 +95,16 @@ OUTPUTS = ("entropy_anchor", "information_gain", "information_prompt_output", "e
 
 
 def test_every_information_is_its_sum(exact, margin):
-    replicas = Replicas(load_process("language_model", **ONE, perplexity=0.0), seed=3)
+    replicas = Replicas(
+        load_process("language_model", **ONE, perplexity=0.0), compute=Compute(seed=3)
+    )
     found = chain_information(replicas, replicas.draw(96, "draws"), pairs=96, resolution=1.0).terms
     close(found, exact, OUTPUTS, margin)
 
 
 @pytest.mark.slow
 def test_curated_rows_are_their_sums(exact, margin):
-    replicas = Replicas(load_process("language_model", **ONE), seed=3)
+    replicas = Replicas(load_process("language_model", **ONE), compute=Compute(seed=3))
     values = replicas.draw(64, "draws")
     found = chain_information(replicas, values, pairs=64, resolution=1.0).terms
     found = {**found, **total_variations(replicas, values).terms}

@@ -6,6 +6,7 @@ import torch
 
 import rbpp
 from rbpp import inference_data
+from rbpp.compute import Compute
 from rbpp.processes.contract import check
 from rbpp.processes.simulation import simulate_tensors
 
@@ -20,7 +21,7 @@ def test_it_is_the_chain(noise):
 
 def test_moments_are_those_that_the_docstring_says(margin):
     simulation = simulate_tensors(
-        rbpp.load_process("style_shift", **SMALL), replicates=4000, seed=2
+        rbpp.load_process("style_shift", **SMALL), replicates=4000, compute=Compute(seed=2)
     )
     world = {name: value[0, 0] for name, value in simulation.world.items()}
     rows = simulation.sites["synthetic"][0].flatten(0, 1)
@@ -34,7 +35,7 @@ def test_moments_are_those_that_the_docstring_says(margin):
 
 def test_shift_and_share_are_found():
     process = rbpp.load_process("style_shift", **SMALL)
-    simulation = simulate_tensors(process, seed=4)
+    simulation = simulate_tensors(process, compute=Compute(seed=4))
     data = {name: simulation.sites[name][0, 0] for name in ("anchor", "synthetic")}
     posterior = rbpp.infer(process, data, seconds=120, seed=1)
     values = inference_data.group_datasets(posterior.idata)["posterior"]

@@ -324,7 +324,7 @@ def test_the_prior_learns_how_thin_components_are():
         (freedom[:, None, None] * covariances).expand(1, 1, 2, 2, 2),
     )
     prior = default_prior(torch.as_tensor(np.hstack(normal_pair(50))).unsqueeze(0), 2)
-    learned = expected_scale(fit, prior, 4)
+    learned = expected_scale(fit.select(0), prior, 4)
     harmonic = torch.diag(torch.tensor([1.0, 2 / (1e4 + 1)])).double()
     expected = 0.5 * prior.degrees_of_freedom * harmonic
     torch.testing.assert_close(learned[0], expected)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal, biject_to
 
+from rbpp.compute import Compute
 from rbpp.posterior.density import ConditionedDensity
 from rbpp.posterior.optimum import find_optima
 from rbpp.processes.handlers import running
@@ -59,7 +60,7 @@ def laplace_evidence(density: ConditionedDensity) -> float:
 @pytest.mark.parametrize(("anchors", "outputs"), [(4, 6), (1, 2)])
 def test_evidence_and_posterior_of_the_readme_are_the_closed_forms(anchors, outputs):
     process = load_process(readme, anchors=anchors, outputs=outputs)
-    rows = simulate_tensors(process, seed=1).sites["synthetic"][0, 0]
+    rows = simulate_tensors(process, compute=Compute(seed=1)).sites["synthetic"][0, 0]
     density = ConditionedDensity(process, {"synthetic": rows})
     covariance, with_centre = readme_moments(anchors, outputs)
     zero = torch.zeros(outputs, dtype=torch.float64)
@@ -92,7 +93,7 @@ def test_an_output_of_mixtures_is_integrated_out_as_the_average_over_its_draws(m
     process = load_process(
         "gaussian_mixture", K=2, J=1, L=0, anchors_per_component=4, outputs=1, noise=0.5
     )
-    simulated = simulate_tensors(process, seed=2)
+    simulated = simulate_tensors(process, compute=Compute(seed=2))
     values = {name: value[0, 0] for name, value in simulated.values.items()}
     density = ConditionedDensity(
         process, {"synthetic": values["synthetic"], "anchor": values["anchor"]}
@@ -116,7 +117,7 @@ def pyro_outputs(process, held, count):
 
 def test_letters_are_summed_out():
     process = load_process(coin)
-    rows = simulate_tensors(process, seed=4).sites["synthetic"][0, 0]
+    rows = simulate_tensors(process, compute=Compute(seed=4)).sites["synthetic"][0, 0]
     density = ConditionedDensity(process, {"synthetic": rows})
     assert density.prepared.enumerated == {"kind": 3}
     vector = torch.tensor([[0.4, 1.1, -0.3]], dtype=torch.float64)
@@ -202,7 +203,7 @@ def _prior_with_jacobian(density, vector):
 )
 def test_gradients_are_finite_differences(name, knobs):
     process = load_process(name, **knobs)
-    rows = simulate_tensors(process, seed=3).sites["synthetic"][0, 0]
+    rows = simulate_tensors(process, compute=Compute(seed=3)).sites["synthetic"][0, 0]
     density = ConditionedDensity(process, {"synthetic": rows})
     vectors = density.prior_vectors(3, 1)
     generator = torch.Generator().manual_seed(0)
@@ -217,7 +218,7 @@ def test_gradients_are_finite_differences(name, knobs):
 
 def test_data_sets_share_a_world_and_nothing_else():
     process = load_process(readme)
-    rows = simulate_tensors(process, replicates=3, seed=5).sites["synthetic"][0]
+    rows = simulate_tensors(process, replicates=3, compute=Compute(seed=5)).sites["synthetic"][0]
     together = ConditionedDensity(process, {"synthetic": rows})
     single = ConditionedDensity(process, {"synthetic": rows[0]})
     assert together.size == 1 + 3 * (single.size - 1)
@@ -238,10 +239,10 @@ def test_data_sets_share_a_world_and_nothing_else():
 def test_prior_vectors_are_draws_of_the_prior(name, margin):
     """Their constrained values have the moments of a simulation."""
     process = load_process(name, **({} if name == "linear_gaussian" else {"noise": 0.1}))
-    rows = simulate_tensors(process, seed=3).sites["synthetic"][0, 0]
+    rows = simulate_tensors(process, compute=Compute(seed=3)).sites["synthetic"][0, 0]
     density = ConditionedDensity(process, {"synthetic": rows})
     drawn = density.evaluate(density.prior_vectors(400, 6), generator(0))[0]
-    simulated = simulate_tensors(process, worlds=400, seed=7)
+    simulated = simulate_tensors(process, worlds=400, compute=Compute(seed=7))
     for latent in density.prepared.latents:
         mine = drawn[latent.name].flatten(1)
         theirs = simulated.values[latent.name].flatten(1)
@@ -251,7 +252,7 @@ def test_prior_vectors_are_draws_of_the_prior(name, margin):
 
 def test_rows_that_are_the_outputs_condition_them():
     process = load_process("linear_gaussian", curation_noise=0)
-    rows = simulate_tensors(process, seed=1).sites["synthetic"][0, 0]
+    rows = simulate_tensors(process, compute=Compute(seed=1)).sites["synthetic"][0, 0]
     density = ConditionedDensity(process, {"synthetic": rows})
     assert density.prepared.observed == ("output",)
 

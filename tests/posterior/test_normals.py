@@ -5,6 +5,7 @@ import torch
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal
 
 import rbpp
+from rbpp.compute import Compute
 from rbpp.posterior.density import ConditionedDensity
 from rbpp.posterior.normals import block_length, log_density, standardised, unstandardised
 from rbpp.processes.simulation import simulate_tensors
@@ -59,7 +60,7 @@ def test_rows_that_no_world_moves_are_looked_at_once():
     """The mixture of prompted answers is that of the anchors' moments: given anchors, a number."""
     knobs = {"K": 2, "J": 0, "L": 0, "anchors_per_component": 5, "outputs": 9, "noise": 0.1}
     process = rbpp.load_process("gaussian_mixture", **knobs)
-    values = simulate_tensors(process, seed=3).sites
+    values = simulate_tensors(process, compute=Compute(seed=3)).sites
     data = {name: values[name][0, 0] for name in ("anchor", "synthetic")}
     both = ConditionedDensity(process, data)
     anchors = ConditionedDensity(process, {"anchor": data["anchor"]})

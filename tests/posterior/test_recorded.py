@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import rbpp
+from rbpp.compute import Compute
 from rbpp.posterior import auto, recorded
 from rbpp.posterior.density import ConditionedDensity
 from rbpp.posterior.recorded import Recorded, folded
@@ -44,7 +45,7 @@ def of(function) -> Recorded:
 def test_replayed_gradients_are_those_of_the_model(process, knobs, observed, monkeypatch):
     monkeypatch.setattr(recorded, "_WORTH", 1)
     process = rbpp.load_process(process, **knobs)
-    sites = simulate_tensors(process, seed=3).sites
+    sites = simulate_tensors(process, compute=Compute(seed=3)).sites
     density = ConditionedDensity(process, {name: sites[name][0, 0] for name in observed})
     for seed in (5, 6):
         vectors = density.prior_vectors(3, seed)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import rbpp
+from rbpp.compute import Compute
 from rbpp.posterior.density import ConditionedDensity
 from rbpp.posterior.labels import symmetries
 from rbpp.posterior.limit import Limit
@@ -20,7 +21,7 @@ KNOBS = {"K": 4, "J": 0, "L": 0, "anchors_per_component": 8, "outputs": 80, "noi
 @pytest.fixture(scope="module")
 def mixture() -> ConditionedDensity:
     process = rbpp.load_process("gaussian_mixture", **KNOBS)
-    rows = simulate_tensors(process, seed=3).sites["synthetic"][0, 0]
+    rows = simulate_tensors(process, compute=Compute(seed=3)).sites["synthetic"][0, 0]
     return ConditionedDensity(process, {"synthetic": rows})
 
 
@@ -43,7 +44,7 @@ def test_limits():
 
 def test_products_with_the_hessian_are_its_rows():
     process = rbpp.load_process("gaussian_mixture", K=1, J=0, L=0, outputs=5, noise=0.1)
-    rows = simulate_tensors(process, seed=3).sites["anchor"][0, 0]
+    rows = simulate_tensors(process, compute=Compute(seed=3)).sites["anchor"][0, 0]
     density = ConditionedDensity(process, {"anchor": rows})
     point = density.prior_vectors(1, 0)[0]
     directions = torch.randn(3, density.size, generator=generator(1), dtype=torch.float64)

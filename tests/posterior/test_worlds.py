@@ -13,6 +13,7 @@ from torch.distributions import Normal
 
 import rbpp
 from rbpp import inference_data
+from rbpp.compute import Compute
 from rbpp.posterior import auto
 from rbpp.posterior.density import ConditionedDensity
 from rbpp.posterior.labels import symmetries
@@ -50,7 +51,8 @@ def other_centre(anchors: int = 4, outputs: int = 6):
 
 def rows_of(process, seed=1, site="synthetic", **knobs):
     """One data set."""
-    return simulate_tensors(rbpp.load_process(process, **knobs), seed=seed).sites[site][0, 0]
+    process = rbpp.load_process(process, **knobs)
+    return simulate_tensors(process, compute=Compute(seed=seed)).sites[site][0, 0]
 
 
 def draws_of(posterior, name):
@@ -193,7 +195,7 @@ def test_log_likelihood_and_prediction_are_those_of_the_process(posterior, margi
 
 
 def test_data_sets_share_a_world(margin):
-    simulated = simulate_tensors(rbpp.load_process(readme), replicates=5, seed=3)
+    simulated = simulate_tensors(rbpp.load_process(readme), replicates=5, compute=Compute(seed=3))
     rows = simulated.sites["synthetic"][0]
     posterior = rbpp.infer(readme, {"synthetic": rows}, seed=0)
     groups = inference_data.group_datasets(posterior.idata)
@@ -205,7 +207,7 @@ def test_data_sets_share_a_world(margin):
 
 
 def test_other_sites_are_observed_too(margin):
-    simulated = simulate_tensors(rbpp.load_process(readme), seed=3)
+    simulated = simulate_tensors(rbpp.load_process(readme), compute=Compute(seed=3))
     rows = {name: simulated.sites[name][0, 0] for name in ("anchor", "synthetic")}
     posterior = rbpp.infer(readme, rows, seed=0)
     centre = draws_of(posterior, "centre")
@@ -247,7 +249,7 @@ def test_rows_that_the_process_does_not_make_are_told_apart():
 def test_components_without_an_order_are_found_and_ordered():
     knobs = {"K": 2, "J": 1, "L": 0, "anchors_per_component": 4, "outputs": 12, "noise": 0.1}
     process = rbpp.load_process("gaussian_mixture", **knobs)
-    values = simulate_tensors(process, seed=1).sites
+    values = simulate_tensors(process, compute=Compute(seed=1)).sites
     free = ConditionedDensity(process, {"synthetic": values["synthetic"][0, 0]})
     symmetry, *columns = symmetries(free, 0)
     assert symmetry.classes == ((0, 1),)
@@ -300,7 +302,7 @@ def test_chains_have_the_draws_that_were_asked_for(monkeypatch):
 
 def test_rows_left_out_look_like_new_ones_where_the_process_makes_them():
     process = rbpp.load_process(readme, outputs=60)
-    rows = simulate_tensors(process, seed=1).sites["synthetic"][0, 0]
+    rows = simulate_tensors(process, compute=Compute(seed=1)).sites["synthetic"][0, 0]
     sign = torch.arange(60, dtype=torch.float64).remainder(2).unsqueeze(-1) - 0.5
     apart = rows.mean() + 2 * sign + 0.2 * (rows - rows.mean())
     verdicts = []

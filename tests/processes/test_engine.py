@@ -11,6 +11,7 @@ import torch
 from broken_processes import prompt_of_one_row, sound
 from pyro import poutine
 
+from rbpp.compute import Compute
 from rbpp.internals import site_is_subsample
 from rbpp.processes.density import log_density
 from rbpp.processes.loading import builtin_names
@@ -74,11 +75,11 @@ def one_of(process: Process, values, world: int, replicate: int, prompt: int | N
 @pytest.mark.parametrize("name", PROCESSES)
 def test_batched_densities_are_those_of_plain_runs(name):
     process = PROCESSES[name]
-    replicas = Replicas(process, worlds=WORLDS, seed=3)
+    replicas = Replicas(process, worlds=WORLDS, compute=Compute(seed=3))
     values = replicas.draw(REPLICATES, "test")
     random = [site for site in replicas.sites if replicas.sites[site].random]
     densities = {site: replicas.log_density(values, site) for site in random}
-    drawn = simulate_tensors(process, worlds=WORLDS, replicates=REPLICATES, seed=3)
+    drawn = simulate_tensors(process, worlds=WORLDS, replicates=REPLICATES, compute=Compute(seed=3))
     sampled = [site for site in process.sites if not process.sites[site].deterministic]
     simulated = log_density(process, drawn.values, sampled)
     for world in range(WORLDS):
@@ -105,7 +106,7 @@ def test_pairs_are_a_loop_over_plain_runs(name):
     process = PROCESSES[name]
     if not process.sites["output"].random:
         pytest.skip("the output is computed: it has no density")
-    replicas = Replicas(process, worlds=WORLDS, seed=3)
+    replicas = Replicas(process, worlds=WORLDS, compute=Compute(seed=3))
     values = replicas.draw(REPLICATES, "test")
     prompts = {name: values[name] for name in ("prompt", "prompt_factor") if name in values}
     matrix = replicas.pairs(values, "output", prompts)
@@ -124,9 +125,9 @@ def test_pairs_are_a_loop_over_plain_runs(name):
 def test_given_worlds_are_the_worlds(name):
     """Worlds from elsewhere, such as draws from a posterior: nothing of the prior is left."""
     process = PROCESSES[name]
-    drawn = simulate_tensors(process, worlds=WORLDS, seed=11)
+    drawn = simulate_tensors(process, worlds=WORLDS, compute=Compute(seed=11))
     world = {site: value[:, 0] for site, value in drawn.world.items()}
-    replicas = Replicas(process, worlds=WORLDS, seed=3, world=world)
+    replicas = Replicas(process, worlds=WORLDS, compute=Compute(seed=3), world=world)
     for site, value in world.items():
         torch.testing.assert_close(process.sites[site].plain(replicas.world[site])[:, 0], value)
     for site, value in drawn.derived.items():

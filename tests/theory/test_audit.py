@@ -1,6 +1,7 @@
 """Verdicts: bounds that are tight, loose, broken, and unknown."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -43,6 +44,32 @@ def test_assumptions_are_judged_with_their_error():
         (estimate(0.01, error=0.1), "undecided"),
     ):
         assert check_at_most_zero("x ≤ 0", excess, "").verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("direction", "values", "verdict"),
+    [
+        ("upper", (1.0, 2.0), "undecided"),
+        ("upper", (-1.0, 2.0), "violated"),
+        ("upper", (0.0, 0.0), "undecided"),
+        ("lower", (1.0, 2.0), "holds"),
+        ("lower", (-1.0, 2.0), "undecided"),
+    ],
+)
+def test_a_slack_that_is_a_bound_alone_decides_one_way(direction, values, verdict):
+    slack = replace(estimate(*values, error=1e-9), direction=direction)
+    judged = judge(slack)
+    assert judged.verdict == verdict
+    assert math.isnan(judged.probability) == (verdict == "undecided")
+    # A side of its own decides what the value does not.
+    sure = judge(replace(slack, lower=estimate(0.5, 0.5)))
+    assert sure.verdict == ("violated" if verdict == "violated" else "holds")
+
+
+def test_a_slack_that_is_open_at_both_ends_decides_nothing():
+    for value in (1.0, -1.0):
+        slack = sided((value,), 0.0, (-math.inf,), (math.inf,))
+        assert judge(replace(slack, direction="biased")).verdict == "undecided"
 
 
 def test_numbers_in_words():

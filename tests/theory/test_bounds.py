@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -10,10 +11,11 @@ import torch
 from benchmarks import coverage
 from rbpp.checks import Check
 from rbpp.compute import Compute
-from rbpp.estimate import Estimate
+from rbpp.estimate import Estimate, exactly
 from rbpp.processes.process import load_process
 from rbpp.processes.replicas import Replicas
 from rbpp.theory import statements, terms
+from rbpp.theory.assumptions import Evidence
 from rbpp.theory.bounds import bounds, estimate_worlds, worlds_in_memory
 from rbpp.theory.chain_information import chain_information
 from rbpp.theory.estimate_terms import Estimation
@@ -122,6 +124,7 @@ def test_a_users_own_process_gets_the_same_table(name):
     assert list(checks_of(found))[:3] == ["Lemma 3.1", "Lemma 4.4", "Lemma 4.5"]
     prior = found.idata["prior"]
     assert prior["ggmi"].shape == (1, 3)
+    assert not [dimension for dimension in prior.dims if "_dim_" in str(dimension)]
     assert "information_synthetic_learner_upper" in prior
     assert prior["ggmi_mcse"].attrs["units"] == "nats"
     assert found.terms["information_synthetic_learner"].lower is not None
@@ -377,6 +380,88 @@ def test_a_right_side_may_be_a_term_that_there_is(own_tables):
     torch.testing.assert_close(found["slack_entropy_synthetic"].standard_error, 0.5 * shape)
 
 
+def test_a_right_side_has_one_statement(own_statement):
+    mine = statements.STATEMENTS["bound_mine"]
+    with pytest.raises(ValueError, match="bound_mine of your lemma, which my lemma has"):
+        statements.register(replace(mine, name="your lemma"))
+    assert statements.STATEMENTS["bound_mine"] is mine
+    statements.register(replace(mine, needs=("ggmi",)))  # the same lemma, corrected
+    assert statements.STATEMENTS["bound_mine"].needs == ("ggmi",)
+
+
+@pytest.mark.parametrize(
+    ("direction", "error", "verdict"),
+    [
+        # C (TV(D, D_M) + TV(D_M, D_gen)) + gap = 2 (0.1 + TV(D_M, D_gen)) + 0.1
+        ("unbiased", 0.8, "holds"),
+        ("lower", 0.8, "holds"),
+        ("upper", 0.8, "undecided"),
+        ("unbiased", 1.6, "violated"),
+        ("lower", 1.6, "undecided"),
+        ("upper", 1.6, "violated"),
+        ("lower", 2.4, "violated"),  # a divergence is at most 1
+        ("upper", 0.2, "holds"),  # and at least 0
+    ],
+)
+def test_a_divergence_that_is_a_bound_alone_leaves_its_other_end_open(direction, error, verdict):
+    one = torch.ones(2, dtype=torch.float64)
+    divergence = Estimate(0.6 * one, 1e-9 * one, 9, direction, method="one side")
+    found = estimates(
+        task_divergence=Estimate(0.1 * one, 1e-9 * one, 9),
+        generation_divergence=divergence,
+        absolute_estimation_gap=Estimate(0.1 * one, 1e-9 * one, 9),
+        generalization_error=Estimate(error * one, 1e-9 * one, 9),
+        information_prompt_output=Estimate(one, 0 * one, 9),
+    )
+    composed = all_terms(found, SETTING)
+    constants = LemmaConstants(loss_bound=2.0)
+    checks = {
+        statement.right: check
+        for statement, check in zip(
+            statements.STATEMENTS.values(),
+            statements.audit(Evidence(composed, found, constants, SETTING)),
+            strict=True,
+        )
+    }
+    check = checks["bound_lemma_3_1"]
+    assert check.verdict == verdict
+    (tv,) = [one for one in check.assumptions if one.statement.startswith("TV =")]
+    assert tv.verdict == ("holds" if direction == "unbiased" else "unknown")
+    words = {"unbiased": "= 0.6", "lower": "is at least 0.6", "upper": "is at most 0.6"}
+    assert f"TV(D_M, D_gen) {words[direction]}" in tv.message
+
+
+def test_what_a_bound_by_an_upper_side_leaves_is_no_bound_alone():
+    one = torch.ones(2, dtype=torch.float64)
+    information = Estimate(one, 0.1 * one, 9).between(exactly(0.5 * one), exactly(2 * one))
+    found = all_terms(
+        estimates(
+            information_synthetic_learner=information,
+            estimation_gap=Estimate(0.1 * one, 0.01 * one, 9),
+        ),
+        SETTING,
+    )
+    assert found["bound_lemma_4_4"].direction == "upper"
+    assert found["slack_bound_lemma_4_4"].direction == "unbiased"
+
+
+def test_an_information_without_a_limit_leaves_the_slack_open():
+    one = torch.ones(2, dtype=torch.float64)
+    found = all_terms(
+        estimates(
+            information_synthetic_learner=Estimate(one, 0 * one, 9, "lower"),
+            information_prompt_learner=Estimate(0.5 * one, 0 * one, 9),
+            curation_leak=Estimate(0.1 * one, 0 * one, 9),
+            information_model_factor_learner_given_prompt=Estimate(one, 0 * one, 9),
+        ),
+        SETTING,
+    )
+    slack = found["slack_bound_chain_rule"]
+    assert slack.direction == "upper"
+    assert slack.lower.value.tolist() == [-math.inf] * 2
+    torch.testing.assert_close(slack.upper.value, 0.6 * one)
+
+
 def test_a_statement_about_unknown_terms_is_refused():
     entry = Statement(name="x", left="ggmi", right="bound_unknown", formula=lambda t, s: t["ggmi"])
     with pytest.raises(ValueError, match="describes; got bound_unknown"):
@@ -543,7 +628,7 @@ def test_identities_are_called_so_and_have_no_probability():
 def test_posterior_worlds_of_many_rows_are_worked_on_in_turn_too(monkeypatch):
     """Batches are smaller than `worlds_at_once` then: each has the worlds of its own place."""
     process = load_process("linear_gaussian")
-    drawn = Replicas(process, worlds=3, seed=5)
+    drawn = Replicas(process, worlds=3, compute=Compute(seed=5))
     world = {
         name: drawn.world[name].reshape(3, *site.shape)
         for name, site in process.sites.items()
