@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from rbpp import wording
-from rbpp.checks import VERDICTS
+from rbpp.checks import VERDICTS, severity
 from rbpp.inference_data import InferenceData, Term, replace_group, terms_group, terms_of
 from rbpp.layout import Lines as Lines
 from rbpp.layout import Part as Part
@@ -200,13 +200,15 @@ def format_audit(audit: Sequence[Mapping[str, Any]]) -> Table:
 
     What was seen and what a check rests on stand below its line.
     """
-    ordered = sorted(audit, key=lambda entry: VERDICTS.index(entry["verdict"]))
+    ordered = sorted(audit, key=lambda entry: severity(entry["verdict"]))
     head = [[_short(entry.get(key)) for key in ("statement", "verdict")] for entry in ordered]
     return Table([["check", "verdict"], *head], [_seen(entry) for entry in ordered], verdicts=1)
 
 
 def _seen(entry: Mapping[str, Any]) -> list[str]:
     seen = [_compared(entry)] if "slack" in entry else []
+    if not entry.get("required", True) and entry["verdict"] != "holds":
+        seen.append("an assumption of some results only")
     if entry.get("message"):
         seen.append(" ".join(str(entry["message"]).split()))
     for one in entry.get("assumptions", ()):

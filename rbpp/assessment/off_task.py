@@ -112,10 +112,6 @@ class OffTask:
         """The posterior mean of the share."""
         return float(self.draws.mean())
 
-    def claims(self, share: float) -> bool:
-        """Whether more than `share` is foreign whatever the style; from *at least* alone."""
-        return self.at_least > share
-
 
 def off_task(
     target: np.ndarray,
