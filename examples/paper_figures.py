@@ -15,9 +15,9 @@ def main(folder: Path, worlds: int = 100, values: range = range(2, 16)) -> list[
     world = rbpp.world_posterior(seed=3)
     studies = {knob: rbpp.study(knob, list(values), worlds=worlds) for knob in "KJL"}
     figures = {
-        "figure_2_anchor_and_synthetic": rbpp.plots.plot_chain(world).figure,
+        "figure_2_anchor_and_synthetic": world.plot("chain").figure,
         "figure_4_kl_gap": rbpp.plots.plot_studies(studies),
-        "figure_5_parts_of_the_generator": rbpp.plots.plot_parts(world).figure,
+        "figure_5_parts_of_the_generator": world.plot("parts").figure,
     }
     paths = []
     for name, figure in figures.items():

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from rbpp import validate
+from rbpp.data.arrays import as_numpy
 from rbpp.files import written_whole
 from rbpp.variables import VARIABLES
 
@@ -323,7 +324,7 @@ def _with_draws(
     if array.ndim == 0:
         array = array.reshape(1, 1)
     if group == "sample_stats" and array.ndim == 1:
-        # Of every draw of the restart: what lacks draws, ArviZ does not concatenate along them.
+        # Of every draw of the restart: `arviz.concat` refuses along draws what lacks them.
         array = np.repeat(array[:, None], sizes.get("draw", 1), 1)
     leading = ("chain", "draw")
     if array.ndim < len(leading) or 0 in array.shape[: len(leading)]:
@@ -355,9 +356,7 @@ def _dimension_names(
 
 
 def _array(what: str, value: Any) -> np.ndarray:
-    if hasattr(value, "detach"):  # a tensor, whose module is not imported here
-        value = value.detach().cpu()
-    array = np.asarray(value)
+    array = as_numpy(value)
     if array.dtype.kind not in "biufcSU":
         raise ValueError(f"Expected {what} of numbers, booleans or strings; got {array.dtype}")
     return array

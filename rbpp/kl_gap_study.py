@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from rbpp.compute import Compute
 from rbpp.display import DEFAULT_VIEW, Part, Table, View
 from rbpp.estimate import Estimate
 from rbpp.inference_data import InferenceData
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.divergences import expected_log_ratio, kl_divergence
@@ -72,37 +73,42 @@ class Worlds:
         return self.parts.count("anchor-sampled")
 
 
-def sample_worlds(count: int, *, seed: int = 0, **knobs: Any) -> Worlds:
+def sample_worlds(
+    count: int, *, seed: int = 0, compute: Compute | None = None, **knobs: Any
+) -> Worlds:
     """Draw `count` worlds of the `gaussian_mixture` process.
 
     Args:
         count: number of worlds W.
         seed: decides the worlds; the same seed and knobs give the same worlds.
-        knobs: knobs of the process, by name or by the paper's letter (K, J, L).
+        compute: device of the tensors, which are drawn on the CPU: the same on every device.
+        knobs: knobs of the process as keywords, by name or by the paper's letter (K, J, L).
     """
+    device = Compute.of(compute).device
     # Rows of the task and of the unprompted generator are drawn by the process, and not needed.
     knobs = {**dict.fromkeys(UNUSED_ROWS, 1), **knobs}
     process = load_process("gaussian_mixture", **knobs)
     run = draw(process, (count, 1), seed, fast_mixtures=True)
     sizes = (process.knobs[name] for name in PAPER_KNOBS.values())
     rows = {
-        site: process.sites[site].plain(run.values[site]).squeeze(1)
+        site: process.sites[site].plain(run.values[site]).squeeze(1).to(device)
         for site in ("anchor", "synthetic")
     }
     return Worlds(
         **rows,
-        truth=_of_first_row(run.distributions["target"]),
-        generator=_of_first_row(run.distributions["output"]),
+        truth=_of_first_row(run.distributions["target"], device),
+        generator=_of_first_row(run.distributions["output"], device),
         parts=tuple(part for part, size in zip(PARTS, sizes, strict=True) for _ in range(size)),
     )
 
 
-def _of_first_row(distribution: MixtureSameFamily) -> GaussianMixture:
+def _of_first_row(distribution: MixtureSameFamily, device: str) -> GaussianMixture:
     """The mixture (W,) that the rows of a plate come from: all have the same."""
     normals: Any = distribution.component_distribution
     parameters = (distribution.mixture_distribution.probs, normals.loc, normals.covariance_matrix)
     # In front of the components: world, replicate, and the two dimensions of plates.
-    return GaussianMixture(*(value[:, 0, 0, 0] for value in parameters), validate_args=False)
+    first = (value[:, 0, 0, 0].to(device) for value in parameters)
+    return GaussianMixture(*first, validate_args=False)
 
 
 def fit_worlds(
@@ -119,16 +125,12 @@ def fit_worlds(
         ("synthetic", worlds.synthetic, worlds.generator.components),
     ):
         source, own = compute.generator("fit", name), rows.to(compute.device)
-        fitted = partial(
-            cavi,
-            own,
-            default_prior(own, components),
-            components,
-            tolerance=TOLERANCE,
-            dtype=torch.float32,  # of passes over the rows; statistics and draws are in float64
-        )
-        first = fitted(restarts=STARTS, max_iterations=FIRST_PASSES, generator=source)
-        fit = fitted(initial=first.best_of(STARTS)).best().map(lambda value: value.cpu())
+        fitted = partial(cavi, own, default_prior(own, components), components)
+        # Passes over the rows are in float32; statistics and draws are in float64.
+        ascent = Ascent(tolerance=TOLERANCE, dtype=torch.float32)
+        short = replace(ascent, max_iterations=FIRST_PASSES)
+        first = fitted(restarts=STARTS, generator=source, ascent=short).best_of(STARTS)
+        fit = fitted(initial=first, ascent=ascent).best().map(lambda value: value.cpu())
         fits.append(fit.draw(posterior_draws, source).mixture())
     return fits[0], fits[1]
 
@@ -207,12 +209,12 @@ class Study(Result):
     Attributes:
         vary: the knob that moves.
         values: its values.
-        gaps: (draw, value, world) in nats by variable name, and the Monte Carlo errors.
+        gaps: (draw, value, world) in nats by variable name.
     """
 
     vary: str
     values: Sequence[int]
-    gaps: Mapping[str, np.ndarray]
+    gaps: Mapping[str, Estimate]
 
     def __post_init__(self) -> None:
         del self.__dict__["idata"]  # made where it is asked for
@@ -220,11 +222,13 @@ class Study(Result):
     @cached_property  # type: ignore[misc]
     def idata(self) -> InferenceData:
         """The gaps as InferenceData: ArviZ takes longer to import than a thousand worlds to fit."""
-        worlds = next(iter(self.gaps.values())).shape[-1]
+        chain = {name: gap.map(lambda value: value[None]) for name, gap in self.gaps.items()}
+        variables = inference_data.from_estimates(chain)
+        worlds = next(iter(variables.values())).shape[-1]
         return inference_data.make(
-            {name: value[None] for name, value in self.gaps.items()},
+            variables,
             constant_data=self.settings,
-            dims={name: [self.vary, "world"] for name in self.gaps},
+            dims={name: [self.vary, "world"] for name in variables},
             coords={self.vary: np.asarray(self.values), "world": np.arange(worlds)},
         )
 
@@ -245,7 +249,7 @@ class Study(Result):
 
     def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """How the gaps move with the knob, and in how many worlds they are positive."""
-        means = {name: gap.mean(0) for name, gap in self._shown(view).items()}
+        means = {name: gap.value.numpy().mean(0) for name, gap in self._shown(view).items()}
         units = dict.fromkeys(means, view.units)
         return tuple(sentences.of_gaps(self.vary, self.values, means, units))
 
@@ -256,9 +260,9 @@ class Study(Result):
         posterior standard deviation and of the Monte Carlo standard error.
         """
         parts: list[Part] = []
-        for name, gaps in self._shown(view).items():
+        for name, shown in self._shown(view).items():
+            gaps, errors = shown.value.numpy(), shown.standard_error.numpy()
             lines = [[self.vary, "median", "5 %", "95 %", "> 0 [%]", "posterior sd", "mcse"]]
-            errors = self.gaps[f"{name}_mcse"] * _SCALES[view.units]
             means = gaps.mean(0)
             for place, value in enumerate(self.values):
                 low, median, high = np.percentile(means[place], [5, 50, 95])
@@ -270,14 +274,10 @@ class Study(Result):
             parts += [f"{name} [{view.units}], {means.shape[-1]} worlds", Table(lines)]
         return parts
 
-    def _shown(self, view: View) -> dict[str, np.ndarray]:
+    def _shown(self, view: View) -> dict[str, Estimate]:
         """The gaps in these units; they are per row already."""
         self._divisors(view.per_row)  # refuses, where no rows are counted
-        return {
-            name: value * _SCALES[view.units]
-            for name, value in self.gaps.items()
-            if not name.endswith("_mcse")
-        }
+        return {name: gap * _SCALES[view.units] for name, gap in self.gaps.items()}
 
 
 _SCALES = {"nats": 1.0, "bits": 1 / math.log(2)}
@@ -308,7 +308,7 @@ def study(
         points, histogram_redraws: as in `kl_gaps`.
         seed: decides worlds, fits and points.
         compute: device, workers over values and batches of worlds, progress, checkpoint.
-        knobs: other knobs of the process, by name or letter.
+        knobs: other knobs of the process as keywords, by name or letter.
 
     Raises:
         ValueError: if values are absent or repeated, a count is out of range, or a knob is unknown,
@@ -329,22 +329,19 @@ def study(
     work = partial(_one_batch, vary, knobs, amounts, compute.task())
     sizes = [min(WORLDS_AT_ONCE, worlds - done) for done in range(0, worlds, WORLDS_AT_ONCE)]
     batches = [_Batch(value, *part) for value in values for part in enumerate(sizes)]
-    by_batch = list(
-        compute.steps(
-            work,
-            batches,
-            lambda batch: f"{vary}-{batch.value}-{batch.number}",
-            f"kl-gap, {vary}",
-        )
+    done = compute.steps(
+        work, batches, lambda one: f"{vary}-{one.value}-{one.number}", f"kl-gap, {vary}"
     )
+    by_batch = list(done)
     each = len(sizes)
     by_value = [by_batch[first : first + each] for first in range(0, len(batches), each)]
-    gaps = {
-        name: np.stack(
-            [np.concatenate([part[name] for part in parts], -1) for parts in by_value], 1
-        )
-        for name in by_batch[0]
-    }
+
+    def joined(name: str) -> Tensor:
+        worlds = [np.concatenate([part[name] for part in parts], -1) for parts in by_value]
+        return torch.as_tensor(np.stack(worlds, 1))
+
+    names = [name for name in by_batch[0] if not name.endswith("_mcse")]
+    gaps = {name: Estimate(joined(name), joined(f"{name}_mcse")) for name in names}
     return Study(
         settings={"worlds": worlds, **amounts, "seed": compute.seed, **knobs},
         vary=vary,
@@ -368,7 +365,7 @@ def _one_batch(
     compute: Compute,
     batch: _Batch,
 ) -> dict[str, np.ndarray]:
-    """Gaps of some worlds, (draw, world) by variable name, and their Monte Carlo errors."""
+    """Gaps of some worlds (draw, world) and `NAME_mcse`: arrays, which checkpoints keep."""
     later = [batch.number] if batch.number else []
     own = compute.spawn(knob, str(batch.value), *later)
     drawn = sample_worlds(batch.worlds, seed=own.seed, **{**knobs, knob: batch.value})
@@ -382,16 +379,41 @@ def _one_batch(
     return {name: value.numpy() for name, value in inference_data.from_estimates(gaps).items()}
 
 
-def world_posterior(*, posterior_draws: int = 100, seed: int = 0, **knobs: Any) -> InferenceData:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class FittedWorld(Result):
+    """One world with the posteriors of both its mixtures.
+
+    Its InferenceData has `anchor_*` and `synthetic_*` `weight`, `mean` and `covariance` in
+    `posterior`, the rows in `observed_data`, and the generator with the part of each of its
+    components in `constant_data`.
+    """
+
+    def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
+        """`chain` and `parts`: the paper's Figures 2 and 5."""
+        from rbpp import plots
+
+        assert self.idata is not None
+        idata = self.idata
+        return {
+            "chain": lambda: plots.plot_chain(idata),
+            "parts": lambda: plots.plot_parts(idata),
+        }
+
+
+def world_posterior(
+    *, posterior_draws: int = 100, seed: int = 0, compute: Compute | None = None, **knobs: Any
+) -> FittedWorld:
     """One world, with the posteriors of both its mixtures: what Figures 2 and 5 show.
 
-    Returns:
-        InferenceData with `anchor_*` and `synthetic_*` `weight`, `mean` and `covariance` in
-        `posterior`, the rows in `observed_data`, and the generator with the part of each of its
-        components in `constant_data`.
+    Args:
+        posterior_draws: draws of each fitted mixture.
+        seed: decides the world and the fits.
+        compute: device of the fits.
+        knobs: knobs of the process, as for `sample_worlds`.
     """
+    compute = Compute.of(compute, seed)
     worlds = sample_worlds(1, seed=seed, **knobs)
-    fits = fit_worlds(worlds, Compute(seed=seed), posterior_draws=posterior_draws)
+    fits = fit_worlds(worlds, compute, posterior_draws=posterior_draws)
     posterior: dict[str, np.ndarray] = {}
     dims: dict[str, list[str]] = {"anchor": ["anchor_row", "dim"], "synthetic": ["row", "dim"]}
     for source, fit in zip(("anchor", "synthetic"), fits, strict=True):
@@ -411,12 +433,12 @@ def world_posterior(*, posterior_draws: int = 100, seed: int = 0, **knobs: Any) 
     dims["generator_part"] = ["generator_component"]
     dims["generator_mean"] = ["generator_component", "dim"]
     dims["generator_covariance"] = ["generator_component", "dim", "other_dim"]
-    return inference_data.make(
-        posterior,
-        observed_data={
-            "anchor": worlds.anchor[0].numpy(),
-            "synthetic": worlds.synthetic[0].numpy(),
-        },
-        constant_data=constant,
-        dims=dims,
+    rows = {"anchor": worlds.anchor[0].numpy(), "synthetic": worlds.synthetic[0].numpy()}
+    return FittedWorld(
+        idata=inference_data.make(posterior, observed_data=rows, constant_data=constant, dims=dims),
+        settings={"posterior_draws": posterior_draws, "seed": seed, **knobs},
+        headline=(
+            f"Mixtures fitted to {len(rows['anchor'])} anchors and {len(rows['synthetic'])} "
+            "synthetic rows of one world: the figures chain and parts show them.",
+        ),
     )

@@ -129,14 +129,12 @@ def beside(paths: Iterable[Path]) -> Path | None:
     return None
 
 
-def told(
-    written: Sequence[Path], parser: argparse.ArgumentParser, program: str, draws: bool
-) -> str:
+def told(written: Sequence[Path], parser: run_options.Parser, draws: bool) -> str:
     """The last lines of a run: what was written and how it is opened, or how to keep it.
 
     Args:
         written: files.
-        parser, program: of the run.
+        parser: of the run.
         draws: whether there are some that `--output` would write.
     """
     if not written:
@@ -155,25 +153,27 @@ def told(
     lines = []
     for path in shown:
         more = f" and {len(figures) - 1} more" if path in figures[:1] and figures[1:] else ""
-        lines.append(f"written: {str(path) + more:<{width}}  {_opened(path, program)}".rstrip())
+        lines.append(
+            f"written: {str(path) + more:<{width}}  {_opened(path, parser.program)}".rstrip()
+        )
     return "\n".join(lines)
 
 
 def _opened(path: Path, program: str) -> str:
     """The command that opens a file."""
-    name = shlex.quote(str(path))
+    name, quoted = shlex.quote(str(path)), repr(str(path))
     viewer = {"darwin": "open", "win32": "start"}.get(sys.platform, "xdg-open")
     commands = {
         ".html": f"{viewer} {name}",
         ".png": f"{viewer} {name}",
         ".md": f"{viewer} {name}",
-        ".nc": f"python -c 'import arviz; print(arviz.from_netcdf({str(path)!r}))'",
-        ".parquet": f"python -c 'import pandas; print(pandas.read_parquet({str(path)!r}))'",
+        ".nc": f'python -c "import arviz; print(arviz.from_netcdf({quoted}))"',
+        ".parquet": f'python -c "import pandas; print(pandas.read_parquet({quoted}))"',
         ".csv": f"rbpp mark {name}",
         ".toml": f"rbpp {program} --config {name}",
         ".json": f"rbpp {program} … --against {name}",
     }
-    return commands.get(path.suffix, "").replace("'import", '"import').replace("))'", '))"')
+    return commands.get(path.suffix, "")
 
 
 def failure(path: Path, error: Exception) -> str:

@@ -27,9 +27,11 @@ from rbpp import options
 
 # What a run shows, and where it reads its options from, is no part of what is repeated.
 _NOT_KEPT = {"json", "quiet", "traceback", "config", "help", "all", "open"}
-# An argument in a message of the library, such as ignore='id' or text=…, which a command may call
-# a field.
-_ARGUMENT = re.compile(r"""\b([a-z_]+)=('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|True\b|…)""")
+# An argument in a text of the library, such as ignore='id' or text=…, which a command may call a
+# field, or say what it is of; and a method of what a job returned, such as result.ask('FILE').
+_VALUE = r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|True\b|…)"""
+_ARGUMENT = re.compile(rf"\b(?:([a-z_]+)=|result\.([a-z_]+)(?:\.[a-z_]+)*\(){_VALUE}(?(2)\))")
+_LONGER = ("{}", "{}_field", "embedding_{}")
 _HEADER = "# Options of a run of rbpp: rbpp {} --config FILE repeats it."
 
 
@@ -40,6 +42,11 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self.given: dict[str, list[str]] = {}
 
+    @property
+    def program(self) -> str:
+        """The name of the program, behind `rbpp`."""
+        return self.prog.partition(" ")[2]
+
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         texts = [text for text in arg_strings if text != "--"]
         if _repeats(action):
@@ -49,7 +56,23 @@ class Parser(argparse.ArgumentParser):
         return super()._get_values(action, arg_strings)
 
 
-def config_of(arguments: Sequence[str]) -> Path | None:
+def with_config(parser: Parser, words: list[str]) -> list[str]:
+    """The words of a command line, after those of the file that `--config` names.
+
+    Positional arguments of the file become defaults of the parser.
+
+    Raises:
+        ValueError: if the file is no TOML, or of another program; naming the key that is no option,
+            or of a type that an option has not.
+        OSError: if it cannot be read.
+    """
+    path = _config_of(words)
+    if path is None or {"-h", "--help"} & set(words):
+        return words
+    return [*_arguments_of(_read_config(path, parser.program), parser, words, path), *words]
+
+
+def _config_of(arguments: Sequence[str]) -> Path | None:
     """The file that `--config` names, the last of several."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config", type=Path)
@@ -60,13 +83,7 @@ def config_of(arguments: Sequence[str]) -> Path | None:
     return found
 
 
-def read_config(path: Path, program: str) -> dict[str, Any]:
-    """The options in a TOML file.
-
-    Raises:
-        ValueError: if it is no TOML, or of another program.
-        OSError: if it cannot be read.
-    """
+def _read_config(path: Path, program: str) -> dict[str, Any]:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -77,16 +94,10 @@ def read_config(path: Path, program: str) -> dict[str, Any]:
     return found
 
 
-def arguments_of(
+def _arguments_of(
     config: Mapping[str, Any], parser: Parser, given: Sequence[str], path: Path
 ) -> list[str]:
-    """The words of the command line that a file stands for, before those that are `given`.
-
-    Positional arguments of the file become defaults of the parser.
-
-    Raises:
-        ValueError: naming the file and the key: no option, or of a type that an option has not.
-    """
+    """The words of the command line that a file stands for, before those that are `given`."""
     known = {_key(action): action for action in parser._actions if _key(action) not in _NOT_KEPT}
     known |= {
         option.lstrip("-"): action
@@ -108,28 +119,16 @@ def arguments_of(
             action.nargs = "*" if several else "?"
             action.default = values if several else values[0]
             parser.given[action.dest] = values
-        elif not _is_given(action, given):
+        elif not any(word.partition("=")[0] in action.option_strings for word in given):
             words += _words(action, key, values, path)
     return words
 
 
-def to_toml(
-    program: str,
-    parser: argparse.ArgumentParser,
-    given: Mapping[str, Sequence[str]],
-    parsed: argparse.Namespace,
-) -> str:
-    """A TOML file of the options that a run was given, with its seed.
-
-    Args:
-        program: name.
-        parser: of the program.
-        given: the texts of every option that was given, by destination.
-        parsed: what they were read as.
-    """
-    lines = [_HEADER.format(program), f"program = {json.dumps(program)}"]
+def to_toml(parser: Parser, parsed: argparse.Namespace) -> str:
+    """A TOML file of the options that a run was given, with its seed."""
+    lines = [_HEADER.format(parser.program), f"program = {json.dumps(parser.program)}"]
     for action in parser._actions:
-        key, texts = _key(action), given.get(action.dest)
+        key, texts = _key(action), parser.given.get(action.dest)
         if texts is None or key in _NOT_KEPT:
             continue
         if action.nargs == 0:
@@ -139,18 +138,20 @@ def to_toml(
         else:
             value = _toml_text(texts[-1])
         lines.append(f"{key} = {value}")
-    if "seed" not in given:
+    if "seed" not in parser.given:
         lines.append("seed = 0")
     return "\n".join(lines) + "\n"
 
 
 def name_option(parser: argparse.ArgumentParser, message: str) -> str:
-    """A message of the library that names arguments, with options in their place.
+    """A text of the library that names arguments, with options in their place.
+
+    `rbpp.command` passes every text through it: errors, warnings, and those of a `Result`.
 
     The library refuses `draws`, the user wrote `--draws`. Of what a message begins with only the
     wordings of `rbpp.validate` count: in "Expected rows that vary" the rows are no argument.
     Options that name files are none of the library's numbers. Elsewhere an argument has a value,
-    or … in its place.
+    or … in its place. A method of a result that this program has no option for is another's.
 
     >>> parser = argparse.ArgumentParser()
     >>> _ = parser.add_argument("--draws", type=int)
@@ -159,6 +160,8 @@ def name_option(parser: argparse.ArgumentParser, message: str) -> str:
     >>> _ = parser.add_argument("--ignore")
     >>> name_option(parser, "got ids (ignore='row id' leaves it out)")
     "got ids (--ignore 'row id' leaves it out)"
+    >>> name_option(parser, "give draws=… of more, or result.ask('FILE')")
+    'give --draws of more, or --ask FILE'
     """
     named = {
         action.dest: max(action.option_strings, key=len)
@@ -167,10 +170,12 @@ def name_option(parser: argparse.ArgumentParser, message: str) -> str:
     }
 
     def with_option(found: re.Match[str]) -> str:
-        option = named.get(found[1], named.get(f"{found[1]}_field"))
+        argument, method, value = found.groups()
+        names = (one.format(argument or method) for one in _LONGER)
+        option = next((named[name] for name in names if name in named), method and f"--{method}")
         if option is None:
             return found[0]
-        return option if found[2] in ("…", "True") else f"{option} {quote(literal_eval(found[2]))}"
+        return option if value in ("…", "True") else f"{option} {quote(literal_eval(value))}"
 
     message = _ARGUMENT.sub(with_option, message)
     found = re.match(r"Expected (\w+) (?=to be|between|above|below|from)", message)
@@ -202,10 +207,6 @@ def _key(action: argparse.Action) -> str:
 
 def _repeats(action: argparse.Action) -> bool:
     return isinstance(action, argparse._AppendAction)
-
-
-def _is_given(action: argparse.Action, given: Sequence[str]) -> bool:
-    return any(word.partition("=")[0] in action.option_strings for word in given)
 
 
 def _texts(key: str, value: Any, path: Path) -> list[str]:

@@ -146,7 +146,11 @@ def test_histogram_refuses_one_dimension():
 
 
 def test_world_posterior_has_what_the_figures_need():
-    data = kl_gap_study.world_posterior(posterior_draws=5, seed=2)
+    world = kl_gap_study.world_posterior(posterior_draws=5, seed=2)
+    assert "200 synthetic rows" in world.text()
+    assert list(world.figures()) == ["chain", "parts"]
+    assert world.plot("parts").get_xlabel() == "dimension 0"
+    data = world.idata
     posterior, constant = data["posterior"], data["constant_data"]
     assert posterior["anchor_mean"].shape == (1, 5, 2, 2)
     assert posterior["synthetic_covariance"].shape == (1, 5, 6, 2, 2)

@@ -12,7 +12,7 @@ from rbpp.kl_gap_study import study, world_posterior
 
 @pytest.fixture(scope="module")
 def world():
-    return world_posterior(posterior_draws=5)
+    return world_posterior(posterior_draws=5).idata
 
 
 def ellipses(axis):

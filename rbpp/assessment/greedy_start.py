@@ -21,6 +21,30 @@ PARTS = (0.5, 1.0)
 FEW_STEPS, LAST_STEPS = 4, 10
 
 
+class _Rows:
+    """Rows (n, d), to which spherical Gaussians are fitted."""
+
+    def __init__(self, rows: Array) -> None:
+        self.rows, self.squares = rows, np.square(rows).sum(1)
+
+    def distances(self, centres: Array) -> Array:
+        """(K, n), squared."""
+        products = 2 * centres @ self.rows.T
+        return np.maximum(np.square(centres).sum(1)[:, None] - products + self.squares, 0)
+
+    def spheres(self, member: Array, variance: Array | float) -> tuple[Array, Array]:
+        """Means (K, d) and variances (K,) of members (K, n); `variance` counts as one row."""
+        mass, dimension = member.sum(1), self.rows.shape[1]
+        mean = member @ self.rows / np.maximum(mass, 1e-9)[:, None]
+        apart = (member * self.distances(mean)).sum(1) / dimension
+        return mean, (apart + variance) / (mass + 1)
+
+    def log_kernel(self, mean: Array, variance: Array) -> Array:
+        """(K, n), but for a constant."""
+        volume = self.rows.shape[1] * np.log(variance)[:, None]
+        return -0.5 * (self.distances(mean) / variance[:, None] + volume)
+
+
 def greedy_start(
     rows: Array, weight: Array, components: int, generator: np.random.Generator
 ) -> Array:
@@ -32,44 +56,36 @@ def greedy_start(
         components: K.
         generator: of the candidates.
     """
-    squares = np.square(rows).sum(1)
-    mean, variance = _spherical(rows, squares, weight[None], 1.0)
+    table = _Rows(rows)
+    mean, variance = table.spheres(weight[None], 1.0)
     log_weight = np.zeros(1)
-    centres, variances = _candidates(rows, squares, weight, components, variance[0], generator)
-    tried = _log_kernel(_distances(centres, rows, squares), variances, rows.shape[1])
+    centres, variances = _candidates(table, weight, components, variance[0], generator)
+    tried = table.log_kernel(centres, variances)
     for count in range(2, components + 1):
-        log_joint = log_weight[:, None] + _log_kernel(
-            _distances(mean, rows, squares), variance, rows.shape[1]
-        )
+        log_joint = log_weight[:, None] + table.log_kernel(mean, variance)
         density = np.logaddexp.reduce(log_joint, axis=0) + np.log1p(-1 / count)
         best = int((np.logaddexp(density, tried - np.log(count)) @ weight).argmax())
         mean = np.concatenate([mean, centres[[best]]])
         variance = np.append(variance, variances[best])
         log_weight = np.append(log_weight + np.log1p(-1 / count), -np.log(count))
         for _ in range(FEW_STEPS if count < components else LAST_STEPS):
-            member = _member(log_weight, mean, variance, rows, squares)
-            mean, variance = _spherical(rows, squares, member * weight, variance)
-            mass = (member * weight).sum(1)
+            member = _member(log_weight[:, None] + table.log_kernel(mean, variance)) * weight
+            mean, variance = table.spheres(member, variance)
+            mass = member.sum(1)
             log_weight = np.log((mass + 1) / (mass.sum() + count))
-    return _member(log_weight, mean, variance, rows, squares)
+    return _member(log_weight[:, None] + table.log_kernel(mean, variance))
 
 
 def _candidates(
-    rows: Array,
-    squares: Array,
-    weight: Array,
-    components: int,
-    variance: float,
-    generator: np.random.Generator,
+    table: _Rows, weight: Array, components: int, variance: float, generator: np.random.Generator
 ) -> tuple[Array, Array]:
     """Means (C, d) and variances (C,) of the nearest rows of random ones."""
-    count, dimension = rows.shape
+    count, dimension = table.rows.shape
     # Sorted, so that the order in which files come does not matter.
-    order = np.lexsort(rows.T)
+    order = np.lexsort(table.rows.T)
     cumulative = np.cumsum(weight[order])
     place = np.searchsorted(cumulative, generator.random(CANDIDATES) * cumulative[-1])
-    chosen = rows[order[np.minimum(place, count - 1)]]
-    near = _distances(chosen, rows, squares).argsort(axis=1)
+    near = table.distances(table.rows[order[np.minimum(place, count - 1)]]).argsort(axis=1)
     mass = weight[near]
     before = np.cumsum(mass, axis=1) - mass
     found = []
@@ -78,33 +94,11 @@ def _candidates(
         member = np.zeros((CANDIDATES, count))
         # Mass and not rows: copies that share a weight are one row.
         np.put_along_axis(member, near, np.clip(most - before, 0, mass), 1)
-        found.append(_spherical(rows, squares, member, variance))
+        found.append(table.spheres(member, variance))
     means, variances = zip(*found, strict=True)
     return np.concatenate(means), np.concatenate(variances)
 
 
-def _spherical(
-    rows: Array, squares: Array, member: Array, variance: Array | float
-) -> tuple[Array, Array]:
-    """Means (K, d) and variances (K,) of members (K, n); a variance counts as one row before."""
-    mass = member.sum(1)
-    mean = member @ rows / np.maximum(mass, 1e-9)[:, None]
-    apart = (member * _distances(mean, rows, squares)).sum(1) / rows.shape[1]
-    return mean, (apart + variance) / (mass + 1)
-
-
-def _distances(centres: Array, rows: Array, squares: Array) -> Array:
-    """(K, n), squared."""
-    return np.maximum(np.square(centres).sum(1)[:, None] - 2 * centres @ rows.T + squares, 0)
-
-
-def _log_kernel(distances: Array, variance: Array, dimension: int) -> Array:
-    return -0.5 * (distances / variance[:, None] + dimension * np.log(variance)[:, None])
-
-
-def _member(log_weight: Array, mean: Array, variance: Array, rows: Array, squares: Array) -> Array:
-    log_joint = log_weight[:, None] + _log_kernel(
-        _distances(mean, rows, squares), variance, rows.shape[1]
-    )
+def _member(log_joint: Array) -> Array:
     member = np.exp(log_joint - log_joint.max(0))
     return member / member.sum(0)

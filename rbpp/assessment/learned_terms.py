@@ -126,9 +126,9 @@ def learned_terms(
     if len(learners) == 2:
         terms["ggmi"] = terms[_NAMES["anchor"]] - terms[_NAMES["synthetic"]]
     checks += [
-        learned_audit.statement(terms, *names)
-        for names in learned_audit.STATEMENTS
-        if names[2] in terms
+        learned_audit.statement(terms, audited)
+        for audited in learned_audit.AUDITED
+        if audited.right in terms
     ]
     checks += learned_audit.unknown(terms, learners)
     sizes = {role: len(learner.rows) for role, learner in learners.items()}

@@ -6,7 +6,8 @@ What users wrote is escaped, so that a row can neither format the page nor link 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rbpp.assessment.answers import SIGNS, VERDICTS, advice, missed_in_words
@@ -57,12 +58,14 @@ def of_comparison(comparison: Comparison, *, hdi_prob: float = 0.94) -> str:
     """The report of a comparison: who is first, conditions, ranking and checks."""
     headline, *rest = comparison.answer(View(hdi_prob))
     ranking, differences = comparison._body(View(hdi_prob))
-    failed = {key: names for key, names in comparison.fail_if.items() if names}
     conditions = [
-        f"- {'✗' if names else '✓'} `{condition.replace('`', '')}`: "
-        + (f"holds for {escaped(', '.join(names))}" if names else "holds for no version")
+        f"- {'✗' if names else '✓'} `{condition.replace('`', '')}`: holds for "
+        + (escaped(", ".join(names)) or "no version")
         for condition, names in comparison.fail_if.items()
     ]
+    if conditions:
+        failed = " (failed)" if any(comparison.fail_if.values()) else ""
+        conditions = [f"### Conditions{failed}", "", *conditions, ""]
     lines = [
         "## Synthetic data, compared",
         "",
@@ -70,11 +73,7 @@ def of_comparison(comparison: Comparison, *, hdi_prob: float = 0.94) -> str:
         "",
         *(f"- {escaped(line)}" for line in rest),
         "",
-        *(
-            ["### Conditions" + (" (failed)" if failed else ""), "", *conditions, ""]
-            if conditions
-            else []
-        ),
+        *conditions,
         *_parts([ranking]),
         "",
         *_folded("Differences from the first", _parts([differences])),
@@ -109,6 +108,13 @@ def data_card(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
         _END,
     ]
     return "\n".join(lines) + "\n"
+
+
+def write(
+    text: Callable[..., str], result: Assessment | Comparison, path: Path, *, hdi_prob: float = 0.94
+) -> None:
+    """Write what `of_assessment`, `of_comparison` or `data_card` says of a result."""
+    path.write_text(text(result, hdi_prob=hdi_prob), encoding="utf-8")
 
 
 def escaped(text: str) -> str:

@@ -69,14 +69,13 @@ def _off_task(line: Any) -> str:
 
 def to_generate(assessment: Assessment) -> dict[str, Any]:
     missing, rows = missing_components(assessment), assessment.rows
-    share = "share_target" if "share_target" in missing else "share_anchor"
     likely = rows[rows["uncovered"] > 0.5].sort_values("uncovered", ascending=False)
     return {
         "said": missed_in_words(assessment),
         "components": [
             {
                 "number": number,
-                "share": quantity(line[share], share=True),
+                "share": quantity(line[f"share_{assessment.task}"], share=True),
                 "keywords": ", ".join(map(str, line["keywords"])),
                 "examples": [(_text(str(text), ""), "") for text in line["nearest"][:2]],
             }
@@ -144,8 +143,7 @@ def component_rows(assessment: Assessment) -> dict[str, Any]:
     """Components with their shares, keywords, and a row of either side."""
     components = assessment.components
     sources = [name for name in components.columns if name.startswith("share_")]
-    task = "target" if "share_target" in components else "anchor"
-    lines = []
+    task, lines = assessment.task, []
     for number, line in components[components["part"] != "empty"].iterrows():
         shares = [quantity(line[name], share=True) for name in sources]
         sides = [

@@ -11,7 +11,7 @@ from scipy.special import ndtri
 from rbpp.assessment.copies import index_of_equal
 from rbpp.assessment.grid import HIGHEST, LOWEST
 from rbpp.assessment.neighbours import kth_distance, neighbour_shares, unit_length
-from rbpp.assessment.style import FINE, auc_error, near_separation, style_offset
+from rbpp.assessment.style import FINE, auc, auc_error, near_halves, style_offset
 from rbpp.assessment.weighted_rows import Array, Sample
 
 # The neighbour whose distance is a row's distance from the task, and the part of the pool of the
@@ -90,8 +90,9 @@ def score_rows(
     of_reference, of_rows = neighbour_shares(reference, rows, (COARSE, FINER, FINE), weights)
     coarse = _normal_scores(of_reference[0], of_rows[0])
     finer = _normal_scores(of_reference[1], of_rows[1])
-    apart, _ = near_separation(reference, rows, of_reference[2], of_rows[2])
-    saturation, _ = near_separation(reference, rows, of_reference[0], of_rows[0])
+    first, second = near_halves(reference, rows)
+    apart = auc(of_reference[2][first], of_rows[2][second])
+    saturation = auc(of_reference[0][first], of_rows[0][second])
     noise = 2 * auc_error(max(1, len(reference) // 2), max(1, len(rows) // 2))
     # Below a half rows lie next to the reference's own, as its copies do: no style does that.
     style = float(np.clip((apart - 0.5 - max(_NO_STYLE, noise)) / _STYLE_RANGE, 0, 1))

@@ -118,24 +118,21 @@ def style_separation(target: np.ndarray, synthetic: np.ndarray) -> tuple[float, 
         synthetic: (n, D), after an offset or not.
     """
     (of_target,), (of_synthetic,) = neighbour_shares(target, synthetic, (FINE,))
-    return near_separation(target, synthetic, of_target, of_synthetic)
+    near_target, near_synthetic = near_halves(target, synthetic)
+    first, second = of_target[near_target], of_synthetic[near_synthetic]
+    return auc(first, second), _DEPENDENCE * auc_error(len(first), len(second))
 
 
-def near_separation(
-    target: np.ndarray, synthetic: np.ndarray, of_target: np.ndarray, of_synthetic: np.ndarray
-) -> tuple[float, float]:
-    """AUC of a score between the halves of two sources that are nearest to the target.
+def near_halves(target: np.ndarray, synthetic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows are in the halves of two sources that are nearest to the target (m,) and (n,).
 
     Args:
         target, synthetic: rows (m, D) and (n, D).
-        of_target, of_synthetic: their scores (m,) and (n,), higher for what is synthetic.
     """
     k = min(5, len(target) - 1)
-    near_t = kth_distance(target, target, k, own=True)
-    near_s = kth_distance(synthetic, target, k)
-    first = of_target[near_t <= np.median(near_t)]
-    second = of_synthetic[near_s <= np.median(near_s)]
-    return auc(first, second), _DEPENDENCE * auc_error(len(first), len(second))
+    of_target = kth_distance(target, target, k, own=True)
+    of_synthetic = kth_distance(synthetic, target, k)
+    return of_target <= np.median(of_target), of_synthetic <= np.median(of_synthetic)
 
 
 def auc(lower: np.ndarray, higher: np.ndarray) -> float:

@@ -17,8 +17,8 @@ from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_pr
 from rbpp.mixtures.kmeans import kmeans_centres
 from rbpp.mixtures.normal_wishart import Parameters
 from rbpp.mixtures.standardisation import Standardisation, standardisation
-from rbpp.mixtures.sufficient import Rows, statistics
-from rbpp.threads import Map, block_threads
+from rbpp.mixtures.sufficient import Rows, Statistics, statistics
+from rbpp.threads import block_threads
 
 # Inverse variance of the clusters that turn centres into near-hard first responsibilities, in units
 # of the data's standard deviation: far sharper than any component, far from overflow.
@@ -39,13 +39,10 @@ def cavi(
     *,
     sample_weights: Tensor | None = None,
     restarts: int = 1,
-    tolerance: float = 1e-6,
-    max_iterations: int = 500,
     generator: torch.Generator | None = None,
     initial: Parameters | None = None,
-    chunk_rows: int | None = None,
+    ascent: Ascent | None = None,
     history: bool = False,
-    dtype: torch.dtype | None = None,
 ) -> VariationalMixture:
     """Mean-field posterior of Gaussian mixtures with conjugate priors, in closed-form steps.
 
@@ -59,15 +56,12 @@ def cavi(
         sample_weights: non-negative weights (…, n), or a mask: weight 2 is the row twice. A row of
             weight 0 does not count, whatever it holds.
         restarts: independent starts of every data set.
-        tolerance: a fit stops when an iteration gains less than this per row, in nats.
-        max_iterations: passes after which a fit stops unconverged.
         generator: source of the starts; needed unless `initial` is given.
         initial: parameters (restarts, …) to start from instead.
-        chunk_rows: rows per matrix product; by default what fits the processor's cache.
-        history: keep the ELBO of every iteration.
-        dtype: precision of the passes over the rows, by default that of the data, on a GPU float32.
+        ascent: when a fit stops, and how rows are passed over; `restarts` stands for its starts.
             Statistics and parameters are always accumulated in float64, and rows are centred and
             scaled first.
+        history: keep the ELBO of every iteration.
 
     Returns:
         VariationalMixture with leading dimensions (restarts, …) and the dtype of the data.
@@ -91,7 +85,8 @@ def cavi(
     if weights is not None:
         weights = weights.reshape(sets, -1)
     units = standardisation(flat_rows, weights).whitened(flat_rows, weights)
-    dtype = dtype or (torch.float32 if data.is_cuda else data.dtype)
+    ascent = ascent or Ascent()
+    dtype = ascent.dtype or (torch.float32 if data.is_cuda else data.dtype)
     rows = _standardised(flat_rows, weights, units, dtype)
     members = torch.arange(sets, device=data.device).repeat_interleave(restarts)
     own_units = units.map(lambda value: value[members])
@@ -102,22 +97,27 @@ def cavi(
     if initial is None and generator is None:
         raise ValueError("Expected a generator for the starts, or initial; got neither")
     with block_threads(data.device) as mapper:
+
+        def gather(natural: Tensor, which: Tensor) -> Statistics:
+            return statistics(rows, natural, which, ascent.chunk_rows, mapper)
+
         if initial is not None:
             parameters = _from_initial(initial, restarts, batch, components)
             parameters = own_units.parameters(parameters)
         else:
             assert generator is not None
-            parameters = start(
-                rows, members, prior_parameters, components, generator, chunk_rows, mapper
+            centres = kmeans_centres(
+                rows.columns, rows.weights, members, components, generator, mapper
             )
+            nearest = gather(centre_parameters(centres.mT.double()), members)
+            parameters = update(prior_parameters, nearest.moments)
         fit = ascend(
-            lambda natural, which: statistics(rows, natural, which, chunk_rows, mapper),
+            gather,
             members,
             prior_parameters,
             parameters,
-            tolerance=tolerance,
-            max_iterations=max_iterations,
-            rounding=torch.finfo(rows.columns.dtype).eps,
+            ascent,
+            rounding=torch.finfo(dtype).eps,
             history=history,
         )
     jacobian = -(rows.weight * units.log_det())[members]
@@ -139,22 +139,6 @@ def cavi(
         iterations=shaped(fit.iterations),
         elbo_history=trace,
     )
-
-
-def start(
-    rows: Rows,
-    members: Tensor,
-    prior: Parameters,
-    components: int,
-    generator: torch.Generator,
-    chunk_rows: int | None = None,
-    mapper: Map = map,
-) -> Parameters:
-    """First parameters of every fit: one update from near-hard k-means++ responsibilities."""
-    centres = kmeans_centres(rows.columns, rows.weights, members, components, generator, mapper)
-    natural = centre_parameters(centres.mT.double())
-    found = statistics(rows, natural, members, chunk_rows, mapper)
-    return update(prior, found.moments)
 
 
 def centre_parameters(centres: Tensor) -> Tensor:
@@ -195,6 +179,7 @@ def fitted_prior(
         ValueError: as `default_prior` and `cavi`.
     """
     ascent = ascent or Ascent()
+    own = Ascent(tolerance=_PRIOR_TOLERANCE, chunk_rows=ascent.chunk_rows)
     broad = default_prior(data.double(), components, concentration, sample_weights)
     distinct = len(torch.unique(data, dim=0)) == len(data)
     least = _SMALLEST_SCALE_DISTINCT if distinct else _SMALLEST_SCALE
@@ -207,10 +192,9 @@ def fitted_prior(
             components,
             sample_weights=sample_weights,
             restarts=ascent.starts if fit is None else 1,
-            tolerance=_PRIOR_TOLERANCE,
-            chunk_rows=ascent.chunk_rows,
             generator=generator,
             initial=fit,
+            ascent=own,
         )
         fit = found.best_of(found.batch_shape[0])
         before, factor = factor, scale_factor(broad, fit.select(0)).clamp_min(least)
@@ -301,12 +285,13 @@ def _standardised(
 
 def _flat(parameters: Parameters, batch: torch.Size) -> Parameters:
     """Parameters of a batch that broadcasts to `batch`, as (D, …)."""
-    trailing = (1, 2, 1, 1, 3)
-    values = []
-    for value, kept in zip(parameters, trailing, strict=True):
-        own = value.shape[value.dim() - kept :]
-        values.append(value.expand(*batch, *own).reshape(batch.numel(), *own))
-    return Parameters(*values)
+    depth = len(parameters.batch_shape)
+
+    def flat(value: Tensor) -> Tensor:
+        own = value.shape[depth:]
+        return value.expand(*batch, *own).reshape(batch.numel(), *own)
+
+    return parameters.map(flat)
 
 
 def _from_initial(

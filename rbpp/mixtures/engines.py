@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture
-from rbpp.mixtures.mixture_model import LATENTS, MAX_PLATE_NESTING, MixtureData, mixture_model
+from rbpp.mixtures.mixture_model import MAX_PLATE_NESTING, MixtureData, mixture_model
 from rbpp.mixtures.normal_wishart import Draws
 from rbpp.mixtures.standardisation import Standardisation, standardisation
 from rbpp.mixtures.until_level import Ascended, set_pyro_rate, until_level
@@ -120,11 +120,11 @@ def draw_by_pyro(
     if laplace and data.weights is None:
         # Its Hessian knows no enumeration: with row weights the model sums the components itself.
         data = replace(data, weights=data.rows.new_ones(len(data.rows)))
-    arguments = data, prior.standardised(units), fits.components
+    arguments = data, prior.standardised(units).parameters(fits.components)
     found, densities, settled = [], [], []
     for chain in range(fits.batch_shape[0]):
         own = fits.select(chain)
-        start = _by_site(_start(own, how.warm_start, units))
+        start = _start(own, how.warm_start, units)
         if isinstance(how, Sampling):
             with pyro.get_param_store().scope(), seeded(spawn(seed, "nuts", chain)):
                 found.append(_nuts(how.warmup, arguments, start, count))
@@ -137,8 +137,8 @@ def draw_by_pyro(
         ):
             model = partial(mixture_model, batch_rows=how.batch_rows)
             guide, ascended = fit_autoguide(model, arguments, how, start, spread, ("component",))
-            values, log_q = draw_autoguide(guide, arguments, LATENTS, count)
-        found.append(_of_sites(values))
+            values, log_q = draw_autoguide(guide, arguments, Draws._fields, count)
+        found.append(Draws(**values))
         densities.append(log_q)
         settled.append(ascended.settled)
     stacked = Draws(*(torch.stack(values) for values in zip(*found, strict=True)))
@@ -149,17 +149,17 @@ def draw_by_pyro(
     return Drawn(drawn, log_q, torch.tensor(settled))
 
 
-def _start(fit: VariationalMixture, warm: bool, units: Standardisation) -> Draws:
-    """Where a chain starts, in standardised units."""
+def _start(fit: VariationalMixture, warm: bool, units: Standardisation) -> dict[str, Tensor]:
+    """Where a chain starts, in standardised units, by site."""
     mixture = fit.expected()
     first = units.draws(Draws(mixture.weights, mixture.means, mixture.precision_cholesky))
-    if warm:
-        return first
-    identity = torch.eye(fit.dimension).to(first.means)
-    return first._replace(
-        weights=torch.full_like(first.weights, 1 / fit.components),
-        precision_cholesky=identity.expand_as(first.precision_cholesky).clone(),
-    )
+    if not warm:
+        identity = torch.eye(fit.dimension).to(first.means)
+        first = first._replace(
+            weights=torch.full_like(first.weights, 1 / fit.components),
+            precision_cholesky=identity.expand_as(first.precision_cholesky).clone(),
+        )
+    return first._asdict()
 
 
 def _spread(
@@ -169,15 +169,7 @@ def _spread(
     if how.guide != "AutoMultivariateNormal" or not how.warm_start:
         return None
     coordinates = fit.components * (1 + fit.dimension * (fit.dimension + 3) // 2) - 1
-    return _by_site(units.draws(fit.draw(max(_SPREAD_DRAWS, 4 * coordinates), source)))
-
-
-def _by_site(draws: Draws) -> dict[str, Tensor]:
-    return dict(zip(("weights", "mean", "precision_cholesky"), draws, strict=True))
-
-
-def _of_sites(values: Mapping[str, Tensor]) -> Draws:
-    return Draws(values["weights"], values["mean"], values["precision_cholesky"])
+    return units.draws(fit.draw(max(_SPREAD_DRAWS, 4 * coordinates), source))._asdict()
 
 
 def _nuts(warmup: int, arguments: tuple[Any, ...], start: dict[str, Tensor], count: int) -> Draws:
@@ -195,7 +187,7 @@ def _nuts(warmup: int, arguments: tuple[Any, ...], start: dict[str, Tensor], cou
     with pyro.validation_enabled(False), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sampler.run(*arguments)
-    return _of_sites(sampler.get_samples())
+    return Draws(**sampler.get_samples())
 
 
 def fit_autoguide(

@@ -1,8 +1,8 @@
 """The one Pyro model of a Bayesian Gaussian mixture, which every engine fits.
 
-Sites: `weights` (K); `precision_cholesky` (K, d, d) and `mean` (K, d) in
-plate `components`; in plate `rows` the enumerated `component` and the observed `row`. Where rows
-have weights the components are summed out without Pyro.
+Sites: `weights` (K); `precision_cholesky` (K, d, d) and `means` (K, d) in plate `components`, named
+as the fields of `Draws`; in plate `rows` the enumerated `component` and the observed `row`. Where
+rows have weights the components are summed out without Pyro.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ import pyro.distributions as dist
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
-from rbpp.mixtures.conjugate import MixturePrior
 from rbpp.mixtures.normal_wishart import Parameters
 from rbpp.mixtures.wishart import PrecisionNormal, WishartCholesky
 
-LATENTS = ("weights", "precision_cholesky", "mean")
 MAX_PLATE_NESTING = 1
 
 
@@ -35,22 +33,15 @@ class MixtureData:
     weights: Tensor | None = None
 
 
-def mixture_model(
-    data: MixtureData,
-    prior: MixturePrior,
-    components: int,
-    batch_rows: int | None = None,
-) -> None:
+def mixture_model(data: MixtureData, prior: Parameters, batch_rows: int | None = None) -> None:
     """Dirichlet × normal-Wishart mixture with the assignments enumerated.
 
     Args:
         data: the observed rows.
-        prior: of one data set.
-        components: K.
+        prior: of the K components of one data set.
         batch_rows: rows per step; fewer than n subsample, and the plate scales the likelihood up.
     """
-    parameters = prior.parameters(components)
-    weights, mean, precision = sample_globals(parameters)
+    weights, mean, precision = sample_globals(prior)
     with pyro.plate("rows", len(data.rows), subsample_size=batch_rows) as index:
         rows, scale = batch(data, index)
         # One more dimension on the left of the components, for the rows.
@@ -85,7 +76,7 @@ def sample_globals(parameters: Parameters) -> tuple[Tensor, Tensor, Tensor]:
             WishartCholesky(parameters.degrees_of_freedom, parameters.scale_tril),
         )
         factor = precision * parameters.mean_precision.sqrt()[..., None, None]
-        mean = pyro.sample("mean", PrecisionNormal(parameters.mean, factor, validate_args=False))
+        mean = pyro.sample("means", PrecisionNormal(parameters.mean, factor, validate_args=False))
     return weights, mean, precision
 
 

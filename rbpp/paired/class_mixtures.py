@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.paired.candidates import coordinates, independent_log_density
@@ -20,7 +21,7 @@ from rbpp.randomness import generator, spawn
 # A class of fewer rows has no density of its own.
 LEAST_PER_CLASS = 20
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16)
-_STARTS, _TOLERANCE, _MAX_ITERATIONS = 3, 1e-4, 100
+_STARTS, _ASCENT = 3, Ascent(tolerance=1e-4, max_iterations=100)
 _LEAST_GAIN = 0.002
 
 
@@ -97,9 +98,8 @@ def _of_size(
         components,
         sample_weights=masks,
         restarts=_STARTS,
-        tolerance=_TOLERANCE,
-        max_iterations=_MAX_ITERATIONS,
         generator=source,
+        ascent=_ASCENT,
     ).best()
     sizes = masks.sum(-1) + 0.5
     share = (sizes / sizes.sum(-1, keepdim=True)).log().unsqueeze(-1)

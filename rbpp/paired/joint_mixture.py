@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi, likeliest_mean_precision
-from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_prior
+from rbpp.mixtures.conjugate import MixturePrior, default_prior
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.mixtures.normal_wishart import Parameters
 
@@ -23,9 +24,9 @@ from rbpp.mixtures.normal_wishart import Parameters
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 # Times the covariance that `default_prior` expects of the only component.
 _PRIOR_SCALE = 0.3
-_TOLERANCE, _MAX_ITERATIONS = 1e-4, 60
+_ASCENT = Ascent(tolerance=1e-4, max_iterations=60)
 # A pass costs the square of the dimension, and with many a second component settles late or never.
-_MANY_DIMENSIONS, _FEW_ITERATIONS = 30, 25
+_MANY_DIMENSIONS, _SHORT_ASCENT = 30, replace(_ASCENT, max_iterations=25)
 # Growth stops after two sizes in a row that add less than this to the stacked density (nats a row),
 # or with one that is so far below the best.
 _LEAST_GAIN, _MOST_BELOW = 0.002, 0.15
@@ -53,7 +54,7 @@ class PairDensity:
     fitted: Tensor
     held_out: Tensor
     margin_log_density: Tensor
-    fit: VariationalMixture | None = None
+    fit: Parameters | None = None
     prior: MixturePrior | None = None
 
     @property
@@ -94,8 +95,7 @@ def growing_mixtures(
     masks = fit_masks(fold)
     data = rows.expand(len(masks), *rows.shape)
     places = _places(fold)
-    dimension = rows.shape[-1]
-    fit: VariationalMixture | None = None
+    fits: Parameters | None = None
     prior = default_prior(data, 1, sample_weights=masks)
     prior = replace(prior, scale=_PRIOR_SCALE * prior.scale)
     found: list[PairDensity] = []
@@ -103,24 +103,24 @@ def growing_mixtures(
     for components in SIZES:
         if components > largest:
             return
-        if fit is not None:
+        start = None
+        if fits is not None:
             prior = replace(
                 prior,
-                scale=expected_scale(fit, prior, components),
-                mean_precision=likeliest_mean_precision(prior, fit.select(0)),
+                scale=expected_scale(fits, prior, components),
+                mean_precision=likeliest_mean_precision(prior, fits),
             )
-        fit = cavi(
+            start = split(fits, components).map(lambda value: value.unsqueeze(0))
+        fits = cavi(
             data,
             prior,
             components,
             sample_weights=masks,
-            tolerance=_TOLERANCE,
-            max_iterations=_MAX_ITERATIONS if dimension <= _MANY_DIMENSIONS else _FEW_ITERATIONS,
-            initial=None if fit is None else split(fit, components),
+            initial=start,
             generator=generator,
-        )
-        whole = fit.select(0)
-        fitted, held_out = _densities(whole, rows, dim_x, fold, places)
+            ascent=_ASCENT if rows.shape[-1] <= _MANY_DIMENSIONS else _SHORT_ASCENT,
+        ).select(0)
+        fitted, held_out = _densities(fits, rows, dim_x, fold, places)
         found.append(
             PairDensity(
                 margins,
@@ -128,7 +128,7 @@ def growing_mixtures(
                 fitted,
                 held_out,
                 margin_log_density,
-                whole.select(0),
+                fits.select(0),
                 replace(prior, **{name: getattr(prior, name)[0] for name in _BATCHED}),
             )
         )
@@ -165,8 +165,7 @@ def expected_scale(fit: Parameters, prior: MixturePrior, components: int) -> Ten
     leaves each that much less volume. One scale for all directions, that of the rows, would blur
     the thin ones: a Y that names the component it belongs to up to a hundredth of its range.
     """
-    parameters = fit.select(0)
-    precision = parameters.degrees_of_freedom[..., None, None] * torch.linalg.inv(parameters.scale)
+    precision = fit.degrees_of_freedom[..., None, None] * torch.linalg.inv(fit.scale)
     covariance = torch.linalg.inv(precision.mean(-3))
     shrinkage = (fit.components / components) ** (2 / fit.dimension)
     return shrinkage * prior.degrees_of_freedom[..., None, None] * covariance

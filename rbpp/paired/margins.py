@@ -15,6 +15,7 @@ from scipy.special import ndtri, stdtrit
 from scipy.stats import rankdata
 from torch import Tensor
 
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.paired.joint_mixture import PairDensity, fold_masks, of_own_fold, stacking_weights
@@ -83,9 +84,8 @@ def margin_log_density(rows: Tensor, fold: Tensor, generator: torch.Generator) -
                 default_prior(data, components, sample_weights=masks),
                 components,
                 sample_weights=masks.expand(len(data), -1, -1),
-                tolerance=1e-4,
-                max_iterations=20,
                 generator=generator,
+                ascent=Ascent(tolerance=1e-4, max_iterations=20),
             ).best()
             density = fits.expected().log_prob_rows(data)  # (d, folds, n)
             found.append(of_own_fold(density.movedim(0, -1), fold) + jacobian)

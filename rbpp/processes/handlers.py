@@ -137,7 +137,7 @@ class Run(Messenger):
             if seeds or torch.initial_seed() != started:
                 raise ValueError(
                     "Expected a model that sets no seed; got one that does (pyro.set_rng_seed or "
-                    "torch.manual_seed inside it): every draw would be the same, whatever --seed is"
+                    "torch.manual_seed inside it): every draw would be the same, whatever seed=… is"
                 )
         return self
 

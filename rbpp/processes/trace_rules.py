@@ -91,7 +91,7 @@ def check_sites(runs: Tries, run: Run) -> Iterator[Check]:
             ("numpy.random", "random"), run.ended, runs.base(attempt).ended, strict=True
         ):
             if mine == other:
-                message = f"sets the seed of {library} inside: --seed has no effect on its draws"
+                message = f"sets the seed of {library} inside: seed=… has no effect on its draws"
                 yield finding("runs", "every run", "violated", message)
                 return
         if names != list(run.values):

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_prior
 from rbpp.mixtures.normal_wishart import Draws, Parameters
@@ -127,9 +128,8 @@ def mixture_learner(
                 prior,
                 choice,
                 restarts=restarts,
-                tolerance=1e-5,
-                max_iterations=_PILOT_ITERATIONS,
                 generator=generator,
+                ascent=Ascent(tolerance=1e-5, max_iterations=_PILOT_ITERATIONS),
             ).best()
             # All K! orders of the components are one mixture: its evidence counts each of them.
             evidence = float(fit.elbo.mean()) + math.lgamma(choice + 1)
@@ -186,8 +186,7 @@ class _PilotMixture:
             prior,
             self.start.components,
             initial=initial,
-            max_iterations=self.max_iterations,
-            tolerance=1e-5,
+            ascent=Ascent(max_iterations=self.max_iterations, tolerance=1e-5),
         )
         parameters = fit.map(lambda value: value[0])
         # Statistics multiply means by precisions; centred on the pilot's mean they do not cancel.

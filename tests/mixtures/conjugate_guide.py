@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pyro
 import pyro.distributions as dist
 
-from rbpp.mixtures.conjugate import MixturePrior
 from rbpp.mixtures.mixture_model import MixtureData, batch, sample_globals
 from rbpp.mixtures.normal_wishart import Parameters, expectations
 from rbpp.mixtures.sufficient import natural_parameters
@@ -32,12 +31,7 @@ def conjugate_guide(posterior: Parameters, *, assignments: bool = False) -> Call
             "use best() or select()"
         )
 
-    def guide(
-        data: MixtureData,
-        prior: MixturePrior,
-        components: int,
-        batch_rows: int | None = None,
-    ) -> None:
+    def guide(data: MixtureData, prior: Parameters, batch_rows: int | None = None) -> None:
         sample_globals(posterior)
         if not assignments:
             return

@@ -42,7 +42,7 @@ def test_pyro_finds_the_closed_form_elbo_on_the_guide(dimension, margin):
     rows = clusters(30, (0.0, 2.0), dimension)
     prior = default_prior(rows, 2)
     fit = cavi(rows, prior, 2, restarts=5, generator=generator(0)).best()
-    arguments = (MixtureData(rows), prior, 2)
+    arguments = (MixtureData(rows), prior.parameters(2))
     mean, error = pyro_elbo(arguments, conjugate_guide(fit, assignments=True), 200)
     margin(4.5 - abs(mean - fit.elbo.item()) / error)
     tighter, error = pyro_elbo(arguments, conjugate_guide(fit), 200)
@@ -54,9 +54,9 @@ def test_weighted_rows_in_the_model_are_repeated_rows():
     times = torch.randint(1, 4, (40,), generator=generator(0))
     prior = default_prior(rows, 2)
     fit = cavi(rows, prior, 2, sample_weights=times.double(), generator=generator(0)).best()
-    guide = conjugate_guide(fit)
-    repeated, _ = pyro_elbo((MixtureData(rows.repeat_interleave(times, 0)), prior, 2), guide, 5)
-    weighted, _ = pyro_elbo((MixtureData(rows, weights=times.double()), prior, 2), guide, 5)
+    guide, own = conjugate_guide(fit), prior.parameters(2)
+    repeated, _ = pyro_elbo((MixtureData(rows.repeat_interleave(times, 0)), own), guide, 5)
+    weighted, _ = pyro_elbo((MixtureData(rows, weights=times.double()), own), guide, 5)
     assert weighted == pytest.approx(repeated)
 
 
@@ -99,7 +99,7 @@ def test_pyro_evaluates_both_guides_alike(margin):
     rows = clusters(40, (0.0, 8.0), 2)
     ours = mixture_posterior(rows, 2, Settings(chains=1, draws=2000))
     ratio = (ours.log_prob - ours.log_q)[0]
-    arguments = (MixtureData(rows), ours.prior, 2)
+    arguments = (MixtureData(rows), ours.prior.parameters(2))
     mean, error = pyro_elbo(arguments, conjugate_guide(ours.variational.select(0)))
     margin(4.5 * error + 0.01 - abs(mean - ratio.mean().item()))
 
@@ -195,16 +195,18 @@ def test_log_density_of_the_model_is_that_of_the_posterior():
     fit = mixture_posterior(rows, 2, Settings(chains=1, draws=3))
     values = {
         "weights": fit.draws.weights[0, 0],
-        "mean": fit.draws.means[0, 0],
+        "means": fit.draws.means[0, 0],
         "precision_cholesky": fit.draws.precision_cholesky[0, 0],
     }
     conditioned = pyro.poutine.condition(
         pyro.poutine.block(mixture_model, hide=["component", "row"]), data=values
     )
     with seeded(0):
-        trace = pyro.poutine.trace(conditioned).get_trace(MixtureData(rows), fit.prior, 2)
+        trace = pyro.poutine.trace(conditioned).get_trace(
+            MixtureData(rows), fit.prior.parameters(2)
+        )
     joint = trace.log_prob_sum() + fit.log_likelihood(rows)[0, 0].sum()
     torch.testing.assert_close(joint, fit.log_prob[0, 0])
     sampled = pyro.poutine.condition(conjugate_guide(fit.variational.select(0)), data=values)
-    density = pyro.poutine.trace(sampled).get_trace(MixtureData(rows), fit.prior, 2)
+    density = pyro.poutine.trace(sampled).get_trace(MixtureData(rows), fit.prior.parameters(2))
     torch.testing.assert_close(density.log_prob_sum(), fit.log_q[0, 0])
