@@ -141,6 +141,16 @@ class Run(Messenger):
                 )
         return self
 
+    @property
+    def chain(self) -> list[str]:
+        """The sites of the chain that it has, in its order."""
+        return [name for name in self.values if name in CHAIN_SITES]
+
+    @property
+    def world(self) -> list[str]:
+        """Its sample sites that are no sites of the chain."""
+        return [n for n in self.values if n not in (*CHAIN_SITES, *self.deterministic)]
+
     def _pyro_sample(self, msg: Any) -> None:
         name = msg["name"]
         if site_is_subsample(msg):
