@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Verdict = Literal["holds", "violated", "undecided", "unknown"]
@@ -41,6 +41,16 @@ class Check:
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:
             raise ValueError(f"Expected a verdict of {', '.join(VERDICTS)}; got {self.verdict!r}")
+
+    def reworded(self, said: Callable[[str], str]) -> Check:
+        """The same with its texts through `said`."""
+        assumptions = tuple(one.reworded(said) for one in self.assumptions)
+        return replace(
+            self,
+            statement=said(self.statement),
+            message=said(self.message),
+            assumptions=assumptions,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The entry as every program prints it: `measured` stands beside the first three keys."""

@@ -298,7 +298,7 @@ def share_of(excess: Excess, draws: Draws = DRAWS) -> OffTask:
 def _refusal(scores: Scores, kind: VectorKind, apart: bool = False) -> str:
     """Why shares cannot be told from style, and what to do; empty if they can."""
     advice = (
-        "use an embedding of what rows are about (--embedding-model), or mark twenty rows (--ask)"
+        "use an embedding of what rows are about (model=…), or mark twenty rows (result.ask(…))"
     )
     if kind.lexical and scores.style > 0:
         return (

@@ -108,6 +108,7 @@ def _of_assessment(assessment: Assessment, hdi_prob: float) -> dict[str, Any]:
         "components": report_rows.component_rows(assessment),
         "labels": report_rows.label_rows(assessment.labels),
         "sheet": report_rows.sheet_rows(assessment),
+        "named": assessment.said,
     }
 
 

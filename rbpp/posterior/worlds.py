@@ -99,11 +99,11 @@ class WorldPosterior(Result):
             if elements[site] <= self.shown:
                 kept[name] = term
         rest = [
-            f"{site}: {count - self.shown} more elements (--all)"
+            f"{site}: {count - self.shown} more elements{view.hint()}"
             for site, count in elements.items()
             if count > self.shown
         ]
-        body = display.group_terms(kept, view.hdi_prob, {})
+        body = display.group_terms(kept, view, {})
         return [body, display.Lines(rest)] if rest else [body]
 
 

@@ -355,16 +355,11 @@ def _matched_gaussian(members: Tensor) -> tuple[Tensor, Tensor]:
     return torch.linalg.cholesky(centred.mT @ centred / members.shape[-2] + identity), mean
 
 
-def divergences(learned: LearnerPosterior, count: int) -> tuple[Tensor, Tensor]:
-    """KL(q(·|S_i) ‖ r), (…, R), with r fitted to the other folds, which bounds, and to all.
-
-    Args:
-        learned: q(W | S) of R = `count` data sets.
-        count: R.
-    """
-    index = torch.arange(count)
-    folds = min(FOLDS, count)
+def divergences(learned: LearnerPosterior) -> tuple[Tensor, Tensor]:
+    """KL(q(·|S_i) ‖ r), (…, R), with r fitted to the other folds, which bounds, and to all."""
     within = learned.divergence(learned)
+    index = torch.arange(within.shape[-1])
+    folds = min(FOLDS, len(index))
     across = within.clone()
     for fold in range(folds):
         own = index[index % folds == fold]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,6 +27,8 @@ class LemmaSetting:
 
     Attributes:
         rows: rows of the data sets `anchor` and `synthetic`.
+        coordinates: numbers or letters in all rows of each of them.
+        resolution: Δ per coordinate at which entropies of numbers are read.
         loss_bound: C.
         sub_gaussian: σ, a number or one per world.
         sub_gaussian_from: where σ comes from, in words.
@@ -39,6 +41,8 @@ class LemmaSetting:
     sub_gaussian_from: str = "given"
     layers: int = 0
     contraction: float = 0.5
+    coordinates: Mapping[str, int] = field(default_factory=dict)
+    resolution: float = 1.0
 
     @property
     def constants(self) -> dict[str, Any]:

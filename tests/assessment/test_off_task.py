@@ -181,8 +181,8 @@ def test_counts_of_words_are_refused_where_there_is_a_style(margin):
     found = off_task(target, far, kind=VectorKind(lexical=True))
     assert np.isnan(found.share)
     assert (found.at_least, found.at_most) == (0, 1)
-    assert "--embedding-model" in found.refusal
-    assert "--ask" in found.refusal
+    assert "model=…" in found.refusal
+    assert "result.ask(…)" in found.refusal
     # One author: noise counts as a style in a third of the data sets, and not in most.
     refused = [
         bool(off_task(*planted(0.2, seed)[:2], kind=VectorKind(lexical=True)).refusal)
