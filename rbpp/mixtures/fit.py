@@ -254,7 +254,7 @@ def _inference_data(
 ) -> InferenceData:
     """Parameters, terms that do not depend on labels, and `sample_stats`; rows where given."""
     mixture = posterior.mixture
-    found = entropy(mixture, draws=points, seed=spawn(seed, "entropy"))
+    found = entropy(mixture, num_samples=points, seed=spawn(seed, "entropy"))
     stats = {"lp": posterior.log_prob, "elbo": posterior.elbo, "pareto_k": posterior.pareto_k}
     if posterior.log_q is not None:
         stats["log_q"] = posterior.log_q

@@ -159,7 +159,13 @@ def test_options_do_what_they_say(pair, found):
 def test_interval_widens_with_its_probability(found):
     narrow, wide = found.interval(0.5), found.interval(0.99)
     assert wide[0] < narrow[0] < found.mean < narrow[1] < wide[1]
-    with pytest.raises(ValueError, match="probability between 0 and 1; got 1"):
+    low, high = found.interval()
+    below, above = (found.draws < low).double().mean(), (found.draws > high).double().mean()
+    assert float(below) == pytest.approx(0.03, abs=0.01)
+    assert float(above) == pytest.approx(0.03, abs=0.01)
+    with pytest.warns(DeprecationWarning, match="probability is now eti_prob"):
+        assert found.interval(probability=0.5) == narrow
+    with pytest.raises(ValueError, match="eti_prob between 0 and 1; got 1"):
         found.interval(1)
 
 
