@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 import torch
 from torch import Tensor
 
-from rbpp.paired.joint_mixture import PairDensity, growing_mixtures, stacked
+from rbpp.paired.joint_mixture import PairDensity, growing_mixtures, with_average
 from rbpp.paired.margins import (
     NORMAL_SCORES,
     RAW,
@@ -67,9 +67,7 @@ def pair_densities(
             growing[name] = growing_mixtures(values, dim_x, fold, name, own, largest, starts)
     found: list[PairDensity] = []
     for grown in _race(growing, rows.device).values():
-        found += grown
-        if len(grown) > 1:
-            found.append(stacked(grown))
+        found += with_average(grown)
     if STUDENT_SCORES in margins:
         for freedom in STUDENT_FREEDOMS:
             values = student_scores(rows, freedom)

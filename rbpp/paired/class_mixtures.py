@@ -14,7 +14,7 @@ from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.paired.candidates import coordinates, independent_log_density
-from rbpp.paired.joint_mixture import PairDensity, fit_masks, of_own_fold, stacked
+from rbpp.paired.joint_mixture import PairDensity, fit_masks, of_own_fold, with_average
 from rbpp.paired.margins import NORMAL_SCORES, RAW
 from rbpp.randomness import generator, spawn
 
@@ -72,9 +72,7 @@ def class_densities(
             reached = [float(one.held_out[0].mean()) for one in grown]
             if len(grown) > 2 and max(reached[-2:]) < max(reached[:-2]) + _LEAST_GAIN:
                 break
-        found += grown
-        if len(grown) > 1:
-            found.append(stacked(grown))
+        found += with_average(grown)
     return found
 
 

@@ -158,6 +158,11 @@ def stacked(found: list[PairDensity]) -> PairDensity:
     )
 
 
+def with_average(found: list[PairDensity]) -> list[PairDensity]:
+    """The models, and their average where there are several."""
+    return [*found, stacked(found)] if len(found) > 1 else found
+
+
 def expected_scale(fit: Parameters, prior: MixturePrior, components: int) -> Tensor:
     """Ψ (fits, d, d) for a larger mixture from the components there are: empirical Bayes.
 
