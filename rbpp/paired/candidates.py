@@ -79,11 +79,13 @@ def pair_densities(
     return found
 
 
-def coordinates(rows: Tensor, margins: str, fold: Tensor, source: torch.Generator) -> Coordinates:
+def coordinates(
+    rows: Tensor, margins: str, fold: Tensor, generator: torch.Generator
+) -> Coordinates:
     """Standardised rows, or their normal scores."""
     if margins == RAW:
         values = (rows - rows.mean(0)) / rows.std(0)
-        density = margin_log_density(values, fold, source)
+        density = margin_log_density(values, fold, generator)
     else:
         values = normal_scores(rows)
         density = normal_log_density(values)

@@ -79,7 +79,7 @@ def class_densities(
 
 
 def _of_size(
-    own: Coordinates, codes: Tensor, components: int, source: torch.Generator
+    own: Coordinates, codes: Tensor, components: int, generator: torch.Generator
 ) -> PairDensity:
     """A mixture of so many components in every class, given all rows and without each fold."""
     classes = torch.arange(int(codes.max()) + 1, device=codes.device)
@@ -92,7 +92,7 @@ def _of_size(
         components,
         sample_weights=masks,
         restarts=_STARTS,
-        generator=source,
+        generator=generator,
         ascent=_ASCENT,
     ).best()
     sizes = masks.sum(-1) + 0.5

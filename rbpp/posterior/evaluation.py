@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions import (
-    MixtureSameFamily,
-    biject_to,
-)
+from torch.distributions import MixtureSameFamily, biject_to
 
 from rbpp.internals import site_is_subsample
 from rbpp.posterior.normals import log_density, normal_of, unstandardised
@@ -123,17 +120,15 @@ class Evaluation(Messenger):
         flat = self.vectors[:, latent.start : latent.stop]
         free = flat.reshape(self.batch, sets, *latent.shape)
         self.distributions[latent.name] = distribution
+        block = self.density.blocks.get(latent.name, 1)
         if latent.non_centred:
-            block = self.density.blocks.get(latent.name, 1)
-            value = unstandardised(normal_of(distribution), free, block)
             each = -0.5 * free.square() - 0.5 * math.log(2 * math.pi)
             event = len(distribution.event_shape)
             self._factor(each.sum(tuple(range(-event, 0))) if event else each)
-            return value
+            return unstandardised(normal_of(distribution), free, block)
         transform = biject_to(support_of(distribution))
         value = transform(free)
         jacobian = transform.log_abs_det_jacobian(free, value)
-        block = self.density.blocks.get(latent.name, 1)
         self._factor(log_density(distribution, value, block) + jacobian)
         return value
 
@@ -162,10 +157,8 @@ class Evaluation(Messenger):
         for site in sorted(self.enumerated, key=lambda one: (-len(one.plates), one.dimension)):
             own = [factor for factor in factors if factor.depends_on(site.dimension)]
             factors = [factor for factor in factors if not factor.depends_on(site.dimension)]
-            joint: Tensor | float = 0.0
-            for factor in own:  # rows are independent given the site: their densities multiply
-                joint = joint + factor.within(site.plates)
-            assert isinstance(joint, Tensor)
+            # Rows are independent given the site: their densities multiply.
+            joint = sum((one.within(site.plates) for one in own), torch.zeros(()))
             joints.append((site, joint))
             factors.append(_Factor(joint.logsumexp(site.dimension, keepdim=True), site.plates))
         return factors, joints

@@ -136,9 +136,9 @@ def prepare(
         if name not in random or name not in CHAIN_SITES:
             known = ", ".join(n for n in random if n in CHAIN_SITES) or "none"
             raise ValueError(f"Expected a latent chain site to keep ({known}); got {name!r}")
-    needed = _ancestors(process, [*observed, *keep])
-    pruned = tuple(name for name in random if name not in needed and name not in keep)
-    latent = [name for name in random if name not in pruned]
+    needed = ancestors(process, [*observed, *keep])
+    pruned = tuple(name for name in random if name not in needed)
+    latent = [name for name in random if name in needed]
     collapsed = ""
     if (
         "output" in latent
@@ -149,30 +149,18 @@ def prepare(
         collapsed = "output"
         latent.remove("output")
     enumerated = {
-        name: _values_of(process, run, name, needed) for name in latent if _is_discrete(run, name)
+        name: _values_of(process, run, name, needed)
+        for name in latent
+        if run.distributions[name].support.is_discrete
     }
-    centred = _latent_scales(process, first, latent, enumerated, seed)
-    prepared = Prepared(
-        _layout(
-            process,
-            run,
-            [n for n in latent if n not in enumerated],
-            centred,
-            keep,
-            next(iter(sets.values())),
-        ),
-        tuple(observed),
-        enumerated,
-        pruned,
-        collapsed,
-    )
-    constant = {
-        name: _raw(process, name, run.values[name]).to(device)
-        for name in (*pruned, *([collapsed] if collapsed else []))
-    }
+    free = [name for name in latent if name not in enumerated]
+    non_centred = _latent_scales(process, first, free, seed)
+    latents = _layout(process, run, free, non_centred, keep, next(iter(sets.values())))
+    constant = {name: _raw(process, name, run.values[name]).to(device) for name in pruned}
     if collapsed:
-        constant[collapsed] = torch.zeros_like(constant[collapsed])
-    return prepared, observed, constant
+        value = _raw(process, collapsed, run.values[collapsed])
+        constant[collapsed] = torch.zeros_like(value, device=device)
+    return Prepared(latents, tuple(observed), enumerated, pruned, collapsed), observed, constant
 
 
 def on_random_sites(
@@ -229,21 +217,13 @@ def _layout(
                 f"Expected a latent site with a support that has a bijection to real numbers; got "
                 f"{name!r} with {support}"
             ) from error
-        per_set = site.in_chain
-        size = free.numel() * (data_sets if per_set else 1)
         shape = (*(1,) * site.padding, *free.shape)
+        stop = start + free.numel() * (data_sets if site.in_chain else 1)
+        reported = not site.in_chain or name in keep
         latents.append(
-            Latent(
-                name=name,
-                shape=shape,
-                per_data_set=per_set,
-                start=start,
-                stop=start + size,
-                non_centred=name in non_centred,
-                reported=not per_set or name in keep,
-            )
+            Latent(name, shape, site.in_chain, start, stop, name in non_centred, reported)
         )
-        start += size
+        start = stop
     return tuple(latents)
 
 
@@ -260,7 +240,8 @@ def _raw(process: Process, name: str, value: Tensor) -> Tensor:
     return value.reshape(1, sets, *(1,) * site.padding, *plain)
 
 
-def _ancestors(process: Process, names: Iterable[str]) -> set[str]:
+def ancestors(process: Process, names: Iterable[str]) -> set[str]:
+    """The sites and all that they are computed from, however far above."""
     pending, found = list(names), set(names)
     while pending:
         for parent in process.parents.get(pending.pop(), []):
@@ -271,17 +252,8 @@ def _ancestors(process: Process, names: Iterable[str]) -> set[str]:
 
 
 def _is_copy(process: Process, name: str, source: str, seed: int) -> bool:
-    for look in range(2):
-        values = plain_run(process, spawn(seed, "copy", look)).values
-        if values[name].shape != values[source].shape or not torch.equal(
-            values[name], values[source]
-        ):
-            return False
-    return True
-
-
-def _is_discrete(run: Run, name: str) -> bool:
-    return bool(run.distributions[name].support.is_discrete)
+    looks = [plain_run(process, spawn(seed, "copy", look)).values for look in range(2)]
+    return all(torch.equal(values[name], values[source]) for values in looks)
 
 
 def _values_of(process: Process, run: Run, name: str, needed: set[str]) -> int:
@@ -335,16 +307,13 @@ def _is_additive(process: Process, run: Run, latent: Sequence[str], seed: int) -
 def _latent_scales(
     process: Process,
     data: Mapping[str, Tensor],
-    latent: Sequence[str],
-    enumerated: Mapping[str, int],
+    names: Iterable[str],
     seed: int,
 ) -> set[str]:
-    """Normal latent sites whose scale differs between two draws of the sites above them."""
+    """Normal sites whose scale differs between two draws of the sites above them."""
     runs = [plain_run(process, spawn(seed, "scale", look), data) for look in range(_LOOKS)]
     found = set()
-    for name in latent:
-        if name in enumerated:
-            continue
+    for name in names:
         normals = [normal_of(run.distributions[name]) for run in runs]
         if all(isinstance(normal, Normal | MultivariateNormal) for normal in normals):
             first, *others = (
