@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from rbpp import validate
+from rbpp.data.arrays import as_numpy
 from rbpp.files import written_whole
 from rbpp.variables import VARIABLES
 
@@ -355,9 +356,7 @@ def _dimension_names(
 
 
 def _array(what: str, value: Any) -> np.ndarray:
-    if hasattr(value, "detach"):  # a tensor, whose module is not imported here
-        value = value.detach().cpu()
-    array = np.asarray(value)
+    array = as_numpy(value)
     if array.dtype.kind not in "biufcSU":
         raise ValueError(f"Expected {what} of numbers, booleans or strings; got {array.dtype}")
     return array

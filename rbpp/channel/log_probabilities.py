@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rbpp.data.arrays import as_numpy
+
 # log-softmax in float32 ends above zero by rounding: no more than this, of a sum over tokens.
 _ROUNDING = 1e-4
 # Of what has a number per output: where it is wrong, and what is expected.
@@ -238,10 +240,8 @@ def _indices(name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _numbers(name: str, values: Any) -> np.ndarray:
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().double()
     try:
-        array = np.asarray(values)
+        array = as_numpy(values)
     except ValueError as error:
         raise ValueError(f"Expected {name} as one array; got rows that differ in length") from error
     if array.dtype.kind not in "biuf":

@@ -117,10 +117,8 @@ def _from_object(data: Any) -> Table:
     kind = f"<{type(data).__name__}>"
     if isinstance(data, Table):
         return data
-    if hasattr(data, "detach") and hasattr(data, "cpu"):  # a tensor, wherever it lives
-        data = data.detach().cpu()
-        # NumPy has no bfloat16, which float32 holds without loss.
-        data = (data.float() if "bfloat16" in str(data.dtype) else data).numpy()
+    if hasattr(data, "detach"):  # a tensor
+        data = arrays.as_numpy(data)
     if np.ma.is_masked(data):
         refuse(kind, "rows without masked values", "some")
     if isinstance(data, np.ndarray):

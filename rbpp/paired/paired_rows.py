@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rbpp.data.arrays import as_numpy
 from rbpp.paired.labels import FEWEST_VALUES
 
 LEAST_ROWS = 50
@@ -88,10 +89,8 @@ def measured_rows(name: str, values: Any) -> Tensor:
 
 
 def _matrix(name: str, values: Any) -> np.ndarray:
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
     try:
-        array = np.asarray(values)
+        array = as_numpy(values)
     except ValueError:
         raise ValueError(f"Expected {name} of rows of one length; got ragged rows") from None
     if array.dtype.kind not in "fiu":

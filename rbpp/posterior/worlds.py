@@ -67,9 +67,13 @@ class WorldPosterior(Result):
 
     def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
         """`predictive`: every observed coordinate beside new rows."""
-        from rbpp.posterior.figures import plot_predictive
 
-        return {"predictive": lambda: plot_predictive(self.idata, hdi_prob)}
+        def draw() -> Any:
+            from rbpp import plots
+
+            return plots.plot_predictive(self.idata, hdi_prob)
+
+        return {"predictive": draw}
 
     def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """What the rows say of the world, and how far to trust it."""
@@ -95,11 +99,11 @@ class WorldPosterior(Result):
             if elements[site] <= self.shown:
                 kept[name] = term
         rest = [
-            f"{site}: {count - self.shown} more elements (--all)"
+            f"{site}: {count - self.shown} more elements{view.hint()}"
             for site, count in elements.items()
             if count > self.shown
         ]
-        body = display.group_terms(kept, view.hdi_prob, {})
+        body = display.group_terms(kept, view, {})
         return [body, display.Lines(rest)] if rest else [body]
 
 
