@@ -39,7 +39,7 @@ from rbpp.mixtures.conjugate import VariationalMixture, default_prior
 from rbpp.mixtures.engines import Gradient
 from rbpp.mixtures.normal_wishart import Parameters
 from rbpp.mixtures.posterior import Settings, mixture_posterior
-from rbpp.mixtures.stream import Passes, fit_stream
+from rbpp.mixtures.stream import Passes, stream_posterior
 from rbpp.randomness import generator
 
 SAME_TOLERANCE = 1e-3  # scikit-learn's default, in nats of the whole ELBO
@@ -420,16 +420,13 @@ def stream(settings: dict[str, Any]) -> dict[str, Any]:
             part[:] = means[rng.integers(32, size=len(part))]
             part += rng.standard_normal(part.shape, dtype=np.float32)
         del shard, part
-        fit, used = timed(
-            lambda: fit_stream(
-                row_stream(path),
-                32,
-                passes=Passes(exact=2, tolerance=0),
-            )
+        passes = Passes(exact=2, tolerance=0)
+        found, used = timed(
+            lambda: stream_posterior(row_stream(path), 32, chains=1, draws=1, passes=passes)
         )
     used["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    assert fit.elbo is not None
-    return {**used, "value": f"{fit.elbo.item() / settings['rows']:.4f} per row; MB in all"}
+    elbo = found[0].elbo.item()
+    return {**used, "value": f"{elbo / settings['rows']:.4f} per row; MB in all"}
 
 
 def product_rate(dtype: torch.dtype) -> float:

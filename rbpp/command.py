@@ -23,7 +23,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -46,7 +46,9 @@ class Done:
         exit_status: of the command.
         written: files that the program wrote by itself.
         failures: lines about those that it could not write.
-        files: further files, each with what writes it, to a path beside it, when the rest is done.
+        remarks: lines for standard error.
+        files: further files, each with what writes `result` to a path beside it, when the rest is
+            done.
         figures: name to a function that draws a figure of several results together, in place of
             the figures of each.
         opened: a file to open in the browser when it is written.
@@ -56,9 +58,19 @@ class Done:
     exit_status: int = 0
     written: Sequence[Path] = ()
     failures: Sequence[str] = ()
-    files: Mapping[Path, Callable[[Path], Any]] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
+    files: Mapping[Path, Callable[[Any, Path], Any]] = field(default_factory=dict)
     figures: Mapping[str, Callable[[], Any]] | None = None
     opened: Path | None = None
+
+    def reworded(self, said: Callable[[str], str]) -> Done:
+        """The same with every text of the library through `said`."""
+        found = self.result
+        if isinstance(found, Mapping):
+            result: Any = {key: one.reworded(said) for key, one in found.items()}
+        else:
+            result = found.reworded(said)
+        return replace(self, result=result, remarks=tuple(map(said, self.remarks)))
 
 
 class _Parser(run_options.Parser):
@@ -145,9 +157,11 @@ def _main(arguments: list[str]) -> int:
     except (ValueError, OSError) as error:
         return _say(parser.prog, str(error), signals.REFUSED)
     parsed = parser.parse_args(words)
-    with _warnings_as_lines(parser.prog):
+    # The library names arguments, and whoever reads what is printed and written here has options.
+    said = partial(run_options.name_option, parser)
+    with _warnings_as_lines(parser.prog, said):
         try:
-            return _run(parser, parsed)
+            return _run(parser, parsed, said)
         except BrokenPipeError:
             raise
         except Exception as error:
@@ -155,7 +169,7 @@ def _main(arguments: list[str]) -> int:
             if parsed.traceback:
                 traceback.print_exc()
             refused = _is_refusal(error)
-            message = run_options.name_option(parser, str(error)) or type(error).__name__
+            message = said(str(error)) or type(error).__name__
             if not refused:
                 kind = type(error).__name__
                 message = f"internal error: {kind}: {message} (--traceback shows more)"
@@ -191,7 +205,7 @@ def _say(prog: str, message: str, status: int) -> int:
     return status
 
 
-def _run(parser: _Parser, parsed: argparse.Namespace) -> int:
+def _run(parser: _Parser, parsed: argparse.Namespace, said: Callable[[str], str]) -> int:
     parsed.device = options.resolve_device(parsed.device)
     signals.loaded()
     outputs.check_outputs(parser, parsed)
@@ -201,7 +215,8 @@ def _run(parser: _Parser, parsed: argparse.Namespace) -> int:
         # Whatever a library prints must not end up inside the one JSON object.
         with contextlib.redirect_stdout(sys.stderr) if parsed.json else contextlib.nullcontext():
             found = parser.run(parsed)
-        return _report(parser, found if isinstance(found, Done) else Done(found), parsed)
+        done = found if isinstance(found, Done) else Done(found)
+        return _report(parser, done.reworded(said), parsed)
 
 
 def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
@@ -216,8 +231,10 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     per_row = getattr(parsed, "per_row", False)
     if per_row and not any(result.row_counts for result in several.values()):
         raise ValueError("--per-row: there is no data set here whose rows could be counted")
-    view = display.View(parsed.hdi_prob, parsed.units, per_row)
-    writers: dict[Path, outputs.Writer] = dict(done.files)
+    view = display.View(parsed.hdi_prob, parsed.units, per_row, rest_by="--all")
+    writers: dict[Path, outputs.Writer] = {
+        path: partial(write, done.result) for path, write in done.files.items()
+    }
     if parsed.output is not None:
         if not any(result.has_draws for result in several.values()):
             raise ValueError(f"--output: {parser.prog} has no InferenceData to write")
@@ -253,6 +270,8 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
         display.show([*parts, *([told] if told else [])])
     if done.opened in new:
         _open(parser.prog, done.opened)
+    for remark in done.remarks:
+        _say(parser.prog, remark, signals.DONE)
     for failure in failures:
         _say(parser.prog, failure, signals.REFUSED)
     return signals.REFUSED if failures else done.exit_status
@@ -360,11 +379,11 @@ def _any_letters() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _warnings_as_lines(prog: str) -> Iterator[None]:
+def _warnings_as_lines(prog: str, said: Callable[[str], str]) -> Iterator[None]:
     """Warnings as one line each; those about other libraries' future or source are left out."""
 
     def show(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
-        _say(prog, f"warning: {message}", signals.DONE)
+        _say(prog, f"warning: {said(str(message))}", signals.DONE)
 
     with warnings.catch_warnings():
         warnings.simplefilter("default")

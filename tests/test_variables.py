@@ -72,7 +72,7 @@ def test_a_described_variable_is_shown_where_its_line_says(own_variables):
     assert wording.is_share("overlap")
     assert not wording.is_share("spread")
     data = inference_data.make({"spread": 2.0, "overlap": 0.25, "hidden": 1.0})
-    shown = display.group_terms(inference_data.term_table(data), 0.94, {})
+    shown = display.group_terms(inference_data.term_table(data), display.View(), {})
     assert {title: [line[0] for line in part] for title, part in shown.groups.items()} == {
         "shares": ["overlap"],
         "size and style": ["spread"],

@@ -163,13 +163,13 @@ def _start(fit: VariationalMixture, warm: bool, units: Standardisation) -> dict[
 
 
 def _spread(
-    fit: VariationalMixture, source: torch.Generator, units: Standardisation, how: Gradient
+    fit: VariationalMixture, generator: torch.Generator, units: Standardisation, how: Gradient
 ) -> dict[str, Tensor] | None:
     """Draws around a start, for a guide that begins with their covariance; else None."""
     if how.guide != "AutoMultivariateNormal" or not how.warm_start:
         return None
     coordinates = fit.components * (1 + fit.dimension * (fit.dimension + 3) // 2) - 1
-    return units.draws(fit.draw(max(_SPREAD_DRAWS, 4 * coordinates), source))._asdict()
+    return units.draws(fit.draw(max(_SPREAD_DRAWS, 4 * coordinates), generator))._asdict()
 
 
 def _nuts(warmup: int, arguments: tuple[Any, ...], start: dict[str, Tensor], count: int) -> Draws:

@@ -320,7 +320,7 @@ def _enough_rows(idata: InferenceData, count: int) -> Check:
     return Check(
         "rows decide the covariances, and not the prior",
         "holds" if each >= least else "violated",
-        f"{message}" if each >= least else f"{message}: give more rows, or --dimension",
+        message if each >= least else f"{message}: give more rows, or dimension=…",
         {"rows_per_component": each, "threshold": float(least)},
     )
 

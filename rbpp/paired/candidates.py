@@ -83,11 +83,11 @@ def coordinates(rows: Tensor, margins: str) -> Tensor:
 
 
 def independent_log_density(
-    values: Tensor, margins: str, fold: Tensor, source: torch.Generator
+    values: Tensor, margins: str, fold: Tensor, generator: torch.Generator
 ) -> Tensor:
     """Σ_j log density (n,) of each coordinate on its own, for held-out rows."""
     if margins == RAW:
-        return margin_log_density(values, fold, source).sum(-1)
+        return margin_log_density(values, fold, generator).sum(-1)
     return normal_log_density(values).sum(-1)
 
 

@@ -85,7 +85,7 @@ def _of_size(
     margins: str,
     margin: Tensor,
     components: int,
-    source: torch.Generator,
+    generator: torch.Generator,
 ) -> PairDensity:
     """A mixture of so many components in every class, given all rows and without each fold."""
     classes, count = int(codes.max()) + 1, len(values)
@@ -98,7 +98,7 @@ def _of_size(
         components,
         sample_weights=masks,
         restarts=_STARTS,
-        generator=source,
+        generator=generator,
         ascent=_ASCENT,
     ).best()
     sizes = masks.sum(-1) + 0.5

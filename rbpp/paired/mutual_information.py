@@ -95,11 +95,6 @@ class MutualInformation(Result):
         """Posterior mean."""
         return self.draws.mean().item()
 
-    @property
-    def standard_deviation(self) -> float:
-        """Posterior standard deviation."""
-        return self.draws.std().item()
-
     def interval(self, probability: float = 0.9) -> tuple[float, float]:
         """Equal-tailed posterior interval.
 

@@ -162,9 +162,9 @@ def parse_settings(settings: Iterable[str]) -> dict[str, str]:
         name, equals, value = setting.partition("=")
         name = name.strip()
         if not equals or not name:
-            raise ValueError(f"Expected --set NAME=VALUE; got {setting!r}")
+            raise ValueError(f"Expected set='NAME=VALUE'; got {setting!r}")
         if name in parsed:
-            raise ValueError(f"Expected --set {name} once; got {parsed[name]!r} and {value!r}")
+            raise ValueError(f"Expected set={name!r} once; got {parsed[name]!r} and {value!r}")
         parsed[name] = value
     return parsed
 

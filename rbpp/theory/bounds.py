@@ -149,13 +149,11 @@ def bounds(
     """
     compute = Compute.of(compute, seed)
     sizes, constants = sizes or SampleSizes(), constants or LemmaConstants()
-    data = None
+    world = None
     if posterior is not None:
         process, data = read_posterior(posterior, process)
-    process = process if isinstance(process, Process) else load_process(process)
-    world = None
-    if data is not None:
         world = worlds_of(data, process, sizes.worlds, compute.spawn("posterior").seed)
+    process = load_process(process)
     process_checks = require(process, compute).checks
     chosen = choose_learner(learner, process)
     anchors = choose_learner(anchor_learner or learner, process, "anchor")
@@ -271,6 +269,8 @@ def _setting(found: WorldEstimates, constants: LemmaConstants) -> LemmaSetting:
         )
     return LemmaSetting(
         rows=found.facts.rows,
+        coordinates=found.facts.coordinates,
+        resolution=constants.resolution,
         loss_bound=constants.loss_bound,
         sub_gaussian=sigma,
         sub_gaussian_from=source,

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from rbpp import validate
 from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_prior
@@ -111,8 +112,8 @@ def mixture_learner(
         restarts: of the pilot fit.
         max_iterations: of the ascent from the pilot fit.
     """
-    if components is not None and components < 1:
-        raise ValueError(f"Expected components ≥ 1; got {components}")
+    if components is not None:
+        validate.count("components", components)
 
     def pilot_mixture(pilot: Tensor, generator: torch.Generator) -> _PilotMixture:
         rows = pilot.double()
@@ -354,16 +355,11 @@ def _matched_gaussian(members: Tensor) -> tuple[Tensor, Tensor]:
     return torch.linalg.cholesky(centred.mT @ centred / members.shape[-2] + identity), mean
 
 
-def divergences(learned: LearnerPosterior, count: int) -> tuple[Tensor, Tensor]:
-    """KL(q(·|S_i) ‖ r), (…, R), with r fitted to the other folds, which bounds, and to all.
-
-    Args:
-        learned: q(W | S) of R = `count` data sets.
-        count: R.
-    """
-    index = torch.arange(count)
-    folds = min(FOLDS, count)
+def divergences(learned: LearnerPosterior) -> tuple[Tensor, Tensor]:
+    """KL(q(·|S_i) ‖ r), (…, R), with r fitted to the other folds, which bounds, and to all."""
     within = learned.divergence(learned)
+    index = torch.arange(within.shape[-1])
+    folds = min(FOLDS, len(index))
     across = within.clone()
     for fold in range(folds):
         own = index[index % folds == fold]

@@ -297,7 +297,7 @@ def all_terms(found: WorldEstimates, setting: LemmaSetting) -> dict[str, Estimat
             prompt_random=found.facts.prompt_random,
             curated=found.facts.curated,
         )
-        add_derived(terms)
+        add_derived(terms, setting)
         for right, statement in STATEMENTS.items():
             terms[right] = statement.formula(terms, setting)
             slack = statement.slack

@@ -32,6 +32,7 @@ class ProcessFacts:
         losses: smallest and largest loss in [0, 1] of W on fresh rows, where it has a loss.
         rows: rows of the data sets `anchor` and `synthetic`.
         learner, anchor_learner: what they are, in words.
+        coordinates: numbers or letters in all rows of these data sets.
     """
 
     factor: Kind
@@ -43,6 +44,7 @@ class ProcessFacts:
     rows: dict[str, int]
     learner: str
     anchor_learner: str
+    coordinates: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)

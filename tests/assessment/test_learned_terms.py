@@ -47,7 +47,7 @@ def ratio_to_truth(count, seed, skew=False):
     drawn = information(learner, (2, 400), source)
     value, error = drawn.value, drawn.standard_error
     fresh = learner.prepared.fit(rows_of((1, 64, len(learner.rows)), source, skew=skew))
-    truth = learner_information(fresh, 64, source, pairs=8)
+    truth = learner_information(fresh, source, pairs=8)
     noise = math.hypot(value.std(), error.mean(), truth.standard_error)
     return ((value.mean() - truth.value) / noise).item(), (value.mean() / truth.value).item()
 

@@ -28,7 +28,7 @@ from rbpp.fine_tuning.cmi import (
     row_tables,
 )
 from rbpp.fine_tuning.fine_tunes import BOUNDS, draw_bounds, fine_tune_bounds, plug_in_bounds
-from rbpp.fine_tuning.pooled_losses import pooled_losses
+from rbpp.fine_tuning.pooled_losses import _design_effect, mean_tables, pooled_losses
 from rbpp.fine_tuning.supersample import Supersample, read_supersample, supersample
 from rbpp.inference_data import highest_density_interval, read, term_table
 from rbpp.plots import plot_fine_tune_bounds
@@ -335,8 +335,9 @@ def test_design_effect_counts_fine_tunes_that_differ_as_a_whole():
     masks = (torch.rand(40, 50, generator=generator(0)) < 0.5).long()
     held_out = (torch.arange(40) % 2).double()[:, None].expand(40, 50)
     losses = torch.where(torch.stack([masks == 1, masks == 0], -1), held_out.unsqueeze(-1), 0.0)
-    draws = pooled_losses(supersample(losses, masks), 500, generator(0))
-    assert draws.design_effect == pytest.approx(50, rel=0.1)
+    data = supersample(losses, masks)
+    assert _design_effect(data, mean_tables(data)) == pytest.approx(50, rel=0.1)
+    draws = pooled_losses(data, 500, generator(0))
     gap = draws.table[:, 0, 1] - draws.table[:, 1, 0]
     # As of 40 coins, not of 2,000: standard deviation ½ / sqrt(40) and not ½ / sqrt(2000).
     assert 0.05 < float(gap.std()) < 0.11
