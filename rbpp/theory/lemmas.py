@@ -15,6 +15,8 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from rbpp import validate
+
 Value = Tensor | float
 _ROUNDING = 1e-9  # nats: an information computed as zero
 
@@ -138,8 +140,7 @@ def lemma_4_4(
     contraction = _tensor(contraction)
     if rows < 1:
         raise ValueError(f"Expected rows n ≥ 1; got {rows}")
-    if layers < 0 or int(layers) != layers:
-        raise ValueError(f"Expected a whole number of layers ℓ ≥ 0; got {layers}")
+    validate.count("layers ℓ", layers, 0)
     _require("sub_gaussian σ", sub_gaussian, sub_gaussian > 0, "above 0")
     _require("contraction η", contraction, (contraction > 0) & (contraction < 1), "inside (0, 1)")
     compression = torch.exp(layers / 2 * contraction.log())
