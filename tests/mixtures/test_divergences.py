@@ -141,10 +141,10 @@ def test_refuses_few_draws_and_other_dimensions():
 def test_the_former_name_of_num_samples_is_taken_with_a_warning():
     p = random_mixture((), 3, 2)
     with pytest.warns(DeprecationWarning, match="entropy: draws is now num_samples"):
-        former = entropy(p, num_samples=64)
+        former = entropy(p, draws=64)
     assert torch.equal(former.value, entropy(p, num_samples=64).value)
     with pytest.raises(TypeError, match="num_samples once; got it as draws too"):
-        entropy(p, num_samples=64, num_samples=64)
+        entropy(p, draws=64, num_samples=64)
 
 
 def test_a_seed_is_a_generator_of_that_seed():
