@@ -156,8 +156,8 @@ def terms(chain: FiniteChain) -> dict[str, Tensor]:
 def with_bounds(term: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The terms, what follows from them, and every bound of an information."""
     found = rbpp.terms.Terms(term)
-    rbpp.terms.add_derived(found)
     setting = rbpp.lemmas.LemmaSetting(rows={}, loss_bound=1.0, sub_gaussian=0.5)
+    rbpp.terms.add_derived(found, setting)
     for right, statement in rbpp.statements.STATEMENTS.items():
         if rbpp.variables.VARIABLES[right].units == "nats":
             found[right] = statement.formula(found, setting)

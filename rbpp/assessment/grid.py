@@ -51,11 +51,11 @@ class GridPosterior:
         """The posterior mean of the share."""
         return float(self.share @ (self.edges[1:] + self.edges[:-1]) / 2)
 
-    def draw(self, count: int, random: np.random.Generator) -> Array:
+    def draw(self, count: int, generator: np.random.Generator) -> Array:
         """Draws of the share, evenly within cells."""
-        cell = random.choice(len(self.share), count, p=self.share)
+        cell = generator.choice(len(self.share), count, p=self.share)
         low, high = self.edges[cell], self.edges[cell + 1]
-        return low + (high - low) * random.random(count)
+        return low + (high - low) * generator.random(count)
 
     def probability(self, scores: Array) -> Array:
         """Of rows with these scores to be foreign."""

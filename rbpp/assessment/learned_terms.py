@@ -175,14 +175,14 @@ def _learners(sources: Sources, seed: int, checks: list[Check]) -> dict[str, Lea
     return learners
 
 
-def _some_rows(coordinates: Array, learner: Learner, random: torch.Generator) -> Tensor:
+def _some_rows(coordinates: Array, learner: Learner, generator: torch.Generator) -> Tensor:
     """At most `MOST_ROWS` rows of a source, in the learner's principal components."""
-    chosen = torch.randperm(len(coordinates), generator=random)[:MOST_ROWS]
+    chosen = torch.randperm(len(coordinates), generator=generator)[:MOST_ROWS]
     return torch.as_tensor(coordinates)[chosen, : learner.rows.shape[1]].double()
 
 
 def _error(
-    learner: Learner, task: Tensor, shape: tuple[int, int], random: torch.Generator
+    learner: Learner, task: Tensor, shape: tuple[int, int], generator: torch.Generator
 ) -> tuple[Estimate, dict[str, float]]:
     """R_D(W) − R̂_S(W): draws (chain, draw) over rows by the Bayesian bootstrap, mean over W.
 
@@ -191,9 +191,9 @@ def _error(
     found, losses, sub_gaussian = [], [], 0.0
     chains, draws = shape
     for _ in range(chains):
-        on_task, on_rows = _losses(learner, (task, learner.rows), random)
-        of_task = bootstrap_weights(torch.arange(len(task)), draws, random) / len(task)
-        of_rows = bootstrap_weights(learner.unit, draws, random) / len(learner.rows)
+        on_task, on_rows = _losses(learner, (task, learner.rows), generator)
+        of_task = bootstrap_weights(torch.arange(len(task)), draws, generator) / len(task)
+        of_rows = bootstrap_weights(learner.unit, draws, generator) / len(learner.rows)
         gaps = of_task @ on_task.mT - of_rows @ on_rows.mT  # (draw, W)
         found.append(mean_estimate(gaps))
         losses += [on_task.flatten(), on_rows.flatten()]
@@ -202,9 +202,11 @@ def _error(
     return stack(found), {"low": low, "high": high, "sub_gaussian": sub_gaussian}
 
 
-def _losses(learner: Learner, parts: tuple[Tensor, ...], random: torch.Generator) -> list[Tensor]:
+def _losses(
+    learner: Learner, parts: tuple[Tensor, ...], generator: torch.Generator
+) -> list[Tensor]:
     """Losses (W, rows) of the same draws of W on several sets of rows."""
-    drawn = learner.learnt(_LEARNERS).draw(random)
+    drawn = learner.learnt(_LEARNERS).draw(generator)
     found = []
     for part in parts:
         losses = learner.prepared.loss(drawn, part.expand(1, _LEARNERS, *part.shape))
@@ -213,7 +215,7 @@ def _losses(learner: Learner, parts: tuple[Tensor, ...], random: torch.Generator
     return found
 
 
-def _shift(learner: Learner, task: Tensor, random: torch.Generator) -> tuple[float, float]:
+def _shift(learner: Learner, task: Tensor, generator: torch.Generator) -> tuple[float, float]:
     """R_D(W) − R_{D_gen}(W) of W that learnt from half of the rows, on the other half: mean, error.
 
     The rows that W learnt from would flatter it, and so would the pilot.
@@ -223,7 +225,7 @@ def _shift(learner: Learner, task: Tensor, random: torch.Generator) -> tuple[flo
         own = learner.unit % 2 == half
         part = Learner(learner.prepared, learner.pilot, learner.rows[own], learner.unit[own], 0)
         on_task, on_rows = (
-            losses.mean(0) for losses in _losses(part, (task, learner.rows[~own]), random)
+            losses.mean(0) for losses in _losses(part, (task, learner.rows[~own]), generator)
         )
         values.append(float(on_task.mean() - on_rows.mean()))
         variance += float(on_task.var() / len(on_task) + on_rows.var() / len(on_rows)) / 4

@@ -113,13 +113,13 @@ def _of_part(
     return replace(_kept(found, kept), digest=digest.hexdigest())
 
 
-def _of_chunk(chunk: Chunk, largest: float, source: torch.Generator) -> StreamSummary:
+def _of_chunk(chunk: Chunk, largest: float, generator: torch.Generator) -> StreamSummary:
     rows = chunk.rows.double()
     weights = torch.ones(len(rows)) if chunk.weights is None else chunk.weights
     weights = weights.double()
     total = weights.sum().item()
     # Exponential keys: the smallest belong to a sample with odds of the weights.
-    keys = -torch.rand(len(rows), generator=source, dtype=torch.float64).log() / weights
+    keys = -torch.rand(len(rows), generator=generator, dtype=torch.float64).log() / weights
     origin = rows[weights.argmax()]
     share = (weights / max(total, torch.finfo(torch.float64).tiny)).unsqueeze(-1)
     centred = rows - origin

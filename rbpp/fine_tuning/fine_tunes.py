@@ -203,15 +203,15 @@ def _supersample(losses: Any, masks: Any, loss_bound: float | None) -> Supersamp
     return losses
 
 
-def draw_bounds(data: Supersample, draws: int, source: torch.Generator) -> dict[str, Tensor]:
+def draw_bounds(data: Supersample, draws: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Draws (draw,) of losses, gap, informations and bounds, in units of the loss and in nats.
 
     `rows_gap` is the gap by the row model, from which the conditional bounds come, and `none`
     whether the draw has no memorised row.
     """
-    rows = row_losses(data, draws, source)
+    rows = row_losses(data, draws, generator)
     pairs = information_of_rows(rows.training, rows.held_out)
-    pooled = pooled_losses(data, draws, source)
+    pooled = pooled_losses(data, draws, generator)
     pool = information_of_pool(pooled.table)
     scale = data.loss_bound
     losses = {

@@ -162,16 +162,16 @@ def _projected(rows: Tensor) -> Tensor:
 
 
 def _misfits(
-    mixture: GaussianMixture, left_out: Tensor, source: torch.Generator
+    mixture: GaussianMixture, left_out: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A² by log density and by the worst coordinate, and the shortfall, each (sets,).
 
     Args:
         mixture: batch (sets, 2), of either half.
         left_out: rows of the other half (sets, 2, n, d).
-        source: of the reference draws.
+        generator: of the reference draws.
     """
-    drawn = mixture.sample((_REFERENCE_DRAWS,), generator=source).movedim(0, -2)
+    drawn = mixture.sample((_REFERENCE_DRAWS,), generator=generator).movedim(0, -2)
     own = mixture.log_prob_rows(drawn)
     density = mixture.log_prob_rows(left_out)
     place = torch.searchsorted(own.sort(-1).values, density.contiguous())

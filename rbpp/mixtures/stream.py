@@ -292,11 +292,13 @@ def _fitted_prior(
     components: int,
     concentration: float,
     starts: int,
-    source: torch.Generator,
+    generator: torch.Generator,
 ) -> MixturePrior:
     """The default prior of all rows, its scale multiplied by what fits the sample."""
     sample = summary.sample.double()
-    fitted = fitted_prior(sample, components, source, concentration, ascent=Ascent(starts=starts))
+    fitted = fitted_prior(
+        sample, components, generator, concentration, ascent=Ascent(starts=starts)
+    )
     factor: Tensor = fitted.scale[0, 0] / default_prior(sample, components).scale[0, 0]
     whole = stream_prior(summary, components, concentration)
     return replace(whole, scale=whole.scale * factor)

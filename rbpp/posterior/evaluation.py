@@ -101,9 +101,10 @@ class Evaluation(Messenger):
         self.distributions[name] = distribution
         found = log_density(distribution, value, self.density.blocks.get(name, 1))
         self.likelihood[name] = found
-        plate = next(iter(self.density.process.sites[name].plates), "")
+        site = self.density.process.sites[name]
+        plate = next(iter(site.plates), "")
         if plate in self.rows:
-            found = found * (self.density.process.sites[name].rows / len(self.rows[plate]))
+            found = found * (site.rows / len(self.rows[plate]))
         self._factor(found)
 
     def _taken(self, name: str, value: Tensor) -> Tensor:

@@ -269,6 +269,8 @@ def _setting(found: WorldEstimates, constants: LemmaConstants) -> LemmaSetting:
         )
     return LemmaSetting(
         rows=found.facts.rows,
+        coordinates=found.facts.coordinates,
+        resolution=constants.resolution,
         loss_bound=constants.loss_bound,
         sub_gaussian=sigma,
         sub_gaussian_from=source,

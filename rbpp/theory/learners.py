@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from rbpp import validate
 from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_prior
@@ -111,8 +112,8 @@ def mixture_learner(
         restarts: of the pilot fit.
         max_iterations: of the ascent from the pilot fit.
     """
-    if components is not None and components < 1:
-        raise ValueError(f"Expected components ≥ 1; got {components}")
+    if components is not None:
+        validate.count("components", components)
 
     def pilot_mixture(pilot: Tensor, generator: torch.Generator) -> _PilotMixture:
         rows = pilot.double()

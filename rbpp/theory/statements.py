@@ -292,7 +292,7 @@ def all_terms(found: WorldEstimates, setting: LemmaSetting) -> dict[str, Estimat
         for name in found.rests:
             terms[name] = terms["information_synthetic_learner"] - values[REST + name]
         add_identities(terms, found.facts)
-        add_derived(terms)
+        add_derived(terms, setting)
         for right, statement in STATEMENTS.items():
             terms[right] = statement.formula(terms, setting)
             slack = statement.slack

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rbpp.estimate import Estimate
 from rbpp.theory import lemmas
+from rbpp.theory.lemmas import LemmaSetting
 from rbpp.theory.model_factor import Kind
 from rbpp.variables import VARIABLES
 
@@ -58,6 +59,7 @@ class ProcessFacts:
         losses: smallest and largest loss in [0, 1] of W on fresh rows, where it has a loss.
         rows: rows of the data sets `anchor` and `synthetic`.
         learner, anchor_learner: what they are, in words.
+        coordinates: numbers or letters in all rows of these data sets.
     """
 
     factor: Kind
@@ -69,6 +71,7 @@ class ProcessFacts:
     rows: dict[str, int]
     learner: str
     anchor_learner: str
+    coordinates: dict[str, int] = field(default_factory=dict)
 
 
 class Terms(dict[str, Tensor]):
@@ -110,47 +113,51 @@ def require_described(names: Collection[str]) -> None:
         raise ValueError(f"Expected terms that rbpp.variables describes; got {', '.join(unknown)}")
 
 
-# By arithmetic alone, in this order: each may use those before it.
-DERIVED: dict[str, Callable[[Terms], Tensor]] = {
-    "prompting_inefficiency": lambda t: lemmas.prompting_inefficiency(
+# By arithmetic alone, in this order: each may use those before it, and what the lemmas need too.
+DERIVED: dict[str, Callable[[Terms, LemmaSetting], Tensor]] = {
+    "prompting_inefficiency": lambda t, _: lemmas.prompting_inefficiency(
         t["entropy_prompt_factor"], t["information_prompt_output"]
     ),
-    "prompting_factor": lambda t: lemmas.prompting_factor(
+    "prompting_factor": lambda t, _: lemmas.prompting_factor(
         t["entropy_prompt_factor"], t["information_prompt_output"]
     ),
-    "entropy_gap": lambda t: t["entropy_anchor"] - t["entropy_synthetic"],
-    "entropy_gap_output": lambda t: t["entropy_anchor"] - t["entropy_output"],
-    "entropy_anchor_given_output": lambda t: t["entropy_anchor"] - t["information_anchor_output"],
-    "entropy_anchor_given_learner": lambda t: (
+    "entropy_gap": lambda t, _: t["entropy_anchor"] - t["entropy_synthetic"],
+    "entropy_gap_output": lambda t, _: t["entropy_anchor"] - t["entropy_output"],
+    "entropy_anchor_given_output": lambda t, _: (
+        t["entropy_anchor"] - t["information_anchor_output"]
+    ),
+    "entropy_anchor_given_learner": lambda t, _: (
         t["entropy_anchor"] - t["information_anchor_synthetic_learner"]
     ),
-    "entropy_anchor_given_anchor_learner": lambda t: (
+    "entropy_anchor_given_anchor_learner": lambda t, _: (
         t["entropy_anchor"] - t["information_anchor_learner"]
     ),
-    "entropy_synthetic_given_learner": lambda t: (
+    "entropy_synthetic_given_learner": lambda t, _: (
         t["entropy_synthetic"] - t["information_synthetic_learner"]
     ),
-    "compression_bottleneck": lambda t: lemmas.compression_bottleneck(
+    "compression_bottleneck": lambda t, _: lemmas.compression_bottleneck(
         t["information_model_factor_learner"], t["information_prompt_learner"]
     ),
-    "efficiency": lambda t: lemmas.efficiency(t["curation_leak"], t["prompting_inefficiency"]),
-    "ggmi": lambda t: lemmas.ggmi(
+    "efficiency": lambda t, _: lemmas.efficiency(t["curation_leak"], t["prompting_inefficiency"]),
+    "ggmi": lambda t, _: lemmas.ggmi(
         t["information_anchor_learner"], t["information_synthetic_learner"]
     ),
-    "learner_gap": lambda t: (
+    "learner_gap": lambda t, _: (
         t["entropy_anchor_given_learner"] - t["entropy_anchor_given_anchor_learner"]
     ),
-    "anchor_retention": lambda t: lemmas.anchor_retention(
+    "anchor_retention": lambda t, _: lemmas.anchor_retention(
         t["entropy_anchor_given_output"], t["entropy_anchor_given_learner"]
     ),
-    "information_output_learner": lambda t: t["information_synthetic_learner"] - t["curation_leak"],
+    "information_output_learner": lambda t, _: (
+        t["information_synthetic_learner"] - t["curation_leak"]
+    ),
 }
 
 
-def add_derived(terms: Terms) -> None:
+def add_derived(terms: Terms, setting: LemmaSetting) -> None:
     """Add whatever follows from the terms by arithmetic, estimated or exact."""
     for name, formula in DERIVED.items():
-        terms[name] = formula(terms)
+        terms[name] = formula(terms, setting)
 
 
 def add_identities(terms: Terms, facts: ProcessFacts) -> None:
