@@ -27,9 +27,9 @@ from rbpp.theory.audit import (
 )
 from rbpp.theory.corners import between_corners
 from rbpp.theory.lemmas import LemmaSetting
-from rbpp.theory.terms import Terms, add_derived, add_identities, require_described
+from rbpp.theory.terms import Terms, add_derived, add_identities
 from rbpp.theory.world_estimates import REST, WorldEstimates
-from rbpp.variables import VARIABLES, Variable, describe
+from rbpp.variables import VARIABLES, Variable, describe, require_described
 
 
 @dataclass(frozen=True, kw_only=True)

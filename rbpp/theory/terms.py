@@ -7,7 +7,7 @@ table would show it. Information is in nats and per data set.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -17,7 +17,7 @@ from rbpp.estimate import Estimate
 from rbpp.theory import lemmas
 from rbpp.theory.lemmas import LemmaSetting
 from rbpp.theory.model_factor import Kind
-from rbpp.variables import VARIABLES
+from rbpp.variables import require_described
 
 
 @dataclass
@@ -100,17 +100,6 @@ class Terms(dict[str, Tensor]):
         """The upper side where there is one, with the derivative of the term itself."""
         value = self[name]
         return value if name not in self.uppers else value + (self.uppers[name] - value).detach()
-
-
-def require_described(names: Collection[str]) -> None:
-    """Refuse terms that `rbpp.variables` does not describe.
-
-    Raises:
-        ValueError: naming them.
-    """
-    unknown = sorted(set(names) - set(VARIABLES))
-    if unknown:
-        raise ValueError(f"Expected terms that rbpp.variables describes; got {', '.join(unknown)}")
 
 
 # By arithmetic alone, in this order: each may use those before it, and what the lemmas need too.
