@@ -132,7 +132,7 @@ def parser_of(name: str) -> _Parser:
     )
     parser.run = program.run
     program.configure(parser)
-    options.add_common(parser)
+    options.add(parser.add_argument_group("options of every program"), *options.COMMON)
     return parser
 
 

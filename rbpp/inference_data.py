@@ -21,7 +21,7 @@ import numpy as np
 from rbpp import validate
 from rbpp.data.arrays import as_numpy
 from rbpp.files import written_whole
-from rbpp.variables import VARIABLES
+from rbpp.variables import VARIABLES, require_described
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -126,9 +126,7 @@ def from_estimates(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
     Raises:
         ValueError: naming terms that `rbpp.variables` does not describe: no table would show them.
     """
-    unknown = sorted(set(estimates) - set(VARIABLES))
-    if unknown:
-        raise ValueError(f"Expected terms that rbpp.variables describes; got {', '.join(unknown)}")
+    require_described(estimates)
     return _with_errors_and_sides(estimates)
 
 
