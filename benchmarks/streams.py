@@ -154,7 +154,9 @@ def peak_megabytes() -> float:
 
 def judged(fit: VariationalMixture, held_out: str) -> dict[str, float]:
     """Entropy of the posterior, its spread and Monte Carlo error, and the density left out."""
-    found = entropy(fit.draw(DRAWS, generator(0)).mixture(), draws=1024, generator=generator(0))
+    found = entropy(
+        fit.draw(DRAWS, generator(0)).mixture(), num_samples=1024, generator=generator(0)
+    )
     left_out = torch.from_numpy(np.load(held_out)).double()
     return {
         "entropy": found.value.mean().item(),

@@ -76,7 +76,7 @@ def main(
     distance = abs(float(errors(noisy, rows[held_out], labels[held_out]).mean() - on_own))
     gap = float(errors(noisy, *draw_rows(prompted, 2000, source)).mean() - on_own)
     task, generation = (
-        float(rbpp.total_variation(*pair, draws=2048, generator=source).value)
+        float(rbpp.total_variation(*pair, num_samples=2048, generator=source).value)
         for pair in ((real, model), (model, prompted))
     )
     sub_gaussian = rbpp.lemmas.sub_gaussian_constant(1.0)

@@ -48,10 +48,7 @@ def score_inputs(
 
     Args:
         model: whose tokens they are to be.
-        prompts: a file, or a list of texts, records or chats; each a text, or a list of messages.
-        outputs: a file, or a list of texts or records. Fields that count besides the text:
-            `token_ids`, the tokens themselves; `finish_reason`, `"length"` of an output that was
-            cut and has no end; `kept`, whether a filter kept it.
+        prompts, outputs: as for `rbpp.score_rows`.
         settings: names of the fields, and whether outputs end with the model's end token.
 
     Raises:

@@ -14,7 +14,7 @@ from rbpp import inference_data, sentences, validate
 from rbpp.checks import Check, compared, verdict_of, worst
 from rbpp.compute import Compute
 from rbpp.display import DEFAULT_VIEW, Part, Table, View
-from rbpp.estimate import Estimate
+from rbpp.estimate import Estimate, exactly
 from rbpp.fine_tuning.cmi import (
     OF_PAIRS,
     OF_POOL,
@@ -171,7 +171,7 @@ def fine_tune_bounds(
     columns = {key: [comparison[name][key] for name in BOUNDS] for key in comparison[BOUNDS[0]]}
     return FineTuneBounds(
         idata=inference_data.make(
-            posterior,
+            inference_data.from_estimates({n: exactly(draws) for n, draws in posterior.items()}),
             constant_data={**settings, **columns},
             dims={key: ["bound"] for key in columns},
             coords={"bound": list(BOUNDS)},

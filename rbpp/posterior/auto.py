@@ -44,17 +44,11 @@ _COMPARED = 8
 
 @dataclass(frozen=True)
 class Inference:
-    """How a posterior is found, and when what was found is good enough.
+    """How a posterior is found, and when what was found is good enough: see `rbpp.infer`.
 
-    Attributes:
-        engine: `"auto"` takes the first that its own diagnostics trust: importance-resampled draws
-            of the normal at the optimum, the same of Student's t, and Hamiltonian Monte Carlo of 32
-            chains. Another insists on one of them.
-        guide: of engine `"svi"`; see `rbpp.posterior.variational.fit_guide`.
-        draws: per chain of the result, which has four chains.
-        seconds: limit for the search and the chains.
-        accept: hand on what no diagnostic trusts, and say so.
-        batch_rows: observed rows per step of engine `"svi"`.
+    Raises:
+        ValueError: for an engine that there is not, a number that is none, or what belongs to
+            engine svi where another is asked for.
     """
 
     engine: Engine = "auto"

@@ -229,8 +229,7 @@ class ConditionedDensity:
             distribution, value = run.distributions[latent.name], run.values[latent.name]
             free = latent.freed(distribution, value)
             if placed and latent.name in placed:
-                site = self.process.sites[latent.name]
-                own = site.batched(placed[latent.name].unsqueeze(1))
+                own = latent.site.batched(placed[latent.name].unsqueeze(1))
                 own = latent.freed(distribution, own)
                 free = torch.where(own.isfinite(), own, free)
             own_sets = sets if latent.per_data_set else 1

@@ -101,9 +101,10 @@ class Evaluation(Messenger):
         self.distributions[name] = distribution
         found = log_density(distribution, value, self.density.blocks.get(name, 1))
         self.likelihood[name] = found
-        plate = next(iter(self.density.process.sites[name].plates), "")
+        site = self.density.process.sites[name]
+        plate = next(iter(site.plates), "")
         if plate in self.rows:
-            found = found * (self.density.process.sites[name].rows / len(self.rows[plate]))
+            found = found * (site.rows / len(self.rows[plate]))
         self._factor(found)
 
     def _taken(self, name: str, value: Tensor) -> Tensor:
@@ -116,9 +117,8 @@ class Evaluation(Messenger):
         return value.index_select(axis, self.rows[plate].to(value.device))
 
     def _transform(self, latent: Latent, distribution: Any) -> Tensor:
-        sets = self.density.data_sets if latent.per_data_set else 1
         flat = self.vectors[:, latent.start : latent.stop]
-        free = flat.reshape(self.batch, sets, *latent.shape)
+        free = flat.reshape(self.batch, -1, *latent.shape)
         self.distributions[latent.name] = distribution
         block = self.density.blocks.get(latent.name, 1)
         if latent.non_centred:

@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from rbpp.posterior.density import ConditionedDensity
-from rbpp.posterior.limit import NEVER, Limit
+from rbpp.posterior.limit import NEVER, Limit, OutOfTime
 from rbpp.randomness import generator
 
 STARTS = 4
@@ -139,10 +139,6 @@ def _hessian_seconds(density: ConditionedDensity, point: Tensor) -> float:
     return (time.monotonic() - begin) * density.size / density.at_once
 
 
-class _OutOfTime(Exception):  # noqa: N818 (no error)
-    """The limit was reached inside scipy's optimiser."""
-
-
 def _climb(density: ConditionedDensity, start: Tensor, out_of_time: Limit) -> tuple[Tensor, float]:
     """L-BFGS from one start; the highest point seen, once time is up."""
     highest, place = -math.inf, start.double()
@@ -154,12 +150,12 @@ def _climb(density: ConditionedDensity, start: Tensor, out_of_time: Limit) -> tu
         if float(value) > highest:
             highest, place = float(value), vector.clone()
         if out_of_time():
-            raise _OutOfTime
+            raise OutOfTime
         if not math.isfinite(float(value)):
             return 1e30, np.zeros_like(point)
         return -float(value), -slope.cpu().numpy()
 
-    with suppress(_OutOfTime):
+    with suppress(OutOfTime):
         minimize(
             loss,
             start.double().cpu().numpy(),

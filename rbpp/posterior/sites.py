@@ -16,7 +16,7 @@ from rbpp.posterior.evaluation import support_of
 from rbpp.posterior.normals import normal_of, standardised
 from rbpp.processes.convolution import convolved, is_independent_noise
 from rbpp.processes.handlers import CHAIN_SITES, Run, plain_run
-from rbpp.processes.process import Process
+from rbpp.processes.process import Process, Site
 from rbpp.randomness import spawn
 
 _LOOKS = 3  # draws by which additive noise and latent scales are recognised
@@ -28,21 +28,34 @@ class Latent:
     """A site of the unconstrained vector.
 
     Attributes:
-        name: of the site.
+        site: as the process has it.
         shape: of its unconstrained value in one run of the model, padding and plates in front.
-        per_data_set: whether every data set has a value of its own; a world is shared by all.
         start, stop: its place in the vector.
         non_centred: whether the vector holds (value − loc) / scale.
         reported: whether it is part of the result: of the world, or kept on request.
     """
 
-    name: str
+    site: Site
     shape: tuple[int, ...]
-    per_data_set: bool
     start: int
     stop: int
     non_centred: bool = False
     reported: bool = True
+
+    @property
+    def name(self) -> str:
+        """Of the site."""
+        return self.site.name
+
+    @property
+    def per_data_set(self) -> bool:
+        """Whether every data set has a value of its own; a world is shared by all."""
+        return self.site.in_chain
+
+    @property
+    def places(self) -> Tensor:
+        """Its places in the vector (data sets or 1, *shape)."""
+        return torch.arange(self.start, self.stop).reshape(-1, *self.shape)
 
     def freed(self, distribution: Any, value: Tensor) -> Tensor:
         """A value of the site in unconstrained space."""
@@ -93,8 +106,13 @@ class Prepared:
     @property
     def reported(self) -> Tensor:
         """Places (R,) in the vector of what the result reports."""
-        parts = [torch.arange(one.start, one.stop) for one in self.latents if one.reported]
+        parts = [one.places.flatten() for one in self.latents if one.reported]
         return torch.cat(parts) if parts else torch.arange(self.size)
+
+    @property
+    def world(self) -> list[Latent]:
+        """Latent sites of the world."""
+        return [one for one in self.latents if not one.per_data_set]
 
     @property
     def names(self) -> list[str]:
@@ -220,9 +238,7 @@ def _layout(
         shape = (*(1,) * site.padding, *free.shape)
         stop = start + free.numel() * (data_sets if site.in_chain else 1)
         reported = not site.in_chain or name in keep
-        latents.append(
-            Latent(name, shape, site.in_chain, start, stop, name in non_centred, reported)
-        )
+        latents.append(Latent(site, shape, start, stop, name in non_centred, reported))
         start = stop
     return tuple(latents)
 

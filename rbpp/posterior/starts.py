@@ -49,10 +49,9 @@ def fitted_starts(
         size = len(symmetry.blocks)
         names = [
             latent.name
-            for latent in density.prepared.latents
-            if not latent.per_data_set
-            and density.process.sites[latent.name].plates == (symmetry.plate,)
-            and density.process.sites[latent.name].shape == (size, rows.shape[-1])
+            for latent in density.prepared.world
+            if latent.site.plates == (symmetry.plate,)
+            and latent.site.shape == (size, rows.shape[-1])
         ]
         if not names or len(rows) <= size:
             continue

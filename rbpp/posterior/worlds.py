@@ -134,9 +134,9 @@ def infer(
         process: of `rbpp.load_process`, or what that takes.
         data: chain site to rows (n, d), or to data sets (R, n, d) that share a world.
         keep: latent sites of the chain that the posterior shall have too.
-        engine: `"auto"` takes the first whose diagnostics trust it: the normal approximation at the
-            optimum with importance weights (`"laplace"`), then many short chains (`"hmc"`). `"svi"`
-            fits `guide`; `"nuts"` is Pyro's sampler.
+        engine: `"auto"` takes the first whose diagnostics trust it: draws of the normal at the
+            optimum, and of Student's t, resampled by importance weights (`"laplace"`), then 32
+            short Hamiltonian chains (`"hmc"`). `"svi"` fits `guide`; `"nuts"` is Pyro's sampler.
         guide: of `"svi"`: `"normal"`, `"multivariate"`, `"lowrank"`, `"flow"`, or FILE.py:NAME.
         draws: per chain; there are four.
         seconds: limit of the search and the chains.

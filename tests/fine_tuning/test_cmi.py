@@ -13,6 +13,7 @@ import torch
 from scipy.optimize import brentq
 
 from rbpp import command
+from rbpp.fine_tuning import fine_tunes
 from rbpp.fine_tuning.cmi import (
     LOG2,
     PairInformation,
@@ -428,6 +429,16 @@ def test_what_a_bound_rests_on_decides_of_it(memorised):
     columns[16:] = columns[16:] * torch.rand(columns[16:].shape, generator=generator(3))
     entries = entries_of(fine_tune_bounds(columns, unfair, **options))
     assert {check.verdict for check in entries.values()} == {"unknown"}
+
+
+def test_a_number_that_nothing_describes_is_an_error(memorised, monkeypatch):
+    def draws(*arguments):
+        found = draw_bounds(*arguments)
+        return {**found, "bound_cmi_unheard_of": found["bound_cmi_linear"]}
+
+    monkeypatch.setattr(fine_tunes, "draw_bounds", draws)
+    with pytest.raises(ValueError, match="describes; got bound_cmi_unheard_of"):
+        fine_tune_bounds(memorised, chains=1, draws=5, permutations=1)
 
 
 def test_losses_and_masks_are_a_supersample(memorised):

@@ -15,6 +15,7 @@ from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.normal_wishart import Parameters
 from rbpp.paired.information_draws import normal_optimism
 from rbpp.paired.joint_mixture import (
+    Coordinates,
     expected_scale,
     fold_masks,
     growing_mixtures,
@@ -159,7 +160,13 @@ def test_options_do_what_they_say(pair, found):
 def test_interval_widens_with_its_probability(found):
     narrow, wide = found.interval(0.5), found.interval(0.99)
     assert wide[0] < narrow[0] < found.mean < narrow[1] < wide[1]
-    with pytest.raises(ValueError, match="probability between 0 and 1; got 1"):
+    low, high = found.interval()
+    below, above = (found.draws < low).double().mean(), (found.draws > high).double().mean()
+    assert float(below) == pytest.approx(0.03, abs=0.01)
+    assert float(above) == pytest.approx(0.03, abs=0.01)
+    with pytest.warns(DeprecationWarning, match="probability is now eti_prob"):
+        assert found.interval(probability=0.5) == narrow
+    with pytest.raises(ValueError, match="eti_prob between 0 and 1; got 1"):
         found.interval(1)
 
 
@@ -289,7 +296,7 @@ def test_a_split_keeps_weights_means_and_covariance():
     rows = normal_scores(torch.as_tensor(np.hstack(normal_pair(400, 2))))
     fold = random_folds(400, 5, generator(0))
     own = torch.zeros(400)
-    model = next(growing_mixtures(rows, 2, fold, "raw", own, 1, generator(0)))
+    model = next(growing_mixtures(Coordinates("raw", rows, fold, own), 2, 1, generator(0)))
     cut = split(model.fit, 2).expected()
     whole = model.fit.expected()
     assert cut.components == 2
@@ -301,7 +308,8 @@ def test_held_out_densities_are_of_fits_without_the_row():
     """Against a fit of the other folds alone, whose prior has not seen the fold either."""
     rows = torch.as_tensor(np.hstack(normal_pair(103)))
     fold = random_folds(103, 5, generator(0))
-    model = next(growing_mixtures(rows, 1, fold, "raw", torch.zeros(103), 1, generator(0)))
+    own = Coordinates("raw", rows, fold, torch.zeros(103))
+    model = next(growing_mixtures(own, 1, 1, generator(0)))
     kept = fold != 3
     prior = default_prior(rows[kept], 1)
     prior = replace(prior, scale=0.3 * prior.scale)
