@@ -7,7 +7,7 @@ in small steps does.
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -144,12 +144,8 @@ def off_task_model() -> Callable[..., torch.Tensor]:
     """The model in `models/_off_task.py`; it is no process, and not listed with them."""
     package = Path(rbpp.__file__).parent
     for folder in (package / "models", package.parent / "models"):
-        path = folder / "_off_task.py"
-        spec = importlib.util.spec_from_file_location("rbpp_off_task_model", path)
-        if path.is_file() and spec is not None and spec.loader is not None:
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            found: Callable[..., torch.Tensor] = module.model
+        if (path := folder / "_off_task.py").is_file():
+            found: Callable[..., torch.Tensor] = runpy.run_path(str(path))["model"]
             return found
     raise FileNotFoundError(f"Expected models/_off_task.py in or beside {package}")
 

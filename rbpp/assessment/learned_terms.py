@@ -142,7 +142,7 @@ def _learners(sources: Sources, seed: int, checks: list[Check]) -> dict[str, Lea
         if role not in sources.names:
             continue
         size = len(sources.rows[role])
-        count = int(sources.units(role).max()) + 1
+        count = sources.unit_count(role)
         if size >= FEWEST_ROWS and count >= FEWEST_UNITS:
             units[role] = min(count, MOST_ROWS)
             continue

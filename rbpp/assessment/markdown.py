@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from rbpp.assessment.answers import SIGNS, VERDICTS, advice, missed_in_words
@@ -154,9 +155,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
 
 def _side_by_side(off_task: Any) -> list[list[str]]:
     sides = [[f"{text} ({note})" for text, note in off_task[key]] for key in ("dropped", "kept")]
-    longest = max(map(len, sides))
-    padded = [[*side, *[""] * (longest - len(side))] for side in sides]
-    return [list(line) for line in zip(*padded, strict=True)]
+    return [list(line) for line in zip_longest(*sides, fillvalue="")]
 
 
 def _folded(title: str, lines: Sequence[str]) -> list[str]:

@@ -98,8 +98,7 @@ def find_components(sources: Sources, count: int | None, drawn: Draws) -> Compon
     weights = []
     for name, own in members.items():
         mass = own.T @ sources.weights(name)
-        units = int(sources.units(name).max()) + 1
-        mass = mass * min(1.0, units / mass.sum())
+        mass = mass * min(1.0, sources.unit_count(name) / mass.sum())
         weights.append(random.dirichlet(mass + 0.5 / len(mass), drawn.count))
     return Components(members, np.stack(weights, 1))
 
