@@ -131,7 +131,7 @@ def simulate_ranks(
     return ranks(values[0], values[1:], log_weights.mT, pareto_k, jitter)
 
 
-def _functionals(prior: MixturePrior, draws: Draws, source: torch.Generator) -> Tensor:
+def _functionals(prior: MixturePrior, draws: Draws, generator: torch.Generator) -> Tensor:
     """Entropy, log density at two points, total variation from a normal: (…, functionals)."""
     mixture = draws.mixture()
     scale = prior.scale / prior.degrees_of_freedom
@@ -141,12 +141,12 @@ def _functionals(prior: MixturePrior, draws: Draws, source: torch.Generator) -> 
     reference = GaussianMixture(one, prior.mean.unsqueeze(0), torch.diag(spread**2).unsqueeze(0))
     # At fixed points the functional is the same for truth and draws: no integration error between
     # them, which at many rows would be as large as the posterior's spread.
-    sheet = reference.sample((_INTEGRATION_DRAWS,), generator=source)
+    sheet = reference.sample((_INTEGRATION_DRAWS,), generator=generator)
     ratio = mixture.log_prob_rows(sheet) - reference.log_prob_rows(sheet)
     variation = 0.5 * ratio.expm1().abs().mean(-1, keepdim=True)
     return torch.cat(
         [
-            entropy(mixture, draws=_INTEGRATION_DRAWS, generator=source).value.unsqueeze(-1),
+            entropy(mixture, draws=_INTEGRATION_DRAWS, generator=generator).value.unsqueeze(-1),
             mixture.log_prob_rows(points),
             variation,
         ],

@@ -249,8 +249,8 @@ def _square(matrix: Tensor) -> Tensor:
 def with_bounds(term: Mapping[str, float], rows: Mapping[str, int]) -> dict[str, float]:
     """The terms, what follows from them, and every bound, of the informations themselves."""
     found = Terms({name: torch.tensor(value).double() for name, value in term.items()})
-    add_derived(found)
     setting = LemmaSetting(rows=rows, loss_bound=LOSS_BOUND, sub_gaussian=SUB_GAUSSIAN)
+    add_derived(found, setting)
     for right, statement in STATEMENTS.items():
         found[right] = statement.formula(found, setting)
     return {name: float(value) for name, value in found.items() if not bool(value.isnan())}

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import VariationalMixture, default_prior
 from rbpp.mixtures.divergences import kl_divergence
@@ -144,7 +145,11 @@ def iterations(
     """Ascent of so many iterations, whether or not it has settled."""
     prior = default_prior(rows, components)
     start = cavi(
-        rows, prior, components, generator=generator(0, rows.device), max_iterations=1, dtype=dtype
+        rows,
+        prior,
+        components,
+        generator=generator(0, rows.device),
+        ascent=Ascent(max_iterations=1, dtype=dtype),
     )
 
     def ascent(count: int) -> VariationalMixture:
@@ -153,9 +158,7 @@ def iterations(
             prior,
             components,
             initial=start,
-            tolerance=-1.0,
-            max_iterations=count,
-            dtype=dtype,
+            ascent=Ascent(tolerance=-1.0, max_iterations=count, dtype=dtype),
         )
 
     return ascent
@@ -283,15 +286,14 @@ def print_agreement(count: int, device: torch.device) -> None:
     """The same ascent in float32 on the device and in float64 on the CPU."""
     rows = data(1, count, 16, 32, torch.device("cpu"))[0]
     prior = default_prior(rows, 32)
-    start = cavi(rows, prior, 32, generator=generator(0), max_iterations=1)
-    here = cavi(rows, prior, 32, initial=start, max_iterations=20)
+    start = cavi(rows, prior, 32, generator=generator(0), ascent=Ascent(max_iterations=1))
+    here = cavi(rows, prior, 32, initial=start, ascent=Ascent(max_iterations=20))
     there = cavi(
         rows.to(device),
         prior.to(rows.to(device)),
         32,
         initial=start.map(lambda value: value.to(device)),
-        max_iterations=20,
-        dtype=torch.float32,
+        ascent=Ascent(max_iterations=20, dtype=torch.float32),
     )
     difference = (there.elbo.cpu() - here.elbo).abs().max().item() / count
     print(

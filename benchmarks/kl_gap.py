@@ -88,11 +88,11 @@ def lean_reference_gap(world: Worlds, index: int, seed: int) -> float:
 
 
 def _histograms(
-    weights: np.ndarray, means: np.ndarray, factors: np.ndarray, rng: np.random.Generator
+    weights: np.ndarray, means: np.ndarray, factors: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
     """Histograms (redraws, cells) of so many samples, each on its own grid."""
-    which = rng.choice(len(weights), (REDRAWS, POINTS), p=weights / weights.sum())
-    noise = rng.standard_normal((REDRAWS, POINTS, 2, 1))
+    which = generator.choice(len(weights), (REDRAWS, POINTS), p=weights / weights.sum())
+    noise = generator.standard_normal((REDRAWS, POINTS, 2, 1))
     rows = means[which][..., :2] + (factors[which][..., :2, :2] @ noise)[..., 0]
     low, high = rows.min(1, keepdims=True), rows.max(1, keepdims=True)
     cell = np.minimum(((rows - low) / (high - low) * BINS).astype(int), BINS - 1)
@@ -138,13 +138,13 @@ def our_gaps(worlds: Worlds, seed: int) -> np.ndarray:
     return kl_gaps(*fits, worlds.truth, compute)["kl_gap"].value.mean(0).numpy()
 
 
-def sample(mixture: GaussianMixture, rng: np.random.Generator) -> np.ndarray:
+def sample(mixture: GaussianMixture, generator: np.random.Generator) -> np.ndarray:
     weights, means = mixture.weights.numpy(), mixture.means.numpy()
-    counts = rng.multinomial(POINTS, weights / weights.sum())
+    counts = generator.multinomial(POINTS, weights / weights.sum())
     covariances = mixture.covariances.numpy()
     return np.concatenate(
         [
-            rng.multivariate_normal(m, c, size=k)
+            generator.multivariate_normal(m, c, size=k)
             for m, c, k in zip(means, covariances, counts, strict=True)
         ]
     )

@@ -139,9 +139,9 @@ def student(dim_x: int, dim_y: int, freedom: float, correlation: float = 0.0) ->
     dispersion = np.full((dim, dim), correlation) + (1 - correlation) * np.eye(dim)
     factor = np.linalg.cholesky(dispersion)
 
-    def joint(count: int, source: np.random.Generator) -> np.ndarray:
-        scale = np.sqrt(freedom / source.chisquare(freedom, (count, 1)))
-        return scale * (source.standard_normal((count, dim)) @ factor.T)
+    def joint(count: int, generator: np.random.Generator) -> np.ndarray:
+        scale = np.sqrt(freedom / generator.chisquare(freedom, (count, 1)))
+        return scale * (generator.standard_normal((count, dim)) @ factor.T)
 
     correction = sum(
         sign * student_entropy(size, freedom) for sign, size in ((1, dim_x), (1, dim_y), (-1, dim))
@@ -159,9 +159,9 @@ def student(dim_x: int, dim_y: int, freedom: float, correlation: float = 0.0) ->
 def additive_noise(width: float) -> Task:
     """X uniform on [0, 1], Y = X + uniform noise on [−ε, ε]."""
 
-    def joint(count: int, source: np.random.Generator) -> np.ndarray:
-        x = source.random(count)
-        return np.column_stack([x, x + source.uniform(-width, width, count)])
+    def joint(count: int, generator: np.random.Generator) -> np.ndarray:
+        x = generator.random(count)
+        return np.column_stack([x, x + generator.uniform(-width, width, count)])
 
     information = 0.25 / width if width > 0.5 else width - np.log(2 * width)
     return Task(f"additive noise, ε {width:g}", 1, 1, joint, float(information))
@@ -180,9 +180,9 @@ def mixture(
     factor = np.linalg.cholesky(covariance)
     dim = mean.shape[1]
 
-    def joint(count: int, source: np.random.Generator) -> np.ndarray:
-        label = source.choice(len(mean), count, p=weight)
-        noise = source.standard_normal((count, dim, 1))
+    def joint(count: int, generator: np.random.Generator) -> np.ndarray:
+        label = generator.choice(len(mean), count, p=weight)
+        noise = generator.standard_normal((count, dim, 1))
         return mean[label] + (factor[label] @ noise)[..., 0]
 
     def log_density(rows: np.ndarray, kept: slice) -> np.ndarray:

@@ -39,7 +39,7 @@ from rbpp.mixtures.conjugate import VariationalMixture, default_prior
 from rbpp.mixtures.engines import Gradient
 from rbpp.mixtures.normal_wishart import Parameters
 from rbpp.mixtures.posterior import Settings, mixture_posterior
-from rbpp.mixtures.stream import Passes, fit_stream
+from rbpp.mixtures.stream import Passes, stream_posterior
 from rbpp.randomness import generator
 
 SAME_TOLERANCE = 1e-3  # scikit-learn's default, in nats of the whole ELBO
@@ -259,7 +259,7 @@ def elbo_of_peer(data: torch.Tensor, prior: Any, fit: BayesianGaussianMixture) -
         freedom,
         torch.as_tensor(fit.covariances_) * freedom[:, None, None],
     )
-    found = cavi(data, prior, len(freedom), initial=initial, max_iterations=1)
+    found = cavi(data, prior, len(freedom), initial=initial, ascent=Ascent(max_iterations=1))
     assert found.elbo is not None
     return float(found.elbo)
 
@@ -275,7 +275,7 @@ def many(settings: dict[str, Any]) -> dict[str, Any]:
             prior,
             settings["components"],
             generator=generator(0),
-            tolerance=SAME_TOLERANCE / 200,
+            ascent=Ascent(tolerance=SAME_TOLERANCE / 200),
         )
 
     fit, used = timed(work)
@@ -340,14 +340,18 @@ def iteration(settings: dict[str, Any]) -> dict[str, Any]:
     components = settings["components"]
     data = blobs(settings["rows"], settings["dimension"], components, settings["dtype"])
     prior = default_prior(data[:10_000], components)
-    cavi(data[:100], prior, 2, generator=generator(0), max_iterations=2)
+    cavi(data[:100], prior, 2, generator=generator(0), ascent=Ascent(max_iterations=2))
 
     before = peak()
-    start = cavi(data, prior, components, generator=generator(0), max_iterations=2)
+    start = cavi(data, prior, components, generator=generator(0), ascent=Ascent(max_iterations=2))
 
     def work(count: int) -> VariationalMixture:
         return cavi(
-            data, prior, components, initial=start, tolerance=-torch.inf, max_iterations=count
+            data,
+            prior,
+            components,
+            initial=start,
+            ascent=Ascent(tolerance=-torch.inf, max_iterations=count),
         )
 
     _, short = timed(lambda: work(1))
@@ -416,16 +420,13 @@ def stream(settings: dict[str, Any]) -> dict[str, Any]:
             part[:] = means[rng.integers(32, size=len(part))]
             part += rng.standard_normal(part.shape, dtype=np.float32)
         del shard, part
-        fit, used = timed(
-            lambda: fit_stream(
-                row_stream(path),
-                32,
-                passes=Passes(exact=2, tolerance=0),
-            )
+        passes = Passes(exact=2, tolerance=0)
+        found, used = timed(
+            lambda: stream_posterior(row_stream(path), 32, chains=1, draws=1, passes=passes)
         )
     used["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    assert fit.elbo is not None
-    return {**used, "value": f"{fit.elbo.item() / settings['rows']:.4f} per row; MB in all"}
+    elbo = found[0].elbo.item()
+    return {**used, "value": f"{elbo / settings['rows']:.4f} per row; MB in all"}
 
 
 def product_rate(dtype: torch.dtype) -> float:

@@ -31,16 +31,16 @@ def report(quick: bool) -> None:
 # ---- unequal sizes ---------------------------------------------------------------------------
 
 
-def modes(source: np.random.Generator, dimension: int = 16, count: int = 6) -> np.ndarray:
+def modes(generator: np.random.Generator, dimension: int = 16, count: int = 6) -> np.ndarray:
     """Means of five modes and, last, of the rows off the task."""
-    return source.normal(size=(count, dimension)) * 2
+    return generator.normal(size=(count, dimension)) * 2
 
 
 def mixture(
-    source: np.random.Generator, means: np.ndarray, rows: int, shares: list[float]
+    generator: np.random.Generator, means: np.ndarray, rows: int, shares: list[float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    which = source.choice(len(shares), rows, p=shares)
-    return means[which] + source.normal(size=(rows, means.shape[1])), which
+    which = generator.choice(len(shares), rows, p=shares)
+    return means[which] + generator.normal(size=(rows, means.shape[1])), which
 
 
 ALL, THREE, OFF = [0.2] * 5 + [0.0], [1 / 3] * 3 + [0.0] * 3, [0.19] * 5 + [0.05]

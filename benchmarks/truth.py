@@ -97,7 +97,8 @@ def same(rows: np.ndarray, size: int, seed: int) -> bool:
     half = min(size, len(rows) // 2)
     first, second = rows[order[:half]], rows[order[half : 2 * half]]
     return any(
-        compare(first, second, Draws(seed=seed)).claims(0.05) for compare in (off_task, uncovered)
+        compare(first, second, Draws(seed=seed)).at_least > 0.05
+        for compare in (off_task, uncovered)
     )
 
 

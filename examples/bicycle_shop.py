@@ -26,6 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
+import rbpp
+
 TOPICS = ("repair", "size", "delivery", "return")
 WORDS = {
     "part": "chain brakes gears saddle pedals front-wheel back-wheel crank fork headset".split(),
@@ -170,11 +172,8 @@ def as_chat(row: dict[str, str]) -> dict[str, object]:
 
 def vectors(texts: list[str]) -> np.ndarray:
     """Rows as vectors, by the model that rbpp embeds text with: in place of an encoder of yours."""
-    from rbpp.data.embed import embed
-    from rbpp.data.rows import Fields, read_rows
-
-    rows = read_rows([{"text": text} for text in texts], "rows", Fields(text=["text"]))
-    found, _ = embed([rows])
+    rows = rbpp.read_rows([{"text": text} for text in texts], "rows", rbpp.Fields(text=["text"]))
+    found, _ = rbpp.embed([rows])
     return np.asarray(found[0], dtype=np.float32)
 
 

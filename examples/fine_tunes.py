@@ -118,11 +118,11 @@ def main(
     }
 
 
-def digits(source: torch.Generator) -> tuple[Tensor, Tensor]:
+def digits(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """All digits in random order, as ten principal components of unit total scale."""
     data = load_digits()
     pixels = torch.as_tensor(data.data, dtype=torch.float64)
-    order = torch.randperm(len(pixels), generator=source)
+    order = torch.randperm(len(pixels), generator=generator)
     pixels, labels = pixels[order], torch.as_tensor(data.target)[order]
     centred = pixels - pixels.mean(0)
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
@@ -159,19 +159,19 @@ def between(first: rbpp.GaussianMixture, second: rbpp.GaussianMixture) -> rbpp.G
 
 
 def draw_rows(
-    law: rbpp.GaussianMixture, count: int, source: torch.Generator
+    law: rbpp.GaussianMixture, count: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Rows and labels of the generator."""
-    drawn = law.sample((count,), generator=source)
+    drawn = law.sample((count,), generator=generator)
     labels = (drawn[:, -1] / LABEL_SPREAD).round().clamp(0, CLASSES - 1).long()
     return drawn[:, :DIMENSION], labels
 
 
-def initial_network(source: torch.Generator) -> list[Tensor]:
+def initial_network(generator: torch.Generator) -> list[Tensor]:
     """What every fine-tune starts from."""
 
     def normal(*shape: int) -> Tensor:
-        drawn = torch.randn(*shape, generator=source, dtype=torch.float64)
+        drawn = torch.randn(*shape, generator=generator, dtype=torch.float64)
         return drawn / shape[0] ** 0.5
 
     return [normal(DIMENSION, HIDDEN), normal(1, HIDDEN), normal(HIDDEN, CLASSES)]
@@ -201,10 +201,10 @@ def errors(weights: list[Tensor], x: Tensor, y: Tensor) -> Tensor:
     return (forward(weights, x).argmax(-1) != y).to(torch.float64)
 
 
-def with_noise(weights: list[Tensor], source: torch.Generator) -> list[Tensor]:
+def with_noise(weights: list[Tensor], generator: torch.Generator) -> list[Tensor]:
     """The learner that the information is about: every weight with normal noise."""
     return [
-        part + NOISE * torch.randn(part.shape, generator=source, dtype=part.dtype)
+        part + NOISE * torch.randn(part.shape, generator=generator, dtype=part.dtype)
         for part in weights
     ]
 

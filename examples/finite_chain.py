@@ -16,10 +16,6 @@ from torch import Tensor
 
 import rbpp
 from rbpp.internals import standard_gamma
-from rbpp.theory.lemmas import LemmaSetting
-from rbpp.theory.statements import STATEMENTS
-from rbpp.theory.terms import Terms, add_derived
-from rbpp.variables import VARIABLES
 
 _TABLES = {
     "anchor": "a",
@@ -159,11 +155,11 @@ def terms(chain: FiniteChain) -> dict[str, Tensor]:
 
 def with_bounds(term: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The terms, what follows from them, and every bound of an information."""
-    found = Terms(term)
-    add_derived(found)
-    setting = LemmaSetting(rows={}, loss_bound=1.0, sub_gaussian=0.5)
-    for right, statement in STATEMENTS.items():
-        if VARIABLES[right].units == "nats":
+    found = rbpp.terms.Terms(term)
+    setting = rbpp.lemmas.LemmaSetting(rows={}, loss_bound=1.0, sub_gaussian=0.5)
+    rbpp.terms.add_derived(found, setting)
+    for right, statement in rbpp.statements.STATEMENTS.items():
+        if rbpp.variables.VARIABLES[right].units == "nats":
             found[right] = statement.formula(found, setting)
     return dict(found)
 

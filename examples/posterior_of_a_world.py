@@ -10,11 +10,6 @@ the variance the prompt explains, and whether such a process makes rows like the
 import numpy as np
 
 import rbpp
-from rbpp.data.demo_corpus import demo_corpus
-from rbpp.data.embed import embed
-from rbpp.data.reduce import principal_components
-from rbpp.data.rows import Fields, read_rows
-from rbpp.theory.settings import SampleSizes
 
 
 def main(
@@ -25,12 +20,13 @@ def main(
     worlds: int = 4,
 ) -> tuple[rbpp.WorldPosterior, rbpp.Bounds]:
     """Embed, infer, bound: some of the rows are enough for this question."""
-    records = demo_corpus().sources
+    records = rbpp.demo_corpus().sources
     sources = [
-        read_rows(records[role], role, Fields(text=["text"])) for role in ("anchor", "synthetic")
+        rbpp.read_rows(records[role], role, rbpp.Fields(text=["text"]))
+        for role in ("anchor", "synthetic")
     ]
-    vectors, _ = embed(sources)
-    reduced = principal_components(vectors, dimension)
+    vectors, _ = rbpp.embed(sources)
+    reduced = rbpp.principal_components(vectors, dimension)
     chosen = np.random.default_rng(0)
     anchor, synthetic = (
         chosen.permutation(reduced(one))[:count]
@@ -44,7 +40,7 @@ def main(
     for check in posterior.checks:
         print(f"{check.verdict}: {check.statement} ({check.message})")
 
-    sizes = SampleSizes(worlds=worlds, replicates=40, pairs=20, groups=4, inner=8)
+    sizes = rbpp.SampleSizes(worlds=worlds, replicates=40, pairs=20, groups=4, inner=8)
     bounds = rbpp.bounds(posterior.process, posterior=posterior, sizes=sizes)
     print(bounds.headline[0])
     return posterior, bounds

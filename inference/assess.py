@@ -104,24 +104,24 @@ def run(arguments: argparse.Namespace) -> command.Done:
     if arguments.open and arguments.report is None:
         raise ValueError("--open: expected --report FILE.html with it; got none")
     result, failures = _assessed(arguments)
-    files: dict[Path, Callable[[Path], object]] = {}
+    files: dict[Path, Callable[[Assessment, Path], object]] = {}
     if arguments.report is not None:
         from rbpp.assessment.report import write_report
 
-        files[arguments.report] = lambda path: write_report(
-            result, path, hdi_prob=arguments.hdi_prob
-        )
+        files[arguments.report] = partial(write_report, hdi_prob=arguments.hdi_prob)
     if arguments.markdown is not None or arguments.card is not None:
         from rbpp.assessment import markdown
 
         if arguments.markdown is not None:
-            text = markdown.of_assessment(result, hdi_prob=arguments.hdi_prob)
-            files[arguments.markdown] = partial(Path.write_text, data=text, encoding="utf-8")
+            files[arguments.markdown] = partial(
+                markdown.write, markdown.of_assessment, hdi_prob=arguments.hdi_prob
+            )
         if arguments.card is not None:
-            card = markdown.data_card(result, hdi_prob=arguments.hdi_prob)
-            files[arguments.card] = partial(Path.write_text, data=card, encoding="utf-8")
+            files[arguments.card] = partial(
+                markdown.write, markdown.data_card, hdi_prob=arguments.hdi_prob
+            )
     if arguments.ask is not None:
-        files[arguments.ask] = lambda path: result.ask(path, arguments.ask_rows)
+        files[arguments.ask] = lambda found, path: found.ask(path, arguments.ask_rows)
     written = [] if arguments.rows is None or failures else [arguments.rows]
     shown = arguments.report if arguments.open else None
     return command.Done(result, written=written, failures=failures, files=files, opened=shown)

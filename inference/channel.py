@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> command.Done:
     found = channel_information(
         data, per_token=arguments.per_token, draws=arguments.draws, seed=arguments.seed
     )
-    files = {} if arguments.rows is None else {arguments.rows: found.write_rows}
+    files = {} if arguments.rows is None else {arguments.rows: type(found).write_rows}
     return command.Done(found, files=files)
 
 

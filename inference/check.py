@@ -38,10 +38,10 @@ def run(arguments: argparse.Namespace) -> command.Done:
     process = load_process(arguments.process, **parse_settings(arguments.set))
     with options.open_compute(arguments) as compute:
         contract = check(process, tries=arguments.tries, seed=compute.seed, compute=compute)
-    if contract.violated:
-        reasons = contract.reasons()
-        print(f"rbpp check: {process.name} violates the contract: {reasons}", file=sys.stderr)
-    return command.Done(contract, exit_status=2 if contract.violated else 0)
+    if not contract.violated:
+        return command.Done(contract)
+    remark = f"{process.name} violates the contract: {contract.reasons()}"
+    return command.Done(contract, exit_status=2, remarks=[remark])
 
 
 if __name__ == "__main__":

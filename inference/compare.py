@@ -25,10 +25,14 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rbpp import command, options
 from rbpp.assessment.conditions import check_condition, explained, names_for
 from rbpp.assessment.source_options import add_fields, add_stream, read_groups, streams
+
+if TYPE_CHECKING:
+    from rbpp.assessment.comparison import Comparison
 
 CONDITION_HOLDS = 1
 __doc__ = f"{__doc__.rstrip()}\n\n{explained()}"
@@ -139,20 +143,19 @@ def run(arguments: argparse.Namespace) -> command.Done:
             compute=compute,
         )
     result = result.asked(arguments.fail_if)
-    files: dict[Path, Callable[[Path], object]] = {}
+    files: dict[Path, Callable[[Comparison, Path], object]] = {}
     if arguments.store is not None:
-        files[arguments.store] = result.store
+        files[arguments.store] = type(result).store
     if arguments.report is not None:
         from rbpp.assessment.report import write_report
 
-        files[arguments.report] = lambda path: write_report(
-            result, path, hdi_prob=arguments.hdi_prob
-        )
+        files[arguments.report] = partial(write_report, hdi_prob=arguments.hdi_prob)
     if arguments.markdown is not None:
         from rbpp.assessment import markdown
 
-        text = markdown.of_comparison(result, hdi_prob=arguments.hdi_prob)
-        files[arguments.markdown] = partial(Path.write_text, data=text, encoding="utf-8")
+        files[arguments.markdown] = partial(
+            markdown.write, markdown.of_comparison, hdi_prob=arguments.hdi_prob
+        )
     status = CONDITION_HOLDS if any(result.fail_if.values()) else 0
     return command.Done(result, status, files=files)
 

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from rbpp import plots as plots
+    from rbpp import variables as variables
     from rbpp.assessment.assess import assess as assess
     from rbpp.assessment.compare import compare as compare
     from rbpp.assessment.ranking import Decision as Decision
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from rbpp.channel.score_settings import ScoreSettings as ScoreSettings
     from rbpp.checks import Check as Check
     from rbpp.compute import Compute as Compute
+    from rbpp.data.demo_corpus import demo_corpus as demo_corpus
+    from rbpp.data.embed import embed as embed
+    from rbpp.data.reduce import principal_components as principal_components
+    from rbpp.data.rows import read_rows as read_rows
     from rbpp.estimate import Estimate as Estimate
     from rbpp.fine_tuning.fine_tunes import fine_tune_bounds as fine_tune_bounds
     from rbpp.inference_data import read as read
@@ -76,6 +81,10 @@ _NAMES = {
     "rbpp.channel.score_settings": "ScoreSettings",
     "rbpp.checks": "Check",
     "rbpp.compute": "Compute",
+    "rbpp.data.demo_corpus": "demo_corpus",
+    "rbpp.data.embed": "embed",
+    "rbpp.data.reduce": "principal_components",
+    "rbpp.data.rows": "read_rows",
     "rbpp.estimate": "Estimate",
     "rbpp.fine_tuning.fine_tunes": "fine_tune_bounds",
     "rbpp.inference_data": "read",
@@ -99,7 +108,13 @@ _NAMES = {
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 # Modules that are reached by their name alone.
-_SUBMODULES = {"lemmas": "rbpp.theory.lemmas", "plots": "rbpp.plots"}
+_SUBMODULES = {
+    "lemmas": "rbpp.theory.lemmas",
+    "plots": "rbpp.plots",
+    "statements": "rbpp.theory.statements",
+    "terms": "rbpp.theory.terms",
+    "variables": "rbpp.variables",
+}
 
 __all__ = [*_MODULES, *_SUBMODULES, "__version__"]
 

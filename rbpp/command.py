@@ -16,22 +16,20 @@ import argparse
 import ast
 import contextlib
 import difflib
-import importlib.util
 import io
 import json
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import rbpp
-from rbpp import options, outputs, run_options, signals, terminal
+from rbpp import options, outputs, run_options, shipped, signals, terminal
 
 if TYPE_CHECKING:
     from rbpp.result import Result
@@ -48,7 +46,9 @@ class Done:
         exit_status: of the command.
         written: files that the program wrote by itself.
         failures: lines about those that it could not write.
-        files: further files, each with what writes it, to a path beside it, when the rest is done.
+        remarks: lines for standard error.
+        files: further files, each with what writes `result` to a path beside it, when the rest is
+            done.
         figures: name to a function that draws a figure of several results together, in place of
             the figures of each.
         opened: a file to open in the browser when it is written.
@@ -58,9 +58,19 @@ class Done:
     exit_status: int = 0
     written: Sequence[Path] = ()
     failures: Sequence[str] = ()
-    files: Mapping[Path, Callable[[Path], Any]] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
+    files: Mapping[Path, Callable[[Any, Path], Any]] = field(default_factory=dict)
     figures: Mapping[str, Callable[[], Any]] | None = None
     opened: Path | None = None
+
+    def reworded(self, said: Callable[[str], str]) -> Done:
+        """The same with every text of the library through `said`."""
+        found = self.result
+        if isinstance(found, Mapping):
+            result: Any = {key: one.reworded(said) for key, one in found.items()}
+        else:
+            result = found.reworded(said)
+        return replace(self, result=result, remarks=tuple(map(said, self.remarks)))
 
 
 class _Parser(run_options.Parser):
@@ -96,10 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def programs_folder() -> Path:
-    """Where the programs are: inside the package once installed, beside it in a checkout."""
-    package = Path(rbpp.__file__).parent
-    installed = package / "inference"
-    return installed if installed.is_dir() else package.parent / "inference"
+    """Where the programs are."""
+    return shipped.folder("inference")
 
 
 def programs() -> dict[str, str]:
@@ -113,7 +121,8 @@ def programs() -> dict[str, str]:
 
 def parser_of(name: str) -> _Parser:
     """The parser of a program, whose file is loaded."""
-    program = _load(programs_folder() / f"{name.replace('-', '_')}.py")
+    file = programs_folder() / f"{name.replace('-', '_')}.py"
+    program = shipped.load(file, f"rbpp.inference.{file.stem}")
     parser = _Parser(
         prog=f"rbpp {name}",
         description=program.__doc__,
@@ -123,7 +132,7 @@ def parser_of(name: str) -> _Parser:
     )
     parser.run = program.run
     program.configure(parser)
-    options.add_common(parser)
+    options.add(parser.add_argument_group("options of every program"), *options.COMMON)
     return parser
 
 
@@ -148,9 +157,11 @@ def _main(arguments: list[str]) -> int:
     except (ValueError, OSError) as error:
         return _say(parser.prog, str(error), signals.REFUSED)
     parsed = parser.parse_args(words)
-    with _warnings_as_lines(parser.prog):
+    # The library names arguments, and whoever reads what is printed and written here has options.
+    said = partial(run_options.name_option, parser)
+    with _warnings_as_lines(parser.prog, said):
         try:
-            return _run(parser, parsed)
+            return _run(parser, parsed, said)
         except BrokenPipeError:
             raise
         except Exception as error:
@@ -158,7 +169,7 @@ def _main(arguments: list[str]) -> int:
             if parsed.traceback:
                 traceback.print_exc()
             refused = _is_refusal(error)
-            message = run_options.name_option(parser, str(error)) or type(error).__name__
+            message = said(str(error)) or type(error).__name__
             if not refused:
                 kind = type(error).__name__
                 message = f"internal error: {kind}: {message} (--traceback shows more)"
@@ -166,16 +177,14 @@ def _main(arguments: list[str]) -> int:
             return _say(parser.prog, message, status)
 
 
-def _complete(words: list[str], names: Mapping[str, str]) -> int:
+def _complete(words: list[str], names: Iterable[str]) -> int:
     """Print what completes words in a shell."""
     from rbpp import completion
-    from rbpp.processes.loading import builtin_names
 
     if len(words) != 1 or words[0] not in completion.SHELLS:
         expected = f"expected one of {', '.join(completion.SHELLS)}"
         return _say("rbpp completion", f"{expected}; got {' '.join(words)}", signals.REFUSED)
-    parsers = {name: parser_of(name) for name in names}
-    print(completion.script(words[0], parsers, names, builtin_names()))
+    print(completion.script(words[0], {name: parser_of(name) for name in names}))
     return 0
 
 
@@ -196,7 +205,7 @@ def _say(prog: str, message: str, status: int) -> int:
     return status
 
 
-def _run(parser: _Parser, parsed: argparse.Namespace) -> int:
+def _run(parser: _Parser, parsed: argparse.Namespace, said: Callable[[str], str]) -> int:
     parsed.device = options.resolve_device(parsed.device)
     signals.loaded()
     outputs.check_outputs(parser, parsed)
@@ -206,7 +215,8 @@ def _run(parser: _Parser, parsed: argparse.Namespace) -> int:
         # Whatever a library prints must not end up inside the one JSON object.
         with contextlib.redirect_stdout(sys.stderr) if parsed.json else contextlib.nullcontext():
             found = parser.run(parsed)
-        return _report(parser, found if isinstance(found, Done) else Done(found), parsed)
+        done = found if isinstance(found, Done) else Done(found)
+        return _report(parser, done.reworded(said), parsed)
 
 
 def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
@@ -221,8 +231,10 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     per_row = getattr(parsed, "per_row", False)
     if per_row and not any(result.row_counts for result in several.values()):
         raise ValueError("--per-row: there is no data set here whose rows could be counted")
-    view = display.View(parsed.hdi_prob, parsed.units, per_row)
-    writers: dict[Path, outputs.Writer] = dict(done.files)
+    view = display.View(parsed.hdi_prob, parsed.units, per_row, rest_by="--all")
+    writers: dict[Path, outputs.Writer] = {
+        path: partial(write, done.result) for path, write in done.files.items()
+    }
     if parsed.output is not None:
         if not any(result.has_draws for result in several.values()):
             raise ValueError(f"--output: {parser.prog} has no InferenceData to write")
@@ -258,6 +270,8 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
         display.show([*parts, *([told] if told else [])])
     if done.opened in new:
         _open(parser.prog, done.opened)
+    for remark in done.remarks:
+        _say(parser.prog, remark, signals.DONE)
     for failure in failures:
         _say(parser.prog, failure, signals.REFUSED)
     return signals.REFUSED if failures else done.exit_status
@@ -293,31 +307,15 @@ def _joined(reports: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return whole
 
 
-def _load(path: Path) -> ModuleType:
-    name = f"rbpp.inference.{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None  # a .py file always has a spec and a loader
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickling look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
 def _overview(names: Mapping[str, str]) -> str:
     width = max(map(len, names), default=0)
-    lines = [f"  {name:<{width}}  {line}" for name, line in names.items()]
-    return "\n".join(
-        [
-            "usage: rbpp PROGRAM …",
-            "",
-            "Posteriors over the terms and bounds of the reverse-bottleneck theory.",
-            "",
-            *lines,
-            "",
-            "rbpp PROGRAM --help tells the options of a program and shows examples; rbpp --version",
-            "the version; rbpp completion bash|zsh|fish prints what completes words in a shell.",
-        ]
+    lines = "\n".join(f"  {name:<{width}}  {line}" for name, line in names.items())
+    return (
+        "usage: rbpp PROGRAM …\n\n"
+        "Posteriors over the terms and bounds of the reverse-bottleneck theory.\n\n"
+        f"{lines}\n\n"
+        "rbpp PROGRAM --help tells the options of a program and shows examples; rbpp --version\n"
+        "the version; rbpp completion bash|zsh|fish prints what completes words in a shell."
     )
 
 
@@ -350,11 +348,11 @@ def _figures_folder(folder: Path | None) -> Iterator[None]:
             os.environ.pop("MPLBACKEND", None)
 
 
-def _save_figure(draw: Any, path: Path) -> None:
+def _save_figure(draw: Callable[[], Any], path: Path) -> None:
     from matplotlib import pyplot
 
-    axes = draw() if callable(draw) else draw
-    axes = axes if hasattr(axes, "figure") or not hasattr(axes, "flat") else axes.flat[0]
+    drawn = draw()
+    axes = drawn.flat[0] if hasattr(drawn, "flat") else drawn
     figure = axes if hasattr(axes, "savefig") else axes.figure
     try:
         figure.savefig(path, format="png", dpi=150)
@@ -381,20 +379,15 @@ def _any_letters() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _warnings_as_lines(prog: str) -> Iterator[None]:
+def _warnings_as_lines(prog: str, said: Callable[[str], str]) -> Iterator[None]:
     """Warnings as one line each; those about other libraries' future or source are left out."""
 
     def show(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
-        _say(prog, f"warning: {message}", signals.DONE)
+        _say(prog, f"warning: {said(str(message))}", signals.DONE)
 
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        for category in (
-            FutureWarning,
-            DeprecationWarning,
-            PendingDeprecationWarning,
-            SyntaxWarning,
-        ):
-            warnings.simplefilter("ignore", category)
+        for quiet in FutureWarning, DeprecationWarning, PendingDeprecationWarning, SyntaxWarning:
+            warnings.simplefilter("ignore", quiet)
         warnings.showwarning = show
         yield

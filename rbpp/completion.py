@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+
+from rbpp.processes.loading import builtin_names
 
 SHELLS = ("bash", "zsh", "fish")
 
 
-def script(
-    shell: str,
-    parsers: Mapping[str, argparse.ArgumentParser],
-    programs: Mapping[str, str],
-    processes: Sequence[str],
-) -> str:
+def script(shell: str, parsers: Mapping[str, argparse.ArgumentParser]) -> str:
     """What a shell sources: names of programs and processes, options and their values, else files.
 
     Args:
         shell: one of `SHELLS`.
-        parsers: of every program.
-        programs: name to the first line of its help.
-        processes: names of the shipped ones.
+        parsers: of every program, by its name.
     """
-    if shell == "fish":
-        return _fish(parsers, programs, processes)
-    return _bash(parsers, processes, zsh=shell == "zsh")
+    return _fish(parsers) if shell == "fish" else _bash(parsers, zsh=shell == "zsh")
 
 
-def _bash(
-    parsers: Mapping[str, argparse.ArgumentParser], processes: Sequence[str], *, zsh: bool
-) -> str:
+def _bash(parsers: Mapping[str, argparse.ArgumentParser], *, zsh: bool) -> str:
     options, values = [], []
     for name, parser in parsers.items():
         words = [option for option, _ in _options(parser)]
@@ -58,7 +49,7 @@ def _bash(
         "  esac; fi",
         "  local names=''",
         f'  case "$program" in {"|".join(_with_process(parsers))})',
-        f"    names='{' '.join(processes)}' ;;",
+        f"    names='{' '.join(builtin_names())}' ;;",
         "  esac",
         '  if [ -n "$words" ]; then COMPREPLY=($(compgen -W "$words" -- "$word"))',
         '  else COMPREPLY=($(compgen -f -W "$names" -- "$word")); fi',
@@ -68,14 +59,12 @@ def _bash(
     return "\n".join(lines)
 
 
-def _fish(
-    parsers: Mapping[str, argparse.ArgumentParser],
-    programs: Mapping[str, str],
-    processes: Sequence[str],
-) -> str:
+def _fish(parsers: Mapping[str, argparse.ArgumentParser]) -> str:
     lines = ["# rbpp: rbpp completion fish > ~/.config/fish/completions/rbpp.fish"]
     first = "complete -c rbpp -n __fish_use_subcommand -f -a"
-    lines += [f"{first} {name} -d {_quoted(programs[name])}" for name in parsers]
+    for name, parser in parsers.items():
+        about = (parser.description or "").partition("\n")[0]
+        lines.append(f"{first} {name} -d {_quoted(about)}")
     lines.append(f"{first} completion -d 'What completes words in a shell.'")
     for name, parser in parsers.items():
         for option, action in _options(parser):
@@ -88,7 +77,7 @@ def _fish(
     chosen = "'__fish_seen_subcommand_from completion'"
     lines.append(f"complete -c rbpp -n {chosen} -f -a '{' '.join(SHELLS)}'")
     taken = f"'__fish_seen_subcommand_from {' '.join(_with_process(parsers))}'"
-    lines.append(f"complete -c rbpp -n {taken} -a '{' '.join(processes)}'")
+    lines.append(f"complete -c rbpp -n {taken} -a '{' '.join(builtin_names())}'")
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from rbpp import wording
-from rbpp.checks import VERDICTS
+from rbpp.checks import VERDICTS, severity
 from rbpp.inference_data import InferenceData, Term, replace_group, terms_group, terms_of
 from rbpp.layout import Lines as Lines
 from rbpp.layout import Part as Part
@@ -31,11 +31,22 @@ class View:
         hdi_prob: probability of highest-density intervals.
         units: of information, nats or bits.
         per_row: information per row instead of per data set.
+        rest_by: what shows the terms, notes and checks that are left out, such as an option of a
+            command; empty where nothing is said of it.
     """
 
     hdi_prob: float = 0.94
     units: Units = "nats"
     per_row: bool = False
+    rest_by: str = ""
+
+    def hint(self, verb: str = "") -> str:
+        """In brackets what shows the rest, and with which words; empty where nothing does.
+
+        >>> View(rest_by="everything=True").hint("shows each")
+        ' (everything=True shows each)'
+        """
+        return f" ({f'{self.rest_by} {verb}'.strip()})" if self.rest_by else ""
 
 
 DEFAULT_VIEW = View()
@@ -104,7 +115,7 @@ def scale_of(name: str, units: Units, rows: Mapping[str, int] | None) -> tuple[f
 
 def group_terms(
     table: Mapping[str, Term],
-    hdi_prob: float,
+    view: View,
     units: Mapping[str, str],
     references: Mapping[str, float] | None = None,
     also: Collection[str] = (),
@@ -113,7 +124,7 @@ def group_terms(
 
     Args:
         table: NAME to its numbers.
-        hdi_prob: the probability that the table was made with.
+        view: that the table was made with.
         units: of the variables.
         references: of a name, the same number for two halves of the task.
         also: names that matter besides those that always do.
@@ -140,7 +151,7 @@ def group_terms(
     known = any(wording.base_name(name) in VARIABLES for name in names)
     groups = {title if known else "": part for title, part in parts.items() if part}
     notes = [
-        f"({100 * hdi_prob:g} % interval)",
+        f"({100 * view.hdi_prob:g} % interval)",
         *(["± Monte Carlo error"] if any(table[name]["mcse"] for name in names) else []),
         *(["[two halves of the task]"] if set(references) & set(names) else []),
     ]
@@ -150,12 +161,11 @@ def group_terms(
         groups,
         " ".join(["Behind a number:", *notes]) if notes[1:] else "",
         len(table) - len(names) - sides,
+        view.hint("shows them"),
     )
 
 
-def format_terms(
-    table: Mapping[str, Term], hdi_prob: float, units: Mapping[str, str] | None = None
-) -> Table:
+def format_terms(table: Mapping[str, Term], hdi_prob: float, units: Mapping[str, str]) -> Table:
     """The terms of `rbpp.inference_data.term_table`, one a line.
 
     Args:
@@ -167,12 +177,12 @@ def format_terms(
     lines = [["term", "mean", "sd", f"{percent} low", f"{percent} high", "mcse", "units"]]
     for name, term in table.items():
         numbers = [term[key] for key in ("mean", "sd", "hdi_low", "hdi_high", "mcse")]
-        unit = (units or {}).get(name.partition("[")[0], "")
+        unit = units.get(name.partition("[")[0], "")
         lines.append([name, *map(_short, numbers), "" if unit == "1" else unit])
     return Table(lines)
 
 
-def violated_and_rest(audit: Sequence[Mapping[str, Any]]) -> list[Part]:
+def violated_and_rest(audit: Sequence[Mapping[str, Any]], view: View = DEFAULT_VIEW) -> list[Part]:
     """The violated checks, and the others counted in one line."""
     violated = [entry for entry in audit if entry.get("verdict") == "violated"]
     counts = dict.fromkeys(VERDICTS, 0)
@@ -181,7 +191,7 @@ def violated_and_rest(audit: Sequence[Mapping[str, Any]]) -> list[Part]:
     told = {"violated": "violated", "undecided": "undecided", "unknown": "unknown", "holds": "hold"}
     rest = [f"{number} {told[key]}" for key, number in counts.items() if number]
     line = f"{wording.count(len(audit), 'check')}: {', '.join(rest)}"
-    more = "" if len(violated) == len(audit) else " (--all shows each)"
+    more = "" if len(violated) == len(audit) else view.hint("shows each")
     return [*([format_audit(violated)] if violated else []), Lines([f"{line}{more}."])]
 
 
@@ -190,13 +200,15 @@ def format_audit(audit: Sequence[Mapping[str, Any]]) -> Table:
 
     What was seen and what a check rests on stand below its line.
     """
-    ordered = sorted(audit, key=lambda entry: VERDICTS.index(entry["verdict"]))
+    ordered = sorted(audit, key=lambda entry: severity(entry["verdict"]))
     head = [[_short(entry.get(key)) for key in ("statement", "verdict")] for entry in ordered]
     return Table([["check", "verdict"], *head], [_seen(entry) for entry in ordered], verdicts=1)
 
 
 def _seen(entry: Mapping[str, Any]) -> list[str]:
     seen = [_compared(entry)] if "slack" in entry else []
+    if not entry.get("required", True) and entry["verdict"] != "holds":
+        seen.append("an assumption of some results only")
     if entry.get("message"):
         seen.append(" ".join(str(entry["message"]).split()))
     for one in entry.get("assumptions", ()):

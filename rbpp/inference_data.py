@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from rbpp import validate
+from rbpp.data.arrays import as_numpy
 from rbpp.files import written_whole
-from rbpp.variables import VARIABLES
+from rbpp.variables import VARIABLES, require_described
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -125,9 +126,7 @@ def from_estimates(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
     Raises:
         ValueError: naming terms that `rbpp.variables` does not describe: no table would show them.
     """
-    unknown = sorted(set(estimates) - set(VARIABLES))
-    if unknown:
-        raise ValueError(f"Expected terms that rbpp.variables describes; got {', '.join(unknown)}")
+    require_described(estimates)
     return _with_errors_and_sides(estimates)
 
 
@@ -323,7 +322,7 @@ def _with_draws(
     if array.ndim == 0:
         array = array.reshape(1, 1)
     if group == "sample_stats" and array.ndim == 1:
-        # Of every draw of the restart: what lacks draws, ArviZ does not concatenate along them.
+        # Of every draw of the restart: `arviz.concat` refuses along draws what lacks them.
         array = np.repeat(array[:, None], sizes.get("draw", 1), 1)
     leading = ("chain", "draw")
     if array.ndim < len(leading) or 0 in array.shape[: len(leading)]:
@@ -355,9 +354,7 @@ def _dimension_names(
 
 
 def _array(what: str, value: Any) -> np.ndarray:
-    if hasattr(value, "detach"):  # a tensor, whose module is not imported here
-        value = value.detach().cpu()
-    array = np.asarray(value)
+    array = as_numpy(value)
     if array.dtype.kind not in "biufcSU":
         raise ValueError(f"Expected {what} of numbers, booleans or strings; got {array.dtype}")
     return array

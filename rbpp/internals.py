@@ -5,13 +5,14 @@ Each has a reason. Where a release changes one, this file is the only one to cha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from pyro.poutine.util import site_is_subsample as site_is_subsample
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 
@@ -23,6 +24,45 @@ def standard_gamma(shape: Tensor, generator: torch.Generator | None = None) -> T
 def compact_scale_tril(normal: MultivariateNormal) -> Tensor:
     """The scale factor before it is expanded to the batch shape, which copies nothing."""
     return normal._unbroadcasted_scale_tril
+
+
+def places_of_tensors(part: nn.Module) -> tuple[dict[str, Any], ...]:
+    """Where a module itself keeps parameters, buffers and tensors that are neither."""
+    return part._parameters, part._buffers, part.__dict__
+
+
+def point_to_weights(parts: Iterable[nn.Module]) -> None:
+    """Recurrent networks keep a list of their weights beside them: it names those of now."""
+    for part in parts:
+        if isinstance(part, nn.RNNBase):
+            part._flat_weights = [getattr(part, name, None) for name in part._flat_weights_names]
+
+
+@contextmanager
+def unvalidated(distribution: Any) -> Iterator[None]:
+    """Within, the distribution and its parts take values outside their support."""
+    parts = list(_parts(distribution))
+    before = [part.__dict__.get("_validate_args") for part in parts]
+    for part in parts:
+        part._validate_args = False
+    try:
+        yield
+    finally:
+        for part, value in zip(parts, before, strict=True):
+            if value is None:
+                del part._validate_args
+            else:
+                part._validate_args = value
+
+
+def _parts(distribution: Any) -> Iterator[Any]:
+    """A distribution and those it is made of."""
+    if not isinstance(getattr(type(distribution), "_validate_args", None), property):
+        yield distribution  # Pyro's Independent hands the property on
+    for name in ("base_dist", "_mixture_distribution", "_component_distribution"):
+        inner = distribution.__dict__.get(name)
+        if inner is not None:
+            yield from _parts(inner)
 
 
 _BROADCAST_SHAPES = torch.broadcast_shapes

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from rbpp.compute import Compute
 from rbpp.display import DEFAULT_VIEW, Part, Table, View
 from rbpp.estimate import Estimate
 from rbpp.inference_data import InferenceData
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.divergences import expected_log_ratio, kl_divergence
@@ -124,16 +125,12 @@ def fit_worlds(
         ("synthetic", worlds.synthetic, worlds.generator.components),
     ):
         source, own = compute.generator("fit", name), rows.to(compute.device)
-        fitted = partial(
-            cavi,
-            own,
-            default_prior(own, components),
-            components,
-            tolerance=TOLERANCE,
-            dtype=torch.float32,  # of passes over the rows; statistics and draws are in float64
-        )
-        first = fitted(restarts=STARTS, max_iterations=FIRST_PASSES, generator=source)
-        fit = fitted(initial=first.best_of(STARTS)).best().map(lambda value: value.cpu())
+        fitted = partial(cavi, own, default_prior(own, components), components)
+        # Passes over the rows are in float32; statistics and draws are in float64.
+        ascent = Ascent(tolerance=TOLERANCE, dtype=torch.float32)
+        short = replace(ascent, max_iterations=FIRST_PASSES)
+        first = fitted(restarts=STARTS, generator=source, ascent=short).best_of(STARTS)
+        fit = fitted(initial=first, ascent=ascent).best().map(lambda value: value.cpu())
         fits.append(fit.draw(posterior_draws, source).mixture())
     return fits[0], fits[1]
 

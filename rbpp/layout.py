@@ -144,6 +144,7 @@ class Terms:
         groups: title to its lines, each as long as the heading.
         note: what the brackets say.
         left: how many terms are left out.
+        hint: in brackets, what shows them.
 
     >>> line = ["kl_gap", "0.5 (0.2 to 0.8) nats", "KL gap"]
     >>> print(Terms(["term", "mean", "meaning"], {"divergence": [line]}))
@@ -156,6 +157,7 @@ class Terms:
     groups: Mapping[str, Sequence[Sequence[str]]]
     note: str = ""
     left: int = 0
+    hint: str = ""
 
     def __str__(self) -> str:
         return "\n".join(text for text, _ in self._lines(None))
@@ -208,7 +210,7 @@ class Terms:
                 found += laid([indent + line[0], *line[1:]], "")
         notes = [self.note] if self.note else []
         if self.left:
-            notes.append(f"{wording.count(self.left, 'more term')} (--all shows them)")
+            notes.append(f"{wording.count(self.left, 'more term')}{self.hint}")
         for note in notes:
             found += [
                 (part, "dim") for part in ([note] if width is None else _wrapped(note, width))

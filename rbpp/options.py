@@ -112,7 +112,7 @@ class Option(NamedTuple):
     required: bool | None = None
 
 
-_COMMON = {
+COMMON = {
     "--seed": Option("decides every random number", "N", seed, 0),
     "--device": Option("where to compute", default="auto", choices=("auto", "cpu", "cuda")),
     "--json": Option("one JSON object on standard output, nothing else", action="store_true"),
@@ -128,7 +128,7 @@ _COMMON = {
     "--units": Option("of information", default="nats", choices=("nats", "bits")),
 }
 OPTIONS = {
-    **_COMMON,
+    **COMMON,
     # What is computed, and how long.
     "process": Option("name, path.py or module:attribute", "PROCESS"),
     "--set": Option("set a knob of the process; repeatable", "NAME=VALUE", action="append"),
@@ -209,11 +209,6 @@ def add(parser: argparse._ActionsContainer, *options: str, **changed: Any) -> No
             shown = option.default
             settings["help"] += f" ({shown:g})" if isinstance(shown, float) else f" ({shown})"
         parser.add_argument(name, **settings)
-
-
-def add_common(parser: argparse.ArgumentParser) -> None:
-    """The options of every program."""
-    add(parser.add_argument_group("options of every program"), *_COMMON)
 
 
 def add_workers(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

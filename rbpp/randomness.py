@@ -18,14 +18,14 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     return torch.Generator(device=device).manual_seed(seed)
 
 
-def normals(shape: Sequence[int], source: torch.Generator | None, like: Tensor) -> Tensor:
+def normals(shape: Sequence[int], generator: torch.Generator | None, like: Tensor) -> Tensor:
     """Standard normal numbers, of the precision and on the device of a tensor."""
-    return torch.randn(*shape, generator=source, dtype=like.dtype, device=like.device)
+    return torch.randn(*shape, generator=generator, dtype=like.dtype, device=like.device)
 
 
-def uniforms(shape: Sequence[int], source: torch.Generator | None, like: Tensor) -> Tensor:
+def uniforms(shape: Sequence[int], generator: torch.Generator | None, like: Tensor) -> Tensor:
     """Numbers between 0 and 1, of the precision and on the device of a tensor."""
-    return torch.rand(*shape, generator=source, dtype=like.dtype, device=like.device)
+    return torch.rand(*shape, generator=generator, dtype=like.dtype, device=like.device)
 
 
 def spawn(seed: int, *labels: int | str) -> int:

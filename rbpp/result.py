@@ -5,9 +5,10 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from rbpp import display, inference_data, wording
 from rbpp.checks import Check, violations
@@ -207,6 +208,17 @@ class Result:
         encoded = {key: display.to_json(value) for key, value in attrs.items()}
         inference_data.write(inference_data.with_attrs(self.idata, **encoded), path)
 
+    def reworded(self, said: Callable[[str], str]) -> Self:
+        """The same with its texts through `said`, by which a command puts its options in the place
+        of the arguments that they name."""
+        found = copy(self)  # with what is kept of it: none of that is text
+        vars(found).update(
+            checks=tuple(check.reworded(said) for check in self.checks),
+            headline=tuple(map(said, self.headline)),
+            notes=tuple(map(said, self.notes)),
+        )
+        return found
+
     def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """The answer in plain sentences with their probabilities, in these units."""
         return self.headline
@@ -225,7 +237,8 @@ class Result:
             hdi_prob, units, per_row: as for `summary`.
             everything: also terms and checks that are left out for brevity.
         """
-        parts = self.parts(View(hdi_prob, units, per_row), everything=everything)
+        view = View(hdi_prob, units, per_row, rest_by="everything=True")
+        parts = self.parts(view, everything=everything)
         return "\n\n".join(map(str, parts))
 
     def parts(self, view: View = DEFAULT_VIEW, *, everything: bool = False) -> list[Part]:
@@ -238,14 +251,15 @@ class Result:
             parts.append(display.format_terms(table, view.hdi_prob, self._units(view)))
         notes, few = tuple(note for note in self.notes if note not in answer), self.few_notes
         if not everything and few is not None and len(notes) > few:
-            notes = (*notes[:few], f"{wording.count(len(notes) - few, 'more note')} (--all).")
+            more = wording.count(len(notes) - few, "more note")
+            notes = (*notes[:few], f"{more}{view.hint()}.")
         if notes:
             parts.append(display.Lines(notes))
         checks = self.audit(view.units, per_row=view.per_row)
         if checks and (everything or self.every_check):
             parts.append(display.format_audit(checks))
         elif checks:
-            parts += display.violated_and_rest(checks)
+            parts += display.violated_and_rest(checks, view)
         return parts
 
     def _table(self, view: View) -> dict[str, Term]:
@@ -259,7 +273,7 @@ class Result:
         table = self._table(view)
         if not table:
             return []
-        return [display.group_terms(table, view.hdi_prob, self._units(view), self._references())]
+        return [display.group_terms(table, view, self._units(view), self._references())]
 
     def _units(self, view: View) -> dict[str, str]:
         """The units of every variable, as shown."""
@@ -302,12 +316,10 @@ class Result:
 
     def _repr_html_(self) -> str:
         """For a notebook: the answer, what matters, and all terms and checks to unfold."""
-        shown = []
-        for part in self.parts():
-            text = (
-                f"<pre>{html.escape(part)}</pre>" if isinstance(part, str) else part._repr_html_()
-            )
-            shown.append(text.replace(" (--all shows each)", "").replace(" (--all)", ""))
+        shown = [
+            f"<pre>{html.escape(part)}</pre>" if isinstance(part, str) else part._repr_html_()
+            for part in self.parts()
+        ]
         folded = ""
         if self.idata is not None:
             frame = self.summary().to_html(float_format="{:.4g}".format, na_rep="–")

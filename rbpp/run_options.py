@@ -27,9 +27,11 @@ from rbpp import options
 
 # What a run shows, and where it reads its options from, is no part of what is repeated.
 _NOT_KEPT = {"json", "quiet", "traceback", "config", "help", "all", "open"}
-# An argument in a message of the library, such as ignore='id' or text=…, which a command may call
-# a field.
-_ARGUMENT = re.compile(r"""\b([a-z_]+)=('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|True\b|…)""")
+# An argument in a text of the library, such as ignore='id' or text=…, which a command may call a
+# field, or say what it is of; and a method of what a job returned, such as result.ask('FILE').
+_VALUE = r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|True\b|…)"""
+_ARGUMENT = re.compile(rf"\b(?:([a-z_]+)=|result\.([a-z_]+)(?:\.[a-z_]+)*\(){_VALUE}(?(2)\))")
+_LONGER = ("{}", "{}_field", "embedding_{}")
 _HEADER = "# Options of a run of rbpp: rbpp {} --config FILE repeats it."
 
 
@@ -142,12 +144,14 @@ def to_toml(parser: Parser, parsed: argparse.Namespace) -> str:
 
 
 def name_option(parser: argparse.ArgumentParser, message: str) -> str:
-    """A message of the library that names arguments, with options in their place.
+    """A text of the library that names arguments, with options in their place.
+
+    `rbpp.command` passes every text through it: errors, warnings, and those of a `Result`.
 
     The library refuses `draws`, the user wrote `--draws`. Of what a message begins with only the
     wordings of `rbpp.validate` count: in "Expected rows that vary" the rows are no argument.
     Options that name files are none of the library's numbers. Elsewhere an argument has a value,
-    or … in its place.
+    or … in its place. A method of a result that this program has no option for is another's.
 
     >>> parser = argparse.ArgumentParser()
     >>> _ = parser.add_argument("--draws", type=int)
@@ -156,6 +160,8 @@ def name_option(parser: argparse.ArgumentParser, message: str) -> str:
     >>> _ = parser.add_argument("--ignore")
     >>> name_option(parser, "got ids (ignore='row id' leaves it out)")
     "got ids (--ignore 'row id' leaves it out)"
+    >>> name_option(parser, "give draws=… of more, or result.ask('FILE')")
+    'give --draws of more, or --ask FILE'
     """
     named = {
         action.dest: max(action.option_strings, key=len)
@@ -164,10 +170,12 @@ def name_option(parser: argparse.ArgumentParser, message: str) -> str:
     }
 
     def with_option(found: re.Match[str]) -> str:
-        option = named.get(found[1], named.get(f"{found[1]}_field"))
+        argument, method, value = found.groups()
+        names = (one.format(argument or method) for one in _LONGER)
+        option = next((named[name] for name in names if name in named), method and f"--{method}")
         if option is None:
             return found[0]
-        return option if found[2] in ("…", "True") else f"{option} {quote(literal_eval(found[2]))}"
+        return option if value in ("…", "True") else f"{option} {quote(literal_eval(value))}"
 
     message = _ARGUMENT.sub(with_option, message)
     found = re.match(r"Expected (\w+) (?=to be|between|above|below|from)", message)

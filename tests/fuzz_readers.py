@@ -73,16 +73,16 @@ def contents() -> dict[str, bytes]:
     return found
 
 
-def mutated(content: bytes, rng: np.random.Generator) -> bytes:
+def mutated(content: bytes, generator: np.random.Generator) -> bytes:
     """The content with some damage."""
     found = bytearray(content)
-    place = int(rng.integers(len(found)))
-    width = int(rng.integers(1, 20))
-    kind = rng.integers(6)
+    place = int(generator.integers(len(found)))
+    width = int(generator.integers(1, 20))
+    kind = generator.integers(6)
     if kind == 0:
-        found[place] ^= 1 << int(rng.integers(8))
+        found[place] ^= 1 << int(generator.integers(8))
     elif kind == 1:
-        found[place : place + width] = rng.bytes(width)
+        found[place : place + width] = generator.bytes(width)
     elif kind == 2:
         del found[place:]
     elif kind == 3:

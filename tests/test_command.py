@@ -628,14 +628,21 @@ def test_checks_are_printed_violated_first_with_what_was_seen_and_what_they_rest
     checks = [
         Check("Lemma 4.5", "holds", "in every world", assumptions=(rests_on,)),
         Check("Theorem 4.10", "violated", measured={**bound, **slack}),
+        Check("φ_T is invertible", "violated", "constant", required=False),
+        Check("rows are apart", "holds", "seen", required=False),
     ]
     assert str(format_audit([check.to_json() for check in checks])).splitlines() == [
-        "check         verdict",
-        "Theorem 4.10  violated",
+        "check              verdict",
+        "Theorem 4.10       violated",
         "    ggmi 1 ≤ bound_ggmi 0.5, slack -0.5 ± 0.25, P(holds) 0.01",
-        "Lemma 4.5     holds",
+        "φ_T is invertible  violated",
+        "    an assumption of some results only",
+        "    constant",
+        "Lemma 4.5          holds",
         "    in every world",
         "    unknown: rows are independent (not looked at)",
+        "rows are apart     holds",
+        "    seen",
     ]
 
 

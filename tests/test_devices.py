@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from rbpp.compute import Compute
 from rbpp.data.stream import tensor_stream
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.divergences import (
@@ -68,7 +69,13 @@ def ascent():
     prior = default_prior(data, 3)
     for dtype in (torch.float32, torch.float64):
         fit = cavi(
-            data, prior, 3, restarts=2, generator=generator(0), dtype=dtype, **options
+            data,
+            prior,
+            3,
+            restarts=2,
+            generator=generator(0),
+            **options,
+            ascent=Ascent(dtype=dtype),
         ).best()
         fit.draw(5, generator(0)).mixture()
         fit.expected().responsibilities(data)

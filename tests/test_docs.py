@@ -148,7 +148,7 @@ def test_python_reference_has_every_public_name():
     found = re.findall(r"auto(?:function|class):: rbpp\.([\w.]+)", text)
     named = set(found)
     assert len(found) == len(named)
-    assert set(rbpp.__all__) - {"__version__", "lemmas", "plots"} <= named
+    assert set(rbpp.__all__) - {"__version__", *rbpp._SUBMODULES} <= named
     plots = {f"plots.{name}" for name in rbpp.plots.__all__ if name.startswith("plot_")}
     lemmas = {
         f"lemmas.{name}"

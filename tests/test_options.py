@@ -119,6 +119,13 @@ def test_fields_need_a_default_and_a_type_that_an_option_has():
         ("Expected worlds from 2 to 5; got 6", "Expected --worlds from 2 to 5; got 6"),
         ("Expected burn_in between 0 and 1; got 2", "Expected --burn-in between 0 and 1; got 2"),
         ("Expected process to be one of a; got b", "Expected PROCESS to be one of a; got b"),
+        ("give burn_in=… of 5", "give --burn-in of 5"),
+        (
+            "name it with id=…, or model='a b'",
+            "name it with --id-field, or --embedding-model 'a b'",
+        ),
+        ("result.ask('FILE') asks", "--ask FILE asks"),
+        ("result.rows.to_parquet(…) writes", "--rows writes"),
         # A word, another argument's name, a file's option, and a message about a file:
         *[
             (same, same)
@@ -127,6 +134,7 @@ def test_fields_need_a_default_and_a_type_that_an_option_has():
                 "Expected knots to be distinct; got 2, 2",
                 "Expected cache to be readable; got nothing",
                 "a.npy: Expected worlds to be finite; got nan",
+                "result.json: no file (seed=3, steps=…)",
             )
         ],
     ],
@@ -134,4 +142,6 @@ def test_fields_need_a_default_and_a_type_that_an_option_has():
 def test_messages_name_options_where_the_library_named_arguments(message, expected):
     made = parser()
     made.add_argument("process", metavar="PROCESS")
+    for option in ("--id-field", "--embedding-model", "--ask"):
+        made.add_argument(option)
     assert run_options.name_option(made, message) == expected

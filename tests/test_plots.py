@@ -71,3 +71,20 @@ def test_forest_shows_the_named_terms_that_have_a_value():
         plots.plot_forest(data, ["kl_gap"], hdi_prob=p).collections[0] for p in (0.9, 0.3)
     )
     assert np.ptp(wide.get_segments()[0][:, 0]) > np.ptp(narrow.get_segments()[0][:, 0])
+
+
+def test_predictive_has_a_panel_per_coordinate_with_the_band_of_new_rows():
+    new = np.random.default_rng(0).normal(size=(1, 50, 5, 2))
+    data = inference_data.make(
+        {"scale": np.ones((1, 50))},
+        posterior_predictive={"output": new},
+        observed_data={"output": np.zeros((5, 2))},
+    )
+    axes = plots.plot_predictive(data)
+    assert [panel.get_visible() for panel in axes[0]] == [True, True, False, False]
+    assert axes[0, 1].get_xlabel() == "output, coordinate 1"
+    wide, narrow = (
+        plots.plot_predictive(data, p)[0, 0].collections[0].get_paths()[0].get_extents().width
+        for p in (0.94, 0.3)
+    )
+    assert narrow < wide

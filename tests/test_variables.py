@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from rbpp import display, inference_data, wording
+from rbpp.assessment import learned_audit
+from rbpp.fine_tuning import fine_tunes
 from rbpp.theory.bounds import bounds
 from rbpp.theory.learners import point_learner
 from rbpp.theory.settings import SampleSizes
+from rbpp.theory.statements import STATEMENTS
 from rbpp.variables import GROUPS, VARIABLES, Variable, describe
 from tests import processes_by_users as processes
 
@@ -55,6 +58,13 @@ def test_companions_are_no_terms_of_their_own():
         assert base in VARIABLES or base.removesuffix("_mcse") in VARIABLES, name
 
 
+def test_every_bound_has_one_statement():
+    told = [*STATEMENTS, *(one.right for one in learned_audit.AUDITED), *fine_tunes.BOUNDS]
+    assert {name for name, one in VARIABLES.items() if one.bound} == set(told)
+    names = [one.name for one in (*STATEMENTS.values(), *fine_tunes.STATEMENTS)]
+    assert len(set(names)) == len(names)
+
+
 def test_a_described_variable_is_shown_where_its_line_says(own_variables):
     describe("spread", Variable("spread of a row", "1", "mine", least=0))
     describe("overlap", Variable("overlap", "1", "mine", group="shares", least=0, most=1))
@@ -62,7 +72,7 @@ def test_a_described_variable_is_shown_where_its_line_says(own_variables):
     assert wording.is_share("overlap")
     assert not wording.is_share("spread")
     data = inference_data.make({"spread": 2.0, "overlap": 0.25, "hidden": 1.0})
-    shown = display.group_terms(inference_data.term_table(data), 0.94, {})
+    shown = display.group_terms(inference_data.term_table(data), display.View(), {})
     assert {title: [line[0] for line in part] for title, part in shown.groups.items()} == {
         "shares": ["overlap"],
         "size and style": ["spread"],

@@ -96,7 +96,7 @@ def _information(coordinates: np.ndarray, noise: float) -> tuple[float, float]:
     generator = torch.Generator().manual_seed(0)
     points = torch.from_numpy(coordinates)[None, :, None]
     learned = learner.prepare(points[:, 0], generator).fit(points)
-    found = learner_information(learned, len(coordinates), generator)
+    found = learner_information(learned, generator)
     assert found.lower is not None
     assert found.upper is not None
     # A Gaussian around the mean of the other replicates, τ wide, bounds as well.

@@ -182,8 +182,8 @@ def _off_task(found: _Found) -> Said:
         f"what is off the {task} is unlike it"
     )
     other = f"another class of the {task}"
-    sentence += found.classes(name, other) or f" ({other} is not counted; --label-field counts it)"
-    more = "; twenty marked rows settle it (--ask FILE)" if most - least > WIDE else ""
+    sentence += found.classes(name, other) or f" ({other} is not counted; label=… counts it)"
+    more = "; twenty marked rows settle it (result.ask('FILE'))" if most - least > WIDE else ""
     return found.told(name, sentence, more)
 
 
@@ -316,7 +316,7 @@ def advice(assessment: Assessment) -> tuple[str, list[str]]:
             "compare the shares of the components, and weight or add rows where they are apart."
         )
     worst = next((one for one in ("bad", "unclear") if one in (off, missed, repeated)), "good")
-    return worst, [step for step in steps if step]
+    return worst, [assessment.said(step) for step in steps if step]
 
 
 def missing_components(assessment: Assessment) -> pd.DataFrame:
@@ -353,15 +353,16 @@ def _drop(assessment: Assessment, verdict: str) -> str:
     )
     if verdict == "bad":
         return (
-            f"Drop the {rows} that are more likely off the task than on it: --rows FILE.parquet "
-            "has the probability of every row, in the column off_task."
+            f"Drop the {rows} that are more likely off the task than on it: "
+            "result.rows.to_parquet('FILE.parquet') has the probability of every row, in the "
+            "column off_task."
         )
     if verdict == "unclear" and least is not None and most is not None:
         ends = f"{quantity(least.value, share=True)} and {quantity(most.value, share=True)}"
         return (
             f"Mark twenty rows before you drop any: the share has ends of {ends}, and {rows} look "
-            "off the task. --ask FILE.csv writes them, rbpp mark FILE.csv asks, --marks FILE.csv "
-            "counts."
+            "off the task. result.ask('FILE.csv') writes them, rbpp mark FILE.csv asks, "
+            "marks='FILE.csv' counts."
         )
     if verdict == "unclear":
         return "Give more rows of the task, or an embedding of what rows are about: see the checks."

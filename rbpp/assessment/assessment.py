@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -67,6 +67,7 @@ class Assessment(Result):
             holds; nan where it is none), `verdict` (`"good"`, `"bad"` or `"unclear"`).
         score: of every synthetic row (n,), how far off the task it looks: the covariate of marks.
         axes: what `x` and `y` of the map are.
+        said: what its advice goes through; see `reworded`.
     """
 
     idata: InferenceData
@@ -78,6 +79,7 @@ class Assessment(Result):
     answers: Sequence[dict[str, Any]]
     score: np.ndarray
     axes: tuple[str, str]
+    said: Callable[[str], str] = str
 
     @cached_property
     def synthetic(self) -> pd.DataFrame:
@@ -114,6 +116,13 @@ class Assessment(Result):
             raise ValueError("Expected sources that are read whole to mark rows of; got samples")
         chosen = rows_to_ask(self.score, count)
         write_sheet(path, chosen.tolist(), self.texts, list(self.synthetic["id"].astype(str)))
+
+    def reworded(self, said: Callable[[str], str]) -> Self:
+        """As of every result, with answers and advice."""
+        found = super().reworded(said)
+        answers = [{**line, "sentence": said(line["sentence"])} for line in self.answers]
+        vars(found).update(answers=answers, said=said)
+        return found
 
     def _table(self, view: View) -> dict[str, Term]:
         """Every term in numbers; single numbers have no `sd`."""

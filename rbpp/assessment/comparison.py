@@ -58,8 +58,11 @@ class Comparison(Result):
     def asked(self, conditions: Sequence[str]) -> Comparison:
         """The same with conditions answered, in `fail_if` and in the notes.
 
+        Args:
+            conditions: see `rbpp.assessment.conditions.check_condition`.
+
         Raises:
-            ValueError: as `fails`.
+            ValueError: if a condition cannot be read, or names an unknown term or version.
         """
         failed, notes = {}, []
         for condition in conditions:
@@ -69,17 +72,6 @@ class Comparison(Result):
             if unknown:
                 notes.append(f"{condition}: cannot be answered for {', '.join(unknown)}")
         return replace(self, fail_if=failed, notes=(*self.notes, *notes))
-
-    def fails(self, condition: str) -> list[str]:
-        """Versions for which a condition holds with the probability that it names.
-
-        Args:
-            condition: see `rbpp.assessment.conditions.check_condition`.
-
-        Raises:
-            ValueError: if the condition cannot be read, or names an unknown term or version.
-        """
-        return self._answered(condition)[0]
 
     def store(self, path: str | os.PathLike[str]) -> None:
         """Write `record` to a JSON file, whole or not at all.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from rbpp.assessment.ranking_checks import ENOUGH_ROWS
 from rbpp.wording import chance, count, is_share, listed, quantity, shortened
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ SCORED = {
     "outputs": "the output of real rows given their prompt",
     "texts": "the text of real rows",
 }
-_FEW = ("every set has enough rows to be ranked", "there are enough real rows")
 # Share of a version's rows that are the reference's, beyond which its score is not one.
 _TAKEN = 0.01
 # Labels that the reference contradicts, more than in another version, of which a line tells.
@@ -187,7 +187,11 @@ def headline(ranking: Ranking) -> tuple[str, ...]:
     """The answer, or why there is none."""
     best = ranking.lines[0]
     larger = _beside_first(ranking, "p_larger")
-    few = [c.message for c in ranking.checks if c.statement in _FEW and c.verdict != "holds"]
+    few = [
+        check.message
+        for check in ranking.checks
+        if check.about == ENOUGH_ROWS and check.verdict != "holds"
+    ]
     equal = ties(ranking)
     open_ = [
         line["name"]

@@ -107,18 +107,18 @@ class Excess:
         variance = _variance(self.found, self._size) + _variance(self.own, self._count)
         return float((self.found - self.own + _MOST_ERRORS * np.sqrt(variance)).max())
 
-    def draws(self, count: int, random: np.random.Generator) -> Array:
+    def draws(self, count: int, generator: np.random.Generator) -> Array:
         """Bayesian-bootstrap draws of π(t, C), at least 0, each with a C and at its best t."""
         least, most = (
             np.interp(self.scores.style, [0, 1], [_SAME_STRETCH, end]) for end in self.tail.stretch
         )
-        stretch = np.exp(random.uniform(np.log(least), np.log(most), count))
+        stretch = np.exp(generator.uniform(np.log(least), np.log(most), count))
         own = stretch[:, None] * self.own
         allowed = (own < _MOST_BEYOND) & (self.own <= self._beyond) & (THRESHOLDS > -1e-9)
         share = np.where(allowed, (self.found - own) / np.where(allowed, 1 - own, 1), -np.inf)
         best = share.argmax(1)
-        rows = _proportions(self.found[best], self._size / DESIGN_EFFECT, random)
-        own = stretch * _proportions(self.own[best], self._count / DESIGN_EFFECT, random)
+        rows = _proportions(self.found[best], self._size / DESIGN_EFFECT, generator)
+        own = stretch * _proportions(self.own[best], self._count / DESIGN_EFFECT, generator)
         return np.maximum(0.0, (rows - own) / np.maximum(1 - own, _MOST_BEYOND))
 
     def _shares(self, stretch: float, errors: float) -> tuple[Array, Array]:
@@ -160,8 +160,8 @@ def _variance(share: Array, size: float) -> Array:
     return np.maximum(share, 1 / size) * (1 - share) / size
 
 
-def _proportions(shares: Array, size: float, random: np.random.Generator) -> Array:
+def _proportions(shares: Array, size: float, generator: np.random.Generator) -> Array:
     """Draws of proportions that the Bayesian bootstrap of so many rows gives: beta ones."""
     inside = (shares > 0) & (shares < 1)
     drawn = np.where(inside, shares, 0.5) * size
-    return np.where(inside, random.beta(drawn, size - drawn), shares)
+    return np.where(inside, generator.beta(drawn, size - drawn), shares)

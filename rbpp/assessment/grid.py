@@ -7,11 +7,9 @@ in small steps does.
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from pyro import poutine
 from scipy.stats import beta
 
-import rbpp
+from rbpp import shipped
 
 Array = NDArray[np.float64]
 
@@ -53,11 +51,11 @@ class GridPosterior:
         """The posterior mean of the share."""
         return float(self.share @ (self.edges[1:] + self.edges[:-1]) / 2)
 
-    def draw(self, count: int, random: np.random.Generator) -> Array:
+    def draw(self, count: int, generator: np.random.Generator) -> Array:
         """Draws of the share, evenly within cells."""
-        cell = random.choice(len(self.share), count, p=self.share)
+        cell = generator.choice(len(self.share), count, p=self.share)
         low, high = self.edges[cell], self.edges[cell + 1]
-        return low + (high - low) * random.random(count)
+        return low + (high - low) * generator.random(count)
 
     def probability(self, scores: Array) -> Array:
         """Of rows with these scores to be foreign."""
@@ -142,12 +140,9 @@ def _prior_mass(prior: Any) -> torch.Tensor:
 @lru_cache(maxsize=1)
 def off_task_model() -> Callable[..., torch.Tensor]:
     """The model in `models/_off_task.py`; it is no process, and not listed with them."""
-    package = Path(rbpp.__file__).parent
-    for folder in (package / "models", package.parent / "models"):
-        if (path := folder / "_off_task.py").is_file():
-            found: Callable[..., torch.Tensor] = runpy.run_path(str(path))["model"]
-            return found
-    raise FileNotFoundError(f"Expected models/_off_task.py in or beside {package}")
+    module = shipped.load(shipped.folder("models") / "_off_task.py", "rbpp_off_task_model")
+    found: Callable[..., torch.Tensor] = module.model
+    return found
 
 
 def at_share(probability: Array, share: float, weights: Array) -> Array:

@@ -159,14 +159,14 @@ def _cross_fitted(
 
 
 def folds(
-    count: int, source: np.random.Generator, size: int | None = None
+    count: int, generator: np.random.Generator, size: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Places of each fifth of the rows, and of at most `size` of the others, to learn from."""
-    fold = source.permutation(count) % 5
+    fold = generator.permutation(count) % 5
     for place in range(5):
         yield (
             np.flatnonzero(fold == place),
-            source.permutation(np.flatnonzero(fold != place))[:size],
+            generator.permutation(np.flatnonzero(fold != place))[:size],
         )
 
 

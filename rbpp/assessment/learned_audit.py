@@ -7,69 +7,61 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from torch import Tensor
-
 from rbpp.assessment.learned_information import MOST_ROWS, PAIRS, Learner
-from rbpp.checks import Check, verdict_of, verdict_of_probability
+from rbpp.checks import Check, verdict_of
 from rbpp.estimate import Estimate
 from rbpp.mixtures.goodness_of_fit import goodness_check, goodness_of_fit
-from rbpp.theory.audit import probability_holds
+from rbpp.theory.audit import Judgement, judge_draws, mean_of, spread_of
+from rbpp.theory.statements import STATEMENTS, Statement, check_of
 
 LOSS_BOUND = 1.0
 # Standard errors beyond which a shift of risk is one.
 _CLEAR = 2.0
 # Data sets of the mixture's own: the fewest with which a misfit can be told.
 _REPLICATES = 49
-# Name, left and right side.
-STATEMENTS = (
-    ("Theorem 4.7, sharp", "generalization_error", "bound_synthetic_sharp"),
-    (
-        "Theorem 4.7, sharp, Bretagnolle–Huber",
-        "generalization_error",
-        "bound_synthetic_sharp_bretagnolle_huber",
-    ),
-    ("Theorem 4.7", "generalization_error", "bound_synthetic"),
-    ("Lemma 4.8", "generalization_error_anchor", "bound_anchor"),
-)
+_SHARP, _THEOREM = STATEMENTS["bound_synthetic_sharp"], STATEMENTS["bound_synthetic"]
+# The statements whose sides a set of rows gives, and what their right sides have of it.
+AUDITED = {
+    _SHARP: "",
+    replace(
+        _SHARP,
+        name=f"{_SHARP.name}, Bretagnolle–Huber",
+        right="bound_synthetic_sharp_bretagnolle_huber",
+    ): "",
+    _THEOREM: "with I(S_gen; W) itself where the theorem has the larger bound of it by Lemma 4.5",
+    STATEMENTS["bound_anchor"]: "",
+}
 
 
-def statement(terms: Mapping[str, Estimate], name: str, left: str, right: str) -> Check:
+def statement(terms: Mapping[str, Estimate], audited: Statement) -> Check:
     """One bound beside what it bounds: slack, and the probability that it holds."""
-    bound = float(terms[right].value.mean())
+    left, right = audited.left, audited.right
+    bound, form = float(terms[right].value.mean()), AUDITED[audited]
     if left not in terms:
-        return Check(
-            name,
-            "unknown",
+        message = (
             f"{right} = {bound:.3g}; without target rows there is no error of the anchors' learner "
-            "to set beside it",
-            {"right": bound},
+            "to set beside it"
         )
+        return check_of(audited, terms, None, Judgement("unknown", message))
     measured = float(terms[left].value.mean())
     slack = terms[right] - terms[left]
-    mean, spread = float(slack.value.mean()), float(slack.value.std())
-    chance = probability_holds(slack.map(Tensor.flatten))
-    return Check(
-        name,
-        verdict_of_probability(chance),
+    judged = judge_draws(slack)
+    mean, spread = mean_of(slack), spread_of(slack)
+    parts = [
         f"{left} {measured:.3g} ≤ {right} {bound:.3g}: slack {mean:.3g} ± {spread:.1g}, holds with "
-        f"probability {chance:.2f}" + ("; at 1 or above it says nothing" if bound >= 1 else ""),
-        {
-            "bounds": left,
-            "by": right,
-            "left": measured,
-            "right": bound,
-            "slack": mean,
-            "slack_sd": spread,
-            "probability_holds": chance,
-        },
-    )
+        f"probability {judged.probability:.2f}",
+        form,
+        "at 1 or above it says nothing" if bound >= 1 else "",
+    ]
+    message = "; ".join(part for part in parts if part)
+    return check_of(audited, terms, slack, replace(judged, message=message))
 
 
 def unknown(terms: Mapping[str, Estimate], learners: Mapping[str, Learner]) -> Iterator[Check]:
     """Statements for which something is missing, each with what."""
     if "synthetic" in learners and "bound_synthetic" not in terms:
         message = "no unprompted rows: TV(D, D_M) and TV(D_M, D_gen) are unknown"
-        yield Check("Theorem 4.7", "unknown", message)
+        yield Check(_THEOREM.name, "unknown", message)
     if "ggmi" in terms:
         gain = terms["ggmi"]
         assert gain.lower is not None
@@ -88,7 +80,8 @@ def unknown(terms: Mapping[str, Estimate], learners: Mapping[str, Learner]) -> I
             "need how S_gen and W vary with the anchors and the generator's own randomness, as "
             "H(S_anchor | W): many runs of the generator, of which one is here (rbpp bounds)"
         )
-        yield Check("Lemma 4.5, Theorem 4.10", "unknown", message)
+        names = (STATEMENTS[right].name for right in ("bound_information_flow", "bound_ggmi"))
+        yield Check(", ".join(names), "unknown", message)
 
 
 def total_divergence(shift: tuple[float, float], upper: float, least: float) -> Check:

@@ -67,29 +67,29 @@ def pilot_dimension(units: int, available: int) -> int:
     return max(1, min(DIMENSION, available, units // 4 // ROWS_PER_DIMENSION))
 
 
-def prepare(rows: Tensor, group: Tensor | None, random: torch.Generator) -> Learner:
+def prepare(rows: Tensor, group: Tensor | None, generator: torch.Generator) -> Learner:
     """Split a source into pilot and S, by group where there are groups, and show the pilot.
 
     Args:
         rows: (n, d).
         group: index of the group of every row (n,), or None.
-        random: source of all randomness.
+        generator: source of all randomness.
 
     Raises:
         ValueError: if the pilot does not vary in some coordinate.
     """
     unit = group if group is not None else torch.arange(len(rows))
-    order = torch.randperm(int(unit.max()) + 1, generator=random)[unit].argsort(stable=True)
+    order = torch.randperm(int(unit.max()) + 1, generator=generator)[unit].argsort(stable=True)
     order = order[:MOST_ROWS]
     place = unit[order].unique_consecutive(return_inverse=True)[1]
     rest = place >= (int(place.max()) + 1) // 4
     pilot, learnt = rows[order[~rest]], rows[order[rest]]
     unit = place[rest] - place[rest].min()
-    prepared = mixture_learner().prepare(pilot.unsqueeze(0), random)
+    prepared = mixture_learner().prepare(pilot.unsqueeze(0), generator)
     return Learner(prepared, pilot, learnt, unit, len(rows))
 
 
-def information(learner: Learner, shape: tuple[int, int], random: torch.Generator) -> Estimate:
+def information(learner: Learner, shape: tuple[int, int], generator: torch.Generator) -> Estimate:
     """Posterior draws (chain, draw) of I(S; W) in nats, with its lower and upper side.
 
     S are as many rows of the source's distribution as the learner has. Î is the information under
@@ -104,29 +104,29 @@ def information(learner: Learner, shape: tuple[int, int], random: torch.Generato
     Args:
         learner: of `prepare`.
         shape: of the draws, (chains, draws).
-        random: source of all randomness.
+        generator: source of all randomness.
     """
     chains, _ = shape
     sampled = max(2, -(-DISTRIBUTIONS // chains))
     centres, ratios = [], []
     for _ in range(chains):
-        own = bootstrap_weights(learner.unit, sampled, random)
+        own = bootstrap_weights(learner.unit, sampled, generator)
         uniform = torch.ones(1, len(learner.rows), dtype=torch.float64)
         index = torch.stack(
             [
-                resampled(learner.unit, weights, random)
+                resampled(learner.unit, weights, generator)
                 for weights in torch.cat([uniform, own])
                 for _ in range(DATA_SETS)
             ]
         )
         learned = learner.prepared.fit(learner.rows[index].unsqueeze(0))
         own_rows = learned.select(slice(0, DATA_SETS))
-        centres.append(learner_information(own_rows, DATA_SETS, random, pairs=PAIRS))
-        whole = learner_information(learned.grouped(1 + sampled), DATA_SETS, random, pairs=2)
+        centres.append(learner_information(own_rows, generator, pairs=PAIRS))
+        whole = learner_information(learned.grouped(1 + sampled), generator, pairs=2)
         logs = whole.value.squeeze(0).clamp_min(_LEAST).log()
         ratios.append(logs[1:] - logs[0])
     ratio = torch.stack(ratios)
-    noise = torch.randn(shape, generator=random, dtype=torch.float64)
+    noise = torch.randn(shape, generator=generator, dtype=torch.float64)
     factor = torch.exp(ratio.std() * noise - ratio.mean())
     off = (ratio.std() / ratio.numel() ** 0.5).item()  # relative error of the mean ratio
 
@@ -153,24 +153,24 @@ def bootstrap_weights(unit: Tensor, draws: int, generator: torch.Generator) -> T
     return weights / weights.mean(-1, keepdim=True)
 
 
-def resampled(unit: Tensor, weights: Tensor, random: torch.Generator) -> Tensor:
+def resampled(unit: Tensor, weights: Tensor, generator: torch.Generator) -> Tensor:
     """Index (n,) of n rows drawn with replacement, units whole but for the last, which may be cut.
 
     Args:
         unit: (n,), from 0 on.
         weights: (n,) of the rows; those of one unit are equal.
-        random: source of the draws.
+        generator: source of the draws.
     """
     count = len(unit)
     size = torch.bincount(unit)
     if int(size.max()) == 1:
-        return torch.multinomial(weights, count, replacement=True, generator=random)
+        return torch.multinomial(weights, count, replacement=True, generator=generator)
     members = unit.argsort(stable=True).split(size.tolist())
     of_unit = weights[torch.stack([rows[0] for rows in members])]
     chosen: list[Tensor] = []
     found = 0
     while found < count:
-        for place in torch.multinomial(of_unit, len(size), replacement=True, generator=random):
+        for place in torch.multinomial(of_unit, len(size), replacement=True, generator=generator):
             chosen.append(members[int(place)])
             found += len(chosen[-1])
     return torch.cat(chosen)[:count]

@@ -126,9 +126,9 @@ def learned_terms(
     if len(learners) == 2:
         terms["ggmi"] = terms[_NAMES["anchor"]] - terms[_NAMES["synthetic"]]
     checks += [
-        learned_audit.statement(terms, *names)
-        for names in learned_audit.STATEMENTS
-        if names[2] in terms
+        learned_audit.statement(terms, audited)
+        for audited in learned_audit.AUDITED
+        if audited.right in terms
     ]
     checks += learned_audit.unknown(terms, learners)
     sizes = {role: len(learner.rows) for role, learner in learners.items()}
@@ -165,14 +165,14 @@ def _learners(sources: Sources, seed: int, checks: list[Check]) -> dict[str, Lea
     return learners
 
 
-def _some_rows(coordinates: Array, learner: Learner, random: torch.Generator) -> Tensor:
+def _some_rows(coordinates: Array, learner: Learner, generator: torch.Generator) -> Tensor:
     """At most `MOST_ROWS` rows of a source, in the learner's principal components."""
-    chosen = torch.randperm(len(coordinates), generator=random)[:MOST_ROWS]
+    chosen = torch.randperm(len(coordinates), generator=generator)[:MOST_ROWS]
     return torch.as_tensor(coordinates)[chosen, : learner.rows.shape[1]].double()
 
 
 def _error(
-    learner: Learner, task: Tensor, shape: tuple[int, int], random: torch.Generator
+    learner: Learner, task: Tensor, shape: tuple[int, int], generator: torch.Generator
 ) -> tuple[Estimate, dict[str, float]]:
     """R_D(W) − R̂_S(W): draws (chain, draw) over rows by the Bayesian bootstrap, mean over W.
 
@@ -181,9 +181,9 @@ def _error(
     found, losses, sub_gaussian = [], [], 0.0
     chains, draws = shape
     for _ in range(chains):
-        on_task, on_rows = _losses(learner, (task, learner.rows), random)
-        of_task = bootstrap_weights(torch.arange(len(task)), draws, random) / len(task)
-        of_rows = bootstrap_weights(learner.unit, draws, random) / len(learner.rows)
+        on_task, on_rows = _losses(learner, (task, learner.rows), generator)
+        of_task = bootstrap_weights(torch.arange(len(task)), draws, generator) / len(task)
+        of_rows = bootstrap_weights(learner.unit, draws, generator) / len(learner.rows)
         gaps = of_task @ on_task.mT - of_rows @ on_rows.mT  # (draw, W)
         found.append(mean_estimate(gaps))
         losses += [on_task.flatten(), on_rows.flatten()]
@@ -192,9 +192,11 @@ def _error(
     return stack(found), {"low": low, "high": high, "sub_gaussian": sub_gaussian}
 
 
-def _losses(learner: Learner, parts: tuple[Tensor, ...], random: torch.Generator) -> list[Tensor]:
+def _losses(
+    learner: Learner, parts: tuple[Tensor, ...], generator: torch.Generator
+) -> list[Tensor]:
     """Losses (W, rows) of the same draws of W on several sets of rows."""
-    drawn = learner.learnt(_LEARNERS).draw(random)
+    drawn = learner.learnt(_LEARNERS).draw(generator)
     found = []
     for part in parts:
         losses = learner.prepared.loss(drawn, part.expand(1, _LEARNERS, *part.shape))
@@ -203,7 +205,7 @@ def _losses(learner: Learner, parts: tuple[Tensor, ...], random: torch.Generator
     return found
 
 
-def _shift(learner: Learner, task: Tensor, random: torch.Generator) -> tuple[float, float]:
+def _shift(learner: Learner, task: Tensor, generator: torch.Generator) -> tuple[float, float]:
     """R_D(W) − R_{D_gen}(W) of W that learnt from half of the rows, on the other half: mean, error.
 
     The rows that W learnt from would flatter it, and so would the pilot.
@@ -213,7 +215,7 @@ def _shift(learner: Learner, task: Tensor, random: torch.Generator) -> tuple[flo
         own = learner.unit % 2 == half
         part = Learner(learner.prepared, learner.pilot, learner.rows[own], learner.unit[own], 0)
         on_task, on_rows = (
-            losses.mean(0) for losses in _losses(part, (task, learner.rows[~own]), random)
+            losses.mean(0) for losses in _losses(part, (task, learner.rows[~own]), generator)
         )
         values.append(float(on_task.mean() - on_rows.mean()))
         variance += float(on_task.var() / len(on_task) + on_rows.var() / len(on_rows)) / 4

@@ -6,8 +6,9 @@ What users wrote is escaped, so that a row can neither format the page nor link 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from rbpp.assessment.answers import SIGNS, VERDICTS, advice, missed_in_words
@@ -108,6 +109,13 @@ def data_card(assessment: Assessment, *, hdi_prob: float = 0.94) -> str:
         _END,
     ]
     return "\n".join(lines) + "\n"
+
+
+def write(
+    text: Callable[..., str], result: Assessment | Comparison, path: Path, *, hdi_prob: float = 0.94
+) -> None:
+    """Write what `of_assessment`, `of_comparison` or `data_card` says of a result."""
+    path.write_text(text(result, hdi_prob=hdi_prob), encoding="utf-8")
 
 
 def escaped(text: str) -> str:

@@ -201,7 +201,7 @@ def _posterior(
     wrong: float,
     weights: Array,
     num_samples: int,
-    random: np.random.Generator,
+    generator: np.random.Generator,
 ) -> tuple[Array, Array]:
     """Draws of the share and probabilities of rows, if this share of the marks is wrong."""
     covariate = (score - np.quantile(score, 0.8)) / max(float(score.std()), 1e-9)
@@ -210,11 +210,11 @@ def _posterior(
     intercepts, slopes, log_joint = log_posterior_grid(covariate[rows], marked, wrong)
     joint = np.exp(log_joint - log_joint.max())
     joint /= joint.sum()
-    cell = random.choice(joint.size, num_samples, p=joint.ravel())
+    cell = generator.choice(joint.size, num_samples, p=joint.ravel())
     first, second = np.unravel_index(cell, joint.shape)
     # Evenly within cells: draws of a grid would repeat its points.
-    a = intercepts[first] + (random.random(num_samples) - 0.5) * (intercepts[1] - intercepts[0])
-    b = np.abs(slopes[second] + (random.random(num_samples) - 0.5) * (slopes[1] - slopes[0]))
+    a = intercepts[first] + (generator.random(num_samples) - 0.5) * (intercepts[1] - intercepts[0])
+    b = np.abs(slopes[second] + (generator.random(num_samples) - 0.5) * (slopes[1] - slopes[0]))
     draws, total = [], np.zeros(len(score))
     mass = weights / weights.sum()
     for first_draw in range(0, num_samples, _CHUNK):
@@ -222,7 +222,7 @@ def _posterior(
         odds = _logistic(a[part, None] + b[part, None] * covariate)
         odds[:, rows] = _given(odds[:, rows], marked, wrong)
         total += odds.sum(0)
-        draws.append((random.random(odds.shape) < odds) @ mass)
+        draws.append((generator.random(odds.shape) < odds) @ mass)
     return np.concatenate(draws), total / num_samples
 
 

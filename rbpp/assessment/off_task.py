@@ -112,10 +112,6 @@ class OffTask:
         """The posterior mean of the share."""
         return float(self.draws.mean())
 
-    def claims(self, share: float) -> bool:
-        """Whether more than `share` is foreign whatever the style; from *at least* alone."""
-        return self.at_least > share
-
 
 def off_task(
     target: np.ndarray,
@@ -302,7 +298,7 @@ def share_of(excess: Excess, draws: Draws = DRAWS) -> OffTask:
 def _refusal(scores: Scores, kind: VectorKind, apart: bool = False) -> str:
     """Why shares cannot be told from style, and what to do; empty if they can."""
     advice = (
-        "use an embedding of what rows are about (--embedding-model), or mark twenty rows (--ask)"
+        "use an embedding of what rows are about (model=…), or mark twenty rows (result.ask(…))"
     )
     if kind.lexical and scores.style > 0:
         return (

@@ -262,13 +262,13 @@ def _real_draws(
     weights: np.ndarray,
     units: np.ndarray | None,
     draws: int,
-    source: np.random.Generator,
+    generator: np.random.Generator,
 ) -> list[np.ndarray]:
     """Bayesian-bootstrap draws of each set's mean over real rows; the same draws for all sets."""
     count = len(weights) if units is None else int(units.max()) + 1
     found: list[list[np.ndarray]] = [[] for _ in values]
     for start in range(0, draws, 200):
-        drawn = source.exponential(size=(min(200, draws - start), count))
+        drawn = generator.exponential(size=(min(200, draws - start), count))
         drawn = weights * (drawn if units is None else drawn[:, units])
         drawn /= drawn.sum(1, keepdims=True)
         for place, one in enumerate(values):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from rbpp.assessment.label_score import wrong_labels
 from rbpp.assessment.ranking_sources import MOST_GIVEN, Prepared
 from rbpp.checks import Check, Verdict
 
+# What checks are about that say whether there is enough to rank by.
+ENOUGH_ROWS = "enough rows"
 _FEW_ROWS, _FEW_REAL_ROWS, _FEW_OF_A_LABEL, _FEW_VOTERS = 20, 30, 5, 6
 # Fleiss' kappa below which votes agree slightly at most (Landis and Koch, 1977).
 _FLAT = 0.2
@@ -94,7 +96,7 @@ def unless(
 def _rows(prepared: Prepared) -> list[Check]:
     few = {one.name: len(one.rows) for one in prepared.sets if len(one.rows) < _FEW_ROWS}
     count = len(prepared.real)
-    return [
+    found = [
         unless(
             "every set has enough rows to be ranked",
             few,
@@ -107,6 +109,7 @@ def _rows(prepared: Prepared) -> list[Check]:
             f"{count} real rows say little: {_FEW_REAL_ROWS} or more are wanted",
         ),
     ]
+    return [replace(check, about=ENOUGH_ROWS) for check in found]
 
 
 def _sizes(lines: list[dict[str, Any]]) -> Check:

@@ -111,7 +111,7 @@ def probability_trained_best(
     draws: np.ndarray,
     copies: np.ndarray,
     discrepancy: float,
-    source: np.random.Generator,
+    generator: np.random.Generator,
     says_nothing: float = 0.0,
 ) -> np.ndarray:
     """Probability that a model trained on each set will be the best, (K,).
@@ -119,6 +119,6 @@ def probability_trained_best(
     Half the variance of a difference is each set's own.
     """
     _, inverse, counts = np.unique(copies, return_inverse=True, return_counts=True)
-    noise = source.normal(size=(len(counts), draws.shape[1])) * np.sqrt(discrepancy / 2)
+    noise = generator.normal(size=(len(counts), draws.shape[1])) * np.sqrt(discrepancy / 2)
     best = probability_best(draws + noise[inverse], copies)
     return (1 - says_nothing) * best + says_nothing / (len(counts) * counts[inverse])

@@ -23,8 +23,7 @@ from rbpp.assessment import comparison_words, report_rows
 from rbpp.assessment.answers import SIGNS, VERDICTS, advice, sentence
 from rbpp.assessment.assessment import Assessment
 from rbpp.assessment.comparison import Comparison
-from rbpp.checks import VERDICTS as VERDICT_ORDER
-from rbpp.checks import Verdict
+from rbpp.checks import Verdict, severity
 from rbpp.display import Terms, View, versions
 from rbpp.files import written_whole
 from rbpp.inference_data import terms_of
@@ -79,7 +78,7 @@ def render(result: Assessment | Comparison, hdi_prob: float = 0.94) -> str:
         hdi_percent=f"{100 * hdi_prob:g} %",
         checks=[
             (check.statement, check.verdict, _CLASSES[check.verdict], check.message)
-            for check in sorted(result.checks, key=lambda one: VERDICT_ORDER.index(one.verdict))
+            for check in sorted(result.checks, key=lambda one: severity(one.verdict))
         ],
         settings=[(name, _plain(one)) for name, one in {**result.settings, **versions()}.items()],
         **found(result, hdi_prob),  # type: ignore[arg-type]
@@ -109,6 +108,7 @@ def _of_assessment(assessment: Assessment, hdi_prob: float) -> dict[str, Any]:
         "components": report_rows.component_rows(assessment),
         "labels": report_rows.label_rows(assessment.labels),
         "sheet": report_rows.sheet_rows(assessment),
+        "named": assessment.said,
     }
 
 

@@ -86,13 +86,13 @@ def score_set(
 
 
 def set_draws(
-    score: SetScore, units: np.ndarray | None, draws: int, source: np.random.Generator
+    score: SetScore, units: np.ndarray | None, draws: int, generator: np.random.Generator
 ) -> np.ndarray:
     """Bayesian-bootstrap draws of what the choice of the set's rows adds to its score, (draws,)."""
     summed = _by_unit(score.influence, units)
     result = np.empty(draws)
     for start in range(0, draws, 200):  # weights of all draws at once would be draws × rows
-        weights = source.exponential(size=(min(200, draws - start), len(summed)))
+        weights = generator.exponential(size=(min(200, draws - start), len(summed)))
         weights /= weights.mean(1, keepdims=True)
         result[start : start + 200] = (weights - 1) @ summed
     return result

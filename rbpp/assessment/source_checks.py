@@ -74,7 +74,7 @@ def independent(sources: Sources, name: str) -> Check:
     return row_order(
         sources.coordinates[name][first, :3],
         f"rows of {name} do not depend on their neighbours",
-        "name it (--group-field)",
+        "name it (group=…)",
     )
 
 

@@ -340,12 +340,7 @@ def _sampled(
 def _summary(
     path: Any, name: str, stream: Stream, sampling: Sampling, compute: Compute
 ) -> StreamSummary:
-    found = summarise(
-        stream,
-        sample_rows=sampling.sample_rows,
-        seed=compute.spawn("rows", name).seed,
-        mapper=compute.workers,
-    )
+    found = summarise(stream, sampling.sample_rows, compute.spawn("rows", name))
     if found.count < 2 or not bool((found.covariance.diagonal() > 0).any()):
         raise ValueError(f"{path} ({name}): Expected at least 2 rows that differ; got others")
     order = found.place.argsort()

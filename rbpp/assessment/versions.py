@@ -128,7 +128,7 @@ class Versions:
         return unless(
             "the rows of a version are independent",
             many,
-            f"prompts repeat in {', '.join(many[:5])}: name their group with --group-field",
+            f"prompts repeat in {', '.join(many[:5])}: name their group with group=…",
             {"repeated_prompts": repeated},
             "undecided",
         )
@@ -263,6 +263,6 @@ def read_record(against: Any) -> dict[str, Any]:
         raise ValueError(f"{against}: Expected stored results in JSON; got {error}") from error
     if not isinstance(record, dict) or "sets" not in record:
         raise ValueError(
-            f"{against}: Expected stored results of --store; got JSON without any version"
+            f"{against}: Expected stored results of result.store(…); got JSON without any version"
         )
     return record

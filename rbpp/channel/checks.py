@@ -93,9 +93,9 @@ def _drawn(data: LogProbabilities) -> Check:
 
 def _mean_over_groups(values: Tensor, prompt: Tensor) -> tuple[float, float]:
     """Mean over rows, and its error with all outputs of a prompt together."""
-    groups, member = torch.unique(prompt, return_inverse=True)
+    _, member = torch.unique(prompt, return_inverse=True)
     mean = values.mean()
-    sums = torch.zeros(len(groups)).double().index_add_(0, member, values - mean)
-    count = len(groups)
+    sums = torch.bincount(member, values - mean)
+    count = len(sums)
     error = (sums.square().sum() * count / (count - 1)).sqrt() / len(values)
     return float(mean), float(error)

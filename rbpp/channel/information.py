@@ -8,7 +8,7 @@ sum is H(M(p)). Prompts are the units, drawn from a population.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -323,17 +323,15 @@ def bootstrap_means(
     """
     groups, member = torch.unique(prompt, return_inverse=True)
     count = len(groups)
+    parts, unmoved = list(means.values()), torch.zeros(count, dtype=torch.float64)
 
-    def by_group(values: Tensor) -> Tensor:
-        return torch.zeros(count, dtype=torch.float64).index_add_(0, member, values)
+    def by_group(values: Iterable[Tensor]) -> Tensor:
+        """Sums (group, mean)."""
+        return torch.stack([torch.bincount(member, one) for one in values], 1)
 
-    none = torch.zeros(int(prompt.max()) + 1, dtype=torch.float64)
-    parts = list(means.values())
-    values = [one.values.where(one.values.isfinite(), 0.0) for one in parts]
-    top = torch.stack([by_group(x * one.weights) for x, one in zip(values, parts, strict=True)], 1)
-    bottom = torch.stack([by_group(one.weights) for one in parts], 1)
-    slopes = [none if one.slope is None else one.slope for one in parts]
-    change = torch.stack([slope[groups] for slope in slopes], 1)
+    top = by_group(one.values.where(one.values.isfinite(), 0.0) * one.weights for one in parts)
+    bottom = by_group(one.weights for one in parts)
+    change = [unmoved if one.slope is None else one.slope[groups] for one in parts]
     share = torch.tensor([one.share for one in parts])
     concentration = max(1 - 4 / count, _LEAST_CONCENTRATION)
     step = max(1, _BLOCK_ELEMENTS // count)
@@ -347,7 +345,7 @@ def bootstrap_means(
         halves = generator.standard_gamma(concentration / 2, (2, size, 1))
         unseen = torch.as_tensor(halves) * scale / count * share
         ratio = (weight @ top + unseen[0]) / (weight @ bottom + unseen.sum(0))
-        found.append(ratio + (weight - 1) @ change)
+        found.append(ratio + (weight - 1) @ torch.stack(change, 1))
     drawn = torch.cat(found)
     freedom = max(count - 1, _LEAST_FREEDOM)
     wider = torch.as_tensor((freedom / generator.chisquare(freedom, (draws, 1))) ** 0.5)

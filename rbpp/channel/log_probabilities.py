@@ -6,6 +6,7 @@ other prompts j: all of them (a full matrix), some drawn at random, or none.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rbpp.data.arrays import as_numpy
+
 # log-softmax in float32 ends above zero by rounding: no more than this, of a sum over tokens.
 _ROUNDING = 1e-4
+# Of what has a number per output: where it is wrong, and what is expected.
+_RULES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
+    "tokens": (lambda values: (values < 1) | (values % 1 != 0), "counts"),
+    "log_prob_unprompted": (
+        lambda values: np.isnan(values) | (values > _ROUNDING),
+        "log-probabilities of at most 0",
+    ),
+    "path_entropy": (lambda values: ~(values >= 0) | np.isinf(values), "entropies"),
+    "kept": (lambda values: (values != 0) & (values != 1), "true or false"),
+}
 
 
 @dataclass(frozen=True)
@@ -137,20 +150,8 @@ def log_probabilities(
             raise ValueError(f"Expected {length} {name}; got {len(names)}")
     possible = np.isfinite(own)
     impossible = np.flatnonzero(~possible)
-    vectors = [
-        _vector("tokens", tokens, count, lambda v: (v < 1) | (v % 1 != 0), "counts"),
-        _vector(
-            "log_prob_unprompted",
-            log_prob_unprompted,
-            count,
-            lambda v: np.isnan(v) | (v > _ROUNDING),
-            "log-probabilities of at most 0",
-        ),
-        _vector(
-            "path_entropy", path_entropy, count, lambda v: ~(v >= 0) | np.isinf(v), "entropies"
-        ),
-        _vector("kept", kept, count, lambda v: (v != 0) & (v != 1), "true or false"),
-    ]
+    given = tokens, log_prob_unprompted, path_entropy, kept
+    vectors = [_vector(name, one, count) for name, one in zip(_RULES, given, strict=True)]
     if len(impossible) and (not leave_out_impossible or not possible.any()):
         raise ValueError(
             "Expected every output to be possible under its own prompt; got log-probability −∞ in "
@@ -219,10 +220,10 @@ def _layout(
     return values[:, 0], values[:, 1:], index, prompts
 
 
-def _vector(name: str, given: Any, count: int, wrong: Any, expected: str) -> np.ndarray | None:
+def _vector(name: str, given: Any, count: int) -> np.ndarray | None:
     if given is None:
         return None
-    values = _numbers(name, given)
+    values, (wrong, expected) = _numbers(name, given), _RULES[name]
     if values.shape != (count,):
         raise ValueError(f"Expected {name} of shape ({count},), one per output; got {values.shape}")
     _refuse(name, values, wrong(values), f"{expected} in {name}")
@@ -239,10 +240,8 @@ def _indices(name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _numbers(name: str, values: Any) -> np.ndarray:
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().double()
     try:
-        array = np.asarray(values)
+        array = as_numpy(values)
     except ValueError as error:
         raise ValueError(f"Expected {name} as one array; got rows that differ in length") from error
     if array.dtype.kind not in "biuf":

@@ -171,7 +171,7 @@ class ChannelInformation(Result):
         """The terms that matter, the entropy of outputs among them."""
         table = self._table(view)
         named = self._units(view)
-        return [display.group_terms(table, view.hdi_prob, named, also=("entropy_output",))]
+        return [display.group_terms(table, view, named, also=("entropy_output",))]
 
 
 def ignores_prompt(information: Tensor) -> Tensor:

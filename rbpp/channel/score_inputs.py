@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,7 @@ def score_inputs(
 
     Args:
         model: whose tokens they are to be.
-        prompts: a file, or a list of texts, records or chats; each a text, or a list of messages.
-        outputs: a file, or a list of texts or records. Fields that count besides the text:
-            `token_ids`, the tokens themselves; `finish_reason`, `"length"` of an output that was
-            cut and has no end; `kept`, whether a filter kept it.
+        prompts, outputs: as for `rbpp.score_rows`.
         settings: names of the fields, and whether outputs end with the model's end token.
 
     Raises:
@@ -117,8 +114,8 @@ def _field(table: Table, name: str | None, usual: Sequence[str], argument: str) 
 
 def _prompts(table: Table, name: str | None) -> list[Any]:
     values = _field(table, name, _PROMPT_FIELDS, "text_field=…")
-    wanted = lambda value: isinstance(value, str) or chat.are_turns(value)  # noqa: E731
-    _refuse_others(table, values, wanted, "a prompt, text or chat messages")
+    fine = [isinstance(value, str) or chat.are_turns(value) for value in values]
+    _refuse_others(table, values, fine, "a prompt, text or chat messages")
     return [
         value
         if isinstance(value, str)
@@ -127,13 +124,11 @@ def _prompts(table: Table, name: str | None) -> list[Any]:
     ]
 
 
-def _refuse_others(
-    table: Table, values: Sequence[Any], wanted: Callable[[Any], bool], what: str
-) -> None:
-    for index, value in enumerate(values):
-        if not wanted(value):
-            found = "nothing" if value is None else type(value).__name__
-            raise ValueError(f"{table.place(index)}: Expected {what}; got {found}")
+def _refuse_others(table: Table, values: Sequence[Any], fine: Sequence[bool], what: str) -> None:
+    if not all(fine):
+        index = fine.index(False)
+        found = "nothing" if values[index] is None else type(values[index]).__name__
+        raise ValueError(f"{table.place(index)}: Expected {what}; got {found}")
 
 
 def _texts(table: Table, name: str | None) -> list[str | None]:
@@ -145,7 +140,8 @@ def _texts(table: Table, name: str | None) -> list[str | None]:
     ):
         return [None] * len(table)
     values = list(_field(table, name, _OUTPUT_FIELDS, "output_field=…"))
-    _refuse_others(table, values, lambda value: isinstance(value, str), "the text of an output")
+    fine = [isinstance(value, str) for value in values]
+    _refuse_others(table, values, fine, "the text of an output")
     return values
 
 
@@ -239,10 +235,8 @@ def _whole(values: Any, place: str) -> list[int]:
 
 def _apart(text: str, back: str) -> str:
     """Both texts from where they first differ."""
-    start = next(
-        (i for i, (a, b) in enumerate(zip(text, back, strict=False)) if a != b),
-        min(len(text), len(back)),
-    )
+    pairs = enumerate(zip(text, back, strict=False))
+    start = next((index for index, (a, b) in pairs if a != b), min(len(text), len(back)))
     start = max(0, start - 8)
     return f"{back[start : start + 30]!r} for {text[start : start + 30]!r}"
 

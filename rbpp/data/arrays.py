@@ -40,6 +40,19 @@ class Header(NamedTuple):
         return flat.reshape(self.shape, order="F" if self.fortran else "C")
 
 
+def as_numpy(values: Any) -> np.ndarray:
+    """An array of what users hold: a tensor, wherever it lives, an array, or lists of one length.
+
+    Raises:
+        ValueError: if lists differ in length.
+    """
+    if hasattr(values, "detach"):  # a tensor, whose module is not imported here
+        values = values.detach().cpu()
+        # NumPy has no bfloat16, which float32 holds without loss.
+        values = values.float() if "bfloat16" in str(values.dtype) else values
+    return np.asarray(values)
+
+
 def read_arrays(file: SourceFile, field: str | None = None) -> Table:
     """The arrays of a file as columns; of those of different length the one that is named.
 

@@ -126,7 +126,7 @@ def embed(
     texts = [rows.text for rows in sources if rows.text is not None]
     if model != LEXICAL and (share := _template(texts)) >= _TEMPLATE:
         hides = f"{share:.0%} of a row are words that nearly all rows have, as of a preamble or a"
-        way = "leave it out of the text, or name --embedding-model tfidf, which weighs such words"
+        way = "leave it out of the text, or name model='tfidf', which weighs such words"
         if model is None:  # the default is ours to choose
             model, way = LEXICAL, "it is read by TF-IDF, which weighs such words little"
         warnings.warn(f"{hides} template, and hide what differs: {way}", stacklevel=2)

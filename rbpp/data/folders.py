@@ -7,9 +7,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rbpp.data import columnar
 from rbpp.data.source_files import check_regular, guarded, open_source, refuse
@@ -37,14 +37,8 @@ _PART = 2**16
 _PATTERN = re.compile(r"[*?\[]")
 
 
-@dataclass(frozen=True)
-class Found:
-    """The files of one data set.
-
-    Attributes:
-        files: shards, in order.
-        partitioned: the folder whose subfolders NAME=VALUE hold them, where they are so laid out.
-    """
+class Found(NamedTuple):
+    """Shards of one data set, and the folder whose subfolders NAME=VALUE hold them, if so."""
 
     files: Sequence[Path]
     partitioned: Path | None = None
@@ -55,7 +49,7 @@ def is_pattern(text: str) -> bool:
     return _PATTERN.search(text) is not None and not Path(text).exists()
 
 
-def of_pattern(text: str, split: str | None = None) -> Found:
+def of_pattern(text: str, split: str | None = None) -> list[Path]:
     """The files that a pattern stands for.
 
     Raises:
@@ -66,7 +60,7 @@ def of_pattern(text: str, split: str | None = None) -> Found:
     files = [path for path in files if path.is_file()]
     if not files:
         refuse(text, "a pattern that some files have", "none")
-    return Found(_of_split(text, files, split))
+    return _of_split(text, files, split)
 
 
 def of_folder(folder: Path, split: str | None = None) -> Found:

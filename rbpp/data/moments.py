@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rbpp.compute import Compute
 from rbpp.data.stream import Chunk, Part, Stream
 from rbpp.randomness import generator, spawn
-from rbpp.threads import Map
 
 # Parts that are asked for rows of the sample before those found so far say which can be in it: few
 # at first, when every part sends a sample of its own, then twice as many each time, up to a limit.
@@ -60,20 +60,19 @@ class StreamSummary:
         return cls(**values)
 
 
-def summarise(
-    stream: Stream, *, sample_rows: int, seed: int = 0, mapper: Map = map
-) -> StreamSummary:
+def summarise(stream: Stream, sample_rows: int, compute: Compute | None = None) -> StreamSummary:
     """Read a stream once.
 
     Args:
         stream: parts of rows.
         sample_rows: most rows of the sample.
-        seed: decides the sample, together with the parts that the stream has.
-        mapper: over parts.
+        compute: workers over parts, and the seed that decides the sample, together with the parts
+            that the stream has.
 
     Raises:
         ValueError: on an empty stream, or chunks that are not finite or differ in dimension.
     """
+    compute = Compute.of(compute)
     found: StreamSummary | None = None
     digest = hashlib.sha256()
     numbered = list(enumerate(stream))
@@ -82,8 +81,8 @@ def summarise(
     while first < len(numbered):
         full = found is not None and len(found.keys) == sample_rows
         largest = float(found.keys.max()) if found is not None and full else torch.inf
-        work = partial(_of_part, sample_rows, seed, largest)
-        for part in mapper(work, numbered[first : first + window]):
+        work = partial(_of_part, sample_rows, compute.seed, largest)
+        for part in compute.workers(work, numbered[first : first + window]):
             sizes.append(0 if part is None else part.count)
             if part is None:
                 continue
@@ -114,13 +113,13 @@ def _of_part(
     return replace(_kept(found, kept), digest=digest.hexdigest())
 
 
-def _of_chunk(chunk: Chunk, largest: float, source: torch.Generator) -> StreamSummary:
+def _of_chunk(chunk: Chunk, largest: float, generator: torch.Generator) -> StreamSummary:
     rows = chunk.rows.double()
     weights = torch.ones(len(rows)) if chunk.weights is None else chunk.weights
     weights = weights.double()
     total = weights.sum().item()
     # Exponential keys: the smallest belong to a sample with odds of the weights.
-    keys = -torch.rand(len(rows), generator=source, dtype=torch.float64).log() / weights
+    keys = -torch.rand(len(rows), generator=generator, dtype=torch.float64).log() / weights
     origin = rows[weights.argmax()]
     share = (weights / max(total, torch.finfo(torch.float64).tiny)).unsqueeze(-1)
     centred = rows - origin

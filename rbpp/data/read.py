@@ -6,7 +6,7 @@ ends in one line that names the file and the row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,7 @@ from rbpp.data.source_files import (
     open_source,
     refuse,
 )
-from rbpp.data.table import Table as Table
-from rbpp.data.table import from_rows, refuse_repeated
+from rbpp.data.table import Table, from_rows, refuse_repeated
 
 
 def read_tables(data: Any, *, split: str | None = None, array: str | None = None) -> list[Table]:
@@ -64,18 +63,17 @@ def _read_path(data: str | Path, split: str | None, array: str | None) -> list[T
     text = str(data)
     if text == STANDARD_INPUT or is_remote(text):
         return [_read_file(open_source(text), array)]
-    if folders.is_pattern(text):
-        return [
-            _read_file(open_source(path), array) for path in folders.of_pattern(text, split).files
-        ]
     path = Path(data)
-    check_regular(path)
-    if not path.is_dir():
-        return [_read_file(open_source(path), array)]
-    found = folders.of_folder(path, split)
-    if found.partitioned is not None:
-        return read_partitions(found.partitioned, found.files)
-    return [_read_file(open_source(file), array) for file in found.files]
+    if folders.is_pattern(text):
+        files: Sequence[Path] = folders.of_pattern(text, split)
+    else:
+        check_regular(path)
+        files = [path]
+        if path.is_dir():
+            files, partitioned = folders.of_folder(path, split)
+            if partitioned is not None:
+                return read_partitions(partitioned, files)
+    return [_read_file(open_source(file), array) for file in files]
 
 
 def _read_file(file: SourceFile, array: str | None) -> Table:
@@ -117,10 +115,8 @@ def _from_object(data: Any) -> Table:
     kind = f"<{type(data).__name__}>"
     if isinstance(data, Table):
         return data
-    if hasattr(data, "detach") and hasattr(data, "cpu"):  # a tensor, wherever it lives
-        data = data.detach().cpu()
-        # NumPy has no bfloat16, which float32 holds without loss.
-        data = (data.float() if "bfloat16" in str(data.dtype) else data).numpy()
+    if hasattr(data, "detach"):  # a tensor
+        data = arrays.as_numpy(data)
     if np.ma.is_masked(data):
         refuse(kind, "rows without masked values", "some")
     if isinstance(data, np.ndarray):

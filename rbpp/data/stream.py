@@ -107,13 +107,12 @@ def shard_files(path: str | Path) -> list[Path]:
     """
     path = Path(path)
     check_regular(path)
-    if not path.is_dir():
-        shards = [path]
-    else:
-        found = folders.of_folder(path)
-        if found.partitioned is not None:
+    shards = [path]
+    if path.is_dir():
+        files, partitioned = folders.of_folder(path)
+        if partitioned is not None:
             refuse(path, "files in the folder itself", "some in folders NAME=VALUE")
-        shards = list(found.files)
+        shards = list(files)
     for shard in shards:
         check_regular(shard)
         if shard.suffix.lower() not in SUFFIXES:

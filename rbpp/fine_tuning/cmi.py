@@ -22,7 +22,9 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,22 +32,6 @@ from torch import Tensor
 from rbpp.fine_tuning.supersample import Supersample, rounded
 
 LOG2 = math.log(2)
-# Bounds on the average over pairs of I(…; U_i | Z), then those on the pair taken at random.
-CONDITIONAL_BOUNDS = (
-    "bound_cmi_evaluated",
-    "bound_cmi_linear",
-    "bound_cmi_samplewise",
-    "bound_cmi_binary_kl",
-    "bound_cmi_loss_difference_conditional",
-)
-POOLED_BOUNDS = (
-    "bound_cmi_loss_difference",
-    "bound_cmi_single_loss",
-    "bound_cmi_single_loss_centred",
-    "bound_cmi_fast_rate",
-    "bound_cmi_binary_kl_pooled",
-    "bound_cmi_interpolation",
-)
 
 
 @dataclass(frozen=True)
@@ -155,54 +141,125 @@ def information_of_pool(table: Tensor) -> PooledInformation:
     )
 
 
-def bounds_of_pairs(information: PairInformation) -> dict[str, Tensor]:
-    """Bounds of the expected gap by the average information of the pairs, as a share of C.
+Given = TypeVar("Given", PairInformation, PooledInformation)
+# What a statement rests on, beside fair coins and losses in [0, C].
+Condition = Literal["fine-tunes enough", "losses of a pair independent", "interpolation"]
+_OF_SINGLE_ROWS: tuple[Condition, ...] = ("fine-tunes enough", "losses of a pair independent")
 
-    - evaluated (Steinke & Zakynthinou 2020): sqrt(2 I / n) with I = I(L; U | Z) of all pairs
-      together, which no table of k fine-tunes shows; here I is its least value, the sum over pairs,
-      and the result still bounds the gap, because the samplewise bound does.
-    - linear (the same): R ≤ 2 R̂ + 3 I / n.
-    - samplewise (Harutyunyan et al. 2021; Hellström & Durisi 2022): mean_i sqrt(2 I(L_i; U_i | Z)).
-      For 0-1 losses of two classes it is the f-CMI bound.
-    - binary KL (Hellström & Durisi 2022): d(R̂ ‖ (R̂ + R) / 2) ≤ mean_i I(L_i; U_i | Z).
-    - loss difference (Wang & Mao 2023): mean_i sqrt(2 I(ΔL_i; U_i | Z)).
+
+@dataclass(frozen=True)
+class Statement(Generic[Given]):
+    """The expected gap is at most `right`, a theorem about any distribution of the losses.
+
+    Attributes:
+        name: of the bound.
+        right: its variable.
+        formula: the bound as a share of C.
+        rests_on: what else the theorem, or the posterior of its right side, needs.
     """
-    mean, training = information.pair.mean(-1), information.training_loss
-    values = (
-        (2 * mean).sqrt(),
-        training + 3 * mean,
-        (2 * information.pair).sqrt().mean(-1),
-        binary_kl_bound(mean, training),
-        (2 * information.difference).sqrt().mean(-1),
-    )
-    return dict(zip(CONDITIONAL_BOUNDS, values, strict=True))
+
+    name: str
+    right: str
+    formula: Callable[[Given], Tensor]
+    rests_on: tuple[Condition, ...] = ()
+
+    left: ClassVar[str] = "generalization_gap"
+
+
+# By the average information of the pairs:
+# - evaluated (Steinke & Zakynthinou 2020): sqrt(2 I / n) with I = I(L; U | Z) of all pairs
+#   together, which no table of k fine-tunes shows; here I is its least value, the sum over pairs,
+#   and the result still bounds the gap, because the samplewise bound does.
+# - linear (the same): R ≤ 2 R̂ + 3 I / n.
+# - samplewise (Harutyunyan et al. 2021; Hellström & Durisi 2022): mean_i sqrt(2 I(L_i; U_i | Z)).
+#   For 0-1 losses of two classes it is the f-CMI bound.
+# - binary KL (Hellström & Durisi 2022): d(R̂ ‖ (R̂ + R) / 2) ≤ mean_i I(L_i; U_i | Z).
+# - loss difference (Wang & Mao 2023): mean_i sqrt(2 I(ΔL_i; U_i | Z)).
+OF_PAIRS: tuple[Statement[PairInformation], ...] = (
+    Statement(
+        "bound by evaluated CMI",
+        "bound_cmi_evaluated",
+        lambda given: (2 * given.pair.mean(-1)).sqrt(),
+        _OF_SINGLE_ROWS,
+    ),
+    Statement(
+        "bound linear in evaluated CMI",
+        "bound_cmi_linear",
+        lambda given: given.training_loss + 3 * given.pair.mean(-1),
+        _OF_SINGLE_ROWS,
+    ),
+    Statement(
+        "bound by samplewise CMI",
+        "bound_cmi_samplewise",
+        lambda given: (2 * given.pair).sqrt().mean(-1),
+        _OF_SINGLE_ROWS,
+    ),
+    Statement(
+        "bound by binary KL, samplewise CMI",
+        "bound_cmi_binary_kl",
+        lambda given: binary_kl_bound(given.pair.mean(-1), given.training_loss),
+        _OF_SINGLE_ROWS,
+    ),
+    Statement(
+        "bound by the CMI of loss differences",
+        "bound_cmi_loss_difference_conditional",
+        lambda given: (2 * given.difference).sqrt().mean(-1),
+        _OF_SINGLE_ROWS,
+    ),
+)
+# By the information of a pair taken at random:
+# - loss difference (Wang & Mao 2023, ld-MI): sqrt(2 I(ΔL; U)).
+# - single loss (the same): 2 sqrt(2 I(L; B)); centred (ours): sqrt(2 I(L; B)), since L − C/2 has
+#   the same covariance with a fair coin and half the range.
+# - fast rate (the same): C₁ R̂ + min{I(L; U), 2 I(L; B)} / C₂, the best of all valid constants.
+# - binary KL of a random pair: as for the pairs, by joint convexity.
+# - interpolation (Wang & Mao 2023): I(ΔL; U) / log 2, equal to the gap if every training loss is 0
+#   and losses are 0 or C, and no bound otherwise.
+OF_POOL: tuple[Statement[PooledInformation], ...] = (
+    Statement(
+        "bound by the MI of a loss difference",
+        "bound_cmi_loss_difference",
+        lambda given: (2 * given.difference).sqrt(),
+    ),
+    Statement(
+        "bound by the MI of a single loss",
+        "bound_cmi_single_loss",
+        lambda given: 2 * (2 * given.single).sqrt(),
+    ),
+    Statement(
+        "bound by the MI of a single centred loss (ours)",
+        "bound_cmi_single_loss_centred",
+        lambda given: (2 * given.single).sqrt(),
+    ),
+    Statement(
+        "bound at the fast rate",
+        "bound_cmi_fast_rate",
+        lambda given: fast_rate_bound(
+            torch.minimum(given.difference, 2 * given.single), given.training_loss
+        ),
+    ),
+    Statement(
+        "bound by binary KL, pair at random (ours)",
+        "bound_cmi_binary_kl_pooled",
+        lambda given: binary_kl_bound(given.difference, given.training_loss),
+    ),
+    Statement(
+        "bound of interpolating learners",
+        "bound_cmi_interpolation",
+        lambda given: given.difference / LOG2,
+        ("interpolation",),
+    ),
+)
+
+
+def bounds_of_pairs(information: PairInformation) -> dict[str, Tensor]:
+    """Bounds of the expected gap by the average information of the pairs, as a share of C."""
+    return {one.right: one.formula(information) for one in OF_PAIRS}
 
 
 def bounds_of_pool(information: PooledInformation) -> dict[str, Tensor]:
-    """Bounds of the expected gap by the information of a pair taken at random, as a share of C.
-
-    - loss difference (Wang & Mao 2023, ld-MI): sqrt(2 I(ΔL; U)).
-    - single loss (the same): 2 sqrt(2 I(L; B)); centred (ours): sqrt(2 I(L; B)), since L − C/2 has
-      the same covariance with a fair coin and half the range.
-    - fast rate (the same): C₁ R̂ + min{I(L; U), 2 I(L; B)} / C₂, the best of all valid constants.
-    - binary KL of a random pair: as for the pairs, by joint convexity.
-    - interpolation (Wang & Mao 2023): I(ΔL; U) / log 2, equal to the gap if every training loss is
-      0 and losses are 0 or C, and no bound otherwise.
-    """
-    difference, single, training = (
-        information.difference,
-        information.single,
-        information.training_loss,
-    )
-    values = (
-        (2 * difference).sqrt(),
-        2 * (2 * single).sqrt(),
-        (2 * single).sqrt(),
-        fast_rate_bound(torch.minimum(difference, 2 * single), training),
-        binary_kl_bound(difference, training),
-        difference / LOG2,
-    )
-    return dict(zip(POOLED_BOUNDS, values, strict=True))
+    """Bounds of the expected gap by the information of a random pair, as a share of C."""
+    return {one.right: one.formula(information) for one in OF_POOL}
 
 
 def fast_rate_bound(information: Tensor, training_loss: Tensor) -> Tensor:

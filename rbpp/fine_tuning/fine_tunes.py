@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,17 @@ import torch
 from torch import Tensor
 
 from rbpp import inference_data, sentences, validate
-from rbpp.checks import Check, verdict_of
+from rbpp.checks import Check, compared, verdict_of, worst
 from rbpp.compute import Compute
 from rbpp.display import DEFAULT_VIEW, Part, Table, View
+from rbpp.estimate import exactly
 from rbpp.fine_tuning.cmi import (
-    CONDITIONAL_BOUNDS,
-    POOLED_BOUNDS,
+    OF_PAIRS,
+    OF_POOL,
+    Condition,
     PairInformation,
     PooledInformation,
+    Statement,
     bounds_of_pairs,
     bounds_of_pool,
     empirical_tables,
@@ -34,7 +37,13 @@ from rbpp.randomness import generator, spawn
 from rbpp.result import Result
 from rbpp.threads import block_threads
 
-BOUNDS = CONDITIONAL_BOUNDS + POOLED_BOUNDS
+STATEMENTS: tuple[Statement[PairInformation] | Statement[PooledInformation], ...] = (
+    *OF_PAIRS,
+    *OF_POOL,
+)
+BOUNDS = tuple(one.right for one in STATEMENTS)
+# What every statement rests on, beside its own conditions.
+_ALWAYS = ("coins", "losses in range")
 _NULL_DRAWS = 50
 _NULL_POSTERIORS = 2
 # Below as many fine-tunes a mask the posterior of a single row leans on its prior.
@@ -139,16 +148,17 @@ def fine_tune_bounds(
     posterior = {name: torch.stack([part[name] for part in found]) for name in found[0]}
     rows_gap, none = posterior.pop("rows_gap"), posterior.pop("none")
     comparison = _comparison(data, permutations, compute.seed)
-    for name in BOUNDS:
-        gap = posterior["generalization_gap"] if name in POOLED_BOUNDS else rows_gap
+    for one in STATEMENTS:
+        gap = posterior[one.left] if one in OF_POOL else rows_gap
         # Equal but for rounding counts as holding: the interpolation bound is an equality.
-        holds = posterior[name] >= gap - 1e-9 * data.loss_bound
-        comparison[name]["slack"] = float((posterior[name] - gap).mean())
+        holds = posterior[one.right] >= gap - 1e-9 * data.loss_bound
+        found_of = comparison[one.right]
+        found_of["slack"] = float((posterior[one.right] - gap).mean())
         # A theorem holds in every draw: that says nothing of these fine-tunes.
-        conditional = name == "bound_cmi_interpolation"
-        comparison[name]["probability_holds"] = (
-            float(holds.double().mean()) if conditional else math.nan
+        found_of["probability_holds"] = (
+            float(holds.double().mean()) if "interpolation" in one.rests_on else math.nan
         )
+    checks = _checks(data, posterior["generalization_gap"], rows_gap, none)
     settings = {
         "fine_tunes": len(data.masks),
         "pairs": data.masks.shape[1],
@@ -161,12 +171,12 @@ def fine_tune_bounds(
     columns = {key: [comparison[name][key] for name in BOUNDS] for key in comparison[BOUNDS[0]]}
     return FineTuneBounds(
         idata=inference_data.make(
-            posterior,
+            inference_data.from_estimates({n: exactly(draws) for n, draws in posterior.items()}),
             constant_data={**settings, **columns},
             dims={key: ["bound"] for key in columns},
             coords={"bound": list(BOUNDS)},
         ),
-        checks=_checks(data, posterior["generalization_gap"], rows_gap, none),
+        checks=(*checks.values(), *_audit(comparison, posterior, rows_gap, checks)),
         settings=settings,
         notes=_few_fine_tunes(len(data.masks) / 2),
         comparison=comparison,
@@ -177,9 +187,10 @@ def _few_fine_tunes(per_mask: float) -> tuple[str, ...]:
     """What a reader of the bounds must know where these lean on their prior."""
     if per_mask >= _LEAST_PER_MASK:
         return ()
+    names = ", ".join(one.right for one in OF_PAIRS)
     return (
-        f"Of {per_mask:g} fine-tunes for either mask of a pair, bounds of single rows "
-        f"({', '.join(CONDITIONAL_BOUNDS)}) may be below the gap: they need {_LEAST_PER_MASK}.",
+        f"Of {per_mask:g} fine-tunes for either mask of a pair, bounds of single rows ({names}) "
+        f"may be below the gap: they need {_LEAST_PER_MASK}.",
     )
 
 
@@ -193,15 +204,15 @@ def _supersample(losses: Any, masks: Any, loss_bound: float | None) -> Supersamp
     return losses
 
 
-def draw_bounds(data: Supersample, draws: int, source: torch.Generator) -> dict[str, Tensor]:
+def draw_bounds(data: Supersample, draws: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Draws (draw,) of losses, gap, informations and bounds, in units of the loss and in nats.
 
     `rows_gap` is the gap by the row model, from which the conditional bounds come, and `none`
     whether the draw has no memorised row.
     """
-    rows = row_losses(data, draws, source)
+    rows = row_losses(data, draws, generator)
     pairs = information_of_rows(rows.training, rows.held_out)
-    pooled = pooled_losses(data, draws, source)
+    pooled = pooled_losses(data, draws, generator)
     pool = information_of_pool(pooled.table)
     scale = data.loss_bound
     losses = {
@@ -266,10 +277,45 @@ def plug_in_bounds(data: Supersample, *, corrected: bool = False) -> dict[str, f
     return {name: float(value) * data.loss_bound for name, value in values.items()}
 
 
+def _audit(
+    comparison: Mapping[str, Mapping[str, float]],
+    posterior: Mapping[str, Tensor],
+    rows_gap: Tensor,
+    checks: Mapping[str, Check],
+) -> Iterator[Check]:
+    """One check per statement: it holds by construction wherever what it rests on holds."""
+    for one in STATEMENTS:
+        rests_on = tuple(checks[key] for key in (*_ALWAYS, *one.rests_on))
+        gap = posterior[one.left] if one in OF_POOL else rows_gap
+        bound, found = posterior[one.right], comparison[one.right]
+        weakest = worst(rests_on)
+        assert weakest is not None
+        verdict = weakest.verdict
+        message = "a theorem of any distribution of the losses: it holds in every draw"
+        if verdict != "holds":
+            verdict = "unknown" if verdict == "violated" else verdict
+            message = f"what it rests on is not sure: {weakest.statement}"
+        yield Check(
+            one.name,
+            verdict,
+            message,
+            compared(
+                one.left,
+                one.right,
+                left=float(gap.mean()),
+                right=float(bound.mean()),
+                slack=found["slack"],
+                slack_sd=float((bound - gap).std()),
+                probability_holds=found["probability_holds"],
+            ),
+            rests_on,
+        )
+
+
 def _checks(
     data: Supersample, pooled_gap: Tensor, rows_gap: Tensor, none: Tensor
-) -> tuple[Check, ...]:
-    """What the bounds and their posteriors rest on, measured."""
+) -> dict[Condition | str, Check]:
+    """What the bounds and their posteriors rest on, measured; those of a statement by name."""
     heads = float(data.masks.double().mean())
     coin = (heads - 0.5) / (0.5 / math.sqrt(data.masks.numel()))
     training = float(data.training.mean()) * data.loss_bound
@@ -280,59 +326,59 @@ def _checks(
     gap, gap_sd = float(pooled_gap.mean()), float(pooled_gap.std())
     no_row = float(none.mean())
     per_mask = len(data.masks) / 2
-    return (
-        Check(
+    return {
+        "coins": Check(
             "masks are fair coins",
             verdict_of(abs(coin) <= _LARGEST_Z),
             f"share of ones {heads:.3f}",
             {"share_of_ones": heads, "z": coin},
         ),
-        Check(
+        "fine-tunes enough": Check(
             "ten fine-tunes for either mask of a pair (bounds of single rows)",
             "holds" if per_mask >= _LEAST_PER_MASK else "undecided",
             f"{per_mask:g} on average"
             + ("" if per_mask >= _LEAST_PER_MASK else ": these bounds may be below the gap"),
             {"fine_tunes_per_mask": per_mask, "threshold": float(_LEAST_PER_MASK)},
         ),
-        Check(
+        "losses in range": Check(
             "losses lie in [0, C]",
             "holds",
             f"largest {largest:.4g} of C = {data.loss_bound:g}",
             {"largest": largest, "loss_bound": data.loss_bound},
         ),
-        Check(
+        "interpolation": Check(
             "every training loss is 0 and losses are 0 or C (interpolation bound alone)",
             verdict_of(data.binary and not bool(data.training.any())),
             f"mean training loss {training:.4g}",
             {"training_loss": training},
             required=False,
         ),
-        Check(
+        "losses of a pair independent": Check(
             "losses of a pair are independent given its mask (conditional bounds' posterior)",
             verdict_of(abs(correlation) <= _LARGEST_Z * error),
             f"correlation {correlation:.3f} ± {error:.3f}",
             {"correlation": correlation, "error": error},
         ),
-        Check(
+        "models agree": Check(
             "the row model and the pooled table agree on the gap",
             verdict_of(apart <= _LARGEST_Z * spread + 1e-9),
             f"apart by {apart:.3g}, spread {spread:.3g}",
             {"apart": apart, "spread": spread},
         ),
-        Check(
+        "held out": Check(
             "held-out rows are not better than training rows (masks name the trained column)",
             verdict_of(gap >= -_LARGEST_Z * gap_sd),
             f"gap {gap:.4g} ± {gap_sd:.2g}",
             {"gap": gap, "gap_sd": gap_sd},
         ),
-        Check(
+        "none memorised": Check(
             "no row is memorised (prior probability 0.5; no bound needs it)",
             "unknown",
             f"posterior probability {no_row:.2f}",
             {"probability": no_row},
             required=False,
         ),
-    )
+    }
 
 
 def _pair_correlation(data: Supersample) -> tuple[float, float]:

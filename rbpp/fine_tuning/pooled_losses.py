@@ -26,12 +26,10 @@ class PooledLosses:
     Attributes:
         table: (draw, 2, 2) probability of training loss (row) and held-out loss (column).
         none: (draw,) whether the draw is symmetric: no memorisation on average.
-        design_effect: variance between fine-tunes over that of independent pairs.
     """
 
     table: Tensor
     none: Tensor
-    design_effect: float
 
 
 def mean_tables(data: Supersample) -> Tensor:
@@ -77,7 +75,7 @@ def pooled_losses(data: Supersample, draws: int, generator: torch.Generator) -> 
     table = torch.stack(
         [shares[:, 0], shares[:, 1] * split, shares[:, 1] * (1 - split), shares[:, 2]], dim=-1
     )
-    return PooledLosses(table.reshape(draws, 2, 2), kind == 0, effect)
+    return PooledLosses(table.reshape(draws, 2, 2), kind == 0)
 
 
 def _design_effect(data: Supersample, tables: Tensor) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp.data.arrays import load
+from rbpp.data.arrays import as_numpy, load
 from rbpp.data.source_files import FileError
 
 # Of two fine-tunes with the same masks by chance, above which copies are not told from it.
@@ -191,10 +191,8 @@ def _by_role(columns: Tensor, masks: Tensor, loss_bound: float) -> Supersample:
 
 
 def _numbers(what: str, values: Any) -> np.ndarray:
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
     try:
-        array = np.asarray(values)
+        array = as_numpy(values)
     except ValueError as error:
         raise ValueError(
             f"Expected {what} as one array of numbers; got rows that differ"

@@ -86,9 +86,8 @@ def ascend(
     members: Tensor,
     prior: Parameters,
     parameters: Parameters,
+    ascent: Ascent,
     *,
-    tolerance: float,
-    max_iterations: int,
     rounding: float,
     history: bool = False,
 ) -> VariationalMixture:
@@ -101,8 +100,9 @@ def ascend(
         members: data set of every fit (F,), ascending.
         prior: of every fit; what its components share may stand once, (F, 1, …).
         parameters: where to start.
-        tolerance, max_iterations, history: as for `rbpp.mixtures.cavi`.
+        ascent: its tolerance and its most iterations.
         rounding: unit of rounding of the rows' precision.
+        history: as for `rbpp.mixtures.cavi`.
 
     Raises:
         ArithmeticError: if the ELBO of a fit falls by more than rounding explains.
@@ -120,7 +120,7 @@ def ascend(
     moments: Tensor | None = None  # what `parameters` were updated from
     expected = expectations(parameters)
     rate = torch.ones_like(best)
-    for iteration in range(1, max_iterations + 1):
+    for iteration in range(1, ascent.max_iterations + 1):
         natural = natural_parameters(parameters, expected)
         found = gather(natural, members)
         current = found.evidence - kl_divergence(parameters, prior, expected, normalizer)
@@ -136,8 +136,8 @@ def ascend(
         best = torch.where(rejected, best, current)
         if history:
             trace.append(torch.full_like(final, torch.nan).index_copy_(0, active, best))
-        settled = ~rejected & (gain <= tolerance * found.weight)
-        leaving = settled if iteration < max_iterations else torch.ones_like(settled)
+        settled = ~rejected & (gain <= ascent.tolerance * found.weight)
+        leaving = settled if iteration < ascent.max_iterations else torch.ones_like(settled)
         if bool(leaving.any()):
             gone = active[leaving]
             for whole, part in zip(result, accepted.parameters, strict=True):

@@ -39,13 +39,10 @@ def cavi(
     *,
     sample_weights: Tensor | None = None,
     restarts: int = 1,
-    tolerance: float = 1e-6,
-    max_iterations: int = 500,
     generator: torch.Generator | None = None,
     initial: Parameters | None = None,
-    chunk_rows: int | None = None,
+    ascent: Ascent | None = None,
     history: bool = False,
-    dtype: torch.dtype | None = None,
 ) -> VariationalMixture:
     """Mean-field posterior of Gaussian mixtures with conjugate priors, in closed-form steps.
 
@@ -59,15 +56,12 @@ def cavi(
         sample_weights: non-negative weights (…, n), or a mask: weight 2 is the row twice. A row of
             weight 0 does not count, whatever it holds.
         restarts: independent starts of every data set.
-        tolerance: a fit stops when an iteration gains less than this per row, in nats.
-        max_iterations: passes after which a fit stops unconverged.
         generator: source of the starts; needed unless `initial` is given.
         initial: parameters (restarts, …) to start from instead.
-        chunk_rows: rows per matrix product; by default what fits the processor's cache.
-        history: keep the ELBO of every iteration.
-        dtype: precision of the passes over the rows, by default that of the data, on a GPU float32.
+        ascent: when a fit stops, and how rows are passed over; `restarts` stands for its starts.
             Statistics and parameters are always accumulated in float64, and rows are centred and
             scaled first.
+        history: keep the ELBO of every iteration.
 
     Returns:
         VariationalMixture with leading dimensions (restarts, …) and the dtype of the data.
@@ -91,7 +85,8 @@ def cavi(
     if weights is not None:
         weights = weights.reshape(sets, -1)
     units = standardisation(flat_rows, weights).whitened(flat_rows, weights)
-    dtype = dtype or (torch.float32 if data.is_cuda else data.dtype)
+    ascent = ascent or Ascent()
+    dtype = ascent.dtype or (torch.float32 if data.is_cuda else data.dtype)
     rows = _standardised(flat_rows, weights, units, dtype)
     members = torch.arange(sets, device=data.device).repeat_interleave(restarts)
     own_units = units.map(lambda value: value[members])
@@ -104,7 +99,7 @@ def cavi(
     with block_threads(data.device) as mapper:
 
         def gather(natural: Tensor, which: Tensor) -> Statistics:
-            return statistics(rows, natural, which, chunk_rows, mapper)
+            return statistics(rows, natural, which, ascent.chunk_rows, mapper)
 
         if initial is not None:
             parameters = _from_initial(initial, restarts, batch, components)
@@ -121,9 +116,8 @@ def cavi(
             members,
             prior_parameters,
             parameters,
-            tolerance=tolerance,
-            max_iterations=max_iterations,
-            rounding=torch.finfo(rows.columns.dtype).eps,
+            ascent,
+            rounding=torch.finfo(dtype).eps,
             history=history,
         )
     jacobian = -(rows.weight * units.log_det())[members]
@@ -185,6 +179,7 @@ def fitted_prior(
         ValueError: as `default_prior` and `cavi`.
     """
     ascent = ascent or Ascent()
+    own = Ascent(tolerance=_PRIOR_TOLERANCE, chunk_rows=ascent.chunk_rows)
     broad = default_prior(data.double(), components, concentration, sample_weights)
     distinct = len(torch.unique(data, dim=0)) == len(data)
     least = _SMALLEST_SCALE_DISTINCT if distinct else _SMALLEST_SCALE
@@ -197,10 +192,9 @@ def fitted_prior(
             components,
             sample_weights=sample_weights,
             restarts=ascent.starts if fit is None else 1,
-            tolerance=_PRIOR_TOLERANCE,
-            chunk_rows=ascent.chunk_rows,
             generator=generator,
             initial=fit,
+            ascent=own,
         )
         fit = found.best_of(found.batch_shape[0])
         before, factor = factor, scale_factor(broad, fit.select(0)).clamp_min(least)

@@ -78,7 +78,7 @@ def compare_component_counts(
 
 def _held_out_log_density(posterior: MixturePosterior, rows: Tensor, settings: Settings) -> Tensor:
     """Log predictive density of every row under the fit without its fold, (n,)."""
-    folds, ascent = min(_FOLDS, len(rows)), settings.ascent
+    folds = min(_FOLDS, len(rows))
     source = settings.generator("folds", torch.device("cpu"))
     order = torch.randperm(len(rows), generator=source)
     fold = torch.empty(len(rows), dtype=torch.long)
@@ -90,12 +90,9 @@ def _held_out_log_density(posterior: MixturePosterior, rows: Tensor, settings: S
         posterior.prior,
         posterior.components,
         sample_weights=kept,
-        restarts=settings.chains * ascent.starts,
-        tolerance=ascent.tolerance,
-        max_iterations=ascent.max_iterations,
+        restarts=settings.chains * settings.ascent.starts,
         generator=settings.generator("fold starts", rows.device),
-        chunk_rows=ascent.chunk_rows,
-        dtype=ascent.dtype,
+        ascent=settings.ascent,
     ).best()
     density = fits.predictive().log_prob(rows.unsqueeze(-2))  # (n, folds)
     return density.gather(-1, fold.unsqueeze(-1)).squeeze(-1).double()

@@ -85,7 +85,7 @@ def _refuse_collinear(values: np.ndarray) -> None:
     more = ", …" if len(columns) > _SHOWN_COLUMNS else ""
     raise ValueError(
         f"Expected columns of which none is a linear function of others; got columns {named}{more}"
-        ", of which one is: the differential entropy is −∞ (drop one of them, or give --dimension)"
+        ", of which one is: the differential entropy is −∞ (drop one of them, or give dimension=…)"
     )
 
 

@@ -157,12 +157,7 @@ def _expectation(
     # The natural parameters of all densities of a member, (members, repeats · K, P), are one factor
     # of a product with its features.
     naturals = [flat(density.natural_parameters(centre), shape, 2) for density in densities]
-    source = GaussianMixture(
-        flat(p.weights, own, 1),
-        flat(p.means, own, 2),
-        precision_cholesky=flat(p.precision_cholesky, own, 3),
-        validate_args=False,
-    )
+    source = p.map(lambda value: flat(value, own, value.dim() - len(p.batch_shape)))
     centre = flat(centre, own, 1).unsqueeze(-1)
     repeats = math.prod(shape) // max(members, 1)
     each = naturals[0].shape[-1] * len(uniform)
@@ -175,11 +170,8 @@ def _expectation(
         logs = tuple(_log_densities(natural[which], products, repeats) for natural in naturals)
         means.append(integrand(logs) @ averages)
     by_scrambling = torch.cat(means).movedim(1, 0).reshape(*shape, SCRAMBLINGS)
-    return Estimate(
-        by_scrambling.mean(-1),
-        by_scrambling.std(-1) / math.sqrt(SCRAMBLINGS),
-        len(uniform),
-    )
+    error = by_scrambling.std(-1) / math.sqrt(SCRAMBLINGS)
+    return Estimate(by_scrambling.mean(-1), error, len(uniform))
 
 
 def _log_densities(natural: Tensor, features: Tensor, repeats: int) -> Tensor:
@@ -216,10 +208,8 @@ def _points(
     tiny = torch.finfo(points.dtype).eps
     points = points.clamp(tiny, 1 - tiny)
     order = points[:, 0].argsort()
-    averages = (
-        torch.eye(SCRAMBLINGS, dtype=points.dtype, device=points.device).repeat_interleave(count, 0)
-        / count
-    )
+    identity = torch.eye(SCRAMBLINGS, dtype=points.dtype, device=points.device)
+    averages = identity.repeat_interleave(count, 0) / count
     points = points[order]
     return points[:, 0], torch.special.ndtri(points[:, 1:]).T.contiguous(), averages[order]
 

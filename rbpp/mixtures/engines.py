@@ -163,13 +163,13 @@ def _start(fit: VariationalMixture, warm: bool, units: Standardisation) -> dict[
 
 
 def _spread(
-    fit: VariationalMixture, source: torch.Generator, units: Standardisation, how: Gradient
+    fit: VariationalMixture, generator: torch.Generator, units: Standardisation, how: Gradient
 ) -> dict[str, Tensor] | None:
     """Draws around a start, for a guide that begins with their covariance; else None."""
     if how.guide != "AutoMultivariateNormal" or not how.warm_start:
         return None
     coordinates = fit.components * (1 + fit.dimension * (fit.dimension + 3) // 2) - 1
-    return units.draws(fit.draw(max(_SPREAD_DRAWS, 4 * coordinates), source))._asdict()
+    return units.draws(fit.draw(max(_SPREAD_DRAWS, 4 * coordinates), generator))._asdict()
 
 
 def _nuts(warmup: int, arguments: tuple[Any, ...], start: dict[str, Tensor], count: int) -> Draws:
@@ -296,18 +296,14 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def _guide_class(name: str) -> Any:
-    found = getattr(autoguide, name, None)
-    usable = sorted(name for name in set(autoguide.__all__) - _REFUSED if _is_guide(name))
-    if found is None or name not in usable:
-        raise ValueError(f"Expected an autoguide with a density ({', '.join(usable)}); got {name}")
-    return found
+    known = {name: getattr(autoguide, name) for name in sorted(set(autoguide.__all__) - _REFUSED)}
+    guides = {own: found for own, found in known.items() if _is_guide(found)}
+    if name not in guides:
+        raise ValueError(f"Expected an autoguide with a density ({', '.join(guides)}); got {name}")
+    return guides[name]
 
 
-def _is_guide(name: str) -> bool:
-    found = getattr(autoguide, name)
+def _is_guide(found: Any) -> bool:
     # `TraceEnum_ELBO` takes no messengers.
-    return (
-        isinstance(found, type)
-        and issubclass(found, AutoGuide)
-        and not issubclass(found, AutoMessenger)
-    )
+    guide = isinstance(found, type) and issubclass(found, AutoGuide)
+    return guide and not issubclass(found, AutoMessenger)

@@ -15,6 +15,7 @@ from rbpp.checks import Check, verdict_of
 from rbpp.compute import Compute
 from rbpp.data.stream import Stream, row_stream
 from rbpp.display import DEFAULT_VIEW, Part, Table, View
+from rbpp.estimate import exactly
 from rbpp.inference_data import InferenceData
 from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.component_count import ComponentCount, compare_component_counts
@@ -69,9 +70,7 @@ class Fit(Result):
 
     def details(self) -> Mapping[str, Any]:
         """`comparison`, where several counts were compared."""
-        if not self.comparison:
-            return {}
-        return {"comparison": [_compared(entry) for entry in self.comparison]}
+        return {"comparison": self._compared} if self.comparison else {}
 
     def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """How many components there are, and how sure that is."""
@@ -79,16 +78,27 @@ class Fit(Result):
         table = self._table(view)
         weight = self.idata["posterior"]["weight"].values
         weights = weight.reshape(-1, weight.shape[-1])
-        compared = [_compared(entry) for entry in self.comparison]
-        return tuple(sentences.of_fit(table, view.units, weights, compared, self.checks))
+        return tuple(sentences.of_fit(table, view.units, weights, self._compared, self.checks))
 
     def _body(self, view: View) -> list[Part]:
         parts = [*super()._body(view), _component_table(self.idata)]
         if self.comparison:
-            entries = [_compared(entry) for entry in self.comparison]
-            numbers = [[f"{value:.5g}" for value in entry.values()] for entry in entries]
-            parts.append(Table([list(entries[0]), *numbers]))
+            numbers = [[f"{value:.5g}" for value in entry.values()] for entry in self._compared]
+            parts.append(Table([list(self._compared[0]), *numbers]))
         return parts
+
+    @property
+    def _compared(self) -> list[dict[str, float]]:
+        return [
+            {
+                "components": entry.components,
+                "elpd": entry.elpd.value.item(),
+                "elpd_se": entry.elpd.standard_error.item(),
+                "difference": entry.difference.value.item(),
+                "difference_se": entry.difference.standard_error.item(),
+            }
+            for entry in self.comparison
+        ]
 
 
 def fit_mixture(
@@ -142,7 +152,7 @@ def fit_mixture(
     rows = as_rows(data)
     if compute is not None:
         rows = rows.to(compute.device)
-    looked_at = continuous_rows(_counted(rows, sample_weights))
+    judged = list(continuous_rows(_counted(rows, sample_weights)))
     settings = Settings(
         engine,
         prior,
@@ -164,7 +174,7 @@ def fit_mixture(
         counts = [components]
         posterior = mixture_posterior(rows, components, settings)
     unweighted = rows if sample_weights is None else None
-    judged = [*looked_at, _approximation(posterior, unweighted, seed)]
+    judged.append(_approximation(posterior, unweighted, seed))
     judged.append(
         row_order(
             rows.double().cpu().numpy(),
@@ -254,7 +264,6 @@ def _inference_data(
 ) -> InferenceData:
     """Parameters, terms that do not depend on labels, and `sample_stats`; rows where given."""
     mixture = posterior.mixture
-    found = entropy(mixture, draws=points, seed=spawn(seed, "entropy"))
     stats = {"lp": posterior.log_prob, "elbo": posterior.elbo, "pareto_k": posterior.pareto_k}
     if posterior.log_q is not None:
         stats["log_q"] = posterior.log_q
@@ -267,15 +276,17 @@ def _inference_data(
     if rows is not None:
         likelihood, observed = {"row": posterior.log_likelihood(rows)}, {"rows": rows}
         dims |= {"row": ["observation"], "rows": ["observation", "dim"]}
+    terms = {
+        "entropy": entropy(mixture, draws=points, seed=spawn(seed, "entropy")),
+        # The number of equally weighted components with the same entropy of weights.
+        "effective_components": exactly(torch.special.entr(mixture.weights).sum(-1).exp()),
+    }
     return inference_data.make(
         {
             "weight": mixture.weights,
             "mean": mixture.means,
             "covariance": mixture.covariances,
-            "entropy": found.value,
-            "entropy_mcse": found.standard_error,
-            # The number of equally weighted components with the same entropy of weights.
-            "effective_components": torch.special.entr(mixture.weights).sum(-1).exp(),
+            **inference_data.from_estimates(terms),
         },
         sample_stats=stats,
         log_likelihood=likelihood,
@@ -320,7 +331,7 @@ def _enough_rows(idata: InferenceData, count: int) -> Check:
     return Check(
         "rows decide the covariances, and not the prior",
         "holds" if each >= least else "violated",
-        f"{message}" if each >= least else f"{message}: give more rows, or --dimension",
+        message if each >= least else f"{message}: give more rows, or dimension=…",
         {"rows_per_component": each, "threshold": float(least)},
     )
 
@@ -394,13 +405,3 @@ def _component_table(idata: InferenceData | None) -> Table:
             [str(index), f"{float(draws.mean()):.3f}", f"{spread:.3f}", f"({shown}{more})"]
         )
     return Table(lines)
-
-
-def _compared(entry: ComponentCount) -> dict[str, float]:
-    return {
-        "components": entry.components,
-        "elpd": entry.elpd.value.item(),
-        "elpd_se": entry.elpd.standard_error.item(),
-        "difference": entry.difference.value.item(),
-        "difference_se": entry.difference.standard_error.item(),
-    }

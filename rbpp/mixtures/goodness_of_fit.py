@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rbpp import validate
 from rbpp.checks import Check
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi, fitted_prior
 from rbpp.mixtures.mixture import GaussianMixture
 from rbpp.randomness import generator, spawn
@@ -27,7 +28,7 @@ from rbpp.randomness import generator, spawn
 # looked at, which are mixtures of as many components if the rows are.
 _MOST_ROWS, _MOST_DIMENSIONS, _LEAST_ROWS_PER_PARAMETER = 1000, 6, 2
 _REFERENCE_DRAWS = 2000
-_STARTS, _TOLERANCE, _MAX_ITERATIONS = 5, 1e-4, 100
+_STARTS, _ASCENT = 5, Ascent(tolerance=1e-4, max_iterations=100)
 SMALLEST_PROBABILITY = 0.02
 
 
@@ -97,8 +98,7 @@ def goodness_of_fit(
         prior,
         components,
         initial=start,
-        tolerance=_TOLERANCE,
-        max_iterations=_MAX_ITERATIONS,
+        ascent=_ASCENT,
     ).best()
     likelihood, coordinates, shortfall = _misfits(fits.expected(), halves.flip(1), source)
     # Each misfit in units of what it is by chance.
@@ -162,16 +162,16 @@ def _projected(rows: Tensor) -> Tensor:
 
 
 def _misfits(
-    mixture: GaussianMixture, left_out: Tensor, source: torch.Generator
+    mixture: GaussianMixture, left_out: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A² by log density and by the worst coordinate, and the shortfall, each (sets,).
 
     Args:
         mixture: batch (sets, 2), of either half.
         left_out: rows of the other half (sets, 2, n, d).
-        source: of the reference draws.
+        generator: of the reference draws.
     """
-    drawn = mixture.sample((_REFERENCE_DRAWS,), generator=source).movedim(0, -2)
+    drawn = mixture.sample((_REFERENCE_DRAWS,), generator=generator).movedim(0, -2)
     own = mixture.log_prob_rows(drawn)
     density = mixture.log_prob_rows(left_out)
     place = torch.searchsorted(own.sort(-1).values, density.contiguous())

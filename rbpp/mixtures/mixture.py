@@ -246,15 +246,8 @@ class GaussianMixture(Distribution):
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> GaussianMixture:
         """The same mixture with a larger, broadcast batch shape."""
-        batch = torch.Size(batch_shape)
-        return GaussianMixture(
-            self.weights.expand(*batch, self.components),
-            self.means.expand(*batch, self.components, self.dimension),
-            precision_cholesky=self.precision_cholesky.expand(
-                *batch, self.components, self.dimension, self.dimension
-            ),
-            validate_args=False,
-        )
+        depth = len(self.batch_shape)
+        return self.map(lambda value: value.expand(*batch_shape, *value.shape[depth:]))
 
     def __repr__(self) -> str:
         return (

@@ -230,11 +230,8 @@ def mixture_posterior(
         components,
         sample_weights=sample_weights,
         restarts=settings.chains * ascent.starts,
-        tolerance=ascent.tolerance,
-        max_iterations=ascent.max_iterations if how is None or how.warm_start else 1,
         generator=settings.generator("starts", data.device),
-        chunk_rows=ascent.chunk_rows,
-        dtype=ascent.dtype,
+        ascent=ascent if how is None or how.warm_start else replace(ascent, max_iterations=1),
     ).best_of(ascent.starts)
     fits = fits.double()
     weights = None

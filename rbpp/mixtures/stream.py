@@ -118,41 +118,6 @@ def stream_posterior(
     return posterior, summary
 
 
-def fit_stream(
-    stream: Stream,
-    components: int,
-    *,
-    chains: int = 1,
-    passes: Passes | None = None,
-    compute: Compute | None = None,
-) -> VariationalMixture:
-    """Variational posterior of a Gaussian mixture from a stream, under its `stream_prior`.
-
-    Reads the stream once for its moments and a sample, fits the sample by `cavi` for a start, then
-    makes the stochastic and the exact passes.
-
-    Args:
-        stream: parts of the rows, the same in every pass.
-        components: K.
-        chains: independent fits.
-        passes: readings of the rows.
-        compute: parts are worked on by its workers, on its device. Its checkpoint keeps what every
-            pass gave: a run with the same checkpoint goes on from there.
-
-    Returns:
-        VariationalMixture with leading dimension (chains,), in the precision of the rows. Without
-        an exact pass its ELBO is nan.
-
-    Raises:
-        ValueError: on an empty stream, unusable chunks or counts out of range.
-    """
-    validate.count("chains", chains)
-    passes, compute = passes or Passes(), compute or Compute()
-    summary = _summary(stream, passes.sample_rows, compute)
-    prior = stream_prior(summary, components)
-    return _StreamAscent(stream, summary, prior, components, passes, compute).fit(chains)
-
-
 class _StreamAscent:
     """The ascent of some chains on one stream, in units of its rows' spread."""
 
@@ -193,8 +158,7 @@ class _StreamAscent:
                 members,
                 prior,
                 parameters,
-                tolerance=self.passes.tolerance,
-                max_iterations=self.passes.exact,
+                Ascent(tolerance=self.passes.tolerance, max_iterations=self.passes.exact),
                 rounding=torch.finfo(self.dtype or self.summary.sample.dtype).eps,
             )
         units = self.units.map(lambda value: value.to(self.device))
@@ -308,10 +272,7 @@ def _summary(stream: Stream, sample_rows: int, compute: Compute) -> StreamSummar
     """`summarise`, once per checkpoint."""
 
     def work() -> dict[str, np.ndarray]:
-        own = compute.spawn("sample")
-        return summarise(
-            stream, sample_rows=sample_rows, seed=own.seed, mapper=own.workers
-        ).arrays()
+        return summarise(stream, sample_rows, compute.spawn("sample")).arrays()
 
     return StreamSummary.from_arrays(compute.checkpoint.once("summary", work))
 
@@ -331,11 +292,13 @@ def _fitted_prior(
     components: int,
     concentration: float,
     starts: int,
-    source: torch.Generator,
+    generator: torch.Generator,
 ) -> MixturePrior:
     """The default prior of all rows, its scale multiplied by what fits the sample."""
     sample = summary.sample.double()
-    fitted = fitted_prior(sample, components, source, concentration, ascent=Ascent(starts=starts))
+    fitted = fitted_prior(
+        sample, components, generator, concentration, ascent=Ascent(starts=starts)
+    )
     factor: Tensor = fitted.scale[0, 0] / default_prior(sample, components).scale[0, 0]
     whole = stream_prior(summary, components, concentration)
     return replace(whole, scale=whole.scale * factor)

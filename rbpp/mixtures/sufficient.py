@@ -73,8 +73,8 @@ class Block(NamedTuple):
 class Rows:
     """Rows of D data sets, ready for passes: columns (D, d, n), weights (D, n).
 
-    Rows of weight 0 must be finite. With `store` the
-    features are kept from pass to pass where they are few.
+    Rows of weight 0 must be finite. With `store` the features are kept from pass to pass where they
+    are few.
     """
 
     def __init__(

@@ -11,7 +11,12 @@ from collections.abc import Collection, Iterator
 import torch
 from torch import Tensor
 
-from rbpp.paired.joint_mixture import PairDensity, growing_mixtures, stacked
+from rbpp.paired.joint_mixture import (
+    Coordinates,
+    PairDensity,
+    growing_mixtures,
+    with_average,
+)
 from rbpp.paired.margins import (
     NORMAL_SCORES,
     RAW,
@@ -28,10 +33,10 @@ from rbpp.randomness import generator, spawn
 from rbpp.threads import block_threads
 
 MARGINS = (RAW, NORMAL_SCORES, STUDENT_SCORES)
-# Joint dimensions beyond which a mixture may have more parameters than rows: without the second
-# component nothing but a normal or a t could be seen there.
 # Share of rows with the same rank in x and y, above which scores are no coordinates.
 _MOST_EQUAL_RANKS = 0.05
+# Joint dimensions beyond which a mixture may have more parameters than rows: without the second
+# component nothing but a normal or a t could be seen there.
 _MANY_DIMENSIONS, _PARAMETERS_PER_ROW = 12, 1.5
 # From as many components on, margins whose mixtures are behind by as many nats a row stop growing.
 _RACE_COMPONENTS, _BEHIND = 48, 0.1
@@ -61,15 +66,12 @@ def pair_densities(
     growing: dict[str, Iterator[PairDensity]] = {}
     for name in (RAW, NORMAL_SCORES):
         if name in margins:
-            values = coordinates(rows, name)
-            own = independent_log_density(values, name, fold, generator(spawn(seed, "margins")))
+            own = coordinates(rows, name, fold, generator(spawn(seed, "margins")))
             starts = generator(spawn(seed, "starts", name))
-            growing[name] = growing_mixtures(values, dim_x, fold, name, own, largest, starts)
+            growing[name] = growing_mixtures(own, dim_x, largest, starts)
     found: list[PairDensity] = []
     for grown in _race(growing, rows.device).values():
-        found += grown
-        if len(grown) > 1:
-            found.append(stacked(grown))
+        found += with_average(grown)
     if STUDENT_SCORES in margins:
         for freedom in STUDENT_FREEDOMS:
             values = student_scores(rows, freedom)
@@ -77,23 +79,22 @@ def pair_densities(
     return found
 
 
-def coordinates(rows: Tensor, margins: str) -> Tensor:
+def coordinates(
+    rows: Tensor, margins: str, fold: Tensor, generator: torch.Generator
+) -> Coordinates:
     """Standardised rows, or their normal scores."""
-    return (rows - rows.mean(0)) / rows.std(0) if margins == RAW else normal_scores(rows)
-
-
-def independent_log_density(
-    values: Tensor, margins: str, fold: Tensor, source: torch.Generator
-) -> Tensor:
-    """Σ_j log density (n,) of each coordinate on its own, for held-out rows."""
     if margins == RAW:
-        return margin_log_density(values, fold, source).sum(-1)
-    return normal_log_density(values).sum(-1)
+        values = (rows - rows.mean(0)) / rows.std(0)
+        density = margin_log_density(values, fold, generator)
+    else:
+        values = normal_scores(rows)
+        density = normal_log_density(values)
+    return Coordinates(margins, values, fold, density.sum(-1))
 
 
 def advantages(found: Collection[PairDensity]) -> Tensor:
     """Log density of held-out rows over that of independent margins: (models, n)."""
-    return torch.stack([one.held_out[0] - one.margin_log_density for one in found])
+    return torch.stack([one.held_out[0] - one.own.log_density for one in found])
 
 
 def _largest(count: int, dimension: int, components: int) -> int:

@@ -6,21 +6,24 @@ that of a density on one side and a table on the other, and is estimated as that
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
-from rbpp.paired.candidates import coordinates, independent_log_density
-from rbpp.paired.joint_mixture import PairDensity, fit_masks, of_own_fold, stacked
+from rbpp.paired.candidates import coordinates
+from rbpp.paired.joint_mixture import Coordinates, PairDensity, fit_masks, of_own_fold, with_average
 from rbpp.paired.margins import NORMAL_SCORES, RAW
 from rbpp.randomness import generator, spawn
 
 # A class of fewer rows has no density of its own.
 LEAST_PER_CLASS = 20
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16)
-_STARTS, _TOLERANCE, _MAX_ITERATIONS = 3, 1e-4, 100
+_STARTS, _ASCENT = 3, Ascent(tolerance=1e-4, max_iterations=100)
 _LEAST_GAIN = 0.002
 
 
@@ -63,49 +66,42 @@ def class_densities(
     largest = max(1, min(components, rarest // (dimension * (dimension + 3) // 2 + 1)))
     found: list[PairDensity] = []
     for name in (RAW, NORMAL_SCORES):
-        values, source = coordinates(rows, name), generator(spawn(seed, "classes", name))
-        own = independent_log_density(values, name, fold, source)
+        source = generator(spawn(seed, "classes", name))
+        own = coordinates(rows, name, fold, source)
         grown: list[PairDensity] = []
         for size in (size for size in _SIZES if size <= largest):
-            grown.append(_of_size(values, codes, fold, name, own, size, source))
+            grown.append(_of_size(own, codes, size, source))
             reached = [float(one.held_out[0].mean()) for one in grown]
             if len(grown) > 2 and max(reached[-2:]) < max(reached[:-2]) + _LEAST_GAIN:
                 break
-        found += grown
-        if len(grown) > 1:
-            found.append(stacked(grown))
+        found += with_average(grown)
     return found
 
 
 def _of_size(
-    values: Tensor,
-    codes: Tensor,
-    fold: Tensor,
-    margins: str,
-    margin: Tensor,
-    components: int,
-    source: torch.Generator,
+    own: Coordinates, codes: Tensor, components: int, generator: torch.Generator
 ) -> PairDensity:
     """A mixture of so many components in every class, given all rows and without each fold."""
-    classes, count = int(codes.max()) + 1, len(values)
-    of_class = codes == torch.arange(classes, device=codes.device).unsqueeze(-1)
-    masks = fit_masks(fold).unsqueeze(1) & of_class  # (fits, classes, n)
-    data = values.expand(*masks.shape, values.shape[-1])
+    classes = torch.arange(int(codes.max()) + 1, device=codes.device)
+    of_class = codes == classes.unsqueeze(-1)
+    masks = fit_masks(own.fold).unsqueeze(1) & of_class  # (fits, classes, n)
+    data = own.rows.expand(*masks.shape, own.rows.shape[-1])
     fits = cavi(
         data,
         default_prior(data, components, sample_weights=masks),
         components,
         sample_weights=masks,
         restarts=_STARTS,
-        tolerance=_TOLERANCE,
-        max_iterations=_MAX_ITERATIONS,
-        generator=source,
+        generator=generator,
+        ascent=_ASCENT,
     ).best()
     sizes = masks.sum(-1) + 0.5
     share = (sizes / sizes.sum(-1, keepdim=True)).log().unsqueeze(-1)
     joint = share + fits.expected().log_prob_rows(data)
     share = share.expand(joint.shape)
-    place = torch.arange(count, device=codes.device)
+    place = torch.arange(len(codes), device=codes.device)
     parts = torch.stack([joint[:, codes, place], joint.logsumexp(1), share[:, codes, place]])
-    held_out = torch.stack([of_own_fold(part[1:], fold) for part in parts])
-    return PairDensity(margins, components, parts[:, 0], held_out, margin + held_out[2])
+    held_out = torch.stack([of_own_fold(part[1:], own.fold) for part in parts])
+    # Independence has the margins of the coordinates and the shares of the classes.
+    own = replace(own, log_density=own.log_density + held_out[2])
+    return PairDensity(own, components, parts[:, 0], held_out)

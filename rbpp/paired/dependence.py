@@ -48,7 +48,7 @@ def independence_check(x: np.ndarray, y: np.ndarray, block: int) -> Check:
     if not holds:
         message += (
             f": neighbouring rows depend on each other; give a block of {math.ceil(4 * length)} "
-            "rows or more (--block), differences of the series, or a row in so many"
+            "rows or more (block=…), differences of the series, or a row in so many"
         )
     return Check(
         "rows, or their blocks, are independent of each other",

@@ -134,7 +134,7 @@ def information_draws(
     error = _fold_error(fitted - held_out, fold.cpu())
     models = [
         PairModel(
-            one.margins,
+            one.own.margins,
             one.components,
             weight[index].item(),
             held_out[index].mean().item(),

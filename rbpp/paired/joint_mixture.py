@@ -14,18 +14,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi, likeliest_mean_precision
 from rbpp.mixtures.conjugate import MixturePrior, default_prior
 from rbpp.mixtures.mixture import GaussianMixture
-from rbpp.mixtures.normal_wishart import Parameters
+from rbpp.mixtures.normal_wishart import Parameters, normalized
 
 # Sizes tried: steps of a third to a half, so that a split has little to move.
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 # Times the covariance that `default_prior` expects of the only component.
 _PRIOR_SCALE = 0.3
-_TOLERANCE, _MAX_ITERATIONS = 1e-4, 60
+_ASCENT = Ascent(tolerance=1e-4, max_iterations=60)
 # A pass costs the square of the dimension, and with many a second component settles late or never.
-_MANY_DIMENSIONS, _FEW_ITERATIONS = 30, 25
+_MANY_DIMENSIONS, _SHORT_ASCENT = 30, replace(_ASCENT, max_iterations=25)
 # Growth stops after two sizes in a row that add less than this to the stacked density (nats a row),
 # or with one that is so far below the best.
 _LEAST_GAIN, _MOST_BELOW = 0.002, 0.15
@@ -35,24 +36,39 @@ _BATCHED = ("mean", "mean_precision", "degrees_of_freedom", "scale")
 
 
 @dataclass(frozen=True)
+class Coordinates:
+    """Rows in coordinates of one kind.
+
+    Attributes:
+        margins: name of the kind.
+        rows: (n, d), X in the first columns where they are pairs.
+        fold: (n,) the fold that a row belongs to: the fit without that fold does not see it.
+        log_density: Σ_j log density (n,) of each coordinate on its own, for held-out rows.
+    """
+
+    margins: str
+    rows: Tensor
+    fold: Tensor
+    log_density: Tensor
+
+
+@dataclass(frozen=True)
 class PairDensity:
     """Log densities of rows under one joint model, in the model's own coordinates.
 
     Attributes:
-        margins: the coordinates.
+        own: the coordinates.
         components: K, zero for an average over several.
         fitted: log p(x, y), log p(x), log p(y) of the rows the model was fitted to (3, n).
         held_out: the same under the fit that does not see the row (3, n).
-        margin_log_density: Σ_j log density (n,) of each coordinate on its own, for held-out rows.
         fit: the posterior given all rows, where there is one.
         prior: of the fit.
     """
 
-    margins: str
+    own: Coordinates
     components: int
     fitted: Tensor
     held_out: Tensor
-    margin_log_density: Tensor
     fit: Parameters | None = None
     prior: MixturePrior | None = None
 
@@ -72,29 +88,18 @@ def _ratio(joint: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def growing_mixtures(
-    rows: Tensor,
-    dim_x: int,
-    fold: Tensor,
-    margins: str,
-    margin_log_density: Tensor,
-    largest: int,
-    generator: torch.Generator,
+    own: Coordinates, dim_x: int, largest: int, generator: torch.Generator
 ) -> Iterator[PairDensity]:
     """Mixtures of 1, 2, 3, 4, 6, 8, … components of the joint rows (n, d), until more add nothing.
 
     Args:
-        rows: X in the first `dim_x` columns, Y in the others.
+        own: their coordinates, X in the first `dim_x` columns, Y in the others.
         dim_x: dimension of X.
-        fold: (n,) the fold that a row belongs to.
-        margins: name of the coordinates.
-        margin_log_density: Σ_j log density (n,) of each coordinate on its own, for held-out rows.
         largest: number of components not to exceed.
         generator: of the starts.
     """
-    masks = fit_masks(fold)
-    data = rows.expand(len(masks), *rows.shape)
-    places = _places(fold)
-    dimension = rows.shape[-1]
+    masks = fit_masks(own.fold)
+    data = own.rows.expand(len(masks), *own.rows.shape)
     fits: Parameters | None = None
     prior = default_prior(data, 1, sample_weights=masks)
     prior = replace(prior, scale=_PRIOR_SCALE * prior.scale)
@@ -116,19 +121,17 @@ def growing_mixtures(
             prior,
             components,
             sample_weights=masks,
-            tolerance=_TOLERANCE,
-            max_iterations=_MAX_ITERATIONS if dimension <= _MANY_DIMENSIONS else _FEW_ITERATIONS,
             initial=start,
             generator=generator,
+            ascent=_ASCENT if data.shape[-1] <= _MANY_DIMENSIONS else _SHORT_ASCENT,
         ).select(0)
-        fitted, held_out = _densities(fits, rows, dim_x, fold, places)
+        fitted, held_out = _densities(fits, own, dim_x)
         found.append(
             PairDensity(
-                margins,
+                own,
                 components,
                 fitted,
                 held_out,
-                margin_log_density,
                 fits.select(0),
                 replace(prior, **{name: getattr(prior, name)[0] for name in _BATCHED}),
             )
@@ -150,13 +153,13 @@ def stacked(found: list[PairDensity]) -> PairDensity:
     def average(parts: list[Tensor]) -> Tensor:
         return (log_weights[:, None, None] + torch.stack(parts)).logsumexp(0)
 
-    return PairDensity(
-        found[0].margins,
-        0,
-        average([one.fitted for one in found]),
-        average([one.held_out for one in found]),
-        found[0].margin_log_density,
-    )
+    fitted = average([one.fitted for one in found])
+    return PairDensity(found[0].own, 0, fitted, average([one.held_out for one in found]))
+
+
+def with_average(found: list[PairDensity]) -> list[PairDensity]:
+    """The models, and their average where there are several."""
+    return [*found, stacked(found)] if len(found) > 1 else found
 
 
 def expected_scale(fit: Parameters, prior: MixturePrior, components: int) -> Tensor:
@@ -205,23 +208,13 @@ def split(fit: Parameters, components: int) -> Parameters:
     )
 
 
-def _places(fold: Tensor) -> Tensor:
-    """Indices of the rows of each fold (folds, m); a short fold repeats its first row."""
-    folds = int(fold.max()) + 1
-    members = [(fold == index).nonzero().squeeze(-1) for index in range(folds)]
-    size = max(len(one) for one in members)
-    return torch.stack([torch.cat([one, one[:1].expand(size - len(one))]) for one in members])
-
-
-def _densities(
-    fits: Parameters, rows: Tensor, dim_x: int, fold: Tensor, places: Tensor
-) -> tuple[Tensor, Tensor]:
+def _densities(fits: Parameters, own: Coordinates, dim_x: int) -> tuple[Tensor, Tensor]:
     """Joint and marginal log densities (3, n), of all rows under the first fit, and of each fold's
     rows under the fit without them."""
-    dimension = rows.shape[-1]
-    weights = fits.concentration
-    weights = weights / weights.sum(-1, keepdim=True)
+    rows, dimension = own.rows, own.rows.shape[-1]
+    weights = normalized(fits.concentration)
     covariances = fits.scale / fits.degrees_of_freedom[..., None, None]
+    places = _places(own.fold)
     left_out = rows[places]  # (folds, m, d)
     fitted, held_out = [], []
     for kept in (slice(0, dimension), slice(0, dim_x), slice(dim_x, dimension)):
@@ -232,6 +225,14 @@ def _densities(
         density = mixture.select(slice(1, None)).log_prob_rows(left_out[..., kept])
         held_out.append(rows.new_empty(len(rows)).scatter(0, places.flatten(), density.flatten()))
     return torch.stack(fitted), torch.stack(held_out)
+
+
+def _places(fold: Tensor) -> Tensor:
+    """Indices of the rows of each fold (folds, m); a short fold repeats its first row."""
+    folds = int(fold.max()) + 1
+    members = [(fold == index).nonzero().squeeze(-1) for index in range(folds)]
+    size = max(len(one) for one in members)
+    return torch.stack([torch.cat([one, one[:1].expand(size - len(one))]) for one in members])
 
 
 def random_folds(count: int, folds: int, generator: torch.Generator, block: int = 1) -> Tensor:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rbpp.data.arrays import as_numpy
 from rbpp.internals import standard_gamma
 from rbpp.randomness import generator
 
@@ -27,17 +28,13 @@ FEWEST_VALUES = 20
 
 def labels_of(values: Any) -> np.ndarray:
     """A column of labels (n,)."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-    return np.asarray(values).reshape(-1)
+    return as_numpy(values).reshape(-1)
 
 
 def is_labels(values: Any) -> bool:
     """Whether one column of strings, booleans or repeated whole numbers: classes or counts."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
     try:
-        array = np.asarray(values)
+        array = as_numpy(values)
     except ValueError:  # ragged: refused by name where rows are read
         return False
     if array.ndim not in (1, 2) or array.size != len(array) or not array.size:

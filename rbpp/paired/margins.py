@@ -15,9 +15,16 @@ from scipy.special import ndtri, stdtrit
 from scipy.stats import rankdata
 from torch import Tensor
 
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
-from rbpp.paired.joint_mixture import PairDensity, fold_masks, of_own_fold, stacking_weights
+from rbpp.paired.joint_mixture import (
+    Coordinates,
+    PairDensity,
+    fold_masks,
+    of_own_fold,
+    stacking_weights,
+)
 
 RAW, NORMAL_SCORES, STUDENT_SCORES = "raw", "normal scores", "t scores"
 # Degrees of freedom of the scores of Student's t; beyond the last they are normal scores.
@@ -83,9 +90,8 @@ def margin_log_density(rows: Tensor, fold: Tensor, generator: torch.Generator) -
                 default_prior(data, components, sample_weights=masks),
                 components,
                 sample_weights=masks.expand(len(data), -1, -1),
-                tolerance=1e-4,
-                max_iterations=20,
                 generator=generator,
+                ascent=Ascent(tolerance=1e-4, max_iterations=20),
             ).best()
             density = fits.expected().log_prob_rows(data)  # (d, folds, n)
             found.append(of_own_fold(density.movedim(0, -1), fold) + jacobian)
@@ -117,12 +123,12 @@ def student_pair_density(values: Tensor, dim_x: int, fold: Tensor, freedom: floa
     held_out = values.new_empty(3, len(values))
     for index in range(int(fold.max()) + 1):
         left_out = fold == index
-        own = fit_student(values[~left_out], freedom, start=scale)
-        held_out[:, left_out] = densities(values[left_out], own)
+        apart = fit_student(values[~left_out], freedom, start=scale)
+        held_out[:, left_out] = densities(values[left_out], apart)
     one = values.new_ones(1, 1)
     margin = student_log_density(values.mT.unsqueeze(-1), one, freedom).sum(0)
-    name = f"{STUDENT_SCORES}, {freedom:g} degrees"
-    return PairDensity(name, 1, densities(values, scale), held_out, margin)
+    own = Coordinates(f"{STUDENT_SCORES}, {freedom:g} degrees", values, fold, margin)
+    return PairDensity(own, 1, densities(values, scale), held_out)
 
 
 def fit_student(values: Tensor, freedom: float, start: Tensor | None = None) -> Tensor:

@@ -12,9 +12,8 @@ from scipy.special import digamma
 from torch import Tensor
 
 from rbpp.estimate import Estimate
-from rbpp.paired.candidates import coordinates
 from rbpp.paired.joint_mixture import PairDensity
-from rbpp.paired.margins import NORMAL_SCORES, RAW, normal_log_density
+from rbpp.paired.margins import NORMAL_SCORES, RAW, normal_log_density, normal_scores
 from rbpp.randomness import generator, spawn
 
 _NEIGHBOURS = 5
@@ -45,10 +44,10 @@ def with_misfit(
 
 def log_densities(rows: Tensor, chosen: PairDensity) -> tuple[Tensor, Tensor]:
     """Log density per held-out row under the chosen model, and by nearest neighbours."""
-    values = coordinates(rows, chosen.margins)
-    density = chosen.held_out[0]
-    if chosen.margins not in (RAW, NORMAL_SCORES):  # scores of t: in normal scores like the others
-        density = density - chosen.margin_log_density + normal_log_density(values).sum(-1)
+    values, density = chosen.own.rows, chosen.held_out[0]
+    if chosen.own.margins not in (RAW, NORMAL_SCORES):  # t: in normal scores like the others
+        values = normal_scores(rows)
+        density = density - chosen.own.log_density + normal_log_density(values).sum(-1)
     # Balls of neighbours are round: in directions of one width.
     centred = (values - values.mean(0)).cpu()
     factor = torch.linalg.cholesky(centred.mT @ centred / len(values))

@@ -32,7 +32,7 @@ from rbpp.display import DEFAULT_VIEW, Part, Table, View
 from rbpp.estimate import Estimate, mean_estimate, stack
 from rbpp.inference_data import InferenceData
 from rbpp.mixtures.psis import pareto_smooth
-from rbpp.paired.candidates import MARGINS, advantages, coordinates, pair_densities
+from rbpp.paired.candidates import MARGINS, advantages, pair_densities
 from rbpp.paired.class_mixtures import class_codes, class_densities
 from rbpp.paired.dependence import independence_check
 from rbpp.paired.information_draws import FOLDS, PairModel, information_draws
@@ -94,11 +94,6 @@ class MutualInformation(Result):
     def mean(self) -> float:
         """Posterior mean."""
         return self.draws.mean().item()
-
-    @property
-    def standard_deviation(self) -> float:
-        """Posterior standard deviation."""
-        return self.draws.std().item()
 
     def interval(self, probability: float = 0.9) -> tuple[float, float]:
         """Equal-tailed posterior interval.
@@ -390,17 +385,17 @@ def _chain(rows: Tensor, dim_x: int, asked: _Asked, chain: int) -> _Chain:
         drawn.models,
         (mean_estimate(densities[0]), mean_estimate(densities[1])),
         excess,
-        _pareto_k(judged, rows, seed),
+        _pareto_k(judged, seed),
     )
 
 
-def _pareto_k(model: PairDensity | None, rows: Tensor, seed: int) -> Tensor:
+def _pareto_k(model: PairDensity | None, seed: int) -> Tensor:
     """k̂ of the variational posterior of a mixture, nan where there is none."""
     if model is None or model.fit is None or model.prior is None:
-        return torch.tensor(math.nan, dtype=rows.dtype)
-    values = coordinates(rows, model.margins)
+        return torch.tensor(math.nan, dtype=torch.float64)
+    rows = model.own.rows
     drawn = model.fit.draw(_JUDGED_DRAWS, generator(spawn(seed, "judged"), rows.device))
     prior = model.prior.parameters(model.components).log_prob(drawn)
-    joint = prior + drawn.mixture().log_prob_rows(values).sum(-1)
+    joint = prior + drawn.mixture().log_prob_rows(rows).sum(-1)
     # One component is conjugate and its posterior exact: ratios equal up to rounding have no tail.
     return pareto_smooth((joint - model.fit.log_prob(drawn)).round(decimals=6))[1].cpu()

@@ -3,12 +3,14 @@ their estimate a wrong number."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rbpp.data.arrays import as_numpy
 from rbpp.paired.labels import FEWEST_VALUES
 
 LEAST_ROWS = 50
@@ -88,10 +90,8 @@ def measured_rows(name: str, values: Any) -> Tensor:
 
 
 def _matrix(name: str, values: Any) -> np.ndarray:
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
     try:
-        array = np.asarray(values)
+        array = as_numpy(values)
     except ValueError:
         raise ValueError(f"Expected {name} of rows of one length; got ragged rows") from None
     if array.dtype.kind not in "fiu":
@@ -163,18 +163,27 @@ def _unrounded(side: np.ndarray, place: int) -> np.ndarray:
 
 def _check_rounding(x: np.ndarray, y: np.ndarray) -> None:
     """Refuse a rounded column that one of the other side gives up to its rounding."""
+    for name, column, cause, values in _beside_one_column(x, y):
+        if (width := _rounding(values)) is None:
+            continue
+        away, _ = _off_the_line(cause, values)
+        # Of rounding alone: three independent uniform errors, one against the mean of two.
+        common = np.unique(values, return_counts=True)[1].max() > len(values) / 2
+        if not common and np.median(away) < _ROUNDING_ALONE * np.median(width):
+            raise ValueError(
+                f"Expected x and y that differ by more than their rounding; got {column} as a "
+                f"function of {name} up to it: give more digits"
+            )
+
+
+def _beside_one_column(
+    x: np.ndarray, y: np.ndarray
+) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+    """Every column of one side beside the other side, where that is a single column."""
     for name, other, cause, effect in (("x", "y", x, y), ("y", "x", y, x)):
-        for column, values in enumerate(effect.T):
-            if cause.shape[1] > 1 or (width := _rounding(values)) is None:
-                continue
-            away, _ = _off_the_line(cause[:, 0], values)
-            # Of rounding alone: three independent uniform errors, one against the mean of two.
-            common = np.unique(values, return_counts=True)[1].max() > len(values) / 2
-            if not common and np.median(away) < _ROUNDING_ALONE * np.median(width):
-                raise ValueError(
-                    f"Expected x and y that differ by more than their rounding; got column "
-                    f"{column} of {other} as a function of {name} up to it: give more digits"
-                )
+        if cause.shape[1] == 1:
+            for column, values in enumerate(effect.T):
+                yield name, f"column {column} of {other}", cause[:, 0], values
 
 
 def _check_clumps(x: np.ndarray, y: np.ndarray) -> None:
@@ -208,18 +217,13 @@ def _off_the_line(cause: np.ndarray, effect: np.ndarray) -> tuple[np.ndarray, np
 
 def _check_function(x: np.ndarray, y: np.ndarray) -> None:
     """Refuse a column of one side that is a function of the other, of one column, without noise."""
-    for name, other, cause, effect in (("x", "y", x, y), ("y", "x", y, x)):
-        if cause.shape[1] > 1:
-            continue
-        for column, values in enumerate(effect.T):
-            away, gap = _off_the_line(cause[:, 0], values)
-            ratio = away / np.maximum(gap, 1e-300)
-            if np.median(ratio) < _SMALLEST_GAP:
-                raise ValueError(
-                    f"Expected x and y with a joint density; got column {column} of {other} as a "
-                    f"function of {name}: their mutual information is infinite (add the noise that "
-                    "separates them)"
-                )
+    for name, column, cause, values in _beside_one_column(x, y):
+        away, gap = _off_the_line(cause, values)
+        if np.median(away / np.maximum(gap, 1e-300)) < _SMALLEST_GAP:
+            raise ValueError(
+                f"Expected x and y with a joint density; got {column} as a function of {name}: "
+                "their mutual information is infinite (add the noise that separates them)"
+            )
 
 
 def _check_dependence(x: np.ndarray, y: np.ndarray) -> None:

@@ -1,6 +1,7 @@
 """Figures: functions of results that return matplotlib axes, and compute nothing new."""
 
 from rbpp.plots.bounds import plot_bounds, plot_terms
+from rbpp.plots.predictive import plot_predictive
 from rbpp.plots.ranking import plot_pairs, plot_ranking, plot_score_by_rows, plot_series
 from rbpp.plots.sources import COMPONENT_COLOURS, SOURCE_COLOURS, plot_map
 from rbpp.plots.study import plot_chain, plot_kl_gap, plot_parts, plot_studies
@@ -24,6 +25,7 @@ __all__ = [
     "plot_outputs",
     "plot_pairs",
     "plot_parts",
+    "plot_predictive",
     "plot_ranking",
     "plot_score_by_rows",
     "plot_series",

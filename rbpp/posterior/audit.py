@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from rbpp.mixtures.psis import pareto_smooth
 from rbpp.processes.process import Process
 from rbpp.randomness import generator
 
+# Of data sets (draws, R, rows, d): (draws, numbers).
+Statistic = Callable[[Tensor], Tensor]
 # Two-sided posterior-predictive p-value, after Bonferroni over coordinates, below which rows are
 # unlike those of the process.
 LEAST_P = 0.01
@@ -61,15 +63,10 @@ def predictive_checks(
     """
     checks = []
     for name, rows in observed.items():
-        site = process.sites[name]
         new = drawn[name][:_AUDITED_DRAWS]
-        if site.discrete:
-            statistics: Iterator[tuple[str, Tensor, Tensor]] = _of_letters(rows, new)
-        else:
-            shape = (*rows.shape[:-1], 1) if rows.dim() == 1 else rows.shape
-            statistics = _of_vectors(rows.reshape(shape), new.reshape(len(new), *shape))
-        for label, value, values in statistics:
-            checks.append(_judged(name, label, value, values))
+        statistics = _of_letters(rows, new) if process.sites[name].discrete else _of_vectors(rows)
+        for label, statistic in statistics.items():
+            checks.append(_judged(name, label, statistic(rows.unsqueeze(0))[0], statistic(new)))
     return checks
 
 
@@ -142,29 +139,26 @@ def _judged(site: str, label: str, value: Tensor, values: Tensor) -> Check:
     )
 
 
-def _of_vectors(rows: Tensor, new: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Statistics of data sets (R, rows, d) beside those of draws (draws, R, rows, d)."""
-
-    def of_all(statistic: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        return statistic(rows.unsqueeze(0))[0], statistic(new)
-
+def _of_vectors(rows: Tensor) -> dict[str, Statistic]:
+    """Of data sets (…, R, rows, d), where these (R, rows, d) were seen."""
+    statistics: dict[str, Statistic] = {"mean": lambda x: x.mean((-3, -2))}
     count = rows.shape[-2]
-    yield ("mean", *of_all(lambda x: x.mean((-3, -2))))
     if count < 3:
-        return
-    yield ("standard deviation", *of_all(lambda x: x.std(-2).mean(-2)))
+        return statistics
+    statistics["standard deviation"] = lambda x: x.std(-2).mean(-2)
     centred = (rows - rows.mean(-2, keepdim=True)).flatten(0, -2)
     leading = torch.linalg.svd(centred, full_matrices=False)[2][0]
     if count >= 10:  # flat or heavy along the widest direction: other components, other tails
-        yield ("kurtosis along the widest direction", *of_all(lambda x: _kurtosis(x @ leading)))
-    yield ("log distance to the nearest neighbour", *of_all(_neighbours))
+        statistics["kurtosis along the widest direction"] = lambda x: _kurtosis(x @ leading)
+    statistics["log distance to the nearest neighbour"] = _neighbours
+    return statistics
 
 
-def _of_letters(rows: Tensor, new: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+def _of_letters(rows: Tensor, new: Tensor) -> dict[str, Statistic]:
     letters = torch.unique(torch.cat([rows.flatten(), new.flatten()]))
-    flat, drawn = rows.flatten(), new.flatten(1)
-    shares = (flat.unsqueeze(-1) == letters).double().mean(0)
-    yield "share of each letter", shares, (drawn.unsqueeze(-1) == letters).double().mean(1)
+    return {
+        "share of each letter": lambda x: (x.flatten(1).unsqueeze(-1) == letters).double().mean(1)
+    }
 
 
 def _kurtosis(values: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import cycle
@@ -44,17 +44,11 @@ _COMPARED = 8
 
 @dataclass(frozen=True)
 class Inference:
-    """How a posterior is found, and when what was found is good enough.
+    """How a posterior is found, and when what was found is good enough: see `rbpp.infer`.
 
-    Attributes:
-        engine: `"auto"` takes the first that its own diagnostics trust: importance-resampled draws
-            of the normal at the optimum, the same of Student's t, and Hamiltonian Monte Carlo of 32
-            chains. Another insists on one of them.
-        guide: of engine `"svi"`; see `rbpp.posterior.variational.fit_guide`.
-        draws: per chain of the result, which has four chains.
-        seconds: limit for the search and the chains.
-        accept: hand on what no diagnostic trusts, and say so.
-        batch_rows: observed rows per step of engine `"svi"`.
+    Raises:
+        ValueError: for an engine that there is not, a number that is none, or what belongs to
+            engine svi where another is asked for.
     """
 
     engine: Engine = "auto"
@@ -83,12 +77,12 @@ class VectorDraws:
     Attributes:
         engine: that made them.
         exact: whether the diagnostics trust them as draws of the posterior; else approximate.
-        vectors: (chain, draw, D), components of symmetric plates in one order.
-        log_density: (chain, draw), up to the posterior's constant.
-        log_q: log density of the approximation (chain, draw), where there is one.
         diagnostics: `pareto_k` k̂ of the importance ratios and `efficiency`, the effective sample
             size as a share of the draws; of chains `rhat`, the largest split R-hat, and
             `sample_size`, the smallest effective one, of what is reported.
+        vectors: (chain, draw, D), components of symmetric plates in one order.
+        log_density: (chain, draw), up to the posterior's constant.
+        log_q: log density of the approximation (chain, draw), where there is one.
         story: what was tried and why it was kept or left, a line each.
         modes: number of distinct optima within 10 nats of the best.
         symmetries: of components.
@@ -96,13 +90,13 @@ class VectorDraws:
 
     engine: str
     exact: bool
+    diagnostics: Mapping[str, float]
     vectors: Tensor
     log_density: Tensor
-    log_q: Tensor | None
-    diagnostics: Mapping[str, float]
-    story: tuple[str, ...]
-    modes: int
-    symmetries: tuple[Symmetry, ...]
+    log_q: Tensor | None = None
+    story: tuple[str, ...] = ()
+    modes: int = 0
+    symmetries: tuple[Symmetry, ...] = ()
 
 
 def infer_vectors(
@@ -117,14 +111,9 @@ def infer_vectors(
     if density.size == 0:
         raise ValueError("Expected latent sites to infer; got a process whose sites are all given")
     search = _Search(density, given or Inference(), Compute.of(compute))
-    engine = search.given.engine
-    if engine in ("auto", "laplace"):
-        found = search.laplace(insist=engine == "laplace")
-        if found is not None:
-            return found
-    if engine == "svi":
-        return search.svi()
-    return search.nuts() if engine == "nuts" else search.hmc()
+    found = search.run()
+    story, modes = tuple(search.story), len(search.optima)
+    return replace(found, story=story, modes=modes, symmetries=search.symmetries)
 
 
 @dataclass
@@ -159,29 +148,39 @@ class _Search:
         if limit():
             self.story.append("the search for optima ended with its share of the time")
 
-    def laplace(self, *, insist: bool) -> VectorDraws | None:
-        """Normal, then Student's t, at the optima; None where neither is trusted."""
-        if self.sound:
-            for freedom in (None, FREEDOM):
-                weighted = self._approximated(freedom)
-                self._weigh(weighted)
-                if weighted.trusted:
-                    return self._of_weighted(weighted)
-            for number in range(_MATCHINGS):
-                centre = None if self.best is None else matched(self.best)
-                if centre is None or self.late():
-                    break
-                generator = self.compute.generator("matched", number)
-                weighted = approximate(self.density, [centre], MATCHED_FREEDOM, generator)
-                self._weigh(replace(weighted, name=f"{weighted.name.split(' at ')[0]} matched"))
-                if weighted.trusted:
-                    return self._of_weighted(weighted)
-        if not insist:
+    def run(self) -> VectorDraws:
+        """The engine that is asked for, or the first that is trusted."""
+        engine = self.given.engine
+        found = self.laplace() if engine in ("auto", "laplace") else None
+        if found is not None:
+            return found
+        if engine == "svi":
+            return self.svi()
+        return self.nuts() if engine == "nuts" else self.hmc()
+
+    def laplace(self) -> VectorDraws | None:
+        """The first approximation that is trusted; None where none is and others may be tried."""
+        for weighted in self._approximations() if self.sound else ():
+            if self._weigh(weighted):
+                return self._of_weighted(weighted)
+        if self.given.engine == "auto":
             return None
         if self.given.accept and self.best is not None:
             return self._of_weighted(self.best)
         reason = "no optimum with curvature in every direction" if self.best is None else ""
         raise self._refusal(reason or self.story[-1])
+
+    def _approximations(self) -> Iterator[Weighted]:
+        """Normal, then Student's t at the optima, then the latter at the moments of the best."""
+        for freedom in (None, FREEDOM):
+            yield self._approximated(freedom)
+        for number in range(_MATCHINGS):
+            centre = None if self.best is None else matched(self.best)
+            if centre is None or self.late():
+                return
+            generator = self.compute.generator("matched", number)
+            weighted = approximate(self.density, [centre], MATCHED_FREEDOM, generator)
+            yield replace(weighted, name=f"{weighted.name.split(' at ')[0]} matched")
 
     def svi(self) -> VectorDraws:
         """A guide fitted in whitened coordinates."""
@@ -191,8 +190,7 @@ class _Search:
         )
         weighted, ended = fit_guide(target, self.given.guide, self.late)
         self.story.append(ended)
-        self._weigh(weighted)
-        if not weighted.trusted and not self.given.accept:
+        if not self._weigh(weighted) and not self.given.accept:
             raise self._refusal(self.story[-1])
         return self._of_weighted(weighted)
 
@@ -226,7 +224,7 @@ class _Search:
         vectors, log_density = (
             _regrouped(one, draws) for one in (found.vectors, found.log_density)
         )
-        return self._made("hmc", found.converged, found.diagnostics, vectors, log_density)
+        return VectorDraws("hmc", found.converged, found.diagnostics, vectors, log_density)
 
     def nuts(self) -> VectorDraws:
         """Pyro's sampler, one chain after the other."""
@@ -243,24 +241,19 @@ class _Search:
         if found.rhat > APPROXIMATE_RHAT and not self.given.accept:
             raise self._refusal(self.story[-1])
         exact = found.rhat <= LARGEST_RHAT
-        return self._made("nuts", exact, found.diagnostics, found.vectors, found.log_density)
+        return VectorDraws("nuts", exact, found.diagnostics, found.vectors, found.log_density)
 
     def _approximated(self, freedom: float | None) -> Weighted:
         """Draws at the optima with their weights: few, where few say that they are of no use."""
         label = int(freedom is not None)
-        few = self.compute.generator("few", label)
+        few, enough = (self.compute.generator(name, label) for name in ("few", "laplace"))
         found = approximate(self.density, self.sound, freedom, few, FEW)
         if found.hopeless:
             return found
-        generator = self.compute.generator("laplace", label)
-        return approximate(self.density, self.sound, freedom, generator)
-
-    @property
-    def _reference(self) -> Tensor:
-        return self.optima[0].point
+        return approximate(self.density, self.sound, freedom, enough)
 
     def _ordered(self, vectors: Tensor) -> Tensor:
-        return one_order(self.symmetries, vectors, self._reference)
+        return one_order(self.symmetries, vectors, self.optima[0].point)
 
     def _whitened(self) -> tuple[Tensor, Tensor]:
         """Centre and scale of coordinates in which the posterior is roughly standard normal."""
@@ -279,62 +272,41 @@ class _Search:
         count = chains_of(self.density)
         if self.best is None and self.sound:
             self._weigh(self._approximated(FREEDOM))
+        generator = self.compute.generator("starts")
         if self.best is not None:
-            generator = self.compute.generator("starts")
             chosen = _without_replacement(self.best.log_weights, count, generator)
             return self.best.vectors[chosen.to(self.best.vectors.device)], self.sound[0].scale
         if self.usable:
-            generator = self.compute.generator("starts")
             normals = torch.randn(count, self.density.size, generator=generator).double()
             points = [
                 one.point + one.scale @ own
-                for own, one in zip(normals.to(self._reference), cycle(self.usable))
+                for own, one in zip(normals.to(self.usable[0].point), cycle(self.usable))
             ]
             return torch.stack(points), self.usable[0].scale
         prior, scale = self._prior("chains")
         return climbed(self.density, prior, count, self.late), scale
 
-    def _weigh(self, weighted: Weighted) -> None:
+    def _weigh(self, weighted: Weighted) -> bool:
+        """Whether an approximation is trusted, which is told and kept in mind."""
         self.story.append(
             f"{weighted.name}: Pareto k {weighted.pareto_k:.2f}, "
             f"{100 * weighted.efficiency:.0f} % of the draws effective"
         )
         if self.best is None or weighted.pareto_k < self.best.pareto_k:
             self.best = weighted
+        return weighted.trusted
 
     def _of_weighted(self, weighted: Weighted) -> VectorDraws:
         count = RESULT_CHAINS * self.given.draws
         index = weighted.resampled(count, self.compute.generator("resampled"))
         index = index.reshape(RESULT_CHAINS, -1).to(weighted.vectors.device)
-        return self._made(
+        return VectorDraws(
             "svi" if weighted.name.startswith("guide") else "laplace",
             weighted.trusted,
             {"pareto_k": weighted.pareto_k, "efficiency": weighted.efficiency},
             self._ordered(weighted.vectors[index]),
             weighted.log_density[index],
             weighted.log_q[index],
-        )
-
-    def _made(
-        self,
-        engine: str,
-        exact: bool,
-        diagnostics: Mapping[str, float],
-        vectors: Tensor,
-        log_density: Tensor,
-        log_q: Tensor | None = None,
-    ) -> VectorDraws:
-        """Draws with all that was done for them."""
-        return VectorDraws(
-            engine,
-            exact,
-            vectors,
-            log_density,
-            log_q,
-            diagnostics,
-            tuple(self.story),
-            len(self.optima),
-            self.symmetries,
         )
 
     def _refusal(self, reason: str) -> ValueError:

@@ -121,20 +121,21 @@ class ConditionedDensity:
             Site to (B, data sets or 1, *shape of a plain run); observed site to (B, data sets,
             rows), given the latent values.
         """
-        values: dict[str, list[Tensor]] = {}
-        likelihood: dict[str, list[Tensor]] = {}
+        parts = []
         with torch.no_grad():
             for part in vectors.split(self.at_once):
                 run = self._run(part, all_rows=True)
                 if self.prepared.enumerated:
                     run = self._run(part, run.drawn(generator), all_rows=True)
-                for name in (*self.prepared.names, *self.prepared.enumerated):
-                    values.setdefault(name, []).append(self._plain(run, name))
-                for name, found in run.likelihood.items():
-                    shape = (len(part), self.data_sets, *found.shape[-2:])
-                    likelihood.setdefault(name, []).append(found.expand(shape).flatten(-2))
-        joined = ({n: torch.cat(v) for n, v in group.items()} for group in (values, likelihood))
-        return next(joined), next(joined)
+                latent = (*self.prepared.names, *self.prepared.enumerated)
+                outer = len(part), self.data_sets
+                likelihood = {
+                    name: found.expand(*outer, *found.shape[-2:]).flatten(-2)
+                    for name, found in run.likelihood.items()
+                }
+                parts.append(({name: self._plain(run, name) for name in latent}, likelihood))
+        values, likelihoods = zip(*parts, strict=True)
+        return joined(values), joined(likelihoods)
 
     def _plain(self, run: Evaluation, name: str) -> Tensor:
         site = self.process.sites[name]
@@ -228,8 +229,7 @@ class ConditionedDensity:
             distribution, value = run.distributions[latent.name], run.values[latent.name]
             free = latent.freed(distribution, value)
             if placed and latent.name in placed:
-                site = self.process.sites[latent.name]
-                own = site.batched(placed[latent.name].unsqueeze(1))
+                own = latent.site.batched(placed[latent.name].unsqueeze(1))
                 own = latent.freed(distribution, own)
                 free = torch.where(own.isfinite(), own, free)
             own_sets = sets if latent.per_data_set else 1
@@ -257,3 +257,8 @@ class ConditionedDensity:
         with running(0, self.device), pyro.validation_enabled(False), suppress(Enough), run:
             self.process()
         return run
+
+
+def joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors of several runs, one after the other, by name."""
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions import (
-    MixtureSameFamily,
-    biject_to,
-)
+from torch.distributions import MixtureSameFamily, biject_to
 
 from rbpp.internals import site_is_subsample
 from rbpp.posterior.normals import log_density, normal_of, unstandardised
@@ -104,9 +101,10 @@ class Evaluation(Messenger):
         self.distributions[name] = distribution
         found = log_density(distribution, value, self.density.blocks.get(name, 1))
         self.likelihood[name] = found
-        plate = next(iter(self.density.process.sites[name].plates), "")
+        site = self.density.process.sites[name]
+        plate = next(iter(site.plates), "")
         if plate in self.rows:
-            found = found * (self.density.process.sites[name].rows / len(self.rows[plate]))
+            found = found * (site.rows / len(self.rows[plate]))
         self._factor(found)
 
     def _taken(self, name: str, value: Tensor) -> Tensor:
@@ -119,21 +117,18 @@ class Evaluation(Messenger):
         return value.index_select(axis, self.rows[plate].to(value.device))
 
     def _transform(self, latent: Latent, distribution: Any) -> Tensor:
-        sets = self.density.data_sets if latent.per_data_set else 1
         flat = self.vectors[:, latent.start : latent.stop]
-        free = flat.reshape(self.batch, sets, *latent.shape)
+        free = flat.reshape(self.batch, -1, *latent.shape)
         self.distributions[latent.name] = distribution
+        block = self.density.blocks.get(latent.name, 1)
         if latent.non_centred:
-            block = self.density.blocks.get(latent.name, 1)
-            value = unstandardised(normal_of(distribution), free, block)
             each = -0.5 * free.square() - 0.5 * math.log(2 * math.pi)
             event = len(distribution.event_shape)
             self._factor(each.sum(tuple(range(-event, 0))) if event else each)
-            return value
+            return unstandardised(normal_of(distribution), free, block)
         transform = biject_to(support_of(distribution))
         value = transform(free)
         jacobian = transform.log_abs_det_jacobian(free, value)
-        block = self.density.blocks.get(latent.name, 1)
         self._factor(log_density(distribution, value, block) + jacobian)
         return value
 
@@ -162,10 +157,8 @@ class Evaluation(Messenger):
         for site in sorted(self.enumerated, key=lambda one: (-len(one.plates), one.dimension)):
             own = [factor for factor in factors if factor.depends_on(site.dimension)]
             factors = [factor for factor in factors if not factor.depends_on(site.dimension)]
-            joint: Tensor | float = 0.0
-            for factor in own:  # rows are independent given the site: their densities multiply
-                joint = joint + factor.within(site.plates)
-            assert isinstance(joint, Tensor)
+            # Rows are independent given the site: their densities multiply.
+            joint = sum((one.within(site.plates) for one in own), torch.zeros(()))
             joints.append((site, joint))
             factors.append(_Factor(joint.logsumexp(site.dimension, keepdim=True), site.plates))
         return factors, joints

@@ -113,10 +113,9 @@ class _Probe:
 
 def symmetries(density: ConditionedDensity, seed: int) -> list[Symmetry]:
     """Plates of the world whose members may change places without changing the density."""
-    world = [one for one in density.prepared.latents if not one.per_data_set]
+    world = density.prepared.world
     sizes: dict[str, int] = {}
-    for latent in world:
-        site = density.process.sites[latent.name]
+    for site in (latent.site for latent in world):
         for axis, plate in enumerate(site.plates[: site.batch_dimensions]):
             if plate not in ROW_PLATES.values():
                 sizes[plate] = site.shape[site.batch_dimensions - 1 - axis]
@@ -140,11 +139,10 @@ def _along_axes(probe: _Probe, latent: Latent) -> list[Symmetry]:
     Any order is a product of a swap and shifts, so that these two are tested, of every member of
     the plates by itself.
     """
-    site = probe.density.process.sites[latent.name]
+    site = latent.site
     event = site.shape[site.batch_dimensions :]
     if math.prod(latent.shape) != math.prod(site.shape) or len(event) < 2:
         return []
-    places = torch.arange(latent.start, latent.stop).reshape(-1, *event)
     found: list[Symmetry] = []
     for axis in range(-len(event), 0):
         size = event[axis]
@@ -160,7 +158,7 @@ def _along_axes(probe: _Probe, latent: Latent) -> list[Symmetry]:
                 nothing,
                 axis=axis,
             )
-            for own in places
+            for own in latent.places.reshape(-1, *event)
         ]
         if all(probe.is_unmoved(one, order) for one in along for order in orders):
             found += along
@@ -177,31 +175,21 @@ def one_order(found: Sequence[Symmetry], vectors: Tensor, reference: Tensor) -> 
 
 def _of_plate(probe: _Probe, plate: str, size: int) -> list[Symmetry]:
     """The symmetry of one plate, with rows of the chain going along in blocks or staying."""
-    density = probe.density
-    latents, sites = density.prepared.latents, density.process.sites
-    world = [one for one in latents if not one.per_data_set]
-    blocks = _joined(
-        [
-            _places(one, sites[one.name].plates.index(plate), size, 1, density)
-            for one in world
-            if plate in sites[one.name].plates
-        ],
-        size,
-    )
+    prepared = probe.density.prepared
+    inside = [one for one in prepared.world if plate in one.site.plates]
+    blocks = _joined([_places(one, one.site.plates.index(plate), size, 1) for one in inside], size)
     simplices = tuple(
         (one.start, one.stop)
-        for one in world
-        if sites[one.name].shape == (size,) and one.stop - one.start == size - 1
+        for one in prepared.world
+        if one.site.shape == (size,) and one.stop - one.start == size - 1
     )
+    chain = [one for one in prepared.latents if one.per_data_set and one.site.plates]
     candidates = []
     for members in (*range(size, 1, -1), 0):
         along = [
-            _places(one, 0, members, sites[one.name].rows // members, density)
-            for one in latents
-            if members
-            and one.per_data_set
-            and sites[one.name].plates
-            and sites[one.name].rows % members == 0
+            _places(one, 0, members, one.site.rows // members)
+            for one in chain
+            if members and one.site.rows % members == 0
         ]
         if along or not members:
             whole = Symmetry(plate, (), blocks, _joined(along, members), simplices)
@@ -228,15 +216,10 @@ def _classes(probe: _Probe, symmetry: Symmetry) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(members) for members in classes if len(members) > 1)
 
 
-def _places(
-    latent: Latent, plate: int, size: int, block: int, density: ConditionedDensity
-) -> Tensor:
+def _places(latent: Latent, plate: int, size: int, block: int) -> Tensor:
     """Places (size, L) in the vector of a latent's coordinates by member of its plate."""
-    site = density.process.sites[latent.name]
-    sets = density.data_sets if latent.per_data_set else 1
-    places = torch.arange(latent.start, latent.stop).reshape(sets, *latent.shape)
-    axis = 1 + site.padding + site.batch_dimensions - 1 - plate
-    return places.movedim(axis, 0).unflatten(0, (size, block)).flatten(1)
+    axis = 1 + latent.site.padding + latent.site.batch_dimensions - 1 - plate
+    return latent.places.movedim(axis, 0).unflatten(0, (size, block)).flatten(1)
 
 
 def _joined(parts: Sequence[Tensor], size: int) -> Tensor:

@@ -7,6 +7,10 @@ import time
 from dataclasses import dataclass
 
 
+class OutOfTime(Exception):  # noqa: N818 (no error)
+    """A limit was reached inside another library's loop, which knows none."""
+
+
 @dataclass(frozen=True)
 class Limit:
     """A moment, in seconds of the monotonic clock; never by default."""

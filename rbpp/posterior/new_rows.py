@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-import torch
 from torch import Tensor
 
 from rbpp.compute import Compute
-from rbpp.posterior.density import ConditionedDensity
-from rbpp.processes.process import Process, draw
+from rbpp.posterior.density import ConditionedDensity, joined
+from rbpp.posterior.sites import ancestors
+from rbpp.processes.process import draw
 
 _AT_ONCE = 200  # worlds in one run of the process
 
@@ -49,7 +49,7 @@ def draw_anew(
         parts.append(
             {n: sites[n].plain(run.values[n]).expand(*outer, *sites[n].shape) for n in names}
         )
-    return {name: torch.cat([part[name] for part in parts]).cpu() for name in names}
+    return {name: value.cpu() for name, value in joined(parts).items()}
 
 
 def new_rows(
@@ -75,7 +75,7 @@ def new_rows(
     plate = sites[name].plates[0]
     if any(plate in sites[one].plates for one in values):
         return None
-    if _below(density.process, name) & {*values, *seen}:
+    if name in ancestors(density.process, {*values, *seen}):
         return None
     count = len(next(iter(values.values())))
     held = dict(values)
@@ -83,15 +83,3 @@ def new_rows(
         shape = density.data_sets, *sites[one].shape
         held[one] = value.reshape(shape).expand(count, *shape)
     return draw_anew(density, count, held, [name], compute, "rows", until=[name])[name]
-
-
-def _below(process: Process, name: str) -> set[str]:
-    """Sites that are computed from a site, however far below."""
-    found, pending = set[str](), [name]
-    while pending:
-        above = pending.pop()
-        for child, parents in process.parents.items():
-            if above in parents and child not in found:
-                found.add(child)
-                pending.append(child)
-    return found

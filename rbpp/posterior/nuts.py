@@ -9,7 +9,7 @@ from pyro.infer import MCMC, NUTS
 from torch import Tensor
 
 from rbpp.posterior.density import ConditionedDensity
-from rbpp.posterior.limit import NEVER, Limit
+from rbpp.posterior.limit import NEVER, Limit, OutOfTime
 from rbpp.randomness import seeded, spawn
 
 
@@ -46,7 +46,7 @@ def nuts(
 
     def stop(*_: object) -> None:
         if out_of_time():
-            raise _OutOfTime
+            raise OutOfTime
 
     points = []
     for chain, start in enumerate(starts):
@@ -62,13 +62,9 @@ def nuts(
             )
             try:
                 sampler.run()
-            except _OutOfTime:
+            except OutOfTime:
                 return None
             points.append(centre + sampler.get_samples()["whitened"] @ scale.mT)
     vectors = torch.stack(points)
     with torch.no_grad():
         return vectors, density(vectors.flatten(0, 1)).unflatten(0, vectors.shape[:2])
-
-
-class _OutOfTime(Exception):  # noqa: N818 (no error)
-    """The limit was reached inside Pyro's sampler."""

@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from rbpp.posterior.density import ConditionedDensity
-from rbpp.posterior.limit import NEVER, Limit
+from rbpp.posterior.limit import NEVER, Limit, OutOfTime
 from rbpp.randomness import generator
 
 STARTS = 4
@@ -139,10 +139,6 @@ def _hessian_seconds(density: ConditionedDensity, point: Tensor) -> float:
     return (time.monotonic() - begin) * density.size / density.at_once
 
 
-class _OutOfTime(Exception):  # noqa: N818 (no error)
-    """The limit was reached inside scipy's optimiser."""
-
-
 def _climb(density: ConditionedDensity, start: Tensor, out_of_time: Limit) -> tuple[Tensor, float]:
     """L-BFGS from one start; the highest point seen, once time is up."""
     highest, place = -math.inf, start.double()
@@ -150,16 +146,16 @@ def _climb(density: ConditionedDensity, start: Tensor, out_of_time: Limit) -> tu
     def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal highest, place
         vector = torch.as_tensor(point, dtype=torch.float64, device=start.device)
-        value, slope = density.gradient(vector.unsqueeze(0))
+        value, slope = _at(density, vector)
         if float(value) > highest:
             highest, place = float(value), vector.clone()
         if out_of_time():
-            raise _OutOfTime
+            raise OutOfTime
         if not math.isfinite(float(value)):
             return 1e30, np.zeros_like(point)
-        return -float(value), -slope[0].cpu().numpy()
+        return -float(value), -slope.cpu().numpy()
 
-    with suppress(_OutOfTime):
+    with suppress(OutOfTime):
         minimize(
             loss,
             start.double().cpu().numpy(),
@@ -217,9 +213,15 @@ def _adam(
     return points, value
 
 
+def _at(density: ConditionedDensity, point: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and gradient (D,) at one point."""
+    value, slope = density.gradient(point.unsqueeze(0))
+    return value[0], slope[0]
+
+
 def _polished(density: ConditionedDensity, point: Tensor, out_of_time: Limit) -> Optimum:
     """Newton's method with line search, and the curvature where it ends."""
-    value, slope = (part[0] for part in density.gradient(point.unsqueeze(0)))
+    value, slope = _at(density, point)
     found: Optimum | None = None
     for _ in range(_NEWTON_STEPS if density.size <= _MANY else _FEW_NEWTON_STEPS):
         curvature = None
@@ -240,7 +242,7 @@ def _polished(density: ConditionedDensity, point: Tensor, out_of_time: Limit) ->
         higher = float(reached[best]) > float(value)
         if higher:
             point = tried[best]
-            value, slope = (part[0] for part in density.gradient(point.unsqueeze(0)))
+            value, slope = _at(density, point)
         ratio = float(values.min() / values.max().clamp_min(1e-300))
         found = Optimum(point, float(value), vectors * safe.rsqrt(), ratio, decrement)
         if last or not higher:

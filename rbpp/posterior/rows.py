@@ -27,9 +27,9 @@ def read_sites(given: Iterable[str]) -> dict[str, np.ndarray]:
     for one in given:
         site, equals, place = one.partition("=")
         if not equals or not site or not place:
-            raise ValueError(f"Expected --data SITE=FILE; got {one!r}")
+            raise ValueError(f"Expected data='SITE=FILE'; got {one!r}")
         if site in found:
-            raise ValueError(f"Expected --data {site} once; got it twice (several: a folder)")
+            raise ValueError(f"Expected data={site!r} once; got it twice (several: a folder)")
         found[site] = read_site(Path(place), site)
     return found
 

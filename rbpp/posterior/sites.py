@@ -16,7 +16,7 @@ from rbpp.posterior.evaluation import support_of
 from rbpp.posterior.normals import normal_of, standardised
 from rbpp.processes.convolution import convolved, is_independent_noise
 from rbpp.processes.handlers import CHAIN_SITES, Run, plain_run
-from rbpp.processes.process import Process
+from rbpp.processes.process import Process, Site
 from rbpp.randomness import spawn
 
 _LOOKS = 3  # draws by which additive noise and latent scales are recognised
@@ -28,21 +28,34 @@ class Latent:
     """A site of the unconstrained vector.
 
     Attributes:
-        name: of the site.
+        site: as the process has it.
         shape: of its unconstrained value in one run of the model, padding and plates in front.
-        per_data_set: whether every data set has a value of its own; a world is shared by all.
         start, stop: its place in the vector.
         non_centred: whether the vector holds (value − loc) / scale.
         reported: whether it is part of the result: of the world, or kept on request.
     """
 
-    name: str
+    site: Site
     shape: tuple[int, ...]
-    per_data_set: bool
     start: int
     stop: int
     non_centred: bool = False
     reported: bool = True
+
+    @property
+    def name(self) -> str:
+        """Of the site."""
+        return self.site.name
+
+    @property
+    def per_data_set(self) -> bool:
+        """Whether every data set has a value of its own; a world is shared by all."""
+        return self.site.in_chain
+
+    @property
+    def places(self) -> Tensor:
+        """Its places in the vector (data sets or 1, *shape)."""
+        return torch.arange(self.start, self.stop).reshape(-1, *self.shape)
 
     def freed(self, distribution: Any, value: Tensor) -> Tensor:
         """A value of the site in unconstrained space."""
@@ -93,8 +106,13 @@ class Prepared:
     @property
     def reported(self) -> Tensor:
         """Places (R,) in the vector of what the result reports."""
-        parts = [torch.arange(one.start, one.stop) for one in self.latents if one.reported]
+        parts = [one.places.flatten() for one in self.latents if one.reported]
         return torch.cat(parts) if parts else torch.arange(self.size)
+
+    @property
+    def world(self) -> list[Latent]:
+        """Latent sites of the world."""
+        return [one for one in self.latents if not one.per_data_set]
 
     @property
     def names(self) -> list[str]:
@@ -136,9 +154,9 @@ def prepare(
         if name not in random or name not in CHAIN_SITES:
             known = ", ".join(n for n in random if n in CHAIN_SITES) or "none"
             raise ValueError(f"Expected a latent chain site to keep ({known}); got {name!r}")
-    needed = _ancestors(process, [*observed, *keep])
-    pruned = tuple(name for name in random if name not in needed and name not in keep)
-    latent = [name for name in random if name not in pruned]
+    needed = ancestors(process, [*observed, *keep])
+    pruned = tuple(name for name in random if name not in needed)
+    latent = [name for name in random if name in needed]
     collapsed = ""
     if (
         "output" in latent
@@ -149,30 +167,18 @@ def prepare(
         collapsed = "output"
         latent.remove("output")
     enumerated = {
-        name: _values_of(process, run, name, needed) for name in latent if _is_discrete(run, name)
+        name: _values_of(process, run, name, needed)
+        for name in latent
+        if run.distributions[name].support.is_discrete
     }
-    centred = _latent_scales(process, first, latent, enumerated, seed)
-    prepared = Prepared(
-        _layout(
-            process,
-            run,
-            [n for n in latent if n not in enumerated],
-            centred,
-            keep,
-            next(iter(sets.values())),
-        ),
-        tuple(observed),
-        enumerated,
-        pruned,
-        collapsed,
-    )
-    constant = {
-        name: _raw(process, name, run.values[name]).to(device)
-        for name in (*pruned, *([collapsed] if collapsed else []))
-    }
+    free = [name for name in latent if name not in enumerated]
+    non_centred = _latent_scales(process, first, free, seed)
+    latents = _layout(process, run, free, non_centred, keep, next(iter(sets.values())))
+    constant = {name: _raw(process, name, run.values[name]).to(device) for name in pruned}
     if collapsed:
-        constant[collapsed] = torch.zeros_like(constant[collapsed])
-    return prepared, observed, constant
+        value = _raw(process, collapsed, run.values[collapsed])
+        constant[collapsed] = torch.zeros_like(value, device=device)
+    return Prepared(latents, tuple(observed), enumerated, pruned, collapsed), observed, constant
 
 
 def on_random_sites(
@@ -229,21 +235,11 @@ def _layout(
                 f"Expected a latent site with a support that has a bijection to real numbers; got "
                 f"{name!r} with {support}"
             ) from error
-        per_set = site.in_chain
-        size = free.numel() * (data_sets if per_set else 1)
         shape = (*(1,) * site.padding, *free.shape)
-        latents.append(
-            Latent(
-                name=name,
-                shape=shape,
-                per_data_set=per_set,
-                start=start,
-                stop=start + size,
-                non_centred=name in non_centred,
-                reported=not per_set or name in keep,
-            )
-        )
-        start += size
+        stop = start + free.numel() * (data_sets if site.in_chain else 1)
+        reported = not site.in_chain or name in keep
+        latents.append(Latent(site, shape, start, stop, name in non_centred, reported))
+        start = stop
     return tuple(latents)
 
 
@@ -260,7 +256,8 @@ def _raw(process: Process, name: str, value: Tensor) -> Tensor:
     return value.reshape(1, sets, *(1,) * site.padding, *plain)
 
 
-def _ancestors(process: Process, names: Iterable[str]) -> set[str]:
+def ancestors(process: Process, names: Iterable[str]) -> set[str]:
+    """The sites and all that they are computed from, however far above."""
     pending, found = list(names), set(names)
     while pending:
         for parent in process.parents.get(pending.pop(), []):
@@ -271,17 +268,8 @@ def _ancestors(process: Process, names: Iterable[str]) -> set[str]:
 
 
 def _is_copy(process: Process, name: str, source: str, seed: int) -> bool:
-    for look in range(2):
-        values = plain_run(process, spawn(seed, "copy", look)).values
-        if values[name].shape != values[source].shape or not torch.equal(
-            values[name], values[source]
-        ):
-            return False
-    return True
-
-
-def _is_discrete(run: Run, name: str) -> bool:
-    return bool(run.distributions[name].support.is_discrete)
+    looks = [plain_run(process, spawn(seed, "copy", look)).values for look in range(2)]
+    return all(torch.equal(values[name], values[source]) for values in looks)
 
 
 def _values_of(process: Process, run: Run, name: str, needed: set[str]) -> int:
@@ -335,16 +323,13 @@ def _is_additive(process: Process, run: Run, latent: Sequence[str], seed: int) -
 def _latent_scales(
     process: Process,
     data: Mapping[str, Tensor],
-    latent: Sequence[str],
-    enumerated: Mapping[str, int],
+    names: Iterable[str],
     seed: int,
 ) -> set[str]:
-    """Normal latent sites whose scale differs between two draws of the sites above them."""
+    """Normal sites whose scale differs between two draws of the sites above them."""
     runs = [plain_run(process, spawn(seed, "scale", look), data) for look in range(_LOOKS)]
     found = set()
-    for name in latent:
-        if name in enumerated:
-            continue
+    for name in names:
         normals = [normal_of(run.distributions[name]) for run in runs]
         if all(isinstance(normal, Normal | MultivariateNormal) for normal in normals):
             first, *others = (

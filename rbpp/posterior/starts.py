@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.posterior.density import ConditionedDensity
@@ -20,7 +21,7 @@ from rbpp.randomness import generator, spawn
 
 # Starts of the fit, and vectors: each has the fitted means in an order of its own.
 _FITS, FITTED = 8, 128
-_FIT_TOLERANCE = 1e-4
+_ASCENT = Ascent(tolerance=1e-4)
 
 
 def fitted_starts(
@@ -48,16 +49,15 @@ def fitted_starts(
         size = len(symmetry.blocks)
         names = [
             latent.name
-            for latent in density.prepared.latents
-            if not latent.per_data_set
-            and density.process.sites[latent.name].plates == (symmetry.plate,)
-            and density.process.sites[latent.name].shape == (size, rows.shape[-1])
+            for latent in density.prepared.world
+            if latent.site.plates == (symmetry.plate,)
+            and latent.site.shape == (size, rows.shape[-1])
         ]
         if not names or len(rows) <= size:
             continue
         source = generator(spawn(seed, "fit", symmetry.plate))
         prior = default_prior(rows, size)
-        fit = cavi(rows, prior, size, restarts=_FITS, tolerance=_FIT_TOLERANCE, generator=source)
+        fit = cavi(rows, prior, size, restarts=_FITS, generator=source, ascent=_ASCENT)
         means = fit.best().expected().means
         orders = torch.rand(FITTED, size, generator=source).argsort(-1)
         placed |= dict.fromkeys(names, means[orders])

@@ -67,9 +67,13 @@ class WorldPosterior(Result):
 
     def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
         """`predictive`: every observed coordinate beside new rows."""
-        from rbpp.posterior.figures import plot_predictive
 
-        return {"predictive": lambda: plot_predictive(self.idata, hdi_prob)}
+        def draw() -> Any:
+            from rbpp import plots
+
+            return plots.plot_predictive(self.idata, hdi_prob)
+
+        return {"predictive": draw}
 
     def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """What the rows say of the world, and how far to trust it."""
@@ -95,11 +99,11 @@ class WorldPosterior(Result):
             if elements[site] <= self.shown:
                 kept[name] = term
         rest = [
-            f"{site}: {count - self.shown} more elements (--all)"
+            f"{site}: {count - self.shown} more elements{view.hint()}"
             for site, count in elements.items()
             if count > self.shown
         ]
-        body = display.group_terms(kept, view.hdi_prob, {})
+        body = display.group_terms(kept, view, {})
         return [body, display.Lines(rest)] if rest else [body]
 
 
@@ -130,9 +134,9 @@ def infer(
         process: of `rbpp.load_process`, or what that takes.
         data: chain site to rows (n, d), or to data sets (R, n, d) that share a world.
         keep: latent sites of the chain that the posterior shall have too.
-        engine: `"auto"` takes the first whose diagnostics trust it: the normal approximation at the
-            optimum with importance weights (`"laplace"`), then many short chains (`"hmc"`). `"svi"`
-            fits `guide`; `"nuts"` is Pyro's sampler.
+        engine: `"auto"` takes the first whose diagnostics trust it: draws of the normal at the
+            optimum, and of Student's t, resampled by importance weights (`"laplace"`), then 32
+            short Hamiltonian chains (`"hmc"`). `"svi"` fits `guide`; `"nuts"` is Pyro's sampler.
         guide: of `"svi"`: `"normal"`, `"multivariate"`, `"lowrank"`, `"flow"`, or FILE.py:NAME.
         draws: per chain; there are four.
         seconds: limit of the search and the chains.

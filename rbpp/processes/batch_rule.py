@@ -15,7 +15,7 @@ from rbpp.processes.handlers import PROMPT_SITES, LostDimension, Run, plain_run
 from rbpp.processes.interventions import evidence
 from rbpp.processes.process import Process, hold
 from rbpp.processes.replicas import Replicas
-from rbpp.processes.trace_rules import chain_of, finding, world_of
+from rbpp.processes.trace_rules import finding
 
 BATCH = (2, 3)  # worlds and replicates that are compared with single runs
 BATCH_TOLERANCE = 1e-6  # relative: sums of log densities in another order
@@ -24,7 +24,7 @@ BATCH_TOLERANCE = 1e-6  # relative: sums of log densities in another order
 def check_batch(process: Process, run: Run, compute: Compute) -> Iterator[Check]:
     """Rule `batch`: many worlds and replicates at once are what they are one by one."""
     known = evidence(run, run.values)
-    names = [name for name in [*chain_of(run), *world_of(run)] if known[name] is not None]
+    names = [name for name in [*run.chain, *run.world] if known[name] is not None]
     drawn = [name for name in names if name not in run.deterministic]
     try:
         replicas = Replicas(process, BATCH[0], compute=Compute(seed=compute.seed))
@@ -42,7 +42,7 @@ def check_batch(process: Process, run: Run, compute: Compute) -> Iterator[Check]
         yield finding("batch", *_lost(process.name, error))
         return
     # What is computed in the world is left to each run to compute.
-    known_sites = [name for name in held if name in [*chain_of(run), *world_of(run)]]
+    known_sites = [name for name in held if name in [*run.chain, *run.world]]
     plain = {name: process.sites[name].plain(held[name]) for name in known_sites}
     largest = 0.0
     for name, gap in _gaps(process, plain, densities, pairs, names):
@@ -57,7 +57,7 @@ def check_batch(process: Process, run: Run, compute: Compute) -> Iterator[Check]
             )
             return
         largest = max(largest, gap)
-    for name in chain_of(run):
+    for name in run.chain:
         value = plain[name]
         is_drawn = name not in run.deterministic and value.is_floating_point()
         if is_drawn and bool((value == value[:, :1]).all()):

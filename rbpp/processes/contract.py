@@ -31,7 +31,6 @@ from rbpp.processes.interventions import (
 )
 from rbpp.processes.process import Process, load_process
 from rbpp.processes.trace_rules import (
-    chain_of,
     check_events,
     check_plates,
     check_sites,
@@ -39,7 +38,6 @@ from rbpp.processes.trace_rules import (
     check_values,
     finding,
     first_run,
-    world_of,
 )
 from rbpp.result import Result
 from rbpp.threads import one_thread
@@ -146,7 +144,7 @@ def _checks(process: Process, tries: int, compute: Compute) -> list[Check]:
         if not violations(found):
             graph, plates = process.graph, _row_plates(run)
             targets = {name: names for names in plates.values() for name in names}
-            responses, by_row = intervene(runs, chain_of(run), targets, tries, compute)
+            responses, by_row = intervene(runs, run.chain, targets, tries, compute)
             return [
                 *found,
                 *_world(run, graph, responses),
@@ -178,9 +176,9 @@ def _randomness(runs: Tries) -> Iterator[Check]:
 def _world(run: Run, graph: Graph, responses: Responses) -> Iterator[Check]:
     """Rule `world`: whatever is no site of the chain does not depend on it."""
     fine = True
-    for name in world_of(run):
+    for name in run.world:
         parents = _chain_parents(name, run, graph) or set()
-        for source in chain_of(run):
+        for source in run.chain:
             seen = responses.count[source, name]
             if not seen and source not in parents:
                 continue
@@ -194,12 +192,12 @@ def _world(run: Run, graph: Graph, responses: Responses) -> Iterator[Check]:
                 responses.largest.get((source, name), math.nan),
             )
     if fine:
-        yield finding("world", ", ".join(world_of(run)) or "none", "holds", "above the chain")
+        yield finding("world", ", ".join(run.world) or "none", "holds", "above the chain")
 
 
 def _markov(run: Run, graph: Graph, responses: Responses) -> Iterator[Check]:
     """Rule `markov`: anchor → prompt → output → synthetic given the world, and no edge besides."""
-    chain = chain_of(run)
+    chain = run.chain
     fine, unseen_by_graph = True, []
     for target in chain:
         allowed = ALLOWED_PARENTS[target]
@@ -282,7 +280,7 @@ def _blind_spots(run: Run, graph: Graph, responses: Responses, unseen_by_graph: 
         reasons.append(
             f"the graph lacks {', '.join(unseen_by_graph)}, so others may be missing too"
         )
-    never = [name for name in chain_of(run) if not responses.tries[name]]
+    never = [name for name in run.chain if not responses.tries[name]]
     if never:
         reasons.append(f"no try could change {', '.join(never)}")
     return "; ".join(reasons)
@@ -291,7 +289,7 @@ def _blind_spots(run: Run, graph: Graph, responses: Responses, unseen_by_graph: 
 def _row_plates(run: Run) -> dict[str, list[str]]:
     """Sites whose rows must not depend on each other, by their plate."""
     plates: dict[str, list[str]] = {}
-    for name in chain_of(run):
+    for name in run.chain:
         for frame in run.plates[name]:
             # The prompt may mix rows of the anchors: it is one text.
             free = name in ("prompt", "prompt_factor")
@@ -388,9 +386,7 @@ def _chain_parents(name: str, run: Run, graph: Graph) -> set[str] | None:
 def _hint(source: str, run: Run) -> str:
     """What to change where the author computes on with a value instead of its site."""
     computed = [
-        name
-        for name in chain_of(run)
-        if name in run.deterministic and source in ALLOWED_PARENTS[name]
+        name for name in run.chain if name in run.deterministic and source in ALLOWED_PARENTS[name]
     ]
     if not computed:
         return ""

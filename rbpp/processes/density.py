@@ -138,17 +138,15 @@ def moments_of_normal_rows(distribution: Any, dims: int) -> tuple[Tensor, Tensor
     return mean[..., 0, 0, :], covariance[..., 0, 0, :, :]
 
 
-def density_of_normal_rows(distribution: Any, value: Tensor) -> Tensor:
+def density_of_normal_rows(moments: tuple[Tensor, Tensor], value: Tensor) -> Tensor:
     """Log density of all rows together, (…, worlds, replicates), from their mean and covariance.
 
     Its cost for all pairs of data sets does not grow with the rows.
 
     Args:
-        distribution: of rows that have `moments_of_normal_rows`.
+        moments: of `moments_of_normal_rows`.
         value: (…, worlds, replicates, 1, rows, d).
     """
-    moments = moments_of_normal_rows(distribution, value.dim())
-    assert moments is not None
     mean, covariance = moments
     rows = value.squeeze(-3).double()
     count, size = rows.shape[-2:]

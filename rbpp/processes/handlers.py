@@ -137,9 +137,19 @@ class Run(Messenger):
             if seeds or torch.initial_seed() != started:
                 raise ValueError(
                     "Expected a model that sets no seed; got one that does (pyro.set_rng_seed or "
-                    "torch.manual_seed inside it): every draw would be the same, whatever --seed is"
+                    "torch.manual_seed inside it): every draw would be the same, whatever seed=… is"
                 )
         return self
+
+    @property
+    def chain(self) -> list[str]:
+        """The sites of the chain that it has, in its order."""
+        return [name for name in self.values if name in CHAIN_SITES]
+
+    @property
+    def world(self) -> list[str]:
+        """Its sample sites that are no sites of the chain."""
+        return [n for n in self.values if n not in (*CHAIN_SITES, *self.deterministic)]
 
     def _pyro_sample(self, msg: Any) -> None:
         name = msg["name"]

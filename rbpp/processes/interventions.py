@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rbpp.compute import Compute
-from rbpp.processes.handlers import CHAIN_SITES, Run, plain_run
+from rbpp.processes.handlers import Run, plain_run
 from rbpp.processes.support import log_prob
 from rbpp.randomness import spawn
 
@@ -54,16 +54,12 @@ class Responses:
 
 
 class Tries:
-    """Plain runs that the rules of the contract share: each draws world and chain anew.
+    """Plain runs that the rules of the contract share: each draws world and chain anew."""
 
-    Args:
-        model: the process.
-        seed: decides them.
-        kept: how many of the first runs are remembered.
-    """
+    kept = 4  # of the first runs
 
-    def __init__(self, model: Callable[[], Any], seed: int, kept: int = 4) -> None:
-        self.model, self.seed, self.kept = model, seed, kept
+    def __init__(self, model: Callable[[], Any], seed: int) -> None:
+        self.model, self.seed = model, seed
         self._runs: dict[int, Run] = {}
 
     def base(self, attempt: int) -> Run:
@@ -79,11 +75,7 @@ class Tries:
         """Values to change it to: another draw in that world; in every second try, of another
         world, which is further away, so that more branches are taken."""
         base = self.base(attempt)
-        world = {
-            name: value
-            for name, value in base.values.items()
-            if name not in CHAIN_SITES and name not in base.deterministic
-        }
+        world = {name: base.values[name] for name in base.world}
         same_world = attempt % 2 == 0
         seed = spawn(self.seed, "other", attempt)
         return plain_run(self.model, seed, world if same_world else None).values
@@ -132,11 +124,7 @@ def intervene(
         if not waiting and not waiting_rows:
             break
         run, other = runs.base(attempt), runs.other(attempt)
-        base = {
-            name: value
-            for name, value in run.values.items()
-            if name in CHAIN_SITES or name not in run.deterministic
-        }
+        base = {name: run.values[name] for name in [*run.world, *run.chain]}
         before = evidence(run, base)
         for source in waiting:
             changes = _changed_site(runs.model, source, base, other, before)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rbpp import shipped
 from rbpp.workers import FILE_MODULE, NEIGHBOURS
 
 # What the paper calls knobs of `gaussian_mixture`.
@@ -29,10 +30,8 @@ DEFAULT_ATTRIBUTE = "model"
 
 
 def models_folder() -> Path:
-    """The folder of the shipped processes: inside the installed package, else in the checkout."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "models"
-    return installed if installed.is_dir() else package.parent / "models"
+    """The folder of the shipped processes."""
+    return shipped.folder("models")
 
 
 def builtin_names() -> list[str]:
@@ -163,9 +162,9 @@ def parse_settings(settings: Iterable[str]) -> dict[str, str]:
         name, equals, value = setting.partition("=")
         name = name.strip()
         if not equals or not name:
-            raise ValueError(f"Expected --set NAME=VALUE; got {setting!r}")
+            raise ValueError(f"Expected set='NAME=VALUE'; got {setting!r}")
         if name in parsed:
-            raise ValueError(f"Expected --set {name} once; got {parsed[name]!r} and {value!r}")
+            raise ValueError(f"Expected set={name!r} once; got {parsed[name]!r} and {value!r}")
         parsed[name] = value
     return parsed
 
@@ -220,15 +219,11 @@ def _module_from_name(name: str) -> ModuleType:
 def _module_from_path(path: Path) -> ModuleType:
     """A fresh module per load: an edited file is read again, and no top-level name is taken."""
     name = f"{FILE_MODULE}{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    if importlib.util.spec_from_file_location(name, path) is None:
         raise ValueError(f"Expected a Python file; got {path}")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickling look their module up while the file runs.
-    sys.modules[name] = module
     try:
         with _neighbours(path.resolve().parent):
-            spec.loader.exec_module(module)
+            return shipped.load(path, name)
     except SyntaxError as error:
         sys.modules.pop(name, None)
         raise ValueError(f"Expected Python in {path}; got {error}") from error
@@ -238,7 +233,6 @@ def _module_from_path(path: Path) -> ModuleType:
     except (Exception, SystemExit) as error:  # a script that ends by itself is no process
         sys.modules.pop(name, None)
         raise ValueError(f"Expected {path} to load; got {type(error).__name__}: {error}") from error
-    return module
 
 
 @contextmanager

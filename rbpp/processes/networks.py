@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rbpp.internals import places_of_tensors, point_to_weights
+
 # Packages whose modules hold no network of the user.
 _LIBRARIES = ("torch", "pyro", "numpy", "scipy", "sklearn", "xarray", "arviz", "rbpp.", "builtins")
 
@@ -40,12 +42,11 @@ def in_double(model: Callable[..., Any]) -> Iterator[None]:
             part.double()
             continue
         # New tensors, which a derivative that is taken later can rely on.
-        places: tuple[dict[str, Any], ...] = (part._parameters, part._buffers, part.__dict__)
-        for kept in places:
+        for kept in places_of_tensors(part):
             tensors = {name: own for name, own in kept.items() if isinstance(own, Tensor)}
             changed.append((kept, tensors))
             kept.update({name: _double(own) for name, own in tensors.items()})
-    _point_to_weights(parts)
+    point_to_weights(parts)
     try:
         with warnings.catch_warnings():
             # Pyro says of every weight that it will not be trained.
@@ -58,7 +59,7 @@ def in_double(model: Callable[..., Any]) -> Iterator[None]:
             part.to(dtype)
         for hook in hooks:
             hook.remove()
-        _point_to_weights(parts)
+        point_to_weights(parts)
 
 
 def _given_double(
@@ -77,13 +78,6 @@ def _double(tensor: Tensor) -> Tensor:
         return tensor
     data = tensor.detach().double()
     return nn.Parameter(data, requires_grad=False) if isinstance(tensor, nn.Parameter) else data
-
-
-def _point_to_weights(parts: list[nn.Module]) -> None:
-    """Recurrent networks keep a list of their weights beside them."""
-    for part in parts:
-        if isinstance(part, nn.RNNBase):
-            part._flat_weights = [getattr(part, name, None) for name in part._flat_weights_names]
 
 
 def networks(model: Callable[..., Any]) -> list[nn.Module]:

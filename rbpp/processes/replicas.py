@@ -217,23 +217,25 @@ class Replicas:
             others = {key: v[:, chosen].movedim(1, 0).unsqueeze(2) for key, v in swapped.items()}
             return {**own, **others}
 
-        def normal(start: int, step: int) -> Any:
+        def moments(start: int, step: int) -> tuple[Tensor, Tensor] | None:
+            if per_row or not self._has_normal_rows(name) or rows.dim() != 5 or rows.shape[2] != 1:
+                return None
             with torch.no_grad():
-                return self._distribution(given(start, step), name, integrate_output)
+                distribution = self._distribution(given(start, step), name, integrate_output)
+            return moments_of_normal_rows(distribution, rows.dim() + 1)
 
-        moments = None
-        if not per_row and self._has_normal_rows(name) and rows.dim() == 5 and rows.shape[2] == 1:
-            moments = moments_of_normal_rows(normal(0, 1), rows.dim() + 1)
         numbers = rows.numel()  # of a pass, for each of the others
-        if moments is not None:
+        normal = moments(0, 1)
+        if normal is not None:
             # A covariance that data sets share costs nothing for each of them.
-            power = 1 if moments[1].shape[-3] == 1 else 2
+            power = 1 if normal[1].shape[-3] == 1 else 2
             numbers = rows.shape[0] * rows.shape[1] * rows.shape[-1] ** power
         step = max(1, _PASS_ELEMENTS // max(1, numbers))
         parts = []
         for start in range(0, count, step):
-            if moments is not None:
-                found = density_of_normal_rows(normal(start, step), rows.unsqueeze(0))
+            normal = None if normal is None else moments(start, step)
+            if normal is not None:
+                found = density_of_normal_rows(normal, rows.unsqueeze(0))
             else:
                 found = self.row_log_density(
                     given(start, step), name, integrate_output=integrate_output

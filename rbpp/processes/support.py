@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Independent, TransformedDistribution
+
+from rbpp.internals import unvalidated
 
 
 def log_prob(distribution: Any, value: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def log_prob(distribution: Any, value: Tensor) -> Tensor:
         return distribution.log_prob(value)  # says what is wrong
     if bool(inside.all()):
         return distribution.log_prob(value)
-    with _unvalidated(distribution):
+    with unvalidated(distribution):
         found = distribution.log_prob(value)
     return torch.where(inside, found, -math.inf)
 
@@ -62,29 +62,3 @@ def _base(distribution: Any) -> Any:
     while isinstance(distribution, Independent):
         distribution = distribution.base_dist
     return distribution
-
-
-@contextmanager
-def _unvalidated(distribution: Any) -> Iterator[None]:
-    parts = list(_parts(distribution))
-    before = [part.__dict__.get("_validate_args") for part in parts]
-    for part in parts:
-        part._validate_args = False
-    try:
-        yield
-    finally:
-        for part, value in zip(parts, before, strict=True):
-            if value is None:
-                del part._validate_args
-            else:
-                part._validate_args = value
-
-
-def _parts(distribution: Any) -> Iterator[Any]:
-    """A distribution and those it is made of."""
-    if not isinstance(getattr(type(distribution), "_validate_args", None), property):
-        yield distribution  # Pyro's Independent hands the property on
-    for name in ("base_dist", "_mixture_distribution", "_component_distribution"):
-        inner = distribution.__dict__.get(name)
-        if inner is not None:
-            yield from _parts(inner)

@@ -9,7 +9,6 @@ import torch
 
 from rbpp.checks import Check, Verdict
 from rbpp.processes.handlers import (
-    CHAIN_SITES,
     INNER_DIMENSIONS,
     REQUIRED_SITES,
     ROW_PLATES,
@@ -64,16 +63,6 @@ def finding(
     )
 
 
-def chain_of(run: Run) -> list[str]:
-    """The sites of the chain that a run has, in its order."""
-    return [name for name in run.values if name in CHAIN_SITES]
-
-
-def world_of(run: Run) -> list[str]:
-    """The sample sites of a run that are no chain sites: the world."""
-    return [n for n in run.values if n not in CHAIN_SITES and n not in run.deterministic]
-
-
 def first_run(name: str, runs: Tries) -> tuple[list[Check], Run | None]:
     """Rule `runs`, and the run that the other rules look at."""
     try:
@@ -102,7 +91,7 @@ def check_sites(runs: Tries, run: Run) -> Iterator[Check]:
             ("numpy.random", "random"), run.ended, runs.base(attempt).ended, strict=True
         ):
             if mine == other:
-                message = f"sets the seed of {library} inside: --seed has no effect on its draws"
+                message = f"sets the seed of {library} inside: seed=… has no effect on its draws"
                 yield finding("runs", "every run", "violated", message)
                 return
         if names != list(run.values):
@@ -111,7 +100,7 @@ def check_sites(runs: Tries, run: Run) -> Iterator[Check]:
             yield finding("sites", "every run", "violated", message)
             return
     if not missing:
-        yield finding("sites", "chain", "holds", ", ".join(chain_of(run)))
+        yield finding("sites", "chain", "holds", ", ".join(run.chain))
     for name in run.observed:
         message = "observed inside the model, so that every run repeats it: leave data out of it"
         yield finding("observed", name, "violated", message)
@@ -119,7 +108,7 @@ def check_sites(runs: Tries, run: Run) -> Iterator[Check]:
 
 def check_plates(run: Run) -> Iterator[Check]:
     """Rule `plate`: rows in their own plate, outer dimensions free; rule `world`: no rows in it."""
-    for name in chain_of(run):
+    for name in run.chain:
         if name in ROW_PLATES:
             expected = ROW_PLATES[name]
             frames = run.plates[name]
@@ -134,7 +123,7 @@ def check_plates(run: Run) -> Iterator[Check]:
         if any(frame.dim < -INNER_DIMENSIONS for frame in run.plates[name]):
             message = "has a plate left of dim -2: those belong to worlds and replicates"
             yield finding("plate", name, "violated", message)
-    for name in world_of(run):
+    for name in run.world:
         inside = [frame.name for frame in run.plates[name] if frame.name in rows]
         if inside:
             message = (
@@ -147,7 +136,7 @@ def check_plates(run: Run) -> Iterator[Check]:
 def check_sizes(run: Run) -> Iterator[Check]:
     """Rule `size`: as many rows as the plate has, and all of them."""
     sizes: dict[str, int] = {}
-    for name in chain_of(run):
+    for name in run.chain:
         frames = [frame for frame in run.plates[name] if frame.name == ROW_PLATES.get(name)]
         if not frames:
             continue  # rule `plate` has it
@@ -169,9 +158,7 @@ def check_sizes(run: Run) -> Iterator[Check]:
 def check_events(run: Run) -> Iterator[Check]:
     """Rule `event`: rows are vectors, of one dimension where they are compared."""
     shapes = {
-        name: tuple(run.values[name].shape[1:])
-        for name in chain_of(run)
-        if _in_its_plate(run, name)
+        name: tuple(run.values[name].shape[1:]) for name in run.chain if _in_its_plate(run, name)
     }
     wrong = [name for name, shape in shapes.items() if len(shape) != 1]
     for name in wrong:
@@ -193,7 +180,7 @@ def check_values(run: Run) -> Iterator[Check]:
     """Rules `values` (finite numbers) and `density` (finite where the model itself draws)."""
     found = evidence(run, run.values)
     suspect = False
-    for name in [*chain_of(run), *world_of(run)]:
+    for name in [*run.chain, *run.world]:
         value, density = run.values[name], found[name]
         if not bool(torch.isfinite(value.double()).all()):
             yield finding("values", name, "violated", "has values that are not finite")

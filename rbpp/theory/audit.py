@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rbpp.checks import Check, Verdict
+from rbpp.checks import Check, Verdict, verdict_of_probability
 from rbpp.estimate import Estimate, mean_estimate
 
 _ROUNDING = 1e-6  # nats or units of loss: an identity computed in two ways differs by less
@@ -115,6 +115,18 @@ def _probability(value: Tensor, error: Tensor) -> Tensor:
     exact = (error <= _ROUNDING) | (value.abs() <= _ROUNDING) | value.isinf()
     chance = torch.where(exact, sure, likely)
     return torch.where(value.isnan(), math.nan, chance)
+
+
+def judge_draws(slack: Estimate) -> Judgement:
+    """Whether slack ≥ 0, of draws of one slack: by its probability over draws and errors.
+
+    Worlds are many slacks, each of which has to be at least zero: `judge`.
+
+    >>> judge_draws(Estimate(torch.ones(100), torch.zeros(100))).verdict
+    'holds'
+    """
+    probability = probability_holds(slack)
+    return Judgement(verdict_of_probability(probability), probability=probability)
 
 
 def probability_holds(slack: Estimate) -> float:

@@ -25,6 +25,7 @@ from rbpp.inference_data import Term
 from rbpp.posterior.identity import read_posterior, worlds_of
 from rbpp.processes.contract import require
 from rbpp.processes.process import Process, load_process
+from rbpp.processes.simulation import dimension_names
 from rbpp.result import Result
 from rbpp.theory.assumptions import Evidence
 from rbpp.theory.estimate_terms import Batch, Estimation, estimate_terms
@@ -148,13 +149,11 @@ def bounds(
     """
     compute = Compute.of(compute, seed)
     sizes, constants = sizes or SampleSizes(), constants or LemmaConstants()
-    data = None
+    world = None
     if posterior is not None:
         process, data = read_posterior(posterior, process)
-    process = process if isinstance(process, Process) else load_process(process)
-    world = None
-    if data is not None:
         world = worlds_of(data, process, sizes.worlds, compute.spawn("posterior").seed)
+    process = load_process(process)
     process_checks = require(process, compute).checks
     chosen = choose_learner(learner, process)
     anchors = choose_learner(anchor_learner or learner, process, "anchor")
@@ -182,12 +181,18 @@ def bounds(
         **{f"rows_{name}": count for name, count in found.facts.rows.items()},
         "seed": compute.seed,
     }
-    group = _worlds_group(terms, found.world, sizes.worlds)
+    parameters = {
+        name: process.sites[name].plain(value)[:, 0]
+        for name, value in found.world.items()
+        if len(value) == sizes.worlds and name not in terms
+    }
+    group, seen = _worlds_group(terms, parameters), dict[str, int]()
     return Bounds(
         idata=inference_data.make(
             posterior=None if world is None else group,
             prior=group if world is None else None,
             constant_data=settings,
+            dims={name: dimension_names(process.sites[name], seen) for name in parameters},
             attrs={
                 "estimators": estimators,
                 "missing": found.missing,
@@ -264,6 +269,8 @@ def _setting(found: WorldEstimates, constants: LemmaConstants) -> LemmaSetting:
         )
     return LemmaSetting(
         rows=found.facts.rows,
+        coordinates=found.facts.coordinates,
+        resolution=constants.resolution,
         loss_bound=constants.loss_bound,
         sub_gaussian=sigma,
         sub_gaussian_from=source,
@@ -289,7 +296,7 @@ def _notes(terms: Mapping[str, Estimate], found: WorldEstimates) -> dict[str, st
 
 
 def _worlds_group(
-    terms: Mapping[str, Estimate], world: Mapping[str, Tensor], worlds: int
+    terms: Mapping[str, Estimate], parameters: Mapping[str, Tensor]
 ) -> dict[str, np.ndarray]:
     """Terms with errors and sides, then the parameters of the worlds: (chain, draw, …)."""
     group: dict[str, np.ndarray] = {}
@@ -306,10 +313,7 @@ def _worlds_group(
     for name in VARIABLES:
         if name in terms:
             add(name, terms[name])
-    for name, value in world.items():
-        if value.shape[0] == worlds and name not in group:
-            group[name] = value.squeeze(1).cpu().numpy()[None]
-    return group
+    return group | {name: value.cpu().numpy()[None] for name, value in parameters.items()}
 
 
 def _headline(checks: Sequence[Check], worlds: int, *, posterior: bool) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rbpp.estimate import Estimate, exactly, mean_estimate
 from rbpp.processes.handlers import FREE_SITES, PROMPT_SITES
-from rbpp.processes.replicas import Replicas, Values
+from rbpp.processes.replicas import Replicas, Site, Values
 from rbpp.theory.curated_entropy import NO_DENSITY, curated_entropy, hides_density, is_copy
 from rbpp.theory.information import contrastive_bounds, midpoint
 from rbpp.theory.model_factor import factor_kind, is_additive, log_volume_of_prompt
@@ -72,12 +72,12 @@ def _entropy(replicas: Replicas, values: Values, name: str, resolution: float) -
         zero = values["anchor"].new_zeros(replicas.worlds, dtype=torch.float64)
         return exactly(zero, "given what is above it")
     found = mean_estimate(-replicas.log_density(values, name), method="log density")
-    return found if site.discrete else _at_resolution(found, site.coordinates, resolution)
+    return _at_resolution(found, site, resolution)
 
 
-def _at_resolution(entropy: Estimate, coordinates: int, resolution: float) -> Estimate:
-    """Entropy of a continuous variable read at Δ per coordinate: H ≈ h − coordinates · log Δ."""
-    return entropy - coordinates * math.log(resolution)
+def _at_resolution(entropy: Estimate, site: Site, resolution: float) -> Estimate:
+    """H ≈ h − coordinates · log Δ, at Δ per coordinate; of letters the entropy itself."""
+    return entropy if site.discrete else entropy - site.coordinates * math.log(resolution)
 
 
 def _prompt_to_output(
@@ -227,7 +227,7 @@ def _gaussian_entropy(
     flat = values[name].reshape(replicas.worlds, count, -1)
     centred = flat - flat.mean(1, keepdim=True)
     covariance = centred.mT @ centred / (count - 1)
-    size = flat.shape[-1]
+    size = site.coordinates
     halves = (count - 1 - torch.arange(size, dtype=torch.float64, device=flat.device)) / 2
     lacking = size * math.log((count - 1) / 2) - float(halves.digamma().sum())
     constant = size * math.log(2 * math.pi * math.e) + lacking
@@ -235,7 +235,7 @@ def _gaussian_entropy(
     spread = 0.5 * math.sqrt(float(torch.polygamma(1, halves).sum()))
     error = torch.full_like(value, spread)
     found = Estimate(value, error, count, "upper", method="Gaussian of the same covariance")
-    return _at_resolution(found, size, resolution)
+    return _at_resolution(found, site, resolution)
 
 
 def _anchor_to_output(replicas: Replicas, few: Values, found: EstimatedTerms) -> None:
@@ -259,7 +259,4 @@ def _synthetic(
     elif is_copy(replicas, values):
         found.terms[name] = found.terms["entropy_output"]
     else:
-        entropy = curated_entropy(replicas, values)
-        found.terms[name] = (
-            entropy if site.discrete else _at_resolution(entropy, site.coordinates, resolution)
-        )
+        found.terms[name] = _at_resolution(curated_entropy(replicas, values), site, resolution)

@@ -94,9 +94,9 @@ def _by_convolution(replicas: Replicas, values: Values) -> Estimate:
     above = few.of(*above_output(replicas))
     lower, upper = cross_entropy(replicas.pairs(few, "synthetic", above, integrate_output=True))
     method = "noise added in closed form, average over prompts"
-    lower = replace(lower, direction="lower", method=f"{method} with the own one")
     return midpoint(
-        lower, replace(upper, direction="upper", method=f"{method} without the own one")
+        replace(lower, method=f"{method} with the own one"),
+        replace(upper, method=f"{method} without the own one"),
     )
 
 
@@ -114,14 +114,10 @@ def _by_proposals(replicas: Replicas, values: Values) -> Estimate:
     upper = mean_estimate(-each.log_density.squeeze(2).sum(-1), "upper")
     upper = upper + contrastive_bounds(from_above)[1]
     lower = replace(lower, value=torch.minimum(lower.value, upper.value))
-    known = each.is_known() & pairs.is_known()
+    unknown = torch.where(each.is_known() & pairs.is_known(), 0.0, math.inf)
     lower, upper = (
-        replace(
-            side,
-            method="outputs proposed around the rows",
-            standard_error=torch.where(known, side.standard_error, math.inf),
-        )
-        for side in (replace(lower, direction="lower"), replace(upper, direction="upper"))
+        replace(side, method="outputs proposed around the rows").widened(unknown)
+        for side in (lower, upper)
     )
     return midpoint(lower, upper)
 
@@ -138,12 +134,8 @@ def _by_pool(replicas: Replicas, values: Values) -> Estimate:
     scores, optimism = prompt_scores(replicas, values)
     upper = cross_entropy(scores)[1]
     lower = _entropy_given_above(replicas, values) + _not_negative(scores)
-    lower = replace(
-        lower,
-        value=torch.minimum(lower.value, upper.value),
-        direction="lower",
-        method="contrast of prompts",
-    )
+    least = torch.minimum(lower.value, upper.value)
+    lower = replace(lower, value=least, method="contrast of prompts")
     with_own, without = cross_entropy(scores + optimism)
     middle = (with_own.value + without.value) / 2
     # The second order of the pool's bias. Where it is not small against the Monte Carlo error,

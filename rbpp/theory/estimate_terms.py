@@ -31,11 +31,12 @@ from rbpp.theory.learners import Learner
 from rbpp.theory.model_factor import factor_kind
 from rbpp.theory.risk import Risks, estimated_sub_gaussian, measured_risks
 from rbpp.theory.settings import LemmaConstants, SampleSizes
-from rbpp.theory.terms import EstimatedTerms
+from rbpp.theory.terms import EstimatedTerms, ProcessFacts
 from rbpp.theory.total_variation import total_variations
-from rbpp.theory.world_estimates import ProcessFacts, WorldEstimates
+from rbpp.theory.world_estimates import WorldEstimates
 
 _STAGES = ("draws", "chain", "learner", "anchors", "risks", "bounds")
+_DATA_SETS = ("anchor", "synthetic")
 
 
 class Batch(NamedTuple):
@@ -139,7 +140,8 @@ def estimate_terms(
             discrete=replicas.sites["synthetic"].discrete,
             output_random=replicas.sites["output"].random,
             losses=None if risks is None else risks.extremes,
-            rows={name: replicas.sites[name].rows for name in ("anchor", "synthetic")},
+            rows={name: replicas.sites[name].rows for name in _DATA_SETS},
+            coordinates={name: replicas.sites[name].coordinates for name in _DATA_SETS},
             learner=estimation.learner.description,
             anchor_learner=estimation.anchor_learner.description,
         ),

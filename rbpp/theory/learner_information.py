@@ -84,7 +84,7 @@ class Trained:
     @property
     def information(self) -> Estimate:
         """I(S; W); see `learner_information`."""
-        return learner_information(self.learned, self.count, self.generator)
+        return learner_information(self.learned, self.generator)
 
 
 def pilot_rows(replicas: Replicas, site: str) -> Tensor:
@@ -121,13 +121,9 @@ class InformationOfHeld(NamedTuple):
 
 
 def learner_information(
-    learned: LearnerPosterior,
-    count: int,
-    generator: torch.Generator,
-    *,
-    pairs: int = CONTRASTIVE_SAMPLES,
+    learned: LearnerPosterior, generator: torch.Generator, *, pairs: int = CONTRASTIVE_SAMPLES
 ) -> Estimate:
-    """I(S; W) of `count` data sets (…, R) between its sides.
+    """I(S; W) of data sets (…, R) between its sides.
 
     Lower side: InfoNCE. Upper side: the smaller of the variational and the leave-one-out bound.
     Value: the variational formula with r the closest distribution of q's own family, fitted within
@@ -135,11 +131,11 @@ def learner_information(
 
     Args:
         learned: q(W | S) of the data sets.
-        count: R.
         generator: source of W.
         pairs: contrastive samples.
     """
-    across, within = divergences(learned, count)
+    across, within = divergences(learned)
+    count = across.shape[-1]
     few = learned.select(slice(0, min(count, pairs)))
     low, high = few.cross_log_prob(few.draw(generator))
     own = torch.eye(low.shape[-1], dtype=torch.bool, device=low.device)
@@ -187,9 +183,9 @@ def conditional_information(
         given |= fresh.of("anchor", *PROMPT_SITES) | {"output": output}
     drawn = replicas.draw(outer * inner, label, given)
     learned = trained.prepared.fit(replicas.rows(drawn, "synthetic")).grouped(outer)
-    each = learner_information(learned, inner, generator, pairs=_INNER_CONTRASTIVE_SAMPLES)
+    each = learner_information(learned, generator, pairs=_INNER_CONTRASTIVE_SAMPLES)
     found = _over_outer_samples(each)
-    across, within = divergences(learned, inner)
+    across, within = divergences(learned)
     left = _UNCANCELLED * (across - within).mean((-1, -2))
     return ConditionalInformation(learned, found.widened(left), outer, inner)
 
@@ -223,8 +219,8 @@ def information_of_held(
     for ceiling in ceilings:
         if ceiling is not None:
             upper = _smaller(upper, replace(ceiling, method="data processing"))
-    across, within = divergences(trained.learned, trained.count)
-    own = _middle(*divergences(held.learned, held.inner))
+    across, within = divergences(trained.learned)
+    own = _middle(*divergences(held.learned))
     excess = (across - _middle(across, within)).mean(-1)  # of a fit to other data sets
     apart = held.learned.divergence(trained.learned.grouped(1)) - own
     paired = mean_estimate(apart.mean(-1) - excess.unsqueeze(-1))

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from rbpp import validate
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import MixturePrior, VariationalMixture, default_prior
 from rbpp.mixtures.normal_wishart import Draws, Parameters
@@ -110,8 +112,8 @@ def mixture_learner(
         restarts: of the pilot fit.
         max_iterations: of the ascent from the pilot fit.
     """
-    if components is not None and components < 1:
-        raise ValueError(f"Expected components ≥ 1; got {components}")
+    if components is not None:
+        validate.count("components", components)
 
     def pilot_mixture(pilot: Tensor, generator: torch.Generator) -> _PilotMixture:
         rows = pilot.double()
@@ -127,9 +129,8 @@ def mixture_learner(
                 prior,
                 choice,
                 restarts=restarts,
-                tolerance=1e-5,
-                max_iterations=_PILOT_ITERATIONS,
                 generator=generator,
+                ascent=Ascent(tolerance=1e-5, max_iterations=_PILOT_ITERATIONS),
             ).best()
             # All K! orders of the components are one mixture: its evidence counts each of them.
             evidence = float(fit.elbo.mean()) + math.lgamma(choice + 1)
@@ -186,8 +187,7 @@ class _PilotMixture:
             prior,
             self.start.components,
             initial=initial,
-            max_iterations=self.max_iterations,
-            tolerance=1e-5,
+            ascent=Ascent(max_iterations=self.max_iterations, tolerance=1e-5),
         )
         parameters = fit.map(lambda value: value[0])
         # Statistics multiply means by precisions; centred on the pilot's mean they do not cancel.
@@ -355,16 +355,11 @@ def _matched_gaussian(members: Tensor) -> tuple[Tensor, Tensor]:
     return torch.linalg.cholesky(centred.mT @ centred / members.shape[-2] + identity), mean
 
 
-def divergences(learned: LearnerPosterior, count: int) -> tuple[Tensor, Tensor]:
-    """KL(q(·|S_i) ‖ r), (…, R), with r fitted to the other folds, which bounds, and to all.
-
-    Args:
-        learned: q(W | S) of R = `count` data sets.
-        count: R.
-    """
-    index = torch.arange(count)
-    folds = min(FOLDS, count)
+def divergences(learned: LearnerPosterior) -> tuple[Tensor, Tensor]:
+    """KL(q(·|S_i) ‖ r), (…, R), with r fitted to the other folds, which bounds, and to all."""
     within = learned.divergence(learned)
+    index = torch.arange(within.shape[-1])
+    folds = min(FOLDS, len(index))
     across = within.clone()
     for fold in range(folds):
         own = index[index % folds == fold]

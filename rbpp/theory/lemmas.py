@@ -9,14 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 
+from rbpp import validate
+
 Value = Tensor | float
 _ROUNDING = 1e-9  # nats: an information computed as zero
+
+
+class GapConstants(TypedDict):
+    """σ, ℓ and η of `lemma_4_4`, and of what has it in it."""
+
+    sub_gaussian: Value
+    layers: int
+    contraction: Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +35,8 @@ class LemmaSetting:
 
     Attributes:
         rows: rows of the data sets `anchor` and `synthetic`.
+        coordinates: numbers or letters in all rows of each of them.
+        resolution: Δ per coordinate at which entropies of numbers are read.
         loss_bound: C.
         sub_gaussian: σ, a number or one per world.
         sub_gaussian_from: where σ comes from, in words.
@@ -37,12 +49,17 @@ class LemmaSetting:
     sub_gaussian_from: str = "given"
     layers: int = 0
     contraction: float = 0.5
+    coordinates: Mapping[str, int] = field(default_factory=dict)
+    resolution: float = 1.0
 
     @property
-    def constants(self) -> dict[str, Any]:
+    def constants(self) -> GapConstants:
         """σ, ℓ and η as the lemmas take them."""
-        names = ("sub_gaussian", "layers", "contraction")
-        return {name: getattr(self, name) for name in names}
+        return {
+            "sub_gaussian": self.sub_gaussian,
+            "layers": self.layers,
+            "contraction": self.contraction,
+        }
 
     @property
     def mean_sub_gaussian(self) -> float:
@@ -123,8 +140,7 @@ def lemma_4_4(
     contraction = _tensor(contraction)
     if rows < 1:
         raise ValueError(f"Expected rows n ≥ 1; got {rows}")
-    if layers < 0 or int(layers) != layers:
-        raise ValueError(f"Expected a whole number of layers ℓ ≥ 0; got {layers}")
+    validate.count("layers ℓ", layers, 0)
     _require("sub_gaussian σ", sub_gaussian, sub_gaussian > 0, "above 0")
     _require("contraction η", contraction, (contraction > 0) & (contraction < 1), "inside (0, 1)")
     compression = torch.exp(layers / 2 * contraction.log())

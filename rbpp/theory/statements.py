@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from rbpp.checks import Check
+from rbpp.checks import Check, compared
 from rbpp.estimate import Estimate, delta_method
 from rbpp.theory import assumptions as assume
 from rbpp.theory import lemmas
@@ -28,9 +27,9 @@ from rbpp.theory.audit import (
 )
 from rbpp.theory.corners import between_corners
 from rbpp.theory.lemmas import LemmaSetting
-from rbpp.theory.terms import Terms, add_derived, add_identities, require_described
+from rbpp.theory.terms import Terms, add_derived, add_identities
 from rbpp.theory.world_estimates import REST, WorldEstimates
-from rbpp.variables import VARIABLES, Variable, describe
+from rbpp.variables import VARIABLES, Variable, describe, require_described
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,13 +291,8 @@ def all_terms(found: WorldEstimates, setting: LemmaSetting) -> dict[str, Estimat
         terms = Terms({n: v for n, v in values.items() if not n.startswith(REST)}, uppers)
         for name in found.rests:
             terms[name] = terms["information_synthetic_learner"] - values[REST + name]
-        add_identities(
-            terms,
-            factor=found.facts.factor,
-            prompt_random=found.facts.prompt_random,
-            curated=found.facts.curated,
-        )
-        add_derived(terms)
+        add_identities(terms, found.facts)
+        add_derived(terms, setting)
         for right, statement in STATEMENTS.items():
             terms[right] = statement.formula(terms, setting)
             slack = statement.slack
@@ -340,10 +334,7 @@ def audit(known: Evidence) -> tuple[Check, ...]:
 
 
 def _check(statement: Statement, known: Evidence) -> Check:
-    left, right, slack = (
-        known.terms.get(name)
-        for name in (statement.left, statement.right, f"slack_{statement.right}")
-    )
+    slack = known.terms.get(f"slack_{statement.right}")
     judged = Judgement("unknown") if slack is None else judge(slack)
     if slack is None or judged.nothing_known:
         judged = replace(judged, message=_lacking(statement, known))
@@ -354,25 +345,42 @@ def _check(statement: Statement, known: Evidence) -> Check:
     )
     if hidden:  # with an upper bound in its place a violation could not be seen
         judged = Judgement("unknown")
-    measured: dict[str, Any] = {
-        "bounds": statement.left,
-        "left": mean_of(left),
-        "by": statement.right,
-        "right": mean_of(right),
-        "slack": mean_of(slack),
-        "slack_sd": spread_of(slack),
-        "slack_mcse": math.nan if slack is None else root_mean_square(slack.standard_error),
-        "probability_holds": judged.probability,
-    }
     rests_on = (assumption(known) for assumption in statement.assumptions)
     messages = (judged.message, _of_absolute_gap(statement, known))
-    return Check(
-        statement.name,
-        judged.verdict,
-        "; ".join(message for message in messages if message),
-        measured,
-        tuple(check for check in rests_on if check is not None),
+    found = check_of(
+        statement,
+        known.terms,
+        slack,
+        replace(judged, message="; ".join(message for message in messages if message)),
     )
+    return replace(found, assumptions=tuple(check for check in rests_on if check is not None))
+
+
+def check_of(
+    statement: Statement,
+    terms: Mapping[str, Estimate],
+    slack: Estimate | None,
+    judged: Judgement,
+) -> Check:
+    """What was found of a statement, with both its sides in numbers.
+
+    Args:
+        statement: left ≤ right.
+        terms: the sides, where they are known.
+        slack: right − left, where it is known.
+        judged: whether it is at least zero.
+    """
+    measured = compared(
+        statement.left,
+        statement.right,
+        left=mean_of(terms.get(statement.left)),
+        right=mean_of(terms.get(statement.right)),
+        slack=mean_of(slack),
+        slack_sd=spread_of(slack),
+        slack_mcse=math.nan if slack is None else root_mean_square(slack.standard_error),
+        probability_holds=judged.probability,
+    )
+    return Check(statement.name, judged.verdict, judged.message, measured)
 
 
 def _of_absolute_gap(statement: Statement, known: Evidence) -> str:

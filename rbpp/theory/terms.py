@@ -7,7 +7,7 @@ table would show it. Information is in nats and per data set.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from rbpp.estimate import Estimate
 from rbpp.theory import lemmas
+from rbpp.theory.lemmas import LemmaSetting
 from rbpp.theory.model_factor import Kind
-from rbpp.variables import VARIABLES
+from rbpp.variables import require_described
 
 
 @dataclass
@@ -43,6 +44,34 @@ class EstimatedTerms:
         for name, found in vars(self).items():
             found |= getattr(other, name)
         return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessFacts:
+    """What the terms and the audit need to know of a process and its learners.
+
+    Attributes:
+        factor: where the process has the model factor.
+        prompt_random: whether the prompt is more than a function of the anchors.
+        curated: whether S_gen is other than the output.
+        discrete: whether rows of S_gen are letters or counts.
+        output_random: whether the output is sampled.
+        losses: smallest and largest loss in [0, 1] of W on fresh rows, where it has a loss.
+        rows: rows of the data sets `anchor` and `synthetic`.
+        learner, anchor_learner: what they are, in words.
+        coordinates: numbers or letters in all rows of these data sets.
+    """
+
+    factor: Kind
+    prompt_random: bool
+    curated: bool
+    discrete: bool
+    output_random: bool
+    losses: tuple[float, float] | None
+    rows: dict[str, int]
+    learner: str
+    anchor_learner: str
+    coordinates: dict[str, int] = field(default_factory=dict)
 
 
 class Terms(dict[str, Tensor]):
@@ -73,77 +102,63 @@ class Terms(dict[str, Tensor]):
         return value if name not in self.uppers else value + (self.uppers[name] - value).detach()
 
 
-def require_described(names: Collection[str]) -> None:
-    """Refuse terms that `rbpp.variables` does not describe.
-
-    Raises:
-        ValueError: naming them.
-    """
-    unknown = sorted(set(names) - set(VARIABLES))
-    if unknown:
-        raise ValueError(f"Expected terms that rbpp.variables describes; got {', '.join(unknown)}")
-
-
-# By arithmetic alone, in this order: each may use those before it.
-DERIVED: dict[str, Callable[[Terms], Tensor]] = {
-    "prompting_inefficiency": lambda t: lemmas.prompting_inefficiency(
+# By arithmetic alone, in this order: each may use those before it, and what the lemmas need too.
+DERIVED: dict[str, Callable[[Terms, LemmaSetting], Tensor]] = {
+    "prompting_inefficiency": lambda t, _: lemmas.prompting_inefficiency(
         t["entropy_prompt_factor"], t["information_prompt_output"]
     ),
-    "prompting_factor": lambda t: lemmas.prompting_factor(
+    "prompting_factor": lambda t, _: lemmas.prompting_factor(
         t["entropy_prompt_factor"], t["information_prompt_output"]
     ),
-    "entropy_gap": lambda t: t["entropy_anchor"] - t["entropy_synthetic"],
-    "entropy_gap_output": lambda t: t["entropy_anchor"] - t["entropy_output"],
-    "entropy_anchor_given_output": lambda t: t["entropy_anchor"] - t["information_anchor_output"],
-    "entropy_anchor_given_learner": lambda t: (
+    "entropy_gap": lambda t, _: t["entropy_anchor"] - t["entropy_synthetic"],
+    "entropy_gap_output": lambda t, _: t["entropy_anchor"] - t["entropy_output"],
+    "entropy_anchor_given_output": lambda t, _: (
+        t["entropy_anchor"] - t["information_anchor_output"]
+    ),
+    "entropy_anchor_given_learner": lambda t, _: (
         t["entropy_anchor"] - t["information_anchor_synthetic_learner"]
     ),
-    "entropy_anchor_given_anchor_learner": lambda t: (
+    "entropy_anchor_given_anchor_learner": lambda t, _: (
         t["entropy_anchor"] - t["information_anchor_learner"]
     ),
-    "entropy_synthetic_given_learner": lambda t: (
+    "entropy_synthetic_given_learner": lambda t, _: (
         t["entropy_synthetic"] - t["information_synthetic_learner"]
     ),
-    "compression_bottleneck": lambda t: lemmas.compression_bottleneck(
+    "compression_bottleneck": lambda t, _: lemmas.compression_bottleneck(
         t["information_model_factor_learner"], t["information_prompt_learner"]
     ),
-    "efficiency": lambda t: lemmas.efficiency(t["curation_leak"], t["prompting_inefficiency"]),
-    "ggmi": lambda t: lemmas.ggmi(
+    "efficiency": lambda t, _: lemmas.efficiency(t["curation_leak"], t["prompting_inefficiency"]),
+    "ggmi": lambda t, _: lemmas.ggmi(
         t["information_anchor_learner"], t["information_synthetic_learner"]
     ),
-    "learner_gap": lambda t: (
+    "learner_gap": lambda t, _: (
         t["entropy_anchor_given_learner"] - t["entropy_anchor_given_anchor_learner"]
     ),
-    "anchor_retention": lambda t: lemmas.anchor_retention(
+    "anchor_retention": lambda t, _: lemmas.anchor_retention(
         t["entropy_anchor_given_output"], t["entropy_anchor_given_learner"]
     ),
-    "information_output_learner": lambda t: t["information_synthetic_learner"] - t["curation_leak"],
+    "information_output_learner": lambda t, _: (
+        t["information_synthetic_learner"] - t["curation_leak"]
+    ),
 }
 
 
-def add_derived(terms: Terms) -> None:
+def add_derived(terms: Terms, setting: LemmaSetting) -> None:
     """Add whatever follows from the terms by arithmetic, estimated or exact."""
     for name, formula in DERIVED.items():
-        terms[name] = formula(terms)
+        terms[name] = formula(terms, setting)
 
 
-def add_identities(terms: Terms, *, factor: Kind, prompt_random: bool, curated: bool) -> None:
-    """Add the terms that equal others in this kind of process.
-
-    Args:
-        terms: as estimated.
-        factor: where the process has the model factor.
-        prompt_random: whether the prompt is more than a function of the anchors.
-        curated: whether S_gen is other than the output.
-    """
+def add_identities(terms: Terms, facts: ProcessFacts) -> None:
+    """Add the terms that equal others in this kind of process."""
     terms["entropy_output"] = terms["information_gain"] + terms["information_prompt_output"]
-    if not curated:
+    if not facts.curated:
         terms["entropy_synthetic"] = terms["entropy_output"]
-    if not prompt_random:
+    if not facts.prompt_random:
         # The prompt is a function of the anchors: downstream it carries what they carry.
         terms["information_anchor_output"] = terms["information_prompt_output"]
         terms["information_anchor_synthetic_learner"] = terms["information_prompt_learner"]
-    if factor == "above":
+    if facts.factor == "above":
         return
     if "entropy_model_factor" in terms:
         terms["entropy_model_factor"] = terms["information_gain"]
@@ -154,5 +169,5 @@ def add_identities(terms: Terms, *, factor: Kind, prompt_random: bool, curated: 
         - terms["information_prompt_learner"]
     )
     terms["information_model_factor_learner_given_prompt"] = rest
-    if factor == "absent":
+    if facts.factor == "absent":
         terms["information_model_factor_learner"] = rest

@@ -67,8 +67,8 @@ def between_free_rows(replicas: Replicas, values: Values, first: str, second: st
     sides = []
     for source in (first, second):
         points = _points(replicas, values, source, 2 * _POINTS)
-        logs = [_log_density_at(replicas, values, name, points) for name in (first, second)]
-        sides.append(mean_estimate(_symmetric(*logs).squeeze(1), method="density ratios"))
+        each = _relative_difference(replicas, values, (first, second), points)
+        sides.append(mean_estimate(each.squeeze(1), method="density ratios"))
     return (sides[0] + sides[1]) / 2
 
 
@@ -84,11 +84,11 @@ def between_free_and_output_rows(
     settings = min(_SETTINGS, values.count)
     free = _points(replicas, values, first, _POINTS)
     own = values[second][:, :settings].unsqueeze(0)
-    sides = []
-    for points in (free, own):
-        logs = [_log_density_at(replicas, values, name, points) for name in (first, second)]
-        sides.append(_symmetric(*logs).mean(-1))
-    each = mean_estimate((sides[0] + sides[1]) / 2, method="density ratios")
+    at_free, at_own = (
+        _relative_difference(replicas, values, (first, second), points).mean(-1)
+        for points in (free, own)
+    )
+    each = mean_estimate((at_free + at_own) / 2, method="density ratios")
     return _with_shared_rows(each, 0.25, free.shape[0] * free.shape[4])
 
 
@@ -112,22 +112,14 @@ def between_free_and_curated_rows(
     ratio = (at_free - log_free).nan_to_num(-math.inf)
     above = (-torch.expm1(ratio)).clamp_min(0).mean(-1)
     below = (at_free < log_free).double().mean(-1) - (at_own < log_free_own).double().mean(-1)
+    method = "share of rows where the estimated density is smaller"
+    lower = mean_estimate(below, "lower", method=method)
+    upper = mean_estimate(above, "upper", method="density ratios; curated rows from above")
+    unknown = torch.where(known, 0.0, math.inf)
     lower, upper = (
-        _with_shared_rows(mean_estimate(each), 1.0, log_free.shape[-1]) for each in (below, above)
+        _with_shared_rows(side, 1.0, log_free.shape[-1]).widened(unknown) for side in (lower, upper)
     )
-    lower = replace(
-        lower,
-        value=torch.minimum(lower.value.clamp_min(0), upper.value),
-        standard_error=torch.where(known, lower.standard_error, math.inf),
-        direction="lower",
-        method="share of rows where the estimated density is smaller",
-    )
-    upper = replace(
-        upper,
-        standard_error=torch.where(known, upper.standard_error, math.inf),
-        direction="upper",
-        method="density ratios; curated rows from above",
-    )
+    lower = replace(lower, value=torch.minimum(lower.value.clamp_min(0), upper.value))
     return replace(midpoint(lower, upper), method="density ratios of curated rows, two sides")
 
 
@@ -189,8 +181,7 @@ def _with_shared_rows(each: Estimate, weight: float, count: int) -> Estimate:
 
     A mean of numbers in [0, 1] has a variance of at most ¼ / count.
     """
-    shared = torch.full_like(each.value, math.sqrt(weight * 0.25 / count))
-    return each + Estimate(torch.zeros_like(each.value), shared, each.count)
+    return each.widened(torch.full_like(each.value, math.sqrt(weight * 0.25 / count)))
 
 
 def _lacking(replicas: Replicas, name: str) -> str:
@@ -241,7 +232,10 @@ def _fixed(replicas: Replicas, values: Values, name: str) -> dict[str, Tensor]:
     return {key: value.unsqueeze(0) for key, value in above.items()}
 
 
-def _symmetric(first: Tensor, second: Tensor) -> Tensor:
-    """|p − q| / (p + q) from log densities; zero where both densities vanish."""
+def _relative_difference(
+    replicas: Replicas, values: Values, names: tuple[str, str], points: Tensor
+) -> Tensor:
+    """|p − q| / (p + q) at points, (worlds, P, N); zero where both densities vanish."""
+    first, second = (_log_density_at(replicas, values, name, points) for name in names)
     difference = torch.where(first == second, 0.0, first - second)
     return torch.tanh(difference.abs() / 2)

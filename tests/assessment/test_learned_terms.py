@@ -25,6 +25,7 @@ from rbpp.processes.simulation import simulate
 from rbpp.randomness import generator
 from rbpp.theory.information import contrastive_bounds
 from rbpp.theory.learner_information import learner_information
+from rbpp.theory.statements import STATEMENTS
 
 CENTRES = torch.tensor([[0.0, 0, 0], [7, 0, 0], [0, 7, 0], [0, 0, 7]], dtype=torch.float64)
 WEIGHTS = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
@@ -46,7 +47,7 @@ def ratio_to_truth(count, seed, skew=False):
     drawn = information(learner, (2, 400), source)
     value, error = drawn.value, drawn.standard_error
     fresh = learner.prepared.fit(rows_of((1, 64, len(learner.rows)), source, skew=skew))
-    truth = learner_information(fresh, 64, source, pairs=8)
+    truth = learner_information(fresh, source, pairs=8)
     noise = math.hypot(value.std(), error.mean(), truth.standard_error)
     return ((value.mean() - truth.value) / noise).item(), (value.mean() / truth.value).item()
 
@@ -70,7 +71,7 @@ def test_the_value_lies_in_the_sandwich_where_that_is_not_cut(margin):
     """One Gaussian in one dimension knows about log 2 nats: 64 pairs see up to 4.2."""
     source = generator(0)
     learner = prepare(torch.randn(300, 1, generator=source, dtype=torch.float64), None, source)
-    assert learner.prepared.start.components == 1
+    assert learner.learnt(1).parameters.components == 1
     drawn = information(learner, (4, 200), source)
     value, error = drawn.value, drawn.standard_error
     fresh = learner.prepared.fit(
@@ -177,13 +178,18 @@ def test_bounds_are_those_of_the_lemmas(found):
 
 def test_bounds_hold_and_assumptions_too_where_all_rows_are_of_one_law(found):
     lines = lines_of(found.checks)
-    held = ("Theorem 4.7, sharp", "Theorem 4.7", "Lemma 4.8", "anchors are rows of the task")
+    held = ("Theorem 4.7, sharp (ours)", "Theorem 4.7", "Lemma 4.8", "anchors are rows of the task")
     for name in (*held, "TV(D, D_gen) is not too small", "learner of the synthetic rows"):
         assert lines[name].verdict == "holds"
     for name in held[:3]:
         measured = lines[name].measured
         assert measured["probability_holds"] > 0.95
         assert measured["slack"] == pytest.approx(measured["right"] - measured["left"])
+    for right in ("bound_synthetic_sharp", "bound_synthetic", "bound_anchor"):
+        told = STATEMENTS[right]  # of the table that processes are audited by
+        measured = lines[told.name].measured
+        assert (measured["bounds"], measured["by"]) == (told.left, right)
+    assert "I(S_gen; W) itself" in lines["Theorem 4.7"].message
     assert lines["Definition 4.9"].verdict == "unknown"
     assert "many runs" in lines["Lemma 4.5, Theorem 4.10"].message
 
@@ -203,7 +209,7 @@ def test_what_breaks_an_assumption_is_found():
     assert lines["TV(D, D_gen) is not too small"].verdict == "violated"
     assert lines["anchors are rows of the task"].verdict == "violated"
     assert lines["Lemma 4.8"].verdict == "violated"
-    assert lines["Theorem 4.7, sharp"].measured["probability_holds"] < 0.05
+    assert lines["Theorem 4.7, sharp (ours)"].measured["probability_holds"] < 0.05
 
 
 @pytest.mark.parametrize(
@@ -326,7 +332,7 @@ def test_sources_of_the_process_have_every_term_and_its_audit():
         term = whole[name]
         assert term["hdi_low"] < term["mean"] < term["hdi_high"]
         assert term["mcse"] > 0
-    for name in ("Theorem 4.7, sharp", "Theorem 4.7"):
+    for name in ("Theorem 4.7, sharp (ours)", "Theorem 4.7"):
         assert lines_of(found.checks)[name].verdict == "holds"
     # Learners leave a quarter of 200 rows, and of 120 anchors, to their pilots.
     assert found.settings["learner_rows"] == {"synthetic": 150, "anchor": 90}

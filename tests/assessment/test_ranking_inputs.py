@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from ranked_sets import classes, line, verdict
 
+from rbpp.assessment.comparison_words import headline
 from rbpp.assessment.ranking import Decision, rank_sets
 from rbpp.assessment.ranking_sources import Source
 from rbpp.assessment.stored_ranking import read, store
@@ -95,6 +97,11 @@ def test_two_rows_are_ranked_and_named() -> None:
     )
     assert verdict(few, "enough real rows") == "violated"
     assert few.lines[0]["real_rows"] == 0
+    for found in (ranking, few):  # the answer says so, in whatever words the check is put
+        renamed = [replace(check, statement="in other words") for check in found.checks]
+        assert headline(replace(found, checks=renamed))[0].startswith("Too few rows to rank by")
+    good = rank_sets({"a": GOOD, "b": Source(*classes(1, 60))}, REAL)
+    assert not headline(good)[0].startswith("Too few")
 
 
 def test_missing_labels_repeats_and_rows_of_the_reference_are_named() -> None:

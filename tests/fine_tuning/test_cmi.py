@@ -13,10 +13,9 @@ import torch
 from scipy.optimize import brentq
 
 from rbpp import command
+from rbpp.fine_tuning import fine_tunes
 from rbpp.fine_tuning.cmi import (
-    CONDITIONAL_BOUNDS,
     LOG2,
-    POOLED_BOUNDS,
     PairInformation,
     binary_kl_bound,
     bounds_of_pairs,
@@ -30,7 +29,7 @@ from rbpp.fine_tuning.cmi import (
     row_tables,
 )
 from rbpp.fine_tuning.fine_tunes import BOUNDS, draw_bounds, fine_tune_bounds, plug_in_bounds
-from rbpp.fine_tuning.pooled_losses import pooled_losses
+from rbpp.fine_tuning.pooled_losses import _design_effect, mean_tables, pooled_losses
 from rbpp.fine_tuning.supersample import Supersample, read_supersample, supersample
 from rbpp.inference_data import highest_density_interval, read, term_table
 from rbpp.plots import plot_fine_tune_bounds
@@ -337,8 +336,9 @@ def test_design_effect_counts_fine_tunes_that_differ_as_a_whole():
     masks = (torch.rand(40, 50, generator=generator(0)) < 0.5).long()
     held_out = (torch.arange(40) % 2).double()[:, None].expand(40, 50)
     losses = torch.where(torch.stack([masks == 1, masks == 0], -1), held_out.unsqueeze(-1), 0.0)
-    draws = pooled_losses(supersample(losses, masks), 500, generator(0))
-    assert draws.design_effect == pytest.approx(50, rel=0.1)
+    data = supersample(losses, masks)
+    assert _design_effect(data, mean_tables(data)) == pytest.approx(50, rel=0.1)
+    draws = pooled_losses(data, 500, generator(0))
     gap = draws.table[:, 0, 1] - draws.table[:, 1, 0]
     # As of 40 coins, not of 2,000: standard deviation ½ / sqrt(40) and not ½ / sqrt(2000).
     assert 0.05 < float(gap.std()) < 0.11
@@ -375,7 +375,7 @@ def test_all_is_reported(found, memorised):
     for name in (*BOUNDS, "generalization_gap", "training_loss", "held_out_loss"):
         assert posterior[name].shape == (2, 30)
         assert posterior[name].attrs["units"] == "loss"
-    assert set(found.comparison) == set(CONDITIONAL_BOUNDS) | set(POOLED_BOUNDS)
+    assert set(found.comparison) == set(BOUNDS)
     for name, others in found.comparison.items():
         if name == "bound_cmi_interpolation":
             # The posterior leaves it open whether a training loss is 0 always or only where seen.
@@ -392,6 +392,53 @@ def test_all_is_reported(found, memorised):
     assert "may be below the gap" in few.message
     assert "Of 8 fine-tunes for either mask" in found.text()
     assert next(v for k, v in verdicts.items() if "interpolation" in k) == "holds"
+
+
+def entries_of(found):
+    return {check.measured["by"]: check for check in found.checks if "by" in check.measured}
+
+
+def test_every_bound_is_audited(found):
+    entries = entries_of(found)
+    assert tuple(entries) == BOUNDS
+    posterior = found.idata["posterior"]
+    for name, check in entries.items():
+        assert check.measured["bounds"] == "generalization_gap"
+        assert check.measured["right"] == pytest.approx(float(posterior[name].mean()))
+        assert check.measured["slack"] == pytest.approx(
+            check.measured["right"] - check.measured["left"]
+        )
+        assert check.assumptions[0].statement == "masks are fair coins"
+    # Of eight fine-tunes for either mask, bounds of single rows lean on their prior.
+    assert entries["bound_cmi_samplewise"].verdict == "undecided"
+    assert "ten fine-tunes" in entries["bound_cmi_samplewise"].message
+    assert entries["bound_cmi_loss_difference"].verdict == "holds"
+    assert entries["bound_cmi_interpolation"].verdict == "holds"
+    assert "bound by samplewise CMI" in found.text(everything=True)
+
+
+def test_what_a_bound_rests_on_decides_of_it(memorised):
+    """Losses that are never 0, and masks that are no coins."""
+    options = {"chains": 1, "draws": 20, "permutations": 1}
+    wide = 0.2 + 0.5 * memorised.columns
+    entries = entries_of(fine_tune_bounds(wide, memorised.masks, **options))
+    assert entries["bound_cmi_interpolation"].verdict == "unknown"
+    assert entries["bound_cmi_fast_rate"].verdict == "holds"
+    unfair = torch.cat([memorised.masks, torch.ones(48, memorised.masks.shape[1], dtype=int)])
+    columns = torch.cat([memorised.columns] * 4)
+    columns[16:] = columns[16:] * torch.rand(columns[16:].shape, generator=generator(3))
+    entries = entries_of(fine_tune_bounds(columns, unfair, **options))
+    assert {check.verdict for check in entries.values()} == {"unknown"}
+
+
+def test_a_number_that_nothing_describes_is_an_error(memorised, monkeypatch):
+    def draws(*arguments):
+        found = draw_bounds(*arguments)
+        return {**found, "bound_cmi_unheard_of": found["bound_cmi_linear"]}
+
+    monkeypatch.setattr(fine_tunes, "draw_bounds", draws)
+    with pytest.raises(ValueError, match="describes; got bound_cmi_unheard_of"):
+        fine_tune_bounds(memorised, chains=1, draws=5, permutations=1)
 
 
 def test_losses_and_masks_are_a_supersample(memorised):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
+from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import MixturePrior, default_prior
 from rbpp.randomness import generator
@@ -91,7 +92,9 @@ def test_shapes_and_monotone_elbo(batch, dimension):
 
 def test_members_of_a_batch_do_not_see_each_other():
     many = torch.stack([clusters(30, seed=seed) for seed in range(5)])
-    start = cavi(many, default_prior(many, 3), 3, generator=generator(0), max_iterations=1)
+    start = cavi(
+        many, default_prior(many, 3), 3, generator=generator(0), ascent=Ascent(max_iterations=1)
+    )
     fit = cavi(many, default_prior(many, 3), 3, initial=start)
     for index in range(5):
         alone = cavi(
@@ -133,7 +136,7 @@ def test_offset_of_a_million_standard_deviations_changes_nothing():
     offset = 1e6 * torch.tensor([1.0, -1.0])
     for dtype, tolerance in ((torch.float64, 1e-6), (torch.float32, 1e-2)):
         near, far = (
-            cavi(x, default_prior(x, 3), 3, generator=generator(0), dtype=dtype)
+            cavi(x, default_prior(x, 3), 3, generator=generator(0), ascent=Ascent(dtype=dtype))
             for x in (rows, rows + offset)
         )
         torch.testing.assert_close(far.elbo, near.elbo, rtol=0, atol=tolerance)
@@ -161,7 +164,7 @@ def test_chunks_and_stored_features_change_nothing(monkeypatch):
             3,
             restarts=2,
             generator=generator(0),
-            **knobs,
+            ascent=Ascent(**knobs),
         )
 
     whole = fit()
@@ -186,12 +189,12 @@ def test_tolerance_restarts_and_iterations_do_what_they_say():
     rows = clusters(40, (0.0, 2.0, 4.0))
     prior = default_prior(rows, 3)
     loose, tight = (
-        cavi(rows, prior, 3, generator=generator(0), tolerance=tolerance)
+        cavi(rows, prior, 3, generator=generator(0), ascent=Ascent(tolerance=tolerance))
         for tolerance in (1e-3, 1e-9)
     )
     assert loose.iterations.item() < tight.iterations.item()
     assert loose.elbo.item() < tight.elbo.item()
-    cut = cavi(rows, prior, 3, generator=generator(0), max_iterations=2)
+    cut = cavi(rows, prior, 3, generator=generator(0), ascent=Ascent(max_iterations=2))
     assert not cut.converged.item()
     assert cut.iterations.item() == 2
 
@@ -256,9 +259,7 @@ def test_an_iteration_waits_for_few_scalars_whatever_the_rows():
                 prior,
                 4,
                 generator=generator(0),
-                tolerance=-1.0,
-                max_iterations=iterations,
-                chunk_rows=50,
+                ascent=Ascent(tolerance=-1.0, max_iterations=iterations, chunk_rows=50),
             )
         events = record.key_averages()
         return sum(e.count for e in events if e.key == "aten::_local_scalar_dense")

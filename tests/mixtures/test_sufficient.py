@@ -7,7 +7,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from rbpp.mixtures.ascent import update
+from rbpp.mixtures.ascent import Ascent, update
 from rbpp.mixtures.cavi import cavi
 from rbpp.mixtures.conjugate import default_prior
 from rbpp.mixtures.engines import Gradient, draw_autoguide, fit_autoguide
@@ -25,7 +25,7 @@ def family(dimension=2, components=3):
         default_prior(rows, components),
         components,
         generator=generator(1),
-        max_iterations=3,
+        ascent=Ascent(max_iterations=3),
     )
     return rows, fit
 
@@ -66,7 +66,7 @@ def test_statistics_of_chunks_add_up():
 def test_update_and_bound_are_those_of_the_ascent():
     rows, _ = family()
     prior = default_prior(rows, 3)
-    fit = cavi(rows, prior, 3, generator=generator(1), tolerance=1e-12).best()
+    fit = cavi(rows, prior, 3, generator=generator(1), ascent=Ascent(tolerance=1e-12)).best()
     natural = natural_parameters(fit, expectations(fit)).unsqueeze(0)
     found = statistics(Rows(rows.mT.unsqueeze(0)), natural)
     again = update(prior.parameters(3), found.moments[0])

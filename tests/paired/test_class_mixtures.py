@@ -32,7 +32,7 @@ def test_information_of_a_label_is_that_of_quadrature(apart, margin):
     x, label = classes(400, 1, apart)
     found = mutual_information(x, label, draws=200)
     # Standard error of the mean of log p(x | c) / p(x) over 400 rows, and of the places between.
-    margin(4 - abs(found.mean - information(apart)) / max(found.standard_deviation, 0.01))
+    margin(4 - abs(found.mean - information(apart)) / max(found.draws.std(), 0.01))
 
 
 def test_both_orders_and_every_kind_of_label_are_one():

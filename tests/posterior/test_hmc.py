@@ -1,6 +1,7 @@
 """Chains in more coordinates than a window has draws: slopes whiten, trajectories grow."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import torch
 
@@ -65,7 +66,7 @@ def test_the_coordinate_that_chains_disagree_on_is_named(monkeypatch):
     found = hmc.sample(TwoPlaces(), starts, torch.eye(3).double(), generator(2))
     assert found.rhat > 2
     assert found.worst == 1
-    latents = [Latent(name, (1,), False, n, n + 1) for n, name in enumerate("abc")]
+    latents = [Latent(SimpleNamespace(name=name), (1,), n, n + 1) for n, name in enumerate("abc")]
     assert "(of b)" in _said_of_chains(found, Prepared(tuple(latents), ()))
     other = replace(found, worst=3)
     assert "(of the log density)" in _said_of_chains(other, Prepared(tuple(latents), ()))

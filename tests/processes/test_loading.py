@@ -206,10 +206,10 @@ def test_knob_without_type_is_parsed_where_it_can_be():
 
 @pytest.mark.parametrize("setting", ["rows", "=3", ""])
 def test_settings_are_name_and_value(setting):
-    with pytest.raises(ValueError, match="Expected --set NAME=VALUE"):
+    with pytest.raises(ValueError, match="Expected set='NAME=VALUE'"):
         parse_settings([setting])
 
 
 def test_setting_twice_is_refused():
-    with pytest.raises(ValueError, match="--set rows once"):
+    with pytest.raises(ValueError, match="set='rows' once"):
         parse_settings(["rows=3", "rows=4"])

@@ -26,8 +26,9 @@ from rbpp.theory.model_factor import factor_kind, is_additive
 from rbpp.theory.risk import measured_risks
 from rbpp.theory.settings import LearnerChoice, LemmaConstants, SampleSizes
 from rbpp.theory.statements import Statement, all_terms
-from rbpp.theory.world_estimates import ProcessFacts, WorldEstimates, join
-from rbpp.variables import VARIABLES, Variable
+from rbpp.theory.terms import ProcessFacts
+from rbpp.theory.world_estimates import WorldEstimates, join
+from rbpp.variables import VARIABLES, Variable, describe
 from tests import processes_by_users as processes
 
 SMALL = {"worlds": 3, "replicates": 64, "pairs": 32, "groups": 6, "inner": 16}
@@ -124,6 +125,7 @@ def test_a_users_own_process_gets_the_same_table(name):
     assert list(checks_of(found))[:3] == ["Lemma 3.1", "Lemma 4.4", "Lemma 4.5"]
     prior = found.idata["prior"]
     assert prior["ggmi"].shape == (1, 3)
+    assert not [dimension for dimension in prior.dims if "_dim_" in str(dimension)]
     assert "information_synthetic_learner_upper" in prior
     assert prior["ggmi_mcse"].attrs["units"] == "nats"
     assert found.terms["information_synthetic_learner"].lower is not None
@@ -309,7 +311,7 @@ def test_a_term_that_nothing_describes_is_an_error():
 
 
 def test_a_formula_that_misspells_a_term_is_an_error(monkeypatch):
-    monkeypatch.setitem(terms.DERIVED, "entropy_gap", lambda term: term["entropy_anchr"])
+    monkeypatch.setitem(terms.DERIVED, "entropy_gap", lambda term, _: term["entropy_anchr"])
     one = Estimate(torch.ones(2), torch.zeros(2), 9)
     with pytest.raises(ValueError, match="entropy_anchr"):
         all_terms(estimates(entropy_anchor=one), SETTING)
@@ -459,6 +461,27 @@ def test_an_information_without_a_limit_leaves_the_slack_open():
     assert slack.direction == "upper"
     assert slack.lower.value.tolist() == [-math.inf] * 2
     torch.testing.assert_close(slack.upper.value, 0.6 * one)
+
+
+def test_a_derived_term_sees_sizes_and_is_one_entry(own_tables, monkeypatch):
+    """The entropy power of the synthetic data, exp(2 h / d) with h = H + d log Δ."""
+    describe("entropy_power", Variable("exp(2 h(S_gen) / d)", "1", "mine", least=0))
+
+    def power(term, setting):
+        size = setting.coordinates["synthetic"]
+        return (2 * (term["entropy_synthetic"] / size + math.log(setting.resolution))).exp()
+
+    monkeypatch.setitem(terms.DERIVED, "entropy_power", power)
+    found = compute_bounds(processes.recipe)
+    coordinates = Replicas(processes.recipe).sites["synthetic"].coordinates
+    entropy, own = found.terms["entropy_synthetic"], found.terms["entropy_power"]
+    expected = (2 * (entropy.value / coordinates + math.log(0.01))).exp()
+    torch.testing.assert_close(own.value, expected)
+    slope = 2 * expected / coordinates
+    torch.testing.assert_close(own.standard_error, slope * entropy.standard_error)
+    assert found.table()["entropy_power"]["hdi_low"] >= 0
+    assert "entropy_power" in found.text()
+    assert found.idata["prior"]["entropy_power"].attrs["equation"] == "mine"
 
 
 def test_a_statement_about_unknown_terms_is_refused():

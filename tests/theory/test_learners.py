@@ -56,7 +56,7 @@ def test_sides_of_every_learner_enclose_each_other(name, margin):
     learned = LEARNERS[name]().prepare(pilot, generator(1)).fit(data)
     low, _ = learned.cross_log_prob(learned.draw(generator(2)))
     assert low.shape == (2, 24, 24)
-    across, within = divergences(learned, data.shape[1])
+    across, within = divergences(learned)
     assert across.shape == within.shape == (2, 24)
     lower, upper = contrastive_bounds(low)[0], variational_upper_bound(across)
     allowed = lower.standard_error + upper.standard_error
@@ -86,7 +86,7 @@ def test_point_learner_meets_its_closed_form(margin):
     data = torch.randn(30, 200, rows, dimension, generator=g, dtype=torch.float64)
     learned = point_learner(noise).prepare(data[:, 0], g).fit(data)
     truth = 0.5 * dimension * math.log(1 + 1 / (rows * noise**2))
-    across, within = divergences(learned, data.shape[1])
+    across, within = divergences(learned)
     for values, sign in ((across, 1), (within, -1)):
         mean, error = values.mean(), values.mean(-1).std() / math.sqrt(30)
         margin(ERRORS * float(error) + sign * float(mean - truth))
@@ -146,7 +146,7 @@ def test_finite_learner_meets_its_exact_information(margin):
     truth = float((law[:, None] * table * (table / marginal).log()).sum())
     data = (torch.rand(20, 500, 3, 1, generator=generator(1), dtype=torch.float64) < share).double()
     learned = prepared.fit(data)
-    across, within = divergences(learned, data.shape[1])
+    across, within = divergences(learned)
     for values in (across, within):
         error = float(values.mean(-1).std()) / math.sqrt(20)
         margin(ERRORS * error + 1e-3 - abs(float(values.mean()) - truth))

@@ -44,7 +44,7 @@ def test_without_much_noise_the_weights_tell_the_data_set(margin):
     data = rows(1, 400, 1, 2, letters=2)
     learner = network_learner(2, noise=1e-4)
     learned = learner.prepare(rows(1, 30, 2, letters=2), seeded_generator(0)).fit(data)
-    found = learner_information(learned, 400, seeded_generator(2), pairs=400)
+    found = learner_information(learned, seeded_generator(2), pairs=400)
     margin(4 - abs(float(found.lower.value) - math.log(4)) / float(found.lower.standard_error))
     margin(float(found.upper.value) - math.log(4) + 0.1)
 

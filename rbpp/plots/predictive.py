@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib import pyplot
 
-from rbpp import inference_data
-from rbpp.inference_data import InferenceData
+from rbpp.inference_data import InferenceData, group_datasets
 
 _COORDINATES = 4
 
@@ -16,14 +16,12 @@ def plot_predictive(data: InferenceData, probability: float = 0.94) -> np.ndarra
     The band holds the central `probability` of new data sets at every share.
 
     Args:
-        data: with the groups `observed_data` and `posterior_predictive`.
+        data: InferenceData with the groups `observed_data` and `posterior_predictive`.
 
     Returns:
         Axes (sites, coordinates).
     """
-    from matplotlib import pyplot
-
-    groups = inference_data.group_datasets(data)
+    groups = group_datasets(data)
     names = list(map(str, groups["observed_data"].data_vars))
     _, axes = pyplot.subplots(
         len(names), _COORDINATES, squeeze=False, figsize=(3 * _COORDINATES, 2.6 * len(names))
