@@ -34,7 +34,8 @@ from rbpp import options, outputs, run_options, shipped, signals, terminal
 if TYPE_CHECKING:
     from rbpp.result import Result
 
-_OWN_OPTIONS = {"json", "output", "figures", "quiet", "traceback", "config", "all"}
+# Beside what is shown, files are no settings of a result.
+_NO_SETTINGS = options.SHOWING | {"output", "figures"}
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     several = done.result if isinstance(done.result, Mapping) else {"": done.result}
     settings = {
         "program": parser.program,
-        **{key: value for key, value in vars(parsed).items() if key not in _OWN_OPTIONS},
+        **{key: value for key, value in vars(parsed).items() if key not in _NO_SETTINGS},
     }
     per_row = getattr(parsed, "per_row", False)
     if per_row and not any(result.row_counts for result in several.values()):
