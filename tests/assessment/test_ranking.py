@@ -158,7 +158,7 @@ def test_consensus_ranks_without_real_labels() -> None:
     assert verdict(ranking, "consensus") == "holds"
     some = np.where(np.arange(200) < 20, labels.astype(object), None)
     mixed = rank_sets(sets, Source(real, some))
-    assert mixed.real_weights[:20].sum() == pytest.approx(1 / 3)
+    assert mixed.judges.weights[:20].sum() == pytest.approx(1 / 3)
     assert stats.spearmanr([line(mixed, str(w))["score"] for w in wrong], wrong).statistic < -0.9
 
 
