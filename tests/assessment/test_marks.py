@@ -117,11 +117,20 @@ def test_other_files_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("share", "shift", "asked"),
-    # Twenty marks of rows that overlap by half leave an error of 0.08: too near to the limit.
-    [(0.0, 1.0, 20), (0.2, 1.0, 20), (0.5, 1.0, 40), *((s, 3.0, 20) for s in (0.0, 0.2, 0.5))],
+    ("share", "shift", "asked", "largest_error"),
+    # Mean errors of 80 data sets have five standard errors to the last number, over eight seeds:
+    # 0.0211, 0.054, 0.057, 0.0212, 0.028 and 0.044, each ± 0.0002 to 0.0026. Twenty marks of rows
+    # that overlap by half leave 0.08.
+    [
+        (0.0, 1.0, 20, 0.0222),
+        (0.2, 1.0, 20, 0.068),
+        (0.5, 1.0, 40, 0.070),
+        (0.0, 3.0, 20, 0.0222),
+        (0.2, 3.0, 20, 0.039),
+        (0.5, 3.0, 20, 0.052),
+    ],
 )
-def test_intervals_hold_the_share(share, shift, asked, margin):
+def test_intervals_hold_the_share(share, shift, asked, largest_error, margin):
     """94 % intervals of 80 data sets: 68 are three standard errors below that rate."""
     held, errors = 0, []
     for seed in range(80):
@@ -134,7 +143,7 @@ def test_intervals_hold_the_share(share, shift, asked, margin):
         held += low - 1e-9 <= foreign.mean() <= high + 1e-9
         errors.append(abs(found.share - foreign.mean()))
     margin(held - 68)
-    margin(0.09 - np.mean(errors))
+    margin(largest_error - np.mean(errors))
 
 
 def test_marked_rows_count_as_marked_and_wrong_marks_move_the_answer():

@@ -24,7 +24,10 @@ from rbpp.assessment.style import auc
 from rbpp.assessment.weighted_rows import Draws, Sample
 
 DIMENSION = 32
-CENTRES = np.random.default_rng(100).normal(size=(12, DIMENSION)) / np.sqrt(DIMENSION)
+# The same topics with every seed: others may lie nearer to each other, and are other tasks.
+CENTRES = np.random.Generator(np.random.PCG64(100)).normal(size=(12, DIMENSION)) / np.sqrt(
+    DIMENSION
+)
 STYLE = 0.25 * np.eye(DIMENSION)[0]
 
 
@@ -91,11 +94,12 @@ def test_planted_shares_come_back(share, style, planted_and_found):
 
 
 def test_the_passage_from_one_author_to_another_has_no_jump(margin):
-    """The share moves by less than 5 points between styles that differ by a tenth."""
+    """The share moves by less than 3 points between styles that differ by a tenth."""
     shares = [
         off_task(*planted(0.2, 1, length * STYLE)[:2]).share for length in np.linspace(0, 1, 11)
     ]
-    margin(0.05 - np.abs(np.diff(shares)))
+    # Five standard errors: the largest step is 0.008 ± 0.004 over 10 data sets.
+    margin(0.027 - np.abs(np.diff(shares)))
 
 
 def test_the_same_file_twice_reads_nothing():
@@ -121,27 +125,37 @@ def test_copies_count_once_with_their_weights():
 
 
 def test_five_tasks_forty_times_each_are_on_the_task(margin):
-    target = unit_length(rows(150, 0, TASK))
-    five = np.repeat(unit_length(rows(5, 1, TASK)), 40, axis=0)
-    found = off_task(target, Sample(five, weight=np.full(200, 1 / 40)))
-    # Five rows tell next to nothing of a share; forty copies of each must not tell more.
-    assert found.at_least == 0
-    margin(0.05 - np.quantile(found.draws, 0.03))
-    margin(np.quantile(found.draws, 0.97) - 0.1)
-    margin(uncovered(target, five).at_most - 0.3)
+    ends = []
+    for seed in range(8):
+        target = unit_length(rows(150, 2 * seed, TASK))
+        five = np.repeat(unit_length(rows(5, 2 * seed + 1, TASK)), 40, axis=0)
+        found = off_task(target, Sample(five, weight=np.full(200, 1 / 40)))
+        # Five rows tell next to nothing of a share; forty copies of each must not tell more.
+        assert found.at_least == 0
+        low, high = (0, 1) if found.refusal else np.quantile(found.draws, [0.03, 0.97])
+        ends.append((low, high, uncovered(target, five).at_most))
+    low, high, most = np.mean(ends, 0)
+    # Means of eight: over 20 data sets 0.00001 ± 0.00003, of which the largest was 0.0001, and 0.60
+    # ± 0.29; over 40 0.68 ± 0.21. The others are five standard errors away.
+    margin(0.001 - low)
+    margin(high - 0.1)
+    margin(most - 0.3)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.2, 0.4])
-def test_uncovered_rows_are_found(share, margin):
+# Five standard errors of a mean of twelve: over 100 data sets 0.039 ± 0.025, 0.028 ± 0.020 and
+# 0.006 ± 0.007.
+@pytest.mark.parametrize(("share", "most"), [(0.0, 0.075), (0.2, 0.056), (0.4, 0.017)])
+def test_uncovered_rows_are_found(share, most, margin):
     away = []
-    for seed in range(3, 6):
+    for seed in range(3, 15):
         target, synthetic, foreign = planted(share, seed, STYLE)
         found = uncovered(synthetic, target)
         away.append(abs(found.share - share))
         assert found.at_least <= share + 1e-9 <= found.at_most + 1e-6
         if share:
-            margin(auc(found.score[~foreign], found.score[foreign]) - 0.95)
-    margin(0.08 - np.mean(away))
+            # The least of 200 data sets was 0.9998: one in 5,000 pairs the wrong way round.
+            margin(auc(found.score[~foreign], found.score[foreign]) - 0.999)
+    margin(most - np.mean(away))
 
 
 def test_novel_rows_are_on_the_task_and_foreign_to_the_anchors(margin):
@@ -151,11 +165,13 @@ def test_novel_rows_are_on_the_task_and_foreign_to_the_anchors(margin):
     synthetic = unit_length(np.concatenate(parts))
     irrelevant = off_task(target, synthetic)
     found = novel(anchors, irrelevant, synthetic)
-    margin(0.05 - abs(found.share - 0.2))
+    # Five standard errors over 20 data sets: 0.005 ± 0.007 of the share, whose ends are 0.01 ± 0.02
+    # and 0.31 ± 0.03, and 0.9997 ± 0.0008, 0.002 ± 0.006 and 0.002 ± 0.005 of the three kinds.
+    margin(0.04 - abs(found.share - 0.2))
     margin((0.2 - found.at_least, found.at_most - 0.2))
     kinds = np.repeat([0, 1, 2], [400, 120, 80])
     means = [found.probability[kinds == kind].mean() for kind in range(3)]
-    margin((means[1] - 0.7, 0.1 - means[0], 0.35 - means[2]))
+    margin((means[1] - 0.995, 0.033 - means[0], 0.028 - means[2]))
 
 
 def test_a_class_that_cannot_be_seen_widens_at_most():
@@ -183,12 +199,13 @@ def test_counts_of_words_are_refused_where_there_is_a_style(margin):
     assert (found.at_least, found.at_most) == (0, 1)
     assert "model=…" in found.refusal
     assert "result.ask(…)" in found.refusal
-    # One author: noise counts as a style in a third of the data sets, and not in most.
+    # One author: noise counts as a style in 39 of 100 data sets; of 50 it is more than 30 once in a
+    # thousand times.
     refused = [
         bool(off_task(*planted(0.2, seed)[:2], kind=VectorKind(lexical=True)).refusal)
-        for seed in range(30)
+        for seed in range(50)
     ]
-    margin(18 - sum(refused))
+    margin(30 - sum(refused))
 
 
 def test_the_grid_is_the_posterior_of_nuts():
@@ -254,8 +271,9 @@ def test_draws_are_repeatable_and_follow_their_options():
     assert not np.array_equal(other.draws, one.draws[:50])
 
 
-@pytest.mark.parametrize("style", [0.0, 1.0])
-def test_scores_of_one_distribution_are_no_claim(style, margin):
+# Five standard errors of a mean of 25: over 20 seeds 0.0138 ± 0.0012 and 0.0072 ± 0.0005.
+@pytest.mark.parametrize(("style", "read"), [(0.0, 0.0198), (1.0, 0.0096)])
+def test_scores_of_one_distribution_are_no_claim(style, read, margin):
     """In 25 draws of one distribution nothing is claimed, and little is read."""
     found = []
     for seed in range(25):
@@ -264,7 +282,8 @@ def test_scores_of_one_distribution_are_no_claim(style, margin):
         excess = Excess(scores, OFF_TASK, np.ones(300))
         found.append(share_of(excess, Draws(200, seed)))
     assert not any(one.at_least > 0.05 for one in found)
-    margin(0.03 - np.mean([one.share for one in found]))
+    margin(read - np.mean([one.share for one in found]))
+    # At most two of 25: over 500 it is 0.8 %, of which three are one in 800.
     margin(0.1 - np.mean([one.at_most < 0.02 for one in found]))
 
 

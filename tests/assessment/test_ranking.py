@@ -332,16 +332,27 @@ def test_rows_of_one_unit_count_once() -> None:
 def test_wrong_labels_are_found_with_probabilities_that_hold(
     judge: str, margin: Callable[..., None]
 ) -> None:
-    x, clean = classes(0, 900)
-    source = np.random.default_rng(1)
-    wrong = source.random(900) < 0.15
-    labels = np.where(wrong, (clean + source.integers(1, 3, 900)) % 3, clean)
-    real = tuple(map(torch.as_tensor, classes(2, 300))) if judge == "real rows" else (None, None)
-    found = wrong_labels(torch.as_tensor(x), torch.as_tensor(labels), 3, *real)
-    p = found.probability_wrong
-    margin(0.05 - abs(found.share_wrong - wrong.mean()))  # errors: 0.012 of the share and of r
-    sure = p > 0.8
-    margin(sure.sum() - 60)
-    margin(wrong[sure].mean() - 0.8)
-    margin(0.06 - wrong[p < 0.05].mean())
-    margin((found.suggested[wrong & sure] == clean[wrong & sure]).mean() - 0.85)
+    measured = []
+    for seed in range(0, 60, 10):
+        x, clean = classes(seed, 900)
+        source = np.random.default_rng([1, seed])
+        wrong = source.random(900) < 0.15
+        labels = np.where(wrong, (clean + source.integers(1, 3, 900)) % 3, clean)
+        rows = map(torch.as_tensor, classes(seed + 2, 300))
+        real = tuple(rows) if judge == "real rows" else (None, None)
+        found = wrong_labels(torch.as_tensor(x), torch.as_tensor(labels), 3, *real)
+        p = found.probability_wrong
+        sure = p > 0.8
+        right = found.suggested[wrong & sure] == clean[wrong & sure]
+        away = abs(found.share_wrong - wrong.mean())
+        measured.append(
+            [away, sure.sum(), wrong[sure].mean(), wrong[p < 0.05].mean(), right.mean()]
+        )
+    away, count, of_sure, of_others, suggested = np.mean(measured, 0)
+    # Five standard errors of means of six: over 60 data sets 0.014 ± 0.008, 105 ± 20, 0.966 ±
+    # 0.026, 0.005 ± 0.003 and 0.969 ± 0.019, the worse of both judges.
+    margin(0.031 - away)
+    margin(count - 63)
+    margin(of_sure - 0.914)
+    margin(0.011 - of_others)
+    margin(suggested - 0.931)

@@ -30,8 +30,10 @@ def test_a_planted_offset_is_found(foreign, margin):
     if extra:
         synthetic[:extra] = 2 * np.eye(DIMENSION)[1] + 0.1 * topics(extra, 2)
     offset, error, factor = style_offset(target, synthetic.astype(np.float32))
-    margin(0.35 - np.linalg.norm(offset - OFFSET) / np.linalg.norm(OFFSET))
-    margin(factor - 0.9)
+    # Five standard errors: over 18 seeds 0.086 ± 0.018 and 0.9964 ± 0.0004 with foreign rows, less
+    # without them.
+    margin(0.178 - np.linalg.norm(offset - OFFSET) / np.linalg.norm(OFFSET))
+    margin(factor - 0.9944)
     assert 0 < error < 0.1
 
 

@@ -65,7 +65,8 @@ def test_filter_brings_the_rows_nearer_to_the_task(margin):
         ((simulation.sites[name] - centre).norm(dim=-1) > 3.5).double().mean()
         for name in ("output", "synthetic")
     ]
-    margin(far[0] / 2 - far[1])
+    # Five standard errors: over ten seeds 0.0070 ± 0.0010 of what is far stays so.
+    margin(0.012 * far[0] - far[1])
 
 
 def test_radius_and_step_of_zero_change_nothing_but_noise():

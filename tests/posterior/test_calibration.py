@@ -56,8 +56,10 @@ def test_ranks_show_data_of_another_process(monkeypatch, margin):
 
     monkeypatch.setattr(calibration, "simulate_tensors", wrong)
     found = world_ranks(load_process(precise), ["synthetic"], 20, seed=3, seconds=SECONDS)
+    # Over eight seeds log10 p is -10.5 ± 1.9, three of which are to the limit, and the coverage, in
+    # 20 worlds, 0.14 ± 0.06, five of which are.
     margin(-4 - np.log10(found.p_values()["centre, mean"]))
-    margin(0.7 - found.coverage(0.94)["centre, mean"])
+    margin(0.46 - found.coverage(0.94)["centre, mean"])
 
 
 def test_functionals_that_are_the_same_in_every_world_have_no_ranks():

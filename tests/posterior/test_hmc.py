@@ -94,7 +94,8 @@ def test_trajectories_are_as_long_as_pays(margin):
     jitter = torch.linspace(0.5, 1.5, 201, dtype=torch.float64)
     best = float(grid[((grid[:, None] * jitter).sin().square().mean(-1) / grid).argmax()])
     found = sum(lengths[200:]) / 200
-    margin(0.25 * best - abs(found - best))
+    # Five standard errors: over eight seeds 0.019 ± 0.015, of 1.02.
+    margin(0.1 * best - abs(found - best))
 
 
 def test_rounds_whose_chains_agree_are_put_together(monkeypatch):

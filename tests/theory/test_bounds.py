@@ -626,7 +626,8 @@ def test_the_absolute_gap_has_no_noise_of_fresh_rows_in_it(margin):
         for i in range(100)
     ]
     gap = (torch.stack(fresh).mean(0) - sample).abs()
-    # Of the same data sets: only the noise of a hundred sets of rows, and of four, is left.
+    # Of the same data sets: only the noise of a hundred sets of rows, and of four, is left. Over 20
+    # seeds it is 0.009 ± 0.009, and what one set adds 0.31 ± 0.03: limits are six of them away.
     margin(0.06 - abs(float((found.value / gap.mean(-1) - 1).mean())))
     noisy = (fresh[0] - sample).abs().mean(-1)
     margin(float((noisy / gap.mean(-1) - 1).mean()) - 0.12)

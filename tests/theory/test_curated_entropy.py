@@ -87,10 +87,15 @@ def test_entropies_of_shipped_processes(name, truth, knobs, margin):
     check(found, exact, margin)
 
 
+# Five standard errors: over eight seeds the stated error is 0.28 ± 0.05 and 0.39 ± 0.01 nats.
 @pytest.mark.parametrize(
-    "knobs", [{"curation_noise": 0.02}, {"curation_noise": 0.1, "dimension": 4, "spread": 0.1}]
+    ("knobs", "largest_error"),
+    [
+        ({"curation_noise": 0.02}, 0.52),
+        ({"curation_noise": 0.1, "dimension": 4, "spread": 0.1}, 0.45),
+    ],
 )
-def test_small_noise_and_more_dimensions_keep_the_entropy(knobs, margin):
+def test_small_noise_and_more_dimensions_keep_the_entropy(knobs, largest_error, margin):
     """An average over a pool of outputs was off by tens of nats here."""
     process = load_process("linear_gaussian", **knobs)
     replicas = Replicas(process, worlds=WORLDS)
@@ -102,7 +107,7 @@ def test_small_noise_and_more_dimensions_keep_the_entropy(knobs, margin):
     exact = exact + replicas.sites["synthetic"].coordinates * math.log(RESOLUTION)
     low, high = found.interval(3.0)
     margin(torch.minimum(exact - low, high - exact) / found.standard_error)
-    margin(5.0 - float(found.standard_error.mean()))
+    margin(largest_error - float(found.standard_error.mean()))
     for side, sign in ((found.lower, 1), (found.upper, -1)):
         margin(
             ERRORS * float(found.standard_error.mean()) / math.sqrt(WORLDS)
@@ -118,9 +123,11 @@ def test_the_readmes_process_in_eight_dimensions(margin):
     covariance = (1 / 20 + 0.01) * torch.ones(rows, rows, dtype=torch.float64)
     covariance += (0.25 + 0.01) * torch.eye(rows, dtype=torch.float64)
     truth = size * 0.5 * (rows * math.log(2 * math.pi * math.e) + float(torch.logdet(covariance)))
-    low, high = found.interval(3.0)
+    # Half the distance of the sides is in the error: over 20 seeds the worst world is 0.60 ± 0.11
+    # of its error away, and the mean 3.5 ± 0.7 nats. Limits are five of these spreads above.
+    low, high = found.interval(1.2)
     margin(torch.minimum(truth - low, high - truth) / found.standard_error)
-    margin(20 - abs(float(found.value.mean()) - truth))
+    margin(7.2 - abs(float(found.value.mean()) - truth))
 
 
 def laplace_truth(noise: float, scale: float = 0.7, rows: int = 4) -> float:

@@ -35,7 +35,8 @@ def test_training_lowers_the_loss_and_losses_are_bounded(margin):
     prepared = network_learner(4, noise=1e-6).prepare(rows(1, 60, 4), seeded_generator(0))
     before = prepared.loss(prepared.fit(rows(1, 1, 60, 4)).draw(seeded_generator(0)), data)
     after = prepared.loss(prepared.fit(data).draw(seeded_generator(0)), data)
-    margin(float(before.mean()) - 0.03 - float(after.mean()))
+    # Five standard errors: over 20 seeds training takes 0.175 ± 0.021 from it.
+    margin(float(before.mean()) - 0.07 - float(after.mean()))
     assert 0 <= float(after.min()) <= float(after.max()) <= 1
 
 
