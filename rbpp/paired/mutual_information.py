@@ -289,8 +289,7 @@ def _of_classes(label: Any, values: Any, name: str, asked: _Asked) -> MutualInfo
     for seed in asked.seeds:
         fold = random_folds(len(rows), FOLDS, generator(spawn(seed, "folds")))
         densities = class_densities(rows, codes, fold, asked.components, seed)
-        sizes, own = (rows.shape[-1], 1), spawn(seed, "draws")
-        found.append(information_draws(densities, fold, *sizes, asked.draws, own, normal=False))
+        found.append(information_draws(densities, asked.draws, spawn(seed, "draws")))
     # No label tells more than itself.
     share = torch.bincount(codes).double() / len(codes)
     most = float(torch.special.entr(share).sum())
@@ -365,8 +364,7 @@ def _chain(rows: Tensor, dim_x: int, asked: _Asked, chain: int) -> _Chain:
     seed, block = asked.seeds[chain], asked.block
     fold = random_folds(len(rows), FOLDS, generator(spawn(seed, "folds")), block).to(rows.device)
     found = pair_densities(rows, dim_x, fold, asked.components, asked.margins, seed)
-    sizes = dim_x, rows.shape[-1] - dim_x
-    drawn = information_draws(found, fold, *sizes, asked.draws, spawn(seed, "draws"), block)
+    drawn = information_draws(found, asked.draws, spawn(seed, "draws"), block, dim_x)
     mixtures = [one for one in found if one.fit is not None]
     # The best single mixture: it alone has a variational posterior to judge.
     judged = mixtures[int(advantages(mixtures).mean(-1).argmax())] if mixtures else None
