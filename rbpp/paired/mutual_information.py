@@ -393,7 +393,6 @@ def _pareto_k(model: PairDensity | None, seed: int) -> Tensor:
         return torch.tensor(math.nan, dtype=torch.float64)
     rows = model.own.rows
     drawn = model.fit.draw(_JUDGED_DRAWS, generator(spawn(seed, "judged"), rows.device))
-    prior = model.prior.parameters(model.components).log_prob(drawn)
-    joint = prior + drawn.mixture().log_prob_rows(rows).sum(-1)
+    joint = model.prior.log_prob(drawn) + drawn.mixture().log_prob_rows(rows).sum(-1)
     # One component is conjugate and its posterior exact: ratios equal up to rounding have no tail.
     return pareto_smooth((joint - model.fit.log_prob(drawn)).round(decimals=6))[1].cpu()
