@@ -146,6 +146,12 @@ def learner(role: str, learner: Learner, losses: Mapping[str, float]) -> Check:
     )
 
 
+def no_learner(role: str, why: str, rows: int) -> Check:
+    """That so many rows of a source have no learner."""
+    message = f"no learner, so no information and no bounds with it: {why}"
+    return Check(f"learner of the {role} rows", "unknown", message, {"rows": rows})
+
+
 def goodness(learner: Learner, seed: int) -> Check:
     """Whether rows that were held out look like those of the learner's mixture."""
     components = cast(Any, learner.learnt(1)).parameters.components  # of a mixture, by `prepare`

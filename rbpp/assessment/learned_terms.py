@@ -142,22 +142,15 @@ def _learners(sources: Sources, seed: int, checks: list[Check]) -> dict[str, Lea
         if role not in sources.names:
             continue
         size = len(sources.rows[role])
-        count = int(sources.units(role).max()) + 1
+        count = sources.unit_count(role)
         if size >= FEWEST_ROWS and count >= FEWEST_UNITS:
             units[role] = min(count, MOST_ROWS)
             continue
         of, least = "", f"{FEWEST_ROWS} rows"
         if count < size:
             of, least = f" in {count} groups", f"{least} in {FEWEST_UNITS} groups"
-        checks.append(
-            Check(
-                f"learner of the {role} rows",
-                "unknown",
-                f"no learner, so no information and no bounds with it: {size} rows{of}, and a "
-                f"pilot and a rest to learn from take {least}",
-                {"rows": size},
-            )
-        )
+        why = f"{size} rows{of}, and a pilot and a rest to learn from take {least}"
+        checks.append(learned_audit.no_learner(role, why, size))
     if not units:
         return {}
     dimension = pilot_dimension(min(units.values()), sources.projection.dimension)
@@ -168,10 +161,7 @@ def _learners(sources: Sources, seed: int, checks: list[Check]) -> dict[str, Lea
         try:
             learners[role] = prepare(rows, torch.as_tensor(sources.units(role)), random)
         except ValueError as error:
-            message = f"no learner, so no information and no bounds with it: {error}"
-            checks.append(
-                Check(f"learner of the {role} rows", "unknown", message, {"rows": len(rows)})
-            )
+            checks.append(learned_audit.no_learner(role, str(error), len(rows)))
     return learners
 
 

@@ -277,7 +277,7 @@ def _inference_data(
         likelihood, observed = {"row": posterior.log_likelihood(rows)}, {"rows": rows}
         dims |= {"row": ["observation"], "rows": ["observation", "dim"]}
     terms = {
-        "entropy": entropy(mixture, draws=points, seed=spawn(seed, "entropy")),
+        "entropy": entropy(mixture, num_samples=points, seed=spawn(seed, "entropy")),
         # The number of equally weighted components with the same entropy of weights.
         "effective_components": exactly(torch.special.entr(mixture.weights).sum(-1).exp()),
     }
