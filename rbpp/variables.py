@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -122,6 +123,17 @@ def describe(name: str, variable: Variable) -> None:
             most=math.inf,
             part="mcse",
         )
+
+
+def require_described(names: Collection[str]) -> None:
+    """Refuse terms that nothing describes: no table would show them.
+
+    Raises:
+        ValueError: naming them.
+    """
+    unknown = sorted(set(names) - set(VARIABLES))
+    if unknown:
+        raise ValueError(f"Expected terms that rbpp.variables describes; got {', '.join(unknown)}")
 
 
 _SIDES: tuple[Literal["lower", "upper"], ...] = ("lower", "upper")

@@ -297,7 +297,7 @@ def diagnose(sources: Sources, draws: int, compute: Compute) -> dict[str, Diagno
     names = [name for name in sources.names if sources.roles[name] == "synthetic"]
     _ = sources.lifted and sources.content(names[0])  # cached once, and not in every task
     anchor = None
-    if "anchor" in sources.names and _units(sources, "anchor", "target") >= _LEAST_UNITS:
+    if "anchor" in sources.names and _enough_units(sources, "anchor"):
         anchor = _ratio(sources, "anchor", compute.seed)
     drawn = Draws(draws, compute.seed)
 
@@ -325,7 +325,7 @@ def _of(name: str, sources: Sources, anchor: LogRatio | None, drawn: Draws) -> D
                 refusals.append(share.refusal)
             else:
                 terms[term] = share.draws
-    if _units(sources, name, "target") < _LEAST_UNITS:
+    if not _enough_units(sources, name):
         refusals.append(f"divergences need {_LEAST_UNITS} independent rows on both sides")
     else:
         ratio, enough = _ratio(sources, name, drawn.seed), drawn.at_least(_LEAST_DRAWS)
@@ -342,12 +342,12 @@ def _of(name: str, sources: Sources, anchor: LogRatio | None, drawn: Draws) -> D
     return Diagnostics(terms, numbers, tuple(dict.fromkeys(refusals)))
 
 
+def _enough_units(sources: Sources, name: str) -> bool:
+    return min(sources.unit_count(name), sources.unit_count("target")) >= _LEAST_UNITS
+
+
 def _ratio(sources: Sources, name: str, seed: int) -> LogRatio:
     one, other = (
         Sample(sources.coordinates[role], sources.units(role)) for role in (name, "target")
     )
     return log_ratio(one, other, seed)
-
-
-def _units(sources: Sources, *names: str) -> int:
-    return min(len(np.unique(sources.units(name))) for name in names)

@@ -9,6 +9,7 @@ import numpy as np
 
 from rbpp import validate
 from rbpp.assessment.adaptation import FOLDS, TRAINING
+from rbpp.assessment.copies import index_of_equal
 from rbpp.assessment.log_ratio import whitened_with_volume
 from rbpp.assessment.pooled_mixture import fit_mixture, log_sum_exp
 from rbpp.assessment.weighted_rows import (
@@ -94,10 +95,8 @@ def entropy_of_sample(rows: Any, draws: Draws = DRAWS) -> Entropy:
 
 def _with_density(sample: WeightedRows) -> tuple[Array, float]:
     """Whitened rows, and log |det| of what was divided out; refuse what has no density."""
-    _, inverse = np.unique(sample.rows, axis=0, return_inverse=True)
-    inverse = inverse.reshape(-1)
-    pairs = len(np.unique(np.stack([inverse, sample.unit]), axis=1).T)
-    repeated = pairs - (int(inverse.max()) + 1)
+    group = index_of_equal(sample.rows)
+    repeated = len({*zip(group, sample.unit, strict=True)}) - len({*group})
     if repeated:
         raise ValueError(
             "Expected rows with a density, whose differential entropy is finite; got "

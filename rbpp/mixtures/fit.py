@@ -15,6 +15,7 @@ from rbpp.checks import Check, verdict_of
 from rbpp.compute import Compute
 from rbpp.data.stream import Stream, row_stream
 from rbpp.display import DEFAULT_VIEW, Part, Table, View
+from rbpp.estimate import exactly
 from rbpp.inference_data import InferenceData
 from rbpp.mixtures.ascent import Ascent
 from rbpp.mixtures.component_count import ComponentCount, compare_component_counts
@@ -264,7 +265,6 @@ def _inference_data(
 ) -> InferenceData:
     """Parameters, terms that do not depend on labels, and `sample_stats`; rows where given."""
     mixture = posterior.mixture
-    found = entropy(mixture, draws=points, seed=spawn(seed, "entropy"))
     stats = {"lp": posterior.log_prob, "elbo": posterior.elbo, "pareto_k": posterior.pareto_k}
     if posterior.log_q is not None:
         stats["log_q"] = posterior.log_q
@@ -277,15 +277,17 @@ def _inference_data(
     if rows is not None:
         likelihood, observed = {"row": posterior.log_likelihood(rows)}, {"rows": rows}
         dims |= {"row": ["observation"], "rows": ["observation", "dim"]}
+    terms = {
+        "entropy": entropy(mixture, num_samples=points, seed=spawn(seed, "entropy")),
+        # The number of equally weighted components with the same entropy of weights.
+        "effective_components": exactly(torch.special.entr(mixture.weights).sum(-1).exp()),
+    }
     return inference_data.make(
         {
             "weight": mixture.weights,
             "mean": mixture.means,
             "covariance": mixture.covariances,
-            "entropy": found.value,
-            "entropy_mcse": found.standard_error,
-            # The number of equally weighted components with the same entropy of weights.
-            "effective_components": torch.special.entr(mixture.weights).sum(-1).exp(),
+            **inference_data.from_estimates(terms),
         },
         sample_stats=stats,
         log_likelihood=likelihood,

@@ -47,6 +47,7 @@ from rbpp.paired.misfit import (
 )
 from rbpp.paired.paired_rows import measured_rows, paired_rows
 from rbpp.randomness import generator, spawn
+from rbpp.renamed import renamed
 from rbpp.result import Result
 
 _LARGEST = 128
@@ -95,14 +96,19 @@ class MutualInformation(Result):
         """Posterior mean."""
         return self.draws.mean().item()
 
-    def interval(self, probability: float = 0.9) -> tuple[float, float]:
-        """Equal-tailed posterior interval.
+    @renamed(eti_prob="probability")
+    def interval(self, eti_prob: float = 0.94) -> tuple[float, float]:
+        """Equal-tailed posterior interval, whose coverage was measured; tables have the
+        highest-density interval, as those of all results.
+
+        Args:
+            eti_prob: probability of the equal-tailed interval.
 
         Raises:
             ValueError: if the probability is not inside (0, 1).
         """
-        validate.probability("probability", probability)
-        levels = self.draws.new_tensor([(1 - probability) / 2, (1 + probability) / 2])
+        validate.probability("eti_prob", eti_prob)
+        levels = self.draws.new_tensor([(1 - eti_prob) / 2, (1 + eti_prob) / 2])
         low, high = torch.quantile(self.draws.flatten(), levels).tolist()
         return low, high
 

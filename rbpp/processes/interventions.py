@@ -54,16 +54,12 @@ class Responses:
 
 
 class Tries:
-    """Plain runs that the rules of the contract share: each draws world and chain anew.
+    """Plain runs that the rules of the contract share: each draws world and chain anew."""
 
-    Args:
-        model: the process.
-        seed: decides them.
-        kept: how many of the first runs are remembered.
-    """
+    kept = 4  # of the first runs
 
-    def __init__(self, model: Callable[[], Any], seed: int, kept: int = 4) -> None:
-        self.model, self.seed, self.kept = model, seed, kept
+    def __init__(self, model: Callable[[], Any], seed: int) -> None:
+        self.model, self.seed = model, seed
         self._runs: dict[int, Run] = {}
 
     def base(self, attempt: int) -> Run:

@@ -31,9 +31,9 @@ from rbpp.theory.learners import Learner
 from rbpp.theory.model_factor import factor_kind
 from rbpp.theory.risk import Risks, estimated_sub_gaussian, measured_risks
 from rbpp.theory.settings import LemmaConstants, SampleSizes
-from rbpp.theory.terms import EstimatedTerms
+from rbpp.theory.terms import EstimatedTerms, ProcessFacts
 from rbpp.theory.total_variation import total_variations
-from rbpp.theory.world_estimates import ProcessFacts, WorldEstimates
+from rbpp.theory.world_estimates import WorldEstimates
 
 _STAGES = ("draws", "chain", "learner", "anchors", "risks", "bounds")
 _DATA_SETS = ("anchor", "synthetic")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -19,6 +19,14 @@ from rbpp import validate
 
 Value = Tensor | float
 _ROUNDING = 1e-9  # nats: an information computed as zero
+
+
+class GapConstants(TypedDict):
+    """σ, ℓ and η of `lemma_4_4`, and of what has it in it."""
+
+    sub_gaussian: Value
+    layers: int
+    contraction: Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +53,13 @@ class LemmaSetting:
     resolution: float = 1.0
 
     @property
-    def constants(self) -> dict[str, Any]:
+    def constants(self) -> GapConstants:
         """σ, ℓ and η as the lemmas take them."""
-        names = ("sub_gaussian", "layers", "contraction")
-        return {name: getattr(self, name) for name in names}
+        return {
+            "sub_gaussian": self.sub_gaussian,
+            "layers": self.layers,
+            "contraction": self.contraction,
+        }
 
     @property
     def mean_sub_gaussian(self) -> float:

@@ -27,9 +27,9 @@ from rbpp.theory.audit import (
 )
 from rbpp.theory.corners import between_corners
 from rbpp.theory.lemmas import LemmaSetting
-from rbpp.theory.terms import Terms, add_derived, add_identities, require_described
+from rbpp.theory.terms import Terms, add_derived, add_identities
 from rbpp.theory.world_estimates import REST, WorldEstimates
-from rbpp.variables import VARIABLES, Variable, describe
+from rbpp.variables import VARIABLES, Variable, describe, require_described
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,12 +291,7 @@ def all_terms(found: WorldEstimates, setting: LemmaSetting) -> dict[str, Estimat
         terms = Terms({n: v for n, v in values.items() if not n.startswith(REST)}, uppers)
         for name in found.rests:
             terms[name] = terms["information_synthetic_learner"] - values[REST + name]
-        add_identities(
-            terms,
-            factor=found.facts.factor,
-            prompt_random=found.facts.prompt_random,
-            curated=found.facts.curated,
-        )
+        add_identities(terms, found.facts)
         add_derived(terms, setting)
         for right, statement in STATEMENTS.items():
             terms[right] = statement.formula(terms, setting)

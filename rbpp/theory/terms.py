@@ -7,7 +7,7 @@ table would show it. Information is in nats and per data set.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -17,7 +17,7 @@ from rbpp.estimate import Estimate
 from rbpp.theory import lemmas
 from rbpp.theory.lemmas import LemmaSetting
 from rbpp.theory.model_factor import Kind
-from rbpp.variables import VARIABLES
+from rbpp.variables import require_described
 
 
 @dataclass
@@ -46,6 +46,34 @@ class EstimatedTerms:
         return self
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProcessFacts:
+    """What the terms and the audit need to know of a process and its learners.
+
+    Attributes:
+        factor: where the process has the model factor.
+        prompt_random: whether the prompt is more than a function of the anchors.
+        curated: whether S_gen is other than the output.
+        discrete: whether rows of S_gen are letters or counts.
+        output_random: whether the output is sampled.
+        losses: smallest and largest loss in [0, 1] of W on fresh rows, where it has a loss.
+        rows: rows of the data sets `anchor` and `synthetic`.
+        learner, anchor_learner: what they are, in words.
+        coordinates: numbers or letters in all rows of these data sets.
+    """
+
+    factor: Kind
+    prompt_random: bool
+    curated: bool
+    discrete: bool
+    output_random: bool
+    losses: tuple[float, float] | None
+    rows: dict[str, int]
+    learner: str
+    anchor_learner: str
+    coordinates: dict[str, int] = field(default_factory=dict)
+
+
 class Terms(dict[str, Tensor]):
     """Values of terms by name; a term that is described but not there is nan.
 
@@ -72,17 +100,6 @@ class Terms(dict[str, Tensor]):
         """The upper side where there is one, with the derivative of the term itself."""
         value = self[name]
         return value if name not in self.uppers else value + (self.uppers[name] - value).detach()
-
-
-def require_described(names: Collection[str]) -> None:
-    """Refuse terms that `rbpp.variables` does not describe.
-
-    Raises:
-        ValueError: naming them.
-    """
-    unknown = sorted(set(names) - set(VARIABLES))
-    if unknown:
-        raise ValueError(f"Expected terms that rbpp.variables describes; got {', '.join(unknown)}")
 
 
 # By arithmetic alone, in this order: each may use those before it, and what the lemmas need too.
@@ -132,23 +149,16 @@ def add_derived(terms: Terms, setting: LemmaSetting) -> None:
         terms[name] = formula(terms, setting)
 
 
-def add_identities(terms: Terms, *, factor: Kind, prompt_random: bool, curated: bool) -> None:
-    """Add the terms that equal others in this kind of process.
-
-    Args:
-        terms: as estimated.
-        factor: where the process has the model factor.
-        prompt_random: whether the prompt is more than a function of the anchors.
-        curated: whether S_gen is other than the output.
-    """
+def add_identities(terms: Terms, facts: ProcessFacts) -> None:
+    """Add the terms that equal others in this kind of process."""
     terms["entropy_output"] = terms["information_gain"] + terms["information_prompt_output"]
-    if not curated:
+    if not facts.curated:
         terms["entropy_synthetic"] = terms["entropy_output"]
-    if not prompt_random:
+    if not facts.prompt_random:
         # The prompt is a function of the anchors: downstream it carries what they carry.
         terms["information_anchor_output"] = terms["information_prompt_output"]
         terms["information_anchor_synthetic_learner"] = terms["information_prompt_learner"]
-    if factor == "above":
+    if facts.factor == "above":
         return
     if "entropy_model_factor" in terms:
         terms["entropy_model_factor"] = terms["information_gain"]
@@ -159,5 +169,5 @@ def add_identities(terms: Terms, *, factor: Kind, prompt_random: bool, curated: 
         - terms["information_prompt_learner"]
     )
     terms["information_model_factor_learner_given_prompt"] = rest
-    if factor == "absent":
+    if facts.factor == "absent":
         terms["information_model_factor_learner"] = rest

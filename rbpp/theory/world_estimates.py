@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
@@ -12,39 +13,10 @@ import torch
 from torch import Tensor
 
 from rbpp.estimate import Estimate
-from rbpp.theory.model_factor import Kind
-from rbpp.theory.terms import EstimatedTerms
+from rbpp.theory.terms import EstimatedTerms, ProcessFacts
 
 Value = TypeVar("Value")
 REST = "rest_"  # before the name of a term, in the delta method
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProcessFacts:
-    """What the terms and the audit need to know of a process and its learners.
-
-    Attributes:
-        factor: where the process has the model factor.
-        prompt_random: whether the prompt is more than a function of the anchors.
-        curated: whether S_gen is other than the output.
-        discrete: whether rows of S_gen are letters or counts.
-        output_random: whether the output is sampled.
-        losses: smallest and largest loss in [0, 1] of W on fresh rows, where it has a loss.
-        rows: rows of the data sets `anchor` and `synthetic`.
-        learner, anchor_learner: what they are, in words.
-        coordinates: numbers or letters in all rows of these data sets.
-    """
-
-    factor: Kind
-    prompt_random: bool
-    curated: bool
-    discrete: bool
-    output_random: bool
-    losses: tuple[float, float] | None
-    rows: dict[str, int]
-    learner: str
-    anchor_learner: str
-    coordinates: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -104,9 +76,7 @@ class WorldEstimates(EstimatedTerms):
         }
         losses = text["facts"].pop("losses")
         return WorldEstimates(
-            terms=_below("terms/", estimates),
-            rests=_below("rests/", estimates),
-            paired=_below("paired/", estimates),
+            **{kind: _below(f"{kind}/", estimates) for kind in _ESTIMATES},
             world=_below("world/", tensors),
             sub_gaussian=tensors.get("sub_gaussian"),
             missing=text["missing"],
@@ -127,8 +97,7 @@ def join(parts: Sequence[WorldEstimates], worlds: Sequence[int]) -> WorldEstimat
     losses = [part.facts.losses for part in parts if part.facts.losses is not None]
     lows, highs = zip(*losses, strict=True) if losses else ((), ())
     spreads = [part.sub_gaussian for part in parts if part.sub_gaussian is not None]
-    missing = {name: why for part in reversed(parts) for name, why in part.missing.items()}
-    facts = asdict(parts[0].facts) | {"losses": (min(lows), max(highs)) if losses else None}
+    missing = dict(ChainMap(*(part.missing for part in parts)))
     kinds = {
         kind: {
             name: _joined([getattr(part, kind)[name] for part in parts])
@@ -145,8 +114,8 @@ def join(parts: Sequence[WorldEstimates], worlds: Sequence[int]) -> WorldEstimat
         },
         sub_gaussian=torch.cat(spreads) if spreads else None,
         missing=missing,
-        notes={name: note for part in reversed(parts) for name, note in part.notes.items()},
-        facts=ProcessFacts(**facts),
+        notes=dict(ChainMap(*(part.notes for part in parts))),
+        facts=replace(parts[0].facts, losses=(min(lows), max(highs)) if losses else None),
     )
 
 

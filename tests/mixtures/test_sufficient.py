@@ -150,5 +150,5 @@ def test_autoguides_fit_any_model(margin):
     # Four standard errors of 400 draws, 0.11 and 0.14, and two steps of the optimiser, 0.04.
     margin(0.15 - abs(values["centre"].mean().item() - 7 * variance))
     margin(0.18 - abs(values["centre"].std().item() / variance**0.5 - 1))
-    law = dist.Normal(values["centre"].mean(), values["centre"].std())
-    torch.testing.assert_close(log_q, law.log_prob(values["centre"]), rtol=0.2, atol=0.3)
+    distribution = dist.Normal(values["centre"].mean(), values["centre"].std())
+    torch.testing.assert_close(log_q, distribution.log_prob(values["centre"]), rtol=0.2, atol=0.3)

@@ -26,7 +26,8 @@ from rbpp.theory.model_factor import factor_kind, is_additive
 from rbpp.theory.risk import measured_risks
 from rbpp.theory.settings import LearnerChoice, LemmaConstants, SampleSizes
 from rbpp.theory.statements import Statement, all_terms
-from rbpp.theory.world_estimates import ProcessFacts, WorldEstimates, join
+from rbpp.theory.terms import ProcessFacts
+from rbpp.theory.world_estimates import WorldEstimates, join
 from rbpp.variables import VARIABLES, Variable, describe
 from tests import processes_by_users as processes
 
