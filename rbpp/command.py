@@ -64,14 +64,16 @@ class Done:
     figures: Mapping[str, Callable[[], Any]] | None = None
     opened: Path | None = None
 
+    @property
+    def several(self) -> Mapping[str, Result]:
+        """The results by name; one alone has none."""
+        return self.result if isinstance(self.result, Mapping) else {"": self.result}
+
     def reworded(self, said: Callable[[str], str]) -> Done:
         """The same with every text of the library through `said`."""
-        found = self.result
-        if isinstance(found, Mapping):
-            result: Any = {key: one.reworded(said) for key, one in found.items()}
-        else:
-            result = found.reworded(said)
-        return replace(self, result=result, remarks=tuple(map(said, self.remarks)))
+        results = {key: one.reworded(said) for key, one in self.several.items()}
+        alone = results.get("", results)
+        return replace(self, result=alone, remarks=tuple(map(said, self.remarks)))
 
 
 class _Parser(run_options.Parser):
@@ -224,7 +226,7 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     """Write the files that were asked for, and print the result, whatever became of the files."""
     from rbpp import display
 
-    several = done.result if isinstance(done.result, Mapping) else {"": done.result}
+    several = done.several
     settings = {
         "program": parser.program,
         **{key: value for key, value in vars(parsed).items() if key not in _NO_SETTINGS},
