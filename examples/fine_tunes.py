@@ -131,7 +131,7 @@ def digits(generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def class_gaussians(rows: Tensor, labels: Tensor) -> rbpp.GaussianMixture:
-    """A Gaussian per digit, the digit being one more coordinate: the joint law of row and label."""
+    """A Gaussian per digit, the digit being one more coordinate: rows and labels jointly."""
     means, covariances, weights = [], [], []
     ridge = 0.02 * torch.eye(DIMENSION, dtype=rows.dtype)
     for label in range(CLASSES):
@@ -159,10 +159,10 @@ def between(first: rbpp.GaussianMixture, second: rbpp.GaussianMixture) -> rbpp.G
 
 
 def draw_rows(
-    law: rbpp.GaussianMixture, count: int, generator: torch.Generator
+    distribution: rbpp.GaussianMixture, count: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Rows and labels of the generator."""
-    drawn = law.sample((count,), generator=generator)
+    drawn = distribution.sample((count,), generator=generator)
     labels = (drawn[:, -1] / LABEL_SPREAD).round().clamp(0, CLASSES - 1).long()
     return drawn[:, :DIMENSION], labels
 

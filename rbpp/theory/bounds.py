@@ -21,7 +21,7 @@ from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.display import DEFAULT_VIEW, View
 from rbpp.estimate import Estimate
-from rbpp.inference_data import Term
+from rbpp.inference_data import InferenceData, Term
 from rbpp.posterior.identity import read_posterior, worlds_of
 from rbpp.processes.contract import require
 from rbpp.processes.process import Process, load_process
@@ -62,6 +62,7 @@ class Bounds(Result):
         substitutes: name to what a term stands for.
     """
 
+    idata: InferenceData
     estimators: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     substitutes: Mapping[str, str] = field(default_factory=dict)

@@ -36,8 +36,8 @@ from rbpp.paired.paired_rows import paired_rows
 from rbpp.randomness import generator
 
 ROWS = 400
-# Known laws are estimated from random rows: four posterior standard deviations, whose false-alarm
-# rate is below 1e-4 for each of the few cases (the seeds are fixed on top).
+# Known distributions are estimated from random rows: four posterior standard deviations, whose
+# false-alarm rate is below 1e-4 for each of the few cases (the seeds are fixed on top).
 TOLERANCE = 4
 
 
@@ -338,7 +338,7 @@ def test_the_prior_learns_how_thin_components_are():
     torch.testing.assert_close(learned[0], expected)
 
 
-def test_margin_densities_are_those_of_the_law():
+def test_margin_densities_are_those_of_the_distribution():
     """Held-out log density of uniform, normal and Cauchy columns, against minus their entropies."""
     rng = np.random.default_rng(5)
     columns = [rng.random(2000), rng.standard_normal(2000), rng.standard_cauchy(2000)]
