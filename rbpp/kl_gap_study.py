@@ -388,15 +388,15 @@ class FittedWorld(Result):
     components in `constant_data`.
     """
 
+    idata: InferenceData
+
     def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
         """`chain` and `parts`: the paper's Figures 2 and 5."""
         from rbpp import plots
 
-        assert self.idata is not None
-        idata = self.idata
         return {
-            "chain": lambda: plots.plot_chain(idata),
-            "parts": lambda: plots.plot_parts(idata),
+            "chain": lambda: plots.plot_chain(self.idata),
+            "parts": lambda: plots.plot_parts(self.idata),
         }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from rbpp.inference_data import terms_of
+from rbpp.inference_data import InferenceData, terms_of
 from rbpp.plots.style import BLACK, BLUE, GREEN, SKY_BLUE, VERMILION
 from rbpp.renamed import renamed
 from rbpp.theory.world_intervals import interval_over_worlds
@@ -25,7 +25,7 @@ _PANELS: dict[str, Panel] = {
 
 
 @renamed(hdi_prob="probability")
-def plot_terms(data: Any, hdi_prob: float = 0.94) -> np.ndarray:
+def plot_terms(data: InferenceData, hdi_prob: float = 0.94) -> np.ndarray:
     """Forest plot of all terms but bounds, in panels of informations, entropies and rates.
 
     Point: mean over worlds. Thick line: interval over worlds. Thin line: from the lower to the
@@ -70,7 +70,7 @@ def plot_terms(data: Any, hdi_prob: float = 0.94) -> np.ndarray:
 
 @renamed(hdi_prob="probability")
 def plot_bounds(
-    data: Any, audit: Sequence[Mapping[str, Any]] | None = None, hdi_prob: float = 0.94
+    data: InferenceData, audit: Sequence[Mapping[str, Any]] | None = None, hdi_prob: float = 0.94
 ) -> np.ndarray:
     """Every bound with what it bounds, a panel each, with the verdict of the audit in its title.
 
