@@ -23,7 +23,7 @@ from rbpp.assessment.comparison import Comparison
 from rbpp.assessment.comparison_words import headline, notes
 from rbpp.assessment.copies import copied_rows
 from rbpp.assessment.divergence import kl_divergence_of_samples, kl_gap_of_samples
-from rbpp.assessment.log_ratio import LogRatio, log_ratio
+from rbpp.assessment.log_ratio import FEWEST_UNITS, LogRatio, log_ratio
 from rbpp.assessment.off_task import VectorKind, off_task, uncovered
 from rbpp.assessment.ranking import Decision, Ranking, rank_sets
 from rbpp.assessment.scores import LEAST_ROWS
@@ -40,7 +40,6 @@ _CHAINS = 4
 # Each pair of so many versions is compared in the score, and in what stands beside it; of more
 # versions each is compared with the best.
 _ALL_PAIRS, _ALL_PAIRS_BESIDE = 20, 5
-_LEAST_UNITS, _LEAST_DRAWS = 16, 100
 
 
 def compare(
@@ -326,9 +325,9 @@ def _of(name: str, sources: Sources, anchor: LogRatio | None, drawn: Draws) -> D
             else:
                 terms[term] = share.draws
     if not _enough_units(sources, name):
-        refusals.append(f"divergences need {_LEAST_UNITS} independent rows on both sides")
+        refusals.append(f"divergences need {FEWEST_UNITS} independent rows on both sides")
     else:
-        ratio, enough = _ratio(sources, name, drawn.seed), drawn.at_least(_LEAST_DRAWS)
+        ratio, enough = _ratio(sources, name, drawn.seed), drawn.enough()
         found = {
             "kl_synthetic": kl_divergence_of_samples(ratio, "forward", enough).draws,
             "kl_synthetic_coverage": kl_divergence_of_samples(ratio, "reverse", enough).draws,
@@ -343,7 +342,7 @@ def _of(name: str, sources: Sources, anchor: LogRatio | None, drawn: Draws) -> D
 
 
 def _enough_units(sources: Sources, name: str) -> bool:
-    return min(sources.unit_count(name), sources.unit_count("target")) >= _LEAST_UNITS
+    return min(sources.unit_count(name), sources.unit_count("target")) >= FEWEST_UNITS
 
 
 def _ratio(sources: Sources, name: str, seed: int) -> LogRatio:
