@@ -144,14 +144,8 @@ def _functionals(prior: MixturePrior, draws: Draws, generator: torch.Generator) 
     sheet = reference.sample((_INTEGRATION_DRAWS,), generator=generator)
     ratio = mixture.log_prob_rows(sheet) - reference.log_prob_rows(sheet)
     variation = 0.5 * ratio.expm1().abs().mean(-1, keepdim=True)
-    return torch.cat(
-        [
-            entropy(mixture, draws=_INTEGRATION_DRAWS, generator=generator).value.unsqueeze(-1),
-            mixture.log_prob_rows(points),
-            variation,
-        ],
-        -1,
-    )
+    entropies = entropy(mixture, num_samples=_INTEGRATION_DRAWS, generator=generator).value
+    return torch.cat([entropies.unsqueeze(-1), mixture.log_prob_rows(points), variation], -1)
 
 
 def _log_ratios(prior: MixturePrior, fit: VariationalMixture, draws: Draws, data: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def mixtures(pairs: int, components: int = 6, dimension: int = 2) -> list[Gaussi
 def kl_ours(pairs: int) -> Result:
     p, q = mixtures(pairs)
     start = time.perf_counter()
-    kl_divergence(p, q, draws=DRAWS, generator=generator(1))
+    kl_divergence(p, q, num_samples=DRAWS, generator=generator(1))
     return time.perf_counter() - start, "quasi-random, with standard errors"
 
 

@@ -3,8 +3,8 @@
 python benchmarks/divergences_of_samples.py [--quick] [--case CASE] [--minutes 10] > table.md
 
 The truth is Monte Carlo on the true densities. Beside each error stands that of the mean true log
-ratio of the same rows, which nobody has. Six families of laws are those that the estimator's
-constants were chosen on, with other parameters and rows; the last two were never used for that.
+ratio of the same rows, which nobody has. Six families of distributions are those that the
+estimator's constants were chosen on, with other parameters and rows; the last two never were.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ SIZES += ((100, 3000), (300, 3000), (1000, 3000), (3000, 3000))
 
 
 @dataclass(frozen=True)
-class Law:
-    """Σ_k π_k of m_k + L_k ε, then one bijection of the space, the same for both laws of a pair."""
+class Distribution:
+    """Σ_k π_k of m_k + L_k ε, then one bijection of the space, the same for both of a pair."""
 
     weights: Array
     means: Array
@@ -63,7 +63,7 @@ class Law:
         return self._bent(found)
 
     def log_density(self, rows: Array) -> Array:
-        """(n,), up to the Jacobian of the bijection, which is the same for every law of a pair."""
+        """(n,), up to the Jacobian of the bijection, which is the same for both of a pair."""
         straight = self._straight(rows)
         dimension = straight.shape[1]
         found = np.empty((len(self.weights), len(rows)))
@@ -105,8 +105,8 @@ class Law:
         return rows
 
 
-def law(family: str, dimension: int, generator: np.random.Generator) -> Law:
-    """A random law of a family."""
+def distribution(family: str, dimension: int, generator: np.random.Generator) -> Distribution:
+    """A random distribution of a family."""
     components = {"gauss": 1, "t5": 1, "scales": 8, "low rank": 5, "sinh": 8, "t4 mixture": 5}
     count = components.get(family, 4 if family == "log-gamma" else 3)
     spread = 2.5 if count > 1 else 0.0
@@ -128,11 +128,13 @@ def law(family: str, dimension: int, generator: np.random.Generator) -> Law:
     bend = family if family in ("sinh", "banana") else ""
     strength = {"sinh": 0.5, "banana": 0.4}.get(family, 0.0)
     weights = generator.dirichlet(np.full(count, 4.0))
-    return Law(weights, means, factors, noise, bend, strength)
+    return Distribution(weights, means, factors, noise, bend, strength)
 
 
-def changed(one: Law, change: str, size: float, generator: np.random.Generator) -> Law:
-    """Another law, away from the first by a size of about one standard deviation."""
+def changed(
+    one: Distribution, change: str, size: float, generator: np.random.Generator
+) -> Distribution:
+    """Another distribution, away from the first by a size of about one standard deviation."""
     count, dimension = one.means.shape
     direction = generator.standard_normal(dimension)
     direction = direction / np.linalg.norm(direction)
@@ -161,7 +163,9 @@ def changed(one: Law, change: str, size: float, generator: np.random.Generator) 
     return replace(one, factors=factors)
 
 
-def truths(one: Law, other: Law, rows: int, generator: np.random.Generator) -> Array:
+def truths(
+    one: Distribution, other: Distribution, rows: int, generator: np.random.Generator
+) -> Array:
     """KL(P ‖ Q), KL(Q ‖ P), TV(P, Q)."""
     first, second = one.sample(rows, generator), other.sample(rows, generator)
     at_first = one.log_density(first) - other.log_density(first)
@@ -174,10 +178,10 @@ def truths(one: Law, other: Law, rows: int, generator: np.random.Generator) -> A
 
 def pair(
     family: str, dimension: int, least: float, most: float, generator: np.random.Generator
-) -> tuple[Law, Law, str]:
-    """Two laws whose divergences are in a range, and how they differ."""
+) -> tuple[Distribution, Distribution, str]:
+    """Two distributions whose divergences are in a range, and how they differ."""
     while True:
-        one = law(family, dimension, generator)
+        one = distribution(family, dimension, generator)
         changes = ("shift", "scale") if len(one.weights) == 1 else CHANGES
         change = str(generator.choice(changes))
         wide = 8.0 if least > 3 else 2.0
@@ -214,15 +218,15 @@ def read(
     case: str,
     family: str,
     change: str,
-    laws: tuple[Law, Law],
+    distributions: tuple[Distribution, Distribution],
     sizes: tuple[int, int],
     generator: np.random.Generator,
     seed: int,
 ) -> list[Reading]:
     """Both divergences and the total variation of one pair of samples."""
-    one, other = laws
+    one, other = distributions
     first, second = one.sample(sizes[0], generator), other.sample(sizes[1], generator)
-    truth = np.zeros(3) if case == "one law" else truths(one, other, TRUTH_ROWS, generator)
+    truth = np.zeros(3) if case == "one distribution" else truths(one, other, TRUTH_ROWS, generator)
     begun = time.process_time()
     ratio = log_ratio(first, second, seed=seed)
     draws = Draws(seed=seed)
@@ -231,7 +235,7 @@ def read(
     variation = total_variation_of_samples(ratio, draws)
     taken = time.process_time() - begun
     where = (case, family, change, first.shape[1], sizes)
-    # The law that lacks a component is in the second place: its direction is the hard one.
+    # The distribution that lacks a component is in the second place: its direction is the hard one.
     lacks = "second" if (other.weights == 0).any() else "first" if change == "missing" else ""
     found = []
     for index, (value, hard, own) in enumerate(
@@ -257,17 +261,19 @@ def read(
 def read_gap(
     family: str, dimension: int, rows: int, same: bool, generator: np.random.Generator, seed: int
 ) -> Reading:
-    """The KL gap of two laws that differ from one target's."""
+    """The KL gap of two distributions that differ from one target's."""
     target, first, change = pair(family, dimension, 0.05, 2.0, generator)
     second = changed(target, "shift", float(generator.uniform(0.1, 1.0)), generator)
-    laws = (target, target) if same else (first, second)
-    samples = [one.sample(rows, generator) for one in (*laws, target)]
-    truth = [0.0 if same else truths(one, target, TRUTH_ROWS, generator)[0] for one in laws]
+    distributions = (target, target) if same else (first, second)
+    samples = [one.sample(rows, generator) for one in (*distributions, target)]
+    truth = [
+        0.0 if same else truths(one, target, TRUTH_ROWS, generator)[0] for one in distributions
+    ]
     begun = time.process_time()
     ratios = [log_ratio(sample, samples[2], seed=seed) for sample in samples[:2]]
     gap = kl_gap_of_samples(*ratios, Draws(seed=seed))
     return Reading(
-        "one law" if same else "gap", family, "missing" if change == "missing" else change,
+        "one distribution" if same else "gap", family, "missing" if change == "missing" else change,
         dimension, (rows, rows), "KL gap", truth[0] - truth[1], gap.estimate, gap.lower, gap.upper,
         -math.inf, gap.flag, time.process_time() - begun,
     )  # fmt: skip
@@ -289,7 +295,7 @@ class Run:
 
 
 def runs(quick: bool, seed: int, replications: int) -> Iterator[Run]:
-    """Every run, each with a generator of its own; so many of each cell of one law."""
+    """Every run, each with a generator of its own; so many of each cell of one distribution."""
     number = 0
     families = KNOWN + NEW
 
@@ -298,8 +304,8 @@ def runs(quick: bool, seed: int, replications: int) -> Iterator[Run]:
         own = number
 
         def read_pair() -> list[Reading]:
-            if case == "one law":
-                one = law(family, dimension, generator)
+            if case == "one distribution":
+                one = distribution(family, dimension, generator)
                 return read(case, family, "none", (one, one), sizes, generator, own)
             least, most = (0.05, 3.0) if case == "moderate" else (5.0, 60.0)
             one, other, change = pair(family, dimension, least, most, generator)
@@ -310,7 +316,7 @@ def runs(quick: bool, seed: int, replications: int) -> Iterator[Run]:
     def of_gap(family: str, dimension: int, rows: int, same: bool) -> Run:
         generator = np.random.default_rng([seed, number])
         own = number
-        case = "one law" if same else "gap"
+        case = "one distribution" if same else "gap"
         return Run(
             case, dimension, (rows, 2 * rows),
             lambda: [read_gap(family, dimension, rows, same, generator, own)],
@@ -320,7 +326,7 @@ def runs(quick: bool, seed: int, replications: int) -> Iterator[Run]:
         cells = [(sizes, dimension) for sizes in SIZES for dimension in (2, 8, 16, 32)]
         for cell, (sizes, dimension) in enumerate(cells):
             number += 1
-            yield of("one law", families[(cell + 3 * replication) % 8], dimension, sizes)
+            yield of("one distribution", families[(cell + 3 * replication) % 8], dimension, sizes)
         for cell, (dimension, rows) in enumerate(((2, 100), (8, 100), (2, 300), (8, 300))):
             number += 1
             yield of_gap(families[(cell + 3 * replication) % 8], dimension, rows, True)
@@ -371,30 +377,30 @@ def table(readings: list[Reading]) -> str:
         groups.setdefault(name, []).append(one)
 
     for one in readings:
-        laws = "new families" if one.family in NEW else "known families"
+        distributions = "new families" if one.family in NEW else "known families"
         if one.case == "apart":
             if one.quantity == "KL" and one.truth > 5:
-                add(f"apart, KL > 5 ({laws})", one)
+                add(f"apart, KL > 5 ({distributions})", one)
             continue
-        if one.case == "one law":
-            add(f"one law, {one.quantity} ({laws})", one)
+        if one.case == "one distribution":
+            add(f"one distribution, {one.quantity} ({distributions})", one)
             where = f"d {one.dimension}, n {one.sizes[0]} / {one.sizes[1]}"
-            add(f"one law, {one.quantity}, {where}", one)
+            add(f"one distribution, {one.quantity}, {where}", one)
             continue
         if one.quantity == "KL gap":
-            add(f"KL gap ({laws})", one)
+            add(f"KL gap ({distributions})", one)
             continue
         if one.quantity == "KL" and one.change == "missing":
-            add(f"KL where the other side lacks a part ({laws})", one)
+            add(f"KL where the other side lacks a part ({distributions})", one)
             if not one.flag:
                 add("— of which without a flag", one)
             continue
         if one.quantity == "TV":
-            add(f"moderate, TV ({laws})", one)
+            add(f"moderate, TV ({distributions})", one)
         elif 0.05 <= one.truth <= 3:
-            add(f"moderate, KL .05–3 ({laws})", one)
+            add(f"moderate, KL .05–3 ({distributions})", one)
             if not one.flag:
-                add(f"moderate, KL .05–3, no flag ({laws})", one)
+                add(f"moderate, KL .05–3, no flag ({distributions})", one)
             add(f"moderate, KL, {one.family}", one)
             add(f"moderate, KL, d {one.dimension}", one)
             add(f"moderate, KL, n {one.sizes[0]} / {one.sizes[1]}", one)
@@ -406,7 +412,7 @@ def table(readings: list[Reading]) -> str:
         "| 94 % interval holds | lower bound holds | no upper end | median width |\n"
         "|---|---|---|---|---|---|---|---|---|---|"
     )
-    # Two values say nothing of a cover: a quick run leaves out the single cells of one law.
+    # Two values say nothing of a cover: a quick run leaves out single cells of one distribution.
     kept = {name: found for name, found in groups.items() if len(found) >= FEWEST_VALUES}
     lines = sorted((row(name, found) for name, found in kept.items()), key=lambda line: line[0])
     return "\n".join([head, *(text for _, text in lines)])
@@ -416,21 +422,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one replication of each cell")
     parser.add_argument(
-        "--case", choices=("one law", "moderate", "apart", "gap"), help="only runs of this case"
+        "--case",
+        choices=("one distribution", "moderate", "apart", "gap"),
+        help="only runs of this case",
     )
-    parser.add_argument("--replications", type=int, default=50, help="of each cell of one law")
+    parser.add_argument(
+        "--replications", type=int, default=50, help="of each cell of one distribution"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--minutes",
         type=float,
         default=math.inf,
-        help="stop after these: runs are in random order, those of one law by cell, cheap ones "
-        "first, and a cell that is not whole is left out",
+        help="stop after these: runs are in random order, those of one distribution by cell, cheap "
+        "ones first, and a cell that is not whole is left out",
     )
     arguments = parser.parse_args()
     every = runs(arguments.quick, arguments.seed, arguments.replications)
     jobs = [job for job in every if arguments.case in (None, job.case)]
-    if arguments.case == "one law":
+    if arguments.case == "one distribution":
         jobs = sorted(jobs, key=lambda job: job.cell)
     else:
         jobs = [jobs[i] for i in np.random.default_rng(arguments.seed).permutation(len(jobs))]
@@ -438,7 +448,7 @@ def main() -> None:
     begun = time.perf_counter()
     for job in progress(jobs, len(jobs), "divergences"):
         if time.perf_counter() - begun > 60 * arguments.minutes:
-            if arguments.case == "one law":
+            if arguments.case == "one distribution":
                 done = [(one, found) for one, found in done if one.cell != job.cell]
             break
         done.append((job, job.read()))

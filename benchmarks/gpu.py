@@ -224,7 +224,9 @@ def divergence(pairs: int, device: torch.device) -> Work:
         weights = torch.full(shape[:-1], 1 / components, dtype=torch.float64)
         covariances = factor @ factor.mT + 0.1 * torch.eye(dimension, dtype=torch.float64)
         both.append(GaussianMixture(weights.to(device), means.to(device), covariances.to(device)))
-    seconds = timed(lambda: kl_divergence(*both, draws=draws, generator=generator(0)), device, 3)
+    seconds = timed(
+        lambda: kl_divergence(*both, num_samples=draws, generator=generator(0)), device, 3
+    )
     width = dimension * (dimension + 3) // 2 + 1
     points = 2 * pairs * draws
     # Log densities: written by the product, then read and written by maximum, exponential and sum.

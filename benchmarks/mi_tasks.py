@@ -32,14 +32,14 @@ def unchanged(rows: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Task:
-    """A law of paired rows.
+    """A distribution of paired rows.
 
     Attributes:
         name: of the task.
         dim_x, dim_y: dimensions of X and Y before the transforms.
         joint: draws rows (n, dim_x + dim_y).
         information: I(X; Y) in nats, or a function that gives it with its standard error.
-        mixture: whether the joint law is a Gaussian mixture as it is observed.
+        mixture: whether the joint distribution is a Gaussian mixture as it is observed.
         transform_x, transform_y: one-to-one maps of the rows of X and of Y.
     """
 

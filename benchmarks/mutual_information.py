@@ -5,8 +5,8 @@
 
 The tasks are the sets of `mi_tasks.py`, 2,000 rows each. Peers: KSG with k = 5; scikit-learn's
 mixture with its component count by BIC or by 5-fold cross-validation, and its Dirichlet-process
-mixture, on standardised rows, the information by Monte Carlo over their own joint law. Prints
-Markdown: the summary, then every task.
+mixture, on standardised rows, the information by Monte Carlo over their own joint distribution.
+Prints Markdown: the summary, then every task.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ def mixture(
 ALL, THREE, OFF = [0.2] * 5 + [0.0], [1 / 3] * 3 + [0.0] * 3, [0.19] * 5 + [0.05]
 
 
-def one_law(seed: int, labelled: bool) -> float:
-    """p_best_equal_size of the first of two sets of one law, 100 to 3,000 rows."""
+def one_distribution(seed: int, labelled: bool) -> float:
+    """p_best_equal_size of the first of two sets of one distribution, 100 to 3,000 rows."""
     source = np.random.default_rng(seed)
     means = modes(source)
     sizes = source.permutation([[100, 3000], [100, 1000], [300, 3000], [1000, 3000]][seed % 4])
@@ -63,9 +63,9 @@ def by_name(ranking: Ranking, what: str) -> dict[str, float]:
 
 
 def unequal_sizes(repeat: int) -> None:
-    print("\n## One law, unequal sizes\n")
+    print("\n## One distribution, unequal sizes\n")
     for labelled in (False, True):
-        found = np.array([one_law(seed, labelled) for seed in range(repeat)])
+        found = np.array([one_distribution(seed, labelled) for seed in range(repeat)])
         inside = ((found >= 0.1) & (found <= 0.9)).mean()
         kind = "labels" if labelled else "texts"
         print(f"- {kind}: `p_best_equal_size` within [.1, .9] in {inside:.0%} of {repeat}")

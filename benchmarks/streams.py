@@ -11,7 +11,7 @@ Beside it the ascent in memory, of the first 100,000 rows, which goes on from th
 until it has settled: were the stream's posterior off, it would move away. (From starts of its own
 it ends elsewhere, as every start does: 32 components have many optima.) What is compared is the
 entropy of both, its difference in units of the two posteriors' and Monte Carlo spreads together,
-and the log density of 20,000 rows left out, also of the law that the rows were drawn from.
+and the log density of 20,000 rows left out, also of the distribution that the rows were drawn from.
 
 Prints Markdown, and the rates that docs/measurements/scale.md uses.
 """
@@ -63,7 +63,9 @@ def main() -> None:
             write_rows(rows, size, seed=0)
             job = {"rows": size, "path": str(rows), "held_out": str(held_out)}
             found.append(run(job, arguments.threads))
-        truth = law().log_prob_rows(torch.from_numpy(np.load(held_out)).double()).mean().item()
+        truth = (
+            distribution().log_prob_rows(torch.from_numpy(np.load(held_out)).double()).mean().item()
+        )
     print_tables(found, truth, arguments.threads)
 
 
@@ -75,7 +77,7 @@ def run(settings: dict[str, Any], threads: int) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def law() -> GaussianMixture:
+def distribution() -> GaussianMixture:
     """What the rows are drawn from."""
     random = np.random.default_rng(0)
     means = 2 * random.standard_normal((COMPONENTS, DIMENSION))
@@ -88,8 +90,8 @@ def law() -> GaussianMixture:
 
 
 def write_rows(path: Path, count: int, seed: int) -> None:
-    """Rows of the same law whatever their number; the first of them are the same too."""
-    means, factors = law().means.numpy(), law().scale_tril.numpy()
+    """Rows of the same distribution whatever their number; the first of them are the same too."""
+    means, factors = distribution().means.numpy(), distribution().scale_tril.numpy()
     rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(count, DIMENSION))
     rng = np.random.default_rng([1, seed])
     for start in range(0, count, IN_MEMORY):
@@ -154,7 +156,9 @@ def peak_megabytes() -> float:
 
 def judged(fit: VariationalMixture, held_out: str) -> dict[str, float]:
     """Entropy of the posterior, its spread and Monte Carlo error, and the density left out."""
-    found = entropy(fit.draw(DRAWS, generator(0)).mixture(), draws=1024, generator=generator(0))
+    found = entropy(
+        fit.draw(DRAWS, generator(0)).mixture(), num_samples=1024, generator=generator(0)
+    )
     left_out = torch.from_numpy(np.load(held_out)).double()
     return {
         "entropy": found.value.mean().item(),
@@ -196,7 +200,9 @@ def print_tables(found: list[dict[str, Any]], truth: float, threads: int) -> Non
             f"{difference / spread:+.2f}",
         ]
         print(f"| {' | '.join(cells)} |")
-    print(f"\nThe law that the rows were drawn from has {truth:.4f} for the rows left out.")
+    print(
+        f"\nThe distribution that the rows were drawn from has {truth:.4f} for the rows left out."
+    )
     last = found[-1]
     # The stochastic pass and the two exact ones read every row three times.
     rate = 3 * last["rows"] / last["part_statistics"]

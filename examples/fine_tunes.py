@@ -76,7 +76,7 @@ def main(
     distance = abs(float(errors(noisy, rows[held_out], labels[held_out]).mean() - on_own))
     gap = float(errors(noisy, *draw_rows(prompted, 2000, source)).mean() - on_own)
     task, generation = (
-        float(rbpp.total_variation(*pair, draws=2048, generator=source).value)
+        float(rbpp.total_variation(*pair, num_samples=2048, generator=source).value)
         for pair in ((real, model), (model, prompted))
     )
     sub_gaussian = rbpp.lemmas.sub_gaussian_constant(1.0)
@@ -131,7 +131,7 @@ def digits(generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def class_gaussians(rows: Tensor, labels: Tensor) -> rbpp.GaussianMixture:
-    """A Gaussian per digit, the digit being one more coordinate: the joint law of row and label."""
+    """A Gaussian per digit, the digit being one more coordinate: rows and labels jointly."""
     means, covariances, weights = [], [], []
     ridge = 0.02 * torch.eye(DIMENSION, dtype=rows.dtype)
     for label in range(CLASSES):
@@ -159,10 +159,10 @@ def between(first: rbpp.GaussianMixture, second: rbpp.GaussianMixture) -> rbpp.G
 
 
 def draw_rows(
-    law: rbpp.GaussianMixture, count: int, generator: torch.Generator
+    distribution: rbpp.GaussianMixture, count: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Rows and labels of the generator."""
-    drawn = law.sample((count,), generator=generator)
+    drawn = distribution.sample((count,), generator=generator)
     labels = (drawn[:, -1] / LABEL_SPREAD).round().clamp(0, CLASSES - 1).long()
     return drawn[:, :DIMENSION], labels
 

@@ -57,9 +57,14 @@ def run(arguments: argparse.Namespace) -> command.Done:
     data = read_log_probabilities(
         arguments.scores, leave_out_impossible=arguments.leave_out_impossible
     )
-    found = channel_information(
-        data, per_token=arguments.per_token, draws=arguments.draws, seed=arguments.seed
-    )
+    with options.open_compute(arguments) as compute:
+        found = channel_information(
+            data,
+            per_token=arguments.per_token,
+            draws=arguments.draws,
+            seed=compute.seed,
+            compute=compute,
+        )
     files = {} if arguments.rows is None else {arguments.rows: type(found).write_rows}
     return command.Done(found, files=files)
 

@@ -44,12 +44,11 @@ class Check:
 
     def reworded(self, said: Callable[[str], str]) -> Check:
         """The same with its texts through `said`."""
-        assumptions = tuple(one.reworded(said) for one in self.assumptions)
         return replace(
             self,
             statement=said(self.statement),
             message=said(self.message),
-            assumptions=assumptions,
+            assumptions=tuple(one.reworded(said) for one in self.assumptions),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -34,7 +34,8 @@ from rbpp import options, outputs, run_options, shipped, signals, terminal
 if TYPE_CHECKING:
     from rbpp.result import Result
 
-_OWN_OPTIONS = {"json", "output", "figures", "quiet", "traceback", "config", "all"}
+# Beside what is shown, files are no settings of a result.
+_NO_SETTINGS = options.SHOWING | {"output", "figures"}
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,16 @@ class Done:
     figures: Mapping[str, Callable[[], Any]] | None = None
     opened: Path | None = None
 
+    @property
+    def several(self) -> Mapping[str, Result]:
+        """The results by name; one alone has none."""
+        return self.result if isinstance(self.result, Mapping) else {"": self.result}
+
     def reworded(self, said: Callable[[str], str]) -> Done:
         """The same with every text of the library through `said`."""
-        found = self.result
-        if isinstance(found, Mapping):
-            result: Any = {key: one.reworded(said) for key, one in found.items()}
-        else:
-            result = found.reworded(said)
-        return replace(self, result=result, remarks=tuple(map(said, self.remarks)))
+        results = {key: one.reworded(said) for key, one in self.several.items()}
+        alone = results.get("", results)
+        return replace(self, result=alone, remarks=tuple(map(said, self.remarks)))
 
 
 class _Parser(run_options.Parser):
@@ -223,10 +226,10 @@ def _report(parser: _Parser, done: Done, parsed: argparse.Namespace) -> int:
     """Write the files that were asked for, and print the result, whatever became of the files."""
     from rbpp import display
 
-    several = done.result if isinstance(done.result, Mapping) else {"": done.result}
+    several = done.several
     settings = {
         "program": parser.program,
-        **{key: value for key, value in vars(parsed).items() if key not in _OWN_OPTIONS},
+        **{key: value for key, value in vars(parsed).items() if key not in _NO_SETTINGS},
     }
     per_row = getattr(parsed, "per_row", False)
     if per_row and not any(result.row_counts for result in several.values()):

@@ -16,7 +16,7 @@ SIDES: tuple[Side, ...] = get_args(Side)
 
 # A value within this distance of its limit is cut by it (nats, of informations).
 SATURATION_MARGIN = 0.7
-_OPPOSITE: dict[Direction, Direction] = {"lower": "upper", "upper": "lower"}
+_OPPOSITE: dict[Direction, Side] = {"lower": "upper", "upper": "lower"}
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,8 @@ def delta_method(
     """Functions of estimates with independent errors, with the error that follows.
 
     The error of f is sqrt(Σ (∂f/∂x · error of x)²), with the derivatives by autograd. A term that
-    enters f twice then counts as the one number that it is.
+    enters f twice then counts as the one number that it is. Where f depends on an estimate that
+    bounds its quantity from one side alone, f is a bound too, by the sign of the derivative.
 
     Args:
         function: from named values of one shape to named values of the same shape, entry by entry.
@@ -255,19 +256,29 @@ def delta_method(
     fewest = min(estimate.count for estimate in estimates.values())
     result = {}
     for name, value in found.items():
-        square = torch.zeros_like(value).detach()
+        square, sides = torch.zeros_like(value).detach(), set[Direction]()
         if value.requires_grad:
             gradients = torch.autograd.grad(
                 value.sum(), list(variables.values()), retain_graph=True, allow_unused=True
             )
-            for gradient, error in zip(gradients, errors, strict=True):
+            for gradient, error, one in zip(gradients, errors, estimates.values(), strict=True):
                 if gradient is not None:
+                    sides |= _sides_of(one, gradient)
                     part = (gradient * error).square()
                     # A root has no derivative at zero, and an error of zero adds nothing.
                     square = square + torch.where(error == 0, 0.0, part)
         own = estimates[name].count if name in estimates else fewest
-        result[name] = Estimate(value.detach(), square.sqrt(), own)
+        result[name] = Estimate(value.detach(), square.sqrt(), own, _common(["unbiased", *sides]))
     return result
+
+
+def _sides_of(estimate: Estimate, slope: Tensor) -> set[Direction]:
+    """Which bounds of a function an estimate makes that bounds its quantity from one side alone."""
+    own = estimate.direction
+    if own not in _OPPOSITE or estimate.end(_OPPOSITE[own]) is not None:
+        return set()
+    rising, falling = bool((slope > 0).any()), bool((slope < 0).any())
+    return ({own} if rising else set()) | ({_OPPOSITE[own]} if falling else set())
 
 
 def stack(estimates: Sequence[Estimate], dim: int = 0) -> Estimate:

@@ -255,18 +255,18 @@ def term_table(data: InferenceData, hdi_prob: float = 0.94, *, prefix: str = "")
     return table
 
 
-def highest_density_interval(draws: np.ndarray, probability: float) -> tuple[float, float]:
-    """The shortest interval that holds `probability` of the draws, as ArviZ computes it.
+def highest_density_interval(draws: np.ndarray, hdi_prob: float) -> tuple[float, float]:
+    """The shortest interval that holds `hdi_prob` of the draws, as ArviZ computes it.
 
     Args:
         draws: (n,), at least two.
-        probability: in (0, 1).
+        hdi_prob: in (0, 1).
 
     >>> highest_density_interval(np.array([0.0, 5.0, 5.1, 5.2, 9.0]), 0.5)
     (5.0, 5.2)
     """
     ordered = np.sort(draws)
-    inside = min(math.floor(probability * ordered.size), ordered.size - 1)
+    inside = min(math.floor(hdi_prob * ordered.size), ordered.size - 1)
     low = int(np.argmin(ordered[inside:] - ordered[: ordered.size - inside]))
     return float(ordered[low]), float(ordered[low + inside])
 

@@ -163,13 +163,13 @@ def kl_gaps(
     dtype = torch.float32 if _rounding(mixtures) < LARGEST_ROUNDING else torch.float64
     own, theirs, task = (one.map(lambda value: value.to(compute.device, dtype)) for one in mixtures)
     towards, away = (
-        kl_divergence(fit, task, draws=points, generator=compute.generator("gap", name))
+        kl_divergence(fit, task, num_samples=points, generator=compute.generator("gap", name))
         for name, fit in (("anchor", own), ("synthetic", theirs))
     )
     gaps = {
         "kl_gap": towards - away,
         "kl_gap_coverage": expected_log_ratio(
-            task, theirs, own, draws=points, generator=compute.generator("coverage")
+            task, theirs, own, num_samples=points, generator=compute.generator("coverage")
         ),
     }
     gaps = {name: gap.map(lambda value: value.cpu().double()) for name, gap in gaps.items()}
@@ -388,15 +388,15 @@ class FittedWorld(Result):
     components in `constant_data`.
     """
 
+    idata: InferenceData
+
     def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
         """`chain` and `parts`: the paper's Figures 2 and 5."""
         from rbpp import plots
 
-        assert self.idata is not None
-        idata = self.idata
         return {
-            "chain": lambda: plots.plot_chain(idata),
-            "parts": lambda: plots.plot_parts(idata),
+            "chain": lambda: plots.plot_chain(self.idata),
+            "parts": lambda: plots.plot_parts(self.idata),
         }
 
 

@@ -127,6 +127,8 @@ COMMON = {
     "--traceback": Option("show where an error came from", action="store_true"),
     "--units": Option("of information", default="nats", choices=("nats", "bits")),
 }
+# What a run shows, and where it reads its options from, is no part of what is repeated.
+SHOWING = {"json", "quiet", "traceback", "config", "all"}
 OPTIONS = {
     **COMMON,
     # What is computed, and how long.

@@ -25,8 +25,7 @@ from typing import Any
 
 from rbpp import options
 
-# What a run shows, and where it reads its options from, is no part of what is repeated.
-_NOT_KEPT = {"json", "quiet", "traceback", "config", "help", "all", "open"}
+_NOT_KEPT = options.SHOWING | {"help", "open"}
 # An argument in a text of the library, such as ignore='id' or text=…, which a command may call a
 # field, or say what it is of; and a method of what a job returned, such as result.ask('FILE').
 _VALUE = r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|True\b|…)"""

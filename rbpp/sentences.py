@@ -75,16 +75,14 @@ def of_gaps(
     for name, means in gaps.items():
         if name not in told:
             continue
-        medians, above = np.median(means, 1), (means > 0).mean(1)
-        first, last = (f"{medians[place]:.3g}" for place in (0, -1))
-        moved = f"goes from {first} to {last}" if len(values) > 1 else f"is {first}"
-        where = f"as {vary} goes from {values[0]} to {values[-1]}" if len(values) > 1 else ""
-        lines.append(
-            f"{name}: {told[name]}, the median of {means.shape[1]} worlds {moved} "
-            f"{units[name]} {where or f'at {vary} = {values[0]}'}."
-        )
+        medians, above, unit = np.median(means, 1), (means > 0).mean(1), units[name]
+        moved = f"is {medians[0]:.3g} {unit} at {vary} = {values[0]}"
         ends = [f"{above[0]:.0%} of the worlds at {vary} = {values[0]}"]
-        ends += [f"{above[-1]:.0%} at {vary} = {values[-1]}"] if len(values) > 1 else []
+        if len(values) > 1:
+            moved = f"goes from {medians[0]:.3g} to {medians[-1]:.3g} {unit} as {vary} goes from "
+            moved += f"{values[0]} to {values[-1]}"
+            ends.append(f"{above[-1]:.0%} at {vary} = {values[-1]}")
+        lines.append(f"{name}: {told[name]}, the median of {means.shape[1]} worlds {moved}.")
         told_ends = listed(ends).replace("%", " %")
         lines.append(
             f"{name}: synthetic rows are nearer to the generator than the anchors in {told_ends}."
@@ -164,16 +162,15 @@ def of_bounds(table: Table, checks: Sequence[Check], units: str) -> list[str]:
             f"{term_quantity(sharp, table)}{held}."
         )
     learnt, bottleneck = "information_synthetic_learner", "compression_bottleneck"
-    if table.get(learnt, {}).get("mean") is not None:
+    known = {name for name, term in table.items() if term["mean"] is not None}
+    if learnt in known:
         said = f"The learner holds {term_quantity(learnt, table)} {units} of the synthetic data"
-        if table.get(bottleneck, {}).get("mean") is not None:
+        if bottleneck in known:
             said += f"; the bottleneck lets {term_quantity(bottleneck, table)} through"
         lines.append(f"{said}.")
-    gain = "information_gain"
-    if table.get(gain, {}).get("mean") is not None:
-        lines.append(
-            f"Beyond its prompts, the generator adds {term_quantity(gain, table)} {units} (ΔI)."
-        )
+    if "information_gain" in known:
+        gain = term_quantity("information_gain", table)
+        lines.append(f"Beyond its prompts, the generator adds {gain} {units} (ΔI).")
     return [*lines, trust(checks)]
 
 

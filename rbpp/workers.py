@@ -57,7 +57,10 @@ def open_workers(
         yield map
         return
     with _environment():
-        ray = _import_ray()
+        try:
+            import ray
+        except ImportError:
+            raise ImportError("Ray workers need: pip install ray") from None
         started = not ray.is_initialized()
         if started:
             _connect(ray, address)
@@ -79,14 +82,6 @@ def _environment() -> Iterator[None]:
     finally:
         for name in names:
             os.environ.pop(name, None)
-
-
-def _import_ray() -> Any:
-    try:
-        import ray
-    except ImportError:
-        raise ImportError("Ray workers need: pip install ray") from None
-    return ray
 
 
 def _connect(ray: Any, address: str | None) -> None:

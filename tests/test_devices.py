@@ -92,7 +92,7 @@ def a_part():
 
 def divergences():
     p, q = mixture(), mixture()
-    entropy(p, draws=64, generator=generator(0))
+    entropy(p, num_samples=64, generator=generator(0))
     for function in (kl_divergence, total_variation, jensen_shannon):
         function(p, q, draws=64, generator=generator(0))
 

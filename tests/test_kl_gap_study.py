@@ -43,14 +43,14 @@ def test_the_coverage_gap_is_the_difference_of_its_divergences(worlds, margin):
     anchor, synthetic = kl_gap_study.fit_worlds(worlds, posterior_draws=3)
     gap = kl_gap_study.kl_gaps(anchor, synthetic, worlds.truth, points=4096)
     parts = [
-        kl_divergence(worlds.truth, fit, draws=4096, generator=generator(9))
+        kl_divergence(worlds.truth, fit, num_samples=4096, generator=generator(9))
         for fit in (anchor, synthetic)
     ]
     error = (parts[0].standard_error ** 2 + parts[1].standard_error ** 2).sqrt()
     difference = gap["kl_gap_coverage"].value - parts[0].value + parts[1].value
     margin(6.5 - difference.abs() / error)  # 18 t-values of 7 degrees: 6e-3 in all
     parts = [
-        kl_divergence(fit, worlds.truth, draws=4096, generator=generator(9))
+        kl_divergence(fit, worlds.truth, num_samples=4096, generator=generator(9))
         for fit in (anchor, synthetic)
     ]
     error = (parts[0].standard_error ** 2 + parts[1].standard_error ** 2).sqrt()
@@ -71,6 +71,8 @@ def test_the_histogram_is_no_divergence(worlds):
     assert own.value.shape == (6,)
     assert (own.value > 1).all()
     assert (own.standard_error > 0).all()
+    seeded = histograms.histogram_divergence(worlds.truth, worlds.truth, redraws=4)
+    assert torch.equal(seeded.value, own.value)
 
 
 def test_the_histogram_agrees_with_numpy(worlds):

@@ -117,11 +117,11 @@ def test_rows_are_written_and_scored_by_one_distribution(study):
     weights = network.new_network(grid.Shape(2, 16, 140), generator, torch.device("cpu"))
     prompts = torch.randint(network.SEPARATOR, (3, 20), generator=generator)
     repeated = prompts.repeat_interleave(2, 0)
-    law = (network, weights)
-    rows, density = written.sample(*law, repeated, 0.8, generator, 4)
-    expected = written.log_prob(*law, repeated, rows, 0.8, 5)
+    distribution = (network, weights)
+    rows, density = written.sample(*distribution, repeated, 0.8, generator, 4)
+    expected = written.log_prob(*distribution, repeated, rows, 0.8, 5)
     torch.testing.assert_close(density, expected, atol=1e-3, rtol=0)
-    matrix = written.pairs(*law, prompts, rows, 0.8, 6)
+    matrix = written.pairs(*distribution, prompts, rows, 0.8, 6)
     own = torch.arange(6) // 2
     torch.testing.assert_close(matrix[torch.arange(6), own], expected, atol=1e-3, rtol=0)
     assert float((matrix[:, 0] - matrix[:, 1]).abs().min()) > 1e-3

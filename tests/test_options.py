@@ -98,6 +98,23 @@ def test_what_the_dataclass_refuses_names_the_option():
     assert message == "Expected --components to be a whole number of 2 or more; got 1"
 
 
+@pytest.mark.parametrize(("engines", "taken"), [((), None), (("cavi", "svi"), "svi")])
+@pytest.mark.parametrize("where", ["ray", "local"])
+def test_a_place_as_engine_is_a_former_spelling_of_workers(engines, taken, where, capsys):
+    made = argparse.ArgumentParser(prog="rbpp fit", exit_on_error=False)
+    if engines:
+        options.add_engine(made, engines, "which")
+    options.add_workers(made)
+    words = ["--engine", taken] if taken else []
+    found = made.parse_args([*words, "--engine", where])
+    assert found.workers == where
+    assert getattr(found, "engine", None) == taken
+    said = capsys.readouterr().err
+    assert said == f"rbpp fit: note: --engine {where} is now --workers {where}\n"
+    with pytest.raises(argparse.ArgumentError, match=r"expected one of .*; got nuts"):
+        made.parse_args(["--engine", "nuts"])
+
+
 def test_fields_need_a_default_and_a_type_that_an_option_has():
     @dataclass(frozen=True)
     class Bare:

@@ -123,7 +123,7 @@ def generate(
     seed: int,
     device: torch.device,
 ) -> None:
-    """Data sets of every cell, by the law that they are drawn from."""
+    """Data sets of every cell, by the distribution that they are drawn from."""
     groups: dict[tuple[str, int, float], list[Cell]] = defaultdict(list)
     for cell in every:
         groups[cell.generator, cell.examples, cell.temperature].append(cell)
@@ -294,11 +294,11 @@ class Maker:
         made = _tensor(outputs[chosen]).to(self.device)
         alone = self.kit.alone(len(made), self.device)
         free, of_free = self.draw(alone)
-        batch, law = self.size.score_batch, (self.kit, self.weights)
-        of_made = written.log_prob(*law, alone, made, self.temperature, batch)
+        batch, distribution = self.size.score_batch, (self.kit, self.weights)
+        of_made = written.log_prob(*distribution, alone, made, self.temperature, batch)
         arrays = {"matrix_prompt": index[chosen].astype(np.uint8)}
         for name, rows, unprompted in (("output", made, of_made), ("unprompted", free, of_free)):
-            pairs = written.pairs(*law, texts, rows, self.temperature, batch)
+            pairs = written.pairs(*distribution, texts, rows, self.temperature, batch)
             arrays[f"{name}_matrix"] = pairs.float().cpu().numpy()
             arrays[f"{name}_unprompted"] = unprompted.float().cpu().numpy()
         synthetic = _tensor(found["synthetic"]).to(self.device)
@@ -310,8 +310,8 @@ class Maker:
     def draw(self, prompts: Tensor) -> tuple[Tensor, Tensor]:
         """A row after each prompt, and its log-probability."""
         batch = self.size.sample_batch
-        law = (self.kit, self.weights, prompts, self.temperature)
-        return written.sample(*law, self.generator, batch)
+        distribution = (self.kit, self.weights, prompts, self.temperature)
+        return written.sample(*distribution, self.generator, batch)
 
     def judge(self, rows: Tensor) -> Tensor:
         """Log-probability of rows under the model to be post-trained."""

@@ -163,7 +163,7 @@ def _schedule(step: int, steps: int) -> float:
     return warm * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def law(
+def distribution(
     weights: Weights,
     tokens: Tensor,
     last: int,
@@ -234,8 +234,8 @@ def with_parameters(weights: Weights, parameters: Tensor) -> Weights:
 
 def smoothed_loss(found: Tensor, rows: Tensor, smoothing: float) -> Tensor:
     """−log((1 − α) p + α / letters), a character, averaged over a row: (…,) in [0, C]."""
-    law = found[..., :SEPARATOR].float().log_softmax(-1)
-    chosen = law.gather(-1, rows.long().unsqueeze(-1)).squeeze(-1).exp()
+    distribution = found[..., :SEPARATOR].float().log_softmax(-1)
+    chosen = distribution.gather(-1, rows.long().unsqueeze(-1)).squeeze(-1).exp()
     return -torch.log((1 - smoothing) * chosen + smoothing / SEPARATOR).mean(-1)
 
 
@@ -261,8 +261,8 @@ def fine_tune(
         places = torch.rand(len(data), batch, generator=generator) * sizes.unsqueeze(-1)
         rows = joined[(offsets + places.long()).to(device)]
         found = logits(with_parameters(weights, parameters), marked(rows)[..., :-1])
-        law = found[..., :SEPARATOR].log_softmax(-1)
-        loss = -law.gather(-1, rows.long().unsqueeze(-1)).mean((1, 2, 3)).sum()
+        distribution = found[..., :SEPARATOR].log_softmax(-1)
+        loss = -distribution.gather(-1, rows.long().unsqueeze(-1)).mean((1, 2, 3)).sum()
         (parameters.grad,) = torch.autograd.grad(loss, parameters)
         optimizer.step()
     return parameters.detach()

@@ -179,7 +179,7 @@ def _head(weights: Weights, state: Tensor) -> Tensor:
     return functional.linear(_norm(state, weights["output_norm"]), weights["token_embd"])
 
 
-def law(
+def distribution(
     weights: Weights,
     tokens: Tensor,
     last: int,
@@ -306,7 +306,7 @@ def losses(
     layers = range(_LAYERS - _TUNED_LAYERS, _LAYERS)
     for part, under in zip(rows.split(batch), read.split(batch), strict=True):
         state = states(weights, under, layers)
-        law = _head(weights, state).log_softmax(-1)
-        chosen = law.gather(-1, part.long().unsqueeze(-1)).squeeze(-1).exp()
+        distribution = _head(weights, state).log_softmax(-1)
+        chosen = distribution.gather(-1, part.long().unsqueeze(-1)).squeeze(-1).exp()
         parts.append(-torch.log((1 - smoothing) * chosen + smoothing / LETTERS).mean(-1))
     return torch.cat(parts).double().cpu().numpy()

@@ -3,10 +3,11 @@
 A kit is a module, `network` or `smollm2`, with LENGTH, the number type TOKENS of a row, and of its
 network's weights
 
-    law(weights, tokens, last, temperature, cache, past)
+    distribution(weights, tokens, last, temperature, cache, past)
         log-probabilities (N, last, letters) of the letter after each of the last tokens (N, T)
     new_cache(weights, count, length, device)
-        a tensor a layer, (2, count, heads, length, d), of which `law` writes keys and values
+        a tensor a layer, (2, count, heads, length, d), of which `distribution` writes keys and
+        values
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ def sample(
         distinct, which = part.unique_consecutive(dim=0, return_inverse=True)
         width = part.shape[1] + kit.LENGTH
         cache = kit.new_cache(weights, len(distinct), width, part.device)
-        law = kit.law(weights, distinct.long(), 1, temperature, cache)[which]
+        distribution = kit.distribution(weights, distinct.long(), 1, temperature, cache)[which]
         cache = [one[:, which] for one in cache]
         row: list[Tensor] = []
         density = torch.zeros(len(part), dtype=torch.float64, device=part.device)
         for past in range(part.shape[1], width):
             if row:
-                law = kit.law(weights, row[-1], 1, temperature, cache, past - 1)
-            row.append(torch.multinomial(law[:, -1].exp(), 1, generator=generator))
-            density += law[:, -1].gather(-1, row[-1]).squeeze(-1).double()
+                distribution = kit.distribution(weights, row[-1], 1, temperature, cache, past - 1)
+            row.append(torch.multinomial(distribution[:, -1].exp(), 1, generator=generator))
+            density += distribution[:, -1].gather(-1, row[-1]).squeeze(-1).double()
         rows.append(torch.cat(row, 1))
         densities.append(density)
     return torch.cat(rows).to(kit.TOKENS), torch.cat(densities)
@@ -60,8 +61,8 @@ def log_prob(
     parts = []
     for prompt, row in zip(prompts.split(batch), rows.split(batch), strict=True):
         read = torch.cat([prompt.long(), row[:, :-1].long()], 1)
-        law = kit.law(weights, read, kit.LENGTH, temperature)
-        parts.append(_chosen(law, row).sum(-1))
+        distribution = kit.distribution(weights, read, kit.LENGTH, temperature)
+        parts.append(_chosen(distribution, row).sum(-1))
     return torch.cat(parts)
 
 
@@ -72,17 +73,19 @@ def pairs(
     """log p(row_i | prompt_j) of all pairs, prompts being read once: (N, J)."""
     count, past = prompts.shape
     cache = kit.new_cache(weights, count, past + kit.LENGTH, prompts.device)
-    first, parts = kit.law(weights, prompts.long(), 1, temperature, cache), []
+    first, parts = kit.distribution(weights, prompts.long(), 1, temperature, cache), []
     for part in rows.split(max(1, batch // count)):
         wide = [one.repeat_interleave(len(part), 1) for one in cache]
         read = part.repeat(count, 1).long()
         start = _chosen(first.repeat_interleave(len(part), 0), read[:, :1])
-        law = kit.law(weights, read[:, :-1], kit.LENGTH - 1, temperature, wide, past)
-        total = start.sum(-1) + _chosen(law, read[:, 1:]).sum(-1)
+        distribution = kit.distribution(
+            weights, read[:, :-1], kit.LENGTH - 1, temperature, wide, past
+        )
+        total = start.sum(-1) + _chosen(distribution, read[:, 1:]).sum(-1)
         parts.append(total.reshape(count, -1).T)
     return torch.cat(parts)
 
 
-def _chosen(law: Tensor, tokens: Tensor) -> Tensor:
-    found = law.gather(-1, tokens.long().unsqueeze(-1)).squeeze(-1)
+def _chosen(distribution: Tensor, tokens: Tensor) -> Tensor:
+    found = distribution.gather(-1, tokens.long().unsqueeze(-1)).squeeze(-1)
     return found.clamp_min(_IMPOSSIBLE).double()

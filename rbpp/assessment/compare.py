@@ -23,7 +23,7 @@ from rbpp.assessment.comparison import Comparison
 from rbpp.assessment.comparison_words import headline, notes
 from rbpp.assessment.copies import copied_rows
 from rbpp.assessment.divergence import kl_divergence_of_samples, kl_gap_of_samples
-from rbpp.assessment.log_ratio import LogRatio, log_ratio
+from rbpp.assessment.log_ratio import FEWEST_UNITS, LogRatio, log_ratio
 from rbpp.assessment.off_task import VectorKind, off_task, uncovered
 from rbpp.assessment.ranking import Decision, Ranking, rank_sets
 from rbpp.assessment.scores import LEAST_ROWS
@@ -40,7 +40,6 @@ _CHAINS = 4
 # Each pair of so many versions is compared in the score, and in what stands beside it; of more
 # versions each is compared with the best.
 _ALL_PAIRS, _ALL_PAIRS_BESIDE = 20, 5
-_LEAST_UNITS, _LEAST_DRAWS = 16, 100
 
 
 def compare(
@@ -297,7 +296,7 @@ def diagnose(sources: Sources, draws: int, compute: Compute) -> dict[str, Diagno
     names = [name for name in sources.names if sources.roles[name] == "synthetic"]
     _ = sources.lifted and sources.content(names[0])  # cached once, and not in every task
     anchor = None
-    if "anchor" in sources.names and _units(sources, "anchor", "target") >= _LEAST_UNITS:
+    if "anchor" in sources.names and _enough_units(sources, "anchor"):
         anchor = _ratio(sources, "anchor", compute.seed)
     drawn = Draws(draws, compute.seed)
 
@@ -325,10 +324,10 @@ def _of(name: str, sources: Sources, anchor: LogRatio | None, drawn: Draws) -> D
                 refusals.append(share.refusal)
             else:
                 terms[term] = share.draws
-    if _units(sources, name, "target") < _LEAST_UNITS:
-        refusals.append(f"divergences need {_LEAST_UNITS} independent rows on both sides")
+    if not _enough_units(sources, name):
+        refusals.append(f"divergences need {FEWEST_UNITS} independent rows on both sides")
     else:
-        ratio, enough = _ratio(sources, name, drawn.seed), drawn.at_least(_LEAST_DRAWS)
+        ratio, enough = _ratio(sources, name, drawn.seed), drawn.enough()
         found = {
             "kl_synthetic": kl_divergence_of_samples(ratio, "forward", enough).draws,
             "kl_synthetic_coverage": kl_divergence_of_samples(ratio, "reverse", enough).draws,
@@ -342,12 +341,12 @@ def _of(name: str, sources: Sources, anchor: LogRatio | None, drawn: Draws) -> D
     return Diagnostics(terms, numbers, tuple(dict.fromkeys(refusals)))
 
 
+def _enough_units(sources: Sources, name: str) -> bool:
+    return min(sources.unit_count(name), sources.unit_count("target")) >= FEWEST_UNITS
+
+
 def _ratio(sources: Sources, name: str, seed: int) -> LogRatio:
     one, other = (
         Sample(sources.coordinates[role], sources.units(role)) for role in (name, "target")
     )
     return log_ratio(one, other, seed)
-
-
-def _units(sources: Sources, *names: str) -> int:
-    return min(len(np.unique(sources.units(name))) for name in names)

@@ -116,7 +116,6 @@ class Comparison(Result):
         for line in self.diagnostics:
             numbers[line["name"]] |= line
         known = {key for line in numbers.values() for key in line} | set(map(str, posterior))
-        known |= {name for name in ("precision", "coverage") if "irrelevant_share" in posterior}
         asked = check_condition(condition, versions, sorted(known))
         draws: dict[str, dict[str, np.ndarray]] = {}
         for name in versions:

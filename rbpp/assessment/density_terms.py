@@ -17,12 +17,12 @@ from rbpp.assessment.divergence import (
     kl_gap_of_samples,
     total_variation_of_samples,
 )
-from rbpp.assessment.entropy import entropy_of_sample
-from rbpp.assessment.log_ratio import LogRatio, log_ratio
+from rbpp.assessment.entropy import Entropy, entropy_of_sample
+from rbpp.assessment.log_ratio import FEWEST_UNITS, LogRatio, log_ratio
 from rbpp.assessment.share_terms import halves, is_same
 from rbpp.assessment.sources import Sources
 from rbpp.assessment.weighted_rows import Array, Draws, Sample
-from rbpp.checks import Check
+from rbpp.checks import Check, Verdict
 from rbpp.data.reduce import principal_components
 
 # Principal components of divergences and entropies at most: those of
@@ -33,8 +33,6 @@ MOST_DIMENSIONS = 16
 EMBEDDING_DIMENSIONS = 8
 # What `rbpp.data.embed` says of numbers that it leaves alone.
 AS_GIVEN = "embeddings as given"
-# Fewer independent rows have no log ratio.
-FEWEST_UNITS = 16
 # KL of a source from the task, and of the task from the source (coverage).
 BothWays = tuple[Divergence, Divergence]
 
@@ -99,13 +97,13 @@ def find_densities(sources: Sources, drawn: Draws, offset: Array, given: bool = 
         offset: δ of the synthetic rows' style, taken away for `total_divergence`.
         given: the dimension is the user's and is kept; else there are ten rows for each.
     """
-    units = [int(sources.units(name).max()) + 1 for name in sources.names]
+    units = {name: sources.unit_count(name) for name in sources.names}
     d = sources.projection.dimension
     if not given:
-        d = min(d, MOST_DIMENSIONS, max(2, min(units) // FEWEST_ROWS_PER_DIMENSION))
+        d = min(d, MOST_DIMENSIONS, max(2, min(units.values()) // FEWEST_ROWS_PER_DIMENSION))
     found = Densities(dimension=d)
-    few = {n: u for n, u in zip(sources.names, units, strict=True) if u < FEWEST_UNITS}
-    draws, task = drawn.at_least(100), sources.task
+    few = {name: count for name, count in units.items() if count < FEWEST_UNITS}
+    draws, task = drawn.enough(), sources.task
 
     def ratio(first: str, second: str) -> LogRatio | None:
         if {first, second} & set(few) or not {first, second} <= set(sources.names):
@@ -131,14 +129,8 @@ def find_densities(sources: Sources, drawn: Draws, offset: Array, given: bool = 
             found.draws[name] = total_variation_of_samples(other, draws).draws
     if few:
         listed = ", ".join(f"{name} {count}" for name, count in few.items())
-        found.checks.append(
-            Check(
-                "rows for divergences",
-                "unknown",
-                f"fewer than {FEWEST_UNITS} independent rows ({listed}): no divergence of these",
-                {"few": few},
-            )
-        )
+        message = f"fewer than {FEWEST_UNITS} independent rows ({listed}): no divergence of these"
+        found.checks.append(Check("rows for divergences", "unknown", message, {"few": few}))
     _references(found, sources, draws)
     _entropies(found, sources, draws)
     found.draws = {name: value[: drawn.count] for name, value in found.draws.items()}
@@ -230,8 +222,9 @@ def _entropies(found: Densities, sources: Sources, draws: Draws) -> None:
     """
     vectors, unit, comparable = _task_units(sources)
     task = vectors[sources.task]
-    units = {name: int(sources.units(name).max()) + 1 for name in sources.names}
-    real = [units[name] for name in ("anchor", "target") if units.get(name, 0) >= FEWEST_UNITS]
+    names = set(sources.names)
+    units = [sources.unit_count(name) for name in ("anchor", "target") if name in names]
+    real = [count for count in units if count >= FEWEST_UNITS]
     if not real:
         return
     try:
@@ -243,18 +236,10 @@ def _entropies(found: Densities, sources: Sources, draws: Draws) -> None:
         return
     said = []
     for role in ("anchor", "output", "synthetic"):
-        if role not in sources.names:
+        if role not in names:
             continue
-        if units[role] < FEWEST_ROWS_PER_DIMENSION * axes.dimension:
-            message = (
-                f"{units[role]} independent rows are fewer than {FEWEST_ROWS_PER_DIMENSION} for "
-                f"each of {axes.dimension} dimensions"
-            )
-            found.checks.append(Check(f"entropy of the {role} rows", "unknown", message))
-            continue
-        rows = axes(vectors[role]) * axes.scale
         try:
-            one = entropy_of_sample(sources.sample(role, rows), draws)
+            one = _entropy(sources, role, axes(vectors[role]) * axes.scale, draws)
         except ValueError as error:
             found.checks.append(Check(f"entropy of the {role} rows", "unknown", str(error)))
             continue
@@ -264,16 +249,22 @@ def _entropies(found: Densities, sources: Sources, draws: Draws) -> None:
     if "entropy_anchor" in own and "entropy_synthetic" in own:
         own["entropy_gap"] = own["entropy_anchor"] - own["entropy_synthetic"]
     if said:
-        found.checks.append(
-            Check(
-                "units of entropies",
-                "holds" if comparable else "unknown",
-                f"nats of all rows, in {axes.dimension} principal components of the "
-                f"{sources.task} rows and {unit}; extrapolated by, in nats a row: "
-                f"{', '.join(said)}",
-                {"dimension": axes.dimension},
-            )
+        message = (
+            f"nats of all rows, in {axes.dimension} principal components of the {sources.task} "
+            f"rows and {unit}; extrapolated by, in nats a row: {', '.join(said)}"
         )
+        verdict: Verdict = "holds" if comparable else "unknown"
+        measured = {"dimension": axes.dimension}
+        found.checks.append(Check("units of entropies", verdict, message, measured))
+
+
+def _entropy(sources: Sources, role: str, rows: Array, draws: Draws) -> Entropy:
+    count, d, least = sources.unit_count(role), rows.shape[1], FEWEST_ROWS_PER_DIMENSION
+    if count < least * d:
+        raise ValueError(
+            f"{count} independent rows are fewer than {least} for each of {d} dimensions"
+        )
+    return entropy_of_sample(sources.sample(role, rows), draws)
 
 
 def _task_units(sources: Sources) -> tuple[dict[str, Array], str, bool]:
@@ -286,10 +277,6 @@ def _task_units(sources: Sources) -> tuple[dict[str, Array], str, bool]:
     if sources.embedding.text or sources.embedding.how == AS_GIVEN:
         return vectors, "the units of the input, whatever the synthetic rows are", True
     spread = vectors[sources.task].std(0)
-    spread = np.where(spread > 0, spread, 1.0)
+    vectors = {n: rows / np.where(spread > 0, spread, 1.0) for n, rows in vectors.items()}
     unit = f"standard deviations of the columns of the {sources.task} rows"
-    return (
-        {name: rows / spread for name, rows in vectors.items()},
-        f"{unit}, whatever the synthetic rows are",
-        True,
-    )
+    return vectors, f"{unit}, whatever the synthetic rows are", True

@@ -9,10 +9,12 @@ import numpy as np
 
 from rbpp import validate
 from rbpp.assessment.adaptation import FOLDS, TRAINING
-from rbpp.assessment.log_ratio import whitened_with_volume
+from rbpp.assessment.copies import index_of_equal
+from rbpp.assessment.log_ratio import FEWEST_UNITS, whitened_with_volume
 from rbpp.assessment.pooled_mixture import fit_mixture, log_sum_exp
 from rbpp.assessment.weighted_rows import (
     DRAWS,
+    LEAST_DRAWS,
     Array,
     Draws,
     Index,
@@ -74,11 +76,11 @@ def entropy_of_sample(rows: Any, draws: Draws = DRAWS) -> Entropy:
     >>> bool(abs(found.estimate - 0.5 * np.log(2 * np.pi * np.e)) < 0.05)
     True
     """
-    validate.count("draws", draws.count, least=100)
+    validate.count("draws", draws.count, least=LEAST_DRAWS)
     sample = weighted_rows("rows", rows)
-    if sample.units < 2 * FOLDS:
+    if sample.units < FEWEST_UNITS:
         raise ValueError(
-            f"Expected {2 * FOLDS} or more independent units in rows; got {sample.units}"
+            f"Expected {FEWEST_UNITS} or more independent units in rows; got {sample.units}"
         )
     table, log_volume = _with_density(sample)
     generators = [np.random.default_rng([draws.seed, stream]) for stream in range(3)]
@@ -94,10 +96,8 @@ def entropy_of_sample(rows: Any, draws: Draws = DRAWS) -> Entropy:
 
 def _with_density(sample: WeightedRows) -> tuple[Array, float]:
     """Whitened rows, and log |det| of what was divided out; refuse what has no density."""
-    _, inverse = np.unique(sample.rows, axis=0, return_inverse=True)
-    inverse = inverse.reshape(-1)
-    pairs = len(np.unique(np.stack([inverse, sample.unit]), axis=1).T)
-    repeated = pairs - (int(inverse.max()) + 1)
+    group = index_of_equal(sample.rows)
+    repeated = len({*zip(group, sample.unit, strict=True)}) - len({*group})
     if repeated:
         raise ValueError(
             "Expected rows with a density, whose differential entropy is finite; got "

@@ -142,22 +142,15 @@ def _learners(sources: Sources, seed: int, checks: list[Check]) -> dict[str, Lea
         if role not in sources.names:
             continue
         size = len(sources.rows[role])
-        count = int(sources.units(role).max()) + 1
+        count = sources.unit_count(role)
         if size >= FEWEST_ROWS and count >= FEWEST_UNITS:
             units[role] = min(count, MOST_ROWS)
             continue
         of, least = "", f"{FEWEST_ROWS} rows"
         if count < size:
             of, least = f" in {count} groups", f"{least} in {FEWEST_UNITS} groups"
-        checks.append(
-            Check(
-                f"learner of the {role} rows",
-                "unknown",
-                f"no learner, so no information and no bounds with it: {size} rows{of}, and a "
-                f"pilot and a rest to learn from take {least}",
-                {"rows": size},
-            )
-        )
+        why = f"{size} rows{of}, and a pilot and a rest to learn from take {least}"
+        checks.append(learned_audit.no_learner(role, why, size))
     if not units:
         return {}
     dimension = pilot_dimension(min(units.values()), sources.projection.dimension)
@@ -168,10 +161,7 @@ def _learners(sources: Sources, seed: int, checks: list[Check]) -> dict[str, Lea
         try:
             learners[role] = prepare(rows, torch.as_tensor(sources.units(role)), random)
         except ValueError as error:
-            message = f"no learner, so no information and no bounds with it: {error}"
-            checks.append(
-                Check(f"learner of the {role} rows", "unknown", message, {"rows": len(rows)})
-            )
+            checks.append(learned_audit.no_learner(role, str(error), len(rows)))
     return learners
 
 
@@ -215,21 +205,20 @@ def _losses(
     return found
 
 
-def _shift(learner: Learner, task: Tensor, generator: torch.Generator) -> tuple[float, float]:
-    """R_D(W) − R_{D_gen}(W) of W that learnt from half of the rows, on the other half: mean, error.
+def _shift(learner: Learner, task: Tensor, generator: torch.Generator) -> Estimate:
+    """R_D(W) − R_{D_gen}(W) of W that learnt from half of the rows, on the other half.
 
     The rows that W learnt from would flatter it, and so would the pilot.
     """
-    values, variance = [], 0.0
+    found = []
     for half in (0, 1):
         own = learner.unit % 2 == half
         part = Learner(learner.prepared, learner.pilot, learner.rows[own], learner.unit[own], 0)
         on_task, on_rows = (
             losses.mean(0) for losses in _losses(part, (task, learner.rows[~own]), generator)
         )
-        values.append(float(on_task.mean() - on_rows.mean()))
-        variance += float(on_task.var() / len(on_task) + on_rows.var() / len(on_rows)) / 4
-    return sum(values) / 2, variance**0.5
+        found.append(mean_estimate(on_task) - mean_estimate(on_rows))
+    return stack(found).mean()
 
 
 def _bounds(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +163,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
 
 def _side_by_side(off_task: Any) -> list[list[str]]:
     sides = [[f"{text} ({note})" for text, note in off_task[key]] for key in ("dropped", "kept")]
-    longest = max(map(len, sides))
-    padded = [[*side, *[""] * (longest - len(side))] for side in sides]
-    return [list(line) for line in zip(*padded, strict=True)]
+    return [list(line) for line in zip_longest(*sides, fillvalue="")]
 
 
 def _folded(title: str, lines: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from rbpp import inference_data, validate
 from rbpp.assessment import label_score, ranking_checks
 from rbpp.assessment.copies import index_of_equal
-from rbpp.assessment.ranking_checks import Consensus
+from rbpp.assessment.ranking_checks import Consensus, Judges
 from rbpp.assessment.ranking_probabilities import (
     OF_TEXTS,
     Discrepancy,
@@ -61,13 +61,10 @@ class Ranking:
         scores: by name, with the influence of each row.
         draws: of the scores, (K, draws).
         equal_draws: of the scores at equal size, (K, draws).
-        real_weights: of the real rows in a score, (m,), with sum 1.
-        target: label probabilities that stand for the real rows' labels, (m, labels), by the
-            consensus of all sets where a row has none; None without labels.
+        judges: of the sets.
         label_names: names of the labels.
         digests: of the rows of each set, by name; copies of each other have the same.
         kept: places of the rows of each set that are scored, by name.
-        consensus: of the sets on labels that real rows lack; None where none lacks one.
         settings: what the numbers depend on.
     """
 
@@ -78,12 +75,10 @@ class Ranking:
     scores: dict[str, SetScore]
     draws: np.ndarray
     equal_draws: np.ndarray
-    real_weights: np.ndarray
-    target: np.ndarray | None = None
+    judges: Judges
     label_names: list[str] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)
     kept: dict[str, np.ndarray] = field(default_factory=dict)
-    consensus: Consensus | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -116,20 +111,6 @@ class Decision:
         validate.probability("hdi_prob", self.hdi_prob)
         validate.number("equivalent", self.equivalent, least=0)
         validate.number("equivalent_share", self.equivalent_share, least=0)
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """What judges the sets: weights of the real rows, and what stands for their labels.
-
-    `targets` are label probabilities for each set, whose own vote is left out, and `target` those
-    for all; None without labels.
-    """
-
-    weights: np.ndarray
-    targets: list[Tensor] | None = None
-    target: Tensor | None = None
-    consensus: Consensus | None = None
 
 
 def rank_sets(
@@ -167,35 +148,33 @@ def rank_sets(
     drawn = Draws(validate.count("draws", draws, least=2), compute.seed)
     if stored is None:
         prepared = prepare(sets, real)
-        judged = _judged(prepared, compute)
+        judges = _judges(prepared, compute)
         sizes = [len(one.rows) for one in prepared.sets]
         size = min([one for one in sizes if one >= _LEAST_EQUAL_SIZE] or sizes)
     else:
         prepared = prepare(sets, real, least=1, label_names=stored.label_names)
         stored.check(prepared.kind, sets, real)
-        size, target = stored.equal_size, stored.target
-        targets = None if target is None else [target] * len(sets)
-        judged = _Judged(stored.real_weights, targets, target, stored.consensus)
+        size, judges = stored.equal_size, stored.judges
 
     def work(place: int) -> SetScore:
         own = prepared.sets[place]
         return score_set(
-            learner(prepared, place, judged.targets[place] if judged.targets else None),
+            learner(prepared, place, judges.target_of(place)),
             len(own.rows),
             size,
-            judged.weights,
+            judges.weights,
             own.units,
             spawn(compute.seed, "set", own.name if stored else int(prepared.copies[place])),
         )
 
     new = compute.each(work, range(len(sets)), "scoring sets")
     scores = dict(zip(prepared.names, new, strict=True))
-    return _ranked(prepared, judged, scores, stored, decision, drawn)
+    return _ranked(prepared, judges, scores, stored, decision, drawn)
 
 
 def _ranked(
     prepared: Prepared,
-    judged: _Judged,
+    judges: Judges,
     scores: dict[str, SetScore],
     stored: Stored | None,
     decision: Decision,
@@ -209,7 +188,7 @@ def _ranked(
     if stored is not None:
         scores, beside = stored.scores | scores, stored.lines | beside
         digests = stored.digests | digests
-    names, weights, copies = list(scores), judged.weights, index_of_equal(list(digests.values()))
+    names, weights, copies = list(scores), judges.weights, index_of_equal(list(digests.values()))
     source = np.random.default_rng(spawn(seed, "real rows"))
     values = np.stack([one.values for one in scores.values()])
     equal = np.stack([one.equal_values for one in scores.values()])
@@ -258,16 +237,14 @@ def _ranked(
         kind=prepared.kind,
         lines=lines,
         pairs=pairwise(score, all_draws, copies, between, decision.equivalent, nothing),
-        checks=ranking_checks.checks(prepared, judged.target, lines, judged.consensus),
+        checks=ranking_checks.checks(prepared, judges, lines),
         scores=scores,
         draws=all_draws,
         equal_draws=equal_draws,
-        real_weights=weights,
-        target=None if judged.target is None else judged.target.numpy(),
+        judges=judges,
         label_names=prepared.label_names,
         digests=digests,
         kept={one.name: one.kept for one in prepared.sets},
-        consensus=judged.consensus,
         settings={
             "equal_size": max(one.size for one in scores.values()),
             "draws": draws,
@@ -299,17 +276,17 @@ def _real_draws(
     return [np.concatenate(one, 1) for one in found]
 
 
-def _judged(prepared: Prepared, compute: Compute) -> _Judged:
+def _judges(prepared: Prepared, compute: Compute) -> Judges:
     """Labels of the real rows, or what the other sets agree on where real rows lack them."""
     count = len(prepared.real)
     weights = np.full(count, 1 / count)
     if prepared.kind != "labels":
-        return _Judged(weights)
+        return Judges(weights)
     classes = len(prepared.label_names)
     known = prepared.real_second >= 0
     one_hot = torch.nn.functional.one_hot(prepared.real_second.clamp(min=0), classes).double()
     if bool(known.all()):
-        return _Judged(weights, [one_hot] * len(prepared.sets), one_hot)
+        return Judges(weights, one_hot)
     if len(set(prepared.copies)) < 2:
         raise ValueError(
             "Expected labels of real rows, or sets that differ and stand in for them; "
@@ -335,16 +312,16 @@ def _judged(prepared: Prepared, compute: Compute) -> _Judged:
     if labelled.any():
         share = max(_LABELLED_SHARE, labelled.mean())
         weights = np.where(labelled, share / labelled.sum(), (1 - share) / (~labelled).sum())
-    return _Judged(
+    return Judges(
         weights,
-        # A set and its copies have one vote, and none on themselves.
-        [agreed(np.flatnonzero(prepared.copies != copy)) for copy in prepared.copies],
         agreed(np.arange(len(predictions))),
         Consensus(
-            voters=len(set(voters)),
-            agreement=label_score.agreement(predictions, voters),
+            len(set(voters)),
+            label_score.agreement(predictions, voters),
             without_label=int((~labelled).sum()),
         ),
+        # A set and its copies have one vote, and none on themselves.
+        [agreed(np.flatnonzero(prepared.copies != copy)) for copy in prepared.copies],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -36,25 +36,41 @@ class Consensus:
     without_label: int
 
 
-def checks(
-    prepared: Prepared,
-    target: Tensor | None,
-    lines: list[dict[str, Any]],
-    agreed: Consensus | None,
-) -> list[Check]:
+@dataclass(frozen=True)
+class Judges:
+    """Real rows, with what stands for their labels.
+
+    Attributes:
+        weights: of the real rows in a score, (m,), with sum 1.
+        target: label probabilities of the real rows, (m, labels), by the consensus of all sets
+            where a row has no label; None without labels.
+        consensus: on labels that real rows lack; None where none lacks one.
+        apart: `target` for each set, whose own vote is left out; none where no set has a vote.
+    """
+
+    weights: np.ndarray
+    target: Tensor | None = None
+    consensus: Consensus | None = None
+    apart: Sequence[Tensor] = ()
+
+    def target_of(self, place: int) -> Tensor | None:
+        """Label probabilities for the set in this place."""
+        return self.apart[place] if self.apart else self.target
+
+
+def checks(prepared: Prepared, judges: Judges, lines: list[dict[str, Any]]) -> list[Check]:
     """All checks of a ranking.
 
     Args:
         prepared: the sources.
-        target: label probabilities of the real rows.
+        judges: of the sets.
         lines: of the ranking.
-        agreed: what stands for labels that real rows lack.
     """
     found = [*_rows(prepared), *_repeats(prepared), _sizes(lines)]
-    if prepared.kind == "labels" and target is not None:
-        found += [*_labels(prepared, target), _disagreement(prepared, target)]
-        if agreed is not None:
-            found.append(_consensus(agreed))
+    if judges.target is not None:
+        found += [*_labels(prepared, judges.target), _disagreement(prepared, judges.target)]
+    if judges.consensus is not None:
+        found.append(_consensus(judges.consensus))
     return found
 
 

@@ -85,19 +85,20 @@ def pairwise(
         `p_larger` (the score is the larger one; one half of a set and its copy), and
         `p_trained_better` = (1 − ε) Φ(mean / √(sd² + discrepancy)) + ε/2, ε = `says_nothing`.
     """
-    count = len(scores)
-    found = {
-        name: np.zeros((count, count))
-        for name in "sd p_better p_equivalent p_worse p_larger".split()
-    }
+    lines = []
+    for own in draws:  # differences of all pairs at once would be K² × draws
+        difference = own - draws
+        lines.append(
+            {
+                "sd": difference.std(1),
+                "p_better": (difference > equivalent).mean(1),
+                "p_worse": (difference < -equivalent).mean(1),
+                "p_equivalent": (np.abs(difference) <= equivalent).mean(1),
+                "p_larger": (difference > 0).mean(1),
+            }
+        )
+    found = {name: np.stack([line[name] for line in lines]) for name in lines[0]}
     same = copies[:, None] == copies[None, :]
-    for place in range(count):
-        difference = draws[place] - draws
-        found["sd"][place] = difference.std(1)
-        found["p_better"][place] = (difference > equivalent).mean(1)
-        found["p_worse"][place] = (difference < -equivalent).mean(1)
-        found["p_equivalent"][place] = (np.abs(difference) <= equivalent).mean(1)
-        found["p_larger"][place] = (difference > 0).mean(1)
     mean = np.where(same, 0.0, scores[:, None] - scores[None, :])
     found["p_larger"][same] = 0.5
     spread = np.sqrt(found["sd"] ** 2 + discrepancy)

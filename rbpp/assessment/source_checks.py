@@ -45,7 +45,7 @@ def source_checks(sources: Sources) -> Iterator[Check]:
     )
     for name, rows in sources.rows.items():
         if rows.groups is not None:
-            number = int(sources.units(name).max()) + 1
+            number = sources.unit_count(name)
             message = f"{len(rows)} rows in {number} groups: intervals count groups, not rows"
             yield Check(f"groups of {name}", "holds", message, {"groups": number})
         else:

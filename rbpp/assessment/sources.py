@@ -182,6 +182,10 @@ class Sources:
             return self.copies[name].group
         return index_of_equal(self.vectors[name])
 
+    def unit_count(self, name: str) -> int:
+        """Number of independent units of a source."""
+        return int(self.units(name).max()) + 1
+
     def sample(self, name: str, rows: np.ndarray | None = None) -> Sample:
         """Rows of a source, by default `content`, with their units and what each counts."""
         content = self.content(name) if rows is None else rows

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from rbpp.assessment import density_score, label_score, output_score
-from rbpp.assessment.ranking_checks import Consensus
+from rbpp.assessment.ranking_checks import Consensus, Judges
 from rbpp.assessment.ranking_sources import Kind, Source
 from rbpp.assessment.set_scores import SetScore
 
@@ -36,15 +35,16 @@ def store(ranking: Ranking, real: Source, embedding: str) -> dict[str, Any]:
         embedding: what made embeddings of texts, such as a model's name and version.
     """
     lines = {line["name"]: line for line in ranking.lines}
+    target, consensus = ranking.judges.target, ranking.judges.consensus
     return {
         "version": _VERSION,
         "kind": ranking.kind,
         "digests": _digests(real, embedding, ranking.kind),
         "settings": dict(ranking.settings),
         "label_names": list(ranking.label_names),
-        "consensus": None if ranking.consensus is None else asdict(ranking.consensus),
-        "target": None if ranking.target is None else _packed(ranking.target),
-        "real_weights": _packed(ranking.real_weights),
+        "consensus": None if consensus is None else asdict(consensus),
+        "target": None if target is None else _packed(target.numpy()),
+        "real_weights": _packed(ranking.judges.weights),
         "sets": {
             name: {
                 "digest": ranking.digests[name],
@@ -71,9 +71,7 @@ class Stored:
     lines: dict[str, dict[str, Any]]
     digests: dict[str, str]
     label_names: list[str]
-    real_weights: np.ndarray
-    target: Tensor | None
-    consensus: Consensus | None
+    judges: Judges
     equal_size: int
 
     def check(self, kind: Kind, names: Iterable[str], real: Source) -> None:
@@ -111,9 +109,11 @@ def read(record: Mapping[str, Any], embedding: str) -> Stored:
         lines={name: {key: one[key] for key in kept} for name, one in sets.items()},
         digests={name: one["digest"] for name, one in sets.items()},
         label_names=list(record["label_names"]),
-        real_weights=weights / weights.sum(),
-        target=None if target is None else torch.as_tensor(_unpacked(target)),
-        consensus=None if consensus is None else Consensus(**consensus),
+        judges=Judges(
+            weights / weights.sum(),
+            None if target is None else torch.as_tensor(_unpacked(target)),
+            None if consensus is None else Consensus(**consensus),
+        ),
         equal_size=record["settings"]["equal_size"],
     )
 

@@ -98,8 +98,7 @@ def find_components(sources: Sources, count: int | None, drawn: Draws) -> Compon
     weights = []
     for name, own in members.items():
         mass = own.T @ sources.weights(name)
-        units = int(sources.units(name).max()) + 1
-        mass = mass * min(1.0, units / mass.sum())
+        mass = mass * min(1.0, sources.unit_count(name) / mass.sum())
         weights.append(random.dirichlet(mass + 0.5 / len(mass), drawn.count))
     return Components(members, np.stack(weights, 1))
 
@@ -283,19 +282,15 @@ def place_rows(
     k = min(_NEIGHBOURS, len(sample))
     content = sources.content(name, vectors).astype(np.float32)
     _, near = nearest(content, sources.content(name).astype(np.float32), k)
-    coordinates = sources.projection(vectors)
-    found = {
-        column: sample[column].to_numpy(float)[near].mean(1)
-        for column in _PLACED
-        if column in sample
-    }
-    first = near[:, 0]
+    placed = [column for column in _PLACED if column in sample]
     return {
-        **found,
+        **{column: sample[column].to_numpy(float)[near].mean(1) for column in placed},
         "redundancy": np.full(len(vectors), np.nan),
-        "component": sample["component"].to_numpy()[first],
-        "component_probability": sample["component_probability"].to_numpy()[first],
-        **_on_map(coordinates),
+        **{
+            column: sample[column].to_numpy()[near[:, 0]]
+            for column in ("component", "component_probability")
+        },
+        **_on_map(sources.projection(vectors)),
     }
 
 
@@ -404,16 +399,16 @@ def _parts(sources: Sources, rows: pd.DataFrame, name: str) -> Iterator[pd.DataF
         return
     place = sources.places[name]
     for start, vectors in sources.chunks(name):
-        low, high = np.searchsorted(place, [start, start + len(vectors)])
         columns: dict[str, Any] = place_rows(sources, name, vectors, sample)
-        numbers = np.arange(start + 1, start + len(vectors) + 1).astype(str)
+        columns |= {
+            "source": name,
+            "id": np.arange(start + 1, start + len(vectors) + 1).astype(str),
+        }
         part = pd.DataFrame(
-            {column: columns.get(column) for column in sample.columns},
-            index=range(len(vectors)),
+            {column: columns.get(column) for column in sample.columns}, range(len(vectors))
         )
-        part["source"], part["id"] = name, numbers
-        inside = place[low:high] - start
-        own = sample.iloc[low:high]
+        low, high = np.searchsorted(place, [start, start + len(vectors)])
+        inside, own = place[low:high] - start, sample.iloc[low:high]
         for column in sample.columns:
             # Neighbours in a sample are further than those among all rows.
             if column != "redundancy":

@@ -10,6 +10,7 @@ from torch import Tensor
 from rbpp.channel.contrast import Contrast, prompt_shares
 from rbpp.channel.log_probabilities import LogProbabilities
 from rbpp.checks import Check
+from rbpp.estimate import Estimate
 
 # Of 200 data sets of 10 prompts and more intervals of 94 % held the truth of two processes in 88 to
 # 97 % (benchmarks/log_probabilities.py): what is rare has mostly not been seen in fewer.
@@ -77,8 +78,8 @@ def _drawn(data: LogProbabilities) -> Check:
             "there is no `path_entropy`; of other outputs ΔI is a cross-entropy",
             required=False,
         )
-    excess = -data.own - data.path_entropy
-    mean, error = _mean_over_groups(excess, data.prompt)
+    excess = _mean_over_groups(-data.own - data.path_entropy, data.prompt)
+    mean, error = excess.value.item(), excess.standard_error.item()
     z = mean / error if error > 0 else (0.0 if abs(mean) < 1e-6 else math.copysign(math.inf, mean))
     found = f"surprise exceeds the entropy along outputs by {mean:.4g} ± {error:.2g} nats an output"
     apart = abs(z) > _LARGEST_Z
@@ -91,11 +92,11 @@ def _drawn(data: LogProbabilities) -> Check:
     )
 
 
-def _mean_over_groups(values: Tensor, prompt: Tensor) -> tuple[float, float]:
-    """Mean over rows, and its error with all outputs of a prompt together."""
+def _mean_over_groups(values: Tensor, prompt: Tensor) -> Estimate:
+    """Mean over rows, with the error of all outputs of a prompt together."""
     _, member = torch.unique(prompt, return_inverse=True)
     mean = values.mean()
     sums = torch.bincount(member, values - mean)
     count = len(sums)
     error = (sums.square().sum() * count / (count - 1)).sqrt() / len(values)
-    return float(mean), float(error)
+    return Estimate(mean, error, count)

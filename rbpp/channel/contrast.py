@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from rbpp.channel.log_probabilities import LogProbabilities
+from rbpp.estimate import Estimate, exactly
 
 _BLOCK_ELEMENTS = 2**20
 _HALVINGS = 60
@@ -39,12 +40,19 @@ class Side:
         log_prob: (n,) log-probability of every output; −∞ where that leaves it impossible.
         slope: (R, J) Σ_i ρ_i ∂ log_prob_i / ∂ log v_j: how the mean over every set of rows changes
             with the share of every prompt.
-        error: (R,) Monte Carlo error of the means by the choice of others.
+        error: (R,) Monte Carlo error of the means by the choice of others; None where all prompts
+            are compared with.
     """
 
     log_prob: Tensor
     slope: Tensor
-    error: Tensor
+    error: Tensor | None
+
+    def information(self, draws: Tensor, which: int) -> Estimate:
+        """Draws of a set's mean information, with the error by the choice of others."""
+        if self.error is None:
+            return exactly(draws)
+        return Estimate(draws, self.error[which].expand_as(draws))
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,9 @@ def contrast(data: LogProbabilities, sets: Tensor) -> Contrast:
         spread = (others * squares - 1) / (others - 1) if others > 1 else squares * math.inf
         variance = (spread * (1 - others / pool)).clamp_min(0)
     errors = [
-        (sets.square() * torch.where(part > 0, variance * part.square(), 0.0)).sum(-1).sqrt()
+        None
+        if data.columns is None
+        else (sets.square() * torch.where(part > 0, variance * part.square(), 0.0)).sum(-1).sqrt()
         for part in (rest_in_joint, rest_in_marginal)
     ]
     limit = float((total - own_share).mean())

@@ -26,8 +26,8 @@ from rbpp.channel.result import (
     determined_by_prompt,
     ignores_prompt,
 )
+from rbpp.compute import Compute
 from rbpp.estimate import SATURATION_MARGIN, Estimate, exactly
-from rbpp.randomness import spawn
 from rbpp.theory.lemmas import prompting_factor, prompting_inefficiency
 
 # Sides further apart (nats of one output) leave the value open: it is refused.
@@ -46,6 +46,7 @@ def channel_information(
     per_token: bool = False,
     draws: int = 1000,
     seed: int = 0,
+    compute: Compute | None = None,
 ) -> ChannelInformation:
     """ΔI, I(p; M(p)) from both sides and H(M(p)) of a model's log-probabilities.
 
@@ -70,6 +71,7 @@ def channel_information(
         per_token: show information per token; needs `tokens`.
         draws: posterior draws.
         seed: decides every random number.
+        compute: progress over the draws, which are made on the CPU.
 
     Returns:
         Terms `information_gain`, `information_prompt_output` and `entropy_output` with their
@@ -86,13 +88,14 @@ def channel_information(
     0.4
     """
     validate.count("draws", draws, 2)
+    compute = Compute.of(compute, seed)
     data = log_prob if isinstance(log_prob, LogProbabilities) else log_probabilities(log_prob)
     if per_token and data.tokens is None:
         raise ValueError("Expected `tokens`, the number of tokens of every output; got none")
     channel = _Channel(data)
     found, information = channel.contrast, channel.information
-    generator = np.random.default_rng(spawn(seed, "prompts"))
-    means = bootstrap_means(channel.statistics(), data.prompt, draws, generator)
+    generator = np.random.default_rng(compute.spawn("prompts").seed)
+    means = bootstrap_means(channel.statistics(), data.prompt, draws, generator, compute)
     place = torch.as_tensor(generator.uniform(size=(1, draws)))
     terms, refused = channel.terms(means, place)
     settings = {
@@ -103,7 +106,7 @@ def channel_information(
         "unprompted_share": None if found is None else found.mixed,
         "limit": None if found is None else found.limit,
         "draws": draws,
-        "seed": seed,
+        "seed": compute.seed,
     }
     rows_of_sets = {
         f"{name}_{rows}{side}": int((weights > 0).sum())
@@ -192,15 +195,8 @@ class _Channel:
             terms[f"information_gain{end}"] = gain
             if found is None:
                 continue
-            lower, upper = (
-                exactly(values)
-                if data.columns is None
-                else Estimate(values, side.error[index].expand_as(values))
-                for values, side in (
-                    (means[f"lower {rows}"].clamp_min(0), found.joint),
-                    (means[f"upper {rows}"].clamp_min(0), found.marginal),
-                )
-            )
+            lower = found.joint.information(means[f"lower {rows}"].clamp_min(0), index)
+            upper = found.marginal.information(means[f"upper {rows}"].clamp_min(0), index)
             value = _between(lower, upper, place)
             reason = _refusal(data, found, self.information[weights > 0].mean(0).tolist())
             if reason:
@@ -297,7 +293,11 @@ class Mean:
 
 
 def bootstrap_means(
-    means: Mapping[str, Mean], prompt: Tensor, draws: int, generator: np.random.Generator
+    means: Mapping[str, Mean],
+    prompt: Tensor,
+    draws: int,
+    generator: np.random.Generator,
+    compute: Compute | None = None,
 ) -> dict[str, Tensor]:
     """Bayesian-bootstrap draws (1, draws) of every mean by name, +∞ where a value is.
 
@@ -318,6 +318,7 @@ def bootstrap_means(
         prompt: (n,) prompt of every output.
         draws: how many.
         generator: of the weights.
+        compute: progress.
 
     Rubin, The Bayesian bootstrap, Annals of Statistics 9 (1981).
     """
@@ -335,8 +336,8 @@ def bootstrap_means(
     share = torch.tensor([one.share for one in parts])
     concentration = max(1 - 4 / count, _LEAST_CONCENTRATION)
     step = max(1, _BLOCK_ELEMENTS // count)
-    found = []
-    for start in range(0, draws, step):
+    found, starts = [], range(0, draws, step)
+    for start in Compute.of(compute).shown(starts, len(starts), "draws"):
         size = min(step, draws - start)
         weight = torch.as_tensor(generator.standard_gamma(concentration, (size, count)))
         scale = count / weight.sum(-1, keepdim=True)

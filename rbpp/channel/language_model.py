@@ -52,7 +52,8 @@ class LanguageModel:
 def load_language_model(
     model: Path | str, *, chat: Chat = "auto", dtype: DType = "float32", device: str = "cpu"
 ) -> LanguageModel:
-    """Load a model and its tokenizer from this machine; nothing is downloaded or unpickled.
+    """Load a model and its tokenizer from this machine; nothing is downloaded or unpickled,
+    and no code of the folder runs.
 
     Args:
         model: a folder as `save_pretrained` writes it, with safetensors; a `.gguf` file; or the
@@ -75,11 +76,12 @@ def load_language_model(
     try:
         with _quietly(transformers):
             tokenizer = transformers.AutoTokenizer.from_pretrained(
-                place, local_files_only=True, **options
+                place, local_files_only=True, trust_remote_code=False, **options
             )
             loaded = transformers.AutoModelForCausalLM.from_pretrained(
                 place,
                 local_files_only=True,
+                trust_remote_code=False,  # left open, it asks whether to run the folder's code
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
                 **options,
                 **({} if options else {"use_safetensors": True}),

@@ -179,12 +179,13 @@ def _checked(part: Part, index: int) -> Iterator[Chunk]:
     before = 0
     for chunk in part():
         if len(chunk.rows):
-            _check(chunk, f"part {index}, row {before}", before, index)
+            _check(chunk, index, before)
             yield chunk
         before += len(chunk.rows)
 
 
-def _check(chunk: Chunk, place: str, before: int, part: int) -> None:
+def _check(chunk: Chunk, part: int, before: int) -> None:
+    """Refuse a chunk of a part, `before` rows from its start."""
     rows = chunk.rows
     if rows.dim() != 2 or not rows.is_floating_point():
         raise ValueError(
@@ -203,4 +204,4 @@ def _check(chunk: Chunk, place: str, before: int, part: int) -> None:
             f"Expected one weight for each of {len(rows)} rows; got {tuple(weights.shape)}"
         )
     if not bool((weights.isfinite() & (weights >= 0)).all()):
-        raise ValueError(f"Expected finite weights ≥ 0; got others from {place}")
+        raise ValueError(f"Expected finite weights ≥ 0; got others from part {part}, row {before}")

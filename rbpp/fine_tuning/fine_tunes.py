@@ -14,7 +14,7 @@ from rbpp import inference_data, sentences, validate
 from rbpp.checks import Check, compared, verdict_of, worst
 from rbpp.compute import Compute
 from rbpp.display import DEFAULT_VIEW, Part, Table, View
-from rbpp.estimate import exactly
+from rbpp.estimate import Estimate, exactly
 from rbpp.fine_tuning.cmi import (
     OF_PAIRS,
     OF_POOL,
@@ -320,7 +320,8 @@ def _checks(
     coin = (heads - 0.5) / (0.5 / math.sqrt(data.masks.numel()))
     training = float(data.training.mean()) * data.loss_bound
     largest = float(torch.maximum(data.training, data.held_out).max()) * data.loss_bound
-    correlation, error = _pair_correlation(data)
+    pair = _pair_correlation(data)
+    correlation, error = pair.value.item(), pair.standard_error.item()
     apart = float((pooled_gap.mean() - rows_gap.mean()).abs())
     spread = float((pooled_gap.var() + rows_gap.var()).sqrt())
     gap, gap_sd = float(pooled_gap.mean()), float(pooled_gap.std())
@@ -381,8 +382,8 @@ def _checks(
     }
 
 
-def _pair_correlation(data: Supersample) -> tuple[float, float]:
-    """Correlation of a pair's two losses around their means given the mask, and its error."""
+def _pair_correlation(data: Supersample) -> Estimate:
+    """Correlation of a pair's two losses around their means given the mask."""
     products, squares = 0.0, [0.0, 0.0]
     count = 0
     for inside in data.trained.unbind(-1):
@@ -398,5 +399,7 @@ def _pair_correlation(data: Supersample) -> tuple[float, float]:
         ]
         count += int(total[usable].sum() - usable.sum())
     if min(squares) == 0 or count < 2:
-        return 0.0, math.inf
-    return products / math.sqrt(squares[0] * squares[1]), 1 / math.sqrt(count)
+        return Estimate(torch.zeros((), dtype=torch.float64), torch.tensor(math.inf).double())
+    correlation = products / math.sqrt(squares[0] * squares[1])
+    value, error = torch.tensor([correlation, 1 / math.sqrt(count)], dtype=torch.float64)
+    return Estimate(value, error, count)

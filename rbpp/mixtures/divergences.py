@@ -21,6 +21,7 @@ from rbpp.internals import broadcast_shapes
 from rbpp.mixtures.mixture import GaussianMixture, log_sum_exp_
 from rbpp.mixtures.triangles import features
 from rbpp.randomness import generator as new_generator
+from rbpp.renamed import renamed
 from rbpp.threads import block_elements
 
 SCRAMBLINGS = 8  # a standard error with 7 degrees of freedom; more would leave each too few points
@@ -28,22 +29,24 @@ SCRAMBLINGS = 8  # a standard error with 7 degrees of freedom; more would leave 
 _FEATURES, _PRODUCTS = 2**21, 2**18
 
 
+@renamed(num_samples="draws")
 def entropy(
     p: GaussianMixture,
     *,
-    draws: int = 1024,
+    num_samples: int = 1024,
     seed: int = 0,
     generator: torch.Generator | None = None,
 ) -> Estimate:
     """Differential entropy H(p) = −E_p log p(x) (Definition A.1), shape of p's batch."""
-    return _expectation(p, (p,), lambda logs: -logs[0], draws, _random(seed, generator))
+    return _expectation(p, (p,), lambda logs: -logs[0], num_samples, _random(seed, generator))
 
 
+@renamed(num_samples="draws")
 def kl_divergence(
     p: GaussianMixture,
     q: GaussianMixture,
     *,
-    draws: int = 1024,
+    num_samples: int = 1024,
     seed: int = 0,
     generator: torch.Generator | None = None,
 ) -> Estimate:
@@ -51,15 +54,16 @@ def kl_divergence(
 
     It punishes mass of p where q has little, and forgives mass of q that p lacks.
     """
-    return _expectation(p, (p, q), _log_ratio, draws, _random(seed, generator))
+    return _expectation(p, (p, q), _log_ratio, num_samples, _random(seed, generator))
 
 
+@renamed(num_samples="draws")
 def expected_log_ratio(
     p: GaussianMixture,
     a: GaussianMixture,
     b: GaussianMixture,
     *,
-    draws: int = 1024,
+    num_samples: int = 1024,
     seed: int = 0,
     generator: torch.Generator | None = None,
 ) -> Estimate:
@@ -67,18 +71,19 @@ def expected_log_ratio(
 
     Prefer it to the difference of two divergences: the error common to both cancels.
     """
-    return _expectation(p, (a, b), _log_ratio, draws, _random(seed, generator))
+    return _expectation(p, (a, b), _log_ratio, num_samples, _random(seed, generator))
 
 
 def _log_ratio(logs: tuple[Tensor, ...]) -> Tensor:
     return logs[0] - logs[1]
 
 
+@renamed(num_samples="draws")
 def total_variation(
     p: GaussianMixture,
     q: GaussianMixture,
     *,
-    draws: int = 1024,
+    num_samples: int = 1024,
     seed: int = 0,
     generator: torch.Generator | None = None,
 ) -> Estimate:
@@ -90,14 +95,15 @@ def total_variation(
     def integrand(logs: tuple[Tensor, ...]) -> Tensor:
         return torch.tanh(_log_ratio(logs).abs() / 2)
 
-    return _symmetric(p, q, integrand, integrand, draws, _random(seed, generator))
+    return _symmetric(p, q, integrand, integrand, num_samples, _random(seed, generator))
 
 
+@renamed(num_samples="draws")
 def jensen_shannon(
     p: GaussianMixture,
     q: GaussianMixture,
     *,
-    draws: int = 1024,
+    num_samples: int = 1024,
     seed: int = 0,
     generator: torch.Generator | None = None,
 ) -> Estimate:
@@ -106,7 +112,9 @@ def jensen_shannon(
     def towards_middle(own: int) -> Callable[[tuple[Tensor, ...]], Tensor]:
         return lambda logs: logs[own] - torch.logaddexp(logs[0], logs[1]) + math.log(2)
 
-    return _symmetric(p, q, towards_middle(0), towards_middle(1), draws, _random(seed, generator))
+    return _symmetric(
+        p, q, towards_middle(0), towards_middle(1), num_samples, _random(seed, generator)
+    )
 
 
 def _symmetric(
@@ -114,12 +122,12 @@ def _symmetric(
     q: GaussianMixture,
     of_p: Callable[[tuple[Tensor, ...]], Tensor],
     of_q: Callable[[tuple[Tensor, ...]], Tensor],
-    draws: int,
+    num_samples: int,
     generator: torch.Generator,
 ) -> Estimate:
-    """½ E_p f + ½ E_q g, half of the draws from each side."""
-    left = _expectation(p, (p, q), of_p, draws // 2, generator)
-    right = _expectation(q, (p, q), of_q, draws // 2, generator)
+    """½ E_p f + ½ E_q g, half of the samples from each side."""
+    left = _expectation(p, (p, q), of_p, num_samples // 2, generator)
+    right = _expectation(q, (p, q), of_q, num_samples // 2, generator)
     return (left + right) / 2
 
 
@@ -127,25 +135,25 @@ def _expectation(
     p: GaussianMixture,
     densities: tuple[GaussianMixture, ...],
     integrand: Callable[[tuple[Tensor, ...]], Tensor],
-    draws: int,
+    num_samples: int,
     generator: torch.Generator,
 ) -> Estimate:
-    """E_p of a function of the log densities, over scrambled Sobol' draws of p.
+    """E_p of a function of the log densities, over scrambled Sobol' samples of p.
 
     Where p has fewer members than the densities it is drawn from once for all of theirs.
     """
-    if draws < 2 * SCRAMBLINGS:
-        raise ValueError(f"Expected at least {2 * SCRAMBLINGS} draws; got {draws}")
+    if num_samples < 2 * SCRAMBLINGS:
+        raise ValueError(f"Expected at least {2 * SCRAMBLINGS} samples; got {num_samples}")
     for other in densities:
         if other.dimension != p.dimension:
             found = f"{p.dimension} and {other.dimension}"
             raise ValueError(f"Expected mixtures of one dimension; got {found}")
-    uniform, normal, averages = _points(p, draws, generator)
+    uniform, normal, averages = _points(p, num_samples, generator)
     shape = broadcast_shapes(*(mixture.batch_shape for mixture in (p, *densities)))
     own = shape[len(shape) - len(p.batch_shape) :]
     members = math.prod(own)
     # Far from the origin features cancel: they are those about the mean of p, or about that of
-    # all its draws where a density has none of its own. Where exactly does not matter.
+    # all its samples where a density has none of its own. Where exactly does not matter.
     surplus = len(p.batch_shape) - min(len(density.batch_shape) for density in densities)
     centre = p.mean.detach()
     centre = centre.flatten(0, surplus - 1).mean(0) if surplus > 0 else centre
@@ -188,14 +196,14 @@ def _log_densities(natural: Tensor, features: Tensor, repeats: int) -> Tensor:
 
 
 def _points(
-    p: GaussianMixture, draws: int, generator: torch.Generator
+    p: GaussianMixture, num_samples: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scrambled Sobol' points: ascending uniforms (n,) for the component, normals (d, n) within it.
 
     The third are factors (n, scramblings) that average what is found over each scrambling.
     """
     seeds = torch.randint(2**31, (SCRAMBLINGS,), generator=generator, device=generator.device)
-    count = draws // SCRAMBLINGS
+    count = num_samples // SCRAMBLINGS
     points = torch.cat(
         [
             torch.quasirandom.SobolEngine(p.dimension + 1, scramble=True, seed=seed).draw(

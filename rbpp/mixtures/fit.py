@@ -152,7 +152,8 @@ def fit_mixture(
     rows = as_rows(data)
     if compute is not None:
         rows = rows.to(compute.device)
-    judged = list(continuous_rows(_counted(rows, sample_weights)))
+    counted = rows if sample_weights is None else rows[row_weights(rows, sample_weights) > 0]
+    judged = list(continuous_rows(counted))
     settings = Settings(
         engine,
         prior,
@@ -277,7 +278,7 @@ def _inference_data(
         likelihood, observed = {"row": posterior.log_likelihood(rows)}, {"rows": rows}
         dims |= {"row": ["observation"], "rows": ["observation", "dim"]}
     terms = {
-        "entropy": entropy(mixture, draws=points, seed=spawn(seed, "entropy")),
+        "entropy": entropy(mixture, num_samples=points, seed=spawn(seed, "entropy")),
         # The number of equally weighted components with the same entropy of weights.
         "effective_components": exactly(torch.special.entr(mixture.weights).sum(-1).exp()),
     }
@@ -375,13 +376,6 @@ def _approximation(posterior: MixturePosterior, rows: Tensor | None, seed: int) 
     if good or agreed or (moved is not None and posterior.engine == "cavi"):
         return Check(statement, "holds", message, values)
     return Check(statement, "undecided" if usable else "violated", message, values)
-
-
-def _counted(rows: Tensor, sample_weights: Tensor | None) -> Tensor:
-    """The rows that count."""
-    if sample_weights is None:
-        return rows
-    return rows[row_weights(rows, sample_weights) > 0]
 
 
 def _at_most(statement: str, what: str, name: str, measured: float, threshold: float) -> Check:

@@ -108,5 +108,5 @@ def gibbs_movement(
 def _terms(draws: Draws, rows: Tensor, seed: int) -> Tensor:
     """Entropy, mean log likelihood and mean of every draw, (2 + d, draws)."""
     mixture = draws.mixture()
-    found = entropy(mixture, draws=_POINTS, seed=spawn(seed, "gibbs entropy"))
+    found = entropy(mixture, num_samples=_POINTS, seed=spawn(seed, "gibbs entropy"))
     return torch.stack([found.value, mixture.log_prob_rows(rows).mean(-1), *mixture.mean.mT])

@@ -7,12 +7,18 @@ from torch import Tensor
 
 from rbpp.estimate import Estimate
 from rbpp.mixtures.mixture import GaussianMixture
+from rbpp.randomness import generator as new_generator
 
 _BINS, _POINTS, _FLOOR = 50, 1000, 1e-10
 
 
 def histogram_divergence(
-    p: GaussianMixture, q: GaussianMixture, *, redraws: int = 100, generator: torch.Generator
+    p: GaussianMixture,
+    q: GaussianMixture,
+    *,
+    redraws: int = 100,
+    seed: int = 0,
+    generator: torch.Generator | None = None,
 ) -> Estimate:
     """The reference script's stand-in for D_KL(p ‖ q): two histograms on two grids.
 
@@ -24,10 +30,11 @@ def histogram_divergence(
     Args:
         p, q: mixtures of two or more dimensions whose batch shapes broadcast.
         redraws: repetitions to average.
-        generator: source of the draws.
+        seed, generator: of the draws; a generator goes before the seed.
     """
     if p.dimension < 2:
         raise ValueError(f"Expected rows of two or more dimensions; got {p.dimension}")
+    generator = new_generator(seed) if generator is None else generator
     values = []
     for _ in range(redraws):
         histograms = [

@@ -47,6 +47,7 @@ from rbpp.paired.misfit import (
 )
 from rbpp.paired.paired_rows import measured_rows, paired_rows
 from rbpp.randomness import generator, spawn
+from rbpp.renamed import renamed
 from rbpp.result import Result
 
 _LARGEST = 128
@@ -95,14 +96,19 @@ class MutualInformation(Result):
         """Posterior mean."""
         return self.draws.mean().item()
 
-    def interval(self, probability: float = 0.9) -> tuple[float, float]:
-        """Equal-tailed posterior interval.
+    @renamed(eti_prob="probability")
+    def interval(self, eti_prob: float = 0.94) -> tuple[float, float]:
+        """Equal-tailed posterior interval, whose coverage was measured; tables have the
+        highest-density interval, as those of all results.
+
+        Args:
+            eti_prob: probability of the equal-tailed interval.
 
         Raises:
             ValueError: if the probability is not inside (0, 1).
         """
-        validate.probability("probability", probability)
-        levels = self.draws.new_tensor([(1 - probability) / 2, (1 + probability) / 2])
+        validate.probability("eti_prob", eti_prob)
+        levels = self.draws.new_tensor([(1 - eti_prob) / 2, (1 + eti_prob) / 2])
         low, high = torch.quantile(self.draws.flatten(), levels).tolist()
         return low, high
 
@@ -289,8 +295,7 @@ def _of_classes(label: Any, values: Any, name: str, asked: _Asked) -> MutualInfo
     for seed in asked.seeds:
         fold = random_folds(len(rows), FOLDS, generator(spawn(seed, "folds")))
         densities = class_densities(rows, codes, fold, asked.components, seed)
-        sizes, own = (rows.shape[-1], 1), spawn(seed, "draws")
-        found.append(information_draws(densities, fold, *sizes, asked.draws, own, normal=False))
+        found.append(information_draws(densities, asked.draws, spawn(seed, "draws")))
     # No label tells more than itself.
     share = torch.bincount(codes).double() / len(codes)
     most = float(torch.special.entr(share).sum())
@@ -365,8 +370,7 @@ def _chain(rows: Tensor, dim_x: int, asked: _Asked, chain: int) -> _Chain:
     seed, block = asked.seeds[chain], asked.block
     fold = random_folds(len(rows), FOLDS, generator(spawn(seed, "folds")), block).to(rows.device)
     found = pair_densities(rows, dim_x, fold, asked.components, asked.margins, seed)
-    sizes = dim_x, rows.shape[-1] - dim_x
-    drawn = information_draws(found, fold, *sizes, asked.draws, spawn(seed, "draws"), block)
+    drawn = information_draws(found, asked.draws, spawn(seed, "draws"), block, dim_x)
     mixtures = [one for one in found if one.fit is not None]
     # The best single mixture: it alone has a variational posterior to judge.
     judged = mixtures[int(advantages(mixtures).mean(-1).argmax())] if mixtures else None
@@ -395,7 +399,6 @@ def _pareto_k(model: PairDensity | None, seed: int) -> Tensor:
         return torch.tensor(math.nan, dtype=torch.float64)
     rows = model.own.rows
     drawn = model.fit.draw(_JUDGED_DRAWS, generator(spawn(seed, "judged"), rows.device))
-    prior = model.prior.parameters(model.components).log_prob(drawn)
-    joint = prior + drawn.mixture().log_prob_rows(rows).sum(-1)
+    joint = model.prior.log_prob(drawn) + drawn.mixture().log_prob_rows(rows).sum(-1)
     # One component is conjugate and its posterior exact: ratios equal up to rounding have no tail.
     return pareto_smooth((joint - model.fit.log_prob(drawn)).round(decimals=6))[1].cpu()

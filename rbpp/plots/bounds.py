@@ -11,8 +11,9 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from rbpp.inference_data import terms_of
+from rbpp.inference_data import InferenceData, terms_of
 from rbpp.plots.style import BLACK, BLUE, GREEN, SKY_BLUE, VERMILION
+from rbpp.renamed import renamed
 from rbpp.theory.world_intervals import interval_over_worlds
 from rbpp.variables import VARIABLES, Panel
 
@@ -23,7 +24,8 @@ _PANELS: dict[str, Panel] = {
 }
 
 
-def plot_terms(data: Any, probability: float = 0.94) -> np.ndarray:
+@renamed(hdi_prob="probability")
+def plot_terms(data: InferenceData, hdi_prob: float = 0.94) -> np.ndarray:
     """Forest plot of all terms but bounds, in panels of informations, entropies and rates.
 
     Point: mean over worlds. Thick line: interval over worlds. Thin line: from the lower to the
@@ -51,7 +53,7 @@ def plot_terms(data: Any, probability: float = 0.94) -> np.ndarray:
                 if f"{name}{side}" in terms:
                     ends = [terms[name].values.mean(), terms[f"{name}{side}"].values.mean()]
                     axis.plot(ends, [position] * 2, color=SKY_BLUE, linewidth=1.2)
-            _interval(axis, terms[name], position, BLUE, probability)
+            _interval(axis, terms[name], position, BLUE, hdi_prob)
         labels = [_label(name, terms[name].values, name in saturated) for name in reversed(names)]
         axis.set_yticks(range(len(names)), labels, fontsize=8)
         axis.set_title(heading, fontsize=9, loc="left")
@@ -66,15 +68,16 @@ def plot_terms(data: Any, probability: float = 0.94) -> np.ndarray:
     return np.asarray(axes)
 
 
+@renamed(hdi_prob="probability")
 def plot_bounds(
-    data: Any, audit: Sequence[Mapping[str, Any]] | None = None, probability: float = 0.94
+    data: InferenceData, audit: Sequence[Mapping[str, Any]] | None = None, hdi_prob: float = 0.94
 ) -> np.ndarray:
     """Every bound with what it bounds, a panel each, with the verdict of the audit in its title.
 
     Args:
         data: InferenceData of `rbpp.bounds`.
         audit: its audit; by default what a written file has of it.
-        probability: of the intervals over worlds.
+        hdi_prob: of the intervals over worlds.
 
     Raises:
         ValueError: if no statement of the audit could be judged.
@@ -102,8 +105,8 @@ def plot_bounds(
     for axis, entry in zip(axes.flat, there, strict=False):
         left, right, verdict = entry["bounds"], entry["by"], entry["verdict"]
         colour = {"holds": GREEN, "violated": VERMILION}.get(verdict, SKY_BLUE)
-        _interval(axis, terms[left], 0, BLACK, probability)
-        _interval(axis, terms[right], 1, colour, probability)
+        _interval(axis, terms[left], 0, BLACK, hdi_prob)
+        _interval(axis, terms[right], 1, colour, hdi_prob)
         title = f"{entry['statement']}: {verdict}"
         if verdict != "holds" and not math.isnan(entry["probability_holds"]):
             title += f", P(holds) = {entry['probability_holds']:.2f}"
@@ -123,12 +126,12 @@ def _label(name: str, draws: np.ndarray, saturated: bool) -> str:
     return f"{name} (lower side saturated)" if saturated else name
 
 
-def _interval(axis: Axes, term: Any, position: int, colour: str, probability: float) -> None:
+def _interval(axis: Axes, term: Any, position: int, colour: str, hdi_prob: float) -> None:
     values = term.values[np.isfinite(term.values)].ravel()
     if values.size == 0:
         return
     if values.size > 1:
         known = VARIABLES[str(term.name)]
-        low, high = interval_over_worlds(values, probability, known.least, known.most)
+        low, high = interval_over_worlds(values, hdi_prob, known.least, known.most)
         axis.plot([low, high], [position] * 2, color=colour, linewidth=3, alpha=0.5)
     axis.plot(values.mean(), position, "o", color=colour, markersize=4)

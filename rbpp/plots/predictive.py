@@ -6,17 +6,20 @@ import numpy as np
 from matplotlib import pyplot
 
 from rbpp.inference_data import InferenceData, group_datasets
+from rbpp.renamed import renamed
 
 _COORDINATES = 4
 
 
-def plot_predictive(data: InferenceData, probability: float = 0.94) -> np.ndarray:
+@renamed(eti_prob="probability")
+def plot_predictive(data: InferenceData, eti_prob: float = 0.94) -> np.ndarray:
     """Cumulative shares of the observed values and of new ones, a panel per site and coordinate.
 
-    The band holds the central `probability` of new data sets at every share.
+    The band holds the central `eti_prob` of new data sets at every share.
 
     Args:
         data: InferenceData with the groups `observed_data` and `posterior_predictive`.
+        eti_prob: probability of the equal-tailed band.
 
     Returns:
         Axes (sites, coordinates).
@@ -30,7 +33,7 @@ def plot_predictive(data: InferenceData, probability: float = 0.94) -> np.ndarra
         seen = groups["observed_data"][name].values
         drawn = groups["posterior_predictive"][name].values
         drawn = drawn.reshape(-1, *drawn.shape[2:])
-        tails = ((1 - probability) / 2, (1 + probability) / 2)
+        tails = ((1 - eti_prob) / 2, (1 + eti_prob) / 2)
         for coordinate, panel in enumerate(row):
             if coordinate >= seen.shape[-1]:
                 panel.set_visible(False)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rbpp.inference_data import InferenceData
 from rbpp.plots.style import (
     ANCHOR_COLOUR,
     PART_COLOURS,
@@ -31,7 +32,7 @@ _GAP_PANELS = {
 
 
 def plot_kl_gap(
-    studies: Mapping[str, Any], axes: np.ndarray | None = None, hdi_prob: float = 0.94
+    studies: Mapping[str, InferenceData], axes: np.ndarray | None = None, hdi_prob: float = 0.94
 ) -> np.ndarray:
     """The paper's Figure 4 with its uncertainty: one row per direction, one column per knob.
 
@@ -92,12 +93,12 @@ def _plot_gap(axis: Axes, gap: Any, knob: str, hdi_prob: float) -> None:
 
 def plot_studies(studies: Mapping[str, Result], hdi_prob: float = 0.94) -> Figure:
     """The paper's Figure 4: a column for each `rbpp.study`, by the knob that it varies."""
-    data = {vary: found.idata for vary, found in studies.items()}
+    data = {vary: one.idata for vary, one in studies.items() if one.idata is not None}
     figure: Figure = plot_kl_gap(data, hdi_prob=hdi_prob).flat[0].figure
     return figure
 
 
-def plot_chain(data: Any, axis: Axes | None = None, draws: int = 25) -> Axes:
+def plot_chain(data: InferenceData, axis: Axes | None = None, draws: int = 25) -> Axes:
     """The paper's Figure 2: anchor and synthetic rows with the components fitted to each.
 
     Each posterior draw is one thin ellipse (one standard deviation) per component, so that where
@@ -132,7 +133,7 @@ def plot_chain(data: Any, axis: Axes | None = None, draws: int = 25) -> Axes:
     return axis
 
 
-def plot_parts(data: Any, axis: Axes | None = None) -> Axes:
+def plot_parts(data: InferenceData, axis: Axes | None = None) -> Axes:
     """The paper's Figure 5: the three parts of the generator, each in its colour.
 
     Anchor-sampled (K) and unsampled (J) components make up the task; irrelevant ones (L) do not.

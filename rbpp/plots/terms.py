@@ -116,7 +116,9 @@ def plot_outputs(rows: pd.DataFrame, axis: Axes | None = None) -> Axes:
     return axis
 
 
-def plot_fine_tune_bounds(data: Any, hdi_prob: float = 0.94, axis: Axes | None = None) -> Axes:
+def plot_fine_tune_bounds(
+    data: InferenceData, hdi_prob: float = 0.94, axis: Axes | None = None
+) -> Axes:
     """Posterior of every bound with its plug-in estimate and null, and the gap as a band.
 
     Args:

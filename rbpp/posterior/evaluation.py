@@ -117,9 +117,8 @@ class Evaluation(Messenger):
         return value.index_select(axis, self.rows[plate].to(value.device))
 
     def _transform(self, latent: Latent, distribution: Any) -> Tensor:
-        sets = self.density.data_sets if latent.per_data_set else 1
         flat = self.vectors[:, latent.start : latent.stop]
-        free = flat.reshape(self.batch, sets, *latent.shape)
+        free = flat.reshape(self.batch, -1, *latent.shape)
         self.distributions[latent.name] = distribution
         block = self.density.blocks.get(latent.name, 1)
         if latent.non_centred:

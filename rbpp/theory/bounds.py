@@ -21,7 +21,7 @@ from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.display import DEFAULT_VIEW, View
 from rbpp.estimate import Estimate
-from rbpp.inference_data import Term
+from rbpp.inference_data import InferenceData, Term
 from rbpp.posterior.identity import read_posterior, worlds_of
 from rbpp.processes.contract import require
 from rbpp.processes.process import Process, load_process
@@ -42,6 +42,7 @@ from rbpp.variables import VARIABLES
 
 if TYPE_CHECKING:
     from rbpp.posterior.worlds import WorldPosterior
+_KNOWN = {"lower": "from below", "upper": "from above", "biased": "from neither side"}
 # Numbers of one site in the worlds of a batch, 32 MB; the work on them takes a few times as much.
 _NUMBERS_IN_MEMORY = 2**22
 
@@ -61,6 +62,7 @@ class Bounds(Result):
         substitutes: name to what a term stands for.
     """
 
+    idata: InferenceData
     estimators: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     substitutes: Mapping[str, str] = field(default_factory=dict)
@@ -166,7 +168,7 @@ def bounds(
     estimators = {
         name: sides_in_words(term)
         for name, term in terms.items()
-        if not name.startswith("slack_")
+        if VARIABLES[name].part != "slack"
         and ((term.lower or term.upper) is not None or (name in found.terms and term.far_apart))
     }
     settings = {
@@ -286,6 +288,10 @@ def _notes(terms: Mapping[str, Estimate], found: WorldEstimates) -> dict[str, st
         notes["information_model_factor_learner"] = (
             "no site model_factor: I(e_M; W) is at most I(e_M; W | e_p), which stands for it"
         )
+    for name, term in terms.items():
+        told = name in found.terms or name in notes or VARIABLES[name].stands_as
+        if term.direction in _KNOWN and not told and VARIABLES[name].part != "slack":
+            notes[name] = f"known {_KNOWN[term.direction]}, since a term of it is a bound alone"
     factor = terms.get("prompting_factor")
     if factor is not None and bool(factor.value.isinf().any()):
         notes["prompting_factor"] = (
@@ -306,13 +312,14 @@ def _worlds_group(
             return
         group[name] = estimate.value.cpu().numpy()[None]
         group[f"{name}_mcse"] = estimate.standard_error.cpu().numpy()[None]
-        if not name.startswith("slack_"):
-            add(f"{name}_lower", estimate.lower)
-            add(f"{name}_upper", estimate.upper)
 
-    for name in VARIABLES:
+    for name, described in VARIABLES.items():
         if name in terms:
-            add(name, terms[name])
+            term = terms[name]
+            add(name, term)
+            if described.part != "slack":
+                add(f"{name}_lower", term.lower)
+                add(f"{name}_upper", term.upper)
     return group | {name: value.cpu().numpy()[None] for name, value in parameters.items()}
 
 

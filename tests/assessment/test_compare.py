@@ -247,7 +247,7 @@ def test_text_outputs_are_embedded() -> None:
 
 
 def test_a_better_small_set_is_first_at_equal_size_and_a_line_says_so() -> None:
-    """A wider law with many rows against the right one with few, in as many columns as rows."""
+    """A wider distribution of many rows against the true one of few, as many columns as rows."""
     random = np.random.default_rng(3)
     made = {
         "few": random.normal(size=(60, 24)),

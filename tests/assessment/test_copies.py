@@ -27,7 +27,7 @@ def test_forty_copies_of_five_rows_are_five(noise):
     assert found.exact == (pytest.approx(1 - 5 / 200) if noise == 0 else 0)
 
 
-def test_rows_of_one_law_are_hardly_ever_copies(margin):
+def test_rows_of_one_distribution_are_hardly_ever_copies(margin):
     found = copies_within(rows(300, 0), rows(300, 1))
     assert found.exact == 0
     margin(0.02 - found.near)
@@ -66,7 +66,7 @@ def test_most_of_what_is_copied_is_beyond_what_held_out_rows_have(margin):
     margin(200 / 20 - float(np.mean([sum(map(bool, one.kind()[:200])) for one in found])))
 
 
-def test_rows_of_the_same_law_copy_as_often_as_held_out_ones(margin):
+def test_rows_of_the_same_distribution_copy_as_often_as_held_out_ones(margin):
     """Over 40 draws without a copy, a discovery at rate 0.1 in 10 is improbable (p < 0.01)."""
     discoveries, apart = 0, 0.0
     for seed in range(40):

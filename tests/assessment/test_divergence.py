@@ -1,4 +1,4 @@
-"""Divergences and entropies of samples: one law, closed forms, certified bounds, refusals."""
+"""Divergences and entropies of samples: one distribution, closed forms, bounds, refusals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rbpp.assessment.log_ratio import LogRatio, log_ratio
 from rbpp.assessment.weighted_rows import Draws, Sample, weighted_rows
 
 SHIFT = 1.0
-# Of two normal laws of variance 1 whose means differ by 1: KL = 1/2, TV = 2 Φ(1/2) − 1.
+# Of two normal distributions of variance 1 whose means differ by 1: KL = 1/2, TV = 2 Φ(1/2) − 1.
 KL, TV = 0.5, 0.3829
 
 
@@ -42,7 +42,7 @@ def alike() -> LogRatio:
 
 
 @pytest.mark.parametrize(("rows", "dimension"), [((100, 300), 2), ((300, 300), 8)])
-def test_one_law_reads_zero(
+def test_one_distribution_reads_zero(
     rows: tuple[int, int], dimension: int, margin: Callable[..., None]
 ) -> None:
     ratio = log_ratio(normal(rows[0], dimension, seed=5), normal(rows[1], dimension, seed=6))
@@ -232,7 +232,7 @@ def test_refusals_of_draws(shifted: LogRatio) -> None:
             call(shifted, draws=Draws(0))
 
 
-def test_entropy_of_a_normal_law_and_its_units(margin: Callable[..., None]) -> None:
+def test_entropy_of_a_normal_distribution_and_its_units(margin: Callable[..., None]) -> None:
     rows = normal(300, 2, seed=4)
     truth = math.log(2 * math.pi * math.e)
     found = entropy_of_sample(rows)
@@ -262,6 +262,6 @@ def test_entropy_counts_units_and_weights() -> None:
         (np.linspace(0, 1, 50)[:, None] * [1.0, 0.0], "rows in 1 of 2 dimensions"),
     ],
 )
-def test_entropy_refuses_laws_without_a_density(rows: np.ndarray, message: str) -> None:
+def test_entropy_refuses_distributions_without_a_density(rows: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         entropy_of_sample(rows)

@@ -1,4 +1,4 @@
-"""Informations and bounds of learners of real rows, against fresh data sets of a known law."""
+"""Informations and bounds of learners of real rows, against fresh data of a known distribution."""
 
 import math
 from dataclasses import replace
@@ -176,7 +176,7 @@ def test_bounds_are_those_of_the_lemmas(found):
             assert side.value.std() > 0
 
 
-def test_bounds_hold_and_assumptions_too_where_all_rows_are_of_one_law(found):
+def test_bounds_hold_and_assumptions_too_where_all_rows_are_of_one_distribution(found):
     lines = lines_of(found.checks)
     held = ("Theorem 4.7, sharp (ours)", "Theorem 4.7", "Lemma 4.8", "anchors are rows of the task")
     for name in (*held, "TV(D, D_gen) is not too small", "learner of the synthetic rows"):

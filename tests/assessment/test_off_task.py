@@ -255,8 +255,8 @@ def test_draws_are_repeatable_and_follow_their_options():
 
 
 @pytest.mark.parametrize("style", [0.0, 1.0])
-def test_scores_of_one_law_are_no_claim(style, margin):
-    """In 25 draws of one law nothing is claimed, and little is read."""
+def test_scores_of_one_distribution_are_no_claim(style, margin):
+    """In 25 draws of one distribution nothing is claimed, and little is read."""
     found = []
     for seed in range(25):
         random = np.random.default_rng(seed)

@@ -49,7 +49,7 @@ def test_repeated_prompts_are_units(prompts, outputs, margin):
 
 
 def test_the_spread_counts_prompts_and_not_rows():
-    """Six times the outputs of 60 prompts tell no more of the law of prompts."""
+    """Six times the outputs of 60 prompts tell no more of the distribution of prompts."""
     few, many = (
         terms(*pairs(60, outputs, 0.1, seed=1))[0]["information_prompt_output"].std()
         for outputs in (2, 12)

@@ -76,10 +76,10 @@ def test_output_score_is_the_matrix_t_predictive() -> None:
         at = one - x.mean(0)
         wide = 1 + 1 / 60 + at @ np.linalg.solve(precision, at)
         freedom = s + 59
-        law = stats.multivariate_t(
+        distribution = stats.multivariate_t(
             ridge.predict(one[None])[0], wide * scatter / freedom, df=freedom
         )
-        expected.append(law.logpdf(two))
+        expected.append(distribution.logpdf(two))
     found = output_score.log_densities(*map(torch.as_tensor, (x, y, real_x, real_y)))
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-8)
 
@@ -139,7 +139,7 @@ def test_fewer_wrong_labels_rank_higher_beside_what_real_rows_teach() -> None:
     best = line(ranking, "0%")
     assert best["p_best"] > 0.99
     assert best["real_rows"] == 240
-    # As many real rows teach as much as a perfect set; both are of one law.
+    # As many real rows teach as much as a perfect set; both are of one distribution.
     assert best["score_of_real_rows"] == pytest.approx(best["score"], abs=0.1)
     index = [ranking.names.index(name) for name in ("0%", "70%")]
     assert ranking.pairs["p_better"][tuple(index)] > 0.99
@@ -158,7 +158,7 @@ def test_consensus_ranks_without_real_labels() -> None:
     assert verdict(ranking, "consensus") == "holds"
     some = np.where(np.arange(200) < 20, labels.astype(object), None)
     mixed = rank_sets(sets, Source(real, some))
-    assert mixed.real_weights[:20].sum() == pytest.approx(1 / 3)
+    assert mixed.judges.weights[:20].sum() == pytest.approx(1 / 3)
     assert stats.spearmanr([line(mixed, str(w))["score"] for w in wrong], wrong).statistic < -0.9
 
 
@@ -227,7 +227,7 @@ def test_full_coverage_with_some_rows_off_the_task_beats_missing_modes(seed: int
     assert line(ranking, "covers")["p_best_equal_size"] >= 0.95
 
 
-def test_one_law_and_unequal_sizes_are_not_told_apart_at_equal_size(
+def test_one_distribution_and_unequal_sizes_are_not_told_apart_at_equal_size(
     margin: Callable[..., None],
 ) -> None:
     """Within [.1, .9] in at least 95 % of pairs.

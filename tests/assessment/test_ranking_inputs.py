@@ -180,7 +180,7 @@ def test_other_references_embeddings_and_labels_are_refused() -> None:
 
 
 def test_rows_made_from_the_reference_do_not_win_by_it():
-    """Half of the cells of a column shuffled in the real rows, against new rows of their law."""
+    """Half a column shuffled in the real rows, against new rows of the same distribution."""
     random = np.random.default_rng(0)
 
     def drawn(count):

@@ -39,7 +39,7 @@ def test_one_author_has_no_style(margin):
     target, synthetic = unit_length(topics(400, 0)), unit_length(topics(400, 1))
     found = style_of(target, synthetic)
     assert found.shift < 0.15
-    # Four standard errors of an AUC between near halves of one law.
+    # Four standard errors of an AUC between near halves of one distribution.
     margin(4 - abs(found.separation - 0.5) / found.separation_error)
 
 

@@ -341,6 +341,23 @@ def test_a_model_that_is_none_is_refused(tmp_path, monkeypatch):
         load_language_model(tmp_path)
 
 
+def test_code_in_the_folder_of_a_model_is_not_run(tmp_path, monkeypatch):
+    folder = small_language_model.make(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text(
+        "import pathlib\nimport transformers\n"
+        f"pathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
+        "class Own(transformers.LlamaConfig):\n    model_type = 'own'\n"
+    )
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")  # transformers may ask
+    with pytest.raises(ValueError, match="Expected a causal language model"):
+        load_language_model(folder)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_nucleus_beyond_the_most_likely_tokens_is_the_sorted_one():
     logits = torch.randn(3, 2000, generator=torch.Generator().manual_seed(0)) / 10
     tokens = torch.tensor([5, 700, 1999])

@@ -55,7 +55,7 @@ def simulate(training, held_out, fine_tunes: int, seed: int) -> Supersample:
 
 
 def pooled_table(tables: torch.Tensor) -> torch.Tensor:
-    """Law (training, held-out) of a pair at random, from (…, n, mask, column 0, column 1)."""
+    """Distribution (training, held-out) of a random pair, from (…, n, mask, column 0, column 1)."""
     return (tables[..., 0, :, :] + tables[..., 1, :, :].transpose(-1, -2)).mean(-3) / 2
 
 
@@ -63,28 +63,28 @@ def pooled_table(tables: torch.Tensor) -> torch.Tensor:
 
 
 def all_bounds(tables: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-    """Gap, training loss and bounds of the laws (…, n, 2, 2, 2) of pairs."""
+    """Gap, training loss and bounds of the distributions (…, n, 2, 2, 2) of pairs."""
     pool = information_of_pool(pooled_table(tables))
     pair, difference = pair_information(tables)
-    law = pooled_table(tables)
+    distribution = pooled_table(tables)
     bounds = bounds_of_pairs(PairInformation(pair, difference, pool.training_loss))
     return (
-        law[..., 0, 1] - law[..., 1, 0],
+        distribution[..., 0, 1] - distribution[..., 1, 0],
         pool.training_loss,
         {**bounds, **bounds_of_pool(pool)},
     )
 
 
-def random_laws(concentration: float) -> torch.Tensor:
-    """2,000 supersamples of five pairs, each of any law, dependent within the pair too."""
+def random_tables(concentration: float) -> torch.Tensor:
+    """2,000 supersamples of five pairs, each of any distribution, dependent within the pair too."""
     shape = torch.full((2000, 5, 2, 4), concentration, dtype=torch.float64)
     return torch._sample_dirichlet(shape, generator=generator(3)).unflatten(-1, (2, 2))
 
 
 @pytest.mark.parametrize("concentration", [0.05, 0.3, 2.0])
 @pytest.mark.parametrize("name", BOUNDS)
-def test_every_bound_holds_for_every_law(name, concentration):
-    gap, _, bounds = all_bounds(random_laws(concentration))
+def test_every_bound_holds_for_every_distribution(name, concentration):
+    gap, _, bounds = all_bounds(random_tables(concentration))
     slack = bounds[name] - gap
     if name == "bound_cmi_interpolation":  # a bound of interpolating learners only
         assert float((slack < -1e-3).double().mean()) > 0.1
@@ -94,8 +94,8 @@ def test_every_bound_holds_for_every_law(name, concentration):
 
 def test_a_bound_without_its_training_loss_is_caught():
     """The same check on a broken bound: it would see it."""
-    gap, _, _ = all_bounds(random_laws(0.05))
-    pool = information_of_pool(pooled_table(random_laws(0.05)))
+    gap, _, _ = all_bounds(random_tables(0.05))
+    pool = information_of_pool(pooled_table(random_tables(0.05)))
     broken = binary_kl_bound(pool.difference, torch.zeros_like(pool.training_loss))
     assert float((broken < gap - 1e-6).double().mean()) > 0.01
 
@@ -154,7 +154,7 @@ def test_fast_rate_is_the_best_of_valid_constants():
 
 
 def test_wide_bounds_are_wider():
-    _, _, bounds = all_bounds(random_laws(0.3))
+    _, _, bounds = all_bounds(random_tables(0.3))
     for narrow, wide in (
         ("bound_cmi_samplewise", "bound_cmi_evaluated"),  # Jensen
         ("bound_cmi_loss_difference_conditional", "bound_cmi_samplewise"),  # data processing

@@ -52,12 +52,12 @@ def test_elbo_of_a_single_gaussian_is_the_log_evidence(dimension):
             parameters = prior.parameters(1)
         freedom = parameters.degrees_of_freedom[0].item() - dimension + 1
         kappa = parameters.mean_precision[0].item()
-        law = stats.multivariate_t(
+        distribution = stats.multivariate_t(
             parameters.mean[0].numpy(),
             (parameters.scale[0] * (kappa + 1) / (kappa * freedom)).numpy(),
             freedom,
         )
-        evidence += float(law.logpdf(rows[seen].numpy()))
+        evidence += float(distribution.logpdf(rows[seen].numpy()))
     assert fit.elbo.item() == pytest.approx(evidence, rel=1e-9)
 
 

@@ -46,7 +46,7 @@ def test_predictive_is_the_mean_density_of_the_draws(dimension, margin):
     margin(4.5 - (q.predictive().log_prob(rows).exp() - density.mean(0)).abs() / error)
 
 
-def test_draws_have_the_moments_of_the_law(margin):
+def test_draws_have_the_moments_of_the_distribution(margin):
     _, q = posterior(2)
     draws = q.draw(20_000, generator(2))
     for value, expected in (

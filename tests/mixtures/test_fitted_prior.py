@@ -37,12 +37,12 @@ def test_scale_is_where_the_elbo_is_largest():
 
 def test_entropies_of_components_far_apart_are_covered(margin):
     truth = far_apart()
-    expected = entropy(truth, draws=16384, generator=generator(0)).value
+    expected = entropy(truth, num_samples=16384, generator=generator(0)).value
     covered = []
     for seed in range(40):
         rows = truth.sample((400,), generator=generator(seed))
         posterior = mixture_posterior(rows, 3, Settings(chains=1, draws=200, seed=seed))
-        drawn = entropy(posterior.mixture, draws=512, generator=generator(seed)).value
+        drawn = entropy(posterior.mixture, num_samples=512, generator=generator(seed)).value
         covered.append(
             bool((drawn.quantile(0.03) <= expected) & (expected <= drawn.quantile(0.97)))
         )

@@ -120,10 +120,10 @@ def test_centres_find_the_clusters_whatever_the_weights(monkeypatch):
     wanted = torch.tensor([0.0, 5.0, 10.0])
     for limit in (20_000, 40):
         monkeypatch.setattr("rbpp.mixtures.kmeans.SEEDING_ROWS", limit)
-        found = kmeans_centres(columns, None, members, 3, generator(1))
+        found = kmeans_centres(Rows(columns), members, 3, generator(1))
         assert ((found[:, 0].sort(-1).values - wanted).abs() < 0.5).all()
     weights = (torch.arange(90).remainder(3) != 1).float().unsqueeze(0)
-    found = kmeans_centres(columns, weights, members, 2, generator(1))
+    found = kmeans_centres(Rows(columns, weights), members, 2, generator(1))
     assert ((found[:, 0].sort(-1).values - wanted[[0, 2]]).abs() < 0.5).all()
 
 
@@ -150,5 +150,5 @@ def test_autoguides_fit_any_model(margin):
     # Four standard errors of 400 draws, 0.11 and 0.14, and two steps of the optimiser, 0.04.
     margin(0.15 - abs(values["centre"].mean().item() - 7 * variance))
     margin(0.18 - abs(values["centre"].std().item() / variance**0.5 - 1))
-    law = dist.Normal(values["centre"].mean(), values["centre"].std())
-    torch.testing.assert_close(log_q, law.log_prob(values["centre"]), rtol=0.2, atol=0.3)
+    distribution = dist.Normal(values["centre"].mean(), values["centre"].std())
+    torch.testing.assert_close(log_q, distribution.log_prob(values["centre"]), rtol=0.2, atol=0.3)

@@ -1,4 +1,4 @@
-"""The Cholesky coordinates of the Wishart against torch's own law, and their bijection."""
+"""The Cholesky coordinates of the Wishart against torch's own distribution, and their bijection."""
 
 import pytest
 import torch
@@ -20,21 +20,21 @@ def factor(*shape, seed=0):
 def test_log_prob_is_the_wisharts_with_the_jacobian(batch, dimension):
     scale = factor(*batch, dimension)
     freedom = torch.full(batch, dimension + 1.5, dtype=torch.float64)
-    law = WishartCholesky(freedom, scale)
-    value = law.draw((5,), generator(1))
+    distribution = WishartCholesky(freedom, scale)
+    value = distribution.draw((5,), generator(1))
     assert value.shape == (5, *batch, dimension, dimension)
     power = torch.arange(dimension, 0, -1)
     diagonal = value.diagonal(dim1=-2, dim2=-1).log()
     jacobian = dimension * torch.tensor(2.0).log() + (power * diagonal).sum(-1)
     expected = Wishart(freedom, scale_tril=scale).log_prob(value @ value.mT) + jacobian
-    torch.testing.assert_close(law.log_prob(value), expected, rtol=1e-6, atol=1e-6)
-    assert law.expand((4, *batch)).batch_shape == (4, *batch)
+    torch.testing.assert_close(distribution.log_prob(value), expected, rtol=1e-6, atol=1e-6)
+    assert distribution.expand((4, *batch)).batch_shape == (4, *batch)
 
 
 def test_draws_have_the_wisharts_mean(margin):
     scale = factor(3)
-    law = WishartCholesky(torch.tensor(7.0, dtype=torch.float64), scale)
-    draws = law.draw((20_000,), generator(0))
+    distribution = WishartCholesky(torch.tensor(7.0, dtype=torch.float64), scale)
+    draws = distribution.draw((20_000,), generator(0))
     precision = draws @ draws.mT
     error = precision.std(0) / len(draws) ** 0.5
     expected = 7 * scale @ scale.mT

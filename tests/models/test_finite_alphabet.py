@@ -51,8 +51,8 @@ def test_tables_are_those_of_the_story():
         for prompt in range(3):
             answer = int(value["answers"][prompt])
             for index, (first, second) in enumerate(itertools.product(range(3), repeat=2)):
-                law = value["generator"]
-                expected = law[(first - answer) % 3] * law[(second - answer) % 3]
+                distribution = value["generator"]
+                expected = distribution[(first - answer) % 3] * distribution[(second - answer) % 3]
                 torch.testing.assert_close(output[prompt, index, world], expected)
         for above, below in itertools.product(enumerate(letters(2)), repeat=2):
             shift = (below[1] - above[1]).flatten() % 3

@@ -35,9 +35,9 @@ def one_by_one(network, contexts, temperature=1.0):
         for length in range(4):
             for beginning in itertools.product(range(4), repeat=length):
                 read = torch.cat([context, torch.tensor(beginning, dtype=torch.long)])
-                law = (network(read[None])[0, -1, :4] / temperature).softmax(-1)
+                distribution = (network(read[None])[0, -1, :4] / temperature).softmax(-1)
                 begins = (ROWS[:, :length] == torch.tensor(beginning)).all(-1)
-                table[place, begins] *= law[ROWS[begins, length]]
+                table[place, begins] *= distribution[ROWS[begins, length]]
     return table
 
 
@@ -58,8 +58,8 @@ def exact():
     curated = torch.where(kept, marginal, 0) + marginal[~kept].sum() * task
     by_prompt = torch.where(kept, output, 0) + output[:, ~kept].sum(-1, keepdim=True) * task
 
-    def entropy(law):
-        return -torch.special.xlogy(law, law).sum(-1)
+    def entropy(distribution):
+        return -torch.special.xlogy(distribution, distribution).sum(-1)
 
     def variation(first, second):
         return (first - second).abs().sum(-1) / 2
@@ -192,6 +192,6 @@ def test_a_local_model_is_read_from_its_folder(tmp_path):
     )
     read = torch.cat([prompt.expand(3, -1), output], -1)
     with torch.no_grad():
-        law = network(read[:, :-1]).logits[:, -4:, :4].double().log_softmax(-1)
-    expected = law.gather(-1, output.unsqueeze(-1)).sum((-1, -2))
+        distribution = network(read[:, :-1]).logits[:, -4:, :4].double().log_softmax(-1)
+    expected = distribution.gather(-1, output.unsqueeze(-1)).sum((-1, -2))
     torch.testing.assert_close(found["output"].flatten(), expected, atol=1e-5, rtol=0)

@@ -39,9 +39,9 @@ def test_guidance_pulls_the_outputs_to_the_anchors(guidance, margin):
         return torch.bincount(nearest, minlength=len(means)) / len(nearest)
 
     other = "anchor" if guidance else "unprompted"
-    # Of two samples of one law over six components TV <= sqrt(chi² (1/500 + 1/1500)) / 2 with five
-    # degrees of freedom, by Cauchy and Schwarz: 0.15 is a chi² of 34, three in a million. Against
-    # the other source it is 0.3 and more.
+    # Of two samples of one distribution over six components TV <= sqrt(chi² (1/500 + 1/1500)) / 2,
+    # with five degrees of freedom, by Cauchy and Schwarz: 0.15 is a chi² of 34, three in a
+    # million. Against the other source it is 0.3 and more.
     margin(0.15 - float(0.5 * (shares("output") - shares(other)).abs().sum()))
 
 

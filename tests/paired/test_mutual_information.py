@@ -36,8 +36,8 @@ from rbpp.paired.paired_rows import paired_rows
 from rbpp.randomness import generator
 
 ROWS = 400
-# Known laws are estimated from random rows: four posterior standard deviations, whose false-alarm
-# rate is below 1e-4 for each of the few cases (the seeds are fixed on top).
+# Known distributions are estimated from random rows: four posterior standard deviations, whose
+# false-alarm rate is below 1e-4 for each of the few cases (the seeds are fixed on top).
 TOLERANCE = 4
 
 
@@ -160,7 +160,13 @@ def test_options_do_what_they_say(pair, found):
 def test_interval_widens_with_its_probability(found):
     narrow, wide = found.interval(0.5), found.interval(0.99)
     assert wide[0] < narrow[0] < found.mean < narrow[1] < wide[1]
-    with pytest.raises(ValueError, match="probability between 0 and 1; got 1"):
+    low, high = found.interval()
+    below, above = (found.draws < low).double().mean(), (found.draws > high).double().mean()
+    assert float(below) == pytest.approx(0.03, abs=0.01)
+    assert float(above) == pytest.approx(0.03, abs=0.01)
+    with pytest.warns(DeprecationWarning, match="probability is now eti_prob"):
+        assert found.interval(probability=0.5) == narrow
+    with pytest.raises(ValueError, match="eti_prob between 0 and 1; got 1"):
         found.interval(1)
 
 
@@ -311,7 +317,7 @@ def test_held_out_densities_are_of_fits_without_the_row():
     assert torch.allclose(model.held_out[0][~kept], alone.log_prob_rows(rows[~kept]))
     margin = alone.marginal([1]).log_prob_rows(rows[~kept, 1:])
     assert torch.allclose(model.held_out[2][~kept], margin)
-    torch.testing.assert_close(model.prior.scale, 0.3 * default_prior(rows, 1).scale)
+    torch.testing.assert_close(model.prior.scale[0], 0.3 * default_prior(rows, 1).scale)
 
 
 def test_the_prior_learns_how_thin_components_are():
@@ -332,7 +338,7 @@ def test_the_prior_learns_how_thin_components_are():
     torch.testing.assert_close(learned[0], expected)
 
 
-def test_margin_densities_are_those_of_the_law():
+def test_margin_densities_are_those_of_the_distribution():
     """Held-out log density of uniform, normal and Cauchy columns, against minus their entropies."""
     rng = np.random.default_rng(5)
     columns = [rng.random(2000), rng.standard_normal(2000), rng.standard_cauchy(2000)]

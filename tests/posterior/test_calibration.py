@@ -50,7 +50,7 @@ def test_ranks_show_data_of_another_process(monkeypatch, margin):
         drawn = simulate(process, **options)
         rows = drawn.sites["synthetic"]
         drawn.sites["synthetic"] = rows + torch.randn(
-            (), generator=torch.Generator().manual_seed(options["seed"] % 2**62)
+            (), generator=torch.Generator().manual_seed(options["compute"].seed % 2**62)
         )
         return drawn
 

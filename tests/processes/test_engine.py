@@ -173,7 +173,7 @@ def test_a_density_without_what_it_depends_on_is_refused():
 
 
 def test_replicates_of_one_world_by_both_entrances(margin):
-    """Same sites, same law: means over 2,000 replicates in one given world."""
+    """Same sites, same distribution: means over 2,000 replicates in one given world."""
     process = load_process(processes_by_users.recipe)
     world = {"taste": torch.tensor([[1.0, 2.0]], dtype=torch.float64)}
     given = Replicas(process, world=world).draw(2000, "test")["output"].mean((1, 2, 3))

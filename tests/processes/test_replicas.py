@@ -72,7 +72,7 @@ def test_one_product_gives_the_density_that_pyro_gives(monkeypatch):
     replicas = Replicas(load_process("gaussian_mixture", outputs=20), worlds=2)
     values = replicas.draw(5, "test")
     fast = replicas.pairs(values, "output", {"prompt": values["prompt"]})
-    monkeypatch.setattr(density, "_mixture_of_pairs", lambda law, value: None)
+    monkeypatch.setattr(density, "_mixture_of_pairs", lambda distribution, value: None)
     slow = replicas.pairs(values, "output", {"prompt": values["prompt"]})
     torch.testing.assert_close(fast, slow)
 

@@ -446,17 +446,40 @@ def test_what_a_bound_by_an_upper_side_leaves_is_no_bound_alone():
     assert found["slack_bound_lemma_4_4"].direction == "unbiased"
 
 
+def test_a_term_of_a_bound_alone_says_so_wherever_it_goes(monkeypatch):
+    def from_below(*given):
+        found = estimate_worlds(*given)
+        leak = found.terms["curation_leak"]
+        found.terms["curation_leak"] = replace(leak, direction="lower", lower=None, upper=None)
+        return found
+
+    monkeypatch.setattr("rbpp.theory.bounds.estimate_worlds", from_below)
+    found = compute_bounds(processes.recipe)
+    notes = dict(note.split(": ", 1) for note in found.notes)
+    assert notes["information_output_learner"].startswith("known from above")
+    assert "no upper side" in notes["curation_leak"]
+    assert checks_of(found)["chain-rule bound (ours)"].verdict == "holds"
+
+
 def test_an_information_without_a_limit_leaves_the_slack_open():
     one = torch.ones(2, dtype=torch.float64)
     found = all_terms(
         estimates(
             information_synthetic_learner=Estimate(one, 0 * one, 9, "lower"),
+            information_anchor_learner=Estimate(2 * one, 0 * one, 9),
             information_prompt_learner=Estimate(0.5 * one, 0 * one, 9),
+            entropy_anchor=Estimate(4 * one, 0 * one, 9),
+            information_anchor_synthetic_learner=Estimate(one, 0 * one, 9),
             curation_leak=Estimate(0.1 * one, 0 * one, 9),
             information_model_factor_learner_given_prompt=Estimate(one, 0 * one, 9),
         ),
         SETTING,
     )
+    # What follows from it is a bound as well: less what the learner knows is left open.
+    assert found["information_output_learner"].direction == "lower"
+    assert found["ggmi"].direction == "upper"
+    assert found["bound_chain_rule"].direction == "unbiased"
+    assert found["learner_gap"].direction == "unbiased"
     slack = found["slack_bound_chain_rule"]
     assert slack.direction == "upper"
     assert slack.lower.value.tolist() == [-math.inf] * 2

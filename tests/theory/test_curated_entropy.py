@@ -27,15 +27,15 @@ ROWS, FACTOR, NOISE, REVISION = 5, 1.5, 0.5, 0.5
 
 def revised(shared: bool):
     """Rows Normal(prompt + e_M, NOISE), revised; e_M is above the output, for all or for each."""
-    prompt_law = dist.Normal(torch.zeros(1), 1.0).to_event(1)
-    factor_law = dist.Normal(torch.zeros(1), FACTOR).to_event(1)
+    prompt_distribution = dist.Normal(torch.zeros(1), 1.0).to_event(1)
+    factor_distribution = dist.Normal(torch.zeros(1), FACTOR).to_event(1)
     with pyro.plate("anchors", 1):
-        anchor = pyro.sample("anchor", prompt_law)
+        anchor = pyro.sample("anchor", prompt_distribution)
     prompt = pyro.deterministic("prompt", anchor)
-    factor = pyro.sample("model_factor", factor_law) if shared else None
+    factor = pyro.sample("model_factor", factor_distribution) if shared else None
     with pyro.plate("outputs", ROWS):
         if factor is None:
-            factor = pyro.sample("model_factor", factor_law)
+            factor = pyro.sample("model_factor", factor_distribution)
         output = pyro.sample("output", dist.Normal(prompt + factor, NOISE).to_event(1))
         pyro.sample("synthetic", dist.Normal(output, REVISION).to_event(1))
 

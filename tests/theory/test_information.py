@@ -159,7 +159,7 @@ def test_the_variational_formula_bounds_from_above_and_is_tight_at_the_marginal(
         mean = float(found.value.mean())
         error = float((found.standard_error.square().mean() / 200).sqrt())
         exact = gap
-        if gap is None:  # KL of the marginal to the reference law
+        if gap is None:  # KL of the marginal to the reference distribution
             ratio = (signal**2 + noise**2) / variance
             exact = 0.5 * (ratio - 1 - math.log(ratio))
         margin(ERRORS * error - abs(mean - truth - exact))

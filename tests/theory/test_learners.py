@@ -1,4 +1,4 @@
-"""Learners: what a law q(W | S) says of itself, against closed forms and against each other."""
+"""Learners: what a distribution q(W | S) says of itself, against closed forms and each other."""
 
 import math
 from dataclasses import replace
@@ -27,13 +27,13 @@ ERRORS = 4.0
 
 def mixture_data(worlds=2, replicates=48, rows=120, seed=0):
     """Data sets of two well-separated clusters in the plane, and pilot rows."""
-    law = GaussianMixture(
+    distribution = GaussianMixture(
         torch.tensor([0.5, 0.5]).double(),
         torch.tensor([[-4.0, 0.0], [4.0, 1.0]]).double(),
         torch.eye(2).expand(2, 2, 2).double(),
     )
     g = generator(seed)
-    return law.sample((worlds, replicates, rows), generator=g), law.sample(
+    return distribution.sample((worlds, replicates, rows), generator=g), distribution.sample(
         (worlds, rows), generator=g
     )
 
@@ -139,11 +139,11 @@ def test_finite_learner_meets_its_exact_information(margin):
     """Majority of three bits, replaced with probability 0.2, by enumeration of all eight."""
     bits = torch.cartesian_prod(*[torch.arange(2)] * 3).double()
     share = 0.3
-    law = (share**bits * (1 - share) ** (1 - bits)).prod(-1)
+    distribution = (share**bits * (1 - share) ** (1 - bits)).prod(-1)
     prepared = finite_learner(2, 0.2).prepare(bits[None, :, :1], generator(0))
     table = prepared.fit(bits[None, :, :, None]).probabilities[0]
-    marginal = law @ table
-    truth = float((law[:, None] * table * (table / marginal).log()).sum())
+    marginal = distribution @ table
+    truth = float((distribution[:, None] * table * (table / marginal).log()).sum())
     data = (torch.rand(20, 500, 3, 1, generator=generator(1), dtype=torch.float64) < share).double()
     learned = prepared.fit(data)
     across, within = divergences(learned)
@@ -178,7 +178,7 @@ def test_products_of_statistics_are_the_conjugate_densities(components):
     torch.testing.assert_close(divergence, kl_divergence(q, other))
 
 
-def test_matching_returns_a_law_to_itself_and_is_the_closest_to_several():
+def test_matching_returns_a_distribution_to_itself_and_is_the_closest_to_several():
     data, pilot = mixture_data(worlds=1, replicates=8)
     q = mixture_learner(2).prepare(pilot, generator(0)).fit(data).parameters
     found = matching.match(matching.expected_statistics(q), 2)
@@ -198,9 +198,9 @@ def test_gaussian_divergence_is_torchs():
     centres = torch.randn(1, 40, 3, generator=g, dtype=torch.float64)
     found = gaussian_divergence(centres, centres)
     covariance = torch.cov(centres[0].mT, correction=0) + torch.eye(3)
-    law = torch.distributions.MultivariateNormal(centres.mean(-2), covariance)
+    distribution = torch.distributions.MultivariateNormal(centres.mean(-2), covariance)
     each = torch.distributions.MultivariateNormal(centres[0], torch.eye(3).double())
-    torch.testing.assert_close(found[0], torch.distributions.kl_divergence(each, law))
+    torch.testing.assert_close(found[0], torch.distributions.kl_divergence(each, distribution))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_gaussian_divergence_is_torchs():
         (lambda: finite_learner(0), "letters"),
     ],
 )
-def test_refuses_learners_without_a_law(make, message):
+def test_refuses_learners_without_a_distribution(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 

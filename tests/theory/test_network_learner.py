@@ -23,8 +23,8 @@ def test_a_step_follows_the_gradient_of_the_loss():
     start = torch.randn(2, 3, 27, generator=seeded_generator(1), dtype=torch.float64)
     weights = start.clone().requires_grad_()
     inner, outer = module._parts(weights, 4)
-    law = (torch.tanh(inner) @ outer).log_softmax(-1)
-    loss = -(counts * law).sum((-1, -2)) / 20
+    distribution = (torch.tanh(inner) @ outer).log_softmax(-1)
+    loss = -(counts * distribution).sum((-1, -2)) / 20
     (gradient,) = torch.autograd.grad(loss.sum(), weights)
     moved = module._trained(start, counts, 4, 1)
     torch.testing.assert_close(moved, start - module._RATE * gradient)
