@@ -159,7 +159,7 @@ def infer(
     process = fit_sizes(load_process(process), rows)
     rows = on_random_sites(process, rows, seed)
     density = ConditionedDensity(process, rows, keep, compute)
-    given = Inference(engine, guide, draws, seconds, accept, batch_rows)
+    given = Inference(engine, guide, draws, seconds, accept=accept, batch_rows=batch_rows)
     found = infer_vectors(density, given, compute)
     judged = _engine_check(found)
     if not found.exact:

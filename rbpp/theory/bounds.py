@@ -157,9 +157,14 @@ def bounds(
         world = worlds_of(data, process, sizes.worlds, compute.spawn("posterior").seed)
     process = load_process(process)
     process_checks = require(process, compute).checks
-    chosen = choose_learner(learner, process)
-    anchors = choose_learner(anchor_learner or learner, process, "anchor")
-    estimation = Estimation(process, sizes, constants, chosen, anchors, compute)
+    estimation = Estimation(
+        process,
+        sizes,
+        constants,
+        learner=choose_learner(learner, process),
+        anchor_learner=choose_learner(anchor_learner or learner, process, "anchor"),
+        compute=compute,
+    )
     found = estimate_worlds(estimation, world)
     setting = _setting(found, constants)
     terms = all_terms(found, setting)
