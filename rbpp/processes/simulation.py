@@ -160,13 +160,13 @@ def _inference_data(drawn: Draws) -> InferenceData:
     sizes: dict[str, int] = {}
     dims = {name: dimension_names(process.sites[name], sizes) for name in world}
     dims |= {name: ["replicate", *dimension_names(process.sites[name], sizes)] for name in chain}
-    return inference_data.make(
+    data = inference_data.make(
         prior=world,
         prior_predictive={name: value[None] for name, value in chain.items()},
         constant_data={**process.described_knobs, "seed": drawn.seed},
         dims=dims,
-        attrs={"process": process.name, "source": process.source},
     )
+    return inference_data.with_attrs(data, process=process.name, source=process.source)
 
 
 def dimension_names(site: Site, sizes: dict[str, int]) -> list[str]:
