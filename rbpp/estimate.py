@@ -99,18 +99,22 @@ class Estimate:
         dims = tuple(range(self.value.dim())) if dim is None else dim
         total = self.standard_error.square().sum(dims).sqrt()
         averaged = self.value.mean(dims)
-        error = total * (averaged.numel() / max(1, self.value.numel()))
-        lower, upper = self._sides(lambda side: side.mean(dim))
-        return Estimate(
-            averaged, error, self.count, self.direction, lower, upper, self.method, self.limit
+        return replace(
+            self._with_sides(lambda side: side.mean(dim)),
+            value=averaged,
+            standard_error=total * (averaged.numel() / max(1, self.value.numel())),
+            samples=None,
+            draws="",
         )
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Estimate:
         """Apply a function of layout (indexing, reshaping, `.cpu()`) to value, error and sides."""
-        value, error = function(self.value), function(self.standard_error)
-        lower, upper = self._sides(lambda side: side.map(function))
-        return Estimate(
-            value, error, self.count, self.direction, lower, upper, self.method, self.limit
+        return replace(
+            self._with_sides(lambda side: side.map(function)),
+            value=function(self.value),
+            standard_error=function(self.standard_error),
+            samples=None,
+            draws="",
         )
 
     def between(self, lower: Estimate, upper: Estimate) -> Estimate:
@@ -156,33 +160,29 @@ class Estimate:
         low, high = float(self.lower.value.mean()), float(self.upper.value.mean())
         return not math.isfinite(high) or high - low > max(1.0, high / 2)
 
-    def _sides(
-        self, function: Callable[[Estimate], Estimate]
-    ) -> tuple[Estimate | None, Estimate | None]:
-        """A function of the lower and of the upper side, where there is one."""
+    def _with_sides(self, function: Callable[[Estimate], Estimate]) -> Estimate:
+        """The same value with a function of each side that there is."""
         lower, upper = self.lower, self.upper
-        return lower and function(lower), upper and function(upper)
+        return replace(self, lower=lower and function(lower), upper=upper and function(upper))
 
     def _affine(self, factor: float, shift: Tensor | float) -> Estimate:
         """factor · estimate + shift, of a constant factor and a constant shift."""
-        lower, upper = self._sides(lambda side: side._affine(factor, shift))
-        direction = self.direction
+        sided = self._with_sides(lambda side: side._affine(factor, shift))
+        direction, ends = self.direction, (sided.lower, sided.upper)
         if factor < 0:
-            lower, upper, direction = upper, lower, _OPPOSITE.get(direction, direction)
+            direction, ends = _OPPOSITE.get(direction, direction), (sided.upper, sided.lower)
         value = factor * self.value + shift
-        error = (abs(factor) * self.standard_error).expand(value.shape)
         plain = not isinstance(shift, Tensor) or shift.dim() == 0
         return Estimate(
             value,
-            error,
+            (abs(factor) * self.standard_error).expand(value.shape),
             self.count,
             direction,
-            lower,
-            upper,
-            self.method,
-            math.inf,
-            factor * self.samples + shift if self.samples is not None and plain else None,
-            self.draws if plain else "",
+            lower=ends[0],
+            upper=ends[1],
+            method=self.method,
+            samples=factor * self.samples + shift if self.samples is not None and plain else None,
+            draws=self.draws if plain else "",
         )
 
 
@@ -283,7 +283,6 @@ def _sides_of(estimate: Estimate, slope: Tensor) -> set[Direction]:
 
 def stack(estimates: Sequence[Estimate], dim: int = 0) -> Estimate:
     """Several estimates of one kind along a new dimension; sides where all have them."""
-    first = estimates[0]
     lowers = [one.lower for one in estimates if one.lower is not None]
     uppers = [one.upper for one in estimates if one.upper is not None]
     return Estimate(
@@ -291,10 +290,10 @@ def stack(estimates: Sequence[Estimate], dim: int = 0) -> Estimate:
         torch.stack([one.standard_error for one in estimates], dim),
         min(one.count for one in estimates),
         _common([one.direction for one in estimates]),
-        stack(lowers, dim) if len(lowers) == len(estimates) else None,
-        stack(uppers, dim) if len(uppers) == len(estimates) else None,
-        first.method,
-        min(one.limit for one in estimates),
+        lower=stack(lowers, dim) if len(lowers) == len(estimates) else None,
+        upper=stack(uppers, dim) if len(uppers) == len(estimates) else None,
+        method=estimates[0].method,
+        limit=min(one.limit for one in estimates),
     )
 
 
@@ -314,12 +313,11 @@ def _sum(first: Estimate, second: Estimate) -> Estimate:
         if "exact" not in (first.direction, second.direction)
         else max(first.count, second.count),
         _common([first.direction, second.direction]),
-        _side(first, second, "lower"),
-        _side(first, second, "upper"),
-        ", ".join(dict.fromkeys(name for name in (first.method, second.method) if name)),
-        math.inf,
-        samples,
-        draws,
+        lower=_side(first, second, "lower"),
+        upper=_side(first, second, "upper"),
+        method=", ".join(dict.fromkeys(name for name in (first.method, second.method) if name)),
+        samples=samples,
+        draws=draws,
     )
 
 

@@ -142,7 +142,9 @@ def _of_synthetic(
 ) -> BothWays:
     """KL both ways, and total variation with style and without."""
     if is_same(sources, sources.task, "synthetic"):
-        nothing = Divergence(np.zeros(draws.count), 0.0, 0.0, 0.0, 0.0, "")
+        nothing = Divergence(
+            np.zeros(draws.count), estimate=0.0, lower=0.0, upper=0.0, at_least=0.0, flag=""
+        )
         both = found.keep("kl_synthetic", (nothing, nothing))
         found.draws |= dict.fromkeys(("distinguishability", "total_divergence"), nothing.draws)
         return both

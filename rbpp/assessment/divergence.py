@@ -214,7 +214,7 @@ def _divergence(
     flag, least = _flag(ratio), _at_least(ratio, first, second, generator)
     lower, upper = (least, math.inf) if flag else interval(found)
     estimate = max(float(np.median(found)), least)
-    return Divergence(found, estimate, lower, upper, least, flag)
+    return Divergence(found, estimate, lower, upper, at_least=least, flag=flag)
 
 
 def _donsker_varadhan(ratio: LogRatio, first: Array, second: Array) -> Array:

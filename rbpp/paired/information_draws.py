@@ -131,12 +131,12 @@ def information_draws(
     error = _fold_error(fitted - held_out, fold)
     models = [
         PairModel(
-            one.own.margins,
-            one.components,
-            weight[index].item(),
-            held_out[index].mean().item(),
-            fitted[index].mean().item(),
-            advantage[index].mean().item(),
+            margins=one.own.margins,
+            components=one.components,
+            weight=weight[index].item(),
+            held_out=held_out[index].mean().item(),
+            fitted=fitted[index].mean().item(),
+            advantage=advantage[index].mean().item(),
         )
         for index, one in enumerate(found)
     ]

@@ -191,7 +191,8 @@ def mutual_information(
     >>> abs(result.mean - 0.5 * math.log(2)) < 0.1
     True
     """
-    asked = _Asked(draws, chains, components, margins, block, Compute.of(compute, seed))
+    own = Compute.of(compute, seed)
+    asked = _Asked(draws, chains, components, margins, block=block, compute=own)
     for option, value in (("draws", draws), ("chains", chains), ("components", components)):
         validate.count(option, value)
     if is_labels(x) and is_labels(y):

@@ -157,9 +157,14 @@ def bounds(
         world = worlds_of(data, process, sizes.worlds, compute.spawn("posterior").seed)
     process = load_process(process)
     process_checks = require(process, compute).checks
-    chosen = choose_learner(learner, process)
-    anchors = choose_learner(anchor_learner or learner, process, "anchor")
-    estimation = Estimation(process, sizes, constants, chosen, anchors, compute)
+    estimation = Estimation(
+        process,
+        sizes,
+        constants,
+        learner=choose_learner(learner, process),
+        anchor_learner=choose_learner(anchor_learner or learner, process, "anchor"),
+        compute=compute,
+    )
     found = estimate_worlds(estimation, world)
     setting = _setting(found, constants)
     terms = all_terms(found, setting)
@@ -189,18 +194,19 @@ def bounds(
         if len(value) == sizes.worlds and name not in terms
     }
     group, seen = _worlds_group(terms, parameters), dict[str, int]()
+    data = inference_data.make(
+        posterior=None if world is None else group,
+        prior=group if world is None else None,
+        constant_data=settings,
+        dims={name: dimension_names(process.sites[name], seen) for name in parameters},
+    )
     return Bounds(
-        idata=inference_data.make(
-            posterior=None if world is None else group,
-            prior=group if world is None else None,
-            constant_data=settings,
-            dims={name: dimension_names(process.sites[name], seen) for name in parameters},
-            attrs={
-                "estimators": estimators,
-                "missing": found.missing,
-                "notes": found.notes,
-                "saturated": _saturated(terms),
-            },
+        idata=inference_data.with_attrs(
+            data,
+            estimators=estimators,
+            missing=found.missing,
+            notes=found.notes,
+            saturated=_saturated(terms),
         ),
         checks=checks,
         settings={**settings, "process": process.name, "knobs": process.knobs},
