@@ -88,7 +88,7 @@ def sample_worlds(
     # Rows of the task and of the unprompted generator are drawn by the process, and not needed.
     knobs = {**dict.fromkeys(UNUSED_ROWS, 1), **knobs}
     process = load_process("gaussian_mixture", **knobs)
-    run = draw(process, (count, 1), seed, fast_mixtures=True)
+    run = draw(process, (count, 1), Compute(seed=seed), fast_mixtures=True)
     sizes = (process.knobs[name] for name in PAPER_KNOBS.values())
     rows = {
         site: process.sites[site].plain(run.values[site]).squeeze(1).to(device)

@@ -131,8 +131,7 @@ def simulate_tensors(
     validate.count("worlds", worlds)
     validate.count("replicates", replicates)
     sites = process.sites
-    outer, seed = (worlds, replicates), compute.seed
-    run = draw(process, outer, seed, device=compute.device, fast_mixtures=True)
+    run = draw(process, (worlds, replicates), compute, fast_mixtures=True)
     groups: dict[str, dict[str, Tensor]] = {"sites": {}, "world": {}, "derived": {}}
     for name, value in run.values.items():
         if name not in sites:
@@ -145,7 +144,7 @@ def simulate_tensors(
         if group != "derived":
             value = value.expand(worlds, replicates if site.in_chain else 1, *site.shape)
         groups[group][name] = value
-    return Draws(**groups, process=process, seed=seed)
+    return Draws(**groups, process=process, seed=compute.seed)
 
 
 def _inference_data(drawn: Draws) -> InferenceData:

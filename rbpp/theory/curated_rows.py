@@ -19,7 +19,7 @@ from torch.distributions.transforms import identity_transform
 
 from rbpp.processes.handlers import FREE_SITES
 from rbpp.processes.replicas import Replicas, Values
-from rbpp.randomness import generator, normals, spawn, uniforms
+from rbpp.randomness import normals, uniforms
 from rbpp.theory.model_factor import has_row_factors, sites_above_rows
 
 _DRAWS = 128
@@ -107,7 +107,7 @@ def row_scores(
         paired: score point i under data set i alone.
     """
     above, count = few.of(*sites_above_rows(replicas)), points.shape[1]
-    random = generator(spawn(replicas.seed, label), points.device)
+    random = replicas.compute.generator(label, device=points.device)
     pool = None if paired else fresh_outputs(replicas, few, -(-2 * _DRAWS // few.count), label)
     free = _coordinates(replicas, few, points)
     residual = free.inv(few["output"].double()) - free.inv(few["synthetic"].double())
