@@ -176,10 +176,8 @@ def _diagnostics(
     ranking: Ranking, diagnosed: Mapping[str, Diagnostics], record: Mapping[str, Any] | None
 ) -> dict[str, dict[str, Any]]:
     """What stands beside the score of every version, in numbers."""
-    measured: dict[str, Any] = {}
-    for check in ranking.checks:
-        measured |= check.measured
-    old = {} if record is None else record["sets"]
+    measured, old = ranking.measured, {} if record is None else record["sets"]
+    columns = {name: own for name, own in _OF_CHECKS.items() if own in measured}
     lines: dict[str, dict[str, Any]] = {}
     for name in ranking.names:
         line: dict[str, Any] = {"name": name}
@@ -187,13 +185,10 @@ def _diagnostics(
         if name in old:
             line |= old[name].get("beside", {})
             continue
-        for column, found in _OF_CHECKS.items():
-            if found in measured:
-                line[column] = float(measured[found][name])
+        line |= {column: float(measured[own][name]) for column, own in columns.items()}
         if name in diagnosed:
             one = diagnosed[name]
-            line |= one.numbers
-            line |= {term: float(value.mean()) for term, value in one.terms.items()}
+            line |= one.numbers | {term: float(own.mean()) for term, own in one.terms.items()}
     return lines
 
 

@@ -204,8 +204,8 @@ def draw(
     Args:
         process: what to run.
         outer: numbers of worlds and of replicates in each.
-        compute: its seed decides every draw, and global random state is left as it was; its device
-            is where tensors that the model makes are put.
+        compute: its seed decides every draw, and tensors that the model makes are put on its
+            device; global random state is left as it was.
         held: batched values of sites, their leading dimensions those of `outer` or 1: worlds that
             were drawn before, from the prior or from a posterior, or parts of the chain.
         until: sites to stop at; sites after the last of them are not drawn.

@@ -98,8 +98,8 @@ class Replicas:
                 them are drawn too, but mean nothing.
         """
         held = {**self.world, **(given or {})}
-        outer, own = (self.worlds, count), self.compute.spawn(label)
-        run = draw(self.process, outer, own, held, until=self.sites)
+        outer, compute = (self.worlds, count), self.compute.spawn(label)
+        run = draw(self.process, outer, compute, held, until=self.sites)
         values = {name: self._replicated(name, run.values[name], count) for name in self.sites}
         return Values(values)
 
@@ -175,8 +175,8 @@ class Replicas:
     def _placeholder(self) -> Tensor:
         """An output of zeros, for distributions that do not depend on it."""
         site = self.sites["output"]
-        device = self.compute.device
-        return site.batched(torch.zeros(1, 1, *site.shape, dtype=torch.float64, device=device))
+        zeros = torch.zeros(1, 1, *site.shape, dtype=torch.float64, device=self.compute.device)
+        return site.batched(zeros)
 
     def _run_to_synthetic(self, values: Mapping[str, Tensor]) -> Run:
         held = {name: value for name, value in values.items() if name != "synthetic"}
@@ -269,7 +269,8 @@ class Replicas:
         names = [name for name, site in self.process.sites.items() if site.shared]
         if not names:
             return {}
-        run = draw(self.process, (self.worlds, 1), self.compute.spawn("worlds"), held, until=names)
+        outer, compute = (self.worlds, 1), self.compute.spawn("worlds")
+        run = draw(self.process, outer, compute, held, until=names)
         return {name: run.values[name] for name in names}
 
     def _given(self, world: Mapping[str, Tensor]) -> dict[str, Tensor]:
