@@ -21,6 +21,7 @@ from torch import Tensor
 
 from rbpp.estimate import Estimate
 from rbpp.internals import standard_gamma
+from rbpp.mixtures.normal_wishart import normalized
 from rbpp.paired.candidates import advantages
 from rbpp.paired.joint_mixture import PairDensity
 from rbpp.randomness import generator
@@ -108,11 +109,11 @@ def information_draws(
     optimism = 0.0 if dim_x is None else normal_optimism(count, dim_x, dimension - dim_x)
     source = generator(seed)
     values, choices = [], []
-    for size in _block_sizes(draws, count):
-        share = standard_gamma(
-            torch.ones(size, -(-count // block)).to(fitted), generator=source
-        ).repeat_interleave(block, -1)[:, :count]
-        share = share / share.sum(-1, keepdim=True)
+    most = max(1, _BLOCK_ELEMENTS // count)
+    for start in range(0, draws, most):
+        size = min(most, draws - start)
+        share = standard_gamma(torch.ones(size, -(-count // block)).to(fitted), source)
+        share = normalized(share.repeat_interleave(block, -1)[:, :count])
         choice = _choices(share @ advantage.mT, advantage, ladder, least)
         noise = torch.randn(size, generator=source, dtype=fitted.dtype)
         own = choice.unsqueeze(-1)
@@ -190,9 +191,3 @@ def _fold_error(gap: Tensor, fold: Tensor) -> Tensor:
     """Standard error (models,) that the random folds give to the average gap; gap (models, n)."""
     means = torch.stack([gap[:, fold == index].mean(-1) for index in range(FOLDS)])
     return means.std(0) / math.sqrt(FOLDS)
-
-
-def _block_sizes(draws: int, count: int) -> list[int]:
-    size = max(1, _BLOCK_ELEMENTS // count)
-    whole, rest = divmod(draws, size)
-    return [size] * whole + [rest] * (rest > 0)

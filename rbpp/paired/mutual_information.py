@@ -377,21 +377,17 @@ def _chain(rows: Tensor, dim_x: int, asked: _Asked, chain: int) -> _Chain:
     judged = mixtures[int(advantages(mixtures).mean(-1).argmax())] if mixtures else None
     densities = log_densities(rows, found[drawn.preferred])
     excess = mean_estimate(densities[1] - densities[0]) - neighbour_bias(*rows.shape)
-    return _Chain(
-        drawn.draws
-        if rows.shape[-1] > 2  # in more dimensions the neighbours' own bias is as large
-        else with_misfit(
-            drawn.draws,
+    draws = drawn.draws
+    if rows.shape[-1] == 2:  # in more dimensions the neighbours' own bias is as large
+        draws = with_misfit(
+            draws,
             neighbour_information(normal_scores(rows.cpu())),
             float(found[drawn.preferred].held_out_ratio.mean()),
             excess,
             spawn(seed, "misfit"),
-        ),
-        drawn.models,
-        (mean_estimate(densities[0]), mean_estimate(densities[1])),
-        excess,
-        _pareto_k(judged, seed),
-    )
+        )
+    of_rows = mean_estimate(densities[0]), mean_estimate(densities[1])
+    return _Chain(draws, drawn.models, of_rows, excess, _pareto_k(judged, seed))
 
 
 def _pareto_k(model: PairDensity | None, seed: int) -> Tensor:
