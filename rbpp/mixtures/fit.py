@@ -159,12 +159,12 @@ def fit_mixture(
         prior,
         concentration,
         sample_weights,
-        chains,
-        draws,
-        seed,
-        ascent or Ascent(),
-        gradient,
-        sampling,
+        chains=chains,
+        draws=draws,
+        seed=seed,
+        ascent=ascent or Ascent(),
+        gradient=gradient,
+        sampling=sampling,
     )
     comparison: list[ComponentCount] = []
     if isinstance(components, Sequence):

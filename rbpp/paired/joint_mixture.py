@@ -131,8 +131,8 @@ def growing_mixtures(
                 components,
                 fitted,
                 held_out,
-                fits.select(0),
-                prior.parameters(components).select(0),
+                fit=fits.select(0),
+                prior=prior.parameters(components).select(0),
             )
         )
         yield found[-1]

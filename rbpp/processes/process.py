@@ -172,7 +172,7 @@ def load_process(reference: str | Path | Callable[..., Any] | Process, **knobs: 
     Args:
         reference: a callable, the name of a shipped process, the path of a file (its `model`, or
             `path.py:function`), or `module:attribute`.
-        knobs: keyword arguments of the model, by name or by the paper's letter (K, J, L), text
+        knobs: the model's own keyword arguments, by name or by the paper's letter (K, J, L), text
             being parsed to the type of the default.
 
     Raises:
