@@ -52,6 +52,7 @@ class Fit(Result):
         comparison: the component counts compared, best first; empty where one was given.
     """
 
+    idata: InferenceData
     posterior: MixturePosterior
     comparison: tuple[ComponentCount, ...] = ()
 
@@ -64,9 +65,8 @@ class Fit(Result):
         """`fit`: entropy and effective number of components with their intervals."""
         from rbpp import plots
 
-        assert self.idata is not None
-        idata, names = self.idata, ["entropy", "effective_components"]
-        return {"fit": lambda: plots.plot_forest(idata, names, hdi_prob)}
+        names = ["entropy", "effective_components"]
+        return {"fit": lambda: plots.plot_forest(self.idata, names, hdi_prob)}
 
     def details(self) -> Mapping[str, Any]:
         """`comparison`, where several counts were compared."""
@@ -74,7 +74,6 @@ class Fit(Result):
 
     def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """How many components there are, and how sure that is."""
-        assert self.idata is not None
         table = self._table(view)
         weight = self.idata["posterior"]["weight"].values
         weights = weight.reshape(-1, weight.shape[-1])
