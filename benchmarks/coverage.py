@@ -101,8 +101,9 @@ def estimated(
     process = load_process(case.process, **knobs)
     learner = case.learner(process.knobs)
     constants = LemmaConstants(resolution=RESOLUTION, loss_bound=LOSS_BOUND)
+    own = Compute(seed=seed)
     found = estimate_worlds(
-        Estimation(process, sizes, constants, learner, learner, Compute(seed=seed))
+        Estimation(process, sizes, constants, learner, anchor_learner=learner, compute=own)
     )
     setting = LemmaSetting(rows=found.facts.rows, loss_bound=LOSS_BOUND, sub_gaussian=SUB_GAUSSIAN)
     worlds = worlds_of(found.world, sizes.worlds)

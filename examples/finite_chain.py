@@ -199,7 +199,13 @@ def random_chains(
     else:
         synthetic = ((1 - curation) * identity + curation / size).expand(count, size, size)
     return FiniteChain(
-        table(), identity[order], table(), identity[total], synthetic, table(size), table(size)
+        anchor=table(),
+        prompt=identity[order],
+        model_factor=table(),
+        output=identity[total],
+        synthetic=synthetic,
+        learner=table(size),
+        anchor_learner=table(size),
     )
 
 

@@ -22,7 +22,16 @@ def exclusive_or() -> dict[str, torch.Tensor]:
     half = torch.full((2,), 0.5, dtype=torch.float64)
     copy = torch.eye(2, dtype=torch.float64)
     either = copy[torch.tensor([[0, 1], [1, 0]])]
-    return finite_chain.terms(finite_chain.FiniteChain(half, copy, half, either, copy, copy, copy))
+    chain = finite_chain.FiniteChain(
+        anchor=half,
+        prompt=copy,
+        model_factor=half,
+        output=either,
+        synthetic=copy,
+        learner=copy,
+        anchor_learner=copy,
+    )
+    return finite_chain.terms(chain)
 
 
 def random_chains(count: int = 2000, curation: float = 0.0) -> dict[str, torch.Tensor]:

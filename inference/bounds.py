@@ -51,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Bounds:
     """Terms, bounds, audit and figures of one process."""
-    from rbpp.posterior.identity import read_posterior
+    from rbpp.posterior.identity import digest, read_posterior
     from rbpp.processes.loading import parse_settings
     from rbpp.processes.process import load_process
     from rbpp.theory.bounds import bounds
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> Bounds:
     anchor_learner = LearnerChoice(learner.name, components, learner.noise)
     work = {
         "process": process.source,
-        "code": _digest(process.source),
+        "code": digest(process),
         "knobs": process.knobs,
         "posterior": None if posterior is None else _posterior_digest(posterior),
         "sizes": asdict(sizes),
@@ -121,12 +121,6 @@ def _posterior_digest(posterior: WorldPosterior | Path) -> str | None:
     assert data is not None
     values = inference_data.group_datasets(data)["sample_stats"]["lp"].values
     return hashlib.sha256(values.tobytes()).hexdigest()
-
-
-def _digest(source: str) -> str | None:
-    """Of the file of a process: another version of it is other work."""
-    path = Path(source)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 if __name__ == "__main__":

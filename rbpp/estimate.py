@@ -16,7 +16,7 @@ SIDES: tuple[Side, ...] = get_args(Side)
 
 # A value within this distance of its limit is cut by it (nats, of informations).
 SATURATION_MARGIN = 0.7
-_OPPOSITE: dict[Direction, Direction] = {"lower": "upper", "upper": "lower"}
+_OPPOSITE: dict[Direction, Side] = {"lower": "upper", "upper": "lower"}
 
 
 @dataclass(frozen=True)
@@ -99,18 +99,22 @@ class Estimate:
         dims = tuple(range(self.value.dim())) if dim is None else dim
         total = self.standard_error.square().sum(dims).sqrt()
         averaged = self.value.mean(dims)
-        error = total * (averaged.numel() / max(1, self.value.numel()))
-        lower, upper = self._sides(lambda side: side.mean(dim))
-        return Estimate(
-            averaged, error, self.count, self.direction, lower, upper, self.method, self.limit
+        return replace(
+            self._with_sides(lambda side: side.mean(dim)),
+            value=averaged,
+            standard_error=total * (averaged.numel() / max(1, self.value.numel())),
+            samples=None,
+            draws="",
         )
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Estimate:
         """Apply a function of layout (indexing, reshaping, `.cpu()`) to value, error and sides."""
-        value, error = function(self.value), function(self.standard_error)
-        lower, upper = self._sides(lambda side: side.map(function))
-        return Estimate(
-            value, error, self.count, self.direction, lower, upper, self.method, self.limit
+        return replace(
+            self._with_sides(lambda side: side.map(function)),
+            value=function(self.value),
+            standard_error=function(self.standard_error),
+            samples=None,
+            draws="",
         )
 
     def between(self, lower: Estimate, upper: Estimate) -> Estimate:
@@ -156,33 +160,29 @@ class Estimate:
         low, high = float(self.lower.value.mean()), float(self.upper.value.mean())
         return not math.isfinite(high) or high - low > max(1.0, high / 2)
 
-    def _sides(
-        self, function: Callable[[Estimate], Estimate]
-    ) -> tuple[Estimate | None, Estimate | None]:
-        """A function of the lower and of the upper side, where there is one."""
+    def _with_sides(self, function: Callable[[Estimate], Estimate]) -> Estimate:
+        """The same value with a function of each side that there is."""
         lower, upper = self.lower, self.upper
-        return lower and function(lower), upper and function(upper)
+        return replace(self, lower=lower and function(lower), upper=upper and function(upper))
 
     def _affine(self, factor: float, shift: Tensor | float) -> Estimate:
         """factor · estimate + shift, of a constant factor and a constant shift."""
-        lower, upper = self._sides(lambda side: side._affine(factor, shift))
-        direction = self.direction
+        sided = self._with_sides(lambda side: side._affine(factor, shift))
+        direction, ends = self.direction, (sided.lower, sided.upper)
         if factor < 0:
-            lower, upper, direction = upper, lower, _OPPOSITE.get(direction, direction)
+            direction, ends = _OPPOSITE.get(direction, direction), (sided.upper, sided.lower)
         value = factor * self.value + shift
-        error = (abs(factor) * self.standard_error).expand(value.shape)
         plain = not isinstance(shift, Tensor) or shift.dim() == 0
         return Estimate(
             value,
-            error,
+            (abs(factor) * self.standard_error).expand(value.shape),
             self.count,
             direction,
-            lower,
-            upper,
-            self.method,
-            math.inf,
-            factor * self.samples + shift if self.samples is not None and plain else None,
-            self.draws if plain else "",
+            lower=ends[0],
+            upper=ends[1],
+            method=self.method,
+            samples=factor * self.samples + shift if self.samples is not None and plain else None,
+            draws=self.draws if plain else "",
         )
 
 
@@ -234,7 +234,8 @@ def delta_method(
     """Functions of estimates with independent errors, with the error that follows.
 
     The error of f is sqrt(Σ (∂f/∂x · error of x)²), with the derivatives by autograd. A term that
-    enters f twice then counts as the one number that it is.
+    enters f twice then counts as the one number that it is. Where f depends on an estimate that
+    bounds its quantity from one side alone, f is a bound too, by the sign of the derivative.
 
     Args:
         function: from named values of one shape to named values of the same shape, entry by entry.
@@ -255,24 +256,33 @@ def delta_method(
     fewest = min(estimate.count for estimate in estimates.values())
     result = {}
     for name, value in found.items():
-        square = torch.zeros_like(value).detach()
+        square, sides = torch.zeros_like(value).detach(), set[Direction]()
         if value.requires_grad:
             gradients = torch.autograd.grad(
                 value.sum(), list(variables.values()), retain_graph=True, allow_unused=True
             )
-            for gradient, error in zip(gradients, errors, strict=True):
+            for gradient, error, one in zip(gradients, errors, estimates.values(), strict=True):
                 if gradient is not None:
+                    sides |= _sides_of(one, gradient)
                     part = (gradient * error).square()
                     # A root has no derivative at zero, and an error of zero adds nothing.
                     square = square + torch.where(error == 0, 0.0, part)
         own = estimates[name].count if name in estimates else fewest
-        result[name] = Estimate(value.detach(), square.sqrt(), own)
+        result[name] = Estimate(value.detach(), square.sqrt(), own, _common(["unbiased", *sides]))
     return result
+
+
+def _sides_of(estimate: Estimate, slope: Tensor) -> set[Direction]:
+    """Which bounds of a function an estimate makes that bounds its quantity from one side alone."""
+    own = estimate.direction
+    if own not in _OPPOSITE or estimate.end(_OPPOSITE[own]) is not None:
+        return set()
+    rising, falling = bool((slope > 0).any()), bool((slope < 0).any())
+    return ({own} if rising else set()) | ({_OPPOSITE[own]} if falling else set())
 
 
 def stack(estimates: Sequence[Estimate], dim: int = 0) -> Estimate:
     """Several estimates of one kind along a new dimension; sides where all have them."""
-    first = estimates[0]
     lowers = [one.lower for one in estimates if one.lower is not None]
     uppers = [one.upper for one in estimates if one.upper is not None]
     return Estimate(
@@ -280,10 +290,10 @@ def stack(estimates: Sequence[Estimate], dim: int = 0) -> Estimate:
         torch.stack([one.standard_error for one in estimates], dim),
         min(one.count for one in estimates),
         _common([one.direction for one in estimates]),
-        stack(lowers, dim) if len(lowers) == len(estimates) else None,
-        stack(uppers, dim) if len(uppers) == len(estimates) else None,
-        first.method,
-        min(one.limit for one in estimates),
+        lower=stack(lowers, dim) if len(lowers) == len(estimates) else None,
+        upper=stack(uppers, dim) if len(uppers) == len(estimates) else None,
+        method=estimates[0].method,
+        limit=min(one.limit for one in estimates),
     )
 
 
@@ -303,12 +313,11 @@ def _sum(first: Estimate, second: Estimate) -> Estimate:
         if "exact" not in (first.direction, second.direction)
         else max(first.count, second.count),
         _common([first.direction, second.direction]),
-        _side(first, second, "lower"),
-        _side(first, second, "upper"),
-        ", ".join(dict.fromkeys(name for name in (first.method, second.method) if name)),
-        math.inf,
-        samples,
-        draws,
+        lower=_side(first, second, "lower"),
+        upper=_side(first, second, "upper"),
+        method=", ".join(dict.fromkeys(name for name in (first.method, second.method) if name)),
+        samples=samples,
+        draws=draws,
     )
 
 

@@ -65,7 +65,6 @@ def make(
     constant_data: Mapping[str, Any] | None = None,
     dims: Mapping[str, Sequence[str]] | None = None,
     coords: Mapping[str, Any] | None = None,
-    attrs: Mapping[str, Any] | None = None,
 ) -> InferenceData:
     """Posterior draws with their companions, as ArviZ wants them.
 
@@ -80,7 +79,6 @@ def make(
         constant_data: knobs and settings: numbers, strings, booleans, arrays; `None` is left out.
         dims: variable name to the names of its dimensions, without `chain` and `draw`.
         coords: dimension name to its labels.
-        attrs: attributes of the whole; what is neither number nor string is stored as JSON.
 
     Returns:
         `arviz.InferenceData` under ArviZ 0.x, `xarray.DataTree` under 1.x: index either by group.
@@ -109,7 +107,7 @@ def make(
         for group, values in given.items()
         if values is not None
     }
-    return _container(groups, {key: _plain(value) for key, value in (attrs or {}).items()})
+    return _container(groups, {})
 
 
 def replace_group(data: InferenceData, group: str, values: xr.Dataset) -> InferenceData:
@@ -154,7 +152,7 @@ def terms_of(data: InferenceData) -> xr.Dataset:
 
 
 def with_attrs(data: InferenceData, **attrs: Any) -> InferenceData:
-    """A copy of `data` with further attributes of the whole; see `make`."""
+    """A copy of `data` with further attributes of the whole: numbers, strings, the rest as JSON."""
     added = {key: _plain(value) for key, value in attrs.items()}
     return _container(group_datasets(data), {**data.attrs, **added})
 

@@ -82,13 +82,13 @@ def sample_worlds(
         count: number of worlds W.
         seed: decides the worlds; the same seed and knobs give the same worlds.
         compute: device of the tensors, which are drawn on the CPU: the same on every device.
-        knobs: knobs of the process as keywords, by name or by the paper's letter (K, J, L).
+        knobs: knobs of the process, its own arguments, by name or letter (K, J, L).
     """
     device = Compute.of(compute).device
     # Rows of the task and of the unprompted generator are drawn by the process, and not needed.
     knobs = {**dict.fromkeys(UNUSED_ROWS, 1), **knobs}
     process = load_process("gaussian_mixture", **knobs)
-    run = draw(process, (count, 1), seed, fast_mixtures=True)
+    run = draw(process, (count, 1), Compute(seed=seed), fast_mixtures=True)
     sizes = (process.knobs[name] for name in PAPER_KNOBS.values())
     rows = {
         site: process.sites[site].plain(run.values[site]).squeeze(1).to(device)
@@ -308,7 +308,7 @@ def study(
         points, histogram_redraws: as in `kl_gaps`.
         seed: decides worlds, fits and points.
         compute: device, workers over values and batches of worlds, progress, checkpoint.
-        knobs: other knobs of the process as keywords, by name or letter.
+        knobs: other knobs of the process, its own arguments, by name or letter.
 
     Raises:
         ValueError: if values are absent or repeated, a count is out of range, or a knob is unknown,

@@ -1,5 +1,6 @@
-"""Options of the command line: those that every program has, and types for those of one, which
-raise `argparse.ArgumentTypeError`, which names the option for them.
+"""Options of the command line: a table of those of several programs, those of the fields of a
+dataclass, and the types of their values, which raise `argparse.ArgumentTypeError`: it is argparse
+that names the option.
 """
 
 from __future__ import annotations
@@ -8,20 +9,11 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from types import NoneType
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Literal,
-    NamedTuple,
-    TypeVar,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from rbpp import validate
 
@@ -100,7 +92,8 @@ def positive_integers(text: str) -> list[int]:
     return values
 
 
-class Option(NamedTuple):
+@dataclass(frozen=True)
+class Option:
     """An option of several programs: its help, to which the default is added, and its values."""
 
     help: str
@@ -203,8 +196,8 @@ OPTIONS = {
 def add(parser: argparse._ActionsContainer, *options: str, **changed: Any) -> None:
     """Add options of `OPTIONS`, by name; `changed` takes the place of what stands there."""
     for name in options:
-        option = OPTIONS[name]._replace(**changed)
-        settings = {key: one for key, one in option._asdict().items() if one is not None}
+        option = replace(OPTIONS[name], **changed)
+        settings = {key: one for key, one in vars(option).items() if one is not None}
         if option.action in ("append", "extend"):
             settings["default"] = []
         if option.default is not None:

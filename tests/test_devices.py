@@ -94,7 +94,7 @@ def divergences():
     p, q = mixture(), mixture()
     entropy(p, num_samples=64, generator=generator(0))
     for function in (kl_divergence, total_variation, jensen_shannon):
-        function(p, q, draws=64, generator=generator(0))
+        function(p, q, num_samples=64, generator=generator(0))
 
 
 def pairs():

@@ -141,6 +141,30 @@ def test_delta_method_counts_a_term_once():
     assert found["norm"].standard_error.item() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "difference"),
+    [
+        ("unbiased", "exact", "unbiased"),
+        ("lower", "unbiased", "lower"),
+        ("unbiased", "lower", "upper"),
+        ("lower", "upper", "lower"),
+        ("lower", "lower", "biased"),
+        ("biased", "unbiased", "unbiased"),  # of unknown sign, and with no side of its own
+    ],
+)
+def test_delta_method_says_which_side_a_function_of_bounds_is(one, other, difference):
+    value = torch.tensor([2.0])
+    known = {
+        name: Estimate(value, 0 * value, 1, direction)
+        for name, direction in (("x", one), ("y", other))
+    }
+    found = delta_method(lambda term: {"z": term["x"] - term["y"], "x": term["x"]}, known)
+    assert found["z"].direction == difference
+    assert found["x"].direction == (one if one == "lower" else "unbiased")
+    both = {"x": known["x"].between(exactly(value - 1), exactly(value + 1)), "y": exactly(value)}
+    assert delta_method(lambda term: {"z": term["x"]}, both)["z"].direction == "unbiased"
+
+
 def test_an_infinite_value_has_an_infinite_error():
     found = mean_estimate(torch.tensor([1.0, math.inf]))
     assert math.isinf(found.value)

@@ -48,7 +48,7 @@ def rng():
 def data(rng):
     """All groups, with a scalar term, a term per world, and parameters."""
     shape = (CHAINS, DRAWS)
-    return inference_data.make(
+    data = inference_data.make(
         {
             "ggmi": rng.normal(2, 1, shape),
             "ggmi_mcse": np.full(shape, 0.25),
@@ -66,8 +66,8 @@ def data(rng):
             "mean": ["component", "dim"],
         },
         coords={"world": ["a", "b", "c"]},
-        attrs={"settings": {"seed": 3}, "title": "test", "count": 2},
     )
+    return with_attrs(data, settings={"seed": 3}, title="test", count=2)
 
 
 def same(left, right):

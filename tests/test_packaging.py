@@ -78,6 +78,7 @@ def test_wheel_has_programs_processes_and_types_and_nothing_else(wheel):
             assert f"{inside}/{path.name}" in names
     for path in (
         "rbpp/py.typed",
+        "rbpp/variables.toml",
         "rbpp/assessment/comparison.html.jinja",
         "rbpp/assessment/report.css",
         "rbpp/assessment/report.js",

@@ -19,7 +19,7 @@ from rbpp import inference_data
 from rbpp.assessment.answers import answers, headline
 from rbpp.assessment.assessment import Assessment, Number
 from rbpp.assessment.density_terms import Densities, find_densities
-from rbpp.assessment.learned_terms import Variation, learned_terms
+from rbpp.assessment.learned_terms import Learned, Variation, learned_terms
 from rbpp.assessment.marks import read_marks
 from rbpp.assessment.paired_terms import paired_terms
 from rbpp.assessment.share_terms import Shares, find_shares
@@ -156,22 +156,11 @@ def assess_sources(
     ]
     if sources.rows["synthetic"].labels is not None:
         checks.append(labels.check())
-    counts = {name: rows.size for name, rows in sources.rows.items()}
-    settings: dict[str, Any] = {
-        "embedding": str(sources.embedding),
-        "dimension": sources.projection.dimension,
-        "divergence_dimension": densities.dimension,
-        "explained_variance": float(sources.projection.explained.sum()),
-        "rows": counts,
-        "origins": {name: rows.origin for name, rows in sources.rows.items()},
-        "learner_rows": learned.rows,
-        "seed": draws.seed,
-    }
-    if sources.places:
-        settings["sample_rows"] = {name: len(rows) for name, rows in sources.rows.items()}
-    settings |= {"chains": draws.chains, "components": weights.shape[-1]}
+    settings = _settings(sources, densities, learned, draws)
+    settings["components"] = weights.shape[-1]
     if marks:
         settings["marks"] = len(marks)
+    counts = settings["rows"]
     return Assessment(
         idata=inference_data.make(
             {**inference_data.from_estimates(terms), "source_weights": weights},
@@ -220,6 +209,25 @@ def _marks(sources: Sources, path: Path | str) -> dict[int, bool]:
         raise ValueError("Expected sources that are read whole beside marks; got samples")
     made = sources.rows["synthetic"]
     return read_marks(path, made.text if made.text is not None else made.ids, made.ids)
+
+
+def _settings(
+    sources: Sources, densities: Densities, learned: Learned, draws: Draws
+) -> dict[str, Any]:
+    """What the numbers depend on."""
+    found: dict[str, Any] = {
+        "embedding": str(sources.embedding),
+        "dimension": sources.projection.dimension,
+        "divergence_dimension": densities.dimension,
+        "explained_variance": float(sources.projection.explained.sum()),
+        "rows": {name: rows.size for name, rows in sources.rows.items()},
+        "origins": {name: rows.origin for name, rows in sources.rows.items()},
+        "learner_rows": learned.rows,
+        "seed": draws.seed,
+    }
+    if sources.places:
+        found["sample_rows"] = {name: len(rows) for name, rows in sources.rows.items()}
+    return found | {"chains": draws.chains}
 
 
 def _variation(shares: Shares, densities: Densities) -> Variation | None:

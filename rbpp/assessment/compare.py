@@ -23,7 +23,7 @@ from rbpp.assessment.comparison import Comparison
 from rbpp.assessment.comparison_words import headline, notes
 from rbpp.assessment.copies import copied_rows
 from rbpp.assessment.divergence import kl_divergence_of_samples, kl_gap_of_samples
-from rbpp.assessment.log_ratio import LogRatio, log_ratio
+from rbpp.assessment.log_ratio import FEWEST_UNITS, LogRatio, log_ratio
 from rbpp.assessment.off_task import VectorKind, off_task, uncovered
 from rbpp.assessment.ranking import Decision, Ranking, rank_sets
 from rbpp.assessment.scores import LEAST_ROWS
@@ -40,7 +40,6 @@ _CHAINS = 4
 # Each pair of so many versions is compared in the score, and in what stands beside it; of more
 # versions each is compared with the best.
 _ALL_PAIRS, _ALL_PAIRS_BESIDE = 20, 5
-_LEAST_UNITS, _LEAST_DRAWS = 16, 100
 
 
 def compare(
@@ -177,10 +176,8 @@ def _diagnostics(
     ranking: Ranking, diagnosed: Mapping[str, Diagnostics], record: Mapping[str, Any] | None
 ) -> dict[str, dict[str, Any]]:
     """What stands beside the score of every version, in numbers."""
-    measured: dict[str, Any] = {}
-    for check in ranking.checks:
-        measured |= check.measured
-    old = {} if record is None else record["sets"]
+    measured, old = ranking.measured, {} if record is None else record["sets"]
+    columns = {name: own for name, own in _OF_CHECKS.items() if own in measured}
     lines: dict[str, dict[str, Any]] = {}
     for name in ranking.names:
         line: dict[str, Any] = {"name": name}
@@ -188,13 +185,10 @@ def _diagnostics(
         if name in old:
             line |= old[name].get("beside", {})
             continue
-        for column, found in _OF_CHECKS.items():
-            if found in measured:
-                line[column] = float(measured[found][name])
+        line |= {column: float(measured[own][name]) for column, own in columns.items()}
         if name in diagnosed:
             one = diagnosed[name]
-            line |= one.numbers
-            line |= {term: float(value.mean()) for term, value in one.terms.items()}
+            line |= one.numbers | {term: float(own.mean()) for term, own in one.terms.items()}
     return lines
 
 
@@ -326,9 +320,9 @@ def _of(name: str, sources: Sources, anchor: LogRatio | None, drawn: Draws) -> D
             else:
                 terms[term] = share.draws
     if not _enough_units(sources, name):
-        refusals.append(f"divergences need {_LEAST_UNITS} independent rows on both sides")
+        refusals.append(f"divergences need {FEWEST_UNITS} independent rows on both sides")
     else:
-        ratio, enough = _ratio(sources, name, drawn.seed), drawn.at_least(_LEAST_DRAWS)
+        ratio, enough = _ratio(sources, name, drawn.seed), drawn.enough()
         found = {
             "kl_synthetic": kl_divergence_of_samples(ratio, "forward", enough).draws,
             "kl_synthetic_coverage": kl_divergence_of_samples(ratio, "reverse", enough).draws,
@@ -343,7 +337,7 @@ def _of(name: str, sources: Sources, anchor: LogRatio | None, drawn: Draws) -> D
 
 
 def _enough_units(sources: Sources, name: str) -> bool:
-    return min(sources.unit_count(name), sources.unit_count("target")) >= _LEAST_UNITS
+    return min(sources.unit_count(name), sources.unit_count("target")) >= FEWEST_UNITS
 
 
 def _ratio(sources: Sources, name: str, seed: int) -> LogRatio:

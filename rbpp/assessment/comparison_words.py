@@ -178,11 +178,6 @@ def _beside_first(ranking: Ranking, what: str) -> dict[str, float]:
     return dict(zip(ranking.names, ranking.pairs[what][first], strict=True))
 
 
-def _measured(ranking: Ranking, what: str) -> Mapping[str, float]:
-    """What a check measured of each version, or nothing."""
-    return next((c.measured[what] for c in ranking.checks if what in c.measured), {})
-
-
 def headline(ranking: Ranking) -> tuple[str, ...]:
     """The answer, or why there is none."""
     best = ranking.lines[0]
@@ -212,7 +207,7 @@ def headline(ranking: Ranking) -> tuple[str, ...]:
     lines = [told]
     if open_:
         lines.append(f"It is not told apart from {listed(open_)}.")
-    taken = _measured(ranking, "copied_share")
+    taken = ranking.measured["copied_share"]
     if given := {name: share for name, share in taken.items() if share > _TAKEN}:
         name, share = max(given.items(), key=lambda item: item[1])
         others = f" (and rows of {len(given) - 1} more)" if len(given) > 1 else ""
@@ -285,7 +280,7 @@ def _contradicted(ranking: Ranking) -> list[str]:
     Log-loss punishes a set for being sure: where classes overlap, a set whose wrong labels make it
     less sure can score above a clean one.
     """
-    shares = _measured(ranking, "disagreement")
+    shares: dict[str, float] = ranking.measured.get("disagreement", {})
     first = ranking.lines[0]["name"]
     fewest = min(shares, key=lambda name: shares[name], default=first)
     if first not in shares or shares[first] - shares[fewest] < _MORE_WRONG:

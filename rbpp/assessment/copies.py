@@ -159,12 +159,12 @@ def copied_rows(
     ordered = np.sort(real)
     p_value = (1 + np.searchsorted(ordered, distance, side="right")) / (1 + len(ordered))
     return CopiedRows(
-        source[:, 0],
-        distance < _SAME,
-        p_value,
-        false_discovery_control(p_value),
-        float((distance < np.quantile(among, 0.05)).mean()),
-        reference_share,
+        source=source[:, 0],
+        exact=distance < _SAME,
+        p_value=p_value,
+        false_discovery_rate=false_discovery_control(p_value),
+        copied_share=float((distance < np.quantile(among, 0.05)).mean()),
+        reference_share=reference_share,
     )
 
 

@@ -18,7 +18,7 @@ from rbpp.assessment.divergence import (
     total_variation_of_samples,
 )
 from rbpp.assessment.entropy import Entropy, entropy_of_sample
-from rbpp.assessment.log_ratio import LogRatio, log_ratio
+from rbpp.assessment.log_ratio import FEWEST_UNITS, LogRatio, log_ratio
 from rbpp.assessment.share_terms import halves, is_same
 from rbpp.assessment.sources import Sources
 from rbpp.assessment.weighted_rows import Array, Draws, Sample
@@ -33,8 +33,6 @@ MOST_DIMENSIONS = 16
 EMBEDDING_DIMENSIONS = 8
 # What `rbpp.data.embed` says of numbers that it leaves alone.
 AS_GIVEN = "embeddings as given"
-# Fewer independent rows have no log ratio.
-FEWEST_UNITS = 16
 # KL of a source from the task, and of the task from the source (coverage).
 BothWays = tuple[Divergence, Divergence]
 
@@ -105,7 +103,7 @@ def find_densities(sources: Sources, drawn: Draws, offset: Array, given: bool = 
         d = min(d, MOST_DIMENSIONS, max(2, min(units.values()) // FEWEST_ROWS_PER_DIMENSION))
     found = Densities(dimension=d)
     few = {name: count for name, count in units.items() if count < FEWEST_UNITS}
-    draws, task = drawn.at_least(100), sources.task
+    draws, task = drawn.enough(), sources.task
 
     def ratio(first: str, second: str) -> LogRatio | None:
         if {first, second} & set(few) or not {first, second} <= set(sources.names):
@@ -144,7 +142,9 @@ def _of_synthetic(
 ) -> BothWays:
     """KL both ways, and total variation with style and without."""
     if is_same(sources, sources.task, "synthetic"):
-        nothing = Divergence(np.zeros(draws.count), 0.0, 0.0, 0.0, 0.0, "")
+        nothing = Divergence(
+            np.zeros(draws.count), estimate=0.0, lower=0.0, upper=0.0, at_least=0.0, flag=""
+        )
         both = found.keep("kl_synthetic", (nothing, nothing))
         found.draws |= dict.fromkeys(("distinguishability", "total_divergence"), nothing.draws)
         return both

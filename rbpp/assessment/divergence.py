@@ -10,7 +10,7 @@ import numpy as np
 
 from rbpp import validate
 from rbpp.assessment.log_ratio import LogRatio
-from rbpp.assessment.weighted_rows import DRAWS, Array, Draws, interval
+from rbpp.assessment.weighted_rows import DRAWS, LEAST_DRAWS, Array, Draws, interval
 
 Direction = Literal["forward", "reverse"]
 
@@ -111,7 +111,7 @@ def kl_divergence_of_samples(
         ValueError: for an unknown direction or no draws.
     """
     validate.choice("direction", direction, ("forward", "reverse"))
-    validate.count("draws", draws.count, least=100)
+    validate.count("draws", draws.count, least=LEAST_DRAWS)
     first, second = _bootstraps(ratio, draws)
     if direction == "reverse":
         ratio, first, second = ratio.reversed(), second, first
@@ -131,7 +131,7 @@ def kl_gap_of_samples(anchor: LogRatio, synthetic: LogRatio, draws: Draws = DRAW
     Raises:
         ValueError: if the two ratios have not the same target.
     """
-    validate.count("draws", draws.count, least=100)
+    validate.count("draws", draws.count, least=LEAST_DRAWS)
     same = anchor.second.rows.shape == synthetic.second.rows.shape
     if not same or not (anchor.second.rows == synthetic.second.rows).all():
         raise ValueError(
@@ -214,7 +214,7 @@ def _divergence(
     flag, least = _flag(ratio), _at_least(ratio, first, second, generator)
     lower, upper = (least, math.inf) if flag else interval(found)
     estimate = max(float(np.median(found)), least)
-    return Divergence(found, estimate, lower, upper, least, flag)
+    return Divergence(found, estimate, lower, upper, at_least=least, flag=flag)
 
 
 def _donsker_varadhan(ratio: LogRatio, first: Array, second: Array) -> Array:

@@ -10,10 +10,11 @@ import numpy as np
 from rbpp import validate
 from rbpp.assessment.adaptation import FOLDS, TRAINING
 from rbpp.assessment.copies import index_of_equal
-from rbpp.assessment.log_ratio import whitened_with_volume
+from rbpp.assessment.log_ratio import FEWEST_UNITS, whitened_with_volume
 from rbpp.assessment.pooled_mixture import fit_mixture, log_sum_exp
 from rbpp.assessment.weighted_rows import (
     DRAWS,
+    LEAST_DRAWS,
     Array,
     Draws,
     Index,
@@ -75,11 +76,11 @@ def entropy_of_sample(rows: Any, draws: Draws = DRAWS) -> Entropy:
     >>> bool(abs(found.estimate - 0.5 * np.log(2 * np.pi * np.e)) < 0.05)
     True
     """
-    validate.count("draws", draws.count, least=100)
+    validate.count("draws", draws.count, least=LEAST_DRAWS)
     sample = weighted_rows("rows", rows)
-    if sample.units < 2 * FOLDS:
+    if sample.units < FEWEST_UNITS:
         raise ValueError(
-            f"Expected {2 * FOLDS} or more independent units in rows; got {sample.units}"
+            f"Expected {FEWEST_UNITS} or more independent units in rows; got {sample.units}"
         )
     table, log_volume = _with_density(sample)
     generators = [np.random.default_rng([draws.seed, stream]) for stream in range(3)]

@@ -84,18 +84,18 @@ def unknown(terms: Mapping[str, Estimate], learners: Mapping[str, Learner]) -> I
         yield Check(", ".join(names), "unknown", message)
 
 
-def total_divergence(shift: tuple[float, float], upper: float, least: float) -> Check:
+def total_divergence(shift: Estimate, upper: float, least: float) -> Check:
     """Whether the upper side of TV is too small for a bound: by the risk of W and by the shares.
 
     TV is at least the difference of risks over C, and at least the share of either source that the
     other has nothing of.
 
     Args:
-        shift: mean and error of the difference of risks.
+        shift: the difference of risks.
         upper: of TV, under the mixture model.
         least: the largest share that is claimed.
     """
-    mean, error = shift
+    mean, error = shift.value.item(), shift.standard_error.item()
     covers = mean <= LOSS_BOUND * upper + _CLEAR * error
     return Check(
         "TV(D, D_gen) is not too small",
@@ -107,9 +107,9 @@ def total_divergence(shift: tuple[float, float], upper: float, least: float) -> 
     )
 
 
-def anchor_shift(shift: tuple[float, float]) -> Check:
+def anchor_shift(shift: Estimate) -> Check:
     """Whether the risk of W' is the same on the anchors' distribution as on the task."""
-    mean, error = shift
+    mean, error = shift.value.item(), shift.standard_error.item()
     return Check(
         "anchors are rows of the task",
         verdict_of(abs(mean) <= _CLEAR * error),

@@ -149,7 +149,7 @@ def information(learner: Learner, shape: tuple[int, int], generator: torch.Gener
 def bootstrap_weights(unit: Tensor, draws: int, generator: torch.Generator) -> Tensor:
     """Weights (draw, n) of the Bayesian bootstrap, of mean 1: Dirichlet(1, …, 1) over units."""
     ones = torch.ones(draws, int(unit.max()) + 1, dtype=torch.float64, device=unit.device)
-    weights = standard_gamma(ones, generator=generator)[:, unit]
+    weights = standard_gamma(ones, generator)[:, unit]
     return weights / weights.mean(-1, keepdim=True)
 
 

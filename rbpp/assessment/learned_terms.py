@@ -205,21 +205,20 @@ def _losses(
     return found
 
 
-def _shift(learner: Learner, task: Tensor, generator: torch.Generator) -> tuple[float, float]:
-    """R_D(W) − R_{D_gen}(W) of W that learnt from half of the rows, on the other half: mean, error.
+def _shift(learner: Learner, task: Tensor, generator: torch.Generator) -> Estimate:
+    """R_D(W) − R_{D_gen}(W) of W that learnt from half of the rows, on the other half.
 
     The rows that W learnt from would flatter it, and so would the pilot.
     """
-    values, variance = [], 0.0
+    found = []
     for half in (0, 1):
         own = learner.unit % 2 == half
         part = Learner(learner.prepared, learner.pilot, learner.rows[own], learner.unit[own], 0)
         on_task, on_rows = (
             losses.mean(0) for losses in _losses(part, (task, learner.rows[~own]), generator)
         )
-        values.append(float(on_task.mean() - on_rows.mean()))
-        variance += float(on_task.var() / len(on_task) + on_rows.var() / len(on_rows)) / 4
-    return sum(values) / 2, variance**0.5
+        found.append(mean_estimate(on_task) - mean_estimate(on_rows))
+    return stack(found).mean()
 
 
 def _bounds(

@@ -13,6 +13,8 @@ from rbpp.assessment.adaptation import FOLDS, candidates
 from rbpp.assessment.pooled_mixture import fit_mixture
 from rbpp.assessment.weighted_rows import Array, WeightedRows, weighted_rows
 
+# Two independent units of a sample in every fold.
+FEWEST_UNITS = 2 * FOLDS
 MOST_COMPONENTS = 8
 ROWS_PER_COMPONENT = 3
 # Beyond this a candidate says nothing more: the lower bound stops at log n long before it.
@@ -93,9 +95,9 @@ def log_ratio(first: Any, second: Any, seed: int = 0) -> LogRatio:
             f"{one.rows.shape[1]} and {other.rows.shape[1]}"
         )
     for name, sample in (("first", one), ("second", other)):
-        if sample.units < 2 * FOLDS:
+        if sample.units < FEWEST_UNITS:
             raise ValueError(
-                f"Expected {2 * FOLDS} or more independent units in {name}; got {sample.units}"
+                f"Expected {FEWEST_UNITS} or more independent units in {name}; got {sample.units}"
             )
     # One seed for both sides: row i of two paired files, a row and its rewrite, share a fold.
     fold = np.concatenate(

@@ -316,7 +316,7 @@ def _refusal(scores: Scores, kind: VectorKind, apart: bool = False) -> str:
 def refused(score: Array, refusal: str) -> OffTask:
     """A result that says why there is none, of rows with these scores."""
     nothing = np.full(len(score), np.nan)
-    return OffTask(np.array([np.nan]), nothing, score, 0.0, 1.0, refusal=refusal)
+    return OffTask(np.array([np.nan]), nothing, score, at_least=0.0, at_most=1.0, refusal=refusal)
 
 
 def _judged(excess: Excess, refusal: str, place: NDArray[np.int64], draws: Draws) -> OffTask:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from rbpp.assessment.adaptation import FOLDS
 from rbpp.assessment.copies import index_of_equal
 from rbpp.assessment.entropy import entropy_of_sample
+from rbpp.assessment.log_ratio import FEWEST_UNITS
 from rbpp.assessment.sources import Representation
 from rbpp.assessment.weighted_rows import Array, Draws, Index, Sample
 from rbpp.checks import Check
@@ -95,7 +95,7 @@ def _terms(
         said = f"{of} {len(size)} prompts, each a class"
         return _of_given(prompt.astype(str), outputs, draws, compute, said)
     shared = size[prompt] > 1
-    if shared.mean() >= 0.5 and (size > 1).sum() >= 2 * FOLDS:
+    if shared.mean() >= 0.5 and (size > 1).sum() >= FEWEST_UNITS:
         within, weight = _about_means(outputs, prompt)
         gain = _entropy(Sample(within[shared], prompt[shared], weight[shared]), draws)
         whole = _entropy(Sample(outputs, prompt), draws)
@@ -107,9 +107,9 @@ def _terms(
         )
     if len(size) < LEAST_ROWS:
         raise ValueError(
-            f"Expected {LEAST_ROWS} distinct prompts, or {2 * FOLDS} that repeat and hold half of "
-            f"the rows, or 2 to {MOST_CLASSES} of {LEAST_PER_CLASS} outputs each; got {len(size)} "
-            f"distinct prompts of {len(prompt)} rows"
+            f"Expected {LEAST_ROWS} distinct prompts, or {FEWEST_UNITS} that repeat and hold half "
+            f"of the rows, or 2 to {MOST_CLASSES} of {LEAST_PER_CLASS} outputs each; got "
+            f"{len(size)} distinct prompts of {len(prompt)} rows"
         )
     first = np.sort(np.unique(prompt, return_index=True)[1])
     given = _coordinates(rows, "prompt", representation, compute)[first]
@@ -134,7 +134,7 @@ def _of_given(
 
 
 def _entropy(rows: Array | Sample, draws: Draws) -> Estimate:
-    found = entropy_of_sample(rows, draws.at_least(100)).draws
+    found = entropy_of_sample(rows, draws.enough()).draws
     return exactly(torch.as_tensor(found[: draws.count]).reshape(draws.shape))
 
 

@@ -86,6 +86,11 @@ class Ranking:
         """Of the sets, stored ones first."""
         return list(self.scores)
 
+    @property
+    def measured(self) -> dict[str, Any]:
+        """What the checks measured, by name: of new sets, numbers by their names."""
+        return {name: one for check in self.checks for name, one in check.measured.items()}
+
 
 @dataclass(frozen=True)
 class Decision:

@@ -163,16 +163,25 @@ def prepare(
                 name,
                 own,
                 second[place],
-                None if unit is None else _numbered(unit[known]),
-                source.generator or f"set {name}",
-                _digest(digests, second[place]),
-                known,
-                len(rows[place]) - len(known),
-                float(np.mean([one in real_digests for one in digests])),
-                1 - len(set(digests)) / len(digests),
+                units=None if unit is None else _numbered(unit[known]),
+                voter=source.generator or f"set {name}",
+                digest=_digest(digests, second[place]),
+                kept=known,
+                missing=len(rows[place]) - len(known),
+                given=float(np.mean([one in real_digests for one in digests])),
+                repeated=1 - len(set(digests)) / len(digests),
             )
         )
-    return Prepared(kind, made, rows[0], second[0], units[0], names_of_labels, *sharpness)
+    return Prepared(
+        kind,
+        made,
+        rows[0],
+        second[0],
+        real_units=units[0],
+        label_names=names_of_labels,
+        prior_rows=sharpness[0],
+        temperature=sharpness[1],
+    )
 
 
 def _sharpness(real: Tensor, labels: Tensor, classes: int) -> tuple[float, float]:

@@ -115,7 +115,6 @@ def find_shares(
     task, made = sources.task, sources.sample("synthetic")
     target, rows = sources.content(task), made.rows
     same = is_same(sources, task, "synthetic")
-    added, copied, marked, output = None, None, None, None
     if same:
         irrelevant, missed = _none(len(rows), drawn.count), _none(len(target), drawn.count)
     else:
@@ -125,20 +124,28 @@ def find_shares(
         missed = _missed(sources, drawn, kind)
         if irrelevant.refusal:  # style is in the way of the other direction too
             missed = refused(missed.score, missed.refusal or irrelevant.refusal)
+    output = added = copied = None
     if "output" in sources.names and len(sources.rows["output"]) >= LEAST_ROWS:
         output = off_task(target, sources.sample("output"), drawn, kind)
     anchors = sources.content("anchor") if "anchor" in sources.names else None
     if anchors is not None and task != "anchor" and len(anchors) >= LEAST_ROWS:
         added = novel(anchors, irrelevant, made, drawn, kind)
-    if marks:
-        marked = share_from_marks(irrelevant.score, marks, drawn, made.weight)
     references = _references(sources, drawn)
     if anchors is not None and len(np.unique(sources.vectors["anchor"], axis=0)) >= 3:
         copied = _copied(sources, None if task == "anchor" else target)
         if np.isfinite(copied.reference_share):
             references["copied_share"] = copied.reference_share
-    style = style_of(target.astype(np.float32), rows.astype(np.float32))
-    return Shares(irrelevant, missed, style, same, output, added, copied, marked, references)
+    return Shares(
+        irrelevant,
+        missed,
+        style_of(target.astype(np.float32), rows.astype(np.float32)),
+        same,
+        output=output,
+        novel=added,
+        copied=copied,
+        marked=share_from_marks(irrelevant.score, marks, drawn, made.weight) if marks else None,
+        references=references,
+    )
 
 
 def _missed(sources: Sources, drawn: Draws, kind: VectorKind) -> OffTask:
@@ -245,4 +252,5 @@ def _copied(sources: Sources, held_out: np.ndarray | None) -> CopiedRows:
 
 def _none(rows: int, num_samples: int) -> OffTask:
     """Of the same rows twice: nothing is foreign."""
-    return OffTask(np.zeros(num_samples), np.zeros(rows), np.zeros(rows), 0.0, 0.0)
+    nothing = np.zeros(rows)
+    return OffTask(np.zeros(num_samples), nothing, nothing, at_least=0.0, at_most=0.0)

@@ -70,11 +70,11 @@ def style_offset(target: np.ndarray, synthetic: np.ndarray) -> tuple[np.ndarray,
     James and Stein, Estimation with quadratic loss, Berkeley Symposium (1961).
     """
     k = min(_NEIGHBOURS, len(target) - 1)
-    of_target = _departures(target, target, k, own=True)
+    of_target = _departures(target, target, k)
     offset = np.zeros(target.shape[1])
     for _ in range(_ROUNDS):
         moved = (synthetic - offset).astype(np.float32)
-        of_synthetic = _departures(moved, target, k, own=False)
+        of_synthetic = _departures(moved, target, k)
         offset = offset + of_synthetic.mean(0) - of_target.mean(0)
     square = float(offset @ offset)
     noise = _trace(of_synthetic) + _trace(of_target)
@@ -146,9 +146,9 @@ def auc_error(first: int, second: int) -> float:
     return float(np.sqrt((first + second + 1) / (12 * first * second)))
 
 
-def _departures(rows: np.ndarray, target: np.ndarray, k: int, *, own: bool) -> np.ndarray:
+def _departures(rows: np.ndarray, target: np.ndarray, k: int) -> np.ndarray:
     """Rows less the mean of their k nearest target rows, over the half that is nearest to them."""
-    near, index = nearest(rows, target, k, own=own)
+    near, index = nearest(rows, target, k, own=rows is target)
     distance = near.mean(1)
     half = distance <= np.median(distance)
     return np.asarray(rows[half] - target[index[half]].mean(1))

@@ -187,7 +187,9 @@ def read_versions(
         if asked := [name for name, field in unread.items() if field is not None]:
             raise ValueError(f"Expected streams of vectors alone; got a {asked[0]} field")
         found = read_sources(given, fields, representation, sampling, compute, _roles(given))
-        return Versions(found.rows, list(named), found.vectors, {}, found.embedding, found)
+        return Versions(
+            found.rows, list(named), found.vectors, {}, embedding=found.embedding, sampled=found
+        )
     rows = {name: _read(data, name, fields) for name, data in given.items()}
     made = [rows[key(name)] for name in named]
     if fields.label is not None and all(one.labels is None for one in made):

@@ -59,12 +59,14 @@ class Draws:
         """(chain, draw)."""
         return self.chains, self.count // self.chains
 
-    def at_least(self, count: int) -> Draws:
-        """The same, no fewer than so many."""
-        return replace(self, count=max(count, self.count))
+    def enough(self) -> Draws:
+        """The same, no fewer than `LEAST_DRAWS`."""
+        return replace(self, count=max(LEAST_DRAWS, self.count))
 
 
 DRAWS = Draws()
+# Fewer have no quantiles at 2 and 3 %, which divergences and entropies read off.
+LEAST_DRAWS = 100
 PROBABILITY = 0.94
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp.data.arrays import as_numpy
+from rbpp.data.arrays import numbers
 
 # log-softmax in float32 ends above zero by rounding: no more than this, of a sum over tokens.
 _ROUNDING = 1e-4
@@ -114,7 +114,7 @@ def log_probabilities(
     >>> log_probabilities([[-1.0, -2.0], [-3.0, -0.5]]).own.tolist()
     [-1.0, -0.5]
     """
-    values = _numbers("log_prob", log_prob)
+    values = numbers("log_prob", log_prob)
     if values.ndim not in (1, 2) or not len(values):
         raise ValueError(
             "Expected log_prob of shape (outputs, prompts), or (outputs,) under the own prompt "
@@ -201,7 +201,7 @@ def _layout(
             f"prompt of at most {prompts - 1}, as log_prob has {prompts} prompts (counted from 0)",
         )
         return values[np.arange(count), own_prompt], values, None, prompts
-    named = _numbers("others", others)
+    named = numbers("others", others)
     if named.ndim != 2 or len(named) != count or named.shape[1] + 1 != values.shape[1]:
         raise ValueError(
             "Expected `others` of shape (outputs, M) beside log_prob of shape (outputs, 1 + M), "
@@ -223,7 +223,7 @@ def _layout(
 def _vector(name: str, given: Any, count: int) -> np.ndarray | None:
     if given is None:
         return None
-    values, (wrong, expected) = _numbers(name, given), _RULES[name]
+    values, (wrong, expected) = numbers(name, given), _RULES[name]
     if values.shape != (count,):
         raise ValueError(f"Expected {name} of shape ({count},), one per output; got {values.shape}")
     _refuse(name, values, wrong(values), f"{expected} in {name}")
@@ -231,22 +231,12 @@ def _vector(name: str, given: Any, count: int) -> np.ndarray | None:
 
 
 def _indices(name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
-    values = _numbers(name, given)
+    values = numbers(name, given)
     if values.shape != shape:
         raise ValueError(f"Expected {name} of shape {shape}; got {values.shape}")
     whole = (values >= 0) & (values % 1 == 0) & (values < 2**53)
     _refuse(name, values, ~whole, f"indices from 0 in {name}")
     return values.astype(np.int64)
-
-
-def _numbers(name: str, values: Any) -> np.ndarray:
-    try:
-        array = as_numpy(values)
-    except ValueError as error:
-        raise ValueError(f"Expected {name} as one array; got rows that differ in length") from error
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"Expected {name} as an array of numbers; got {array.dtype}")
-    return array.astype(np.float64)
 
 
 def _refuse(

@@ -189,7 +189,7 @@ def _pairs_of(record: Mapping[str, Any], said: Mapping[str, Any]) -> Iterator[Pa
             f"logprobs); got {', '.join(answer)}"
         )
     for index, values in generated:
-        yield Pair(f"{name}/{index}", name, name, _sum(values), len(values) or None)
+        yield Pair(f"{name}/{index}", name, name, log_prob=_sum(values), tokens=len(values) or None)
 
 
 def _scored(said: Mapping[str, Any], names_prompt: bool, answer: Any) -> Pair:
@@ -211,7 +211,8 @@ def _scored(said: Mapping[str, Any], names_prompt: bool, answer: Any) -> Pair:
     else:
         values = _tail(_prompt_values(answer), said)
         count = len(values)
-    return Pair(output, prompt, None if own is None else _name(own), _sum(values), count)
+    own = None if own is None else _name(own)
+    return Pair(output, prompt, own, log_prob=_sum(values), tokens=count)
 
 
 def _tail(values: list[float | None], said: Mapping[str, Any]) -> list[float | None]:

@@ -88,7 +88,9 @@ def score_inputs(
     if "kept" in output_table.columns:
         given_kept = zip(output_table.columns["kept"], places[0], strict=True)
         kept = np.asarray([truth("nothing" if v is None else v, place) for v, place in given_kept])
-    return ScoreInputs(prompt_tokens, output_tokens, prompt, kept, tuple(notes), places)
+    return ScoreInputs(
+        prompt_tokens, output_tokens, prompt, kept, notes=tuple(notes), places=places
+    )
 
 
 def _table(data: Any, what: str) -> Table:

@@ -53,6 +53,21 @@ def as_numpy(values: Any) -> np.ndarray:
     return np.asarray(values)
 
 
+def numbers(name: str, values: Any) -> np.ndarray:
+    """Numbers in float64 of what users hold; see `as_numpy`.
+
+    Raises:
+        ValueError: naming them, if they are no numbers, or lists that differ in length.
+    """
+    try:
+        array = as_numpy(values)
+    except ValueError as error:
+        raise ValueError(f"Expected {name} as one array; got rows that differ in length") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"Expected {name} as an array of numbers; got {array.dtype}")
+    return array.astype(np.float64)
+
+
 def read_arrays(file: SourceFile, field: str | None = None) -> Table:
     """The arrays of a file as columns; of those of different length the one that is named.
 

@@ -230,7 +230,7 @@ def _table(name: str, cells: Cells, numbered: Numbered, delimiter: str) -> Table
         notes += [f"{name}: decimal commas in {', '.join(comma)}"] if comma else []
     if numbered and not numbered[-1][1].endswith("\n"):
         _refuse_cut(name, columns, numbers)
-    return Table(name, columns, numbers, "line", indices, tuple(notes))
+    return Table(name, columns, numbers, "line", indices=indices, notes=tuple(notes))
 
 
 def _is_row(name: str, cells: Cells, delimiter: str) -> bool:

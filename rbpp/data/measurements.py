@@ -113,10 +113,10 @@ def far_rows(values: np.ndarray, limit: float, factor: float) -> FarRow | None:
         worst = FarRow(
             row,
             column,
-            float(values[row, column]),
-            float(distance[row, column]),
-            ratio,
-            int((~near).sum()),
+            value=float(values[row, column]),
+            distance=float(distance[row, column]),
+            ratio=ratio,
+            rows=int((~near).sum()),
         )
     return worst
 

@@ -127,14 +127,14 @@ def _of_chunk(chunk: Chunk, largest: float, generator: torch.Generator) -> Strea
     centred -= shift
     covariance = (centred * share).mT @ centred
     whole = StreamSummary(
-        len(rows),
-        total,
-        origin + shift,
-        covariance,
-        chunk.rows,
-        keys,
-        torch.arange(len(rows)),
-        torch.tensor([len(rows)]),
+        count=len(rows),
+        weight=total,
+        mean=origin + shift,
+        covariance=covariance,
+        sample=chunk.rows,
+        keys=keys,
+        place=torch.arange(len(rows)),
+        parts=torch.tensor([len(rows)]),
     )
     return _kept(whole, (keys.isfinite() & (keys <= largest)).nonzero().squeeze(-1))
 
@@ -161,14 +161,14 @@ def _both(one: StreamSummary, two: StreamSummary, sample_rows: int) -> StreamSum
     shift = two.mean - one.mean
     covariance = one.covariance.lerp(two.covariance, part)
     merged = StreamSummary(
-        one.count + two.count,
-        weight,
-        one.mean + part * shift,
-        covariance + part * (1 - part) * torch.outer(shift, shift),
-        torch.cat([one.sample, two.sample]),
-        torch.cat([one.keys, two.keys]),
-        torch.cat([one.place, two.place + one.count]),
-        one.parts,
+        count=one.count + two.count,
+        weight=weight,
+        mean=one.mean + part * shift,
+        covariance=covariance + part * (1 - part) * torch.outer(shift, shift),
+        sample=torch.cat([one.sample, two.sample]),
+        keys=torch.cat([one.keys, two.keys]),
+        place=torch.cat([one.place, two.place + one.count]),
+        parts=one.parts,
     )
     if len(merged.keys) <= sample_rows:
         return merged

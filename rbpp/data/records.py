@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from rbpp.data.source_files import SourceFile, guarded, refuse
-from rbpp.data.table import Table, from_rows
+from rbpp.data.table import Table, from_rows, repeated
 
 # A row of text or of numbers is far smaller; a longer line is a file without line breaks or a
 # broken one, and reading it whole would take the machine's memory before any error.
@@ -94,12 +95,8 @@ def _encoding(head: bytes) -> str | None:
 
 
 def _split(text: str) -> Iterator[tuple[int, str]]:
-    start, number = 0, 0
-    while start < len(text):
-        end = text.find("\n", start) + 1 or len(text)
-        number += 1
-        yield number, text[start:end]
-        start = end
+    """Lines with their numbers, which a line feed alone ends."""
+    return enumerate(io.StringIO(text, newline="\n"), 1)
 
 
 def _from_lines(name: str, numbered: Iterator[tuple[int, str]]) -> Table:
@@ -191,11 +188,7 @@ def _loads(text: str) -> Any:
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise ValueError(f"the key {key!r} twice in one object")
-            seen.add(key)
+        raise ValueError(f"the key {repeated(key for key, _ in pairs)!r} twice in one object")
     return found
 
 

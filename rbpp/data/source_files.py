@@ -202,7 +202,7 @@ def _packed_or_not(
         path, opened = None, lambda: io.BufferedReader(_Bounded(raw(), name, kind, size))
         with guarded(name, f"a whole {kind} file"), opened() as stream:
             head = stream.read(16)
-    return SourceFile(name, suffix, head, size, path, opened)
+    return SourceFile(name, suffix, head, size, path=path, opened=opened)
 
 
 class _Bounded(io.RawIOBase):

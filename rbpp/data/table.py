@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -124,13 +124,21 @@ class Table:
         return row if field is None else f"{row}, field {field!r}"
 
 
-def refuse_repeated(names: Sequence[str], expected: str) -> None:
-    """Raises ValueError if a name stands twice among the names of columns."""
+def repeated(names: Iterable[str]) -> str | None:
+    """The first name that stands there a second time."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise ValueError(f"{expected}; got {name} twice")
+            return name
         seen.add(name)
+    return None
+
+
+def refuse_repeated(names: Sequence[str], expected: str) -> None:
+    """Raises ValueError if a name stands twice among the names of columns."""
+    name = repeated(names)
+    if name is not None:
+        raise ValueError(f"{expected}; got {name} twice")
 
 
 def from_rows(rows: list[Any], origin: str, numbers: Sequence[int], unit: str) -> Table:

@@ -308,7 +308,7 @@ def _audit(
                 slack_sd=float((bound - gap).std()),
                 probability_holds=found["probability_holds"],
             ),
-            rests_on,
+            assumptions=rests_on,
         )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rbpp.data.arrays import as_numpy, load
+from rbpp.data.arrays import load, numbers
 from rbpp.data.source_files import FileError
 
 # Of two fine-tunes with the same masks by chance, above which copies are not told from it.
@@ -89,10 +89,10 @@ def supersample(losses: Any, masks: Any, *, loss_bound: float | None = None) -> 
     >>> supersample([[[0, 1]], [[1, 0]]], [[0], [1]]).held_out.tolist()
     [[1.0], [1.0]]
     """
-    values = _numbers("losses", losses)
+    values = numbers("losses", losses)
     if values.ndim != 3 or values.shape[-1] != 2 or 0 in values.shape:
         raise ValueError(f"Expected losses of shape (k, n, 2); got {values.shape}")
-    columns = _numbers("masks", masks)
+    columns = numbers("masks", masks)
     if columns.shape != values.shape[:2]:
         raise ValueError(
             f"Expected masks of shape {values.shape[:2]}, one per fine-tune and pair of the "
@@ -188,18 +188,6 @@ def _by_role(columns: Tensor, masks: Tensor, loss_bound: float) -> Supersample:
         masks,
         loss_bound,
     )
-
-
-def _numbers(what: str, values: Any) -> np.ndarray:
-    try:
-        array = as_numpy(values)
-    except ValueError as error:
-        raise ValueError(
-            f"Expected {what} as one array of numbers; got rows that differ"
-        ) from error
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"Expected {what} as an array of numbers; got {array.dtype}")
-    return array.astype(np.float64)
 
 
 def _refuse(

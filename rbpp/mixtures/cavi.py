@@ -106,9 +106,7 @@ def cavi(
             parameters = own_units.parameters(parameters)
         else:
             assert generator is not None
-            centres = kmeans_centres(
-                rows.columns, rows.weights, members, components, generator, mapper
-            )
+            centres = kmeans_centres(rows, members, components, generator, mapper)
             nearest = gather(centre_parameters(centres.mT.double()), members)
             parameters = update(prior_parameters, nearest.moments)
         fit = ascend(
@@ -279,7 +277,7 @@ def _standardised(
     columns = units.rows(data).to(dtype).mT.contiguous()
     if weights is not None:
         weights = weights.to(dtype)
-        columns = torch.where(weights.unsqueeze(-2) > 0, columns, torch.zeros_like(columns))
+        columns = torch.where(weights.unsqueeze(-2) > 0, columns, 0.0)
     return Rows(columns, weights)
 
 

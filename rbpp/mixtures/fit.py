@@ -52,6 +52,7 @@ class Fit(Result):
         comparison: the component counts compared, best first; empty where one was given.
     """
 
+    idata: InferenceData
     posterior: MixturePosterior
     comparison: tuple[ComponentCount, ...] = ()
 
@@ -64,9 +65,8 @@ class Fit(Result):
         """`fit`: entropy and effective number of components with their intervals."""
         from rbpp import plots
 
-        assert self.idata is not None
-        idata, names = self.idata, ["entropy", "effective_components"]
-        return {"fit": lambda: plots.plot_forest(idata, names, hdi_prob)}
+        names = ["entropy", "effective_components"]
+        return {"fit": lambda: plots.plot_forest(self.idata, names, hdi_prob)}
 
     def details(self) -> Mapping[str, Any]:
         """`comparison`, where several counts were compared."""
@@ -74,7 +74,6 @@ class Fit(Result):
 
     def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """How many components there are, and how sure that is."""
-        assert self.idata is not None
         table = self._table(view)
         weight = self.idata["posterior"]["weight"].values
         weights = weight.reshape(-1, weight.shape[-1])
@@ -152,18 +151,19 @@ def fit_mixture(
     rows = as_rows(data)
     if compute is not None:
         rows = rows.to(compute.device)
-    judged = list(continuous_rows(_counted(rows, sample_weights)))
+    counted = rows if sample_weights is None else rows[row_weights(rows, sample_weights) > 0]
+    judged = list(continuous_rows(counted))
     settings = Settings(
         engine,
         prior,
         concentration,
         sample_weights,
-        chains,
-        draws,
-        seed,
-        ascent or Ascent(),
-        gradient,
-        sampling,
+        chains=chains,
+        draws=draws,
+        seed=seed,
+        ascent=ascent or Ascent(),
+        gradient=gradient,
+        sampling=sampling,
     )
     comparison: list[ComponentCount] = []
     if isinstance(components, Sequence):
@@ -375,13 +375,6 @@ def _approximation(posterior: MixturePosterior, rows: Tensor | None, seed: int) 
     if good or agreed or (moved is not None and posterior.engine == "cavi"):
         return Check(statement, "holds", message, values)
     return Check(statement, "undecided" if usable else "violated", message, values)
-
-
-def _counted(rows: Tensor, sample_weights: Tensor | None) -> Tensor:
-    """The rows that count."""
-    if sample_weights is None:
-        return rows
-    return rows[row_weights(rows, sample_weights) > 0]
 
 
 def _at_most(statement: str, what: str, name: str, measured: float, threshold: float) -> Check:

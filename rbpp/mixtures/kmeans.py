@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from rbpp.mixtures.sufficient import Rows
 from rbpp.threads import Map, block_elements
 
 # The seeding sees at most this many rows of a data set: more do not change which clumps there are.
@@ -18,8 +19,7 @@ LLOYD_PASSES = 6
 
 
 def kmeans_centres(
-    columns: Tensor,
-    weights: Tensor | None,
+    rows: Rows,
     members: Tensor,
     components: int,
     generator: torch.Generator,
@@ -28,14 +28,13 @@ def kmeans_centres(
     """Centres (F, d, K) of F fits, by k-means++ and Lloyd passes.
 
     Args:
-        columns: rows as columns (D, d, n), in comparable units.
-        weights: (D, n), or None.
+        rows: of D data sets, in comparable units.
         members: data set of every fit, (F,).
         components: K.
         generator: source of the choices, so that restarts differ.
         mapper: `map`, or one that works on several blocks of fits at once.
     """
-    columns, weights = _subsample(columns, weights, generator)
+    columns, weights = _subsample(rows, generator)
     _, dimension, count = columns.shape
     candidates = 2 + int(math.log(components))
     uniform = _uniform((components, len(members), candidates), generator, columns)
@@ -59,18 +58,15 @@ def _uniform(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -
     return drawn.to(like.device)
 
 
-def _subsample(
-    columns: Tensor, weights: Tensor | None, generator: torch.Generator
-) -> tuple[Tensor, Tensor | None]:
-    sets, dimension, count = columns.shape
-    if count <= SEEDING_ROWS:
-        return columns, weights
-    uniform = _uniform((sets, SEEDING_ROWS), generator, columns)
-    if weights is None:
-        index = (uniform * count).long().clamp_max(count - 1)
+def _subsample(rows: Rows, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+    if rows.count <= SEEDING_ROWS:
+        return rows.columns, rows.weights
+    uniform = _uniform((rows.sets, SEEDING_ROWS), generator, rows.columns)
+    if rows.weights is None:
+        index = (uniform * rows.count).long().clamp_max(rows.count - 1)
     else:
-        index = _pick(weights, uniform)
-    return columns.gather(-1, index.unsqueeze(-2).expand(-1, dimension, -1)), None
+        index = _pick(rows.weights, uniform)
+    return rows.columns.gather(-1, index.unsqueeze(-2).expand(-1, rows.dimension, -1)), None
 
 
 def _plus_plus(columns: Tensor, weights: Tensor | None, uniform: Tensor) -> Tensor:

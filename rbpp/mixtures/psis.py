@@ -52,7 +52,7 @@ def pareto_smooth(log_ratios: Tensor) -> tuple[Tensor, Tensor]:
         # Half the digits are left to the rounding of the two log densities in the difference.
         rounding = math.sqrt(torch.finfo(log_ratios.dtype).eps)
         usable = exceedance[:, -1] > rounding * cutoff.squeeze(-1).exp()
-        shape = torch.where(usable, shape, torch.full_like(shape, -torch.inf))
+        shape = torch.where(usable, shape, -torch.inf)
         if bool(usable.any()):
             excess = exceedance[usable].clamp_min(torch.finfo(flat.dtype).tiny)
             fitted, scale = generalized_pareto(excess)
@@ -85,5 +85,5 @@ def generalized_pareto(excess: Tensor) -> tuple[Tensor, Tensor]:
 def _quantile(probability: Tensor, shape: Tensor, scale: Tensor) -> Tensor:
     log_survival = torch.log1p(-probability)
     near_zero = shape.abs() < 1e-10
-    safe = torch.where(near_zero, torch.ones_like(shape), shape)
+    safe = torch.where(near_zero, 1.0, shape)
     return scale * torch.where(near_zero, -log_survival, torch.expm1(-safe * log_survival) / safe)

@@ -124,5 +124,5 @@ def standardisation(rows: Tensor, weights: Tensor | None = None) -> Standardisat
         mean = (centred * share).sum(-2, keepdim=True)
         variance = ((centred - mean).square() * share).sum(-2, keepdim=True)
     spread = variance.sqrt()
-    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
+    spread = torch.where(spread > 0, spread, 1.0)
     return Standardisation((mean + origin).squeeze(-2), spread.squeeze(-2))

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from rbpp.estimate import Estimate
 from rbpp.internals import standard_gamma
+from rbpp.mixtures.normal_wishart import normalized
 from rbpp.paired.candidates import advantages
 from rbpp.paired.joint_mixture import PairDensity
 from rbpp.randomness import generator
@@ -79,44 +80,40 @@ class InformationDraws:
 
 def information_draws(
     found: Sequence[PairDensity],
-    fold: Tensor,
-    dim_x: int,
-    dim_y: int,
     draws: int,
     seed: int,
     block: int = 1,
-    *,
-    normal: bool = True,
+    dim_x: int | None = None,
 ) -> InformationDraws:
     """Draws of the information, each under the model that its weights of the rows prefer.
 
     Args:
         found: the models.
-        fold: (n,) the fold that a row belongs to.
-        dim_x, dim_y: dimensions of the data.
         draws: number of draws.
         seed: of the draws.
         block: successive rows that have one share.
-        normal: whether a model of one component is a normal of X and Y, whose excess is known.
+        dim_x: dimension of X, where a model of one component is a normal of X and Y, so that its
+            excess is known.
     """
-    count = len(fold)
+    fold = found[0].own.fold.cpu()
+    count, dimension = found[0].own.rows.shape
     advantage = advantages(found).cpu()
     fitted = torch.stack([one.fitted_ratio for one in found]).cpu()
     held_out = torch.stack([one.held_out_ratio for one in found]).cpu()
     ladder = _ladder(found, advantage)
     averaged = torch.tensor([one.components == 0 for one in found])
-    single = torch.tensor([normal and one.components == 1 for one in found])
+    single = torch.tensor([dim_x is not None and one.components == 1 for one in found])
     place = torch.where(averaged, _PLACE_AVERAGED, _PLACE).double()
     spread = torch.where(averaged, _SPREAD_AVERAGED, _SPREAD).double()
     least = torch.where(averaged, _LEAST_ADVANTAGE_AVERAGED, _LEAST_ADVANTAGE).double()
-    optimism = normal_optimism(count, dim_x, dim_y)
+    optimism = 0.0 if dim_x is None else normal_optimism(count, dim_x, dimension - dim_x)
     source = generator(seed)
     values, choices = [], []
-    for size in _block_sizes(draws, count):
-        share = standard_gamma(
-            torch.ones(size, -(-count // block)).to(fitted), generator=source
-        ).repeat_interleave(block, -1)[:, :count]
-        share = share / share.sum(-1, keepdim=True)
+    most = max(1, _BLOCK_ELEMENTS // count)
+    for start in range(0, draws, most):
+        size = min(most, draws - start)
+        share = standard_gamma(torch.ones(size, -(-count // block)).to(fitted), source)
+        share = normalized(share.repeat_interleave(block, -1)[:, :count])
         choice = _choices(share @ advantage.mT, advantage, ladder, least)
         noise = torch.randn(size, generator=source, dtype=fitted.dtype)
         own = choice.unsqueeze(-1)
@@ -131,15 +128,15 @@ def information_draws(
         choices.append(choice)
     choice = torch.cat(choices)
     weight = torch.bincount(choice, minlength=len(found)).double() / draws
-    error = _fold_error(fitted - held_out, fold.cpu())
+    error = _fold_error(fitted - held_out, fold)
     models = [
         PairModel(
-            one.own.margins,
-            one.components,
-            weight[index].item(),
-            held_out[index].mean().item(),
-            fitted[index].mean().item(),
-            advantage[index].mean().item(),
+            margins=one.own.margins,
+            components=one.components,
+            weight=weight[index].item(),
+            held_out=held_out[index].mean().item(),
+            fitted=fitted[index].mean().item(),
+            advantage=advantage[index].mean().item(),
         )
         for index, one in enumerate(found)
     ]
@@ -194,9 +191,3 @@ def _fold_error(gap: Tensor, fold: Tensor) -> Tensor:
     """Standard error (models,) that the random folds give to the average gap; gap (models, n)."""
     means = torch.stack([gap[:, fold == index].mean(-1) for index in range(FOLDS)])
     return means.std(0) / math.sqrt(FOLDS)
-
-
-def _block_sizes(draws: int, count: int) -> list[int]:
-    size = max(1, _BLOCK_ELEMENTS // count)
-    whole, rest = divmod(draws, size)
-    return [size] * whole + [rest] * (rest > 0)

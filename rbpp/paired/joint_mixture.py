@@ -32,7 +32,6 @@ _MANY_DIMENSIONS, _SHORT_ASCENT = 30, replace(_ASCENT, max_iterations=25)
 _LEAST_GAIN, _MOST_BELOW = 0.002, 0.15
 # Of the expectation maximisation that averages densities; each only improves it.
 _STACKING_STEPS = 200
-_BATCHED = ("mean", "mean_precision", "degrees_of_freedom", "scale")
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class PairDensity:
         fitted: log p(x, y), log p(x), log p(y) of the rows the model was fitted to (3, n).
         held_out: the same under the fit that does not see the row (3, n).
         fit: the posterior given all rows, where there is one.
-        prior: of the fit.
+        prior: of the components of the fit.
     """
 
     own: Coordinates
@@ -70,7 +69,7 @@ class PairDensity:
     fitted: Tensor
     held_out: Tensor
     fit: Parameters | None = None
-    prior: MixturePrior | None = None
+    prior: Parameters | None = None
 
     @property
     def fitted_ratio(self) -> Tensor:
@@ -132,8 +131,8 @@ def growing_mixtures(
                 components,
                 fitted,
                 held_out,
-                fits.select(0),
-                replace(prior, **{name: getattr(prior, name)[0] for name in _BATCHED}),
+                fit=fits.select(0),
+                prior=prior.parameters(components).select(0),
             )
         )
         yield found[-1]

@@ -191,7 +191,8 @@ def mutual_information(
     >>> abs(result.mean - 0.5 * math.log(2)) < 0.1
     True
     """
-    asked = _Asked(draws, chains, components, margins, block, Compute.of(compute, seed))
+    own = Compute.of(compute, seed)
+    asked = _Asked(draws, chains, components, margins, block=block, compute=own)
     for option, value in (("draws", draws), ("chains", chains), ("components", components)):
         validate.count(option, value)
     if is_labels(x) and is_labels(y):
@@ -295,8 +296,7 @@ def _of_classes(label: Any, values: Any, name: str, asked: _Asked) -> MutualInfo
     for seed in asked.seeds:
         fold = random_folds(len(rows), FOLDS, generator(spawn(seed, "folds")))
         densities = class_densities(rows, codes, fold, asked.components, seed)
-        sizes, own = (rows.shape[-1], 1), spawn(seed, "draws")
-        found.append(information_draws(densities, fold, *sizes, asked.draws, own, normal=False))
+        found.append(information_draws(densities, asked.draws, spawn(seed, "draws")))
     # No label tells more than itself.
     share = torch.bincount(codes).double() / len(codes)
     most = float(torch.special.entr(share).sum())
@@ -371,28 +371,23 @@ def _chain(rows: Tensor, dim_x: int, asked: _Asked, chain: int) -> _Chain:
     seed, block = asked.seeds[chain], asked.block
     fold = random_folds(len(rows), FOLDS, generator(spawn(seed, "folds")), block).to(rows.device)
     found = pair_densities(rows, dim_x, fold, asked.components, asked.margins, seed)
-    sizes = dim_x, rows.shape[-1] - dim_x
-    drawn = information_draws(found, fold, *sizes, asked.draws, spawn(seed, "draws"), block)
+    drawn = information_draws(found, asked.draws, spawn(seed, "draws"), block, dim_x)
     mixtures = [one for one in found if one.fit is not None]
     # The best single mixture: it alone has a variational posterior to judge.
     judged = mixtures[int(advantages(mixtures).mean(-1).argmax())] if mixtures else None
     densities = log_densities(rows, found[drawn.preferred])
     excess = mean_estimate(densities[1] - densities[0]) - neighbour_bias(*rows.shape)
-    return _Chain(
-        drawn.draws
-        if rows.shape[-1] > 2  # in more dimensions the neighbours' own bias is as large
-        else with_misfit(
-            drawn.draws,
+    draws = drawn.draws
+    if rows.shape[-1] == 2:  # in more dimensions the neighbours' own bias is as large
+        draws = with_misfit(
+            draws,
             neighbour_information(normal_scores(rows.cpu())),
             float(found[drawn.preferred].held_out_ratio.mean()),
             excess,
             spawn(seed, "misfit"),
-        ),
-        drawn.models,
-        (mean_estimate(densities[0]), mean_estimate(densities[1])),
-        excess,
-        _pareto_k(judged, seed),
-    )
+        )
+    of_rows = mean_estimate(densities[0]), mean_estimate(densities[1])
+    return _Chain(draws, drawn.models, of_rows, excess, _pareto_k(judged, seed))
 
 
 def _pareto_k(model: PairDensity | None, seed: int) -> Tensor:
@@ -401,7 +396,6 @@ def _pareto_k(model: PairDensity | None, seed: int) -> Tensor:
         return torch.tensor(math.nan, dtype=torch.float64)
     rows = model.own.rows
     drawn = model.fit.draw(_JUDGED_DRAWS, generator(spawn(seed, "judged"), rows.device))
-    prior = model.prior.parameters(model.components).log_prob(drawn)
-    joint = prior + drawn.mixture().log_prob_rows(rows).sum(-1)
+    joint = model.prior.log_prob(drawn) + drawn.mixture().log_prob_rows(rows).sum(-1)
     # One component is conjugate and its posterior exact: ratios equal up to rounding have no tail.
     return pareto_smooth((joint - model.fit.log_prob(drawn)).round(decimals=6))[1].cpu()

@@ -221,10 +221,13 @@ class _Search:
             self.story.append(
                 f"{there_are} draws a chain instead of the {draws} asked for: time was up"
             )
-        vectors, log_density = (
-            _regrouped(one, draws) for one in (found.vectors, found.log_density)
+        return VectorDraws(
+            "hmc",
+            found.converged,
+            found.diagnostics,
+            vectors=_regrouped(found.vectors, draws),
+            log_density=_regrouped(found.log_density, draws),
         )
-        return VectorDraws("hmc", found.converged, found.diagnostics, vectors, log_density)
 
     def nuts(self) -> VectorDraws:
         """Pyro's sampler, one chain after the other."""
@@ -240,8 +243,13 @@ class _Search:
         )
         if found.rhat > APPROXIMATE_RHAT and not self.given.accept:
             raise self._refusal(self.story[-1])
-        exact = found.rhat <= LARGEST_RHAT
-        return VectorDraws("nuts", exact, found.diagnostics, found.vectors, found.log_density)
+        return VectorDraws(
+            "nuts",
+            found.rhat <= LARGEST_RHAT,
+            found.diagnostics,
+            vectors=found.vectors,
+            log_density=found.log_density,
+        )
 
     def _approximated(self, freedom: float | None) -> Weighted:
         """Draws at the optima with their weights: few, where few say that they are of no use."""
@@ -304,9 +312,9 @@ class _Search:
             "svi" if weighted.name.startswith("guide") else "laplace",
             weighted.trusted,
             {"pareto_k": weighted.pareto_k, "efficiency": weighted.efficiency},
-            self._ordered(weighted.vectors[index]),
-            weighted.log_density[index],
-            weighted.log_q[index],
+            vectors=self._ordered(weighted.vectors[index]),
+            log_density=weighted.log_density[index],
+            log_q=weighted.log_q[index],
         )
 
     def _refusal(self, reason: str) -> ValueError:

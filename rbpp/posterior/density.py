@@ -224,7 +224,8 @@ class ConditionedDensity:
                 finite in unconstrained space or left as drawn.
         """
         sets, parts = self.data_sets, []
-        run = draw(self.process, (count, sets), seed, until=self.prepared.names)
+        names = self.prepared.names
+        run = draw(self.process, (count, sets), Compute(seed=seed), until=names)
         for latent in self.prepared.latents:
             distribution, value = run.distributions[latent.name], run.values[latent.name]
             free = latent.freed(distribution, value)

@@ -192,7 +192,8 @@ def _of_plate(probe: _Probe, plate: str, size: int) -> list[Symmetry]:
             if members and one.site.rows % members == 0
         ]
         if along or not members:
-            whole = Symmetry(plate, (), blocks, _joined(along, members), simplices)
+            carried = _joined(along, members)
+            whole = Symmetry(plate, (), blocks, carried=carried, simplices=simplices)
             candidates.append(replace(whole, classes=_classes(probe, whole)))
     best = max(candidates, key=lambda one: sum(map(len, one.classes)))
     return [best] if best.classes else []

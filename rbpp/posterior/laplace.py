@@ -130,7 +130,9 @@ def weighed(density: ConditionedDensity, vectors: Tensor, log_q: Tensor, name: s
     log_p = values_of(density, vectors)
     weights, k = pareto_smooth(log_p - log_q)
     efficiency = float(1 / (weights.exp().square().sum() * len(vectors)))
-    return Weighted(vectors, log_p, log_q, weights, float(k), efficiency, name)
+    return Weighted(
+        vectors, log_p, log_q, weights, pareto_k=float(k), efficiency=efficiency, name=name
+    )
 
 
 def matched(weighted: Weighted) -> Optimum | None:

@@ -40,10 +40,9 @@ def draw_anew(
         run = draw(
             density.process,
             outer,
-            compute.spawn(label, first).seed,
+            compute.spawn(label, first),
             {n: sites[n].batched(value[first : first + _AT_ONCE]) for n, value in held.items()},
             until=until,
-            device=compute.device,
             fast_mixtures=True,
         )
         parts.append(

@@ -243,8 +243,13 @@ def _polished(density: ConditionedDensity, point: Tensor, out_of_time: Limit) ->
         if higher:
             point = tried[best]
             value, slope = _at(density, point)
-        ratio = float(values.min() / values.max().clamp_min(1e-300))
-        found = Optimum(point, float(value), vectors * safe.rsqrt(), ratio, decrement)
+        found = Optimum(
+            point,
+            float(value),
+            vectors * safe.rsqrt(),
+            eigenvalue_ratio=float(values.min() / values.max().clamp_min(1e-300)),
+            decrement=decrement,
+        )
         if last or not higher:
             break
     if found is not None and found.sound:
@@ -257,7 +262,7 @@ def _polished(density: ConditionedDensity, point: Tensor, out_of_time: Limit) ->
         probes = torch.randn(_PROBES, density.size, generator=generator(0)).sign().to(point)
         diagonal = (probes * density.times_hessian(point, probes)).mean(0).neg()
         scale = torch.diag_embed(diagonal.clamp_min(spread.pow(-2)).rsqrt())
-        found = Optimum(point, float(value), scale, math.nan, math.inf)
+        found = Optimum(point, float(value), scale, eigenvalue_ratio=math.nan, decrement=math.inf)
     else:
         least = spread.pow(-2) @ vectors.square()
         found = replace(found, scale=vectors * torch.maximum(values, least).rsqrt())

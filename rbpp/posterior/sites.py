@@ -237,8 +237,16 @@ def _layout(
             ) from error
         shape = (*(1,) * site.padding, *free.shape)
         stop = start + free.numel() * (data_sets if site.in_chain else 1)
-        reported = not site.in_chain or name in keep
-        latents.append(Latent(site, shape, start, stop, name in non_centred, reported))
+        latents.append(
+            Latent(
+                site,
+                shape,
+                start,
+                stop,
+                non_centred=name in non_centred,
+                reported=not site.in_chain or name in keep,
+            )
+        )
         start = stop
     return tuple(latents)
 

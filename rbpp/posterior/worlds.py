@@ -159,7 +159,7 @@ def infer(
     process = fit_sizes(load_process(process), rows)
     rows = on_random_sites(process, rows, seed)
     density = ConditionedDensity(process, rows, keep, compute)
-    given = Inference(engine, guide, draws, seconds, accept, batch_rows)
+    given = Inference(engine, guide, draws, seconds, accept=accept, batch_rows=batch_rows)
     found = infer_vectors(density, given, compute)
     judged = _engine_check(found)
     if not found.exact:
@@ -269,14 +269,15 @@ class _Groups:
             observed_data={name: value.squeeze(0) for name, value in self.observed.items()},
             constant_data={**process.knobs, "seed": self.compute.seed},
             dims=dims,
-            attrs={
-                "process": process.name,
-                "source": process.source,
-                "knobs": process.knobs,
-                "digest": digest(process),
-                "engine": found.engine,
-                "story": list(found.story),
-            },
+        )
+        data = inference_data.with_attrs(
+            data,
+            process=process.name,
+            source=process.source,
+            knobs=process.knobs,
+            digest=digest(process),
+            engine=found.engine,
+            story=list(found.story),
         )
         # Of rows, in dimensions of their own; a site without a plate has one density.
         by_row = {n: [f"{n}_row"] if sites[n].batch_dimensions else [] for n in self.likelihood}

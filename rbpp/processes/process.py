@@ -23,6 +23,7 @@ import torch
 from pyro.distributions import Delta, validation_enabled
 from torch import Tensor
 
+from rbpp.compute import Compute
 from rbpp.processes.graph import Graph, read_graph
 from rbpp.processes.handlers import ALLOWED_PARENTS, CHAIN_SITES, INNER_DIMENSIONS, Run, plain_run
 from rbpp.processes.loading import find_model, knob_defaults, parse_settings, resolve_knobs
@@ -171,7 +172,7 @@ def load_process(reference: str | Path | Callable[..., Any] | Process, **knobs: 
     Args:
         reference: a callable, the name of a shipped process, the path of a file (its `model`, or
             `path.py:function`), or `module:attribute`.
-        knobs: keyword arguments of the model, by name or by the paper's letter (K, J, L), text
+        knobs: the model's own keyword arguments, by name or by the paper's letter (K, J, L), text
             being parsed to the type of the default.
 
     Raises:
@@ -192,11 +193,10 @@ def load_process(reference: str | Path | Callable[..., Any] | Process, **knobs: 
 def draw(
     process: Process,
     outer: tuple[int, int],
-    seed: int,
+    compute: Compute,
     held: Mapping[str, Tensor] | None = None,
     *,
     until: Collection[str] | None = None,
-    device: torch.device | str = "cpu",
     fast_mixtures: bool = False,
 ) -> Run:
     """A run that draws all sites not held, for `outer` (worlds, replicates).
@@ -204,11 +204,11 @@ def draw(
     Args:
         process: what to run.
         outer: numbers of worlds and of replicates in each.
-        seed: decides every draw; global random state is left as it was.
+        compute: its seed decides every draw, and tensors that the model makes are put on its
+            device; global random state is left as it was.
         held: batched values of sites, their leading dimensions those of `outer` or 1: worlds that
             were drawn before, from the prior or from a posterior, or parts of the chain.
         until: sites to stop at; sites after the last of them are not drawn.
-        device: where tensors that the model makes are put.
         fast_mixtures: see `rbpp.processes.handlers.Run`.
     """
     run = Run(
@@ -219,7 +219,7 @@ def draw(
         fast_mixtures=fast_mixtures,
     )
     with torch.no_grad():
-        return run.of(process, seed, device)
+        return run.of(process, compute.seed, compute.device)
 
 
 def hold(

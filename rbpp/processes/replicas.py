@@ -24,7 +24,6 @@ from rbpp.processes.density import (
 )
 from rbpp.processes.handlers import REQUIRED_SITES, Run
 from rbpp.processes.process import Process, Site, draw, hold, load_process
-from rbpp.randomness import spawn
 
 __all__ = ["Replicas", "Site", "Values"]
 
@@ -78,8 +77,7 @@ class Replicas:
         compute: Compute | None = None,
     ) -> None:
         self.process = load_process(model)
-        self.worlds, compute = validate.count("worlds", worlds), Compute.of(compute)
-        self.seed, self.device = compute.seed, compute.device
+        self.worlds, self.compute = validate.count("worlds", worlds), Compute.of(compute)
         described = self.process.sites
         missing = [name for name in REQUIRED_SITES if name not in described]
         if missing:
@@ -100,8 +98,8 @@ class Replicas:
                 them are drawn too, but mean nothing.
         """
         held = {**self.world, **(given or {})}
-        outer, seed = (self.worlds, count), spawn(self.seed, label)
-        run = draw(self.process, outer, seed, held, until=self.sites, device=self.device)
+        outer, compute = (self.worlds, count), self.compute.spawn(label)
+        run = draw(self.process, outer, compute, held, until=self.sites)
         values = {name: self._replicated(name, run.values[name], count) for name in self.sites}
         return Values(values)
 
@@ -177,7 +175,8 @@ class Replicas:
     def _placeholder(self) -> Tensor:
         """An output of zeros, for distributions that do not depend on it."""
         site = self.sites["output"]
-        return site.batched(torch.zeros(1, 1, *site.shape, dtype=torch.float64)).to(self.device)
+        zeros = torch.zeros(1, 1, *site.shape, dtype=torch.float64, device=self.compute.device)
+        return site.batched(zeros)
 
     def _run_to_synthetic(self, values: Mapping[str, Tensor]) -> Run:
         held = {name: value for name, value in values.items() if name != "synthetic"}
@@ -185,7 +184,7 @@ class Replicas:
 
     def _run(self, values: Mapping[str, Tensor], *wanted: str) -> Run:
         held = {**self.world, **values}
-        return hold(self.process, held, wanted, validate=False, device=self.device)
+        return hold(self.process, held, wanted, validate=False, device=self.compute.device)
 
     def pairs(
         self,
@@ -270,8 +269,8 @@ class Replicas:
         names = [name for name, site in self.process.sites.items() if site.shared]
         if not names:
             return {}
-        outer, seed = (self.worlds, 1), spawn(self.seed, "worlds")
-        run = draw(self.process, outer, seed, held, until=names, device=self.device)
+        outer, compute = (self.worlds, 1), self.compute.spawn("worlds")
+        run = draw(self.process, outer, compute, held, until=names)
         return {name: run.values[name] for name in names}
 
     def _given(self, world: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -289,7 +288,8 @@ class Replicas:
                 raise ValueError(
                     f"Expected worlds with {name!r} of shape {shape}; got {tuple(value.shape)}"
                 )
-        return {n: sites[n].batched(v.unsqueeze(1)).to(self.device) for n, v in world.items()}
+        device = self.compute.device
+        return {n: sites[n].batched(v.unsqueeze(1)).to(device) for n, v in world.items()}
 
     def _replicated(self, name: str, value: Tensor, count: int) -> Tensor:
         """A drawn value of every world and replicate, also where it is the same in several."""

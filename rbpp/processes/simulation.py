@@ -131,8 +131,7 @@ def simulate_tensors(
     validate.count("worlds", worlds)
     validate.count("replicates", replicates)
     sites = process.sites
-    outer, seed = (worlds, replicates), compute.seed
-    run = draw(process, outer, seed, device=compute.device, fast_mixtures=True)
+    run = draw(process, (worlds, replicates), compute, fast_mixtures=True)
     groups: dict[str, dict[str, Tensor]] = {"sites": {}, "world": {}, "derived": {}}
     for name, value in run.values.items():
         if name not in sites:
@@ -145,7 +144,7 @@ def simulate_tensors(
         if group != "derived":
             value = value.expand(worlds, replicates if site.in_chain else 1, *site.shape)
         groups[group][name] = value
-    return Draws(**groups, process=process, seed=seed)
+    return Draws(**groups, process=process, seed=compute.seed)
 
 
 def _inference_data(drawn: Draws) -> InferenceData:
@@ -161,13 +160,13 @@ def _inference_data(drawn: Draws) -> InferenceData:
     sizes: dict[str, int] = {}
     dims = {name: dimension_names(process.sites[name], sizes) for name in world}
     dims |= {name: ["replicate", *dimension_names(process.sites[name], sizes)] for name in chain}
-    return inference_data.make(
+    data = inference_data.make(
         prior=world,
         prior_predictive={name: value[None] for name, value in chain.items()},
         constant_data={**process.described_knobs, "seed": drawn.seed},
         dims=dims,
-        attrs={"process": process.name, "source": process.source},
     )
+    return inference_data.with_attrs(data, process=process.name, source=process.source)
 
 
 def dimension_names(site: Site, sizes: dict[str, int]) -> list[str]:

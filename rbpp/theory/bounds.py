@@ -42,6 +42,7 @@ from rbpp.variables import VARIABLES
 
 if TYPE_CHECKING:
     from rbpp.posterior.worlds import WorldPosterior
+_KNOWN = {"lower": "from below", "upper": "from above", "biased": "from neither side"}
 # Numbers of one site in the worlds of a batch, 32 MB; the work on them takes a few times as much.
 _NUMBERS_IN_MEMORY = 2**22
 
@@ -156,9 +157,14 @@ def bounds(
         world = worlds_of(data, process, sizes.worlds, compute.spawn("posterior").seed)
     process = load_process(process)
     process_checks = require(process, compute).checks
-    chosen = choose_learner(learner, process)
-    anchors = choose_learner(anchor_learner or learner, process, "anchor")
-    estimation = Estimation(process, sizes, constants, chosen, anchors, compute)
+    estimation = Estimation(
+        process,
+        sizes,
+        constants,
+        learner=choose_learner(learner, process),
+        anchor_learner=choose_learner(anchor_learner or learner, process, "anchor"),
+        compute=compute,
+    )
     found = estimate_worlds(estimation, world)
     setting = _setting(found, constants)
     terms = all_terms(found, setting)
@@ -167,7 +173,7 @@ def bounds(
     estimators = {
         name: sides_in_words(term)
         for name, term in terms.items()
-        if not name.startswith("slack_")
+        if VARIABLES[name].part != "slack"
         and ((term.lower or term.upper) is not None or (name in found.terms and term.far_apart))
     }
     settings = {
@@ -188,18 +194,19 @@ def bounds(
         if len(value) == sizes.worlds and name not in terms
     }
     group, seen = _worlds_group(terms, parameters), dict[str, int]()
+    data = inference_data.make(
+        posterior=None if world is None else group,
+        prior=group if world is None else None,
+        constant_data=settings,
+        dims={name: dimension_names(process.sites[name], seen) for name in parameters},
+    )
     return Bounds(
-        idata=inference_data.make(
-            posterior=None if world is None else group,
-            prior=group if world is None else None,
-            constant_data=settings,
-            dims={name: dimension_names(process.sites[name], seen) for name in parameters},
-            attrs={
-                "estimators": estimators,
-                "missing": found.missing,
-                "notes": found.notes,
-                "saturated": _saturated(terms),
-            },
+        idata=inference_data.with_attrs(
+            data,
+            estimators=estimators,
+            missing=found.missing,
+            notes=found.notes,
+            saturated=_saturated(terms),
         ),
         checks=checks,
         settings={**settings, "process": process.name, "knobs": process.knobs},
@@ -287,6 +294,10 @@ def _notes(terms: Mapping[str, Estimate], found: WorldEstimates) -> dict[str, st
         notes["information_model_factor_learner"] = (
             "no site model_factor: I(e_M; W) is at most I(e_M; W | e_p), which stands for it"
         )
+    for name, term in terms.items():
+        told = name in found.terms or name in notes or VARIABLES[name].stands_as
+        if term.direction in _KNOWN and not told and VARIABLES[name].part != "slack":
+            notes[name] = f"known {_KNOWN[term.direction]}, since a term of it is a bound alone"
     factor = terms.get("prompting_factor")
     if factor is not None and bool(factor.value.isinf().any()):
         notes["prompting_factor"] = (
@@ -307,13 +318,14 @@ def _worlds_group(
             return
         group[name] = estimate.value.cpu().numpy()[None]
         group[f"{name}_mcse"] = estimate.standard_error.cpu().numpy()[None]
-        if not name.startswith("slack_"):
-            add(f"{name}_lower", estimate.lower)
-            add(f"{name}_upper", estimate.upper)
 
-    for name in VARIABLES:
+    for name, described in VARIABLES.items():
         if name in terms:
-            add(name, terms[name])
+            term = terms[name]
+            add(name, term)
+            if described.part != "slack":
+                add(f"{name}_lower", term.lower)
+                add(f"{name}_upper", term.upper)
     return group | {name: value.cpu().numpy()[None] for name, value in parameters.items()}
 
 

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from rbpp.estimate import Direction, Estimate, Side, exactly
+from rbpp.estimate import Estimate, Side, exactly
 from rbpp.variables import VARIABLES
-
-# Of a term, by whether there is no estimate of its lower end and of its upper end.
-_DIRECTIONS: dict[tuple[bool, bool], Direction] = {
-    (False, False): "unbiased",
-    (False, True): "lower",
-    (True, False): "upper",
-    (True, True): "biased",
-}
 
 
 def between_corners(
@@ -31,7 +22,7 @@ def between_corners(
 
     Every estimate is at whichever of its ends moves the term that way, by the slope at the values.
     Where an estimate bounds its quantity from one side alone, its other end is the limit of its
-    variable, or infinite: so is the term's end then, and `direction` says which side the value is.
+    variable, or infinite: so is the term's end then.
 
     Args:
         term: as composed of the values.
@@ -51,14 +42,19 @@ def between_corners(
         for key, slope in zip(known, gradients, strict=True)
     }
 
-    def corner(sign: int) -> tuple[Estimate, bool]:
-        """That end, and whether some estimate has none there."""
+    def corner(sign: int) -> Estimate:
         at, square = {}, torch.zeros_like(value).detach()
-        one_sided, infinite = False, torch.zeros_like(value, dtype=torch.bool)
+        infinite = torch.zeros_like(value, dtype=torch.bool)
         for key, one in known.items():
             rising = sign * slopes[key]
-            low, low_open = _end(key, one, "lower")
-            high, high_open = _end(key, one, "upper")
+            low, high = one.end("lower"), one.end("upper")
+            unlimited = torch.zeros_like(infinite)
+            if low is None:
+                low = _limit(key, one, "lower")
+                unlimited |= (rising < 0) & low.value.isinf()
+            if high is None:
+                high = _limit(key, one, "upper")
+                unlimited |= (rising > 0) & high.value.isinf()
             at[key], error = (
                 torch.where(
                     rising == 0,
@@ -69,28 +65,16 @@ def between_corners(
             )
             part = (slopes[key] * error).square()
             square = square + torch.where((rising == 0) | (error == 0), 0.0, part)
-            if low_open or high_open:
-                without = (rising < 0) & low_open | (rising > 0) & high_open
-                one_sided |= bool(without.any())
-                unlimited = without & at[key].isinf()
-                at[key] = torch.where(unlimited, variables[key].detach(), at[key])
-                infinite |= unlimited
+            at[key] = torch.where(unlimited, variables[key].detach(), at[key])
+            infinite |= unlimited
         found = torch.where(infinite, sign * math.inf, formulas(at)[name].detach())
-        return Estimate(found, square.sqrt(), direction="upper" if sign > 0 else "lower"), one_sided
+        return Estimate(found, square.sqrt(), direction="upper" if sign > 0 else "lower")
 
-    lower, from_above = corner(-1)
-    upper, from_below = corner(1)
-    direction = _DIRECTIONS[from_above, from_below]
-    return replace(term.between(lower, upper), direction=direction)
+    return term.between(corner(-1), corner(1))
 
 
-def _end(name: str, estimate: Estimate, side: Side) -> tuple[Estimate, bool]:
-    """An end of what is known of a quantity; and whether it is but the limit of its variable."""
-    found = estimate.end(side)
-    if found is not None:
-        return found, False
-    sign, described = (-1 if side == "lower" else 1), VARIABLES.get(name)
-    limit = sign * math.inf
-    if described is not None:
-        limit = described.least if side == "lower" else described.most
-    return exactly(torch.full_like(estimate.value, limit)), True
+def _limit(name: str, estimate: Estimate, side: Side) -> Estimate:
+    """Where a quantity ends whose estimate bounds it from the other side alone."""
+    described = VARIABLES.get(name)
+    limits = (-math.inf, math.inf) if described is None else (described.least, described.most)
+    return exactly(torch.full_like(estimate.value, limits[side == "upper"]))

@@ -20,13 +20,12 @@ from rbpp.processes.handlers import FREE_SITES
 from rbpp.processes.replicas import Replicas, Values
 from rbpp.theory.curated_rows import (
     UNSEEN,
-    above_output,
     can_propose,
     fresh_outputs,
-    has_row_factors,
     row_scores,
 )
 from rbpp.theory.information import contrastive_bounds, cross_entropy, midpoint
+from rbpp.theory.model_factor import has_row_factors, sites_above_rows
 
 # Data sets to average over, and rows of output in the pool that they share. The error on
 # linear_gaussian is 0.25 nats, half of what a pool for each prompt reaches in the same time.
@@ -91,7 +90,7 @@ def curated_entropy(replicas: Replicas, values: Values) -> Estimate:
 
 def _by_convolution(replicas: Replicas, values: Values) -> Estimate:
     few = values.first(_DATA_SETS)
-    above = few.of(*above_output(replicas))
+    above = few.of(*sites_above_rows(replicas))
     lower, upper = cross_entropy(replicas.pairs(few, "synthetic", above, integrate_output=True))
     method = "noise added in closed form, average over prompts"
     return midpoint(
@@ -203,9 +202,9 @@ def _common_pool(replicas: Replicas, few: Values, count: int) -> tuple[Tensor, T
     A weight is p(output | above_j) over the density of the pool, an average over its prompts.
     """
     fresh = replicas.draw(count, "curated pool", few.of(*FREE_SITES).first(1))
-    names = above_output(replicas)
+    names = sites_above_rows(replicas)
     own, other = (
-        replicas.pairs(fresh, "output", of.of(*names), per_row=True) for of in (fresh, few)
+        replicas.pairs(fresh, "output", drawn.of(*names), per_row=True) for drawn in (fresh, few)
     )
     weight = other - own.logsumexp(2, keepdim=True)
     total = weight.logsumexp((1, 3), keepdim=True)

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.distributions import StudentT, Transform, biject_to, constraints
 from torch.distributions.transforms import identity_transform
 
-from rbpp.processes.handlers import FREE_SITES, PROMPT_SITES
+from rbpp.processes.handlers import FREE_SITES
 from rbpp.processes.replicas import Replicas, Values
-from rbpp.randomness import generator, normals, spawn, uniforms
-from rbpp.theory.model_factor import factor_kind
+from rbpp.randomness import normals, uniforms
+from rbpp.theory.model_factor import has_row_factors, sites_above_rows
 
 _DRAWS = 128
 _FREEDOM = 5  # of Student's t around the row: heavier tails than normal noise
@@ -106,8 +106,8 @@ def row_scores(
         own: whether the points are S_gen of the data sets, so that their outputs are known.
         paired: score point i under data set i alone.
     """
-    above, count = few.of(*above_output(replicas)), points.shape[1]
-    random = generator(spawn(replicas.seed, label), points.device)
+    above, count = few.of(*sites_above_rows(replicas)), points.shape[1]
+    random = replicas.compute.generator(label, device=points.device)
     pool = None if paired else fresh_outputs(replicas, few, -(-2 * _DRAWS // few.count), label)
     free = _coordinates(replicas, few, points)
     residual = free.inv(few["output"].double()) - free.inv(few["synthetic"].double())
@@ -182,21 +182,9 @@ def fresh_outputs(
 ) -> Tensor:
     """`count` outputs for each data set, given what is above them: (worlds, R · count, 1, rows).
 
-    `above` are the sites held besides the anchor, by default those of `above_output`.
+    `above` are the sites held besides the anchor, by default those of `sites_above_rows`.
     """
-    held = few.of("anchor", *(above or above_output(replicas))).repeated(count)
+    held = few.of("anchor", *(above or sites_above_rows(replicas))).repeated(count)
     # Free sites have no part in the output: a draw of them would be wasted.
     given = held | few.of(*FREE_SITES).first(1)
     return replicas.draw(few.count * count, label, given)["output"]
-
-
-def above_output(replicas: Replicas) -> tuple[str, ...]:
-    """Sites given which rows are independent: the prompt, and a model factor that rows share."""
-    shared = factor_kind(replicas) == "above" and not has_row_factors(replicas)
-    names = (*PROMPT_SITES, *(("model_factor",) if shared else ()))
-    return tuple(name for name in names if name in replicas.sites)
-
-
-def has_row_factors(replicas: Replicas) -> bool:
-    """Whether the model factor is above the output, one for each row."""
-    return factor_kind(replicas) == "above" and replicas.sites["model_factor"].rows > 1

@@ -74,7 +74,7 @@ class Trained:
         """Prepare the learner on pilot rows, and train it."""
         prepared = learner.prepare(pilot_rows(replicas, site), generator)
         learned = prepared.fit(replicas.rows(values, site))
-        return Trained(replicas, values, site, prepared, learned, generator)
+        return Trained(replicas, values, site, prepared, learned=learned, generator=generator)
 
     @property
     def count(self) -> int:

@@ -9,7 +9,7 @@ map and of the distribution of S.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -115,9 +115,10 @@ def mixture_learner(
     if components is not None:
         validate.count("components", components)
 
-    def pilot_mixture(pilot: Tensor, generator: torch.Generator) -> _PilotMixture:
+    def pilot_mixture(
+        pilot: Tensor, generator: torch.Generator, choices: Sequence[int]
+    ) -> _PilotMixture:
         rows = pilot.double()
-        choices = (components,) if components else _COMPONENT_CHOICES
         best: tuple[float, MixturePrior, VariationalMixture] | None = None
         worse = 0  # choices in a row without gain; the evidence falls once there are enough
         for choice in choices:
@@ -141,21 +142,21 @@ def mixture_learner(
         level = best[2].expected().log_prob_rows(rows).mean(-1)
         return _PilotMixture(best[1], best[2], level, max_iterations)
 
-    def prepare(pilot: Tensor, generator: torch.Generator) -> PreparedLearner:
-        own = pilot_mixture(pilot, generator)
-        return PreparedLearner(own.fit, own.loss)
+    def of(count: int | None) -> Learner:
+        choices = _COMPONENT_CHOICES if count is None else (count,)
 
-    def settle(pilot: Tensor, generator: torch.Generator) -> Learner:
-        return mixture_learner(
-            pilot_mixture(pilot, generator).start.components,
-            concentration=concentration,
-            restarts=restarts,
-            max_iterations=max_iterations,
-        )
+        def prepare(pilot: Tensor, generator: torch.Generator) -> PreparedLearner:
+            own = pilot_mixture(pilot, generator, choices)
+            return PreparedLearner(own.fit, own.loss)
 
-    count = f"{components} components" if components else "components chosen on pilot data"
-    description = f"draw of a conjugate mixture posterior, {count}"
-    return Learner("mixture", description, prepare, None if components else settle)
+        def settle(pilot: Tensor, generator: torch.Generator) -> Learner:
+            return of(pilot_mixture(pilot, generator, choices).start.components)
+
+        chosen = "components chosen on pilot data" if count is None else f"{count} components"
+        description = f"draw of a conjugate mixture posterior, {chosen}"
+        return Learner("mixture", description, prepare, settle if count is None else None)
+
+    return of(components)
 
 
 @dataclass(frozen=True)
@@ -176,9 +177,6 @@ class _PilotMixture:
         return _MixturePosterior(Parameters(*joined))
 
     def _fit(self, data: Tensor) -> _MixturePosterior:
-        initial = self.start.map(
-            lambda value: value[None, :, None].expand(1, *data.shape[:2], *value.shape[1:])
-        )
         own = self.prior
         of_rows = (own.mean, own.mean_precision, own.degrees_of_freedom, own.scale)
         prior = MixturePrior(own.concentration, *(value.unsqueeze(1) for value in of_rows))
@@ -186,7 +184,9 @@ class _PilotMixture:
             data,
             prior,
             self.start.components,
-            initial=initial,
+            initial=self.start.map(
+                lambda value: value[None, :, None].expand(1, *data.shape[:2], *value.shape[1:])
+            ),
             ascent=Ascent(max_iterations=self.max_iterations, tolerance=1e-5),
         )
         parameters = fit.map(lambda value: value[0])

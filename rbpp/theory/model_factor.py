@@ -32,6 +32,17 @@ def sites_above_output(replicas: Replicas) -> tuple[str, ...]:
     return ("anchor", *PROMPT_SITES, *factor)
 
 
+def has_row_factors(replicas: Replicas) -> bool:
+    """Whether the model factor is above the output, one for each row."""
+    return factor_kind(replicas) == "above" and replicas.sites["model_factor"].rows > 1
+
+
+def sites_above_rows(replicas: Replicas) -> tuple[str, ...]:
+    """Sites given which rows are independent: the prompt, and a model factor that rows share."""
+    shared = factor_kind(replicas) == "above" and not has_row_factors(replicas)
+    return (*PROMPT_SITES, *(("model_factor",) if shared else ()))
+
+
 def output_with_factor(replicas: Replicas, values: Values, factor: Tensor) -> Tensor | None:
     """The output that has this model factor under the prompts of `values`.
 

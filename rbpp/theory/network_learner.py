@@ -56,11 +56,16 @@ def network_learner(letters: int, noise: float = 0.1) -> Learner:
     return Learner("network", f"{what}, plus Gaussian noise of scale {noise}", prepare)
 
 
-def _transitions(rows: Tensor, letters: int) -> Tensor:
-    """How often each token follows each, a row's start being the last: (…, q + 1, q)."""
+def _pairs(rows: Tensor, letters: int) -> Tensor:
+    """Which token follows which, as one number, of all places of rows (…, n, L): (…, n · L)."""
     tokens = rows.long()
     before = torch.cat([torch.full_like(tokens[..., :1], letters), tokens[..., :-1]], -1)
-    pair = (before * letters + tokens).flatten(-2)
+    return (before * letters + tokens).flatten(-2)
+
+
+def _transitions(rows: Tensor, letters: int) -> Tensor:
+    """How often each token follows each, a row's start being the last: (…, q + 1, q)."""
+    pair = _pairs(rows, letters)
     counts = torch.zeros(
         *pair.shape[:-1], (letters + 1) * letters, dtype=torch.float64, device=rows.device
     )
@@ -97,8 +102,6 @@ def _losses(parameters: Tensor, rows: Tensor, letters: int) -> Tensor:
     inner, outer = _parts(parameters, letters)
     predicted = (torch.tanh(inner) @ outer).softmax(-1)
     smooth = (1 - _SMOOTHING) * predicted + _SMOOTHING / letters
-    tokens = rows.long()
-    before = torch.cat([torch.full_like(tokens[..., :1], letters), tokens[..., :-1]], -1)
-    pair = (before * letters + tokens).flatten(-2)
-    each = -smooth.log().flatten(-2).gather(-1, pair).unflatten(-1, tokens.shape[-2:])
+    pair = _pairs(rows, letters)
+    each = -smooth.log().flatten(-2).gather(-1, pair).unflatten(-1, rows.shape[-2:])
     return each.mean(-1) / math.log(letters / _SMOOTHING)

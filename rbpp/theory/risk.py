@@ -67,21 +67,18 @@ def measured_risks(trained: Trained) -> Risks | None:
         label = "fresh synthetic" + (f" {index}" if index else "")
         return losses(replicas.draw(trained.count, label, held), site)
 
-    sample, own = losses(values, site), fresh(0)
-    if sample is None or own is None:
+    sample = losses(values, site)
+    if sample is None:
         return None
     task = losses(values, "target") if "target" in replicas.sites else None
-    gaps = [own.mean(-1) - sample.mean(-1)]
-    for index in range(1, _FRESH_SETS):
-        further = fresh(index)
-        assert further is not None
-        gaps.append(further.mean(-1) - sample.mean(-1))
+    sets = [own for index in range(_FRESH_SETS) if (own := fresh(index)) is not None]
+    gaps = [own.mean(-1) - sample.mean(-1) for own in sets]
     draws = f"learners of the {site} rows"
     return Risks(
         None if task is None else mean_estimate(task.mean(-1) - sample.mean(-1), draws=draws),
         mean_estimate(gaps[0], draws=draws),
         mean_estimate(absolute_value(torch.stack(gaps)), method="extrapolated in fresh rows"),
-        own,
+        sets[0],
     )
 
 

@@ -120,10 +120,10 @@ def test_centres_find_the_clusters_whatever_the_weights(monkeypatch):
     wanted = torch.tensor([0.0, 5.0, 10.0])
     for limit in (20_000, 40):
         monkeypatch.setattr("rbpp.mixtures.kmeans.SEEDING_ROWS", limit)
-        found = kmeans_centres(columns, None, members, 3, generator(1))
+        found = kmeans_centres(Rows(columns), members, 3, generator(1))
         assert ((found[:, 0].sort(-1).values - wanted).abs() < 0.5).all()
     weights = (torch.arange(90).remainder(3) != 1).float().unsqueeze(0)
-    found = kmeans_centres(columns, weights, members, 2, generator(1))
+    found = kmeans_centres(Rows(columns, weights), members, 2, generator(1))
     assert ((found[:, 0].sort(-1).values - wanted[[0, 2]]).abs() < 0.5).all()
 
 

@@ -317,7 +317,7 @@ def test_held_out_densities_are_of_fits_without_the_row():
     assert torch.allclose(model.held_out[0][~kept], alone.log_prob_rows(rows[~kept]))
     margin = alone.marginal([1]).log_prob_rows(rows[~kept, 1:])
     assert torch.allclose(model.held_out[2][~kept], margin)
-    torch.testing.assert_close(model.prior.scale, 0.3 * default_prior(rows, 1).scale)
+    torch.testing.assert_close(model.prior.scale[0], 0.3 * default_prior(rows, 1).scale)
 
 
 def test_the_prior_learns_how_thin_components_are():
