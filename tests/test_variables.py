@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rbpp import display, inference_data, wording
+from rbpp import display, inference_data, plots, wording
 from rbpp.assessment import learned_audit
 from rbpp.fine_tuning import fine_tunes
 from rbpp.theory.bounds import Bounds, bounds
@@ -154,3 +154,11 @@ def test_a_field_that_outputs_do_not_know_is_refused(fields, message):
 def test_a_table_that_is_none_names_the_variable(line, message):
     with pytest.raises(ValueError, match=f"fields of a variable in known; got .*{message}"):
         read_table(f"known = {line}")
+
+
+def test_a_bound_that_nothing_here_describes_is_drawn_without_limits():
+    draws = {"generalization_error": [[0.1, 0.9, 0.5]], "bound_theirs": [[0.1, 0.9, 0.5]]}
+    entry = {"statement": "theirs", "verdict": "holds", "slack": 0.0, "probability_holds": math.nan}
+    entry |= {"bounds": "generalization_error", "by": "bound_theirs"}
+    (axis,) = plots.plot_bounds(inference_data.make(prior=draws), [entry]).flat
+    assert axis.get_title(loc="left") == "theirs: holds"
