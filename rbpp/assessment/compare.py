@@ -26,13 +26,14 @@ from rbpp.assessment.divergence import kl_divergence_of_samples, kl_gap_of_sampl
 from rbpp.assessment.log_ratio import FEWEST_UNITS, LogRatio, log_ratio
 from rbpp.assessment.off_task import VectorKind, off_task, uncovered
 from rbpp.assessment.ranking import Decision, Ranking, rank_sets
+from rbpp.assessment.ranking_probabilities import practical
 from rbpp.assessment.scores import LEAST_ROWS
 from rbpp.assessment.source_checks import independent
 from rbpp.assessment.sources import Fields, Representation, Sampling, Sources, random_places
 from rbpp.assessment.versions import Versions, key, name_versions, read_record, read_versions
-from rbpp.assessment.weighted_rows import Array, Draws, Sample
+from rbpp.assessment.weighted_rows import Draws, Sample
 from rbpp.compute import Compute
-from rbpp.estimate import exactly
+from rbpp.estimate import Estimate, exactly, stack
 from rbpp.mixtures.continuous import one_scale
 from rbpp.variables import VARIABLES
 
@@ -130,9 +131,7 @@ def compare(
         settings["sample_rows"] = {name: len(one) for name, one in scored.items()}
     return Comparison(
         idata=inference_data.make(
-            inference_data.from_estimates(
-                {name: exactly(torch.as_tensor(value)) for name, value in terms.items()}
-            ),
+            inference_data.from_estimates(terms),
             constant_data={"seed": compute.seed},
             dims={name: ["version"] for name in terms},
             coords={"version": ranking.names},
@@ -151,16 +150,15 @@ def compare(
     )
 
 
-def _terms(ranking: Ranking, diagnosed: Mapping[str, Diagnostics]) -> dict[str, np.ndarray]:
+def _terms(ranking: Ranking, diagnosed: Mapping[str, Diagnostics]) -> dict[str, Estimate]:
     """Terms (chain, draw, version); nan of versions that are not there to be diagnosed."""
-    terms = {"score": ranking.draws, "score_equal_size": ranking.equal_draws}
-    nothing = np.full(ranking.draws.shape[1], np.nan)
-    for term in next(iter(diagnosed.values())).terms if diagnosed else ():
-        terms[term] = np.stack(
-            [diagnosed[n].terms[term] if n in diagnosed else nothing for n in ranking.names]
-        )
-    shape = (_CHAINS, -1, len(ranking.names))
-    return {name: values.T.reshape(shape) for name, values in terms.items()}
+    terms, names = dict(ranking.terms), ranking.names
+    for term, known in next(iter(diagnosed.values())).terms.items() if diagnosed else ():
+        nothing = exactly(torch.full_like(known.value, torch.nan))
+        own = (diagnosed[n].terms[term] if n in diagnosed else nothing for n in names)
+        terms[term] = stack([*own], -1)
+    shape = (_CHAINS, -1, len(names))
+    return {name: one.map(lambda value: value.reshape(shape)) for name, one in terms.items()}
 
 
 # Columns beside the score that the ranking's checks measured.
@@ -188,7 +186,7 @@ def _diagnostics(
         line |= {column: float(measured[own][name]) for column, own in columns.items()}
         if name in diagnosed:
             one = diagnosed[name]
-            line |= one.numbers | {term: float(own.mean()) for term, own in one.terms.items()}
+            line |= one.numbers | {term: own.value.mean().item() for term, own in one.terms.items()}
     return lines
 
 
@@ -200,16 +198,16 @@ def _shares(line: Mapping[str, Any], beside: Mapping[str, Any]) -> dict[str, Any
 
 
 def _differences(
-    ranking: Ranking, terms: Mapping[str, np.ndarray], decision: Decision
+    ranking: Ranking, terms: Mapping[str, Estimate], decision: Decision
 ) -> list[dict[str, Any]]:
     place = {name: index for index, name in enumerate(ranking.names)}
     names = [line["name"] for line in ranking.lines]
     found = []
-    for term, values in terms.items():
-        variable = VARIABLES[term]
+    for name, term in terms.items():
+        variable = VARIABLES[name]
         if variable.larger_is == "neither":
             continue
-        most = _ALL_PAIRS if term in ("score", "score_equal_size") else _ALL_PAIRS_BESIDE
+        most = _ALL_PAIRS if name in ("score", "score_equal_size") else _ALL_PAIRS_BESIDE
         nats = variable.units == "nats"
         width = decision.equivalent if nats else decision.equivalent_share
         sign = 1 if variable.larger_is == "better" else -1
@@ -217,27 +215,29 @@ def _differences(
             if len(names) > most and one != names[0]:
                 break  # each with the best
             first, second = place[one], place[two]
-            draws = (values[..., first] - values[..., second]).ravel()
+            draws = (_of_version(term, first) - _of_version(term, second)).value.flatten().numpy()
             if np.isnan(draws).any():
                 continue
             low, high = inference_data.highest_density_interval(draws, decision.hdi_prob)
             line = {
-                "term": term,
+                "term": name,
                 "first": one,
                 "second": two,
                 "mean": float(draws.mean()),
                 "sd": float(draws.std()),
                 "hdi_low": low,
                 "hdi_high": high,
-                "p_better": float((sign * draws > width).mean()),
-                "p_equivalent": float((np.abs(draws) <= width).mean()),
-                "p_worse": float((sign * draws < -width).mean()),
+                **{key: float(p) for key, p in practical(sign * draws, width).items()},
                 "equivalent": width,
             }
-            if term == "score":
-                line |= {name: float(ranking.pairs[name][first, second]) for name in _OF_SCORES}
+            if name == "score":
+                line |= {key: float(ranking.pairs[key][first, second]) for key in _OF_SCORES}
             found.append(line)
     return found
+
+
+def _of_version(term: Estimate, place: int) -> Estimate:
+    return term.map(lambda value: value[..., place])
 
 
 _OF_SCORES = ("mean", "p_larger", "p_trained_better")
@@ -273,7 +273,7 @@ class Diagnostics:
         refusals: why nothing can be said.
     """
 
-    terms: dict[str, Array]
+    terms: dict[str, Estimate]
     numbers: dict[str, float]
     refusals: tuple[str, ...]
 
@@ -305,7 +305,7 @@ def _of(name: str, sources: Sources, anchor: LogRatio | None, drawn: Draws) -> D
     target, made = sources.content("target"), sources.content(name)
     known = ["irrelevant_share", "uncovered_share", "kl_synthetic", "kl_synthetic_coverage"]
     known += [] if anchor is None else ["kl_gap"]
-    terms: dict[str, Array] = dict.fromkeys(known, np.full(drawn.count, np.nan))
+    terms = dict.fromkeys(known, exactly(np.full(drawn.count, np.nan)))
     numbers: dict[str, float] = {}
     refusals = []
     kind = VectorKind(lexical=sources.embedding.lexical)
@@ -318,7 +318,7 @@ def _of(name: str, sources: Sources, anchor: LogRatio | None, drawn: Draws) -> D
             if share.refusal:
                 refusals.append(share.refusal)
             else:
-                terms[term] = share.draws
+                terms[term] = exactly(share.draws)
     if not _enough_units(sources, name):
         refusals.append(f"divergences need {FEWEST_UNITS} independent rows on both sides")
     else:
@@ -329,7 +329,7 @@ def _of(name: str, sources: Sources, anchor: LogRatio | None, drawn: Draws) -> D
         }
         if anchor is not None:
             found["kl_gap"] = kl_gap_of_samples(anchor, ratio, enough)
-        terms |= {term: one.value[: drawn.count].numpy() for term, one in found.items()}
+        terms |= {term: exactly(one.value[: drawn.count]) for term, one in found.items()}
     if "anchor" in sources.names and len(sources.content("anchor")) >= 3:
         copied = copied_rows(made, sources.content("anchor"), target)
         numbers["copied_share"] = copied.copied_share

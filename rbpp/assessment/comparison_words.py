@@ -17,6 +17,7 @@ from rbpp.wording import chance, count, is_share, listed, quantity, shortened
 if TYPE_CHECKING:
     from rbpp.assessment.compare import Diagnostics
     from rbpp.assessment.ranking import Ranking
+    from rbpp.estimate import Estimate
 
 # A difference is told with this probability, and a tie is called one.
 SURE = 0.95
@@ -222,7 +223,7 @@ def headline(ranking: Ranking) -> tuple[str, ...]:
 
 def notes(
     ranking: Ranking,
-    terms: Mapping[str, np.ndarray],
+    terms: Mapping[str, Estimate],
     diagnosed: Mapping[str, Diagnostics],
     real_rows: int,
 ) -> tuple[str, ...]:
@@ -260,11 +261,11 @@ def notes(
     return tuple(found)
 
 
-def _disagreement(ranking: Ranking, values: np.ndarray, said: str) -> list[str]:
+def _disagreement(ranking: Ranking, term: Estimate, said: str) -> list[str]:
     """Whether another version than the first is better in a diagnostic, and sure to be."""
     names = ranking.names
     first = names.index(ranking.lines[0]["name"])
-    flat = values.reshape(-1, values.shape[-1])
+    flat = term.value.flatten(0, 1).numpy()
     known = ~np.isnan(flat).any(0)
     if not known[first]:
         return []

@@ -36,6 +36,7 @@ from rbpp.assessment.stored_ranking import Stored
 from rbpp.assessment.weighted_rows import Draws
 from rbpp.checks import Check
 from rbpp.compute import Compute
+from rbpp.estimate import Estimate, exactly
 from rbpp.randomness import spawn
 
 # Where few real rows have labels and the consensus stands in for the others, the labelled ones
@@ -59,8 +60,8 @@ class Ranking:
         pairs: (K, K) arrays; see `rbpp.assessment.ranking_probabilities.pairwise`.
         checks: what may mislead.
         scores: by name, with the influence of each row.
-        draws: of the scores, (K, draws).
-        equal_draws: of the scores at equal size, (K, draws).
+        terms: `score` and `score_equal_size`, (draws, K): a draw has one weight of each real row
+            for all sets, so that a difference of two sets has the error that it has.
         judges: of the sets.
         label_names: names of the labels.
         digests: of the rows of each set, by name; copies of each other have the same.
@@ -73,8 +74,7 @@ class Ranking:
     pairs: dict[str, np.ndarray]
     checks: list[Check]
     scores: dict[str, SetScore]
-    draws: np.ndarray
-    equal_draws: np.ndarray
+    terms: dict[str, Estimate]
     judges: Judges
     label_names: list[str] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)
@@ -244,8 +244,7 @@ def _ranked(
         pairs=pairwise(score, all_draws, copies, between, decision.equivalent, nothing),
         checks=ranking_checks.checks(prepared, judges, lines),
         scores=scores,
-        draws=all_draws,
-        equal_draws=equal_draws,
+        terms={"score": exactly(all_draws.T), "score_equal_size": exactly(equal_draws.T)},
         judges=judges,
         label_names=prepared.label_names,
         digests=digests,

@@ -62,6 +62,15 @@ def probability_best(draws: np.ndarray, copies: np.ndarray) -> np.ndarray:
     return best[inverse] / counts[inverse]
 
 
+def practical(difference: np.ndarray, equivalent: float) -> dict[str, np.ndarray]:
+    """How probably draws (…, draws) are above, within and below what makes none in practice."""
+    return {
+        "p_better": (difference > equivalent).mean(-1),
+        "p_equivalent": (np.abs(difference) <= equivalent).mean(-1),
+        "p_worse": (difference < -equivalent).mean(-1),
+    }
+
+
 def pairwise(
     scores: np.ndarray,
     draws: np.ndarray,
@@ -91,9 +100,7 @@ def pairwise(
         lines.append(
             {
                 "sd": difference.std(1),
-                "p_better": (difference > equivalent).mean(1),
-                "p_worse": (difference < -equivalent).mean(1),
-                "p_equivalent": (np.abs(difference) <= equivalent).mean(1),
+                **practical(difference, equivalent),
                 "p_larger": (difference > 0).mean(1),
             }
         )
