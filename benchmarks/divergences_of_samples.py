@@ -22,10 +22,12 @@ from scipy.special import gammaln, logsumexp
 from rbpp.assessment.divergence import (
     kl_divergence_of_samples,
     kl_gap_of_samples,
+    summary,
     total_variation_of_samples,
 )
 from rbpp.assessment.log_ratio import log_ratio
 from rbpp.assessment.weighted_rows import Draws
+from rbpp.estimate import Estimate
 from rbpp.progress import progress
 
 Array = NDArray[np.float64]
@@ -214,6 +216,22 @@ class Reading:
     of_true_ratio: float = math.nan
 
 
+def numbers_of(found: Estimate) -> tuple[float, float, float]:
+    """Median and ends of the draws; an end that is open is infinite."""
+    one = summary(found)
+    ends = (
+        default if end is None else float(end.value)
+        for end, default in ((one.lower, -math.inf), (one.upper, math.inf))
+    )
+    return float(one.value), *ends
+
+
+def certified(found: Estimate) -> float:
+    """The lower bound with no model behind it."""
+    assert found.lower is not None
+    return float(found.lower.value)
+
+
 def read(
     case: str,
     family: str,
@@ -245,14 +263,15 @@ def read(
         found.append(
             Reading(
                 *where[:2], label, *where[3:], "KL", float(truth[index]),
-                value.estimate, value.lower, value.upper, value.at_least, value.flag, taken,
+                *numbers_of(value), certified(value), value.reason, taken,
                 float((own[0].log_density(own[2]) - own[1].log_density(own[2])).mean()),
             )
         )  # fmt: skip
+    middle, _, upper = numbers_of(variation)
     found.append(
         Reading(
-            *where, "TV", float(truth[2]), variation.estimate, variation.lower, variation.upper,
-            variation.lower, "", taken,
+            *where, "TV", float(truth[2]), middle, certified(variation), upper,
+            certified(variation), "", taken,
         )
     )  # fmt: skip
     return found
@@ -274,8 +293,8 @@ def read_gap(
     gap = kl_gap_of_samples(*ratios, Draws(seed=seed))
     return Reading(
         "one distribution" if same else "gap", family, "missing" if change == "missing" else change,
-        dimension, (rows, rows), "KL gap", truth[0] - truth[1], gap.estimate, gap.lower, gap.upper,
-        -math.inf, gap.flag, time.process_time() - begun,
+        dimension, (rows, rows), "KL gap", truth[0] - truth[1], *numbers_of(gap),
+        -math.inf, gap.reason, time.process_time() - begun,
     )  # fmt: skip
 
 

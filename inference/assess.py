@@ -159,7 +159,9 @@ def _assessed(arguments: argparse.Namespace) -> tuple[Assessment, list[str]]:
         return result, failures
     from rbpp.assessment.source_checks import known_share
 
-    least, most = (result.numbers[f"irrelevant_share_at_{end}"].value for end in ("least", "most"))
+    least, most = (
+        result.numbers[f"irrelevant_share_at_{end}"].value.item() for end in ("least", "most")
+    )
     check = known_share(least, most, corpus.off_task_share)
     return replace(result, checks=(*result.checks, check)), failures
 

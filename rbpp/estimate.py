@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Direction = Literal["exact", "unbiased", "lower", "upper", "biased"]
 Side = Literal["lower", "upper"]
@@ -27,6 +31,9 @@ class Estimate:
     Two estimates from the same draws are not independent: each then carries its per-draw values in
     `samples` under one name `draws`, and the error is that of the per-draw sum or difference.
 
+    Draws of a posterior are entries of `value`, each without a Monte Carlo error (`exactly`). `+`
+    and `−` then go draw by draw, and what both terms share leaves their difference.
+
     Attributes:
         value: the estimate; its shape is the batch shape of what was estimated.
         standard_error: Monte Carlo standard error, same shape as `value`; zero where exact.
@@ -34,12 +41,14 @@ class Estimate:
         direction: what the expectation of `value` is: the quantity itself (`"unbiased"`), a lower
             or an upper bound of it, something of unknown sign beside it (`"biased"`), or the
             quantity without any Monte Carlo (`"exact"`).
-        lower, upper: bounds of the same quantity, where an estimator gives them.
+        lower, upper: bounds of the same quantity, where an estimator gives them; of the shape of
+            `value`, or one for all entries.
         method: which estimator gave the value, in the field's words.
         limit: the largest value that the estimator can return, such as log R of a contrast of R
             pairs; infinite where there is no such limit.
         samples: per-draw values whose mean is `value`, (draws, …); None where they are not kept.
         draws: name of the draws behind `samples`; equal names mean the same draws.
+        reason: why a side is open, where `direction` says that one is; empty where it is not known.
 
     >>> one = Estimate(torch.tensor(2.0), torch.tensor(0.3), 100)
     >>> other = Estimate(torch.tensor(0.5), torch.tensor(0.4), 50)
@@ -57,6 +66,7 @@ class Estimate:
     limit: float = math.inf
     samples: Tensor | None = None
     draws: str = ""
+    reason: str = ""
 
     def __post_init__(self) -> None:
         if self.value.shape != self.standard_error.shape:
@@ -187,15 +197,18 @@ class Estimate:
             method=self.method,
             samples=factor * self.samples + shift if self.samples is not None and plain else None,
             draws=self.draws if plain else "",
+            reason=self.reason,
         )
 
 
-def exactly(value: Tensor, method: str = "") -> Estimate:
-    """An estimate without Monte Carlo error.
+def exactly(value: Tensor | NDArray[np.float64] | float, method: str = "") -> Estimate:
+    """An estimate without Monte Carlo error; numbers and arrays become float64 tensors.
 
-    >>> exactly(torch.tensor(1.0)).standard_error.item()
+    >>> exactly(1.0).standard_error.item()
     0.0
     """
+    if not isinstance(value, Tensor):
+        value = torch.as_tensor(value, dtype=torch.float64)
     return Estimate(value, torch.zeros_like(value), 1, "exact", method=method)
 
 
@@ -298,6 +311,7 @@ def stack(estimates: Sequence[Estimate], dim: int = 0) -> Estimate:
         upper=stack(uppers, dim) if len(uppers) == len(estimates) else None,
         method=estimates[0].method,
         limit=min(one.limit for one in estimates),
+        reason=_joined("; ", (one.reason for one in estimates)),
     )
 
 
@@ -319,9 +333,10 @@ def _sum(first: Estimate, second: Estimate) -> Estimate:
         _common([first.direction, second.direction]),
         lower=_side(first, second, "lower"),
         upper=_side(first, second, "upper"),
-        method=", ".join(dict.fromkeys(name for name in (first.method, second.method) if name)),
+        method=_joined(", ", (first.method, second.method)),
         samples=samples,
         draws=draws,
+        reason=_joined("; ", (first.reason, second.reason)),
     )
 
 
@@ -344,6 +359,11 @@ def _common(directions: Sequence[Direction]) -> Direction:
     if not signed:
         return "exact" if set(directions) == {"exact"} else "unbiased"
     return signed.pop() if len(signed) == 1 else "biased"
+
+
+def _joined(mark: str, said: Iterable[str]) -> str:
+    """What is said, once each."""
+    return mark.join(dict.fromkeys(one for one in said if one))
 
 
 def _error_of_mean(values: Tensor, dim: int) -> Tensor:

@@ -12,12 +12,28 @@ import tomllib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from rbpp import validate
+
+Units = Literal["nats", "loss", "1"]
+Larger = Literal["better", "worse", "neither"]
+Rows = Literal["anchor", "synthetic"]
+Standing = Literal["", "estimate", "upper side"]
+Part = Literal["", "slack", "lower", "upper", "mcse"]
 Group = Literal["shares", "divergence", "information", "risk", "size and style"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 Panel = Literal["information", "entropy", "rates", "none"]
 _GROUP_OF: dict[str, Group] = {"nats": "information", "loss": "risk", "1": "size and style"}
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "units": get_args(Units),
+    "larger_is": get_args(Larger),
+    "rows": (*get_args(Rows), None),
+    "stands_as": get_args(Standing),
+    "group": ("", *GROUPS),
+    "panel": ("", *get_args(Panel)),
+    "part": get_args(Part),
+}
 
 
 @dataclass(frozen=True)
@@ -43,23 +59,34 @@ class Variable:
         bound: whether it bounds another variable from above, so that there is a `slack_NAME`.
         main: whether tables show it where nobody asks for all (`--all`).
         part: what a companion of a variable is of it; empty for a variable itself.
+
+    Raises:
+        ValueError: for a field that has none of the values above, or limits without a value between
+            them.
     """
 
     long_name: str
-    units: Literal["nats", "loss", "1"]
+    units: Units
     equation: str
-    larger_is: Literal["better", "worse", "neither"] = "neither"
-    rows: Literal["anchor", "synthetic"] | None = None
-    stands_as: Literal["", "estimate", "upper side"] = ""
+    larger_is: Larger = "neither"
+    rows: Rows | None = None
+    stands_as: Standing = ""
     group: Group | Literal[""] = ""
     panel: Panel | Literal[""] = ""
     least: float = -math.inf
     most: float = math.inf
     bound: bool = False
     main: bool = True
-    part: Literal["", "slack", "lower", "upper", "mcse"] = ""
+    part: Part = ""
 
     def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            validate.choice(name, getattr(self, name), choices)
+        for name in ("bound", "main"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ValueError(f"Expected {name} to be true or false; got {value!r}")
+        if not self.least < self.most:
+            raise ValueError(f"Expected least below most; got {self.least} and {self.most}")
         if not self.group:
             object.__setattr__(self, "group", _GROUP_OF[self.units])
         if not self.panel:
@@ -137,7 +164,22 @@ def require_described(names: Collection[str]) -> None:
         raise ValueError(f"Expected terms that rbpp.variables describes; got {', '.join(unknown)}")
 
 
+def read_table(text: str) -> dict[str, Variable]:
+    """The variables of a table in TOML, a line each.
+
+    Raises:
+        ValueError: naming the variable and the field.
+    """
+    found = {}
+    for name, fields in tomllib.loads(text).items():
+        try:
+            found[name] = Variable(**fields)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"Expected the fields of a variable in {name}; got {error}") from None
+    return found
+
+
 _SIDES: tuple[Literal["lower", "upper"], ...] = ("lower", "upper")
-_TABLE = Path(__file__).with_name("variables.toml").read_text(encoding="utf-8")
-for _name, _fields in tomllib.loads(_TABLE).items():
-    describe(_name, Variable(**_fields))
+_TABLE = Path(__file__).with_name("variables.toml")
+for _name, _variable in read_table(_TABLE.read_text(encoding="utf-8")).items():
+    describe(_name, _variable)

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -169,6 +170,21 @@ def test_an_infinite_value_has_an_infinite_error():
     found = mean_estimate(torch.tensor([1.0, math.inf]))
     assert math.isinf(found.value)
     assert math.isinf(found.standard_error)
+
+
+def test_draws_subtract_one_by_one_and_say_which_side_is_open():
+    """What both share leaves the difference; an open side stays open, and why."""
+    draws = np.arange(3.0)
+    one = replace(exactly(draws + 1), direction="lower", lower=exactly(0.5), reason="a: few rows")
+    found = one - exactly(draws)
+    assert found.value.dtype == torch.float64
+    assert found.value.tolist() == [1.0, 1.0, 1.0]
+    assert (found.direction, found.reason) == ("lower", "a: few rows")
+    assert (3 * found + 1).reason == "a: few rows"
+    gap = found - replace(one, reason="b: few rows")
+    assert (gap.lower, gap.upper, gap.direction) == (None, None, "biased")
+    assert gap.reason == "a: few rows; b: few rows"
+    assert stack([one, one]).reason == "a: few rows"
 
 
 def test_stack_keeps_sides_only_where_all_have_them():

@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from rbpp import display, inference_data, wording
+from rbpp import display, inference_data, plots, wording
 from rbpp.assessment import learned_audit
 from rbpp.fine_tuning import fine_tunes
-from rbpp.theory.bounds import bounds
+from rbpp.theory.bounds import Bounds, bounds
 from rbpp.theory.learners import point_learner
 from rbpp.theory.settings import SampleSizes
 from rbpp.theory.statements import STATEMENTS
-from rbpp.variables import GROUPS, VARIABLES, Variable, describe
+from rbpp.variables import GROUPS, VARIABLES, Variable, describe, read_table
 from tests import processes_by_users as processes
 
 
@@ -105,3 +105,60 @@ def test_a_limit_in_nats_is_one_in_bits(own_variables, monkeypatch):
     assert found.table(units="bits")[name]["hdi_high"] == pytest.approx(
         (largest + 1e-3) / math.log(2)
     )
+
+
+@pytest.mark.parametrize("per_row", [False, True])
+@pytest.mark.parametrize(("units", "scale"), [("nats", 1), ("bits", 1 / math.log(2))])
+def test_a_limit_is_divided_by_rows_where_numbers_are_per_row_alone(
+    own_variables, units, scale, per_row
+):
+    """Of three worlds the interval is far wider than both limits, which then are its ends."""
+    describe("known", Variable("I", "nats", "mine", rows="synthetic", least=0, most=1))
+    draws = {"known": [[0.1, 0.9, 0.5]], "total_divergence": [[0.1, 0.9, 0.5]]}
+    found = Bounds(idata=inference_data.make(prior=draws), row_counts={"synthetic": 8})
+    table = found.table(units=units, per_row=per_row)
+    assert table["known"]["hdi_low"] == 0
+    assert table["known"]["hdi_high"] == pytest.approx(scale / 8 if per_row else scale)
+    assert table["total_divergence"]["hdi_high"] == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"units": "nat"}, "units to be one of nats, loss, 1; got 'nat'"),
+        ({"rows": "output"}, "rows to be one of anchor, synthetic, None; got 'output'"),
+        ({"group": "risks"}, "group to be one of .*risk.*; got 'risks'"),
+        ({"panel": "rate"}, "panel to be one of .*rates.*; got 'rate'"),
+        ({"larger_is": "good"}, "larger_is to be one of better, worse, neither; got 'good'"),
+        ({"stands_as": "side"}, "stands_as to be one of .*upper side; got 'side'"),
+        ({"bound": 1}, "bound to be true or false; got 1"),
+        ({"main": "no"}, "main to be true or false; got 'no'"),
+        ({"least": 1, "most": 1}, "least below most; got 1 and 1"),
+    ],
+)
+def test_a_field_that_outputs_do_not_know_is_refused(fields, message):
+    given = {"long_name": "I", "units": "nats", "equation": "mine", **fields}
+    with pytest.raises(ValueError, match=f"Expected {message}"):
+        Variable(**given)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{ long_name = "I", units = "nat", equation = "1" }', "units to be one of"),
+        ('{ long_name = "I", units = "nats", equation = "1", largest = 1 }', "argument 'largest'"),
+        ('{ long_name = "I", units = "nats" }', "argument: 'equation'"),
+        ('{ long_name = "I", units = "nats", equation = "1", least = "0" }', "'<' not supported"),
+    ],
+)
+def test_a_table_that_is_none_names_the_variable(line, message):
+    with pytest.raises(ValueError, match=f"fields of a variable in known; got .*{message}"):
+        read_table(f"known = {line}")
+
+
+def test_a_bound_that_nothing_here_describes_is_drawn_without_limits():
+    draws = {"generalization_error": [[0.1, 0.9, 0.5]], "bound_theirs": [[0.1, 0.9, 0.5]]}
+    entry = {"statement": "theirs", "verdict": "holds", "slack": 0.0, "probability_holds": math.nan}
+    entry |= {"bounds": "generalization_error", "by": "bound_theirs"}
+    (axis,) = plots.plot_bounds(inference_data.make(prior=draws), [entry]).flat
+    assert axis.get_title(loc="left") == "theirs: holds"

@@ -17,6 +17,7 @@ from rbpp.wording import chance, count, listed, quantity
 
 if TYPE_CHECKING:
     from rbpp.assessment.assessment import Assessment
+    from rbpp.estimate import Estimate
 
 VERDICTS = {
     "bad": "Change it before you train on it.",
@@ -52,7 +53,7 @@ Said = tuple[str, float, str]
 def answers(
     sources: Sources,
     shares: Shares,
-    draws: Mapping[str, Array],
+    terms: Mapping[str, Estimate],
     references: Mapping[str, float],
     rows: pd.DataFrame,
 ) -> list[dict[str, Any]]:
@@ -61,11 +62,11 @@ def answers(
     Args:
         sources: what was assessed.
         shares: what is off the task, uncovered, novel and copied.
-        draws: of all terms (num_samples,).
+        terms: draws of each, (chain, draw).
         references: of two halves of the task.
         rows: the table of rows.
     """
-    found = _Found(shares, draws, references, task_name(sources))
+    found = _Found(shares, terms, references, task_name(sources))
     said = {
         OFF_TASK: _off_task(found),
         MISSED: _missed(found),
@@ -83,18 +84,19 @@ class _Found(NamedTuple):
     """What answers are read off, and what stands for the task in them."""
 
     shares: Shares
-    draws: Mapping[str, Array]
+    terms: Mapping[str, Estimate]
     references: Mapping[str, float]
     task: str
 
     def share(self, name: str) -> str:
         """A share with its interval."""
-        low, high = highest_density_interval(np.asarray(self.draws[name]), 0.94)
-        return quantity(float(np.mean(self.draws[name])), low, high, share=True)
+        draws = self.terms[name].value.flatten().numpy()
+        low, high = highest_density_interval(draws, 0.94)
+        return quantity(float(draws.mean()), low, high, share=True)
 
     def above(self, name: str, limit: float) -> float:
         """The probability that a share is above a limit."""
-        return float((self.draws[name] > limit).mean())
+        return (self.terms[name].value > limit).double().mean().item()
 
     def halves(self, name: str) -> str:
         """The same number for two halves of the task, in brackets; empty where there is none."""
@@ -171,7 +173,7 @@ def _off_task(found: _Found) -> Said:
     name, shares, task = "irrelevant_share", found.shares, found.task
     if shares.same:
         return f"none: the synthetic rows are the rows of the {task}", 1.0, "good"
-    if name not in found.draws:
+    if name not in found.terms:
         return shares.irrelevant.refusal, math.nan, "unclear"
     sentence = f"{found.share(name)} of the synthetic rows{found.halves(name)}"
     least, most = found.ends(name)
@@ -189,7 +191,7 @@ def _off_task(found: _Found) -> Said:
 
 def _missed(found: _Found) -> Said:
     name = "uncovered_share"
-    if name not in found.draws:
+    if name not in found.terms:
         return found.shares.uncovered.refusal, math.nan, "unclear"
     least, most = found.ends(name)
     sentence = (
@@ -202,7 +204,7 @@ def _missed(found: _Found) -> Said:
 
 def _faithful(found: _Found) -> Said:
     name = "total_divergence"
-    if name not in found.draws:
+    if name not in found.terms:
         return "too few rows for a total variation", math.nan, "unclear"
     above = found.above(name, SMALL_DIVERGENCE)
     sure = max(above, 1 - above)
@@ -222,7 +224,7 @@ def _added(found: _Found) -> Said:
             "irrelevant"
         )
         return sentence, math.nan, "unclear"
-    if name not in found.draws:
+    if name not in found.terms:
         return novel.refusal, math.nan, "unclear"
     above = found.above(name, SMALL_SHARE)
     sentence = (
@@ -332,7 +334,7 @@ def missed_in_words(assessment: Assessment) -> str:
     table, name = assessment.table(), "uncovered_share"
     if name not in table:
         return next(line["sentence"] for line in assessment.answers if line["question"] == MISSED)
-    share, most = _term(assessment, name), assessment.numbers[f"{name}_at_most"].value
+    share, most = _term(assessment, name), assessment.numbers[f"{name}_at_most"].value.item()
     missing = len(missing_components(assessment))
     if missing:
         whole = f"of which {count(missing, 'component')} of the task {_is(missing)} the most"
@@ -358,7 +360,7 @@ def _drop(assessment: Assessment, verdict: str) -> str:
             "column off_task."
         )
     if verdict == "unclear" and least is not None and most is not None:
-        ends = f"{quantity(least.value, share=True)} and {quantity(most.value, share=True)}"
+        ends = f"{_percent(least.value.item())} and {_percent(most.value.item())}"
         return (
             f"Mark twenty rows before you drop any: the share has ends of {ends}, and {rows} look "
             "off the task. result.ask('FILE.csv') writes them, rbpp mark FILE.csv asks, "
@@ -383,7 +385,7 @@ def _generate(assessment: Assessment, verdict: str) -> str:
             f"Generate more of what is missed: {_term(assessment, 'uncovered_share')} of the task."
         )
     if verdict == "unclear" and "uncovered_share_at_most" in assessment.numbers:
-        most = quantity(assessment.numbers["uncovered_share_at_most"].value, share=True)
+        most = _percent(assessment.numbers["uncovered_share_at_most"].value.item())
         return (
             f"Up to {most} of the task may be missed if that is unlike the synthetic rows: "
             "more rows of the task would tell."

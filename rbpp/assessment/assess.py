@@ -12,12 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from rbpp import inference_data
 from rbpp.assessment.answers import answers, headline
-from rbpp.assessment.assessment import Assessment, Number
+from rbpp.assessment.assessment import Assessment
 from rbpp.assessment.density_terms import Densities, find_densities
 from rbpp.assessment.learned_terms import Learned, Variation, learned_terms
 from rbpp.assessment.marks import read_marks
@@ -26,7 +23,7 @@ from rbpp.assessment.share_terms import Shares, find_shares
 from rbpp.assessment.source_checks import reference_check, share_checks, source_checks
 from rbpp.assessment.sources import Fields, Representation, Sampling, Sources, read_sources
 from rbpp.assessment.tables import AXES, component_table, find_components, find_labels, row_table
-from rbpp.assessment.weighted_rows import Draws
+from rbpp.assessment.weighted_rows import Draws, interval
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.estimate import exactly
@@ -121,15 +118,17 @@ def assess_sources(
     shares = find_shares(sources, draws, marks)
     given = representation.dimension is not None
     densities = find_densities(sources, draws, shares.style.offset, given)
-    drawn = {**shares.draws, **densities.draws, "effective_components": mixture.effective}
+    told = {**shares.terms, **densities.terms, "effective_components": exactly(mixture.effective)}
+    drawn = {
+        name: exactly(one.value[: draws.count].reshape(draws.shape))
+        for name, one in told.items()
+        if not one.reason
+    }
     # No total variation is below a share that one source has and the other lacks.
     for name in {"total_divergence", "distinguishability"} & set(drawn):
-        drawn[name] = np.maximum(drawn[name], shares.least)
+        drawn[name] = drawn[name].map(lambda value: value.clamp(min=shares.least))
     labels = find_labels(sources, draws)
-    terms = {
-        name: exactly(torch.as_tensor(value[: draws.count]).reshape(draws.shape))
-        for name, value in drawn.items()
-    }
+    terms = dict(drawn)
     learned = learned_terms(sources, terms, _variation(shares, densities), draws)
     terms |= learned.terms
     paired_checks: list[Check] = []
@@ -138,18 +137,19 @@ def assess_sources(
         terms |= paired
         paired_checks.append(check)
     references = {**shares.references, **densities.references}
-    numbers = {name: Number(one) for name, one in (shares.limits | densities.limits).items()}
-    numbers |= densities.open
+    numbers = {name: exactly(one) for name, one in shares.limits.items()} | densities.certified
+    numbers |= {name: one for name, one in told.items() if one.reason}
     if labels.table is not None:
-        numbers["wrong_label_share"] = Number(labels.share_wrong)
-    values = {name: one.value for name, one in numbers.items()}
+        numbers["wrong_label_share"] = exactly(labels.share_wrong)
+    values = {name: one.value.item() for name, one in numbers.items()}
+    means = {name: one.value.mean().item() for name, one in drawn.items()}
     lines = row_table(sources, shares, mixture, labels)
     said = answers(sources, shares, drawn, references, lines)
     weights = mixture.weights.reshape(*draws.shape, *mixture.weights.shape[1:])
     checks = [
         *source_checks(sources),
         *share_checks(sources, shares),
-        reference_check({n: float(v.mean()) for n, v in drawn.items()} | values, references),
+        reference_check(means | values, references),
         *densities.checks,
         *paired_checks,
         *learned.checks,
@@ -233,6 +233,7 @@ def _settings(
 def _variation(shares: Shares, densities: Densities) -> Variation | None:
     """What is known of the total variation of task and synthetic rows."""
     found, least = densities.total_variation, shares.least
-    if found is None:
+    if found is None or found.upper is None:
         return Variation(0.0, 0.0, least) if shares.same else None
-    return Variation(max(found.upper, least), max(found.bretagnolle_huber, least), least)
+    upper, huber = interval(found.value.numpy())[1], found.upper.value.item()
+    return Variation(max(upper, least), max(huber, least), least)

@@ -12,23 +12,10 @@ import numpy as np
 import pandas as pd
 
 from rbpp.display import DEFAULT_VIEW, View
+from rbpp.estimate import Estimate
 from rbpp.inference_data import InferenceData, Term
 from rbpp.result import Result
 from rbpp.variables import VARIABLES
-
-
-@dataclass(frozen=True)
-class Number:
-    """A term that is no posterior: one number, and an interval where it has one.
-
-    Attributes:
-        value: the number, or the median of draws that are not kept.
-        lower, upper: its ends; nan where it has none, infinite where there is no such end.
-    """
-
-    value: float
-    lower: float = math.nan
-    upper: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -40,7 +27,8 @@ class Assessment(Result):
 
     Attributes:
         numbers: terms that are single numbers: `NAME_at_least`, `NAME_at_most`, `copied_share`,
-            `style_…`, `kl_…_lower`, and divergences that have no upper end in these samples.
+            `style_…`, `kl_…_lower`, and divergences that have no upper or no lower end in these
+            samples: medians between the ends that there are.
         references: of a term's name, the same number for two halves of the task's rows.
         rows: one line per row of every source (of the samples, where there are some):
 
@@ -71,7 +59,7 @@ class Assessment(Result):
     """
 
     idata: InferenceData
-    numbers: Mapping[str, Number] = field(default_factory=dict)
+    numbers: Mapping[str, Estimate] = field(default_factory=dict)
     references: Mapping[str, float] = field(default_factory=dict)
     rows: pd.DataFrame
     components: pd.DataFrame
@@ -131,8 +119,8 @@ class Assessment(Result):
             nats = VARIABLES[name].units == "nats"
             scale = math.log(2) if nats and view.units == "bits" else 1.0
             mean, low, high = (
-                value / scale if math.isfinite(value) else None
-                for value in (number.value, number.lower, number.upper)
+                None if one is None or not one.value.isfinite() else one.value.item() / scale
+                for one in (number, number.lower, number.upper)
             )
             found[name] = {"mean": mean, "sd": None, "hdi_low": low, "hdi_high": high, "mcse": None}
         return found

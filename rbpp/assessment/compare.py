@@ -324,12 +324,12 @@ def _of(name: str, sources: Sources, anchor: LogRatio | None, drawn: Draws) -> D
     else:
         ratio, enough = _ratio(sources, name, drawn.seed), drawn.enough()
         found = {
-            "kl_synthetic": kl_divergence_of_samples(ratio, "forward", enough).draws,
-            "kl_synthetic_coverage": kl_divergence_of_samples(ratio, "reverse", enough).draws,
+            "kl_synthetic": kl_divergence_of_samples(ratio, "forward", enough),
+            "kl_synthetic_coverage": kl_divergence_of_samples(ratio, "reverse", enough),
         }
         if anchor is not None:
-            found["kl_gap"] = kl_gap_of_samples(anchor, ratio, enough).draws
-        terms |= {term: values[: drawn.count] for term, values in found.items()}
+            found["kl_gap"] = kl_gap_of_samples(anchor, ratio, enough)
+        terms |= {term: one.value[: drawn.count].numpy() for term, one in found.items()}
     if "anchor" in sources.names and len(sources.content("anchor")) >= 3:
         copied = copied_rows(made, sources.content("anchor"), target)
         numbers["copied_share"] = copied.copied_share

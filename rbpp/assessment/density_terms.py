@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from rbpp.assessment.assessment import Number
 from rbpp.assessment.divergence import (
     FEWEST_ROWS_PER_DIMENSION,
-    Divergence,
-    DivergenceGap,
-    TotalVariation,
     kl_divergence_of_samples,
     kl_gap_of_samples,
+    named,
+    summary,
     total_variation_of_samples,
 )
-from rbpp.assessment.entropy import Entropy, entropy_of_sample
+from rbpp.assessment.entropy import entropy_of_sample
 from rbpp.assessment.log_ratio import FEWEST_UNITS, LogRatio, log_ratio
 from rbpp.assessment.share_terms import halves, is_same
 from rbpp.assessment.sources import Sources
 from rbpp.assessment.weighted_rows import Array, Draws, Sample
 from rbpp.checks import Check, Verdict
 from rbpp.data.reduce import principal_components
+from rbpp.estimate import Estimate, exactly
 
 # Principal components of divergences and entropies at most: those of
 # docs/measurements/divergences.md, and in
@@ -34,7 +33,7 @@ EMBEDDING_DIMENSIONS = 8
 # What `rbpp.data.embed` says of numbers that it leaves alone.
 AS_GIVEN = "embeddings as given"
 # KL of a source from the task, and of the task from the source (coverage).
-BothWays = tuple[Divergence, Divergence]
+BothWays = tuple[Estimate, Estimate]
 
 
 @dataclass
@@ -43,47 +42,48 @@ class Densities:
 
     Attributes:
         dimension: principal components of the divergences.
-        draws: (num_samples,), by name.
-        limits: single numbers: `kl_…_lower`.
-        references: the same numbers of two halves of the task.
-        open: divergences without an upper or a lower end, by name.
+        terms: draws by name; of a divergence without an upper or a lower end, one number between
+            the ends that it has, and the reason.
+        certified: lower bounds with no model, `kl_…_lower`.
+        references: means of the same terms of two halves of the task.
         total_variation: of task and synthetic rows, style included; None where there is none.
         checks: which divergences are open, what could not be computed, and why.
     """
 
     dimension: int
-    draws: dict[str, Array] = field(default_factory=dict)
-    limits: dict[str, float] = field(default_factory=dict)
+    terms: dict[str, Estimate] = field(default_factory=dict)
+    certified: dict[str, Estimate] = field(default_factory=dict)
     references: dict[str, float] = field(default_factory=dict)
-    open: dict[str, Number] = field(default_factory=dict)
-    total_variation: TotalVariation | None = None
+    total_variation: Estimate | None = None
     checks: list[Check] = field(default_factory=list)
 
     def keep(self, name: str, both: BothWays) -> BothWays:
         """Put KL both ways, each with its lower bound, beside the others."""
         for own, found in zip((name, f"{name}_coverage"), both, strict=True):
-            self.limits[f"{own}_lower"] = found.at_least
+            if found.lower is not None:
+                self.certified[f"{own}_lower"] = found.lower
             self.put(own, found)
         return both
 
-    def put(self, name: str, found: Divergence | DivergenceGap) -> None:
-        """The draws of a divergence or a gap, or its ends where one is open."""
-        if found.flag:
-            self.leave_open(name, Number(found.estimate, found.lower, found.upper), found.flag)
-        else:
-            self.draws[name] = found.draws
-
-    def leave_open(self, name: str, one: Number, why: str) -> None:
-        """What is known of a divergence without an end, and a check that says so."""
-        self.open[name] = one
-        ends = [f"at least {one.lower:.3g}"] if math.isfinite(one.lower) else []
-        ends += [f"at most {one.upper:.3g}"] if math.isfinite(one.upper) else []
+    def put(self, name: str, found: Estimate) -> None:
+        """The draws of a divergence or a gap, or one number where a side is open, and a check."""
+        if not found.reason:
+            self.terms[name] = found
+            return
+        one = summary(found) if found.value.dim() else found
+        self.terms[name] = one
+        value, least, most = (
+            default if end is None else end.value.item()
+            for end, default in ((one, math.nan), (one.lower, -math.inf), (one.upper, math.inf))
+        )
+        ends = [f"at least {least:.3g}"] if math.isfinite(least) else []
+        ends += [f"at most {most:.3g}"] if math.isfinite(most) else []
         self.checks.append(
             Check(
                 f"{name} has both ends",
                 "undecided",
-                f"no: {why}; {name} is {' and '.join(ends) or 'open'}",
-                {"lower": one.lower, "upper": one.upper, "estimate": one.value},
+                f"no: {one.reason}; {name} is {' and '.join(ends) or 'open'}",
+                {"lower": least, "upper": most, "estimate": value},
             )
         )
 
@@ -118,22 +118,25 @@ def find_densities(sources: Sources, drawn: Draws, offset: Array, given: bool = 
         of_anchor = found.keep("kl_anchor", _both_ways(anchor, draws))
     if anchor is not None and made is not None:
         found.put("kl_gap", kl_gap_of_samples(anchor, made, draws))
-        _coverage_gap(found, of_anchor[1], of_synthetic[1])
+        one = named("kl_anchor_coverage", of_anchor[1])
+        other = named("kl_synthetic_coverage", of_synthetic[1])
+        if one.reason or other.reason:  # then it has ends, and no draws
+            one, other = summary(one), summary(other)
+        found.put("kl_gap_coverage", one - other)
     for name, pair in (
         ("task_divergence", (task, "unprompted")),
         ("generation_divergence", ("unprompted", "synthetic")),
         ("curation_divergence", ("output", "synthetic")),
     ):
-        other = ratio(*pair)
-        if other is not None:
-            found.draws[name] = total_variation_of_samples(other, draws).draws
+        between = ratio(*pair)
+        if between is not None:
+            found.terms[name] = total_variation_of_samples(between, draws)
     if few:
         listed = ", ".join(f"{name} {count}" for name, count in few.items())
         message = f"fewer than {FEWEST_UNITS} independent rows ({listed}): no divergence of these"
         found.checks.append(Check("rows for divergences", "unknown", message, {"few": few}))
     _references(found, sources, draws)
     _entropies(found, sources, draws)
-    found.draws = {name: value[: drawn.count] for name, value in found.draws.items()}
     return found
 
 
@@ -142,17 +145,14 @@ def _of_synthetic(
 ) -> BothWays:
     """KL both ways, and total variation with style and without."""
     if is_same(sources, sources.task, "synthetic"):
-        nothing = Divergence(
-            np.zeros(draws.count), estimate=0.0, lower=0.0, upper=0.0, at_least=0.0, flag=""
-        )
+        nothing = replace(exactly(np.zeros(draws.count)), lower=exactly(0.0))
         both = found.keep("kl_synthetic", (nothing, nothing))
-        found.draws |= dict.fromkeys(("distinguishability", "total_divergence"), nothing.draws)
+        found.terms |= dict.fromkeys(("distinguishability", "total_divergence"), nothing)
         return both
     both = found.keep("kl_synthetic", _both_ways(ratio, draws))
     variation = total_variation_of_samples(ratio, draws)
     found.total_variation = variation
-    found.draws["distinguishability"] = variation.draws
-    found.draws["total_divergence"] = variation.draws
+    found.terms |= dict.fromkeys(("distinguishability", "total_divergence"), variation)
     if sources.lifted or not np.any(offset):
         return both  # numbers have no style apart from what they are
     content = sources.content("synthetic")
@@ -161,7 +161,7 @@ def _of_synthetic(
     plain = _ratio(sources, "synthetic", sources.task, found.dimension, draws.seed, moved)
     free = total_variation_of_samples(plain, draws)
     # Style only ever adds: what is left without it is at most what can be told apart with it.
-    found.draws["total_divergence"] = np.minimum(free.draws, variation.draws)
+    found.terms["total_divergence"] = exactly(free.value.minimum(variation.value))
     return both
 
 
@@ -178,22 +178,6 @@ def _both_ways(ratio: LogRatio, draws: Draws) -> BothWays:
         kl_divergence_of_samples(ratio, "forward", draws),
         kl_divergence_of_samples(ratio, "reverse", draws),
     )
-
-
-def _coverage_gap(found: Densities, anchor: Divergence, synthetic: Divergence) -> None:
-    """The difference draw by draw, or its ends where one of the two has none."""
-    name, both = "kl_gap_coverage", {"anchor": anchor, "synthetic": synthetic}
-    if not anchor.flag and not synthetic.flag:
-        found.draws[name] = anchor.draws - synthetic.draws
-        return
-    why = [f"kl_{of}_coverage: {one.flag}" for of, one in both.items() if one.flag]
-    (middle, low, high), (other, least, most) = (
-        (one.estimate, one.lower, one.upper)
-        if one.flag
-        else np.quantile(one.draws, [0.5, 0.03, 0.97]).tolist()
-        for one in both.values()
-    )
-    found.leave_open(name, Number(middle - other, low - most, high - least), "; ".join(why))
 
 
 def _references(found: Densities, sources: Sources, draws: Draws) -> None:
@@ -213,7 +197,7 @@ def _references(found: Densities, sources: Sources, draws: Draws) -> None:
         ("kl_synthetic", forward),
         ("kl_synthetic_coverage", reverse),
     ):
-        found.references[name] = float(half.draws.mean())
+        found.references[name] = half.value.mean().item()
 
 
 def _entropies(found: Densities, sources: Sources, draws: Draws) -> None:
@@ -245,9 +229,10 @@ def _entropies(found: Densities, sources: Sources, draws: Draws) -> None:
         except ValueError as error:
             found.checks.append(Check(f"entropy of the {role} rows", "unknown", str(error)))
             continue
-        found.draws[f"entropy_{role}"] = one.draws * sources.rows[role].size
-        said.append(f"{role} {one.resolution:.2g}")
-    own = found.draws
+        found.terms[f"entropy_{role}"] = one * sources.rows[role].size
+        if one.upper is not None:
+            said.append(f"{role} {one.upper.value.item() - one.value.quantile(0.5).item():.2g}")
+    own = found.terms
     if "entropy_anchor" in own and "entropy_synthetic" in own:
         own["entropy_gap"] = own["entropy_anchor"] - own["entropy_synthetic"]
     if said:
@@ -260,7 +245,7 @@ def _entropies(found: Densities, sources: Sources, draws: Draws) -> None:
         found.checks.append(Check("units of entropies", verdict, message, measured))
 
 
-def _entropy(sources: Sources, role: str, rows: Array, draws: Draws) -> Entropy:
+def _entropy(sources: Sources, role: str, rows: Array, draws: Draws) -> Estimate:
     count, d, least = sources.unit_count(role), rows.shape[1], FEWEST_ROWS_PER_DIMENSION
     if count < least * d:
         raise ValueError(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+import torch
 
 from rbpp import validate
 from rbpp.assessment.log_ratio import LogRatio
 from rbpp.assessment.weighted_rows import DRAWS, LEAST_DRAWS, Array, Draws, interval
+from rbpp.estimate import Estimate, exactly
 
 Direction = Literal["forward", "reverse"]
 
@@ -29,72 +31,43 @@ WITNESS = 0.25
 FEWEST_ROWS_PER_DIMENSION = 10
 
 
-@dataclass(frozen=True)
-class Divergence:
-    """A divergence of two samples, in nats (KL) or as a probability (TV).
+def summary(found: Estimate) -> Estimate:
+    """One number of draws: their median between the ends of their 94 % equal-tailed interval.
 
-    Attributes:
-        draws: (draws,), of the posterior; independent of each other.
-        estimate: their median, or `at_least` where that is larger.
-        lower, upper: 94 % equal-tailed interval; `upper` is infinite where `flag` says why.
-        at_least: lower bound with no model of either side; measured, it was above the truth in
-            fewer than 1 of 100 samples. It does not exceed log n.
-        flag: why there is no upper end; empty where there is one.
+    A side that `direction` leaves open has no end. The certified lower bound is then the lower end,
+    and no median is below one.
+
+    Args:
+        found: draws (draws,), such as `kl_divergence_of_samples` returns.
+
+    >>> draws = exactly(np.arange(101.0))
+    >>> summary(draws).value.item(), summary(draws).upper.value.item()
+    (50.0, 97.0)
+    >>> summary(replace(draws, direction="lower")).upper is None
+    True
     """
-
-    draws: Array
-    estimate: float
-    lower: float
-    upper: float
-    at_least: float
-    flag: str
-
-
-@dataclass(frozen=True)
-class DivergenceGap:
-    """KL(anchor ‖ target) − KL(synthetic ‖ target), in nats, draw by draw.
-
-    Attributes:
-        draws: (draws,).
-        estimate: their median.
-        lower, upper: 94 % equal-tailed interval; infinite on the side that `flag` leaves open.
-        flag: why a side is open.
-        anchor, synthetic: the two divergences, from the same bootstrap of the target.
-    """
-
-    draws: Array
-    estimate: float
-    lower: float
-    upper: float
-    flag: str
-    anchor: Divergence
-    synthetic: Divergence
+    low, high = map(exactly, interval(found.value.numpy()))
+    middle = found.value.quantile(0.5)
+    if found.lower is not None:
+        middle = middle.maximum(found.lower.value)
+        low = found.lower if found.direction == "lower" else low
+    return replace(
+        found,
+        value=middle,
+        standard_error=torch.zeros_like(middle),
+        lower=None if found.direction in ("upper", "biased") else low,
+        upper=None if found.direction in ("lower", "biased") else high,
+    )
 
 
-@dataclass(frozen=True)
-class TotalVariation:
-    """TV(P, Q) of two samples.
-
-    Attributes:
-        draws: (draws,), of the posterior under the mixture model.
-        estimate: their median.
-        lower: 2 % quantile of a witness function's difference, cross-fitted: a lower bound with
-            no model behind it; 0 where neither divergence is certified to be above 0.
-        upper: under the mixture model only; no upper side exists without a model.
-        bretagnolle_huber: √(1 − e^−KL) of the smaller upper end of the two divergences; under the
-            mixture model too, and 1 where both are open.
-    """
-
-    draws: Array
-    estimate: float
-    lower: float
-    upper: float
-    bretagnolle_huber: float
+def named(name: str, found: Estimate) -> Estimate:
+    """The same with the name before the reason of an open side, for sums of several."""
+    return replace(found, reason=found.reason and f"{name}: {found.reason}")
 
 
 def kl_divergence_of_samples(
     ratio: LogRatio, direction: Direction = "forward", draws: Draws = DRAWS
-) -> Divergence:
+) -> Estimate:
     """KL(P ‖ Q) (forward) or KL(Q ‖ P) (reverse) in nats, from Donsker and Varadhan's
 
         KL(P ‖ Q) ≥ E_P r − log E_Q e^r,
@@ -105,7 +78,12 @@ def kl_divergence_of_samples(
     Args:
         ratio: of the two samples, `log_ratio`.
         direction: `"forward"` is KL(first ‖ second).
-        draws: of the posterior.
+        draws: of the posterior, independent of each other.
+
+    Returns:
+        Draws (draws,). Their `lower` is one bound with no model of either side: measured, it was
+        above the truth in fewer than 1 of 100 samples, and it does not exceed log n. Where these
+        samples put no upper end, `direction` is `"lower"`, and `reason` says why.
 
     Raises:
         ValueError: for an unknown direction or no draws.
@@ -120,13 +98,16 @@ def kl_divergence_of_samples(
     return _divergence(ratio, first, second, rate, generator)
 
 
-def kl_gap_of_samples(anchor: LogRatio, synthetic: LogRatio, draws: Draws = DRAWS) -> DivergenceGap:
+def kl_gap_of_samples(anchor: LogRatio, synthetic: LogRatio, draws: Draws = DRAWS) -> Estimate:
     """KL(anchor ‖ target) − KL(synthetic ‖ target) in nats, by draws that share the target's.
 
     Args:
         anchor: `log_ratio(anchor, target)`.
         synthetic: `log_ratio(synthetic, target)`, with the same rows of the target.
         draws: of the posterior.
+
+    Returns:
+        Draws (draws,); `direction` and `reason` say where one of the two leaves a side open.
 
     Raises:
         ValueError: if the two ratios have not the same target.
@@ -142,33 +123,32 @@ def kl_gap_of_samples(anchor: LogRatio, synthetic: LogRatio, draws: Draws = DRAW
     target = anchor.second.bootstrap(draws.count, streams[0])
     rate = streams[1].uniform(*RATES, draws.count)
     of_anchor, of_synthetic = (
-        _divergence(ratio, ratio.first.bootstrap(draws.count, stream), target, rate, streams[4])
-        for ratio, stream in ((anchor, streams[2]), (synthetic, streams[3]))
+        named(
+            name,
+            _divergence(ratio, ratio.first.bootstrap(draws.count, own), target, rate, streams[4]),
+        )
+        for name, ratio, own in (
+            ("anchor", anchor, streams[2]),
+            ("synthetic", synthetic, streams[3]),
+        )
     )
-    gap = of_anchor.draws - of_synthetic.draws
-    lower, upper = interval(gap)
-    flags = [
-        f"{name}: {found.flag}"
-        for name, found in (("anchor", of_anchor), ("synthetic", of_synthetic))
-        if found.flag
-    ]
-    return DivergenceGap(
-        draws=gap,
-        estimate=float(np.median(gap)),
-        lower=-math.inf if of_synthetic.flag else lower,
-        upper=math.inf if of_anchor.flag else upper,
-        flag="; ".join(flags),
-        anchor=of_anchor,
-        synthetic=of_synthetic,
-    )
+    # Its ends are those of the draws: those of the two do not know that they share the target's.
+    return replace(of_anchor - of_synthetic, lower=None, upper=None)
 
 
-def total_variation_of_samples(ratio: LogRatio, draws: Draws = DRAWS) -> TotalVariation:
+def total_variation_of_samples(ratio: LogRatio, draws: Draws = DRAWS) -> Estimate:
     """TV(P, Q) = sup_h E_P h − E_Q h over |h| ≤ ½, with h = ½ clip(4 r, −1, 1) of the log ratio r.
 
     Args:
         ratio: of the two samples, `log_ratio`.
         draws: of the posterior.
+
+    Returns:
+        Draws (draws,) under the mixture model. Their `lower` has no model behind it: the 2 %
+        quantile of the witness's difference, cross-fitted, or 0 where neither divergence is
+        certified to be above 0. Their `upper` is √(1 − e^−KL) of the smaller upper end of the two
+        divergences, of Bretagnolle and Huber: under the mixture model too, and 1 where both are
+        open. No upper side exists without a model.
     """
     forward = kl_divergence_of_samples(ratio, "forward", draws)
     reverse = kl_divergence_of_samples(ratio, "reverse", draws)
@@ -180,20 +160,19 @@ def total_variation_of_samples(ratio: LogRatio, draws: Draws = DRAWS) -> TotalVa
     seen = first @ at_first.T - second @ at_second.T
     found = _extrapolated(seen, generator.uniform(*RATES, draws.count))
     # Pinsker, TV ≤ √(KL/2), draw by draw with the same bootstrap: of equal sides most draws are 0.
-    found = np.minimum(found, np.sqrt(np.minimum(forward.draws, reverse.draws) / 2))
+    found = np.minimum(found, (forward.value.minimum(reverse.value) / 2).sqrt().numpy())
     # Likewise a divergence of ρ nats that no candidate shows is a total variation up to √(ρ/2).
     hidden = generator.exponential(ratio.resolution, draws.count)
     hidden = np.where(generator.random(draws.count) < UNSEEN_SHARE, np.sqrt(hidden / 2), 0)
     found = np.minimum(np.maximum(found, 0) + hidden, 1)
-    certified = max(forward.at_least, reverse.at_least) > 0
-    least = max(0.0, float(np.quantile(seen[:, 0], LOW))) if certified else 0.0
-    return TotalVariation(
-        draws=found,
-        estimate=float(np.median(found)),
-        lower=least,
-        upper=interval(found)[1],
-        bretagnolle_huber=math.sqrt(-math.expm1(-min(forward.upper, reverse.upper))),
+    both = (summary(forward), summary(reverse))
+    certified = any(
+        one.lower is not None and bool(one.lower.value > 0) for one in (forward, reverse)
     )
+    least = max(0.0, float(np.quantile(seen[:, 0], LOW))) if certified else 0.0
+    ends = [float(one.upper.value) for one in both if one.upper is not None]
+    huber = math.sqrt(-math.expm1(-min(ends, default=math.inf)))
+    return exactly(found).between(exactly(least), exactly(huber))
 
 
 def _bootstraps(ratio: LogRatio, draws: Draws) -> tuple[Array, Array]:
@@ -204,17 +183,20 @@ def _bootstraps(ratio: LogRatio, draws: Draws) -> tuple[Array, Array]:
 
 def _divergence(
     ratio: LogRatio, first: Array, second: Array, rate: Array, generator: np.random.Generator
-) -> Divergence:
+) -> Estimate:
     """Of bootstrap weights (draws, n1) and (draws, n2) and rates of the learning curve (draws,)."""
     found = np.maximum(_extrapolated(_donsker_varadhan(ratio, first, second), rate), 0)
     draws = len(found)
     found = found * (1 + generator.exponential(RAISED, draws))
     hidden = generator.exponential(ratio.resolution, draws)
     found = found + np.where(generator.random(draws) < UNSEEN_SHARE, hidden, 0)
-    flag, least = _flag(ratio), _at_least(ratio, first, second, generator)
-    lower, upper = (least, math.inf) if flag else interval(found)
-    estimate = max(float(np.median(found)), least)
-    return Divergence(found, estimate, lower, upper, at_least=least, flag=flag)
+    reason, least = _reason(ratio), _at_least(ratio, first, second, generator)
+    return replace(
+        exactly(found),
+        direction="lower" if reason else "exact",
+        lower=exactly(least),
+        reason=reason,
+    )
 
 
 def _donsker_varadhan(ratio: LogRatio, first: Array, second: Array) -> Array:
@@ -253,7 +235,7 @@ def _at_least(
     return max(0.0, float(np.quantile(value, LOW, axis=0).max()))
 
 
-def _flag(ratio: LogRatio) -> str:
+def _reason(ratio: LogRatio) -> str:
     """Why these samples put no upper end to the divergence; empty where they do."""
     numerator, denominator = ratio.first, ratio.second
     above, below = ratio.at_first[0], ratio.at_second[0]

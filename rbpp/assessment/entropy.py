@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,9 @@ from rbpp.assessment.weighted_rows import (
     Draws,
     Index,
     WeightedRows,
-    interval,
     weighted_rows,
 )
+from rbpp.estimate import Estimate, exactly
 
 COMPONENTS = (1, 3, 8)
 STEPS, _STACKING_STEPS = 12, 50
@@ -29,34 +29,11 @@ STEPS, _STACKING_STEPS = 12, 50
 RATES = (0.7, 1.2)
 
 
-@dataclass(frozen=True)
-class Entropy:
-    """h = −E log p(x) of one row, in nats, with respect to Lebesgue measure of the columns' units.
+def entropy_of_sample(rows: Any, draws: Draws = DRAWS) -> Estimate:
+    """Differential entropy h = −E log p(x) of one row, in nats, by Lebesgue measure of the columns.
 
     Rows multiplied by c have h + d log c: a caller that rescaled the rows adds −d log c to be back
     in the units of the file. n independent rows have n h.
-
-    Attributes:
-        draws: (draws,), of the posterior.
-        estimate: their median.
-        lower, upper: 94 % equal-tailed interval.
-        held_out: −Σ w log p̂(x) of rows that the fits did not see: above h on the mean.
-    """
-
-    draws: Array
-    estimate: float
-    lower: float
-    upper: float
-    held_out: float
-
-    @property
-    def resolution(self) -> float:
-        """By how much the learning curve was extrapolated, in nats."""
-        return self.held_out - self.estimate
-
-
-def entropy_of_sample(rows: Any, draws: Draws = DRAWS) -> Entropy:
-    """Differential entropy h = −E log p(x) of one row, in nats.
 
     Mixtures of 1, 3 and 8 components are fitted without the rows of one fold, averaged with the
     weights that suit the other folds' held-out rows best, and read at that fold: an upper estimate,
@@ -67,13 +44,18 @@ def entropy_of_sample(rows: Any, draws: Draws = DRAWS) -> Entropy:
         rows: (n, d), an array or a `Sample`.
         draws: of the posterior; their seed is also that of folds and fits.
 
+    Returns:
+        Draws (draws,). Their `upper` is −Σ w log p̂(x) of rows that the fits did not see, above h on
+        the mean: how far it is from their median is by how much the learning curve was
+        extrapolated.
+
     Raises:
         ValueError: for equal rows of two units, or rows in a subspace: one with atoms, or on a
             plane, has no density, and its differential entropy is −∞.
 
     >>> rows = np.random.default_rng(0).standard_normal((2000, 1))
     >>> found = entropy_of_sample(rows)
-    >>> bool(abs(found.estimate - 0.5 * np.log(2 * np.pi * np.e)) < 0.05)
+    >>> bool(abs(found.value.median() - 0.5 * np.log(2 * np.pi * np.e)) < 0.05)
     True
     """
     validate.count("draws", draws.count, least=LEAST_DRAWS)
@@ -91,7 +73,7 @@ def entropy_of_sample(rows: Any, draws: Draws = DRAWS) -> Entropy:
     growth = np.maximum(seen[:, 1:].mean(1) - seen[:, 0], 0)
     found = seen[:, 0] - growth / ((7 / 3) ** generators[2].uniform(*RATES, draws.count) - 1)
     held_out = log_volume - float(log_density[0] @ sample.weight / sample.weight.sum())
-    return Entropy(found, float(np.median(found)), *interval(found), held_out)
+    return replace(exactly(found), upper=exactly(held_out))
 
 
 def _with_density(sample: WeightedRows) -> tuple[Array, float]:

@@ -32,7 +32,7 @@ from rbpp.theory import lemmas
 from rbpp.theory.risk import estimated_sub_gaussian
 
 # Fewer rows, or groups of rows, leave a pilot that says nothing.
-FEWEST_ROWS, FEWEST_UNITS = 40, 12
+FEWEST_ROWS, FEWEST_GROUPS = 40, 12
 # Draws of W per chain, over which losses are averaged.
 _LEARNERS = 32
 _LEAST = 1e-9  # nats
@@ -143,12 +143,12 @@ def _learners(sources: Sources, seed: int, checks: list[Check]) -> dict[str, Lea
             continue
         size = len(sources.rows[role])
         count = sources.unit_count(role)
-        if size >= FEWEST_ROWS and count >= FEWEST_UNITS:
+        if size >= FEWEST_ROWS and count >= FEWEST_GROUPS:
             units[role] = min(count, MOST_ROWS)
             continue
         of, least = "", f"{FEWEST_ROWS} rows"
         if count < size:
-            of, least = f" in {count} groups", f"{least} in {FEWEST_UNITS} groups"
+            of, least = f" in {count} groups", f"{least} in {FEWEST_GROUPS} groups"
         why = f"{size} rows{of}, and a pilot and a rest to learn from take {least}"
         checks.append(learned_audit.no_learner(role, why, size))
     if not units:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from rbpp.assessment.copies import index_of_equal
 from rbpp.assessment.entropy import entropy_of_sample
@@ -134,8 +133,8 @@ def _of_given(
 
 
 def _entropy(rows: Array | Sample, draws: Draws) -> Estimate:
-    found = entropy_of_sample(rows, draws.enough()).draws
-    return exactly(torch.as_tensor(found[: draws.count]).reshape(draws.shape))
+    found = entropy_of_sample(rows, draws.enough()).value
+    return exactly(found[: draws.count].reshape(draws.shape))
 
 
 def _about_means(outputs: Array, prompt: Index) -> tuple[Array, Array]:

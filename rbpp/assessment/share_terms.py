@@ -17,6 +17,7 @@ from rbpp.assessment.scores import LEAST_ROWS
 from rbpp.assessment.sources import Sources
 from rbpp.assessment.style import Style, style_of
 from rbpp.assessment.weighted_rows import DRAWS, Array, Draws
+from rbpp.estimate import Estimate, exactly
 
 # Rows of all first halves together, over which the shares of two halves are averaged.
 _REFERENCE_ROWS = 500
@@ -54,14 +55,14 @@ class Shares:
         return self.irrelevant.probability if self.marked is None else self.marked.probability
 
     @cached_property
-    def draws(self) -> dict[str, Array]:
-        """Of every share that can be told (num_samples,), by name."""
+    def terms(self) -> dict[str, Estimate]:
+        """Draws of every share that can be told (num_samples,), by name."""
         found = {name: one.draws for name, one in self._told.items()}
         if self.output is not None and not self.output.refusal:
             found["irrelevant_share_output"] = self.output.draws
         if self.marked is not None:
             found["irrelevant_share"] = self.marked.draws
-        return found
+        return {name: exactly(draws) for name, draws in found.items()}
 
     @cached_property
     def limits(self) -> dict[str, float]:

@@ -115,7 +115,7 @@ def plot_bounds(
         axis.set_yticks([0, 1], [left, right], fontsize=7)
         axis.set_ylim(-0.6, 1.6)
         axis.tick_params(axis="x", labelsize=7)
-        axis.set_xlabel(VARIABLES[right].units.replace("1", ""), fontsize=7)
+        axis.set_xlabel(str(terms[right].attrs.get("units", "")).replace("1", ""), fontsize=7)
     return axes
 
 
@@ -131,7 +131,9 @@ def _interval(axis: Axes, term: Any, position: int, colour: str, hdi_prob: float
     if values.size == 0:
         return
     if values.size > 1:
-        known = VARIABLES[str(term.name)]
-        low, high = interval_over_worlds(values, hdi_prob, known.least, known.most)
+        # A file may have a bound that was described where it was written, and is not here.
+        known = VARIABLES.get(str(term.name))
+        limits = () if known is None else (known.least, known.most)
+        low, high = interval_over_worlds(values, hdi_prob, *limits)
         axis.plot([low, high], [position] * 2, color=colour, linewidth=3, alpha=0.5)
     axis.plot(values.mean(), position, "o", color=colour, markersize=4)

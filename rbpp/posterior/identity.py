@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
@@ -25,17 +26,36 @@ if TYPE_CHECKING:
 
 
 def digest(process: Process) -> str:
-    """SHA-256 of the source of the model, with the knobs and their values."""
-    try:
-        found = inspect.getsourcefile(process.model)
-        source = Path(found).read_bytes() if found else b""
-    except (OSError, TypeError):  # built while running: its code is all there is
-        source = b""
-    if not source:
-        code = getattr(process.model, "__code__", None)
-        source = code.co_code if code is not None else repr(type(process.model)).encode()
+    """SHA-256 of the source of the model, with the knobs and their values.
+
+    The source is the file of the model, of its class where it is an object, or of what it wraps,
+    and the file that the process was loaded from.
+    """
+    model = inspect.unwrap(process.model)
+    while isinstance(model, functools.partial):
+        model = inspect.unwrap(model.func)
+    source = b"".join(path.read_bytes() for path in _files(model, process)) or _text(model)
     knobs = json.dumps(process.knobs, sort_keys=True, default=str)
     return hashlib.sha256(source + b"\0" + knobs.encode()).hexdigest()
+
+
+def _files(model: Callable[..., Any], process: Process) -> list[Path]:
+    """Each once, in the order of the digest."""
+    try:
+        own = inspect.getsourcefile(model if inspect.isroutine(model) else type(model))
+    except TypeError:  # built while running
+        own = None
+    paths = [Path(place).resolve() for place in (own, process.source) if place]
+    return [path for path in dict.fromkeys(paths) if path.is_file()]
+
+
+def _text(model: Callable[..., Any]) -> bytes:
+    """What stands for the source of a model without a file, such as that of a notebook."""
+    try:
+        return inspect.getsource(model).encode()
+    except (OSError, TypeError):  # built while running: its code is all there is
+        code = getattr(model, "__code__", None)
+        return code.co_code if code is not None else repr(type(model)).encode()
 
 
 def read_posterior(

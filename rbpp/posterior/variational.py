@@ -121,10 +121,10 @@ def _fit(target: Target, guide: _Guide, late: Limit) -> str:
     return _ended(until_level(step, set_rate, guide.named_parameters, out_of_time=late))
 
 
-def _ended(found: Ascended) -> str:
-    """How the ascent ended, in words."""
-    if found.elbos and not any(map(math.isfinite, found.elbos[-WINDOW:])):
-        raise ValueError("Expected a finite ELBO; got none in the last steps")
+def _ended(found: Ascended, last: int = WINDOW) -> str:
+    """How the ascent ended, in words; refused where none of so many last steps was finite."""
+    if found.elbos and not any(map(math.isfinite, found.elbos[-last:])):
+        raise ValueError(f"Expected a finite ELBO; got {found.elbos[-1]} in the end")
     if not found.settled:
         return f"time was up after {len(found.elbos)} steps, while the ELBO still rose"
     return f"{len(found.elbos)} steps, until the ELBO was level"
@@ -159,7 +159,7 @@ def _fit_of_user(target: Target, guide: str, late: Limit) -> tuple[Tensor, Tenso
             pyro.get_param_store().named_parameters,
             out_of_time=late,
         )
-        ended = _ended(found)
+        ended = _ended(found, last=1)  # Pyro steps by gradients that are not finite too
         points, densities = [], []
         with torch.no_grad():
             for _ in range(PROPOSED):

@@ -138,7 +138,7 @@ def row_scores(
         return conditional + torch.where(beyond, 0.0, curated - proposal).unsqueeze(2)
 
     size = _DRAWS if pool is None else pool.shape[1]
-    shifts = torch.randperm(size, generator=random)[:_DRAWS].tolist()
+    shifts = torch.randperm(size, generator=random, device=points.device)[:_DRAWS].tolist()
     total = square = torch.full((), -math.inf, dtype=torch.float64)
     for shift in shifts:
         if pool is None:

@@ -74,7 +74,7 @@ def test_kl_gap_prefers_what_covers_the_task():
     assert terms["kl_synthetic"]["mean"] < terms["kl_anchor"]["mean"]
     # What the anchors lack puts no upper end to the divergence, and the audit says so.
     assert terms["kl_gap_coverage"]["hdi_high"] is None
-    assert found.numbers["kl_anchor_coverage"].lower > 0
+    assert found.numbers["kl_anchor_coverage"].lower.value > 0
     line = next(c for c in found.checks if c.statement == "kl_anchor_coverage has both ends")
     assert line.verdict == "undecided"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from rbpp.assessment.divergence import (
     Direction,
     kl_divergence_of_samples,
     kl_gap_of_samples,
+    summary,
     total_variation_of_samples,
 )
 from rbpp.assessment.entropy import entropy_of_sample
 from rbpp.assessment.log_ratio import LogRatio, log_ratio
 from rbpp.assessment.weighted_rows import Draws, Sample, weighted_rows
+from rbpp.estimate import Estimate
 
 SHIFT = 1.0
 # Of two normal distributions of variance 1 whose means differ by 1: KL = 1/2, TV = 2 Φ(1/2) − 1.
@@ -29,6 +32,20 @@ def normal(rows: int, dimension: int, shift: float = 0.0, seed: int = 0) -> np.n
     found = np.random.default_rng(seed).standard_normal((rows, dimension))
     found[:, 0] += shift
     return found
+
+
+class Read(NamedTuple):
+    """The median of draws and the ends of their 94 % interval; infinite where they are open."""
+
+    value: float
+    lower: float
+    upper: float
+
+
+def read(found: Estimate) -> Read:
+    one = summary(found)
+    lower = -math.inf if one.lower is None else one.lower.value.item()
+    return Read(one.value.item(), lower, math.inf if one.upper is None else one.upper.value.item())
 
 
 @pytest.fixture(scope="module")
@@ -47,27 +64,30 @@ def test_one_distribution_reads_zero(
 ) -> None:
     ratio = log_ratio(normal(rows[0], dimension, seed=5), normal(rows[1], dimension, seed=6))
     for direction in ("forward", "reverse"):
-        found = kl_divergence_of_samples(ratio, direction)
-        assert found.estimate < ratio.resolution
+        divergence = kl_divergence_of_samples(ratio, direction)
+        found = read(divergence)
+        assert found.value < ratio.resolution
         assert found.lower == 0 <= found.upper < 0.6
-        assert found.at_least == 0
+        assert divergence.lower.value == 0
     variation = total_variation_of_samples(ratio)
-    assert variation.lower == 0
+    assert variation.lower.value == 0
     # Pinsker: the total variation of a divergence as small as the resolution.
-    margin(math.sqrt(ratio.resolution / 2) - variation.estimate)
+    margin(math.sqrt(ratio.resolution / 2) - read(variation).value)
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 def test_a_shift_reads_its_closed_form(
     shifted: LogRatio, direction: Direction, margin: Callable[..., None]
 ) -> None:
-    found = kl_divergence_of_samples(shifted, direction)
+    divergence = kl_divergence_of_samples(shifted, direction)
+    found = read(divergence)
     # log p/q has deviation 1: with 500 rows a side the error is √(1/500 + (e − 1)/500) ≈ 0.074.
-    margin(3 * 0.074 - abs(found.estimate - KL))
+    margin(3 * 0.074 - abs(found.value - KL))
     width = (found.upper - found.lower) / 2 / 1.88  # of 94 %
     assert 0.074 / 2 < width < 2 * 0.074
-    assert 0.2 < found.at_least < KL
-    assert not found.flag
+    assert 0.2 < divergence.lower.value < KL
+    assert divergence.direction == "exact"
+    assert not divergence.reason
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -86,47 +106,49 @@ def test_a_narrow_component_that_moves_is_seen_among_wide_ones(seed: int) -> Non
     ratio = log_ratio(rows(0), rows(2.5))
     truth = 2.5**2 / 12
     for direction in ("forward", "reverse"):
-        found = kl_divergence_of_samples(ratio, direction)
-        assert truth / 2 < found.estimate < 2 * truth
+        found = read(kl_divergence_of_samples(ratio, direction))
+        assert truth / 2 < found.value < 2 * truth
         assert found.lower < truth < found.upper
 
 
 def test_total_variation_of_a_shift(shifted: LogRatio, margin: Callable[..., None]) -> None:
-    found = total_variation_of_samples(shifted)
-    margin(3 * math.sqrt(0.5 / 500) - abs(found.estimate - TV))
-    assert found.lower < found.estimate < min(found.upper, found.bretagnolle_huber)
+    variation = total_variation_of_samples(shifted)
+    found = read(variation)
+    margin(3 * math.sqrt(0.5 / 500) - abs(found.value - TV))
+    assert variation.lower.value < found.value < min(found.upper, variation.upper.value)
 
 
 def test_parts_apart_have_a_lower_end_only() -> None:
     far = 6.0
     found = kl_divergence_of_samples(log_ratio(normal(300, 2, far), normal(300, 2, seed=1)))
-    assert found.flag
-    assert found.upper == math.inf
-    assert 2 < found.at_least < math.log(300) < far**2 / 2
-    assert found.lower == found.at_least
+    assert found.direction == "lower"
+    assert found.reason
+    assert summary(found).upper is None
+    assert 2 < found.lower.value < math.log(300) < far**2 / 2
+    assert summary(found).lower == found.lower
 
 
 def test_no_estimate_is_below_what_is_certified(
     shifted: LogRatio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert kl_divergence_of_samples(shifted).estimate < 1
+    assert read(kl_divergence_of_samples(shifted)).value < 1
     monkeypatch.setattr(divergence, "_at_least", lambda *_: 1.5)
-    assert kl_divergence_of_samples(shifted).estimate == 1.5
+    assert read(kl_divergence_of_samples(shifted)).value == 1.5
 
 
 def test_labels_exchanged_exchange_the_directions(shifted: LogRatio) -> None:
     exchanged = log_ratio(normal(500, 3, seed=1), normal(500, 3, SHIFT))
-    forward = kl_divergence_of_samples(shifted, "forward").estimate
-    reverse = kl_divergence_of_samples(exchanged, "reverse").estimate
+    forward = read(kl_divergence_of_samples(shifted, "forward")).value
+    reverse = read(kl_divergence_of_samples(exchanged, "reverse")).value
     assert abs(forward - reverse) < 0.05
     assert abs((exchanged.at_first[0] + shifted.at_second[0]).mean()) < 0.1
 
 
 def test_draws_are_distinct_and_follow_the_seed(shifted: LogRatio) -> None:
-    found = kl_divergence_of_samples(shifted, draws=Draws(200, 1))
-    assert len(np.unique(found.draws)) == 200
-    assert (found.draws == kl_divergence_of_samples(shifted, draws=Draws(200, 1)).draws).all()
-    assert (found.draws != kl_divergence_of_samples(shifted, draws=Draws(200, 2)).draws).all()
+    found = kl_divergence_of_samples(shifted, draws=Draws(200, 1)).value
+    assert len(found.unique()) == 200
+    assert (found == kl_divergence_of_samples(shifted, draws=Draws(200, 1)).value).all()
+    assert (found != kl_divergence_of_samples(shifted, draws=Draws(200, 2)).value).all()
 
 
 def test_the_seed_of_the_fit_moves_its_folds() -> None:
@@ -146,8 +168,8 @@ def test_groups_widen(side: str, margin: Callable[..., None]) -> None:
     alone = replace(together, **{side: weighted_rows(side, grouped)})
     assert together.resolution > 1.5 * alone.resolution
     direction = "forward" if side == "first" else "reverse"
-    widths = [np.std(kl_divergence_of_samples(one, direction).draws) for one in (alone, together)]
-    margin(widths[1] / widths[0] - 1)
+    alone, together = (kl_divergence_of_samples(one, direction) for one in (alone, together))
+    margin((together.value.std() / alone.value.std() - 1).item())
 
 
 @pytest.mark.parametrize("side", ["first", "second"])
@@ -165,8 +187,8 @@ def test_copies_that_share_a_weight_are_one_row(side: str) -> None:
     shared = of_copies(unit, weight)
     dropped = log_ratio(first, second)
     assert shared.resolution == pytest.approx(dropped.resolution)
-    found, wanted = (kl_divergence_of_samples(one) for one in (shared, dropped))
-    assert abs(found.estimate - wanted.estimate) < 1e-3
+    found, wanted = (read(kl_divergence_of_samples(one)) for one in (shared, dropped))
+    assert abs(found.value - wanted.value) < 1e-3
     # A weight of 0 is a row that is not there, to the last digit.
     weight = np.concatenate([np.ones(len(kept)), np.zeros(30)])
     without = of_copies(None, weight)
@@ -183,17 +205,34 @@ def test_gap_of_draws_that_share_the_target(alike: LogRatio, margin: Callable[..
     target = normal(500, 4, seed=1)
     far = log_ratio(normal(500, 4, SHIFT, seed=7), target)
     gap = kl_gap_of_samples(far, alike)
-    margin(4 - abs(gap.estimate - KL) / gap.draws.std())
-    assert gap.draws.std() < 4 * 0.074
-    assert np.array_equal(gap.draws, gap.anchor.draws - gap.synthetic.draws)
-    assert not (gap.draws == kl_gap_of_samples(far, alike, Draws(seed=1)).draws).all()
-    assert len(kl_gap_of_samples(far, alike, Draws(150)).draws) == 150
-    none = kl_gap_of_samples(alike, alike)
+    width = gap.value.std().item()
+    margin(4 - abs(read(gap).value - KL) / width)
+    assert width < 4 * 0.074
+    assert not (gap.value == kl_gap_of_samples(far, alike, Draws(seed=1)).value).all()
+    assert len(kl_gap_of_samples(far, alike, Draws(150)).value) == 150
+    none = read(kl_gap_of_samples(alike, alike))
     assert none.lower <= 0 <= none.upper
-    margin(0.05 - abs(none.estimate))
-    apart = log_ratio(normal(300, 4, 8.0), target)
-    assert kl_gap_of_samples(apart, alike).upper == math.inf
-    assert kl_gap_of_samples(alike, apart).lower == -math.inf
+    margin(0.05 - abs(none.value))
+
+
+@pytest.mark.parametrize(
+    ("apart", "ends", "reasons"),
+    [
+        (("anchor",), (True, False), ["anchor"]),
+        (("synthetic",), (False, True), ["synthetic"]),
+        (("anchor", "synthetic"), (False, False), ["anchor", "synthetic"]),
+    ],
+)
+def test_a_gap_is_open_where_one_of_its_divergences_is(
+    alike: LogRatio, apart: tuple[str, ...], ends: tuple[bool, bool], reasons: list[str]
+) -> None:
+    far = log_ratio(normal(300, 4, 8.0), normal(500, 4, seed=1))
+    gap = kl_gap_of_samples(*(far if name in apart else alike for name in ("anchor", "synthetic")))
+    one = summary(gap)
+    assert (one.lower is not None, one.upper is not None) == ends
+    assert [said.split(":")[0] for said in gap.reason.split("; ")] == reasons
+    if one.lower is not None:  # those of the draws
+        assert one.lower.value == pytest.approx(gap.value.quantile(0.03).item())
 
 
 def test_gap_refuses_two_targets(shifted: LogRatio, alike: LogRatio) -> None:
@@ -235,23 +274,24 @@ def test_refusals_of_draws(shifted: LogRatio) -> None:
 def test_entropy_of_a_normal_distribution_and_its_units(margin: Callable[..., None]) -> None:
     rows = normal(300, 2, seed=4)
     truth = math.log(2 * math.pi * math.e)
-    found = entropy_of_sample(rows)
+    entropy = entropy_of_sample(rows)
+    found = read(entropy)
     # −log p has deviation 1 in two dimensions: the error is 1/√300.
-    margin(3 / math.sqrt(300) - abs(found.estimate - truth))
+    margin(3 / math.sqrt(300) - abs(found.value - truth))
     width = (found.upper - found.lower) / 2 / 1.88  # of 94 %
     assert 0.5 < width * math.sqrt(300) < 2
-    margin(found.held_out - truth + 3 / math.sqrt(300))
-    scaled = entropy_of_sample(10 * rows)
-    assert scaled.estimate - 2 * math.log(10) == pytest.approx(found.estimate, abs=1e-6)
-    assert entropy_of_sample(rows, Draws(seed=1)).estimate != found.estimate
-    assert len(entropy_of_sample(rows, Draws(120)).draws) == 120
+    margin(entropy.upper.value.item() - truth + 3 / math.sqrt(300))
+    scaled = read(entropy_of_sample(10 * rows))
+    assert scaled.value - 2 * math.log(10) == pytest.approx(found.value, abs=1e-6)
+    assert read(entropy_of_sample(rows, Draws(seed=1))).value != found.value
+    assert len(entropy_of_sample(rows, Draws(120)).value) == 120
 
 
 def test_entropy_counts_units_and_weights() -> None:
     rows = normal(100, 1, seed=4)
     copied, unit = np.concatenate([rows, rows]), np.tile(np.arange(100), 2)
-    found = entropy_of_sample(Sample(copied, unit, np.full(200, 0.5)))
-    assert abs(found.estimate - entropy_of_sample(rows).estimate) < 0.1
+    found = read(entropy_of_sample(Sample(copied, unit, np.full(200, 0.5))))
+    assert abs(found.value - read(entropy_of_sample(rows)).value) < 0.1
 
 
 @pytest.mark.parametrize(

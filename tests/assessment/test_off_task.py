@@ -12,6 +12,7 @@ from rbpp.assessment.excess import OFF_TASK, THRESHOLDS, Excess
 from rbpp.assessment.grid import grid_posterior, off_task_model
 from rbpp.assessment.neighbours import unit_length
 from rbpp.assessment.off_task import (
+    OffTask,
     VectorKind,
     novel,
     off_task,
@@ -20,7 +21,8 @@ from rbpp.assessment.off_task import (
     visibility,
 )
 from rbpp.assessment.scores import Scores, off_task_scores
-from rbpp.assessment.style import auc
+from rbpp.assessment.share_terms import Shares
+from rbpp.assessment.style import Style, auc
 from rbpp.assessment.weighted_rows import Draws, Sample
 
 DIMENSION = 32
@@ -380,3 +382,20 @@ def test_role_play_among_code_tasks(shared_data):
         assert found.at_least <= share <= found.at_most
     scores = off_task_scores(target, synthetic).rows
     assert auc(scores[:400], scores[400:]) > 0.98
+
+
+@pytest.mark.parametrize(
+    ("irrelevant", "uncovered_share", "refusal", "least"),
+    [(0.1, 0.3, "", 0.3), (0.3, 0.1, "", 0.3), (0.1, 0.3, "no rows", 0.1), (0.0, 0.0, "", 0.0)],
+)
+def test_either_source_alone_is_what_the_other_lacks_at_least(
+    irrelevant, uncovered_share, refusal, least
+):
+    """Total variation is no less than either: rows that the synthetic data miss count too."""
+
+    def told(at_least, refusal=""):
+        return OffTask(np.full(4, 0.5), np.zeros(3), np.zeros(3), at_least, 1.0, refusal=refusal)
+
+    style = Style(np.zeros(2), *np.zeros(7))
+    shares = Shares(told(irrelevant), told(uncovered_share, refusal), style, same=True)
+    assert shares.least == least

@@ -8,6 +8,7 @@ import pytest
 from rbpp import command, inference_data, plots
 
 USERS = Path(__file__).parent.parent / "processes_by_users.py"
+MODELS = Path(__file__).parent.parent.parent / "models"
 SMALL = ["--worlds", "2", "--replicates", "24", "--pairs", "12", "--groups", "3", "--inner", "8"]
 POINT = ["--learner", "point", "--learner-noise", "0.3"]
 NAMES = (
@@ -105,6 +106,24 @@ def test_per_row_divides_by_the_rows_of_the_data_set(capsys):
         assert scaled[key] == pytest.approx(entry[key] / 8, rel=1e-6)
     assert scaled["left"] == pytest.approx(row["terms"][entry["bounds"]]["mean"])
     assert scaled["verdict"] == entry["verdict"]
+
+
+def test_a_checkpoint_is_read_again_and_is_of_one_work(capsys, tmp_path):
+    kept, own = tmp_path / "kept", tmp_path / "own.py"
+    own.write_text((MODELS / "linear_gaussian.py").read_text())
+    arguments = [str(own), *POINT, "--json", "--checkpoint", str(kept)]
+    first = json.loads(run(capsys, *arguments)[1].out)
+    before = {path: path.stat().st_mtime_ns for path in kept.glob("*.npz")}
+    assert before
+    again = json.loads(run(capsys, *arguments)[1].out)
+    assert again["terms"] == first["terms"]
+    assert {path: path.stat().st_mtime_ns for path in kept.glob("*.npz")} == before
+    status, printed = run(capsys, *arguments, "--seed", "1")
+    assert (status, "seed 0 there and 1 now" in printed.err) == (2, True)
+    own.write_text(own.read_text() + "\n# edited\n")
+    status, printed = run(capsys, *arguments)
+    assert status == 2
+    assert "to be of the same work; got code" in printed.err
 
 
 def test_learners_can_be_chosen(capsys, tmp_path):

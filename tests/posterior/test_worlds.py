@@ -14,7 +14,8 @@ from torch.distributions import Normal
 import rbpp
 from rbpp import inference_data
 from rbpp.compute import Compute
-from rbpp.posterior import auto
+from rbpp.mixtures.until_level import Ascended
+from rbpp.posterior import auto, variational
 from rbpp.posterior.density import ConditionedDensity
 from rbpp.posterior.labels import symmetries
 from rbpp.processes.simulation import simulate_tensors
@@ -140,6 +141,20 @@ def test_a_guide_of_ones_own_and_subsampled_rows(margin):
     found, expected = draws_of(posterior, "centre"), draws_of(exact, "centre")
     # 4.5 standard errors √(2 / 1000) of the difference of two means of 1,000 draws.
     margin(0.2 - abs(found.mean() - expected.mean()) / expected.std())
+
+
+def test_a_guide_of_ones_own_that_ends_without_an_elbo_is_refused(monkeypatch):
+    """Pyro steps by gradients that are not finite too: a finite ELBO before says nothing."""
+    monkeypatch.setattr(
+        variational, "until_level", lambda *_, **__: Ascended([-1.0] * 200 + [math.nan], True)
+    )
+    with pytest.raises(ValueError, match="finite ELBO; got nan"):
+        rbpp.infer(
+            readme,
+            {"synthetic": rows_of(readme)},
+            engine="svi",
+            guide=f"{HERE / 'guides.py'}:guide",
+        )
 
 
 def test_rows_of_a_batch_estimate_the_density_without_bias(margin):
