@@ -105,7 +105,13 @@ def estimated(
     found = estimate_worlds(
         Estimation(process, sizes, constants, learner, anchor_learner=learner, compute=own)
     )
-    setting = LemmaSetting(rows=found.facts.rows, loss_bound=LOSS_BOUND, sub_gaussian=SUB_GAUSSIAN)
+    setting = LemmaSetting(
+        rows=found.facts.rows,
+        coordinates=found.facts.coordinates,
+        resolution=RESOLUTION,
+        loss_bound=LOSS_BOUND,
+        sub_gaussian=SUB_GAUSSIAN,
+    )
     worlds = worlds_of(found.world, sizes.worlds)
     return all_terms(found, setting), [case.truth(world, process.knobs) for world in worlds]
 

@@ -105,7 +105,8 @@ def normal_truth(chain: NormalChain) -> dict[str, float]:
         wide[name] = mean
     term = {**_normal_informations(chain, wide), **_normal_divergences(chain)}
     term |= _normal_risks(chain, wide)
-    return with_bounds(term, {"anchor": chain.anchors, "synthetic": chain.outputs})
+    rows = {"anchor": chain.anchors, "synthetic": chain.outputs}
+    return with_bounds(term, rows, width=dimension)
 
 
 def _normal_informations(chain: NormalChain, wide: dict[str, Tensor]) -> dict[str, float]:
@@ -246,10 +247,18 @@ def _square(matrix: Tensor) -> Tensor:
     return matrix @ matrix.mT
 
 
-def with_bounds(term: Mapping[str, float], rows: Mapping[str, int]) -> dict[str, float]:
-    """The terms, what follows from them, and every bound, of the informations themselves."""
+def with_bounds(
+    term: Mapping[str, float], rows: Mapping[str, int], *, width: int = 1
+) -> dict[str, float]:
+    """The terms, what follows from them, and every bound, of rows of `width` numbers or letters."""
     found = Terms({name: torch.tensor(value).double() for name, value in term.items()})
-    setting = LemmaSetting(rows=rows, loss_bound=LOSS_BOUND, sub_gaussian=SUB_GAUSSIAN)
+    setting = LemmaSetting(
+        rows=rows,
+        coordinates={name: width * count for name, count in rows.items()},
+        resolution=RESOLUTION,
+        loss_bound=LOSS_BOUND,
+        sub_gaussian=SUB_GAUSSIAN,
+    )
     add_derived(found, setting)
     for right, statement in STATEMENTS.items():
         found[right] = statement.formula(found, setting)

@@ -156,7 +156,8 @@ def terms(chain: FiniteChain) -> dict[str, Tensor]:
 def with_bounds(term: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The terms, what follows from them, and every bound of an information."""
     found = rbpp.terms.Terms(term)
-    setting = rbpp.lemmas.LemmaSetting(rows={}, loss_bound=1.0, sub_gaussian=0.5)
+    one = {"anchor": 1, "synthetic": 1}  # a whole data set is a letter
+    setting = rbpp.lemmas.LemmaSetting(rows=one, coordinates=one, loss_bound=1.0, sub_gaussian=0.5)
     rbpp.terms.add_derived(found, setting)
     for right, statement in rbpp.statements.STATEMENTS.items():
         if rbpp.variables.VARIABLES[right].units == "nats":

@@ -220,8 +220,9 @@ def _seen(entry: Mapping[str, Any]) -> list[str]:
 def _compared(entry: Mapping[str, Any]) -> str:
     """Both sides of a bound and its slack, in the units that they were converted to."""
     left, right = entry.get("bounds", "left"), entry.get("by", "right")
-    spread = entry.get("slack_sd")
-    noise = "" if spread is None or math.isnan(spread) else f" ± {_short(spread)}"
+    errors = {name: entry.get(f"slack_{name}") for name in ("sd", "mcse")}
+    known = [f"{n} {_short(e)}" for n, e in errors.items() if e is not None and not math.isnan(e)]
+    noise = f" ({', '.join(known)})" if known else ""
     return (
         f"{left} {_short(entry.get('left'))} ≤ {right} {_short(entry.get('right'))}, slack "
         f"{_short(entry['slack'])}{noise}, P(holds) {_short(entry.get('probability_holds'))}"

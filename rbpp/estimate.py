@@ -118,7 +118,11 @@ class Estimate:
         )
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Estimate:
-        """Apply a function of layout (indexing, reshaping, `.cpu()`) to value, error and sides."""
+        """Apply a function of layout (indexing, reshaping, `.cpu()`) to value, error and sides.
+
+        A function of the number itself, such as a root, is for `delta_method`: here it would be
+        applied to the error as it is.
+        """
         return replace(
             self._with_sides(lambda side: side.map(function)),
             value=function(self.value),

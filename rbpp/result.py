@@ -199,7 +199,9 @@ class Result:
             OSError: if the file cannot be written.
         """
         if self.idata is None:
-            raise ValueError("Expected a result with InferenceData to write; got one without")
+            raise ValueError(
+                "Expected a result with InferenceData to write; got one without: `to_json` has it"
+            )
         attrs = {
             "settings": {**(settings or {}), **self.settings},
             "audit": self.audit(),

@@ -174,14 +174,14 @@ def of_bounds(table: Table, checks: Sequence[Check], units: str) -> list[str]:
     return [*lines, trust(checks)]
 
 
-def of_contract(checks: Sequence[Check], required: bool, process: str) -> list[str]:
+def of_contract(checks: Sequence[Check], required: bool) -> list[str]:
     """What to do about a process that was held to its contract."""
     unseen = [check.statement for check in checks if check.verdict == "unknown"]
     holding = sum(check.verdict == "holds" for check in checks)
     lines = [f"{holding} of {len(checks)} rules hold."]
     if unseen:
         lines.append(f"Not to be seen: {listed(unseen, 3)}.")
-    following = f"rbpp bounds {process} has its terms and bounds"
+    following = "Next: bounds has its terms and bounds"
     repair = "Mend the violated rules, the first one first: the others may follow from it"
     return [*lines, f"{repair if required else following}."]
 

@@ -121,12 +121,13 @@ def describe(name: str, variable: Variable) -> None:
         variable: what it means.
     """
     phrase = variable.long_name
+    article = "" if phrase.startswith("the ") else "the "
     plain = replace(variable, bound=False, main=False, panel="none")
     described = {name: variable}
     if variable.bound:
         described[f"slack_{name}"] = replace(
             plain,
-            long_name=f"slack of the {phrase}",
+            long_name=f"slack of {article}{phrase}",
             larger_is="neither",
             least=-math.inf,
             most=math.inf,

@@ -624,7 +624,7 @@ def test_columns_align():
 def test_checks_are_printed_violated_first_with_what_was_seen_and_what_they_rest_on():
     rests_on = Check("rows are independent", "unknown", "not looked at")
     bound = {"bounds": "ggmi", "left": 1.0, "by": "bound_ggmi", "right": 0.5}
-    slack = {"slack": -0.5, "slack_sd": 0.25, "probability_holds": 0.01}
+    slack = {"slack": -0.5, "slack_sd": 0.25, "slack_mcse": 0.125, "probability_holds": 0.01}
     checks = [
         Check("Lemma 4.5", "holds", "in every world", assumptions=(rests_on,)),
         Check("Theorem 4.10", "violated", measured={**bound, **slack}),
@@ -634,7 +634,7 @@ def test_checks_are_printed_violated_first_with_what_was_seen_and_what_they_rest
     assert str(format_audit([check.to_json() for check in checks])).splitlines() == [
         "check              verdict",
         "Theorem 4.10       violated",
-        "    ggmi 1 ≤ bound_ggmi 0.5, slack -0.5 ± 0.25, P(holds) 0.01",
+        "    ggmi 1 ≤ bound_ggmi 0.5, slack -0.5 (sd 0.25, mcse 0.125), P(holds) 0.01",
         "φ_T is invertible  violated",
         "    an assumption of some results only",
         "    constant",

@@ -1,6 +1,7 @@
 """Reference pages that are made and not written: commands, variables, statements.
 
-They are written into docs/ before every build, and git ignores them.
+They are written into docs/ before every build, and git ignores them. This file as a command writes
+them alone.
 """
 
 from __future__ import annotations
@@ -301,3 +302,7 @@ def _plain(line: str) -> str:
     return "".join(
         part if part.startswith("`") else re.sub(r"(?<!\\)([|*])", r"\\\1", part) for part in parts
     )
+
+
+if __name__ == "__main__":
+    write(Path(__file__).resolve().parents[1])

@@ -61,8 +61,7 @@ class Contract(Result):
 
     def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """Whether the process meets the contract, what was not seen, and what comes next."""
-        name = str(self.settings.get("process", ""))
-        return (*self.headline, *sentences.of_contract(self.checks, bool(self.violated), name))
+        return (*self.headline, *sentences.of_contract(self.checks, bool(self.violated)))
 
     @property
     def violated(self) -> list[Check]:

@@ -73,7 +73,7 @@ class Simulation(Result, Draws):
         return (
             f"{count(worlds, 'world')} of {name}, each with {count(replicates, 'data set')}.",
             f"Rows of a data set: {', '.join(rows)}.",
-            f"Next: rbpp bounds {name} has the terms and bounds, rbpp check {name} the contract.",
+            "Next: bounds has its terms and bounds, check holds it to the contract.",
         )
 
     def _body(self, view: View) -> list[Part]:

@@ -295,7 +295,8 @@ def _notes(terms: Mapping[str, Estimate], found: WorldEstimates) -> dict[str, st
             "no site model_factor: I(e_M; W) is at most I(e_M; W | e_p), which stands for it"
         )
     for name, term in terms.items():
-        told = name in found.terms or name in notes or VARIABLES[name].stands_as
+        stands = VARIABLES[name].stands_as and term.direction == "upper"
+        told = name in found.terms or name in notes or stands
         if term.direction in _KNOWN and not told and VARIABLES[name].part != "slack":
             notes[name] = f"known {_KNOWN[term.direction]}, since a term of it is a bound alone"
     factor = terms.get("prompting_factor")

@@ -320,7 +320,8 @@ def _completed(name: str, term: Estimate, found: WorldEstimates) -> Estimate:
     described = VARIABLES.get(name)
     is_side = described is not None and described.stands_as == "upper side" and not described.part
     stands_in = found.facts.factor == "absent" and name == "information_model_factor_learner"
-    if is_side or stands_in:
+    # A bound of a term that is known from below alone is no upper side of anything.
+    if stands_in or (is_side and term.direction not in ("lower", "biased")):
         term = replace(term, direction="upper")
     own = found.terms.get(name)
     if own is None:

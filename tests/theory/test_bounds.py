@@ -36,6 +36,7 @@ FACTS = ProcessFacts(
     output_random=True,
     losses=None,
     rows={"anchor": 2, "synthetic": 3},
+    coordinates={"anchor": 4, "synthetic": 6},
     learner="none",
     anchor_learner="none",
 )

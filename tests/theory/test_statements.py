@@ -21,7 +21,9 @@ from rbpp.variables import VARIABLES, Variable, describe
 from tests import processes_by_users as processes
 from tests.theory.test_bounds import FACTS, checks_of, compute_bounds, estimates, small_bounds
 
-SETTING = LemmaSetting(rows=FACTS.rows, loss_bound=2.0, sub_gaussian=1.0)
+SETTING = LemmaSetting(
+    rows=FACTS.rows, coordinates=FACTS.coordinates, loss_bound=2.0, sub_gaussian=1.0
+)
 
 
 def test_errors_go_through_formulas_by_the_delta_method():
@@ -36,6 +38,21 @@ def test_errors_go_through_formulas_by_the_delta_method():
     torch.testing.assert_close(found["entropy_gap"].value, shape + 2)
     torch.testing.assert_close(found["entropy_gap"].standard_error, shape + math.hypot(0.1, 0.2))
     assert "ggmi" not in found
+
+
+@pytest.mark.parametrize(("direction", "found"), [("unbiased", "upper"), ("lower", "lower")])
+def test_a_sharp_bound_of_a_divergence_from_below_is_no_upper_side(direction, found):
+    shape = torch.zeros(2, dtype=torch.float64)
+    informations = (
+        "information_synthetic_learner",
+        "curation_leak",
+        "information_prompt_learner",
+        "information_model_factor_learner_given_prompt",
+    )
+    known = {name: Estimate(shape + 1, shape + 0.1, 9) for name in informations}
+    divergence = Estimate(shape + 0.3, shape + 0.01, 9, direction)
+    bounds = all_terms(estimates(total_divergence=divergence, **known), SETTING)
+    assert bounds["bound_synthetic_sharp"].direction == found
 
 
 def test_a_term_that_nothing_describes_is_an_error():
