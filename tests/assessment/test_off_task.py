@@ -297,9 +297,7 @@ def test_the_excess_is_the_weight_of_a_mixture_whose_known_part_is_given():
     found = Excess(Scores(known, rows, 0.0), OFF_TASK, np.ones(2000))
     share = found._share(1.0, 1.64).value.numpy()
     inside = (found.own.value.numpy() <= 0.5) & (THRESHOLDS < 4.9)
-    assert share[inside] == pytest.approx(
-        0.3, abs=1e-9
-    )
+    assert share[inside] == pytest.approx(0.3, abs=1e-9)
     assert 0.2 < found.at_least < 0.3 < found.at_most < 0.35
     draws = found.draws(4000, np.random.default_rng(0))
     # A stretch of the tail takes at most (C − 1) T from it, at a threshold that T hardly passes.
