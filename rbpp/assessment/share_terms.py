@@ -235,9 +235,9 @@ def _references(sources: Sources, drawn: Draws) -> dict[str, float]:
 
 def _numbers_of(style: Style) -> dict[str, float]:
     return {
-        "style_offset": style.length,
-        "style_separation": style.separation,
-        "style_shift": style.shift,
+        "style_offset": style.length.value.item(),
+        "style_separation": style.separation.value.item(),
+        "style_shift": style.shift.value.item(),
     }
 
 

@@ -24,6 +24,7 @@ from rbpp.assessment.scores import Scores, off_task_scores
 from rbpp.assessment.share_terms import Shares
 from rbpp.assessment.style import Style, auc
 from rbpp.assessment.weighted_rows import Draws, Sample
+from rbpp.estimate import exactly
 
 DIMENSION = 32
 # The same topics with every seed: others may lie nearer to each other, and are other tasks.
@@ -294,8 +295,9 @@ def test_the_excess_is_the_weight_of_a_mixture_whose_known_part_is_given():
     known = ndtri((np.arange(1400) + 0.5) / 1400)
     rows = np.concatenate([known, np.full(600, 5.0)])
     found = Excess(Scores(known, rows, 0.0), OFF_TASK, np.ones(2000))
-    share, _ = found._shares(1.0, 1.64)
-    assert share[(found.own <= 0.5) & (THRESHOLDS < 4.9)] == pytest.approx(0.3, abs=1e-9)
+    share = found._share(1.0, 1.64).value.numpy()
+    inside = (found.own.value.numpy() <= 0.5) & (THRESHOLDS < 4.9)
+    assert share[inside] == pytest.approx(0.3, abs=1e-9)
     assert 0.2 < found.at_least < 0.3 < found.at_most < 0.35
     draws = found.draws(4000, np.random.default_rng(0))
     # A stretch of the tail takes at most (C − 1) T from it, at a threshold that T hardly passes.
@@ -396,6 +398,7 @@ def test_either_source_alone_is_what_the_other_lacks_at_least(
     def told(at_least, refusal=""):
         return OffTask(np.full(4, 0.5), np.zeros(3), np.zeros(3), at_least, 1.0, refusal=refusal)
 
-    style = Style(np.zeros(2), *np.zeros(7))
+    none = exactly(0.0)
+    style = Style(np.zeros(2), none, 0.0, none, none, none)
     shares = Shares(told(irrelevant), told(uncovered_share, refusal), style, same=True)
     assert shares.least == least
