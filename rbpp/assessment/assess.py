@@ -126,7 +126,7 @@ def assess_sources(
     }
     # No total variation is below a share that one source has and the other lacks.
     for name in {"total_divergence", "distinguishability"} & set(drawn):
-        drawn[name] = drawn[name].map(lambda value: value.clamp(min=shares.least))
+        drawn[name] = exactly(drawn[name].value.clamp(min=shares.least))
     labels = find_labels(sources, draws)
     terms = dict(drawn)
     learned = learned_terms(sources, terms, _variation(shares, densities), draws)
