@@ -219,17 +219,7 @@ class Reading:
 def numbers_of(found: Estimate) -> tuple[float, float, float]:
     """Median and ends of the draws; an end that is open is infinite."""
     one = summary(found)
-    ends = (
-        default if end is None else float(end.value)
-        for end, default in ((one.lower, -math.inf), (one.upper, math.inf))
-    )
-    return float(one.value), *ends
-
-
-def certified(found: Estimate) -> float:
-    """The lower bound with no model behind it."""
-    assert found.lower is not None
-    return float(found.lower.value)
+    return float(one.value), float(one.bounds[0]), float(one.bounds[1])
 
 
 def read(
@@ -263,15 +253,15 @@ def read(
         found.append(
             Reading(
                 *where[:2], label, *where[3:], "KL", float(truth[index]),
-                *numbers_of(value), certified(value), value.reason, taken,
+                *numbers_of(value), float(value.bounds[0]), value.reason, taken,
                 float((own[0].log_density(own[2]) - own[1].log_density(own[2])).mean()),
             )
         )  # fmt: skip
     middle, _, upper = numbers_of(variation)
     found.append(
         Reading(
-            *where, "TV", float(truth[2]), middle, certified(variation), upper,
-            certified(variation), "", taken,
+            *where, "TV", float(truth[2]), middle, float(variation.bounds[0]), upper,
+            float(variation.bounds[0]), "", taken,
         )
     )  # fmt: skip
     return found

@@ -131,9 +131,12 @@ class Estimate:
             draws="",
         )
 
-    def between(self, lower: Estimate, upper: Estimate) -> Estimate:
-        """The same value with these two sides."""
-        return replace(self, lower=lower, upper=upper)
+    def between(self, lower: Estimate | float, upper: Estimate | float) -> Estimate:
+        """The same value with these two sides; numbers are exact."""
+        low, high = (
+            side if isinstance(side, Estimate) else exactly(side) for side in (lower, upper)
+        )
+        return replace(self, lower=low, upper=high)
 
     def end(self, side: Side) -> Estimate | None:
         """The side, or the estimate itself; None where it bounds the quantity from the other side.
@@ -146,6 +149,19 @@ class Estimate:
         if own is None and _OPPOSITE.get(self.direction) != side:
             return self
         return own
+
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Values of both sides, infinite where there is none.
+
+        >>> Estimate(torch.tensor(1.0), torch.tensor(0.0), lower=exactly(0.5)).bounds
+        (tensor(0.5000, dtype=torch.float64), tensor(inf))
+        """
+        none = torch.full_like(self.value, math.inf)
+        return (
+            -none if self.lower is None else self.lower.value,
+            none if self.upper is None else self.upper.value,
+        )
 
     def widened(self, by: Tensor) -> Estimate:
         """The same value with another independent error beside its own, of this size.

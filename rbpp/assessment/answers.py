@@ -238,13 +238,13 @@ def _style(shares: Shares) -> Said:
     style = shares.style
     if shares.same:
         return "no: the rows are the same", 1.0, "good"
-    away = style.separation_before - 0.5 > 2 * style.separation_error
-    if style.shrinkage == 0 and not away:
+    before, after = style.separation_before, style.separation.value
+    if style.shrinkage == 0 and before.interval(2)[0] <= 0.5:
         return "no style can be told from noise", math.nan, "good"
     sentence = (
-        f"style tells rows apart with an AUC of {style.separation_before:.2f} (0.50 is not at "
-        f"all), and with {style.separation:.2f} once a shift by {style.shift:.2f} of the task's "
-        "own spread is taken away"
+        f"style tells rows apart with an AUC of {before.value:.2f} (0.50 is not at all), and with "
+        f"{after:.2f} once a shift by {style.shift.value:.2f} of the task's own spread is taken "
+        "away"
     )
     if shares.irrelevant.refusal:
         sentence += ": no share is told from it, and none is given"

@@ -126,7 +126,7 @@ def assess_sources(
     }
     # No total variation is below a share that one source has and the other lacks.
     for name in {"total_divergence", "distinguishability"} & set(drawn):
-        drawn[name] = drawn[name].map(lambda value: value.clamp(min=shares.least))
+        drawn[name] = exactly(drawn[name].value.clamp(min=shares.least))
     labels = find_labels(sources, draws)
     terms = dict(drawn)
     learned = learned_terms(sources, terms, _variation(shares, densities), draws)
@@ -233,7 +233,7 @@ def _settings(
 def _variation(shares: Shares, densities: Densities) -> Variation | None:
     """What is known of the total variation of task and synthetic rows."""
     found, least = densities.total_variation, shares.least
-    if found is None or found.upper is None:
+    if found is None:
         return Variation(0.0, 0.0, least) if shares.same else None
-    upper, huber = interval(found.value.numpy())[1], found.upper.value.item()
+    upper, huber = interval(found.value.numpy())[1], found.bounds[1].item()
     return Variation(max(upper, least), max(huber, least), least)

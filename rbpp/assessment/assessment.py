@@ -119,8 +119,8 @@ class Assessment(Result):
             nats = VARIABLES[name].units == "nats"
             scale = math.log(2) if nats and view.units == "bits" else 1.0
             mean, low, high = (
-                None if one is None or not one.value.isfinite() else one.value.item() / scale
-                for one in (number, number.lower, number.upper)
+                value.item() / scale if value.isfinite() else None
+                for value in (number.value, *number.bounds)
             )
             found[name] = {"mean": mean, "sd": None, "hdi_low": low, "hdi_high": high, "mcse": None}
         return found

@@ -318,7 +318,7 @@ def _of(name: str, sources: Sources, anchor: LogRatio | None, drawn: Draws) -> D
             if share.refusal:
                 refusals.append(share.refusal)
             else:
-                terms[term] = exactly(share.draws)
+                terms[term] = exactly(share.estimate.value)
     if not _enough_units(sources, name):
         refusals.append(f"divergences need {FEWEST_UNITS} independent rows on both sides")
     else:

@@ -72,10 +72,7 @@ class Densities:
             return
         one = summary(found) if found.value.dim() else found
         self.terms[name] = one
-        value, least, most = (
-            default if end is None else end.value.item()
-            for end, default in ((one, math.nan), (one.lower, -math.inf), (one.upper, math.inf))
-        )
+        least, most = (end.item() for end in one.bounds)
         ends = [f"at least {least:.3g}"] if math.isfinite(least) else []
         ends += [f"at most {most:.3g}"] if math.isfinite(most) else []
         self.checks.append(
@@ -83,7 +80,7 @@ class Densities:
                 f"{name} has both ends",
                 "undecided",
                 f"no: {one.reason}; {name} is {' and '.join(ends) or 'open'}",
-                {"lower": least, "upper": most, "estimate": value},
+                {"lower": least, "upper": most, "estimate": one.value.item()},
             )
         )
 
@@ -230,8 +227,7 @@ def _entropies(found: Densities, sources: Sources, draws: Draws) -> None:
             found.checks.append(Check(f"entropy of the {role} rows", "unknown", str(error)))
             continue
         found.terms[f"entropy_{role}"] = one * sources.rows[role].size
-        if one.upper is not None:
-            said.append(f"{role} {one.upper.value.item() - one.value.quantile(0.5).item():.2g}")
+        said.append(f"{role} {one.bounds[1] - one.value.quantile(0.5):.2g}")
     own = found.terms
     if "entropy_anchor" in own and "entropy_synthetic" in own:
         own["entropy_gap"] = own["entropy_anchor"] - own["entropy_synthetic"]

@@ -165,14 +165,11 @@ def total_variation_of_samples(ratio: LogRatio, draws: Draws = DRAWS) -> Estimat
     hidden = generator.exponential(ratio.resolution, draws.count)
     hidden = np.where(generator.random(draws.count) < UNSEEN_SHARE, np.sqrt(hidden / 2), 0)
     found = np.minimum(np.maximum(found, 0) + hidden, 1)
-    both = (summary(forward), summary(reverse))
-    certified = any(
-        one.lower is not None and bool(one.lower.value > 0) for one in (forward, reverse)
-    )
+    certified = max(forward.bounds[0], reverse.bounds[0]) > 0
     least = max(0.0, float(np.quantile(seen[:, 0], LOW))) if certified else 0.0
-    ends = [float(one.upper.value) for one in both if one.upper is not None]
-    huber = math.sqrt(-math.expm1(-min(ends, default=math.inf)))
-    return exactly(found).between(exactly(least), exactly(huber))
+    nearer = min(summary(forward).bounds[1], summary(reverse).bounds[1])
+    huber = (-(-nearer).expm1()).sqrt()
+    return exactly(found).between(least, huber.item())
 
 
 def _bootstraps(ratio: LogRatio, draws: Draws) -> tuple[Array, Array]:

@@ -16,11 +16,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtr
 
 from rbpp.assessment.grid import HIGHEST
 from rbpp.assessment.scores import Scores
+from rbpp.estimate import Estimate
 
 Array = NDArray[np.float64]
 
@@ -79,60 +81,62 @@ class Excess:
     design: float = 1.0
 
     @cached_property
-    def found(self) -> Array:
+    def found(self) -> Estimate:
         """S(z > t) at every threshold."""
-        return beyond(self.scores.rows, THRESHOLDS, self.weights)
+        return _proportion(beyond(self.scores.rows, THRESHOLDS, self.weights), self._size)
 
     @cached_property
-    def own(self) -> Array:
+    def own(self) -> Estimate:
         """T(z > t) at every threshold."""
-        return beyond(self.scores.reference, THRESHOLDS)
+        return _proportion(beyond(self.scores.reference, THRESHOLDS), self._count)
 
     @property
     def at_least(self) -> float:
         """The largest π(t, 4) less 2.5 standard errors; 0 where it is below 5 %."""
-        share, error = self._shares(_SURE_STRETCH, _SURE_ERRORS)
-        lower = float((share - error).max())
+        least, _ = self._share(_SURE_STRETCH, _SURE_ERRORS).interval(_SURE_ERRORS)
+        lower = least.max().item()
         return lower if lower >= _LEAST_CLAIM else 0.0
 
     @property
     def at_most(self) -> float:
         """The largest π(t, 1) and 1.64 standard errors, as far in as the style lets one look."""
-        share, error = self._shares(1.0, _MOST_ERRORS)
-        return float((share + error)[self.own <= self._beyond].max())
+        _, most = self._share(1.0, _MOST_ERRORS).interval(_MOST_ERRORS)
+        return most[self.own.value <= self._beyond].max().item()
 
     @property
     def difference(self) -> float:
         """The largest S(z > t) − T(z > t) and 1.64 standard errors: what a visibility divides."""
-        variance = _variance(self.found, self._size) + _variance(self.own, self._count)
-        return float((self.found - self.own + _MOST_ERRORS * np.sqrt(variance)).max())
+        _, most = (self.found - self.own).interval(_MOST_ERRORS)
+        return most.max().item()
 
     def draws(self, count: int, generator: np.random.Generator) -> Array:
         """Bayesian-bootstrap draws of π(t, C), at least 0, each with a C and at its best t."""
+        found, reference = self.found.value.numpy(), self.own.value.numpy()
         least, most = (
             np.interp(self.scores.style, [0, 1], [_SAME_STRETCH, end]) for end in self.tail.stretch
         )
         stretch = np.exp(generator.uniform(np.log(least), np.log(most), count))
-        own = stretch[:, None] * self.own
-        allowed = (own < _MOST_BEYOND) & (self.own <= self._beyond) & (THRESHOLDS > -1e-9)
-        share = np.where(allowed, (self.found - own) / np.where(allowed, 1 - own, 1), -np.inf)
+        own = stretch[:, None] * reference
+        allowed = (own < _MOST_BEYOND) & (reference <= self._beyond) & (THRESHOLDS > -1e-9)
+        share = np.where(allowed, (found - own) / np.where(allowed, 1 - own, 1), -np.inf)
         best = share.argmax(1)
-        rows = _proportions(self.found[best], self._size / DESIGN_EFFECT, generator)
-        own = stretch * _proportions(self.own[best], self._count / DESIGN_EFFECT, generator)
+        rows = _proportions(found[best], self._size / DESIGN_EFFECT, generator)
+        own = stretch * _proportions(reference[best], self._count / DESIGN_EFFECT, generator)
         return np.maximum(0.0, (rows - own) / np.maximum(1 - own, _MOST_BEYOND))
 
-    def _shares(self, stretch: float, errors: float) -> tuple[Array, Array]:
-        """π(t, C) at every threshold, and so many standard errors of it."""
+    def _share(self, stretch: float, errors: float) -> Estimate:
+        """π(t, C) at every threshold, to be read so many standard errors away."""
         found, own, size = self.found, stretch * self.own, self._size
-        left = np.maximum(1 - own, _LEAST_LEFT)
-        share = np.minimum((found - own) / left, 1.0)
-        error = errors * np.sqrt(_variance(found, size))
+        left = (1 - own.value).clamp(min=_LEAST_LEFT)
+        share = ((found.value - own.value) / left).clamp(max=1.0)
+        error = found.standard_error
         if stretch > 1:  # of a few rows that agree the standard error is too small
-            low = betaincinv(found * size + 0.5, (1 - found) * size + 0.5, ndtr(-errors))
-            error = np.maximum(error, found - low)
+            rows = found.value.numpy() * size
+            low = betaincinv(rows + 0.5, size - rows + 0.5, ndtr(-errors))
+            error = error.maximum((found.value - torch.as_tensor(low)) / errors)
         # The derivative of π by C T is −(1 − π) / (1 − C T).
-        own_error = errors * stretch * np.sqrt(_variance(self.own, self._count))
-        return share, np.hypot(error, np.clip(1 - share, 0, 1) * own_error) / left
+        of_own = (1 - share).clamp(0, 1) * own.standard_error
+        return Estimate(share, error / left).widened(of_own / left)
 
     @property
     def _beyond(self) -> float:
@@ -155,9 +159,10 @@ def beyond(values: np.ndarray, thresholds: Array, weights: Array | None = None) 
     return above.mean(0) if weights is None else weights @ above / weights.sum()
 
 
-def _variance(share: Array, size: float) -> Array:
-    """Of a proportion of so many rows; none of them is as if one were beyond."""
-    return np.maximum(share, 1 / size) * (1 - share) / size
+def _proportion(share: Array, size: float) -> Estimate:
+    """A proportion of so many rows; none of them is as if one were beyond."""
+    variance = np.maximum(share, 1 / size) * (1 - share) / size
+    return Estimate(torch.as_tensor(share), torch.as_tensor(np.sqrt(variance)))
 
 
 def _proportions(shares: Array, size: float, generator: np.random.Generator) -> Array:

@@ -68,7 +68,7 @@ class Learned:
 
 @dataclass(frozen=True)
 class Variation:
-    """What is known of TV(D, D_gen).
+    """What is known of TV(D, D_gen): two upper ends, where an `Estimate` has one.
 
     Attributes:
         upper: under the mixture model alone; no upper side exists without a model.

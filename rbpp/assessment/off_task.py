@@ -54,6 +54,7 @@ from rbpp.assessment.scores import (
     without_style,
 )
 from rbpp.assessment.weighted_rows import DRAWS, Array, Draws, Sample
+from rbpp.estimate import Estimate, exactly
 
 # Part of the draws that comes from the two groups where there is no style.
 _NORMAL_PART = 0.4
@@ -87,22 +88,20 @@ class OffTask:
     """The share of rows that a reference does not account for, and each row's probability.
 
     Attributes:
-        draws: of the share, (draw,); nan where nothing can be said.
+        estimate: draws of the share (draw,), nan where nothing can be said. The lower side holds
+            for any content, and is 0 where less than 5 % can be shown; the upper one holds if what
+            is foreign is unlike the reference.
         probability: of every row, (n,).
         score: z of every row, (n,), the covariate of marks.
-        at_least: a lower end that holds for any content; 0 where less than 5 % can be shown.
-        at_most: an upper end if what is foreign is unlike the reference.
         at_most_with_classes: an upper end if another class of the task is foreign too; None without
             classes of the reference's rows.
         visibility: share of a class left out that would be seen, v; None likewise.
         refusal: why nothing can be said, and what to do; empty otherwise.
     """
 
-    draws: Array
+    estimate: Estimate
     probability: Array
     score: Array
-    at_least: float
-    at_most: float
     at_most_with_classes: float | None = None
     visibility: float | None = None
     refusal: str = ""
@@ -110,7 +109,17 @@ class OffTask:
     @property
     def share(self) -> float:
         """The posterior mean of the share."""
-        return float(self.draws.mean())
+        return self.estimate.value.mean().item()
+
+    @property
+    def at_least(self) -> float:
+        """The lower side of the share."""
+        return self.estimate.bounds[0].item()
+
+    @property
+    def at_most(self) -> float:
+        """The upper side of the share."""
+        return self.estimate.bounds[1].item()
 
 
 def off_task(
@@ -216,13 +225,12 @@ def novel(
     if foreign.refusal or irrelevant.refusal:
         return refused(foreign.score, foreign.refusal or irrelevant.refusal)
     random = np.random.default_rng([draws.seed, 2])
-    off = random.choice(irrelevant.draws, len(foreign.draws))
+    paired = random.choice(irrelevant.estimate.value.numpy(), len(foreign.estimate.value))
+    off = replace(exactly(paired), lower=irrelevant.estimate.lower, upper=irrelevant.estimate.upper)
     return OffTask(
-        draws=np.maximum(0.0, foreign.draws - off),
+        (foreign.estimate - off).map(lambda share: share.clamp(min=0.0)),
         probability=foreign.probability * (1 - irrelevant.probability),
         score=foreign.score,
-        at_least=max(0.0, foreign.at_least - irrelevant.at_most),
-        at_most=max(0.0, foreign.at_most - irrelevant.at_least),
     )
 
 
@@ -285,13 +293,11 @@ def share_of(excess: Excess, draws: Draws = DRAWS) -> OffTask:
     drawn = [grid.draw(normal, random), excess.draws(draws.count - normal, random)]
     shares = np.concatenate(drawn)
     share = float(shares.mean())
-    margin = excess.tail.margin * scores.style
+    most = min(1.0, max(excess.at_most, share) + excess.tail.margin * scores.style)
     return OffTask(
-        draws=random.permutation(shares),
+        exactly(random.permutation(shares)).between(excess.at_least, most),
         probability=at_share(grid.probability(scores.rows), share, weights),
         score=scores.rows,
-        at_least=excess.at_least,
-        at_most=min(1.0, max(excess.at_most, share) + margin),
     )
 
 
@@ -315,8 +321,8 @@ def _refusal(scores: Scores, kind: VectorKind, apart: bool = False) -> str:
 
 def refused(score: Array, refusal: str) -> OffTask:
     """A result that says why there is none, of rows with these scores."""
-    nothing = np.full(len(score), np.nan)
-    return OffTask(np.array([np.nan]), nothing, score, at_least=0.0, at_most=1.0, refusal=refusal)
+    nothing, share = np.full(len(score), np.nan), exactly(np.array([np.nan]))
+    return OffTask(share.between(0.0, 1.0), nothing, score, refusal=refusal)
 
 
 def _judged(excess: Excess, refusal: str, place: NDArray[np.int64], draws: Draws) -> OffTask:

@@ -57,12 +57,12 @@ class Shares:
     @cached_property
     def terms(self) -> dict[str, Estimate]:
         """Draws of every share that can be told (num_samples,), by name."""
-        found = {name: one.draws for name, one in self._told.items()}
+        found = {name: one.estimate for name, one in self._told.items()}
         if self.output is not None and not self.output.refusal:
-            found["irrelevant_share_output"] = self.output.draws
+            found["irrelevant_share_output"] = self.output.estimate
         if self.marked is not None:
-            found["irrelevant_share"] = self.marked.draws
-        return {name: exactly(draws) for name, draws in found.items()}
+            found["irrelevant_share"] = exactly(self.marked.draws)
+        return found
 
     @cached_property
     def limits(self) -> dict[str, float]:
@@ -166,11 +166,9 @@ def _missed(sources: Sources, drawn: Draws, kind: VectorKind) -> OffTask:
     random = np.random.default_rng([drawn.seed, 9])
     weights = random.standard_exponential((drawn.count, len(target)))
     return OffTask(
-        draws=weights @ apart / weights.sum(1),
+        exactly(weights @ apart / weights.sum(1)).between(0.0, 1.0),
         probability=apart,
         score=away / np.maximum(near, 1e-9),
-        at_least=0.0,
-        at_most=1.0,
     )
 
 
@@ -235,9 +233,9 @@ def _references(sources: Sources, drawn: Draws) -> dict[str, float]:
 
 def _numbers_of(style: Style) -> dict[str, float]:
     return {
-        "style_offset": style.length,
-        "style_separation": style.separation,
-        "style_shift": style.shift,
+        "style_offset": style.length.value.item(),
+        "style_separation": style.separation.value.item(),
+        "style_shift": style.shift.value.item(),
     }
 
 
@@ -254,4 +252,4 @@ def _copied(sources: Sources, held_out: np.ndarray | None) -> CopiedRows:
 def _none(rows: int, num_samples: int) -> OffTask:
     """Of the same rows twice: nothing is foreign."""
     nothing = np.zeros(rows)
-    return OffTask(np.zeros(num_samples), nothing, nothing, at_least=0.0, at_most=0.0)
+    return OffTask(exactly(np.zeros(num_samples)).between(0.0, 0.0), nothing, nothing)

@@ -14,9 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.stats import rankdata
 
 from rbpp.assessment.neighbours import kth_distance, nearest, neighbour_shares
+from rbpp.estimate import Estimate, exactly
 
 # Neighbours whose mean stands for what a row is about, and rounds until the offset stands still.
 _NEIGHBOURS, _ROUNDS = 10, 5
@@ -33,24 +35,21 @@ class Style:
 
     Attributes:
         offset: δ (D,), shrunk towards 0; the synthetic rows less δ lie where the target's do.
-        length: |δ|, in units of the representation (rows have length 1).
-        error: standard error of |δ|'s direction components together, sqrt(tr Var δ).
+        length: |δ|, in units of the representation (rows have length 1). Its error is that of δ,
+            sqrt(tr Var δ): no length is further off than its vector.
         shrinkage: factor between 0, no offset can be told from noise, and 1.
         separation: area under the ROC curve of the fine contrast between the near halves of both
             sources, after the offset; ½ where style does not tell them apart.
-        separation_error: its standard error.
         separation_before: the same before the offset.
         shift: |δ| over the root mean square distance of target rows from their mean.
     """
 
     offset: np.ndarray
-    length: float
-    error: float
+    length: Estimate
     shrinkage: float
-    separation: float
-    separation_error: float
-    separation_before: float
-    shift: float
+    separation: Estimate
+    separation_before: Estimate
+    shift: Estimate
 
 
 def style_offset(target: np.ndarray, synthetic: np.ndarray) -> tuple[np.ndarray, float, float]:
@@ -91,24 +90,21 @@ def style_of(target: np.ndarray, synthetic: np.ndarray) -> Style:
     """
     offset, error, factor = style_offset(target, synthetic)
     moved = (synthetic - offset).astype(np.float32)
-    before, _ = style_separation(target, synthetic)
-    after, spread = style_separation(target, moved)
-    length = float(np.linalg.norm(offset))
+    norm = torch.as_tensor(np.linalg.norm(offset), dtype=torch.float64)
+    length = Estimate(norm, torch.full_like(norm, error))
     scale = float(np.sqrt(np.square(target - target.mean(0)).sum(1).mean()))
     return Style(
         offset=offset,
         length=length,
-        error=error,
         shrinkage=factor,
-        separation=after,
-        separation_error=spread,
-        separation_before=before,
-        shift=length / scale if scale > 0 else 0.0,
+        separation=style_separation(target, moved),
+        separation_before=style_separation(target, synthetic),
+        shift=length / scale if scale > 0 else exactly(0.0),
     )
 
 
-def style_separation(target: np.ndarray, synthetic: np.ndarray) -> tuple[float, float]:
-    """How well the fine contrast tells the near halves of two sources apart, AUC and its error.
+def style_separation(target: np.ndarray, synthetic: np.ndarray) -> Estimate:
+    """How well the fine contrast tells the near halves of two sources apart: an AUC.
 
     Foreign rows are not in the near half of the synthetic rows, as long as they are fewer than
     half: what separates the near halves is style.
@@ -120,7 +116,8 @@ def style_separation(target: np.ndarray, synthetic: np.ndarray) -> tuple[float, 
     (of_target,), (of_synthetic,) = neighbour_shares(target, synthetic, (FINE,))
     near_target, near_synthetic = near_halves(target, synthetic)
     first, second = of_target[near_target], of_synthetic[near_synthetic]
-    return auc(first, second), _DEPENDENCE * auc_error(len(first), len(second))
+    area = torch.tensor(auc(first, second), dtype=torch.float64)
+    return Estimate(area, torch.full_like(area, _DEPENDENCE * auc_error(len(first), len(second))))
 
 
 def near_halves(target: np.ndarray, synthetic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

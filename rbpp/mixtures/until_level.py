@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rbpp.estimate import mean_estimate
+
 # Of the first rate, one after the other; and steps whose ELBOs are compared.
 RATES, WINDOW = (1.0, 0.3, 0.1), 100
 Parameters = Iterable[tuple[str, Tensor]]
@@ -77,5 +79,5 @@ def _level(elbos: list[float], window: int) -> bool:
     if len(elbos) < 2 * window or len(elbos) % window:
         return False
     before, last = torch.tensor(elbos[-2 * window :], dtype=torch.float64).split(window)
-    error = float((last.var() / window + before.var() / window).sqrt())
-    return not float(last.mean() - before.mean()) > 2 * error
+    rise = mean_estimate(last) - mean_estimate(before)
+    return not bool(rise.value > 2 * rise.standard_error)

@@ -44,8 +44,7 @@ class Read(NamedTuple):
 
 def read(found: Estimate) -> Read:
     one = summary(found)
-    lower = -math.inf if one.lower is None else one.lower.value.item()
-    return Read(one.value.item(), lower, math.inf if one.upper is None else one.upper.value.item())
+    return Read(one.value.item(), one.bounds[0].item(), one.bounds[1].item())
 
 
 @pytest.fixture(scope="module")

@@ -40,18 +40,19 @@ def test_a_planted_offset_is_found(foreign, margin):
 def test_one_author_has_no_style(margin):
     target, synthetic = unit_length(topics(400, 0)), unit_length(topics(400, 1))
     found = style_of(target, synthetic)
-    assert found.shift < 0.15
+    assert found.shift.value < 0.15
     # Four standard errors of an AUC between near halves of one distribution.
-    margin(4 - abs(found.separation - 0.5) / found.separation_error)
+    away = found.separation - 0.5
+    margin(4 - abs(away.value.item()) / away.standard_error.item())
 
 
 def test_a_style_is_taken_away():
     target = unit_length(topics(400, 0))
     synthetic = (unit_length(topics(400, 1)) + OFFSET).astype(np.float32)
     found = style_of(target, synthetic)
-    assert found.separation_before > 0.8
-    assert found.separation < found.separation_before - 0.15
-    assert found.length == pytest.approx(np.linalg.norm(found.offset))
+    assert found.separation_before.value > 0.8
+    assert found.separation.value < found.separation_before.value - 0.15
+    assert found.length.value.item() == pytest.approx(np.linalg.norm(found.offset))
 
 
 def test_auc_is_a_count_of_pairs():
