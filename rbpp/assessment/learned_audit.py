@@ -78,7 +78,8 @@ def unknown(terms: Mapping[str, Estimate], learners: Mapping[str, Learner]) -> I
     if learners:
         message = (
             "need how S_gen and W vary with the anchors and the generator's own randomness, as "
-            "H(S_anchor | W): many runs of the generator, of which one is here (rbpp bounds)"
+            "H(S_anchor | W): many runs of the generator, of which one is here; `bounds` "
+            "draws many of a process"
         )
         names = (STATEMENTS[right].name for right in ("bound_information_flow", "bound_ggmi"))
         yield Check(", ".join(names), "unknown", message)

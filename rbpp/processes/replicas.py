@@ -252,7 +252,12 @@ class Replicas:
         )
 
     def rows(self, values: Mapping[str, Tensor], name: str) -> Tensor:
-        """A site as rows of vectors: (worlds, R, rows, d)."""
+        """A site as rows of vectors: (worlds, R, rows, d).
+
+        The rows are those of the plate that the site stands in, d the numbers of one of them. A
+        site without a plate, such as a prompt of all anchors, is one row with all its numbers:
+        (worlds, R, 1, d).
+        """
         value = values[name]
         return value.reshape(*value.shape[:2], self.sites[name].rows, -1)
 

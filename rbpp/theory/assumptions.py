@@ -15,6 +15,7 @@ from rbpp.theory.information import sides_in_words
 from rbpp.theory.lemmas import LemmaSetting
 from rbpp.theory.settings import LemmaConstants
 from rbpp.theory.world_estimates import WorldEstimates
+from rbpp.variables import VARIABLES
 
 
 @dataclass(frozen=True)
@@ -220,16 +221,31 @@ def anchors_are_task_rows(known: Evidence) -> Check:
     return Check(text, "violated" if differs else "holds", message)
 
 
-def total_variation_direction(known: Evidence) -> Check:
-    """TV is the largest difference on any event, as it was estimated."""
-    text = "TV = sup_A |P(A) − Q(A)|"
-    found = known.terms.get("generation_divergence")
-    if found is None:
-        return Check(text, "unknown", known.found.missing.get("generation_divergence", ""))
-    words = {"lower": "is at least", "upper": "is at most"}.get(found.direction, "=")
-    message = f"{found.method}; TV(D_M, D_gen) {words} {float(found.value.mean()):.3g}"
-    known_both = found.end("lower") is not None and found.end("upper") is not None
-    return Check(text, "holds" if known_both else "unknown", message)
+def total_variation_known(*names: str) -> Assumption:
+    """The total variations of a statement are the largest difference on any event.
+
+    Args:
+        names: the terms of total variation in the statement's bound.
+    """
+
+    def check(known: Evidence) -> Check:
+        verdict: Verdict = "holds"
+        messages = dict[str, None]()  # a reason that two terms share is said once
+        for name in names:
+            found, symbol = known.terms.get(name), _symbol(name)
+            if found is None:
+                verdict = "unknown"
+                messages[known.found.missing.get(name, "")] = None
+                continue
+            if found.end("lower") is None or found.end("upper") is None:
+                verdict = "unknown"
+            words = {"lower": "is at least", "upper": "is at most"}.get(found.direction, "=")
+            message = f"{found.method}; {symbol} {words} {float(found.value.mean()):.3g}"
+            messages[message] = None
+        said = "; ".join(message for message in messages if message)
+        return Check("TV = sup_A |P(A) − Q(A)|", verdict, said)
+
+    return check
 
 
 def known_from_both_sides(name: str) -> Assumption:
@@ -246,6 +262,11 @@ def known_from_both_sides(name: str) -> Assumption:
     return check
 
 
+def _symbol(name: str) -> str:
+    """The symbol of a total variation, with which its meaning begins."""
+    return VARIABLES[name].long_name.partition(")")[0] + ")"
+
+
 def _remark(known: Evidence, name: str) -> str:
     return known.found.notes.get(name) or known.found.missing.get(name, "")
 
@@ -254,7 +275,7 @@ def _of_process(text: str, rule: str, checks: Sequence[Check]) -> Check:
     """What the check of the process says of a rule: the worst of its verdicts."""
     found = worst(check for check in checks if check.measured.get("rule") == rule)
     if found is None:
-        return Check(text, "unknown", "not checked here: rbpp check does")
+        return Check(text, "unknown", "not checked here: `check` of the process does")
     if found.verdict == "holds":
         return Check(text, "holds", "nothing against it in graph and interventions")
     return Check(text, found.verdict, found.message)

@@ -28,7 +28,8 @@ class Judgement:
     Attributes:
         verdict: of all worlds.
         message: in how many worlds it holds and is violated, or why there is nothing to test.
-        probability: that it holds, over worlds and errors; nan where there is nothing to test.
+        probability: that it holds, over worlds and errors, at what the verdict rests on: the value
+            or a side of it; nan where there is nothing to test.
         nothing_known: whether no world has a finite slack.
     """
 
@@ -66,9 +67,9 @@ def judge(slack: Estimate) -> Judgement:
     most = torch.ones_like(plain) if upper is None else _of_side(upper, torch.ones_like(plain))
     from_above = slack.direction in ("upper", "biased")
     holds = least if from_above else torch.maximum(plain, least)
-    violated = (torch.maximum(most, plain) * worlds <= _LEVEL) & known
+    at_most = torch.maximum(most, plain)
+    violated = (at_most * worlds <= _LEVEL) & known
     sure = (holds >= 1 - _LEVEL / worlds) & known
-    probability = float(plain[known].mean()) if bool(known.any()) else math.nan
     verdict: Verdict = "undecided"
     if bool(violated.any()):
         verdict = "violated"
@@ -76,6 +77,8 @@ def judge(slack: Estimate) -> Judgement:
         verdict = "unknown"
     elif float(holds.prod()) >= 1 - _LEVEL:
         verdict = "holds"
+    of_verdict = (at_most if verdict == "violated" else holds)[known]
+    probability = float(of_verdict.mean()) if bool(known.any()) else math.nan
     if one_sided and verdict == "undecided":
         probability = math.nan  # of the side that is known, and not of the slack
     return Judgement(verdict, _in_words(verdict, sure, violated, known), probability)

@@ -35,6 +35,7 @@ from rbpp.theory.learners import Learner
 from rbpp.theory.lemmas import LemmaSetting, Value
 from rbpp.theory.settings import LearnerChoice, LemmaConstants, SampleSizes
 from rbpp.theory.statements import all_terms, audit
+from rbpp.theory.terms import absences
 from rbpp.theory.world_estimates import WorldEstimates, join
 from rbpp.theory.world_intervals import interval_over_worlds, spread_of_worlds
 from rbpp.threads import one_thread
@@ -169,6 +170,9 @@ def bounds(
     setting = _setting(found, constants)
     terms = all_terms(found, setting)
     found.notes |= _notes(terms, found)
+    derived = absences(found, found.facts, setting)
+    derived = {name: reason for name, reason in derived.items() if name not in terms}
+    missing = found.missing | derived
     checks = audit(Evidence(terms, found, constants, setting, process_checks))
     estimators = {
         name: sides_in_words(term)
@@ -204,17 +208,17 @@ def bounds(
         idata=inference_data.with_attrs(
             data,
             estimators=estimators,
-            missing=found.missing,
+            missing=missing,
             notes=found.notes,
             saturated=_saturated(terms),
         ),
         checks=checks,
         settings={**settings, "process": process.name, "knobs": process.knobs},
         headline=(_headline(checks, sizes.worlds, posterior=world is not None),),
-        notes=_lines(terms, found, estimators),
+        notes=(*_lines(terms, found, estimators), *_derived_lines(derived)),
         row_counts=found.facts.rows,
         estimators=estimators,
-        missing=found.missing,
+        missing=missing,
         substitutes=found.notes,
     )
 
@@ -351,6 +355,14 @@ def _lines(
         if terms[name].far_apart or name in saturated:
             lines[name] = f"{lines[name]}; {how}" if name in lines else how
     return tuple(f"{name}: {line}" for name, line in lines.items())
+
+
+def _derived_lines(missing: Mapping[str, str]) -> tuple[str, ...]:
+    """Terms that would follow from missing ones, those that lack the same on one line."""
+    names: dict[str, list[str]] = {}
+    for name, reason in missing.items():
+        names.setdefault(reason, []).append(name)
+    return tuple(f"{', '.join(lack)}: missing: {reason}" for reason, lack in names.items())
 
 
 def _saturated(terms: Mapping[str, Estimate]) -> list[str]:

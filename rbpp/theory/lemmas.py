@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypedDict
 
 import torch
@@ -41,16 +41,27 @@ class LemmaSetting:
         sub_gaussian: σ, a number or one per world.
         sub_gaussian_from: where σ comes from, in words.
         layers, contraction: ℓ and η.
+
+    Raises:
+        ValueError: if rows or coordinates lack one of the data sets.
     """
 
     rows: Mapping[str, int]
+    coordinates: Mapping[str, int]
     loss_bound: float
     sub_gaussian: Value
     sub_gaussian_from: str = "given"
     layers: int = 0
     contraction: float = 0.5
-    coordinates: Mapping[str, int] = field(default_factory=dict)
     resolution: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, sizes in (("rows", self.rows), ("coordinates", self.coordinates)):
+            if not {"anchor", "synthetic"} <= set(sizes):
+                raise ValueError(
+                    f"Expected {name} of the data sets anchor and synthetic, as in "
+                    f'{name}={{"anchor": 4, "synthetic": 8}}; got {dict(sizes)}'
+                )
 
     @property
     def constants(self) -> GapConstants:

@@ -87,6 +87,7 @@ def register(statement: Statement) -> None:
 
 _FACTORS = ("entropy_model_factor", "entropy_prompt_factor")
 _DIVERGENCES = ("task_divergence", "generation_divergence")
+_BOTH_DIVERGENCES = assume.total_variation_known(*_DIVERGENCES)
 _GAP = (assume.sub_gaussian_loss, assume.layers_contract, assume.independent_rows)
 _LEARNERS = (
     assume.known_from_both_sides("information_synthetic_learner"),
@@ -116,7 +117,7 @@ for _statement in (
             setting.loss_bound,
         ),
         needs=("generalization_error", *_DIVERGENCES),
-        assumptions=(assume.loss_in_range, assume.total_variation_direction),
+        assumptions=(assume.loss_in_range, _BOTH_DIVERGENCES),
     ),
     Statement(
         name="Lemma 4.4",
@@ -194,7 +195,12 @@ for _statement in (
             **setting.constants,
         ),
         needs=("generalization_error", *_DIVERGENCES, *_FACTORS),
-        assumptions=(assume.loss_in_range, *_GAP, assume.entropies_count_states),
+        assumptions=(
+            assume.loss_in_range,
+            _BOTH_DIVERGENCES,
+            *_GAP,
+            assume.entropies_count_states,
+        ),
     ),
     Statement(
         name="Theorem 4.7, sharp (ours)",
@@ -208,7 +214,11 @@ for _statement in (
             **setting.constants,
         ),
         needs=("generalization_error", "total_divergence"),
-        assumptions=(assume.loss_in_range, *_GAP),
+        assumptions=(
+            assume.loss_in_range,
+            assume.total_variation_known("total_divergence"),
+            *_GAP,
+        ),
     ),
     Statement(
         name="Lemma 4.8",

@@ -143,6 +143,50 @@ DERIVED: dict[str, Callable[[Terms, LemmaSetting], Tensor]] = {
 }
 
 
+def absences(found: EstimatedTerms, facts: ProcessFacts, setting: LemmaSetting) -> dict[str, str]:
+    """Why there is no such term, by name, of those that would follow from others by arithmetic.
+
+    What is lacking is named; its own reason, where there is one, is in `found.missing`.
+
+    Args:
+        found: the estimates, and the reasons of missing ones.
+        facts: of the process.
+        setting: of the lemmas.
+    """
+    shape = next((term.value for term in found.terms.values()), torch.zeros(1)).double()
+    there = [name for name, term in found.terms.items() if not bool(term.value.isnan().all())]
+    terms = _Traced({name: torch.ones_like(shape) for name in (*there, *found.rests)})
+    add_identities(terms, facts)
+    add_derived(terms, setting)
+    reasons = {}
+    for name, roots in terms.lacking.items():
+        if roots and name not in found.missing:
+            lacks = " and ".join(roots)
+            told = any(root in found.missing for root in roots)
+            verb = "is" if len(roots) == 1 else "are"
+            reasons[name] = f"needs {lacks}, which {verb} {'missing' if told else 'not estimated'}"
+    return reasons
+
+
+class _Traced(Terms):
+    """Terms that remember which of them each was made of: reads before a write belong to it."""
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        super().__init__(values)
+        self.lacking: dict[str, list[str]] = {}
+        self._read: list[str] = []
+
+    def __getitem__(self, name: str) -> Tensor:
+        self._read += self.lacking.get(name, [] if name in self else [name])
+        return super().__getitem__(name)
+
+    def __setitem__(self, name: str, value: Tensor) -> None:
+        # An identity gives an estimated term another way: what it lacks is then lacking anyway.
+        self.lacking[name] = list(dict.fromkeys(self._read))
+        self._read = []
+        super().__setitem__(name, value)
+
+
 def add_derived(terms: Terms, setting: LemmaSetting) -> None:
     """Add whatever follows from the terms by arithmetic, estimated or exact."""
     for name, formula in DERIVED.items():
@@ -170,4 +214,6 @@ def add_identities(terms: Terms, facts: ProcessFacts) -> None:
     )
     terms["information_model_factor_learner_given_prompt"] = rest
     if facts.factor == "absent":
-        terms["information_model_factor_learner"] = rest
+        terms["information_model_factor_learner"] = terms[
+            "information_model_factor_learner_given_prompt"
+        ]

@@ -106,6 +106,22 @@ def test_verdicts_are_of_all_worlds_together_and_from_sides(slack, verdict, mess
     assert message in judged.message
 
 
+@pytest.mark.parametrize(
+    ("slack", "verdict"),
+    [
+        # The value has a wide error; its lower side, which is exact, decides.
+        (estimate(0.2, 0.1, error=0.5).between(estimate(0.1, 0.1), estimate(3.0, 3.0)), "holds"),
+        (sided([-9.0], 0.1, [-20.0], [-0.25]), "violated"),
+        (sided([0.1], 0.1, [0.01], [0.2]), "undecided"),
+    ],
+)
+def test_the_probability_is_that_of_what_the_verdict_rests_on(slack, verdict):
+    judged = judge(slack)
+    assert judged.verdict == verdict
+    assert (judged.probability >= 0.95) == (verdict == "holds")
+    assert verdict != "violated" or judged.probability > probability_holds(slack.lower)
+
+
 def test_an_identity_has_no_probability():
     assert math.isnan(judge(estimate(0.0, 0.0)).probability)
 

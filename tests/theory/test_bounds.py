@@ -165,6 +165,11 @@ def test_curation_that_hides_its_density_leaves_out_what_needs_it():
     found = small_bounds("rounded")
     assert "copy" in found.missing["entropy_synthetic"]
     assert "entropy_synthetic" not in found.terms
+    # What would follow from it says so, where its own reason stands.
+    needs = "needs entropy_synthetic, which is missing"
+    assert found.missing["entropy_gap"] == needs
+    assert any("entropy_gap" in note and note.endswith(needs) for note in found.notes)
+    assert not set(found.missing) & set(found.terms)
     assert "bound_ggmi" not in found.terms
     assert float(found.terms["curation_leak"].value.abs().max()) == 0
     assert found.terms["information_synthetic_learner"].value.isfinite().all()

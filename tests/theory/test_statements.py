@@ -55,6 +55,62 @@ def test_a_sharp_bound_of_a_divergence_from_below_is_no_upper_side(direction, fo
     assert bounds["bound_synthetic_sharp"].direction == found
 
 
+@pytest.mark.parametrize("direction", ["unbiased", "lower"])
+@pytest.mark.parametrize(
+    ("statement", "names"),
+    [
+        ("Lemma 3.1", ("task_divergence", "generation_divergence")),
+        ("Theorem 4.7", ("task_divergence", "generation_divergence")),
+        ("Theorem 4.7, sharp (ours)", ("total_divergence",)),
+    ],
+)
+def test_a_bound_by_total_variation_rests_on_the_one_that_it_has(statement, names, direction):
+    shape = torch.zeros(2, dtype=torch.float64)
+    for one_sided in names:  # whichever of them it is
+        known = {
+            name: Estimate(shape + 0.25, shape, 9, direction if name == one_sided else "unbiased")
+            for name in names
+        }
+        found = estimates(**known)
+        evidence = Evidence(known, found, LemmaConstants(), SETTING)
+        (entry,) = [one for one in statements.STATEMENTS.values() if one.name == statement]
+        (check,) = [
+            found
+            for assumption in entry.assumptions
+            if "total_variation" in assumption.__qualname__
+            and (found := assumption(evidence)) is not None
+        ]
+        assert check.verdict == ("unknown" if direction == "lower" else "holds")
+        word = "is at least" if direction == "lower" else "="
+        symbol = VARIABLES[one_sided].long_name.partition(")")[0] + ")"
+        assert f"{symbol} {word} 0.25" in check.message
+
+
+def test_a_derived_term_that_is_not_there_says_what_it_needs():
+    shape = torch.zeros(2, dtype=torch.float64)
+    known = estimates(entropy_anchor=exactly(shape + 4), information_gain=exactly(shape + 1))
+    known.missing["entropy_synthetic"] = "no density"
+    reasons = terms.absences(known, known.facts, SETTING)
+    assert reasons["entropy_gap"] == "needs entropy_synthetic, which is missing"
+    assert reasons["entropy_output"] == "needs information_prompt_output, which is not estimated"
+    # What another derived term lacks is named itself.
+    assert reasons["learner_gap"] == (
+        "needs information_anchor_synthetic_learner and information_anchor_learner, which are not "
+        "estimated"
+    )
+    assert "entropy_anchor" not in reasons
+    assert "entropy_synthetic" not in reasons
+    found = all_terms(known, SETTING)
+    assert not set(reasons) & set(found)
+
+
+@pytest.mark.parametrize("lacking", ["rows", "coordinates"])
+def test_a_setting_names_the_sizes_that_it_lacks(lacking):
+    sizes = {"rows": FACTS.rows, "coordinates": FACTS.coordinates} | {lacking: {"anchor": 3}}
+    with pytest.raises(ValueError, match=f"Expected {lacking} of the data sets.*got .'anchor': 3"):
+        LemmaSetting(**sizes, loss_bound=1.0, sub_gaussian=0.5)
+
+
 def test_a_term_that_nothing_describes_is_an_error():
     one = Estimate(torch.ones(2), torch.zeros(2), 9)
     with pytest.raises(ValueError, match="describes; got entropy_unheard_of"):
