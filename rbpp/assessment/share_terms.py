@@ -16,7 +16,7 @@ from rbpp.assessment.off_task import OffTask, VectorKind, novel, off_task, refus
 from rbpp.assessment.scores import LEAST_ROWS
 from rbpp.assessment.sources import Sources
 from rbpp.assessment.style import Style, style_of
-from rbpp.assessment.weighted_rows import DRAWS, Array, Draws
+from rbpp.assessment.weighted_rows import DRAWS, Array, Draws, interval
 from rbpp.estimate import Estimate, exactly
 
 # Rows of all first halves together, over which the shares of two halves are averaged.
@@ -77,7 +77,7 @@ class Shares:
             divided = self.uncovered.at_most / max(seen, 1e-9)
             found["uncovered_share_at_most_with_classes"] = min(1.0, divided)
         if self.marked is not None:
-            low, high = np.quantile(self.marked.draws, [0.03, 0.97]).tolist()
+            low, high = interval(self.marked.draws)
             found |= {"irrelevant_share_at_least": low, "irrelevant_share_at_most": high}
         if self.copied is not None:
             found["copied_share"] = self.copied.copied_share
