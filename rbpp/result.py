@@ -141,7 +141,8 @@ class Result:
     def to_polars(
         self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
     ) -> Any:
-        """As `summary`, a `polars.DataFrame` whose first column is `term`.
+        """As `summary`, a `polars.DataFrame` whose first column is its index: `term`, or what a
+        kind of result has in place of terms.
 
         Raises:
             ImportError: without polars.
@@ -151,7 +152,7 @@ class Result:
         except ImportError:
             raise ImportError("Expected polars; install it with: pip install polars") from None
         frame = self.summary(hdi_prob, units, per_row=per_row)
-        return polars.from_pandas(frame.rename_axis("term").reset_index())
+        return polars.from_pandas(frame.rename_axis(frame.index.name or "term").reset_index())
 
     def to_json(
         self,
@@ -291,6 +292,10 @@ class Result:
         if per_row and not self.row_counts:
             raise ValueError("Expected rows to divide by; got a result without any data set")
         return self.row_counts if per_row else None
+
+    def __str__(self) -> str:
+        """`text`, as the command prints it."""
+        return self.text()
 
     def __repr__(self) -> str:
         broken = len(violations(self.checks, required=False))

@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
+import rbpp
 from rbpp import inference_data
 from rbpp.checks import Check
+from rbpp.processes.contract import Contract
 from rbpp.result import Result
 
 
@@ -29,6 +31,33 @@ def test_terms_carry_errors_and_sides(result):
     assert float(ggmi.standard_error[0, 0]) == pytest.approx(0.1)
     assert ggmi.lower.value.shape == (2, 50)
     assert list(result.terms) == ["ggmi"]
+
+
+def test_printing_a_result_gives_its_text_and_its_repr_stays_short(result):
+    assert str(result) == result.text()
+    assert "The gain is unclear." in str(result)
+    assert repr(result) == "<Result: 3 terms, 1 checks, 1 violated>"
+
+
+def test_results_without_terms_sum_up_what_they_have():
+    drawn = rbpp.simulate("finite_alphabet", worlds=3, replicates=2)
+    sites = drawn.summary()
+    assert list(sites.columns) == ["role", "shape", "mean", "sd", "least", "greatest"]
+    assert sites.index.name == "site"
+    assert list(sites.index) == [entry["site"] for entry in drawn.site_table()]
+    anchor = drawn.sites["anchor"].double()
+    assert sites.loc["anchor", "shape"] == tuple(anchor.shape[2:])
+    assert sites.loc["anchor", "least"] == anchor.min().item()
+    assert sites.loc["anchor", "greatest"] == anchor.max().item()
+    assert sites.loc["anchor", "mean"] == pytest.approx(anchor.mean().item())
+    assert sites.loc["anchor", "sd"] == pytest.approx(anchor.std(correction=0).item())
+    assert str(drawn) == drawn.text()
+
+    found = Contract(checks=(Check("a", "holds", "seen"), Check("b", "unknown", required=False)))
+    checks = found.summary()
+    assert checks.index.tolist() == ["a", "b"]
+    assert checks["verdict"].tolist() == ["holds", "unknown"]
+    assert checks.loc["b"].tolist() == ["unknown", False, ""]
 
 
 def test_summary_json_and_table_agree(result):

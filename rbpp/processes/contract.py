@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch import Tensor
 from rbpp import sentences, validate
 from rbpp.checks import Check, Verdict, violations
 from rbpp.compute import Compute
-from rbpp.display import DEFAULT_VIEW, View
+from rbpp.display import DEFAULT_VIEW, Units, View
 from rbpp.processes.batch_rule import check_batch
 from rbpp.processes.graph import Graph
 from rbpp.processes.handlers import ALLOWED_PARENTS, CHAIN_SITES, ROW_PLATES, Run, plain_run
@@ -41,6 +41,9 @@ from rbpp.processes.trace_rules import (
 )
 from rbpp.result import Result
 from rbpp.threads import one_thread
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # e_M may also be read off the output afterwards, where the composition can be inverted.
 READ_OFF_PARENTS = frozenset({"output", "prompt", "prompt_factor"})
@@ -67,6 +70,23 @@ class Contract(Result):
     def violated(self) -> list[Check]:
         """Violations of what the contract demands."""
         return violations(self.checks)
+
+    def summary(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> pd.DataFrame:
+        """Every check, a row each: a contract has no numbers.
+
+        Args:
+            hdi_prob, units, per_row: as for every result; verdicts have none of them.
+
+        Returns:
+            Index `check`; columns `verdict`, `required` and `message`.
+        """
+        import pandas as pd
+
+        rows = [(one.verdict, one.required, one.message) for one in self.checks]
+        index = pd.Index([one.statement for one in self.checks], name="check")
+        return pd.DataFrame(rows, index=index, columns=["verdict", "required", "message"])
 
     def details(self) -> Mapping[str, Any]:
         """The number of violations, with `--json`."""

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from rbpp import inference_data, validate
 from rbpp.compute import Compute
-from rbpp.display import DEFAULT_VIEW, Part, Table, View, align
+from rbpp.display import DEFAULT_VIEW, Part, Table, Units, View, align
 from rbpp.inference_data import InferenceData
 from rbpp.processes.process import Process, Site, draw, load_process
 from rbpp.result import Result
 from rbpp.wording import count
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -60,6 +63,36 @@ class Simulation(Result, Draws):
             for role, group in groups.items()
             if name in group
         ]
+
+    def summary(
+        self, hdi_prob: float = 0.94, units: Units = "nats", *, per_row: bool = False
+    ) -> pd.DataFrame:
+        """Every site in numbers, a row each, over all its draws and elements.
+
+        Args:
+            hdi_prob, units, per_row: as for every result; values of sites have none of them.
+
+        Returns:
+            Index `site`; columns `role` (chain, world, derived), `shape` (of the site in one data
+            set, as a tuple), `mean`, `sd` (not corrected for their number, so that one value has
+            0), `least` and `greatest`, over worlds, replicates and that shape.
+        """
+        import pandas as pd
+
+        groups = {"chain": self.sites, "world": self.world, "derived": self.derived}
+        rows = {}
+        for name, site in self.process.sites.items():
+            for role, group in groups.items():
+                if name in group:
+                    value = group[name].double()
+                    rows[name] = {
+                        "role": role,
+                        "shape": tuple(site.shape),
+                        **_moments(value),
+                        "least": value.min().item(),
+                        "greatest": value.max().item(),
+                    }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("site")
 
     def details(self) -> Mapping[str, Any]:
         """The sites, with `--json`."""
@@ -195,6 +228,9 @@ def _summary(site: Site, role: str, value: Tensor) -> dict[str, Any]:
         "kind": "computed" if site.deterministic else "drawn",
         "plate": " in ".join(site.plates) or "-",
         "shape": "×".join(map(str, site.shape)) or "1",
-        "mean": value.mean().item(),
-        "sd": value.std(correction=0).item(),
+        **_moments(value),
     }
+
+
+def _moments(value: Tensor) -> dict[str, float]:
+    return {"mean": value.mean().item(), "sd": value.std(correction=0).item()}
