@@ -165,6 +165,7 @@ def test_a_stream_gives_the_terms_of_the_rows_in_memory(rows, capsys, tmp_path, 
     assert {entry["statement"]: entry["verdict"] for entry in stream["audit"]} == {
         "the ascent of every chain has settled": "holds",
         "chains agree on the entropy": "holds",
+        "chains agree on the components": "holds",
         "rows decide the covariances, and not the prior": "holds",
         "the approximation is near the posterior": "unknown",  # not judged, and not passed
     }
