@@ -128,9 +128,8 @@ def assess_sources(
     for name in {"total_divergence", "distinguishability"} & set(drawn):
         drawn[name] = exactly(drawn[name].value.clamp(min=shares.least))
     labels = find_labels(sources, draws)
-    terms = dict(drawn)
-    learned = learned_terms(sources, terms, _variation(shares, densities), draws)
-    terms |= learned.terms
+    learned = learned_terms(sources, drawn, _variation(shares, densities), draws)
+    terms = drawn | learned.terms
     paired_checks: list[Check] = []
     for rows in (one for one in sources.rows.values() if one.paired):
         paired, check = paired_terms(rows, draws, representation, compute.spawn("pairs"))
