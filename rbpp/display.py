@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rbpp import wording
 from rbpp.checks import VERDICTS, severity
@@ -19,6 +19,9 @@ from rbpp.layout import Terms as Terms
 from rbpp.layout import align as align
 from rbpp.layout import show as show
 from rbpp.variables import GROUPS, VARIABLES
+
+if TYPE_CHECKING:
+    from rbpp.estimate import Side
 
 Units = Literal["nats", "bits"]
 
@@ -51,6 +54,7 @@ class View:
 
 DEFAULT_VIEW = View()
 
+_BEFORE: dict[Side, str] = {"lower": "≥", "upper": "≤"}
 _COMPARED = {"left", "right", "slack", "slack_sd", "slack_mcse"}
 _VERSIONED = ("torch", "pyro-ppl", "arviz", "xarray", "numpy")
 
@@ -119,6 +123,7 @@ def group_terms(
     units: Mapping[str, str],
     references: Mapping[str, float] | None = None,
     also: Collection[str] = (),
+    one_sided: Mapping[str, Side] | None = None,
 ) -> Terms:
     """What matters of a table of terms, in groups.
 
@@ -128,6 +133,8 @@ def group_terms(
         units: of the variables.
         references: of a name, the same number for two halves of the task.
         also: names that matter besides those that always do.
+        one_sided: of a variable that is known from one side alone, which: its number stands behind
+            ≥ or ≤.
     """
     names = [
         name
@@ -140,6 +147,8 @@ def group_terms(
         base = wording.base_name(name)
         share, described = wording.is_share(base), VARIABLES.get(base)
         value, unit = wording.term_quantity(name, table), units.get(base, "1")
+        if (one_sided or {}).get(base):
+            value = f"{_BEFORE[(one_sided or {})[base]]} {value}"
         if unit != "1" and not share:
             value += f" {unit}"
         if table[name]["mcse"]:

@@ -18,7 +18,7 @@ from rbpp.inference_data import InferenceData, Term
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rbpp.estimate import Estimate
+    from rbpp.estimate import Estimate, Side
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -252,10 +252,9 @@ class Result:
         if everything and self.idata is not None:
             table = self._table(view)
             parts.append(display.format_terms(table, view.hdi_prob, self._units(view)))
-        notes, few = tuple(note for note in self.notes if note not in answer), self.few_notes
-        if not everything and few is not None and len(notes) > few:
-            more = wording.count(len(notes) - few, "more note")
-            notes = (*notes[:few], f"{more}{view.hint()}.")
+        notes = tuple(note for note in self.notes if note not in answer)
+        if not everything:
+            notes = self._few(notes, view)
         if notes:
             parts.append(display.Lines(notes))
         checks = self.audit(view.units, per_row=view.per_row)
@@ -276,13 +275,32 @@ class Result:
         table = self._table(view)
         if not table:
             return []
-        return [display.group_terms(table, view, self._units(view), self._references())]
+        units, references = self._units(view), self._references()
+        return [display.group_terms(table, view, units, references, one_sided=self._one_sided())]
 
     def _units(self, view: View) -> dict[str, str]:
         """The units of every variable, as shown."""
         shown = self.in_units(view.units, per_row=view.per_row)
         terms = {} if shown is None else inference_data.terms_of(shown).items()
         return {str(name): str(term.attrs.get("units", "")) for name, term in dict(terms).items()}
+
+    def _few(self, notes: tuple[str, ...], view: View) -> tuple[str, ...]:
+        """The first notes and how many more there are; what a number depends on comes first."""
+        if self.few_notes is None or len(notes) <= self.few_notes:
+            return notes
+        sides = tuple(f"{name}:" for name in self._one_sided())
+        kept = [note for note in notes if sides and note.startswith(sides)]
+        others = [note for note in notes if note not in kept]
+        kept += others[: max(0, self.few_notes - len(kept))]
+        shown = tuple(note for note in notes if note in kept)
+        rest = len(notes) - len(shown)
+        if not rest:
+            return shown
+        return (*shown, f"{wording.count(rest, 'more note')}{view.hint()}.")
+
+    def _one_sided(self) -> Mapping[str, Side]:
+        """Terms that are known from one side alone, and from which."""
+        return {}
 
     def _references(self) -> Mapping[str, float]:
         """The same numbers for two halves of the task's rows, where there are some."""

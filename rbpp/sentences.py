@@ -148,28 +148,37 @@ def of_world(
     return [*lines, f"The engine's diagnostics {known} the draws.", trust(checks)]
 
 
-def of_bounds(table: Table, checks: Sequence[Check], units: str) -> list[str]:
-    """What bounds what in a process."""
+def of_bounds(
+    table: Table, checks: Sequence[Check], units: str, one_sided: Mapping[str, str]
+) -> list[str]:
+    """What bounds what in a process; `one_sided` are the terms with `lower` or `upper` alone."""
+
+    def told(name: str) -> str:
+        side = {"lower": "at least ", "upper": "at most "}.get(one_sided.get(name, ""), "")
+        return side + term_quantity(name, table)
+
     lines = []
     error, sharp = "generalization_error", "bound_synthetic_sharp"
     entry = next((one for one in checks if one.measured.get("by") == sharp), None)
     if error in table and sharp in table:
         held = ""
-        if entry is not None:
+        if one_sided.get(sharp) == "lower":
+            held = ", known from below alone"
+        elif entry is not None:
             held = f"; it holds with probability {chance(entry.measured.get('probability_holds'))}"
         lines.append(
-            f"The generalization error is {term_quantity(error, table)} loss, and its sharp bound "
-            f"{term_quantity(sharp, table)}{held}."
+            f"The generalization error is {told(error)} loss, and its sharp bound "
+            f"{told(sharp)}{held}."
         )
     learnt, bottleneck = "information_synthetic_learner", "compression_bottleneck"
     known = {name for name, term in table.items() if term["mean"] is not None}
     if learnt in known:
-        said = f"The learner holds {term_quantity(learnt, table)} {units} of the synthetic data"
+        said = f"The learner holds {told(learnt)} {units} of the synthetic data"
         if bottleneck in known:
-            said += f"; the bottleneck lets {term_quantity(bottleneck, table)} through"
+            said += f"; the bottleneck lets {told(bottleneck)} through"
         lines.append(f"{said}.")
     if "information_gain" in known:
-        gain = term_quantity("information_gain", table)
+        gain = told("information_gain")
         lines.append(f"Beyond its prompts, the generator adds {gain} {units} (ΔI).")
     return [*lines, trust(checks)]
 

@@ -30,10 +30,11 @@ def plot_terms(data: InferenceData, hdi_prob: float = 0.94) -> np.ndarray:
 
     Point: mean over worlds. Thick line: interval over worlds. Thin line: from the lower to the
     upper side of the estimate, where it has both. A label says where the lower side is saturated,
-    and in how many worlds a term is infinite.
+    in how many worlds a term is infinite, and which side a term is that is known from one alone.
     """
     terms = terms_of(data)
     saturated = json.loads(data.attrs.get("saturated", "[]"))
+    one_sided = _one_sided(data)
     there = [name for name in map(str, terms.data_vars) if np.isfinite(terms[name].values).any()]
     panels = {
         heading: [name for name in there if name in VARIABLES and VARIABLES[name].panel == panel]
@@ -54,7 +55,10 @@ def plot_terms(data: InferenceData, hdi_prob: float = 0.94) -> np.ndarray:
                     ends = [terms[name].values.mean(), terms[f"{name}{side}"].values.mean()]
                     axis.plot(ends, [position] * 2, color=SKY_BLUE, linewidth=1.2)
             _interval(axis, terms[name], position, BLUE, hdi_prob)
-        labels = [_label(name, terms[name].values, name in saturated) for name in reversed(names)]
+        labels = [
+            _label(name, terms[name].values, name in saturated) + one_sided.get(name, "")
+            for name in reversed(names)
+        ]
         axis.set_yticks(range(len(names)), labels, fontsize=8)
         axis.set_title(heading, fontsize=9, loc="left")
         axis.axvline(0, color="0.8", linewidth=0.8, zorder=0)
@@ -82,7 +86,7 @@ def plot_bounds(
     Raises:
         ValueError: if no statement of the audit could be judged.
     """
-    terms = terms_of(data)
+    terms, one_sided = terms_of(data), _one_sided(data)
     entries = json.loads(data.attrs.get("audit", "[]")) if audit is None else audit
     there = [
         entry
@@ -112,11 +116,19 @@ def plot_bounds(
             title += f", P(holds) = {entry['probability_holds']:.2f}"
         ink = colour if verdict in ("holds", "violated") else "black"
         axis.set_title(title, fontsize=8, color=ink, loc="left")
-        axis.set_yticks([0, 1], [left, right], fontsize=7)
+        labels = [name + one_sided.get(name, "") for name in (left, right)]
+        axis.set_yticks([0, 1], labels, fontsize=7)
         axis.set_ylim(-0.6, 1.6)
         axis.tick_params(axis="x", labelsize=7)
         axis.set_xlabel(str(terms[right].attrs.get("units", "")).replace("1", ""), fontsize=7)
     return axes
+
+
+def _one_sided(data: InferenceData) -> dict[str, str]:
+    """What a label says of a term that is known from one side alone, by name."""
+    said = {"lower": " (at least)", "upper": " (at most)"}
+    known = json.loads(data.attrs.get("one_sided", "{}"))
+    return {name: said[side] for name, side in known.items()}
 
 
 def _label(name: str, draws: np.ndarray, saturated: bool) -> str:

@@ -20,7 +20,7 @@ from rbpp import display, inference_data, sentences
 from rbpp.checks import Check
 from rbpp.compute import Compute
 from rbpp.display import DEFAULT_VIEW, View
-from rbpp.estimate import Estimate
+from rbpp.estimate import Estimate, Side
 from rbpp.inference_data import InferenceData, Term
 from rbpp.posterior.identity import read_posterior, worlds_of
 from rbpp.processes.contract import require
@@ -61,18 +61,24 @@ class Bounds(Result):
         estimators: name to a line on which estimator gave which side.
         missing: name to the reason why there is no such term.
         substitutes: name to what a term stands for.
+        one_sided: name of a term that is known from one side alone, and has none of the other, to
+            `lower` (it is at least the number) or `upper` (at most).
     """
 
     idata: InferenceData
     estimators: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     substitutes: Mapping[str, str] = field(default_factory=dict)
+    one_sided: Mapping[str, Side] = field(default_factory=dict)
+
+    def _one_sided(self) -> Mapping[str, Side]:
+        return self.one_sided
 
     def answer(self, view: View = DEFAULT_VIEW) -> tuple[str, ...]:
         """How many statements hold, and what the sharp bound and the bottleneck are."""
         table = self._table(view)
         shown = f"{view.units} per row" if view.per_row else view.units
-        return (*self.headline, *sentences.of_bounds(table, self.checks, shown))
+        return (*self.headline, *sentences.of_bounds(table, self.checks, shown, self.one_sided))
 
     def figures(self, hdi_prob: float = 0.94) -> Mapping[str, Callable[[], Any]]:
         """`terms`: all but bounds; `bounds`: every bound beside what it bounds."""
@@ -172,7 +178,7 @@ def bounds(
     found.notes |= _notes(terms, found)
     derived = absences(found, found.facts, setting)
     derived = {name: reason for name, reason in derived.items() if name not in terms}
-    missing = found.missing | derived
+    missing, one_sided = found.missing | derived, _sides_alone(terms)
     checks = audit(Evidence(terms, found, constants, setting, process_checks))
     estimators = {
         name: sides_in_words(term)
@@ -211,15 +217,17 @@ def bounds(
             missing=missing,
             notes=found.notes,
             saturated=_saturated(terms),
+            one_sided=one_sided,
         ),
         checks=checks,
         settings={**settings, "process": process.name, "knobs": process.knobs},
-        headline=(_headline(checks, sizes.worlds, posterior=world is not None),),
+        headline=(_headline(checks, sizes.worlds, one_sided, posterior=world is not None),),
         notes=(*_lines(terms, found, estimators), *_derived_lines(derived)),
         row_counts=found.facts.rows,
         estimators=estimators,
         missing=missing,
         substitutes=found.notes,
+        one_sided=one_sided,
     )
 
 
@@ -334,11 +342,23 @@ def _worlds_group(
     return group | {name: value.cpu().numpy()[None] for name, value in parameters.items()}
 
 
-def _headline(checks: Sequence[Check], worlds: int, *, posterior: bool) -> str:
-    """How many statements hold, and the names of those that do not."""
-    holding = sum(check.verdict == "holds" for check in checks)
+def _headline(
+    checks: Sequence[Check], worlds: int, one_sided: Mapping[str, Side], *, posterior: bool
+) -> str:
+    """How many statements hold, and the names of those that do not.
+
+    A bound that is known from below alone may exceed what it bounds by any amount: the statement is
+    true, and the number that is shown is no bound.
+    """
+    below = [
+        check.statement
+        for check in checks
+        if check.verdict == "holds" and one_sided.get(str(check.measured.get("by"))) == "lower"
+    ]
+    holding = sum(check.verdict == "holds" for check in checks) - len(below)
     source = "posterior worlds" if posterior else "worlds"
     parts = [f"{holding} of {len(checks)} statements hold in {worlds} {source}"]
+    parts += [f"by a bound known from below alone: {', '.join(below)}"] if below else []
     for verdict in ("violated", "undecided"):
         names = [check.statement for check in checks if check.verdict == verdict]
         parts += [f"{verdict}: {', '.join(names)}"] if names else []
@@ -355,6 +375,20 @@ def _lines(
         if terms[name].far_apart or name in saturated:
             lines[name] = f"{lines[name]}; {how}" if name in lines else how
     return tuple(f"{name}: {line}" for name, line in lines.items())
+
+
+def _sides_alone(terms: Mapping[str, Estimate]) -> dict[str, Side]:
+    """Terms that are known from one side alone; of bounds, beyond the upper side that they are."""
+    found: dict[str, Side] = {}
+    for name, term in terms.items():
+        described = VARIABLES[name]
+        if described.part == "slack":
+            continue
+        if term.end("upper") is None:
+            found[name] = "lower"
+        elif term.end("lower") is None and described.stands_as != "upper side":
+            found[name] = "upper"
+    return found
 
 
 def _derived_lines(missing: Mapping[str, str]) -> tuple[str, ...]:

@@ -268,6 +268,55 @@ def test_a_term_of_a_bound_alone_says_so_wherever_it_goes(monkeypatch):
     assert checks_of(found)["chain-rule bound (ours)"].verdict == "holds"
 
 
+def test_a_term_known_from_one_side_is_marked_and_its_bound_is_not_said_to_hold(monkeypatch):
+    def one_sided(*given):
+        found = estimate_worlds(*given)
+        for name, direction in (("total_divergence", "lower"), ("information_gain", "upper")):
+            one = replace(found.terms[name], direction=direction, lower=None, upper=None)
+            found.terms[name] = replace(one, method="one side")
+        return found
+
+    plain = compute_bounds(processes.recipe)
+    monkeypatch.setattr("rbpp.theory.bounds.estimate_worlds", one_sided)
+    found = compute_bounds(processes.recipe)
+    assert found.one_sided["total_divergence"] == "lower"
+    assert found.one_sided["bound_synthetic_sharp"] == "lower"
+    assert found.one_sided["information_gain"] == "upper"
+    assert "bound_anchor" not in found.one_sided  # an upper side, as its meaning says
+    # Tables.
+    text, before = found.text(), plain.text()
+    lines = {line.split()[0]: line.split()[1] for line in text.splitlines() if line[:2] == "  "}
+    assert lines["total_divergence"] == "≥"
+    assert lines["information_gain"] == "≤"
+    assert lines["information_anchor_learner"] not in "≥≤"
+    assert "≥" not in before.split("check  ")[0].split("\n\n")[1]
+    # Notes of what stands marked are never among those left out.
+    for name in found.one_sided:
+        assert any(note.startswith(f"{name}:") for note in found.notes), name
+        assert f"\n{name}: " in text, name
+    assert "more note" in text
+    # The headline.
+    sharp = "Theorem 4.7, sharp (ours)"
+    assert checks_of(found)[sharp].verdict == "holds"
+    first, error, _, gain, *_ = found.answer()
+    holding = [check for check in found.checks if check.verdict == "holds"]
+    assert first.startswith(f"{len(holding) - 1} of {len(found.checks)} statements hold")
+    assert f"by a bound known from below alone: {sharp}" in first
+    assert "its sharp bound at least" in error
+    assert error.endswith("known from below alone.")
+    assert "adds at most" in gain
+    # Figures, also of what was written.
+    labels = [
+        label.get_text()
+        for name in ("terms", "bounds")
+        for axis in found.figures()[name]().flat
+        for label in axis.get_yticklabels()
+    ]
+    assert "information_gain (at most)" in labels
+    assert "bound_synthetic_sharp (at least)" in labels
+    assert "generalization_error" in labels
+
+
 def test_an_information_without_a_limit_leaves_the_slack_open():
     one = torch.ones(2, dtype=torch.float64)
     found = all_terms(
