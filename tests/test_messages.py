@@ -28,6 +28,8 @@ _COMMAND = {
 _OPTION = re.compile(r"--[a-z]")
 # A whole command to type, ours or pip's.
 _TYPED = re.compile(r"\b(?:rbpp [a-z]+|pip install)\b[^.:;]* --[a-z-]+")
+# A program that is a function of the library too.
+_PROGRAM = re.compile(r"\brbpp (?:bounds|check|simulate|fit|kl-gap|cmi|mi|channel|score|compare)\b")
 _MODULES = [
     str(path.relative_to(_LIBRARY))
     for path in sorted(_LIBRARY.rglob("*"))
@@ -35,8 +37,8 @@ _MODULES = [
 ]
 
 
-def options_said(source: str) -> list[str]:
-    """Strings of a module, its docstrings left out, that name an option."""
+def texts_of(source: str) -> list[str]:
+    """Strings of a module, its docstrings left out."""
     tree = ast.parse(source)
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docstrings = {
@@ -44,13 +46,17 @@ def options_said(source: str) -> list[str]:
         for node in ast.walk(tree)
         if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
     }
-    texts = [
+    return [
         node.value
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         if id(node) not in docstrings
     ]
-    return [text for text in texts if _OPTION.search(_TYPED.sub("", text))]
+
+
+def options_said(source: str) -> list[str]:
+    """Strings of a module, its docstrings left out, that name an option."""
+    return [text for text in texts_of(source) if _OPTION.search(_TYPED.sub("", text))]
 
 
 @pytest.mark.parametrize("name", sorted({*_MODULES} - _COMMAND))
@@ -62,12 +68,20 @@ def test_no_text_of_the_library_names_an_option(name):
         assert re.findall(r"(?<![!(-])--[a-z][a-z-]*(?!.*-->)", text) == []
 
 
+@pytest.mark.parametrize("name", sorted({n for n in _MODULES if n.endswith(".py")} - _COMMAND))
+def test_a_next_step_is_named_for_who_has_no_command_line(name):
+    """A job is called by its name alone, which is the function's and the program's."""
+    said = texts_of(_LIBRARY.joinpath(name).read_text(encoding="utf-8"))
+    assert [text for text in said if _PROGRAM.search(_TYPED.sub("", text))] == []
+
+
 def test_an_option_in_a_text_is_found():
     source = (
         'def f(x):\n    """As --all."""\n    return f"{x}: give --seed", "rbpp mark … --marks"\n'
     )
     assert options_said(source) == [": give --seed"]
     assert {*_MODULES} >= _COMMAND
+    assert _PROGRAM.search("not checked here: rbpp check does")
 
 
 def test_what_is_left_out_is_shown_by_an_argument_or_an_option():

@@ -36,6 +36,7 @@ def test_held_parts_stay_and_the_rest_is_drawn_again():
     assert torch.equal(again["output"], first["output"])
     assert first["anchor"].shape == (2, 3, 1, 6, 2)
     assert replicas.rows(first, "synthetic").shape == (2, 3, 8, 2)
+    assert replicas.rows(first, "prompt").shape == (2, 3, 1, 2)  # without a plate: one row
     other = Replicas(processes.recipe, worlds=2, compute=Compute(seed=1)).draw(3, "a")
     assert not torch.equal(other["output"], first["output"])
 
