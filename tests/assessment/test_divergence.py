@@ -53,6 +53,13 @@ def shifted() -> LogRatio:
 
 
 @pytest.fixture(scope="module")
+def shifts(shifted: LogRatio) -> list[LogRatio]:
+    others = range(10, 24, 2)
+    pairs = [(normal(500, 3, SHIFT, seed), normal(500, 3, seed=seed + 1)) for seed in others]
+    return [shifted, *(log_ratio(*pair) for pair in pairs)]
+
+
+@pytest.fixture(scope="module")
 def alike() -> LogRatio:
     return log_ratio(normal(200, 4, seed=2), normal(500, 4, seed=1))
 
@@ -76,17 +83,22 @@ def test_one_distribution_reads_zero(
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 def test_a_shift_reads_its_closed_form(
-    shifted: LogRatio, direction: Direction, margin: Callable[..., None]
+    direction: Direction, shifts: list[LogRatio], margin: Callable[..., None]
 ) -> None:
-    divergence = kl_divergence_of_samples(shifted, direction)
-    found = read(divergence)
-    # log p/q has deviation 1: with 500 rows a side the error is √(1/500 + (e − 1)/500) ≈ 0.074.
-    margin(3 * 0.074 - abs(found.value - KL))
-    width = (found.upper - found.lower) / 2 / 1.88  # of 94 %
+    draws = [kl_divergence_of_samples(ratio, direction) for ratio in shifts]
+    found = [read(one) for one in draws]
+    # log p/q has deviation 1: with 500 rows a side the error is √(1/500 + (e − 1)/500) ≈ 0.074. The
+    # mean of eight has one of 0.03, and what may stay unseen raises it by 0.08 (40 other pairs).
+    margin(3 * 0.074 - abs(np.mean([one.value for one in found]) - KL))
+    # Intervals held in 72 of 80, and 7 of 80 had no upper end: fewer than 4 of 8 hold, or more than
+    # 4 are open, in 1 of 2,000 runs.
+    margin(sum(one.lower <= KL <= one.upper for one in found) - 3.5)
+    margin(4.5 - sum(one.direction == "lower" for one in draws))
+    width = np.median([one.upper - one.lower for one in found]) / 2 / 1.88  # of 94 %
     assert 0.074 / 2 < width < 2 * 0.074
-    assert 0.2 < divergence.lower.value < KL
-    assert divergence.direction == "exact"
-    assert not divergence.reason
+    certified = [one.lower.value.item() for one in draws]
+    assert min(certified) > 0.1
+    margin(1.5 - sum(one > KL for one in certified))  # fewer than 1 of 100
 
 
 @pytest.mark.parametrize("seed", [0, 1])
