@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, cast
 
 from rbpp.assessment.learned_information import MOST_ROWS, PAIRS, Learner
 from rbpp.checks import Check, verdict_of
@@ -155,6 +154,7 @@ def no_learner(role: str, why: str, rows: int) -> Check:
 
 def goodness(learner: Learner, seed: int) -> Check:
     """Whether rows that were held out look like those of the learner's mixture."""
-    components = cast(Any, learner.learnt(1)).parameters.components  # of a mixture, by `prepare`
+    components = learner.prepared.components
+    assert components is not None  # `prepare` makes a mixture
     found = goodness_of_fit(learner.rows, components, replicates=_REPLICATES, seed=seed)
     return replace(goodness_check(found), required=False)

@@ -69,10 +69,12 @@ class PreparedLearner:
     Attributes:
         fit: learn from data sets (worlds, R, n, d).
         loss: in [0, 1], of W (worlds, R) on rows (worlds, R, n, d): (worlds, R, n); None if none.
+        components: of a mixture, as given or chosen on the pilot; None of other learners.
     """
 
     fit: Callable[[Tensor], LearnerPosterior]
     loss: Callable[[Any, Tensor], Tensor | None] = no_loss
+    components: int | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def mixture_learner(
 
         def prepare(pilot: Tensor, generator: torch.Generator) -> PreparedLearner:
             own = pilot_mixture(pilot, generator, choices)
-            return PreparedLearner(own.fit, own.loss)
+            return PreparedLearner(own.fit, own.loss, own.start.components)
 
         def settle(pilot: Tensor, generator: torch.Generator) -> Learner:
             return of(pilot_mixture(pilot, generator, choices).start.components)
